@@ -1,0 +1,58 @@
+# The two commands of the README are `make compare` and `make test`. They need Python >= 3.11, make and a
+# package index; everything goes into .venv, which is made once and renewed when the dependencies change.
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# The first Python that is new enough; `make PYTHON=/path/to/python3.12 test` to choose another.
+IS_NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13 python3.14; do \
+	$$name $(IS_NEW_ENOUGH) 2>/dev/null && { echo $$name; break; }; done)
+
+# Keep freed memory: glibc would return every large activation to the system and fault it in again.
+export MALLOC_MMAP_THRESHOLD_ ?= 4294967296
+export MALLOC_TRIM_THRESHOLD_ ?= 17179869184
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup weights compare test test-slow lint types clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(READY) ## Make .venv, or renew it if the dependencies changed
+
+# facexlib, which pyiqa needs, brings opencv-python. It writes into the same folder as the headless build and
+# needs libGL, so the headless build is written last.
+$(READY): pyproject.toml constraints.txt
+	@$(or $(PYTHON),false) $(IS_NEW_ENOUGH) 2>/dev/null || \
+		{ echo "error: Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -c constraints.txt -e ".[dev]"
+	$(BIN)/pip install -c constraints.txt --no-deps --force-reinstall opencv-python-headless
+	@touch $@
+
+weights: $(READY)
+	$(BIN)/opera-env weights fetch lpips
+
+compare: weights ## Compare the agents on photographs; options in ARGS="--n 24 --json results.json"
+	$(BIN)/opera-env compare $(ARGS)
+
+test: weights ## Run the tests; options in ARGS="-k plan"
+	$(BIN)/pytest -m "not slow" $(ARGS)
+
+# Exit code 5 is pytest's "no tests collected".
+test-slow: weights ## Run the longer tests
+	$(BIN)/pytest -m slow $(ARGS) || test $$? -eq 5
+
+lint: $(READY) ## Check style and who imports whom
+	$(BIN)/ruff check
+	$(BIN)/lint-imports
+
+types: $(READY) ## Check types
+	$(BIN)/pyright
+
+clean: ## Remove caches and builds; .venv stays
+	rm -rf build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +

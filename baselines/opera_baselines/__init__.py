@@ -1,0 +1,1 @@
+"""Agents and searches that do not learn."""

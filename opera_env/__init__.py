@@ -1,0 +1,15 @@
+"""Agentic image restoration as a reinforcement-learning problem.
+
+    import gymnasium as gym
+    import opera_env
+
+    env = gym.make("OPERA-Restore-v0")
+
+Importing this package registers the environments and nothing more.
+"""
+
+from opera_env.envs.registration import register_all
+
+__version__ = "0.1.0"
+
+register_all()

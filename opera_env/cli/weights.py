@@ -1,0 +1,74 @@
+"""``opera-env weights``: weight files that this package does not carry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from opera_env import weights
+from opera_env.errors import DownloadError
+
+_COLOURS = {"present": "green", "missing": "yellow", "damaged": "red"}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Lists, fetches and verifies weight files that metrics need.
+
+    opera-env weights list
+        shows which there are, where they belong and whether they are there.
+
+    opera-env weights fetch lpips
+        downloads a file, checks it and puts it where it belongs.
+
+    opera-env weights verify
+        ends with exit code 1 if a file is damaged, or missing if it was named.
+    """
+
+    action: tyro.conf.Positional[Literal["list", "fetch", "verify"]]
+    """What to do."""
+
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Which files; all of them if none is named (fetch wants names)."""
+
+    force: bool = False
+    """Fetch files again that are there and whole."""
+
+    def run(self) -> int:
+        """Does it and prints a table; returns the exit code."""
+        chosen = [weights.known(name) for name in self.names] or list(weights.KNOWN)
+        if self.action == "fetch":
+            return self._fetch()
+        found: dict[str, weights.Status] = {weight.name: weights.status(weight.name) for weight in chosen}
+        _print_table(found)
+        bad = ("damaged", "missing") if self.names else ("damaged",)
+        return int(self.action == "verify" and any(state in bad for state in found.values()))
+
+    def _fetch(self) -> int:
+        console = Console(stderr=True, soft_wrap=True)
+        if not self.names:
+            console.print(f"name what to fetch: {', '.join(weight.name for weight in weights.KNOWN)}")
+            return 2
+        failed = 0
+        for name in self.names:
+            try:
+                weights.fetch(name, force=self.force)
+            except DownloadError as error:  # the other files are still wanted
+                console.print(str(error), style="red", markup=False, highlight=False)
+                failed += 1
+        _print_table({name: weights.status(name) for name in self.names})
+        return int(failed > 0)
+
+
+def _print_table(found: dict[str, weights.Status]) -> None:
+    table = Table("name", "status", box=None)
+    table.add_column("where it belongs", overflow="fold")  # a path is no use cut short
+    table.add_column("what it is")
+    for name, state in found.items():
+        weight = weights.known(name)
+        table.add_row(name, f"[{_COLOURS[state]}]{state}", str(weight.path), weight.what)
+    Console().print(table)

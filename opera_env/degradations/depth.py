@@ -1,0 +1,112 @@
+"""Depth for haze: read from a file, or made up from the image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import ArrayLike, NDArray
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
+
+from opera_env.errors import SampleError
+
+DEPTH_SUFFIXES = (".mat", ".npy", ".png")
+
+
+def procedural_depth(image: NDArray[np.uint8], rng: Generator) -> NDArray[np.float32]:
+    """Makes up a plausible depth where nobody measured one.
+
+    A vertical ramp (the top is far) plus low-frequency noise, then smoothed by a guided
+    filter so that depth changes where the image does.
+
+    Args:
+        image: uint8 (H, W, 3).
+        rng: Source of the noise and of the weight of the ramp.
+
+    Returns:
+        float32 (H, W) in [0, 1] with maximum 1.
+    """
+    height, width = image.shape[:2]
+    ramp = np.repeat(np.linspace(1, 0, height, dtype=np.float32)[:, None], width, axis=1)
+    coarse = rng.random((4, 4), np.float32)
+    bumps = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    share = np.float32(rng.uniform(0.5, 0.8))
+    depth = np.asarray(share * ramp + (1 - share) * np.asarray(bumps, np.float32), np.float32)
+    guide = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) / 255, np.float32)
+    depth = _guided_filter(guide, depth, radius=max(2, min(height, width) // 8), epsilon=1e-2)
+    depth -= min(float(depth.min()), 0.0)
+    return depth / max(float(depth.max()), 1e-6)
+
+
+def _guided_filter(
+    guide: NDArray[np.float32], signal: NDArray[np.float32], radius: int, epsilon: float
+) -> NDArray[np.float32]:
+    """Smooths ``signal`` while following the edges of ``guide`` (He et al., 2010)."""
+
+    def mean(array: NDArray[np.float32]) -> NDArray[np.float32]:
+        side = 2 * radius + 1
+        return np.asarray(cv2.blur(array, (side, side)), np.float32)
+
+    guide_mean, signal_mean = mean(guide), mean(signal)
+    covariance = mean(guide * signal) - guide_mean * signal_mean
+    variance = mean(guide * guide) - guide_mean * guide_mean
+    slope = np.asarray(covariance / (variance + epsilon), np.float32)
+    offset = signal_mean - slope * guide_mean
+    return mean(slope) * guide + mean(np.asarray(offset, np.float32))
+
+
+def read_depth(path: Path, size: tuple[int, int]) -> NDArray[np.float32]:
+    """Reads a depth map and brings it to an image's size.
+
+    Args:
+        path: ``.mat`` with the key ``data_obj`` (the benchmark's maps, a quarter of the
+            image's size), ``.npy`` or greyscale ``.png``; larger is farther.
+        size: (H, W) of the image.
+
+    Returns:
+        float32 (H, W), divided by its maximum.
+
+    Raises:
+        SampleError: If the file holds no usable map.
+    """
+    try:
+        depth = np.asarray(_read_map(path))
+    except (OSError, ValueError, EOFError, MatReadError) as error:
+        raise SampleError(f"{path}: cannot be read as a map of depth: {error}") from error
+    if depth.ndim != 2 or depth.size == 0 or depth.dtype.kind not in "fiu":
+        raise SampleError(f"{path}: expected an (H, W) map of numbers, found {depth.dtype} {depth.shape}.")
+    if depth.shape != size:
+        smaller = depth.shape[0] > size[0] or depth.shape[1] > size[1]
+        method = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
+        depth = cv2.resize(depth.astype(np.float64), (size[1], size[0]), interpolation=method)
+    depth = np.maximum(np.asarray(depth, np.float64), 0)
+    if not np.isfinite(depth).all() or depth.max() <= 0:
+        raise SampleError(f"{path}: expected finite depths, some of them positive.")
+    return (depth / depth.max()).astype(np.float32)
+
+
+def _read_map(path: Path) -> ArrayLike:
+    suffix = path.suffix.lower()
+    if suffix == ".mat":
+        content = loadmat(str(path))
+        if "data_obj" not in content:
+            raise ValueError(f"expected a variable 'data_obj', found {sorted(content)}")
+        return content["data_obj"]
+    if suffix == ".npy":
+        return np.load(path, allow_pickle=False)
+    picture = cv2.imread(str(path), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
+    if picture is None:
+        raise ValueError("not a readable greyscale picture")
+    return picture
+
+
+def find_depth(folder: Path, stem: str) -> Path | None:
+    """Finds the depth map of an image: ``stem.{mat,npy,png}`` or ``stem/predict_depth.mat``."""
+    for suffix in DEPTH_SUFFIXES:
+        if (path := folder / f"{stem}{suffix}").is_file():
+            return path
+    nested = folder / stem / "predict_depth.mat"
+    return nested if nested.is_file() else None

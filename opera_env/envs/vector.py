@@ -1,0 +1,182 @@
+"""Many environments in one: every step is one batch of tools and one batch of metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from opera_env.data import Source
+from opera_env.envs.restore import OneShotRules
+from opera_env.envs.stepwise import StepwiseRules
+from opera_env.envs.world import Episode, Rules, Transition, WorldConfig
+from opera_env.reward import Reward
+from opera_env.tools import Toolbox
+from opera_env.types import Sample, SampleSpec
+
+
+class RestoreVectorEnv(VectorEnv[Any, Any, NDArray[np.float64]]):
+    """Many one-shot games at once, autoreset in the same step.
+
+    Sub-environment i behaves as a single environment reset with ``seed + i // group_size``,
+    so groups of neighbours see the same images: what group-relative learners need.
+
+    Args:
+        num_envs: Number of sub-environments, a multiple of ``group_size``.
+        group_size: Neighbours that share each image.
+        **options: As of :class:`~opera_env.envs.restore.RestoreEnv`.
+    """
+
+    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": [], "render_fps": 1}  # noqa: RUF012
+
+    def __init__(
+        self,
+        num_envs: int = 8,
+        group_size: int = 1,
+        toolbox: Toolbox | str = "lite",
+        reward: Reward | str = "lite",
+        source: Source | str | None = None,
+        max_tools: int = 6,
+        obs_size: int = 128,
+        canvas: int | None = 128,
+        tool_cost: float = 0.0,
+        device: str = "auto",
+        render_mode: str | None = None,
+    ) -> None:
+        config = WorldConfig(toolbox, reward, source, max_tools, obs_size, canvas, tool_cost, device)
+        self._start(OneShotRules(config), num_envs, group_size, render_mode)
+
+    def _start(self, rules: Rules[Any], num_envs: int, group_size: int, render_mode: str | None) -> None:
+        if render_mode is not None:
+            raise gym.error.UnsupportedMode("a vector environment draws nothing: render a single one.")
+        if num_envs < 1 or group_size < 1 or num_envs % group_size:
+            raise ValueError(
+                f"num_envs must be a positive multiple of group_size, found {num_envs} and {group_size}."
+            )
+        super().__init__()
+        self.rules = rules
+        self.num_envs = num_envs
+        self.group_size = group_size
+        self.render_mode = None
+        self.single_observation_space = rules.observation_space
+        self.single_action_space = rules.action_space
+        self.observation_space = batch_space(rules.observation_space, num_envs)
+        self.action_space = batch_space(rules.action_space, num_envs)
+        self._generators: list[Generator] | None = None
+        self._episodes: list[Episode] = []
+
+    @property
+    def toolbox(self) -> Toolbox:
+        """The tools of this world; training them in place changes it."""
+        return self.rules.toolbox
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Starts all sub-environments.
+
+        Args:
+            seed: One for all (sub-environment i takes ``seed + i // group_size``), or one
+                each.
+            options: ``{"sample": spec}`` starts all of them from one specification.
+        """
+        if seed is not None or self._generators is None:
+            self._generators = self._seed(seed)
+        starts = self._begin(range(self.num_envs), options)
+        self._episodes = [episode for episode, _, _ in starts]
+        infos: dict[str, Any] = {}
+        for index, (_, _, info) in enumerate(starts):
+            infos = self._add_info(infos, info, index)
+        return self._batch([observation for _, observation, _ in starts]), infos
+
+    def _seed(self, seed: int | Sequence[int | None] | None) -> list[Generator]:
+        if seed is None:
+            seed = int(np.random.SeedSequence().generate_state(1)[0])
+        if isinstance(seed, int | np.integer):
+            seed = [int(seed) + index // self.group_size for index in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise ValueError(f"expected one seed or {self.num_envs}, found {len(seed)}.")
+        return [seeding.np_random(one)[0] for one in seed]
+
+    def _begin(self, indices: Sequence[int], options: dict[str, Any] | None = None) -> list[Any]:
+        """Draws samples for some sub-environments, each image made once, and starts them together."""
+        assert self._generators is not None
+        made: dict[SampleSpec, Sample] = {}
+        samples: list[Sample] = []
+        for index in indices:
+            if options:
+                sample = self.rules.sample(self._generators[index], options)
+            else:
+                spec = self.rules.source.draw(self._generators[index])
+                sample = made.get(spec) or self.rules.source.make(spec)
+            samples.append(made.setdefault(sample.spec, sample))
+        return self.rules.begin(samples)
+
+    def step(  # pyright: ignore[reportIncompatibleMethodOverride] - the base class types flags as floats
+        self, actions: Any
+    ) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """Plays one action each; ended episodes restart at once, their last info in ``final_info``."""
+        if not self._episodes:
+            raise gym.error.ResetNeeded("call reset() before step().")
+        played: list[Transition[Any]] = self.rules.advance(
+            self._episodes, list(iterate(self.action_space, actions))
+        )
+        ended = [index for index, now in enumerate(played) if now.terminated]
+        restarts = dict(zip(ended, self._begin(ended) if ended else [], strict=True))
+        observations: list[Any] = []
+        infos: dict[str, Any] = {}
+        for index, now in enumerate(played):
+            observation, info = now.observation, now.info
+            if index in restarts:
+                last = {"final_obs": observation, "final_info": info}
+                infos = self._add_info(infos, last, index)
+                self._episodes[index], observation, info = restarts[index]
+            observations.append(observation)
+            infos = self._add_info(infos, info, index)
+        rewards = np.array([now.reward for now in played], np.float64)
+        terminated = np.array([now.terminated for now in played], np.bool_)
+        return self._batch(observations), rewards, terminated, np.zeros(self.num_envs, np.bool_), infos
+
+    def _batch(self, observations: Sequence[Any]) -> Any:
+        empty = create_empty_array(self.single_observation_space, self.num_envs)
+        return concatenate(self.single_observation_space, observations, empty)
+
+
+class StepwiseVectorEnv(RestoreVectorEnv):
+    """Many stepwise games at once, autoreset in the same step.
+
+    Args:
+        num_envs: Number of sub-environments, a multiple of ``group_size``.
+        group_size: Neighbours that share each image.
+        **options: As of :class:`~opera_env.envs.stepwise.StepwiseEnv`.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 8,
+        group_size: int = 1,
+        toolbox: Toolbox | str = "lite",
+        reward: Reward | str = "lite",
+        source: Source | str | None = None,
+        max_tools: int = 6,
+        obs_size: int = 128,
+        canvas: int | None = 128,
+        tool_cost: float = 0.0,
+        device: str = "auto",
+        render_mode: str | None = None,
+        mask_upscale: bool = False,
+    ) -> None:
+        config = WorldConfig(toolbox, reward, source, max_tools, obs_size, canvas, tool_cost, device)
+        self._start(StepwiseRules(config, mask_upscale), num_envs, group_size, render_mode)
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Returns which actions are allowed now, bool (num_envs, N + 1)."""
+        assert isinstance(self.rules, StepwiseRules)
+        return np.stack([self.rules.action_mask(episode) for episode in self._episodes])

@@ -1,0 +1,197 @@
+"""Runs plans: shared prefixes once, equal work in batches, memory bounded."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from opera_env.errors import ToolFailedError
+from opera_env.execution.cache import PrefixCache
+from opera_env.execution.schedule import Node, build_tries
+from opera_env.tools import Tool, Toolbox
+from opera_env.types import Canvas, Plan, Sample
+
+
+@dataclass(frozen=True)
+class Result:
+    """The image a plan leads to.
+
+    Attributes:
+        sample: The sample the plan ran on, or one with the same image.
+        plan: The plan.
+        image: float32 (3, h, w) on the toolbox's device, at the size the tools left it;
+            neither clamped nor rounded nor resampled to the canvas.
+    """
+
+    sample: Sample
+    plan: Plan
+    image: Tensor
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A tool application to be done: the input image and the node its result belongs to."""
+
+    image: Tensor
+    node: Node
+
+
+_Group = tuple[str, int, int, bool]
+"""What may share a batch: tool, height, width, whether the tool enlarges."""
+
+
+class Executor:
+    """Turns plans into images without gradients.
+
+    Images are processed level by level while few are alive, which makes batches large,
+    and depth first beyond that, which keeps memory at a few batches per level.
+
+    Args:
+        toolbox: The tools; shared, so training them is seen here at once.
+        batch_pixels: Most pixels, of all images together, that a tool is given at once.
+            A larger image goes alone.
+        live_pixels: Intermediate images, in pixels, that may wait before the order turns
+            depth first.
+        cache: Where results are kept between calls; None keeps nothing.
+
+    Attributes:
+        tools_run: Tool applications done so far.
+    """
+
+    def __init__(
+        self,
+        toolbox: Toolbox,
+        batch_pixels: int = 16 * 128 * 128,
+        live_pixels: int = 512 * 128 * 128,
+        cache: PrefixCache | None = None,
+    ) -> None:
+        self.toolbox = toolbox
+        self.batch_pixels = batch_pixels
+        self.live_pixels = live_pixels
+        self.cache = cache
+        self.tools_run = 0
+
+    def run(self, samples: Sequence[Sample], plans: Sequence[Plan]) -> Iterator[Result]:
+        """Yields the result of each distinct plan of each distinct image once, in no fixed order.
+
+        Args:
+            samples: One per plan.
+            plans: Tool names; ``()`` yields the untouched image.
+
+        Raises:
+            UnknownToolError: If a plan names a tool that the toolbox lacks.
+            ToolFailedError: If a tool raises, or returns a wrong shape, NaN or infinity.
+        """
+        for plan in plans:
+            for name in plan:
+                self.toolbox[name]
+        fingerprint = self.toolbox.fingerprint if self.cache is not None else ""
+        queue = _Queue(self.live_pixels)
+        for root in build_tries(samples, plans):
+            image = root.sample.lq.to(self.toolbox.device)
+            yield from self._settle(root, image, fingerprint, queue)
+        while (batch := queue.pop(self.batch_pixels)) is not None:
+            tool = self.toolbox[batch[0].node.prefix[-1]]
+            for work, image in zip(batch, self._apply(tool, batch), strict=True):
+                yield from self._settle(work.node, image, fingerprint, queue)
+                queue.release(work)
+
+    def _settle(self, node: Node, image: Tensor, fingerprint: str, queue: _Queue) -> Iterator[Result]:
+        """Hands out a finished node and queues what comes after it, unless that is cached."""
+        pending = [(node, image)]
+        while pending:
+            node, image = pending.pop()
+            key = (node.sample.key, fingerprint, node.prefix)
+            if node.wanted:
+                if self.cache is not None and node.prefix:
+                    self.cache.put(key, image)
+                yield Result(node.sample, node.prefix, image)
+            for child in node.children.values():
+                key = (node.sample.key, fingerprint, child.prefix)
+                known = self.cache.get(key) if self.cache is not None else None
+                if known is None:
+                    queue.push(_Work(image, child), self.toolbox[child.prefix[-1]])
+                else:
+                    pending.append((child, known))
+
+    def _apply(self, tool: Tool, batch: Sequence[_Work]) -> list[Tensor]:
+        """Applies a tool to equally large images; halves the batch when memory runs out."""
+        images = torch.stack([work.image for work in batch])
+        canvas = batch[0].node.sample.canvas
+        try:
+            results = _restore(tool, images, canvas)
+        except Exception as error:  # a tool is anybody's code: whatever it raises is its failure
+            if len(batch) == 1:
+                raise _failure(tool, batch[0], f"{type(error).__name__}: {error}") from error
+            if _out_of_memory(error):
+                half = len(batch) // 2
+                self.batch_pixels = half * images.shape[-2] * images.shape[-1]
+                return self._apply(tool, batch[:half]) + self._apply(tool, batch[half:])
+            # One by one, to tell which image it failed on; if none does alone, that is fine too.
+            return [result for work in batch for result in self._apply(tool, [work])]
+        self.tools_run += len(batch)
+        if not results.sum().isfinite():  # one cheap look; the exact one only on suspicion
+            for work, result in zip(batch, results, strict=True):
+                if not result.isfinite().all():
+                    raise _failure(tool, work, "its result has NaN or infinity in it")
+        return list(results)
+
+
+@torch.inference_mode()
+def _restore(tool: Tool, images: Tensor, canvas: Canvas) -> Tensor:
+    if tool.module is not None and images.dim() == 4:
+        images = images.contiguous(memory_format=torch.channels_last)
+    return tool(images, canvas)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
+
+
+def _failure(tool: Tool, work: _Work, reason: str) -> ToolFailedError:
+    return ToolFailedError(tool.name, work.node.prefix[:-1], tuple(work.image.shape), reason)
+
+
+class _Queue:
+    """Work that waits, by depth and by what may share a batch."""
+
+    def __init__(self, live_pixels: int) -> None:
+        self._levels: defaultdict[int, dict[_Group, list[_Work]]] = defaultdict(dict)
+        self._waiting: defaultdict[int, int] = defaultdict(int)  # users of an image that several need
+        self._live = 0
+        self._live_limit = live_pixels
+
+    def push(self, work: _Work, tool: Tool) -> None:
+        height, width = work.image.shape[-2:]
+        group = (tool.name, height, width, tool.grows((height, width), work.node.sample.canvas))
+        self._levels[len(work.node.prefix)].setdefault(group, []).append(work)
+        if not self._waiting[id(work.image)]:
+            self._live += height * width
+        self._waiting[id(work.image)] += 1
+
+    def release(self, work: _Work) -> None:
+        """Notes that work is done; its input is dead once nobody else waits for it."""
+        self._waiting[id(work.image)] -= 1
+        if not self._waiting[id(work.image)]:
+            del self._waiting[id(work.image)]
+            self._live -= work.image.shape[-2] * work.image.shape[-1]
+
+    def pop(self, batch_pixels: int) -> list[_Work] | None:
+        """Takes the next batch: of the shallowest level, or of the deepest if too much is alive."""
+        if not self._levels:
+            return None
+        level = min(self._levels) if self._live <= self._live_limit else max(self._levels)
+        groups = self._levels[level]
+        group = max(groups, key=lambda key: len(groups[key]))
+        count = max(1, batch_pixels // (group[1] * group[2]))
+        works = groups[group]
+        batch, groups[group] = works[-count:], works[:-count]
+        if not groups[group]:
+            del groups[group]
+            if not groups:
+                del self._levels[level]
+        return batch

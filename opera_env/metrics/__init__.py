@@ -1,0 +1,7 @@
+"""Image quality metrics: numbers with a direction, in batches, references prepared once."""
+
+from opera_env.metrics.base import Features, FunctionMetric, Metric
+from opera_env.metrics.pretrained import PyiqaMetric
+from opera_env.metrics.suite import METRICS, MetricSuite, build_metric
+
+__all__ = ["METRICS", "Features", "FunctionMetric", "Metric", "MetricSuite", "PyiqaMetric", "build_metric"]

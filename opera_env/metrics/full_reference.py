@@ -1,0 +1,87 @@
+"""PSNR and SSIM on luma: pyiqa's numbers, in float32 and with the reference's part computed once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from opera_env.metrics.base import Features, Metric
+from opera_env.metrics.lpips_alex import LpipsAlex
+
+
+def luma(images: Tensor) -> Tensor:
+    """Returns Y of BT.601 YCbCr, rounded, float32 (B, 1, H, W) in [16, 235], of RGB in [0, 1]."""
+    weights = images.new_tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1)
+    return ((images * weights).sum(1, keepdim=True) + 16).round()
+
+
+class PsnrY(Metric):
+    """PSNR in dB on luma.
+
+    Source: ``pyiqa.create_metric("psnr", test_y_channel=True, color_space="ycbcr")``; equal
+        images get 80 dB, as there.
+    """
+
+    name, higher_is_better, worst, needs_reference = "psnr_y", True, 0.0, True
+
+    def features(self, reference: Tensor) -> Features:
+        return (luma(reference),)
+
+    def values(self, images: Tensor, reference: Features) -> Tensor:
+        error = (luma(images) - reference[0]).square().mean(dim=(1, 2, 3))
+        return 10 * torch.log10(255**2 / (error + 1e-8 * 255**2))
+
+
+class SsimY(Metric):
+    """SSIM on luma, with the usual 11x11 Gaussian window of width 1.5.
+
+    Source: ``pyiqa.create_metric("ssim", test_y_channel=True, color_space="ycbcr")``.
+        Departure: float32 and separable, several times faster, within 5e-5.
+    """
+
+    name, higher_is_better, worst, needs_reference, min_side = "ssim_y", True, 0.0, True, 11
+    _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+
+    def features(self, reference: Tensor) -> Features:
+        y = luma(reference)
+        mean = _window_mean(y)
+        return y, mean, _window_mean(y * y) - mean * mean
+
+    def values(self, images: Tensor, reference: Features) -> Tensor:
+        y_ref, mean_ref, variance_ref = reference
+        y = luma(images)
+        count = len(y)
+        means = _window_mean(torch.cat([y, y * y, y * y_ref]))
+        mean, square, product = means[:count], means[count : 2 * count], means[2 * count :]
+        both = mean * mean_ref
+        squares = mean * mean + mean_ref * mean_ref
+        variance = square - mean * mean + variance_ref
+        contrast = F.relu((2 * (product - both) + self._C2) / (variance + self._C2))
+        return ((2 * both + self._C1) / (squares + self._C1) * contrast).mean(dim=(1, 2, 3))
+
+
+def _window_mean(x: Tensor) -> Tensor:
+    """Gaussian-weighted mean over 11x11 windows, (B, 1, H, W) to (B, 1, H - 10, W - 10)."""
+    taps = torch.exp(-(torch.arange(-5, 6, device=x.device, dtype=x.dtype) ** 2) / (2 * 1.5**2))
+    taps = taps / taps.sum()
+    return F.conv2d(F.conv2d(x, taps.view(1, 1, 11, 1)), taps.view(1, 1, 1, 11))
+
+
+class Lpips(Metric):
+    """LPIPS with AlexNet, version 0.1; 0 is identical.
+
+    Source: the ``lpips`` package on weights from ``opera-env weights fetch lpips``; the
+        reference's features are computed once.
+    """
+
+    name, higher_is_better, worst, needs_reference, min_side = "lpips", False, 1.0, True, 32
+
+    def __init__(self) -> None:
+        self.net = LpipsAlex()
+
+    def features(self, reference: Tensor) -> Features:
+        return self.net.features(reference)
+
+    def values(self, images: Tensor, reference: Features) -> Tensor:
+        return self.net.distance(images, reference)

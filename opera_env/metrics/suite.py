@@ -1,0 +1,114 @@
+"""The metrics by name, and several of them over one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from opera_env.errors import MetricError, UnknownPresetError
+from opera_env.metrics.base import Features, Metric
+from opera_env.metrics.full_reference import Lpips, PsnrY, SsimY
+from opera_env.metrics.niqe import Niqe32
+from opera_env.metrics.pretrained import Piqe, PyiqaMetric
+
+METRICS: Mapping[str, Callable[[], Metric]] = {
+    "psnr_y": PsnrY,
+    "ssim_y": SsimY,
+    "lpips": Lpips,
+    "niqe32": Niqe32,
+    "piqe": Piqe,
+    "gmsd": lambda: PyiqaMetric("gmsd", worst=0.35, higher_is_better=False, needs_reference=True),
+    "clipiqa": lambda: PyiqaMetric("clipiqa", worst=0.0, higher_is_better=True, weight="clipiqa"),
+    "musiq": lambda: PyiqaMetric("musiq", worst=0.0, higher_is_better=True, weight="musiq"),
+}
+
+
+def build_metric(name: str) -> Metric:
+    """Makes a metric by its name.
+
+    Raises:
+        UnknownPresetError: If there is none of that name.
+        MissingWeightsError: If its weights are not on this machine.
+    """
+    if name not in METRICS:
+        raise UnknownPresetError("metric", name, tuple(METRICS))
+    return METRICS[name]()
+
+
+class MetricSuite:
+    """Several metrics over one batch, in float32 and with references prepared once.
+
+    Args:
+        metrics: Names or metrics of one's own.
+        device: Where they run.
+    """
+
+    def __init__(self, metrics: Sequence[str | Metric], device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        built = [build_metric(metric) if isinstance(metric, str) else metric for metric in metrics]
+        self.metrics = tuple(metric.to(self.device) for metric in built)
+        self.needs_reference = any(metric.needs_reference for metric in self.metrics)
+
+    @torch.inference_mode()
+    def features(self, reference: Tensor) -> tuple[Features, ...]:
+        """Prepares one reference.
+
+        Args:
+            reference: uint8 (3, H, W).
+
+        Returns:
+            Per metric what it keeps, batch axis 1.
+        """
+        batch = reference.to(self.device, torch.float32)[None] / 255
+        self._check(batch)
+        with torch.autocast(self.device.type, enabled=False):
+            return tuple(metric.features(batch) for metric in self.metrics)
+
+    @torch.inference_mode()
+    def __call__(
+        self, images: Tensor, references: Sequence[tuple[Features, ...]]
+    ) -> list[dict[str, float]]:
+        """Judges a batch.
+
+        Args:
+            images: uint8 (B, 3, H, W).
+            references: Per image what :meth:`features` gave, the same object for images of
+                one reference; empty if no metric needs any.
+
+        Returns:
+            Per image its metrics by name; a value that is not finite is replaced by the
+            metric's worst.
+
+        Raises:
+            MetricError: If the images are too small for a metric.
+        """
+        batch = images.to(self.device, torch.float32) / 255
+        self._check(batch)
+        columns: dict[str, list[float]] = {}
+        for index, metric in enumerate(self.metrics):
+            reference: Features = ()
+            if metric.needs_reference:
+                reference = _collate([features[index] for features in references])
+            with torch.autocast(self.device.type, enabled=False):
+                values = metric.values(batch, reference).float()
+            columns[metric.name] = torch.where(values.isfinite(), values, metric.worst).tolist()
+        return [{name: values[row] for name, values in columns.items()} for row in range(len(images))]
+
+    def _check(self, batch: Tensor) -> None:
+        height, width = batch.shape[-2:]
+        for metric in self.metrics:
+            if min(height, width) < metric.min_side:
+                raise MetricError(
+                    f"metric {metric.name!r} needs images of at least {metric.min_side} x "
+                    f"{metric.min_side} pixels, found {height} x {width}: use a larger canvas, or a "
+                    "reward without this metric."
+                )
+
+
+def _collate(features: Sequence[Features]) -> Features:
+    """Stacks features along the batch; images of one reference share it without a copy."""
+    if all(one is features[0] for one in features):
+        return features[0]
+    return tuple(torch.cat(parts) for parts in zip(*features, strict=True))

@@ -1,0 +1,180 @@
+"""From metrics to reward: terms, presets, and the total that learners maximise. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from opera_env.errors import UnknownPresetError
+from opera_env.metrics import Metric
+from opera_env.types import Decision, Outcome, Plan
+
+
+@dataclass(frozen=True)
+class Term:
+    """One metric's part in R_q: ``weight * (metric - low) / (high - low)``.
+
+    Attributes:
+        metric: Name of a shipped metric, or a metric of one's own.
+        low: Metric value that counts 0; larger than ``high`` where lower is better.
+        high: Metric value that counts 1.
+        weight: What a value of ``high`` contributes.
+        clip: Whether values beyond the bounds count as the bounds.
+    """
+
+    metric: str | Metric
+    low: float
+    high: float
+    weight: float
+    clip: bool = True
+
+    @property
+    def name(self) -> str:
+        return self.metric if isinstance(self.metric, str) else self.metric.name
+
+    def contribution(self, value: float) -> float:
+        """Returns the weighted, scaled value.
+
+        Example:
+            >>> Term("lpips", low=0.6, high=0.0, weight=2.0).contribution(0.3)
+            1.0
+        """
+        scaled = (value - self.low) / (self.high - self.low)
+        return self.weight * (min(1.0, max(0.0, scaled)) if self.clip else scaled)
+
+
+@dataclass(frozen=True)
+class Reward:
+    """What counts as quality: R_q is the sum of the terms' contributions.
+
+    Attributes:
+        name: Name of the preset.
+        terms: The parts.
+        empty_plan: Whether an empty plan is judged like any other; else it gets 0.
+        longest_plan: A longer plan gets 0; None for no limit.
+    """
+
+    name: str
+    terms: tuple[Term, ...]
+    empty_plan: bool = True
+    longest_plan: int | None = None
+
+    def contributions(self, metrics: Mapping[str, float], plan: Plan) -> dict[str, float]:
+        """Returns each term's contribution by the name of its metric; their sum is R_q.
+
+        Args:
+            metrics: Raw values by name.
+            plan: The plan judged; only rules on its length look at it.
+        """
+        refused = (not plan and not self.empty_plan) or (
+            self.longest_plan is not None and len(plan) > self.longest_plan
+        )
+        return {term.name: 0.0 if refused else term.contribution(metrics[term.name]) for term in self.terms}
+
+
+_RELEASE_TERMS = (
+    Term("psnr_y", 0, 9, 1, clip=False),
+    Term("ssim_y", 0, 0.3, 1, clip=False),
+    Term("lpips", 0, -0.3, 2, clip=False),
+    Term("clipiqa", 0, 0.1, 2, clip=False),
+    Term("musiq", 0, 7.5, 2, clip=False),
+)
+
+REWARDS: Mapping[str, Reward] = {
+    reward.name: reward
+    for reward in (
+        Reward(
+            "lite",
+            (
+                Term("psnr_y", 10, 40, 3),
+                Term("ssim_y", 0.1, 1, 2.5),
+                Term("lpips", 0.7, 0, 2.5),
+                Term("niqe32", 25, 3, 1),
+                Term("piqe", 100, 20, 1),
+            ),
+        ),
+        Reward("paper", _RELEASE_TERMS),
+        Reward("release", _RELEASE_TERMS, empty_plan=False, longest_plan=6),
+        Reward(
+            "classic",
+            (Term("psnr_y", 10, 40, 4), Term("ssim_y", 0.1, 1, 3), Term("gmsd", 0.3, 0, 3)),
+        ),
+        Reward("label_free", (Term("niqe32", 25, 3, 5), Term("piqe", 100, 20, 5))),
+    )
+}
+"""The presets. ``lite``, ``classic`` and ``label_free`` lie in [0, 10].
+
+Source: the paper names the five metrics of its R_q and no weights; ``paper`` and ``release``
+use the release's, which also gives 0 to an empty plan and to one longer than six tools.
+"""
+
+
+def get_reward(reward: str | Reward) -> Reward:
+    """Returns a preset by name, or the reward itself.
+
+    Raises:
+        UnknownPresetError: If there is no preset of that name.
+    """
+    if isinstance(reward, Reward):
+        return reward
+    if reward not in REWARDS:
+        raise UnknownPresetError("reward", reward, tuple(REWARDS))
+    return REWARDS[reward]
+
+
+def f1(predicted: frozenset[str], true: frozenset[str]) -> float:
+    """F1 score of two sets; 1 if both are empty.
+
+    Example:
+        >>> f1(frozenset({"rain", "haze"}), frozenset({"rain"})), f1(frozenset(), frozenset())
+        (0.6666666666666666, 1.0)
+    """
+    if not predicted and not true:
+        return 1.0
+    return 2 * len(predicted & true) / (len(predicted) + len(true))
+
+
+def _mean_of_precision_and_recall(predicted: frozenset[str], true: frozenset[str]) -> float:
+    if not predicted or not true:
+        return float(predicted == true)
+    right = len(predicted & true)
+    return (right / len(predicted) + right / len(true)) / 2
+
+
+def total(
+    outcome: Outcome,
+    decision: Decision,
+    labels: frozenset[str] | None = None,
+    consistency: float | None = None,
+    form: Literal["product", "gated"] = "product",
+    tool_cost: float = 0.0,
+) -> float:
+    """Combines quality, degradation prediction, format and consistency into one reward.
+
+    Args:
+        outcome: What the plan led to.
+        decision: What the agent said; a parse error makes R_f 0, otherwise it is 1.
+        labels: The true degradations; None if nobody knows them. R_d is absent (1) then, and
+            where the decision predicts none.
+        consistency: R_c in [0, 1] from a judge; None if nobody judged (1).
+        form: "product" is the paper's R_q R_d R_f R_c; "gated" is the release's
+            R_f (R_d + [R_d > .8] R_q) R_c.
+        tool_cost: Taken from R_q per tool of the plan.
+
+    Returns:
+        The reward; never negative in product form, since a negative quality would turn the
+        product's sense round.
+
+    Source: section 4.2. The release's R_d is the mean of precision and recall.
+    """
+    if decision.error is not None:
+        return 0.0
+    r_c = 1.0 if consistency is None else consistency
+    r_q = max(outcome.r_q - tool_cost * outcome.tools_run, 0.0)
+    known = decision.degradations is not None and labels is not None
+    if form == "product":
+        r_d = f1(decision.degradations, labels) if known else 1.0  # pyright: ignore[reportArgumentType]
+        return r_q * r_d * r_c
+    r_d = _mean_of_precision_and_recall(decision.degradations, labels) if known else 1.0  # pyright: ignore[reportArgumentType]
+    return (r_d + (r_q if r_d > 0.8 else 0.0)) * r_c

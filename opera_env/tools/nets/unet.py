@@ -1,0 +1,100 @@
+"""A small convolutional U-Net: the architecture of the ``lite`` tools."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions around a ReLU, added to the input; (B, C, H, W) in and out."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.relu(self.first(x)))
+
+
+class GlobalContext(nn.Module):
+    """Scales and shifts channels by the image's global statistics; (B, C, H, W) in and out.
+
+    Haze veils the whole image with one colour, which no local window can tell from a wall.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(2 * width, width)
+        self.out = nn.Linear(width, 2 * width)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1)
+        scale, shift = self.out(F.relu(self.hidden(pooled)))[..., None, None].chunk(2, dim=1)
+        return x * (1 + scale) + shift
+
+
+class UNet(nn.Module):
+    """Predicts what to add to the image, at several resolutions.
+
+    Args:
+        widths: Channels per level, finest first.
+        unshuffle: The image is folded by this factor before the first level, which makes
+            the network as many times squared cheaper.
+        scale: 1 to restore at constant size, 4 to enlarge the image four times.
+        global_context: Let every decoder level see statistics of the whole image.
+
+    Shape:
+        float32 (B, 3, H, W) in [0, 1] to (B, 3, scale * H, scale * W), not clamped. H and W
+        are multiples of :attr:`multiple`.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int] = (24, 48, 64),
+        unshuffle: int = 2,
+        scale: int = 1,
+        global_context: bool = False,
+    ) -> None:
+        super().__init__()
+        self.unshuffle, self.scale = unshuffle, scale
+        self.multiple = unshuffle * 2 ** (len(widths) - 1)
+        self.head = nn.Conv2d(3 * unshuffle**2, widths[0], 3, padding=1)
+        self.encoder = nn.ModuleList(ResidualBlock(width) for width in widths)
+        self.down = nn.ModuleList(
+            nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False)
+        )
+        self.up = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in zip(widths, widths[1:], strict=False))
+        self.decoder = nn.ModuleList(ResidualBlock(width) for width in widths[:-1])
+        self.context = nn.ModuleList(
+            GlobalContext(width) if global_context else nn.Identity() for width in widths
+        )
+        self.tail = nn.Conv2d(widths[0], 3 * (unshuffle * scale) ** 2, 3, padding=1)
+        # Start as the identity (or as plain enlargement), so that training only adds.
+        nn.init.zeros_(self.tail.weight)
+        torch.nn.init.zeros_(self.tail.bias)  # pyright: ignore[reportArgumentType]
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.head(F.pixel_unshuffle(image, self.unshuffle))
+        skips: list[Tensor] = []
+        for block, down in zip(self.encoder, self.down, strict=False):
+            x = block(x)
+            skips.append(x)
+            x = down(x)
+        x = self.context[-1](self.encoder[-1](x))
+        for level in reversed(range(len(self.up))):
+            x = F.pixel_shuffle(self.up[level](x), 2) + skips[level]
+            x = self.decoder[level](self.context[level](x))
+        residual = F.pixel_shuffle(self.tail(x), self.unshuffle * self.scale)
+        if self.scale == 1:
+            return image + residual
+        enlarged = F.interpolate(
+            image, scale_factor=self.scale, mode="bicubic", antialias=True, align_corners=False
+        )
+        return enlarged + residual

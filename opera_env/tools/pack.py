@@ -1,0 +1,68 @@
+"""Makes a toolbox folder of trained tools.
+
+Example:
+    python -m opera_env.tools.pack --runs runs/lite --out opera_env/tools/weights/lite
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import tyro
+
+from opera_env.errors import MissingWeightsError
+from opera_env.tools.lite import LITE, ToolRecipe
+from opera_env.tools.nets import build_net
+from opera_env.tools.tool import Tool
+from opera_env.tools.toolbox import Toolbox
+from opera_env.weights import load_tensors
+
+
+@dataclass(frozen=True)
+class PackConfig:
+    """Makes the lite toolbox of what opera_env.tools.train has written, as float16."""
+
+    runs: Path = Path("runs/lite")
+    """Folder with one folder a trained tool."""
+    out: Path = Path("runs/toolbox")
+    """Toolbox folder to write; Toolbox.load(OUT) reads it."""
+
+
+def packed_tool(recipe: ToolRecipe, runs: Path) -> Tool:
+    """Builds one tool from its recipe and the folder of its training.
+
+    Raises:
+        MissingWeightsError: If it has not been trained.
+    """
+    net = build_net(recipe.net, recipe.options)
+    training: dict[str, object] = {}
+    if recipe.steps:
+        path = runs / recipe.name / "tool.safetensors"
+        if not path.is_file():
+            remedy = f"python -m opera_env.tools.train {recipe.name} --images DIR --val DIR --out {runs}"
+            raise MissingWeightsError(f"tool {recipe.name!r} is not trained", path, remedy)
+        net.load_state_dict({key: value.float() for key, value in load_tensors(path).items()})
+        training = json.loads((path.with_name("training.json")).read_text())
+    return Tool(
+        recipe.name,
+        net.eval(),
+        scale=recipe.options.get("scale", 1),
+        multiple=getattr(net, "multiple", 1),
+        degradations=frozenset(recipe.degradations),
+        net=(recipe.net, recipe.options),
+        training=training,
+    )
+
+
+def pack(config: PackConfig) -> None:
+    """Writes the toolbox folder."""
+    toolbox = Toolbox(packed_tool(recipe, config.runs) for recipe in LITE)
+    toolbox.save(config.out, dtype=torch.float16)
+    print(f"{len(toolbox)} tools, fingerprint {toolbox.fingerprint} -> {config.out}")
+
+
+if __name__ == "__main__":
+    pack(tyro.cli(PackConfig))

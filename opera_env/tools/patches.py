@@ -1,0 +1,70 @@
+"""Pairs of degraded and clean patches for training single tools."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
+from torch import Tensor
+
+from opera_env.data.images import to_tensor
+from opera_env.degradations import degrade
+
+Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+
+
+def training_pair(
+    images: Sequence[NDArray[np.uint8]],
+    recipe: tuple[str, ...],
+    patch: int,
+    margin: int,
+    rng: Generator,
+) -> Pair:
+    """Cuts, turns and degrades a patch of a random image.
+
+    A larger crop is degraded and its rim cut off, so that blur, rain and haze come from
+    beyond the patch as they do in a whole photograph.
+
+    Args:
+        images: uint8 (H, W, 3), at least ``patch`` pixels a side.
+        recipe: What to degrade with.
+        patch: Side of the clean patch, a multiple of 4.
+        margin: Width of the rim, a multiple of 4; less where the image ends.
+        rng: The only source of chance.
+
+    Returns:
+        The degraded and the clean patch; the first is smaller if the recipe shrinks it.
+    """
+    image = images[int(rng.integers(len(images)))]
+    height, width = (min(side - side % 4, patch + 2 * margin) for side in image.shape[:2])
+    top = rng.integers(image.shape[0] - height + 1)
+    left = rng.integers(image.shape[1] - width + 1)
+    clean = image[top : top + height, left : left + width]
+    clean = np.rot90(clean, int(rng.integers(4))) if "haze" not in recipe else clean  # the sky is up
+    clean = clean[:, ::-1] if rng.random() < 0.5 else clean
+    dirty, _ = degrade(np.ascontiguousarray(clean), recipe, rng)
+    factor = clean.shape[0] // dirty.shape[0]
+    row, column = ((side - patch) // 8 * 4 for side in clean.shape[:2])
+    return (
+        dirty[row // factor : (row + patch) // factor, column // factor : (column + patch) // factor],
+        clean[row : row + patch, column : column + patch],
+    )
+
+
+def validation_pair(image: NDArray[np.uint8], recipe: tuple[str, ...], side: int, seed: int) -> Pair:
+    """Degrades the centre crop of an image as the environment does: the crop is all there is."""
+    top, left = ((length - side) // 2 for length in image.shape[:2])
+    clean = np.ascontiguousarray(image[top : top + side, left : left + side])
+    dirty, _ = degrade(clean, recipe, np.random.default_rng(seed))
+    return dirty, clean
+
+
+def stack(pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
+    """Stacks pairs into two float32 batches (B, 3, h, w) and (B, 3, H, W) in [0, 1]."""
+    dirty, clean = zip(*pairs, strict=True)
+    return torch.stack([to_tensor(image) for image in dirty]), torch.stack(
+        [to_tensor(image) for image in clean]
+    )

@@ -1,0 +1,77 @@
+"""Makes a tool of whatever a user has: a function, a module, a TorchScript file, a checkpoint."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import torch
+from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
+from torch import Tensor, nn
+
+from opera_env.errors import ToolboxError
+from opera_env.tools.tool import Restore, Tool
+
+
+class SpandrelNet(nn.Module):
+    """A network that spandrel recognised; (B, 3, H, W) in [0, 1] in and out, trainable.
+
+    Spandrel's own call would clamp the result and forbid gradients.
+    """
+
+    def __init__(self, descriptor: ImageModelDescriptor[nn.Module]) -> None:
+        super().__init__()
+        self.model = descriptor.model
+        # Some architectures return several tensors; only spandrel knows which one is the image.
+        self._call = descriptor._call_fn
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self._call(self.model, image)
+
+
+def restore_from(name: str, source: Restore | str | Path) -> Tool:
+    """Makes a tool; see :meth:`opera_env.tools.Toolbox.add`.
+
+    Raises:
+        ToolboxError: If the source is no file, no network, or a network on other than three channels.
+    """
+    if not isinstance(source, str | Path):
+        if not callable(source):
+            raise ToolboxError(f"tool {name!r}: expected a function, a module or a path, found {source!r}.")
+        return Tool(name, source)
+    path = Path(source)
+    if not path.is_file():
+        raise ToolboxError(f"tool {name!r}: no file at {path}.")
+    if _is_torchscript(path):
+        return Tool(name, torch.jit.load(path, map_location="cpu"))
+    return _spandrel(name, path)
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any("/code/" in member for member in archive.namelist())
+
+
+def _spandrel(name: str, path: Path) -> Tool:
+    try:
+        descriptor = ModelLoader(device="cpu").load_from_file(path)
+    except UnsupportedModelError as error:
+        raise ToolboxError(f"tool {name!r}: spandrel does not recognise the network in {path}.") from error
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ToolboxError(f"tool {name!r}: {path} cannot be read as a checkpoint: {error}") from error
+    if not isinstance(descriptor, ImageModelDescriptor) or descriptor.input_channels != 3:
+        raise ToolboxError(
+            f"tool {name!r}: expected a network from RGB to RGB, found {descriptor.architecture.name} "
+            f"with {descriptor.input_channels} input channels."
+        )
+    descriptor.eval()
+    sizes = descriptor.size_requirements
+    return Tool(
+        name,
+        SpandrelNet(descriptor),
+        scale=descriptor.scale,
+        multiple=sizes.multiple_of,
+        minimum=max(1, sizes.minimum),
+    )

@@ -1,0 +1,104 @@
+"""A tool: a restoration network with its name and its rules of size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from opera_env.types import Canvas
+
+Restore = Callable[[Tensor], Tensor]
+"""float32 (B, 3, H, W) in [0, 1] to (B, 3, scale * H, scale * W), not necessarily clamped."""
+
+
+def resize(image: Tensor, size: Canvas) -> Tensor:
+    """Resamples (B, 3, h, w) to (B, 3, H, W) by antialiased bicubic; a no-op at equal size."""
+    if tuple(image.shape[-2:]) == size:
+        return image
+    return F.interpolate(image, size=size, mode="bicubic", antialias=True, align_corners=False)
+
+
+def pad_to_multiple(image: Tensor, multiple: int, minimum: int = 1) -> Tensor:
+    """Pads right and bottom so that both sides are multiples and at least ``minimum``.
+
+    The border is mirrored while there is enough to mirror, else repeated.
+
+    Example:
+        >>> pad_to_multiple(torch.zeros(1, 3, 5, 16), 8).shape
+        torch.Size([1, 3, 8, 16])
+    """
+    height, width = image.shape[-2:]
+    least = minimum + -minimum % multiple
+    rows = max(least, height + -height % multiple) - height
+    columns = max(least, width + -width % multiple) - width
+    if not rows and not columns:
+        return image
+    mode = "reflect" if rows < height and columns < width else "replicate"
+    return F.pad(image, (0, columns, 0, rows), mode=mode)
+
+
+@dataclass(frozen=True, eq=False)
+class Tool:
+    """A restoration network that a plan can name.
+
+    Attributes:
+        name: ``family.task``; no comma, blank or angle bracket.
+        restore: The network. It may clamp inside if it needs a range.
+        scale: How many times larger its result is: 1, or e.g. 4 for super-resolution.
+        multiple: Height and width must be multiples of this; the tool pads and cuts.
+        minimum: Height and width must be at least this; the tool pads and cuts.
+        degradations: What it is meant for; the ``matched`` baseline and prompts read it.
+        net: Kind and options from which the network can be built again, if it is one of
+            ours: ``("unet", {...})``.
+        training: How it was trained, as in the manifest.
+    """
+
+    name: str
+    restore: Restore
+    scale: int = 1
+    multiple: int = 1
+    minimum: int = 1
+    degradations: frozenset[str] = frozenset()
+    net: tuple[str, Mapping[str, Any]] | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def module(self) -> nn.Module | None:
+        """The network as a module, None if it is a plain function."""
+        return self.restore if isinstance(self.restore, nn.Module) else None
+
+    def grows(self, size: Canvas, canvas: Canvas) -> bool:
+        """Whether the tool enlarges an image of this size: only while it is smaller than its canvas."""
+        return self.scale > 1 and (size[0] < canvas[0] or size[1] < canvas[1])
+
+    def __call__(self, image: Tensor, canvas: Canvas) -> Tensor:
+        """Restores a batch.
+
+        Args:
+            image: float32 (B, 3, H, W), nominally in [0, 1]; may lie outside between tools.
+            canvas: Size at which the images will be judged; decides whether a tool with
+                scale > 1 enlarges or acts at constant size.
+
+        Returns:
+            float32 (B, 3, H', W'); H' and W' are H and W, or ``scale`` times that where the
+            tool grows the image. Neither clamped nor rounded.
+
+        Raises:
+            ValueError: If the network returns another shape than its scale says.
+        """
+        height, width = image.shape[-2:]
+        padded = pad_to_multiple(image, self.multiple, self.minimum)
+        result = self.restore(padded)
+        expected = (image.shape[0], 3, padded.shape[2] * self.scale, padded.shape[3] * self.scale)
+        if not isinstance(result, Tensor) or tuple(result.shape) != expected:
+            found = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+            raise ValueError(f"expected a result of shape {expected}, found {found}")
+        result = result[..., : height * self.scale, : width * self.scale].to(torch.float32)
+        if self.grows((height, width), canvas):
+            return result
+        return resize(result, (height, width))
