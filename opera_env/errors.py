@@ -120,3 +120,7 @@ class ImageFileError(OperaError):
 
 class RewardError(OperaError):
     """A reward does not suit the environment that was asked for."""
+
+
+class AgentError(OperaError):
+    """An agent cannot be found, or does not keep to the contract."""

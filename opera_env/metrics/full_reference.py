@@ -7,7 +7,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from opera_env.metrics.base import Features, Metric
-from opera_env.metrics.lpips_alex import LpipsAlex
 
 
 def luma(images: Tensor) -> Tensor:
@@ -78,6 +77,8 @@ class Lpips(Metric):
     name, higher_is_better, worst, needs_reference, min_side = "lpips", False, 1.0, True, 32
 
     def __init__(self) -> None:
+        from opera_env.metrics.lpips_alex import LpipsAlex  # seconds to import, with torchvision
+
         self.net = LpipsAlex()
 
     def features(self, reference: Tensor) -> Features:

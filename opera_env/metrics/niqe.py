@@ -12,13 +12,13 @@ from pathlib import Path
 
 import torch
 import tyro
-from pyiqa.matlab_utils import imresize
 from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from opera_env.data.images import list_images, read_image, to_tensor
+from opera_env.degradations.camera import bicubic_matrix
 from opera_env.metrics.base import Features, Metric
 from opera_env.metrics.full_reference import luma
 
@@ -78,6 +78,12 @@ def _block_features(y: Tensor, block: int) -> Tensor:
     return torch.stack(found, dim=1).view(count, -1, 18)
 
 
+def _halve(y: Tensor) -> Tensor:
+    """Halves (B, 1, H, W) as MATLAB's ``imresize`` does."""
+    down, across = (torch.from_numpy(bicubic_matrix(side, 2)).to(y) for side in y.shape[-2:])
+    return down @ y @ across.T
+
+
 def niqe_features(images: Tensor, block: int = BLOCK) -> tuple[Tensor, Tensor]:
     """Computes NIQE's features of every whole block.
 
@@ -94,7 +100,7 @@ def niqe_features(images: Tensor, block: int = BLOCK) -> tuple[Tensor, Tensor]:
     y = y[..., :rows, :columns]
     normalised, deviation = _normalise(y)
     sharpness = F.avg_pool2d(deviation, block).flatten(1)
-    half, _ = _normalise(imresize(y / 255, scale=0.5, antialiasing=True) * 255)
+    half, _ = _normalise(_halve(y))
     features = [_block_features(normalised, block), _block_features(half, block // 2)]
     return torch.cat(features, dim=2), sharpness
 

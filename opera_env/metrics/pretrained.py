@@ -6,7 +6,6 @@ import warnings
 from typing import Any
 
 import torch
-from pyiqa.archs.piqe_arch import piqe
 from torch import Tensor, nn
 
 from opera_env import weights
@@ -22,8 +21,13 @@ class Piqe(Metric):
 
     name, higher_is_better, worst, min_side = "piqe", False, 100.0, 32
 
+    def __init__(self) -> None:
+        from pyiqa.archs.piqe_arch import piqe  # seconds to import: only for rewards that use it
+
+        self._piqe = piqe
+
     def values(self, images: Tensor, reference: Features) -> Tensor:
-        return piqe(images)[0]
+        return self._piqe(images)[0]
 
 
 class PyiqaMetric(Metric):
@@ -56,7 +60,7 @@ class PyiqaMetric(Metric):
     ) -> None:
         if weight is not None:
             weights.require(weight)
-        import pyiqa  # a second to import, and only these metrics need all of it
+        import pyiqa  # seconds to import: only for rewards that use it
 
         if name not in pyiqa.list_models():
             raise MetricError(f"pyiqa has no metric {name!r}: see pyiqa.list_models().")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
 from torch import Tensor, nn
 
 from opera_env.errors import ToolboxError
 from opera_env.tools.tool import Restore, Tool
+
+if TYPE_CHECKING:
+    from spandrel import ImageModelDescriptor
 
 
 class SpandrelNet(nn.Module):
@@ -55,6 +58,9 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def _spandrel(name: str, path: Path) -> Tool:
+    # Seconds to import: only for those who bring checkpoints.
+    from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
+
     try:
         descriptor = ModelLoader(device="cpu").load_from_file(path)
     except UnsupportedModelError as error:

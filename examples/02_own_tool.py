@@ -1,0 +1,14 @@
+"""A tool of one's own: any function, module, TorchScript file or checkpoint from RGB to RGB."""
+
+import gymnasium as gym
+from torch.nn.functional import avg_pool2d
+
+from opera_env.tools import Toolbox
+
+toolbox = Toolbox.load("lite")
+toolbox.add("mine.blur", lambda image: avg_pool2d(image, 3, 1, 1), degradations=["noise"])
+
+env = gym.make("opera_env:OPERA-RestoreStepwise-v0", toolbox=toolbox, reward="classic")
+env.reset(seed=0)
+_, reward, *_ = env.step(len(toolbox))  # the newest tool has the highest number
+print(f"{toolbox.names[-1]} gained {reward:+.2f}")

@@ -1,0 +1,15 @@
+"""A reward of one's own: shipped metrics, pyiqa's, or a function, between bounds, with weights."""
+
+import gymnasium as gym
+
+from opera_env.metrics import FunctionMetric, PyiqaMetric
+from opera_env.reward import Reward, Term
+
+contrast = FunctionMetric("contrast", lambda images: images.std((1, 2, 3)), worst=0.0)
+vif = PyiqaMetric("vif", worst=0.0, higher_is_better=True, needs_reference=True)
+mine = Reward("mine", (Term("psnr_y", 10, 40, weight=5), Term(vif, 0, 1, 4), Term(contrast, 0, 0.3, 1)))
+
+env = gym.make("opera_env:OPERA-Restore-v0", reward=mine)
+env.reset(seed=0)
+_, reward, _, _, info = env.step(env.action_space.sample())
+print(f"{reward:.2f} = {' + '.join(f'{value:.2f} {name}' for name, value in info['terms'].items())}")

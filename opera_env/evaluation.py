@@ -1,0 +1,368 @@
+"""Agents against a benchmark: who mends how much, at what price, how far from the best."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import bootstrap
+
+from opera_env.degradations import group_of
+from opera_env.execution import PrefixCache
+from opera_env.play import BLIND, label_free, make_agent, play
+from opera_env.reward import Reward
+from opera_env.scoring import PlanScorer
+from opera_env.search import all_plans, beam_search
+from opera_env.tools import Toolbox
+from opera_env.types import Agent, Outcome, Plan, Sample, SampleSpec, Search
+
+CHUNK = 4
+"""Samples given to an agent at once: the grain of the progress bar."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How agents are compared.
+
+    Attributes:
+        reward: Preset, or a reward of one's own.
+        max_tools: Longest plan.
+        tool_cost: Taken from R_q per tool, for searches, rewards and regret alike.
+        seed: Of random agents and of the bootstrap.
+        frozen_length: The frozen set has all plans up to this length ...
+        frozen_width: ... and what a beam of this width finds.
+        regret: Whether to search the frozen set at all.
+    """
+
+    reward: str | Reward = "lite"
+    max_tools: int = 6
+    tool_cost: float = 0.0
+    seed: int = 0
+    frozen_length: int = 2
+    frozen_width: int = 8
+    regret: bool = True
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one agent did with one sample.
+
+    Attributes:
+        reward: R_q less the cost of the tools.
+        regret: Reward of the best plan of the frozen set less this reward; None if no
+            frozen set was searched.
+        error: Why the agent's answer could not be read, if so.
+    """
+
+    agent: str
+    spec: SampleSpec
+    plan: Plan
+    reward: float
+    r_q: float
+    metrics: Mapping[str, float]
+    regret: float | None = None
+    error: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns a dictionary of JSON types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Price:
+    """What an agent's choices cost.
+
+    Attributes:
+        images_scored: Results it had judged before it chose; 0 for one that only looks.
+        tools_run: Tool applications it had run before it chose.
+        seconds: Time it took to choose.
+    """
+
+    images_scored: int
+    tools_run: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The records of a comparison and what they cost.
+
+    Attributes:
+        records: One per agent and sample.
+        prices: One per agent.
+        plans_seen: Mean number of plans per sample in the frozen set.
+        device: Where the tools ran.
+    """
+
+    records: list[Record]
+    prices: dict[str, Price]
+    plans_seen: float | None
+    config: EvaluationConfig
+    toolbox: Mapping[str, str] = field(default_factory=dict)
+
+
+class Ledger:
+    """A scorer that remembers: what any agent has tried need not be run again.
+
+    Keeps the first value seen for each plan, so that all agents are judged by the same one.
+
+    Args:
+        scorer: Asked for what is not known yet.
+    """
+
+    def __init__(self, scorer: PlanScorer) -> None:
+        self.scorer = scorer
+        self.known: dict[tuple[str, Plan], Outcome] = {}
+
+    @property
+    def tool_names(self) -> tuple[str, ...]:
+        return self.scorer.tool_names
+
+    def score(
+        self, samples: Sequence[Sample], plans: Sequence[Plan], *, restored: bool = True
+    ) -> list[Outcome]:
+        """Scores what is new; remembered outcomes carry no image."""
+        new = [
+            (sample, plan)
+            for sample, plan in zip(samples, plans, strict=True)
+            if (sample.key, plan) not in self.known
+        ]
+        if new:
+            found = self.scorer.score(
+                [sample for sample, _ in new], [plan for _, plan in new], restored=False
+            )
+            self.note([sample for sample, _ in new], [plan for _, plan in new], found)
+        return [self.known[sample.key, plan] for sample, plan in zip(samples, plans, strict=True)]
+
+    def note(self, samples: Sequence[Sample], plans: Sequence[Plan], outcomes: Sequence[Outcome]) -> None:
+        """Remembers outcomes that somebody else has scored."""
+        for sample, plan, outcome in zip(samples, plans, outcomes, strict=True):
+            self.known.setdefault((sample.key, plan), outcome)
+
+    def best(self, sample: Sample, plans: Sequence[Plan], tool_cost: float) -> float:
+        """Returns the best reward among plans that are known."""
+        return max(self.known[sample.key, plan].r_q - tool_cost * len(plan) for plan in plans)
+
+
+class _Listener:
+    """Passes an agent's questions on to a scorer and notes the answers in a ledger."""
+
+    def __init__(self, scorer: PlanScorer, ledger: Ledger) -> None:
+        self.scorer, self.ledger = scorer, ledger
+
+    @property
+    def tool_names(self) -> tuple[str, ...]:
+        return self.scorer.tool_names
+
+    def score(
+        self, samples: Sequence[Sample], plans: Sequence[Plan], *, restored: bool = True
+    ) -> list[Outcome]:
+        outcomes = self.scorer.score(samples, plans, restored=restored)
+        self.ledger.note(samples, plans, outcomes)
+        return outcomes
+
+
+def evaluate(
+    agents: Sequence[str] | Mapping[str, Agent | Search],
+    samples: Sequence[Sample],
+    toolbox: Toolbox,
+    config: EvaluationConfig | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Comparison:
+    """Lets agents play the same samples and judges all of them by one scorer.
+
+    Args:
+        agents: Names, as :func:`opera_env.play.make_agent` takes them, or agents by name. A
+            search whose name ends in ``-blind`` sees neither reference nor labels.
+        samples: The benchmark.
+        toolbox: The tools.
+        config: How they are compared.
+        progress: Called with an agent's name, samples done and samples in all.
+
+    Returns:
+        Records and prices.
+    """
+    config = config or EvaluationConfig()
+    progress = progress or (lambda name, done, total: None)
+    ledger = Ledger(PlanScorer(toolbox, config.reward, cache=PrefixCache()))
+    plans: dict[str, list[Plan]] = {}
+    errors: dict[str, list[str | None]] = {}
+    prices: dict[str, Price] = {}
+    for name in agents:
+        player = agents[name] if isinstance(agents, Mapping) else _make(name, toolbox, config)
+        plans[name], errors[name], prices[name] = _play(
+            name, player, samples, toolbox, config, ledger, progress
+        )
+
+    best: list[float | None] = [None] * len(samples)
+    seen: list[int] = []
+    if config.regret:
+        for index, sample in enumerate(samples):
+            frozen = _frozen_set(sample, ledger, config)
+            best[index] = ledger.best(sample, frozen, config.tool_cost)
+            seen.append(len(frozen))
+            progress("best plans known", index + 1, len(samples))
+
+    records: list[Record] = []
+    for name in agents:
+        outcomes = ledger.score(samples, plans[name])
+        for sample, plan, outcome, top, error in zip(
+            samples, plans[name], outcomes, best, errors[name], strict=True
+        ):
+            reward = outcome.r_q - config.tool_cost * len(plan)
+            regret = None if top is None else top - reward
+            records.append(
+                Record(name, sample.spec, plan, reward, outcome.r_q, outcome.metrics, regret, error)
+            )
+    identity = {"signature": toolbox.signature, "fingerprint": toolbox.fingerprint}
+    return Comparison(records, prices, float(np.mean(seen)) if seen else None, config, identity)
+
+
+def _make(name: str, toolbox: Toolbox, config: EvaluationConfig) -> Agent | Search:
+    return make_agent(
+        name.removesuffix(BLIND),
+        toolbox=toolbox,
+        max_tools=config.max_tools,
+        seed=config.seed,
+        tool_cost=config.tool_cost,
+    )
+
+
+def _play(
+    name: str,
+    player: Agent | Search,
+    samples: Sequence[Sample],
+    toolbox: Toolbox,
+    config: EvaluationConfig,
+    ledger: Ledger,
+    progress: Callable[[str, int, int], None],
+) -> tuple[list[Plan], list[str | None], Price]:
+    """Lets one agent choose, with a scorer of its own, so that its price is its own."""
+    blind = name.endswith(BLIND)
+    scorer = PlanScorer(toolbox, config.reward, cache=PrefixCache())
+    if blind:
+        scorer = label_free(scorer)
+    listener = scorer if blind or not isinstance(player, Search) else _Listener(scorer, ledger)
+    plans: list[Plan] = []
+    errors: list[str | None] = []
+    start = time.perf_counter()
+    for first in range(0, len(samples), CHUNK):
+        chunk = samples[first : first + CHUNK]
+        chunk = [sample.blind() for sample in chunk] if blind else chunk
+        played = play(player, chunk, listener, config.max_tools)
+        plans += played.plans
+        errors += [
+            None if decision is None or decision.error is None else str(decision.error)
+            for decision in played.decisions
+        ]
+        progress(name, len(plans), len(samples))
+    seconds = time.perf_counter() - start
+    return plans, errors, Price(scorer.images_scored, scorer.tools_run, seconds)
+
+
+def _frozen_set(sample: Sample, ledger: Ledger, config: EvaluationConfig) -> list[Plan]:
+    """Scores the plans that regret is measured against: all short ones and a beam's.
+
+    The set does not depend on which agents play: what they tried only saves work.
+    """
+    short = all_plans(ledger.tool_names, min(config.frozen_length, config.max_tools))
+    ledger.score([sample] * len(short), short)
+    found = beam_search([sample], ledger, config.frozen_width, config.max_tools, config.tool_cost)[0]
+    return list(dict.fromkeys([*short, *found]))
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its 95 % confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def interval(values: Sequence[float], images: Sequence[tuple[str, int]], seed: int = 0) -> Interval:
+    """Bootstraps a mean over source images: samples of one photograph are not independent.
+
+    Args:
+        values: One per sample; for a paired difference, the differences.
+        images: Which photograph each sample is made of.
+        seed: Of the resampling.
+    """
+    clusters = {image: number for number, image in enumerate(dict.fromkeys(images))}
+    rows = np.array([clusters[image] for image in images])
+    sums = np.bincount(rows, weights=np.asarray(values, float))
+    counts = np.bincount(rows).astype(float)
+    mean = float(sums.sum() / counts.sum())
+    if len(sums) < 2:
+        return Interval(mean, float("nan"), float("nan"))
+
+    def ratio(total: NDArray[np.float64], count: NDArray[np.float64], axis: int = -1) -> Any:
+        return total.sum(axis) / count.sum(axis)
+
+    found = bootstrap(
+        (sums, counts), ratio, paired=True, method="percentile", rng=np.random.default_rng(seed)
+    ).confidence_interval
+    return Interval(mean, float(found.low), float(found.high))
+
+
+def summarise(comparison: Comparison) -> dict[str, Any]:
+    """Turns records into the tables people read: JSON types only.
+
+    Returns:
+        ``agents``: by name the reward with its interval, mean metrics, tools per plan, price
+        and regret. ``groups``: by benchmark group and agent the mean reward, each of the
+        group's combinations counting the same. ``differences``: paired, each agent less
+        each agent listed before it. ``config``: what was compared.
+    """
+    by_agent: dict[str, list[Record]] = {}
+    for record in comparison.records:
+        by_agent.setdefault(record.agent, []).append(record)
+    images = [(record.spec.source, record.spec.index) for record in next(iter(by_agent.values()))]
+    seed = comparison.config.seed
+    rewards = {name: np.array([record.reward for record in rows]) for name, rows in by_agent.items()}
+    agents: dict[str, Any] = {}
+    for name, rows in by_agent.items():
+        price = comparison.prices[name]
+        regrets = [record.regret for record in rows if record.regret is not None]
+        agents[name] = {
+            "reward": asdict(interval(list(rewards[name]), images, seed)),
+            **{key: float(np.mean([row.metrics[key] for row in rows])) for key in rows[0].metrics},
+            "tools": float(np.mean([len(row.plan) for row in rows])),
+            "images_scored": price.images_scored,
+            "tools_run": price.tools_run,
+            "seconds": price.seconds,
+            "regret": float(np.mean(regrets)) if regrets else None,
+            "errors": sum(row.error is not None for row in rows),
+        }
+    names = list(by_agent)
+    differences = {
+        f"{later} - {earlier}": asdict(interval(list(rewards[later] - rewards[earlier]), images, seed))
+        for position, later in enumerate(names)
+        for earlier in names[:position]
+    }
+    config = asdict(comparison.config)
+    config["reward"] = getattr(comparison.config.reward, "name", comparison.config.reward)
+    config |= {"plans_seen": comparison.plans_seen, "samples": len(images), **comparison.toolbox}
+    return {
+        "agents": agents,
+        "groups": {name: _group_means(rows) for name, rows in by_agent.items()},
+        "differences": differences,
+        "config": config,
+    }
+
+
+def _group_means(rows: Sequence[Record]) -> dict[str, float]:
+    """Mean reward per benchmark group: the unweighted mean over its combinations."""
+    recipes: dict[str, dict[tuple[str, ...], list[float]]] = {}
+    for row in rows:
+        group = group_of(row.spec.recipe)
+        if group is not None:
+            recipes.setdefault(group, {}).setdefault(row.spec.recipe, []).append(row.reward)
+    return {
+        group: float(np.mean([np.mean(values) for values in of_recipe.values()]))
+        for group, of_recipe in sorted(recipes.items())
+    }

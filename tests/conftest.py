@@ -1,0 +1,159 @@
+"""What tests share: a world small enough to be played in milliseconds, and reasons to skip.
+
+Marks, for tests and for parameters of them:
+    ``needs_weights("lpips")``  skips where that weight file is not on this machine
+    ``needs_shared_data``       skips where the folder ``../shared/data`` is absent
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import opera_env  # noqa: F401 - registers the environments
+from opera_env import weights
+from opera_env.data import Source, clean_folder
+from opera_env.tools import Toolbox
+from opera_env.tools.nets import ConstantShift
+from opera_env.types import Sample
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+RECIPES = (("noise",), ("low_light",), ("defocus_blur", "jpeg"), ("noise", "low_resolution"))
+"""Quick to make; the last one makes the image smaller than its canvas."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs_weights(name): skipped where the weight file is absent")
+    config.addinivalue_line("markers", "needs_shared_data: skipped where ../shared/data is absent")
+
+
+@cache
+def _is_present(weight: str) -> bool:
+    return weights.status(weight) == "present"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs_weights"):
+        if not _is_present(mark.args[0]):
+            pytest.skip(f"no weights here: opera-env weights fetch {mark.args[0]}")
+    if item.get_closest_marker("needs_shared_data") and not SHARED_DATA.is_dir():
+        pytest.skip(f"no folder {SHARED_DATA}")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return Path(__file__).resolve().parents[1]
+
+
+def photograph(height: int, width: int, seed: int) -> Image.Image:
+    """Smooth colours, edges and fine texture: what metrics take for a photograph."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (5, 6, 3), np.uint8))
+    picture = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.float64)
+    for _ in range(12):
+        top, left = rng.integers(0, height - 8), rng.integers(0, width - 8)
+        bottom, right = rng.integers(top + 4, height), rng.integers(left + 4, width)
+        picture[top:bottom, left:right] = 0.5 * picture[top:bottom, left:right] + rng.integers(0, 128, 3)
+    picture += rng.normal(0, 6, (height, width, 1))
+    return Image.fromarray(picture.clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="session")
+def draw_photograph() -> Callable[[int, int, int], Image.Image]:
+    """Makes a picture of ``(height, width, seed)``."""
+    return photograph
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of three clean photographs, not square and not of one size."""
+    folder = tmp_path_factory.mktemp("photos")
+    for seed, (height, width) in enumerate(((96, 128), (101, 75), (128, 96))):
+        photograph(height, width, seed).save(folder / f"{seed}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def source(photos: Path) -> Source:
+    """Crops of 64 pixels with quick degradations."""
+    return clean_folder(photos, canvas=64, recipes=RECIPES)
+
+
+@pytest.fixture(scope="session")
+def samples(source: Source) -> list[Sample]:
+    """One sample per recipe; the last one's image is smaller than its canvas."""
+    rng = np.random.default_rng(0)
+    return [source.make(spec) for spec in source.enumerate(len(RECIPES), RECIPES, rng)]
+
+
+def tiny_toolbox() -> Toolbox:
+    """Five tools in microseconds, made of modules that every process can unpickle."""
+    blur = nn.Conv2d(3, 3, 3, padding=1, groups=3, bias=False, padding_mode="replicate")
+    nn.init.constant_(blur.weight, 1 / 9)
+    return (
+        Toolbox()
+        .add("tiny.brighten", ConstantShift(25.5), degradations=["low_light"])
+        .add("tiny.darken", ConstantShift(-25.5), degradations=["haze"])
+        .add("tiny.blur", blur, degradations=["noise", "jpeg"])
+        .add("tiny.enlarge", nn.Upsample(scale_factor=4), scale=4, degradations=["low_resolution"])
+        .add("tiny.identity", nn.Identity())
+    )
+
+
+@pytest.fixture(scope="session")
+def make_toolbox() -> Callable[[], Toolbox]:
+    """For tests that need several, or change the networks."""
+    return tiny_toolbox
+
+
+@pytest.fixture
+def toolbox() -> Toolbox:
+    """A fresh tiny toolbox: brighten, darken, blur, enlarge (x4), identity."""
+    return tiny_toolbox()
+
+
+@pytest.fixture(scope="session")
+def make_env(source: Source) -> Callable[..., gym.Env[Any, Any]]:
+    """``make_env(id, **options)``: ``gym.make`` over the small world unless options say otherwise."""
+
+    def make(name: str = "OPERA-Restore-v0", **options: Any) -> gym.Env[Any, Any]:
+        world = {"reward": "classic", "source": source, "max_tools": 3, "obs_size": 64} | options
+        return gym.make(name, **({"toolbox": tiny_toolbox()} | world))
+
+    return make
+
+
+@pytest.fixture
+def trained_blur() -> Callable[[Toolbox], None]:
+    """Changes the weights of ``tiny.blur`` in place, as an optimizer would."""
+
+    def train(toolbox: Toolbox) -> None:
+        module = toolbox["tiny.blur"].module
+        assert module is not None
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.mul_(0.5)
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def child_environment() -> dict[str, str]:
+    """Environment variables for fresh processes: one thread each, as the cores are shared."""
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}

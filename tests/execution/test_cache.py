@@ -1,0 +1,189 @@
+"""The prefix cache: the same bits, within its bounds, never from earlier weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from opera_env.execution import Executor, PrefixCache
+from opera_env.tools import Toolbox
+
+IMAGE = 3 * 8 * 8 * 4
+"""Bytes of a (3, 8, 8) image."""
+
+
+def _image(value: float) -> Tensor:
+    return torch.full((3, 8, 8), value)
+
+
+def _key(name: str) -> Any:
+    return ("digest", "fingerprint", (name,))
+
+
+def test_the_oldest_goes_when_the_bytes_are_full() -> None:
+    cache = PrefixCache(3 * IMAGE)
+    for number, name in enumerate("abc"):
+        cache.put(_key(name), _image(number))
+    assert len(cache) == 3
+    assert cache.get(_key("a")) is not None  # used: no longer the oldest
+    cache.put(_key("d"), _image(3))
+    assert len(cache) == 3
+    assert cache.get(_key("b")) is None
+    for name, value in (("a", 0.0), ("c", 2.0), ("d", 3.0)):
+        found = cache.get(_key(name))
+        assert found is not None
+        assert torch.equal(found, _image(value))
+    assert cache.hits == 4
+
+
+def test_the_bound_is_in_bytes_not_in_images() -> None:
+    cache = PrefixCache(4 * IMAGE)
+    for name in "abcd":
+        cache.put(_key(name), _image(0))
+    cache.put(_key("big"), torch.zeros(3, 16, 16)[:, :, :16])  # as large as four
+    assert len(cache) == 1
+    cache.put(_key("too big"), torch.zeros(3, 16, 17))
+    assert len(cache) == 1, "what cannot fit does not chase the rest out"
+    cache.put(_key("a"), _image(0))
+    assert len(cache) == 1
+    assert cache.get(_key("big")) is None
+
+
+def test_putting_again_neither_counts_twice_nor_changes_what_is_served() -> None:
+    cache = PrefixCache(2 * IMAGE)
+    for value in range(5):
+        cache.put(_key("a"), _image(value))
+    cache.put(_key("b"), _image(9))
+    assert len(cache) == 2
+    found = cache.get(_key("a"))
+    assert found is not None
+    assert torch.equal(found, _image(0))
+
+
+def test_no_whole_batch_is_kept_for_one_image() -> None:
+    cache = PrefixCache()
+    batch = torch.rand(16, 3, 8, 8)
+    for number, image in enumerate(batch):
+        cache.put(_key(str(number)), image)
+    for number in range(16):
+        found = cache.get(_key(str(number)))
+        assert found is not None
+        assert torch.equal(found, batch[number])
+        assert found.untyped_storage().nbytes() == IMAGE
+
+
+def test_what_an_executor_puts_in_holds_one_image_each(make_toolbox: Any, make_sample: Any) -> None:
+    cache = PrefixCache()
+    samples = [make_sample(seed, (13, 14)) for seed in range(6)]
+    for plan in (("tiny.conv",), ("tiny.enlarge",), ("tiny.odd", "tiny.invert")):
+        list(Executor(make_toolbox(), cache=cache).run(samples, [plan] * 6))
+    assert len(cache) == 18
+    for image in cache._images.values():
+        assert image.untyped_storage().nbytes() == 3 * 13 * 14 * 4
+
+
+def test_a_hit_returns_the_same_bits(make_toolbox: Any, make_sample: Any) -> None:
+    cache = PrefixCache()
+    executor = Executor(make_toolbox(), cache=cache)
+    samples = [make_sample(seed) for seed in range(5)]
+    plans = [("tiny.conv",), ("tiny.conv", "tiny.odd")]
+    first: dict[Any, Tensor] = {}
+    for plan in plans:
+        for result in executor.run(samples, [plan] * 5):
+            first[result.sample.key, plan] = result.image.clone()
+    ran = executor.tools_run
+    assert ran == 10
+    # Asked alone, another batch size: computed anew, these could differ in the last bit.
+    for sample in samples:
+        for result in executor.run([sample] * 2, plans):
+            assert torch.equal(result.image, first[sample.key, result.plan])
+    assert executor.tools_run == ran
+    assert cache.hits == 10 + 5  # ten now, five prefixes before
+
+
+def test_longer_plans_go_on_from_what_is_cached(make_toolbox: Any, make_sample: Any, recorder: Any) -> None:
+    toolbox = make_toolbox()
+    counted = recorder(lambda image: image * 0.5)
+    toolbox.add("counted", counted)
+    executor = Executor(toolbox, cache=PrefixCache())
+    sample = make_sample()
+    plan = ("counted", "tiny.conv", "tiny.odd", "tiny.invert")
+    for length in range(len(plan) + 1):
+        (result,) = executor.run([sample], [plan[:length]])
+        assert result.plan == plan[:length]
+    assert executor.tools_run == len(plan)
+    assert counted.images == 1
+
+
+def test_a_plan_asked_for_again_runs_nothing(make_toolbox: Any, make_sample: Any) -> None:
+    """Its result is there; the prefixes on the way to it are not, and are not needed."""
+    executor = Executor(make_toolbox(), cache=PrefixCache())
+    sample = make_sample()
+    plan = ("tiny.conv", "tiny.odd", "tiny.invert")
+    (first,) = executor.run([sample], [plan])
+    assert executor.tools_run == 3
+    (again,) = executor.run([sample], [plan])
+    assert torch.equal(first.image, again.image)
+    assert executor.tools_run == 3
+
+
+def test_a_cache_that_holds_nothing_is_no_error(make_toolbox: Any, make_sample: Any) -> None:
+    executor = Executor(make_toolbox(), cache=PrefixCache(0))
+    for _ in range(2):
+        list(executor.run([make_sample()], [("tiny.conv",)]))
+    assert executor.tools_run == 2
+
+
+def test_nothing_from_earlier_weights_is_served(
+    make_toolbox: Any, make_sample: Any, one_at_a_time: Any
+) -> None:
+    toolbox = make_toolbox()
+    cache = PrefixCache()
+    executor = Executor(toolbox, cache=cache)
+    sample = make_sample()
+    plan = ("tiny.conv", "tiny.odd")
+    conv = toolbox["tiny.conv"].module
+    kept = {key: value.clone() for key, value in conv.state_dict().items()}
+
+    def run() -> Tensor:
+        (result,) = executor.run([sample], [plan])
+        expected = one_at_a_time(toolbox, sample.lq, sample.canvas, plan)
+        torch.testing.assert_close(result.image, expected, atol=1e-4, rtol=0)
+        return result.image.clone()
+
+    before = run()
+    with torch.no_grad():
+        conv.weight.mul_(-1)
+    assert not torch.allclose(run(), before, atol=1e-3)
+
+    optimizer = torch.optim.AdamW(conv.parameters(), lr=0.05)
+    conv(torch.rand(1, 3, 8, 8)).square().mean().backward()
+    optimizer.step()
+    run()
+
+    conv.load_state_dict(kept)
+    assert torch.equal(run(), before), "with the old weights back, the old image is the right one"
+
+
+def test_toolboxes_may_share_a_cache(make_sample: Any) -> None:
+    """Names and code are alike, weights are not."""
+    cache = PrefixCache()
+    sample = make_sample()
+    for seed in range(3):
+        torch.manual_seed(seed)
+        network = torch.nn.Conv2d(3, 3, 1)
+        (result,) = Executor(Toolbox().add("same", network), cache=cache).run([sample], [("same",)])
+        with torch.no_grad():
+            expected = network(sample.lq[None])[0]
+        torch.testing.assert_close(result.image, expected, atol=1e-5, rtol=0)
+
+
+def test_another_canvas_is_another_entry(make_toolbox: Any, make_sample: Any) -> None:
+    executor = Executor(make_toolbox(), cache=PrefixCache())
+    sizes = []
+    for canvas in ((12, 16), (48, 64)):
+        (result,) = executor.run([make_sample(0, (12, 16), canvas)], [("tiny.enlarge",)])
+        sizes.append(tuple(result.image.shape[-2:]))
+    assert sizes == [(12, 16), (48, 64)]

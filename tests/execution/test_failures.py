@@ -1,0 +1,145 @@
+"""A tool is anybody's code: whatever goes wrong in it is told with tool, prefix and shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from opera_env.errors import ToolFailedError
+from opera_env.execution import Executor
+from opera_env.tools import Toolbox
+
+
+def _marked(image: Tensor) -> Tensor:
+    """Which images of a batch carry the mark: a first pixel above 2."""
+    return image[:, 0, 0, 0] > 2
+
+
+def _raises(image: Tensor) -> Tensor:
+    if _marked(image).any():
+        raise KeyError("no such layer")
+    return image + 0.01
+
+
+def _poisons(value: float) -> Callable[[Tensor], Tensor]:
+    def restore(image: Tensor) -> Tensor:
+        result = image + 0.01
+        result[_marked(image), 1, 2, 3] = value
+        return result
+
+    return restore
+
+
+def _poisons_with_both(image: Tensor) -> Tensor:
+    result = image + 0.01
+    result[_marked(image), 1, 2, 3] = float("inf")
+    result[_marked(image), 1, 2, 4] = float("-inf")
+    return result
+
+
+def _wrong_shape(image: Tensor) -> Tensor:
+    return image[..., :-1] if _marked(image).any() else image + 0.01
+
+
+FAILURES = [
+    pytest.param(_raises, "KeyError.*no such layer", id="raises"),
+    pytest.param(_poisons(float("nan")), "NaN", id="nan"),
+    pytest.param(_poisons(float("inf")), "infinity", id="inf"),
+    pytest.param(_poisons(float("-inf")), "infinity", id="-inf"),
+    pytest.param(_poisons_with_both, "infinity", id="both infinities"),
+    pytest.param(_wrong_shape, "shape", id="shape"),
+]
+
+
+@pytest.mark.parametrize(("restore", "reason"), FAILURES)
+@pytest.mark.parametrize("place", [0, 3, 7])
+def test_the_failure_names_the_right_image_of_a_batch(
+    make_sample: Any, restore: Any, reason: str, place: int
+) -> None:
+    """Eight images of one batch, told apart by their prefix; one of them makes the tool fail."""
+    toolbox = Toolbox()
+    prefixes = []
+    for number in range(8):
+        # Every image comes to the failing tool by another way; one way marks it.
+        mark = 5.0 if number == place else 0.0
+        name = f"way{number}"
+        toolbox.add(name, lambda image, mark=mark, number=number: image * (1 - number / 100) + mark)
+        prefixes.append((name,))
+    toolbox.add("bad", restore)
+    sample = make_sample(0, (12, 16))
+    executor = Executor(toolbox)
+    with pytest.raises(ToolFailedError, match=reason) as caught:
+        list(executor.run([sample] * 8, [(*prefix, "bad") for prefix in prefixes]))
+    assert caught.value.tool == "bad"
+    assert caught.value.prefix == (f"way{place}",)
+    assert caught.value.shape == (3, 12, 16)
+    for word in ("'bad'", f"way{place}", "(3, 12, 16)", "toolbox.subset"):
+        assert word in str(caught.value)
+
+
+def test_the_shape_is_the_image_given_to_the_tool(make_sample: Any) -> None:
+    """Not the input's, not the padded one's: what the tool got after the tools before it."""
+
+    def enlarge(image: Tensor) -> Tensor:
+        return image.repeat_interleave(4, dim=-2).repeat_interleave(4, dim=-1)
+
+    toolbox = Toolbox().add("larger", enlarge, scale=4).add("bad", _raises, multiple=32)
+    lq = make_sample(0, (7, 9)).lq + 3
+    sample = make_sample(lq=lq, canvas=(28, 36))
+    with pytest.raises(ToolFailedError) as caught:
+        list(Executor(toolbox).run([sample], [("larger", "bad")]))
+    assert caught.value.shape == (3, 28, 36)
+    assert caught.value.prefix == ("larger",)
+
+
+@pytest.mark.parametrize("answer", [None, "image", torch.zeros(3, 12, 16), torch.zeros(1, 1, 12, 16)])
+def test_what_is_no_image_batch_is_a_failure(make_sample: Any, answer: Any) -> None:
+    toolbox = Toolbox().add("odd", lambda image: answer)
+    with pytest.raises(ToolFailedError, match="expected a result of shape") as caught:
+        list(Executor(toolbox).run([make_sample(0, (12, 16))], [("odd",)]))
+    assert caught.value.prefix == ()
+    assert "on the input image" in str(caught.value)
+
+
+def test_a_tool_that_only_fails_on_batches_is_run_one_by_one(make_sample: Any, recorder: Any) -> None:
+    def alone(image: Tensor) -> Tensor:
+        if len(image) > 1:
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+        return image * 0.5
+
+    tool = recorder(alone)
+    executor = Executor(Toolbox().add("alone", tool))
+    samples = [make_sample(seed) for seed in range(5)]
+    results = list(executor.run(samples, [("alone",)] * 5))
+    assert len(results) == executor.tools_run == 5
+    for result in results:
+        torch.testing.assert_close(result.image, result.sample.lq * 0.5, atol=1e-6, rtol=0)
+
+
+def test_large_finite_values_are_no_failure(make_sample: Any) -> None:
+    """The sum over a batch overflows float32, no pixel does."""
+    toolbox = Toolbox().add("loud", lambda image: image * 0 + 3e38)
+    (result,) = Executor(toolbox).run([make_sample()], [("loud",)])
+    assert result.image.isfinite().all()
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_is_not_a_tools_failure(make_sample: Any, interrupt: type[BaseException]) -> None:
+    def restore(image: Tensor) -> Tensor:
+        raise interrupt
+
+    with pytest.raises(interrupt):
+        list(Executor(Toolbox().add("slow", restore)).run([make_sample()], [("slow",)]))
+
+
+def test_results_before_the_failure_are_not_lost_with_it(make_sample: Any) -> None:
+    toolbox = Toolbox().add("good", lambda image: image * 0.5).add("bad", _poisons(float("nan")))
+    sample = make_sample(lq=make_sample().lq + 9)
+    stream = Executor(toolbox).run([sample] * 2, [("good",), ("good", "bad")])
+    assert next(stream).plan == ("good",)
+    with pytest.raises(ToolFailedError):
+        next(stream)

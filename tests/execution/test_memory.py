@@ -1,0 +1,215 @@
+"""How many images are alive at once, and what happens when memory runs out."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from opera_env.errors import ToolFailedError
+from opera_env.execution import Executor, PrefixCache, run
+from opera_env.tools import Tool, Toolbox
+
+SIDE = 16
+PIXELS = SIDE * SIDE
+PLANS = [plan for length in range(5) for plan in product("abcd", repeat=length)]
+
+
+class WatchedExecutor(Executor):
+    """Knows how many images it has made are still alive, and how much memory they hold."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.images: weakref.WeakSet[Tensor] = weakref.WeakSet()
+        self.most_images = 0
+        self.most_bytes = 0
+
+    def _apply(self, tool: Tool, batch: Sequence[Any]) -> list[Tensor]:
+        results = super()._apply(tool, batch)
+        self.images.update(results)
+        alive = list(self.images)
+        self.most_images = max(self.most_images, len(alive))
+        storages = {image.untyped_storage().data_ptr(): image.untyped_storage().nbytes() for image in alive}
+        self.most_bytes = max(self.most_bytes, sum(storages.values()))
+        return results
+
+
+@pytest.fixture
+def queues(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The queues that executors make during the test."""
+    made: list[Any] = []
+
+    class Queue(run._Queue):
+        def __init__(self, live_pixels: int) -> None:
+            super().__init__(live_pixels)
+            self.most_live = 0
+            made.append(self)
+
+        def push(self, work: Any, tool: Tool) -> None:
+            super().push(work, tool)
+            self.most_live = max(self.most_live, self._live)
+
+    monkeypatch.setattr(run, "_Queue", Queue)
+    return made
+
+
+def _toolbox() -> Toolbox:
+    shifts = {"a": 0.01, "b": -0.02, "c": 0.03, "d": -0.05}
+    return Toolbox([Tool(name, lambda image, by=by: image + by) for name, by in shifts.items()])
+
+
+def _run(executor: Executor, make_sample: Any, count: int = 2) -> int:
+    samples = [make_sample(seed, (SIDE, SIDE)) for seed in range(count)]
+    return sum(1 for _ in executor.run(*_pairs(samples)))
+
+
+def _pairs(samples: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    both = [(sample, plan) for sample in samples for plan in PLANS]
+    return [sample for sample, _ in both], [plan for _, plan in both]
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("live", [0, 8])
+def test_few_images_are_alive_at_once(make_sample: Any, queues: list[Any], batch: int, live: int) -> None:
+    executor = WatchedExecutor(_toolbox(), batch_pixels=batch * PIXELS, live_pixels=live * PIXELS)
+    assert _run(executor, make_sample) == 2 * len(PLANS) == 682
+    # The bound, at most one batch beyond it a level, and the batch that was made last.
+    bound = live + 4 * batch + batch
+    assert executor.most_images <= bound
+    assert queues[0].most_live <= (bound + 2) * PIXELS
+    assert len(executor.images) == 0, "an image outlives the run"
+
+
+def test_without_a_bound_there_are_many(make_sample: Any) -> None:
+    """The measurement can see: breadth first holds a whole level."""
+    executor = WatchedExecutor(_toolbox(), batch_pixels=4 * PIXELS, live_pixels=10**9)
+    _run(executor, make_sample)
+    assert executor.most_images >= 128
+
+
+@pytest.mark.parametrize("batch", [4, 16])
+@pytest.mark.parametrize("live", [0, 32])
+def test_memory_held_is_bounded_like_the_images(make_sample: Any, batch: int, live: int) -> None:
+    """An image that waits must not hold the memory of a whole batch whose other images are gone."""
+    executor = WatchedExecutor(_toolbox(), batch_pixels=batch * PIXELS, live_pixels=live * PIXELS)
+    _run(executor, make_sample)
+    bound = live + 4 * batch + batch
+    assert executor.most_bytes <= bound * PIXELS * 3 * 4
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize(("batch", "live"), [(1, 0), (4, 8), (64, 10**6)])
+def test_the_count_of_live_images_returns_to_zero(
+    make_sample: Any, queues: list[Any], batch: int, live: int, cached: bool
+) -> None:
+    cache = PrefixCache(40 * PIXELS * 12) if cached else None
+    executor = Executor(_toolbox(), batch * PIXELS, live * PIXELS, cache)
+    for _ in range(2 if cached else 1):
+        _run(executor, make_sample)
+    for queue in queues:
+        assert queue._live == 0
+        assert not queue._waiting
+        assert not queue._levels
+
+
+def test_live_pixels_does_not_change_the_images(make_sample: Any) -> None:
+    samples, plans = _pairs([make_sample(3, (SIDE, SIDE))])
+    wide, deep = (
+        {result.plan: result.image.clone() for result in Executor(_toolbox(), 999, live).run(samples, plans)}
+        for live in (10**9, 0)
+    )
+    assert wide.keys() == deep.keys()
+    for plan, image in wide.items():
+        torch.testing.assert_close(deep[plan], image, atol=1e-6, rtol=0)
+
+
+def _greedy(error: type[Exception], message: str, largest: int) -> Any:
+    def restore(image: Tensor) -> Tensor:
+        if len(image) > largest:
+            raise error(message)
+        return image * 0.5
+
+    return restore
+
+
+OUT_OF_MEMORY = [
+    pytest.param(torch.OutOfMemoryError, "CUDA out of memory. Tried to allocate 2.00 GiB.", id="cuda"),
+    pytest.param(MemoryError, "", id="python"),
+    pytest.param(
+        RuntimeError,
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you "
+        "tried to allocate 4503599627370496 bytes. Error code 12 (Cannot allocate memory)",
+        id="torch-linux",
+    ),
+    pytest.param(
+        RuntimeError,
+        "[enforce fail at alloc_cpu.cpp:116] data. DefaultCPUAllocator: not enough memory: you tried to "
+        "allocate 4503599627370496 bytes.",
+        id="torch-windows",
+    ),
+]
+
+
+@pytest.mark.parametrize(("error", "message"), OUT_OF_MEMORY)
+def test_out_of_memory_halves_the_batch_and_goes_on(
+    make_sample: Any, recorder: Any, error: type[Exception], message: str
+) -> None:
+    tool = recorder(_greedy(error, message, largest=2))
+    executor = Executor(Toolbox().add("greedy", tool), batch_pixels=16 * PIXELS)
+    samples = [make_sample(seed, (SIDE, SIDE)) for seed in range(32)]
+    for result in executor.run(samples, [("greedy",)] * 32):
+        torch.testing.assert_close(result.image, result.sample.lq * 0.5, atol=1e-6, rtol=0)
+    assert executor.tools_run == 32, "only what succeeded counts"
+    sizes = [shape[0] for shape in tool.batches]
+    assert sizes.count(16) == 1, "the smaller batch is kept"
+    assert sorted(set(sizes), reverse=True) == [16, 8, 4, 2]
+    assert executor.batch_pixels == 2 * PIXELS
+
+    tool.batches.clear()
+    list(executor.run([make_sample(seed, (SIDE, SIDE)) for seed in range(50, 54)], [("greedy",)] * 4))
+    assert [shape[0] for shape in tool.batches] == [2, 2], "and it is still kept in the next call"
+
+
+def test_this_torch_says_out_of_memory_in_words_we_know() -> None:
+    with pytest.raises((RuntimeError, MemoryError)) as caught:
+        torch.empty(2**55, dtype=torch.uint8)
+    assert run._out_of_memory(caught.value)
+
+
+@pytest.mark.parametrize(("error", "message"), OUT_OF_MEMORY)
+def test_out_of_memory_on_a_single_image_is_the_tools_failure(
+    make_sample: Any, error: type[Exception], message: str
+) -> None:
+    toolbox = Toolbox().add("fine", lambda image: image).add("huge", _greedy(error, message, largest=0))
+    executor = Executor(toolbox)
+    samples = [make_sample(seed, (SIDE, SIDE)) for seed in range(4)]
+    with pytest.raises(ToolFailedError, match=error.__name__) as caught:
+        list(executor.run(samples, [("fine", "huge")] * 4))
+    assert (caught.value.tool, caught.value.prefix, caught.value.shape) == ("huge", ("fine",), (3, SIDE, SIDE))
+
+
+def test_what_the_failed_attempt_held_is_free_before_the_next(make_sample: Any) -> None:
+    """An exception that is being handled keeps its frames, and they keep the activations.
+
+    A smaller batch tried meanwhile would find the memory still full.
+    """
+    held: list[weakref.ref[Tensor]] = []
+    left_over: list[int] = []
+
+    def restore(image: Tensor) -> Tensor:
+        left_over.append(sum(reference() is not None for reference in held))
+        activation = image.repeat(1, 8, 1, 1)
+        held.append(weakref.ref(activation))
+        if len(image) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return activation[:, :3]
+
+    executor = Executor(Toolbox().add("greedy", restore))
+    samples = [make_sample(seed, (SIDE, SIDE)) for seed in range(8)]
+    assert len(list(executor.run(samples, [("greedy",)] * 8))) == 8
+    assert left_over == [0] * len(left_over)
