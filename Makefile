@@ -48,6 +48,7 @@ test-slow: weights ## Run the longer tests
 
 lint: $(READY) ## Check style and who imports whom
 	$(BIN)/ruff check
+	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
 
 types: $(READY) ## Check types

@@ -87,10 +87,10 @@ REWARDS: Mapping[str, Reward] = {
         Reward(
             "lite",
             (
-                Term("psnr_y", 10, 40, 3),
-                Term("ssim_y", 0.1, 1, 2.5),
-                Term("lpips", 0.7, 0, 2.5),
-                Term("niqe32", 25, 3, 1),
+                Term("psnr_y", 5, 40, 3),
+                Term("ssim_y", 0, 1, 2.5),
+                Term("lpips", 1, 0, 2.5),
+                Term("niqe32", 15, 3, 1),
                 Term("piqe", 100, 20, 1),
             ),
         ),
@@ -98,9 +98,9 @@ REWARDS: Mapping[str, Reward] = {
         Reward("release", _RELEASE_TERMS, empty_plan=False, longest_plan=6),
         Reward(
             "classic",
-            (Term("psnr_y", 10, 40, 4), Term("ssim_y", 0.1, 1, 3), Term("gmsd", 0.3, 0, 3)),
+            (Term("psnr_y", 5, 40, 4), Term("ssim_y", 0, 1, 3), Term("gmsd", 0.35, 0, 3)),
         ),
-        Reward("label_free", (Term("niqe32", 25, 3, 5), Term("piqe", 100, 20, 5))),
+        Reward("label_free", (Term("niqe32", 15, 3, 5), Term("piqe", 100, 20, 5))),
     )
 }
 """The presets. ``lite``, ``classic`` and ``label_free`` lie in [0, 10].

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from opera_env.metrics.base import Features, Metric
+from opera_env.metrics.window import gaussian_mean
 
 
 def luma(images: Tensor) -> Tensor:
@@ -32,6 +33,10 @@ class PsnrY(Metric):
         return 10 * torch.log10(255**2 / (error + 1e-8 * 255**2))
 
 
+def _mean(x: Tensor) -> Tensor:
+    return gaussian_mean(x, size=11, sigma=1.5)
+
+
 class SsimY(Metric):
     """SSIM on luma, with the usual 11x11 Gaussian window of width 1.5.
 
@@ -44,27 +49,20 @@ class SsimY(Metric):
 
     def features(self, reference: Tensor) -> Features:
         y = luma(reference)
-        mean = _window_mean(y)
-        return y, mean, _window_mean(y * y) - mean * mean
+        mean = _mean(y)
+        return y, mean, _mean(y * y) - mean * mean
 
     def values(self, images: Tensor, reference: Features) -> Tensor:
         y_ref, mean_ref, variance_ref = reference
         y = luma(images)
         count = len(y)
-        means = _window_mean(torch.cat([y, y * y, y * y_ref]))
+        means = _mean(torch.cat([y, y * y, y * y_ref]))
         mean, square, product = means[:count], means[count : 2 * count], means[2 * count :]
         both = mean * mean_ref
         squares = mean * mean + mean_ref * mean_ref
         variance = square - mean * mean + variance_ref
         contrast = F.relu((2 * (product - both) + self._C2) / (variance + self._C2))
         return ((2 * both + self._C1) / (squares + self._C1) * contrast).mean(dim=(1, 2, 3))
-
-
-def _window_mean(x: Tensor) -> Tensor:
-    """Gaussian-weighted mean over 11x11 windows, (B, 1, H, W) to (B, 1, H - 10, W - 10)."""
-    taps = torch.exp(-(torch.arange(-5, 6, device=x.device, dtype=x.dtype) ** 2) / (2 * 1.5**2))
-    taps = taps / taps.sum()
-    return F.conv2d(F.conv2d(x, taps.view(1, 1, 11, 1)), taps.view(1, 1, 1, 11))
 
 
 class Lpips(Metric):

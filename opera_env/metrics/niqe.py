@@ -1,26 +1,22 @@
 """NIQE on small images, with natural-scene statistics of our own.
 
-Example:
-    python -m opera_env.metrics.niqe --images DIR --out FILE
+``python -m opera_env.metrics.fit_pristine`` fits the statistics again on other photographs.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import torch
-import tyro
-from rich.progress import track
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from opera_env.data.images import list_images, read_image, to_tensor
 from opera_env.degradations.camera import bicubic_matrix
 from opera_env.metrics.base import Features, Metric
 from opera_env.metrics.full_reference import luma
+from opera_env.metrics.window import gaussian_mean
 
 BLOCK = 32
 PRISTINE = Path(__file__).with_name("pristine_niqe32.safetensors")
@@ -56,10 +52,8 @@ def _fit_aggd(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _normalise(y: Tensor) -> tuple[Tensor, Tensor]:
     """Subtracts the local mean and divides by the local deviation plus 1; returns both, (B, 1, H, W)."""
-    taps = torch.exp(-(torch.arange(-3, 4, device=y.device, dtype=y.dtype) ** 2) / (2 * (7 / 6) ** 2))
-    taps = taps / taps.sum()
     padded = F.pad(torch.cat([y, y * y]), (3, 3, 3, 3), mode="replicate")
-    means = F.conv2d(F.conv2d(padded, taps.view(1, 1, 7, 1)), taps.view(1, 1, 1, 7))
+    means = gaussian_mean(padded, size=7, sigma=7 / 6)
     mean, square = means.chunk(2)
     deviation = ((square - mean * mean).abs() + torch.finfo(y.dtype).eps).sqrt()
     return (y - mean) / (deviation + 1), deviation
@@ -105,7 +99,7 @@ def niqe_features(images: Tensor, block: int = BLOCK) -> tuple[Tensor, Tensor]:
     return torch.cat(features, dim=2), sharpness
 
 
-def _mean_and_covariance(features: Tensor) -> tuple[Tensor, Tensor]:
+def mean_and_covariance(features: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (B, 36) of the finite values and covariance (B, 36, 36) of the finite blocks, in float64."""
     features = features.double()
     finite = features.isfinite()
@@ -132,40 +126,9 @@ class Niqe32(Metric):
         self.mean, self.covariance = statistics["mean"], statistics["covariance"]
 
     def values(self, images: Tensor, reference: Features) -> Tensor:
-        mean, covariance = _mean_and_covariance(niqe_features(images)[0])
+        mean, covariance = mean_and_covariance(niqe_features(images)[0])
         defined = covariance.isfinite().all(dim=(1, 2))
         pooled = (torch.where(defined[:, None, None], covariance, 0) + self.covariance.to(mean)) / 2
         difference = torch.where(defined[:, None], mean, torch.nan) - self.mean.to(mean)
         distance = (difference * torch.linalg.solve(pooled, difference)).sum(1)
         return distance.clamp_min(0).sqrt().float()
-
-
-@dataclass(frozen=True)
-class FitConfig:
-    """Fits the statistics of clean photographs that NIQE compares with.
-
-    Example: python -m opera_env.metrics.niqe --images bsds500/train --out pristine_niqe32.safetensors
-    """
-
-    images: Path
-    """Folder of clean photographs."""
-    out: Path = PRISTINE
-    """File to write."""
-    sharpness: float = 0.75
-    """Blocks at least this sharp, relative to the sharpest of their image, are used."""
-
-
-@torch.inference_mode()
-def fit(config: FitConfig) -> None:
-    """Writes mean (36,) and covariance (36, 36) over the sharp blocks of all images."""
-    kept: list[Tensor] = []
-    for path in track(list_images(config.images), description="pristine statistics"):
-        features, sharpness = niqe_features(to_tensor(read_image(path))[None])
-        kept.append(features[0][sharpness[0] > config.sharpness * sharpness.max()])
-    mean, covariance = _mean_and_covariance(torch.cat(kept)[None])
-    save_file({"mean": mean[0].contiguous(), "covariance": covariance[0].contiguous()}, config.out)
-    print(f"{sum(map(len, kept))} blocks of {len(kept)} images -> {config.out}")
-
-
-if __name__ == "__main__":
-    fit(tyro.cli(FitConfig))

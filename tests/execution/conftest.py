@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,15 @@ RULES = {
     "tiny.global": (1, 1, 1),
     "tiny.enlarge": (4, 2, 1),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny tensors gain nothing from threads, and on a busy machine lose a lot to them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 class Conv(nn.Module):
@@ -60,7 +69,9 @@ def _halve(image: Tensor) -> Tensor:
 
 
 def _relative(image: Tensor) -> Tensor:
-    return image - 0.5 * image.mean(dim=(1, 2, 3), keepdim=True)  # looks at the whole image, padding included
+    return image - 0.5 * image.mean(
+        dim=(1, 2, 3), keepdim=True
+    )  # looks at the whole image, padding included
 
 
 def _make_toolbox() -> Toolbox:

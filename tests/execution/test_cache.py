@@ -15,7 +15,7 @@ IMAGE = 3 * 8 * 8 * 4
 
 
 def _image(value: float) -> Tensor:
-    return torch.full((3, 8, 8), value)
+    return torch.full((3, 8, 8), float(value))
 
 
 def _key(name: str) -> Any:

@@ -19,7 +19,9 @@ SIZES = ((12, 16), (12, 15), (7, 9), (16, 16), (3, 20), (20, 12))
 
 plans = st.lists(st.sampled_from(NAMES), max_size=4).map(tuple)
 # Seed, size, and how much larger the canvas is than the image (1 or 4 times, or a few pixels).
-images = st.tuples(st.integers(0, 2), st.sampled_from(SIZES), st.sampled_from(((1, 0), (4, 0), (1, 3), (4, 1))))
+images = st.tuples(
+    st.integers(0, 2), st.sampled_from(SIZES), st.sampled_from(((1, 0), (4, 0), (1, 3), (4, 1)))
+)
 jobs = st.lists(st.tuples(images, plans), min_size=1, max_size=14)
 
 
@@ -144,7 +146,9 @@ def test_enlarging_at_constant_size_is_enlarging_and_shrinking(make_toolbox: Any
 
 
 def test_nothing_is_clamped_or_rounded_on_the_way(make_sample: Any) -> None:
-    toolbox = Toolbox().add("up", lambda image: image * 8 - 3.3).add("down", lambda image: (image + 3.3) / 8)
+    toolbox = (
+        Toolbox().add("up", lambda image: image * 8 - 3.3).add("down", lambda image: (image + 3.3) / 8)
+    )
     sample = make_sample()
     (result,) = Executor(toolbox).run([sample], [("up", "down")])
     torch.testing.assert_close(result.image, sample.lq, atol=1e-5, rtol=0)

@@ -120,7 +120,10 @@ def test_the_count_of_live_images_returns_to_zero(
 def test_live_pixels_does_not_change_the_images(make_sample: Any) -> None:
     samples, plans = _pairs([make_sample(3, (SIDE, SIDE))])
     wide, deep = (
-        {result.plan: result.image.clone() for result in Executor(_toolbox(), 999, live).run(samples, plans)}
+        {
+            result.plan: result.image.clone()
+            for result in Executor(_toolbox(), 999, live).run(samples, plans)
+        }
         for live in (10**9, 0)
     )
     assert wide.keys() == deep.keys()
@@ -190,7 +193,11 @@ def test_out_of_memory_on_a_single_image_is_the_tools_failure(
     samples = [make_sample(seed, (SIDE, SIDE)) for seed in range(4)]
     with pytest.raises(ToolFailedError, match=error.__name__) as caught:
         list(executor.run(samples, [("fine", "huge")] * 4))
-    assert (caught.value.tool, caught.value.prefix, caught.value.shape) == ("huge", ("fine",), (3, SIDE, SIDE))
+    assert (caught.value.tool, caught.value.prefix, caught.value.shape) == (
+        "huge",
+        ("fine",),
+        (3, SIDE, SIDE),
+    )
 
 
 def test_what_the_failed_attempt_held_is_free_before_the_next(make_sample: Any) -> None:

@@ -1,0 +1,29 @@
+"""Gaussian-weighted local means: what SSIM and NIQE are made of."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def gaussian_mean(x: Tensor, size: int, sigma: float) -> Tensor:
+    """Takes the Gaussian-weighted mean over square windows that lie inside the image.
+
+    Args:
+        x: float (B, 1, H, W).
+        size: Side of the window, odd.
+        sigma: Width of the Gaussian in pixels.
+
+    Returns:
+        (B, 1, H - size + 1, W - size + 1).
+    """
+    offsets = torch.arange(size, device=x.device, dtype=x.dtype) - size // 2
+    taps = torch.exp(-(offsets**2) / (2 * sigma**2))
+    taps = taps / taps.sum()
+    count = len(x)
+    # Images as channels of a depthwise convolution: many times faster on a CPU than a batch of one channel.
+    rows = taps.view(1, 1, size, 1).expand(count, 1, size, 1)
+    columns = taps.view(1, 1, 1, size).expand(count, 1, 1, size)
+    mean = F.conv2d(F.conv2d(x.transpose(0, 1), rows, groups=count), columns, groups=count)
+    return mean.transpose(0, 1)

@@ -1,0 +1,133 @@
+"""Pictures: input, each tool's result under its name, reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.error import ResetNeeded
+from PIL import Image
+
+from opera_env.data import photographs
+from opera_env.data.images import to_array, to_pil
+from opera_env.envs.render import strip
+from opera_env.envs.world import Episode
+from opera_env.tools import resize
+from opera_env.types import Sample, SampleSpec
+
+MakeEnv = Callable[..., gym.Env[Any, Any]]
+games = pytest.mark.parametrize("game", ["OPERA-Restore-v0", "OPERA-RestoreStepwise-v0"])
+
+
+def colours(row: Image.Image) -> list[tuple[int, ...]]:
+    """Colours met from left to right along the middle of the pictures, without the white gaps."""
+    line = np.asarray(row)[-10]
+    met = [tuple(int(value) for value in line[0])]
+    for pixel in line:
+        colour = tuple(int(value) for value in pixel)
+        if colour != met[-1]:
+            met.append(colour)
+    return [colour for colour in met if colour != (255, 255, 255)]
+
+
+def test_a_strip_shows_pictures_in_order() -> None:
+    row = strip(
+        [("a", Image.new("RGB", (30, 60), "red")), ("b", Image.new("RGB", (200, 50), "blue"))], height=50
+    )
+    assert row.mode == "RGB"
+    assert row.height > 50
+    assert colours(row) == [(255, 0, 0), (0, 0, 255)]
+
+
+def test_a_caption_stands_above_its_picture() -> None:
+    def width_and_ink(caption: str) -> tuple[int, int]:
+        row = strip([(caption, Image.new("RGB", (20, 50), "red"))], height=50)
+        top = np.asarray(row)[: row.height - 50]
+        return row.width, int((top < 128).all(axis=-1).sum())
+
+    without, short, long = (width_and_ink(text) for text in ("", "a tool", "a tool with a long name"))
+    assert without[1] == 0 < short[1] < long[1]
+    assert without[0] < short[0] < long[0]  # a name is never cut
+
+
+@pytest.mark.parametrize("size", [(1, 300), (300, 1), (1, 1)])
+def test_pictures_of_any_shape(size: tuple[int, int]) -> None:
+    assert strip([("thin", Image.new("RGB", size, "red"))], height=40).width >= 1
+
+
+def test_frames(make_env: MakeEnv, samples: list[Sample]) -> None:
+    """The low-resolution input is shown at canvas size."""
+    sample = samples[-1]
+    assert sample.lq.shape[-1] == 16 and sample.reference is not None
+    rules = make_env().unwrapped.rules
+    plan = ("tiny.enlarge", "tiny.darken")
+    frames = rules.frames(Episode(sample, plan))
+    captions = [caption for caption, _ in frames]
+    assert captions == ["input noise > low_resolution", "tiny.enlarge", "tiny.darken", "reference"]
+    assert all(picture.size == (64, 64) for _, picture in frames)
+    shown = resize(sample.lq[None], (64, 64))[0].clamp(0, 1)
+    assert np.array_equal(np.asarray(frames[0][1]), to_array(shown))
+    assert frames[-1][1].tobytes() == to_pil(sample.reference).tobytes()
+    restored = rules.scorer.score([sample], [plan])[0].image()
+    assert frames[2][1].tobytes() == to_pil(restored).tobytes()
+
+
+def test_the_same_tool_twice_is_shown_twice(make_env: MakeEnv, samples: list[Sample]) -> None:
+    frames = make_env().unwrapped.rules.frames(Episode(samples[0], ("tiny.darken", "tiny.darken")))
+    assert [caption for caption, _ in frames][1:3] == ["tiny.darken", "tiny.darken"]
+    assert np.asarray(frames[2][1]).mean() < np.asarray(frames[1][1]).mean()
+
+
+@games
+def test_render_grows_with_the_plan(make_env: MakeEnv, game: str) -> None:
+    env = make_env(game, render_mode="rgb_array")
+    env.reset(seed=0)
+    start = env.render()
+    assert start.dtype == np.uint8 and start.ndim == 3 and start.shape[2] == 3
+    env.step(np.array([3, 1, 0]) if game == "OPERA-Restore-v0" else 3)
+    end = env.render()
+    assert end.shape[0] == start.shape[0] and end.shape[1] > start.shape[1]
+    assert np.array_equal(end, env.render())
+
+
+@games
+def test_rendering_changes_nothing(make_env: MakeEnv, game: str) -> None:
+    seen, unseen = make_env(game, render_mode="rgb_array"), make_env(game)
+    action = np.array([3, 1, 0]) if game == "OPERA-Restore-v0" else 3
+    results = []
+    for env in (seen, unseen):
+        env.reset(seed=1)
+        if env is seen:
+            env.render()
+        results.append(env.step(action)[1:])
+        if env is seen:
+            env.render()
+        results.append(env.reset()[1])
+    assert results[:2] == results[2:]
+
+
+def test_no_reference_no_picture_of_it(make_env: MakeEnv, photos: Path) -> None:
+    source = photographs(photos)
+    sample = source.make(SampleSpec(source.name, 1))
+    env = make_env(source=source, reward="label_free", render_mode="rgb_array")
+    frames = env.unwrapped.rules.frames(Episode(sample, ("tiny.blur",)))
+    assert [caption.strip() for caption, _ in frames] == ["input", "tiny.blur"]
+    assert frames[0][1].size == (75, 101)
+    env.reset(seed=0)
+    assert env.render() is not None
+
+
+def test_render_needs_a_reset(make_env: MakeEnv) -> None:
+    with pytest.raises(ResetNeeded):
+        make_env(render_mode="rgb_array").unwrapped.render()
+
+
+def test_render_without_a_mode_says_so(make_env: MakeEnv) -> None:
+    env = make_env().unwrapped
+    env.reset(seed=0)
+    with pytest.warns(UserWarning, match="rgb_array"):
+        assert env.render() is None

@@ -1,0 +1,87 @@
+"""A toolbox of tiny networks of the kinds that can be saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from opera_env.tools import Tool, Toolbox
+from opera_env.tools.nets import build_net
+
+TINY = {"widths": (4, 8), "unshuffle": 2}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny tensors gain nothing from threads, and on a busy machine lose a lot to them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _tiny_tool(name: str, seed: int, **options: object) -> Tool:
+    options = {**TINY, **options}
+    net = build_net("unet", options)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in net.parameters():  # the tail starts at zero, and zeros hide mistakes
+            parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return Tool(
+        name,
+        net,
+        scale=options.get("scale", 1),  # type: ignore[arg-type]
+        multiple=net.multiple,  # type: ignore[arg-type]
+        degradations=frozenset({"noise", "rain"}),
+        net=("unet", options),
+        training={"command": f"train {name}", "psnr_gain": 1.5},
+    )
+
+
+def _tiny_toolbox() -> Toolbox:
+    return Toolbox(
+        [
+            _tiny_tool("tiny.first", 1),
+            _tiny_tool("tiny.enlarge", 2, scale=4, unshuffle=1),
+            _tiny_tool("tiny.context", 3, global_context=True),
+            Tool("tiny.brighten", build_net("gamma", {"gamma": 1.5}), net=("gamma", {"gamma": 1.5})),
+        ]
+    )
+
+
+def _write_photographs(folder: object, count: int, seed: int, sides: tuple[int, int] = (160, 144)) -> None:
+    """Writes smooth, coloured images with a few edges."""
+    folder.mkdir(parents=True)  # type: ignore[attr-defined]
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        coarse = Image.fromarray(rng.integers(0, 256, (9, 9, 3), np.uint8))
+        picture = np.asarray(coarse.resize(sides, Image.Resampling.BICUBIC)).copy()
+        picture[20:60, 30:70] = rng.integers(0, 256, 3)
+        Image.fromarray(picture).save(folder / f"{number}.png")  # type: ignore[operator]
+
+
+# Helpers come as fixtures: modules beside a test cannot be imported under --import-mode=importlib.
+@pytest.fixture
+def toolbox() -> Toolbox:
+    return _tiny_toolbox()
+
+
+@pytest.fixture(scope="session")
+def tiny_tool() -> Callable[..., Tool]:
+    return _tiny_tool
+
+
+@pytest.fixture(scope="session")
+def write_photographs() -> Callable[..., None]:
+    return _write_photographs
+
+
+@pytest.fixture
+def conv() -> Iterator[nn.Module]:
+    torch.manual_seed(0)
+    yield nn.Conv2d(3, 3, 3, padding=1)

@@ -1,0 +1,296 @@
+"""Toolboxes on disk: what is written is what is read, or an error that says why not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from opera_env.errors import MissingWeightsError, ToolboxError, WeightsIntegrityError
+from opera_env.tools import Tool, Toolbox
+
+
+@pytest.fixture
+def folder(toolbox: Toolbox, tmp_path: Path) -> Path:
+    toolbox.save(tmp_path / "box")
+    return tmp_path / "box"
+
+
+def _manifest(folder: Path) -> Any:
+    return json.loads((folder / "toolbox.json").read_text())
+
+
+def _rewrite(folder: Path, manifest: Any) -> None:
+    (folder / "toolbox.json").write_text(json.dumps(manifest))
+
+
+def _states(toolbox: Toolbox) -> dict[str, torch.Tensor]:
+    return {
+        f"{tool.name} {key}": value
+        for tool in toolbox
+        if tool.module is not None
+        for key, value in tool.module.state_dict().items()
+    }
+
+
+def test_float32_comes_back_bit_by_bit(toolbox: Toolbox, folder: Path) -> None:
+    loaded = Toolbox.load(folder)
+    assert loaded.names == toolbox.names
+    assert loaded.signature == toolbox.signature
+    assert loaded.fingerprint == toolbox.fingerprint
+    before, after = _states(toolbox), _states(loaded)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    image = torch.rand(2, 3, 20, 28)
+    with torch.inference_mode():
+        for name in toolbox.names:
+            assert torch.equal(toolbox[name](image, (80, 112)), loaded[name](image, (80, 112)))
+
+
+def test_everything_known_about_a_tool_comes_back(toolbox: Toolbox, tmp_path: Path) -> None:
+    first, *others = toolbox
+    Toolbox([replace(first, minimum=24, multiple=12), *others]).save(tmp_path / "box")
+    for saved, loaded in zip(
+        [replace(first, minimum=24, multiple=12), *others], Toolbox.load(tmp_path / "box"), strict=True
+    ):
+        for attribute in ("name", "scale", "multiple", "minimum", "degradations", "training"):
+            assert getattr(loaded, attribute) == getattr(saved, attribute), attribute
+        assert not any(module.training for module in loaded.module.modules())  # type: ignore[union-attr]
+
+
+def test_float16_is_close_and_half_the_size(toolbox: Toolbox, folder: Path, tmp_path: Path) -> None:
+    toolbox.save(tmp_path / "half", dtype=torch.float16)
+    loaded = Toolbox.load(tmp_path / "half")
+    assert all(value.dtype == torch.float32 for value in _states(loaded).values())
+    assert loaded.signature == toolbox.signature
+    image = torch.rand(2, 3, 16, 24)
+    with torch.inference_mode():
+        for name in toolbox.names:
+            torch.testing.assert_close(
+                loaded[name](image, (16, 24)), toolbox[name](image, (16, 24)), atol=5e-3, rtol=0
+            )
+    full, half = (
+        sum(path.stat().st_size for path in place.glob("*.safetensors"))
+        for place in (folder, tmp_path / "half")
+    )
+    assert half < 0.8 * full
+    # Saved again as it is, nothing moves any more.
+    loaded.save(tmp_path / "again", dtype=torch.float16)
+    assert Toolbox.load(tmp_path / "again").fingerprint == loaded.fingerprint
+
+
+def test_the_folder_is_what_the_manifest_says(toolbox: Toolbox, folder: Path) -> None:
+    manifest = _manifest(folder)
+    assert [entry["name"] for entry in manifest["tools"]] == list(toolbox.names)
+    files = {entry["file"] for entry in manifest["tools"]} - {None}
+    assert len(files) == 3
+    assert {path.name for path in folder.iterdir()} == {*files, "toolbox.json"}
+    for entry in manifest["tools"]:
+        if entry["file"] is not None:
+            assert hashlib.sha256((folder / entry["file"]).read_bytes()).hexdigest() == entry["sha256"]
+        tensors = toolbox[entry["name"]].module.parameters()  # type: ignore[union-attr]
+        assert entry["parameters"] == sum(tensor.numel() for tensor in tensors)
+
+
+def test_saving_over_an_older_toolbox_leaves_only_the_new(toolbox: Toolbox, folder: Path) -> None:
+    with torch.no_grad():
+        for value in _states(toolbox).values():
+            value.add_(0.5)
+    toolbox.subset(["tiny.first", "tiny.context"]).save(folder)
+    assert Toolbox.load(folder).names == ("tiny.first", "tiny.context")
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_saving_leaves_the_users_other_files_alone(toolbox: Toolbox, tmp_path: Path) -> None:
+    """A folder of checkpoints is a natural place to save a toolbox into."""
+    mine = tmp_path / "my_own_network.safetensors"
+    save_file({"weight": torch.zeros(3)}, mine)
+    (tmp_path / "notes.txt").write_text("keep")
+    toolbox.save(tmp_path)
+    toolbox.subset(["tiny.first"]).save(tmp_path)
+    assert (tmp_path / "notes.txt").exists()
+    assert mine.exists()
+
+
+@pytest.mark.parametrize("fails_at", range(4))
+def test_a_failure_in_the_middle_leaves_the_old_toolbox(
+    toolbox: Toolbox, folder: Path, fails_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three weight files and the manifest; the disk is full at each of them in turn."""
+    before = toolbox.fingerprint
+    with torch.no_grad():
+        for value in _states(toolbox).values():
+            value.mul_(2)
+    left = fails_at
+    real = os.replace
+
+    def replace_until_full(source: Any, target: Any) -> None:
+        nonlocal left
+        if left == 0:
+            raise OSError(28, "No space left on device")
+        left -= 1
+        real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace_until_full)
+        with pytest.raises(OSError, match="No space"):
+            toolbox.save(folder)
+    assert Toolbox.load(folder).fingerprint == before
+
+    toolbox.save(folder)
+    assert Toolbox.load(folder).fingerprint == toolbox.fingerprint != before
+    assert len(list(folder.glob("*.safetensors"))) == 3
+
+
+def test_files_are_written_beside_and_then_moved(
+    toolbox: Toolbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the moment a name appears, everything the manifest names is there and whole."""
+    real = os.replace
+    moved: list[str] = []
+
+    def watch(source: Any, target: Any) -> None:
+        assert Path(source).parent == Path(target).parent
+        real(source, target)
+        moved.append(Path(target).name)
+        if Path(target).name == "toolbox.json":
+            assert Toolbox.load(tmp_path / "box").fingerprint == toolbox.fingerprint
+
+    monkeypatch.setattr(os, "replace", watch)
+    toolbox.save(tmp_path / "box")
+    assert moved[-1] == "toolbox.json"
+    assert len(moved) == 4
+
+
+def test_functions_cannot_be_saved(toolbox: Toolbox, tmp_path: Path, conv: torch.nn.Module) -> None:
+    toolbox.add("mine.function", lambda image: image)
+    with pytest.raises(ToolboxError, match=r"mine\.function.*subset"):
+        toolbox.save(tmp_path / "box")
+    with pytest.raises(ToolboxError, match="mine.module"):
+        Toolbox().add("mine.module", conv).save(tmp_path / "box")
+    assert not (tmp_path / "box").exists(), "told before anything is written"
+    toolbox.subset([name for name in toolbox.names if name.startswith("tiny")]).save(tmp_path / "box")
+
+
+def test_a_missing_weight_file_is_named(folder: Path) -> None:
+    path = next(folder.glob("tiny.context-*.safetensors"))
+    path.unlink()
+    with pytest.raises(MissingWeightsError, match=r"tiny\.context") as caught:
+        Toolbox.load(folder)
+    assert caught.value.path == path
+
+
+@pytest.mark.parametrize("how", ["one bit", "half of it", "empty", "another tool's"])
+def test_a_tampered_weight_file_is_refused(folder: Path, how: str) -> None:
+    path = next(folder.glob("tiny.first-*.safetensors"))
+    data = bytearray(path.read_bytes())
+    if how == "one bit":
+        data[-1] ^= 1
+    elif how == "half of it":
+        data = data[: len(data) // 2]
+    elif how == "empty":
+        data = bytearray()
+    else:
+        data = bytearray(next(folder.glob("tiny.context-*.safetensors")).read_bytes())
+    path.write_bytes(data)
+    with pytest.raises(WeightsIntegrityError, match=r"tiny\.first"):
+        Toolbox.load(folder)
+
+
+@pytest.mark.parametrize("name", ["../outside.safetensors", "{outside}"])
+def test_a_manifest_cannot_point_out_of_its_folder(folder: Path, name: str) -> None:
+    inside = next(folder.glob("tiny.first-*.safetensors"))
+    outside = folder.parent / "outside.safetensors"
+    shutil.move(inside, outside)
+    manifest = _manifest(folder)
+    manifest["tools"][0]["file"] = name.format(outside=outside)
+    _rewrite(folder, manifest)
+    with pytest.raises(MissingWeightsError) as caught:
+        Toolbox.load(folder)
+    assert caught.value.path == folder / "outside.safetensors"
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_another_versions_manifest_is_refused(folder: Path, version: Any) -> None:
+    _rewrite(folder, {**_manifest(folder), "format": version})
+    with pytest.raises(ToolboxError, match="format"):
+        Toolbox.load(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "3",
+        "{}",
+        '{"format": 1}',
+        '{"format": 1, "tools": [{"name": "a"}]}',
+        "\xff\xfe",
+    ],
+)
+def test_what_is_no_manifest(folder: Path, text: str) -> None:
+    (folder / "toolbox.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ToolboxError, match=r"toolbox\.json"):
+        Toolbox.load(folder)
+
+
+def test_a_manifest_of_an_unknown_network(folder: Path) -> None:
+    manifest = _manifest(folder)
+    manifest["tools"][0]["net"] = "os.system"
+    _rewrite(folder, manifest)
+    with pytest.raises(ToolboxError, match=r"os\.system"):
+        Toolbox.load(folder)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"widths": [4, 8], "unshuffle": 2, "colour": 1}, id="unknown option"),
+        pytest.param({"widths": [6, 8], "unshuffle": 2}, id="other widths than the weights"),
+    ],
+)
+def test_options_that_do_not_fit(folder: Path, options: Any) -> None:
+    manifest = _manifest(folder)
+    manifest["tools"][0]["options"] = options
+    _rewrite(folder, manifest)
+    with pytest.raises(ToolboxError, match="unet"):
+        Toolbox.load(folder)
+
+
+def test_no_toolbox_of_that_name(tmp_path: Path) -> None:
+    with pytest.raises(ToolboxError, match=r"nowhere.*lite"):
+        Toolbox.load("nowhere")
+    with pytest.raises(ToolboxError, match=r"toolbox\.json"):
+        Toolbox.load(tmp_path)
+
+
+def test_a_name_cannot_lead_out_of_the_shipped_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative path is a folder of the user's, seen from where the user is."""
+    monkeypatch.chdir(folder.parent)
+    assert Toolbox.load("box").names == Toolbox.load(folder).names
+
+
+def test_a_trained_toolbox_saves_its_new_weights(toolbox: Toolbox, folder: Path) -> None:
+    old = {path.name for path in folder.glob("*.safetensors")}
+    tool: Tool = toolbox["tiny.first"]
+    assert tool.module is not None
+    with torch.no_grad():
+        next(tool.module.parameters()).add_(0.25)
+    toolbox.save(folder)
+    new = {path.name for path in folder.glob("*.safetensors")}
+    assert len(new) == 3
+    assert len(new & old) == 2, "files are named after their content"
+    assert Toolbox.load(folder).fingerprint == toolbox.fingerprint

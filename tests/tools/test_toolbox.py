@@ -1,0 +1,299 @@
+"""The list of tools: order, names, what its two digests depend on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from opera_env.errors import OperaError, ToolboxError, UnknownToolError
+from opera_env.tools import Tool, Toolbox, pad_to_multiple
+from opera_env.tools.nets import build_net
+
+
+def _identity(image: torch.Tensor) -> torch.Tensor:
+    return image
+
+
+def test_tools_keep_their_order(toolbox: Toolbox) -> None:
+    names = ("tiny.first", "tiny.enlarge", "tiny.context", "tiny.brighten")
+    assert toolbox.names == names
+    assert [tool.name for tool in toolbox] == list(names)
+    assert len(toolbox) == 4
+    assert "tiny.first" in toolbox
+    assert "tiny" not in toolbox
+    assert toolbox.add("a.last", _identity).names == (*names, "a.last")
+
+
+def test_an_unknown_tool_is_told_with_the_known_ones(toolbox: Toolbox) -> None:
+    with pytest.raises(UnknownToolError, match=r"'tiny\.frist'.*tiny\.first.*toolbox\.add"):
+        toolbox["tiny.frist"]
+    with pytest.raises(UnknownToolError, match="no tools"):
+        Toolbox()["anything"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        " ",
+        "a b",
+        "a,b",
+        "a>b",
+        "<a>",
+        "a/b",
+        "../a",
+        ".a",
+        "-a",
+        "a\n",
+        "a\nb",
+        "a;b",
+        "ä",
+        "a|b",
+        "a\\b",
+    ],
+)
+def test_names_that_a_plan_could_not_spell(name: str) -> None:
+    with pytest.raises(ToolboxError, match="cannot be called"):
+        Toolbox().add(name, _identity)
+
+
+@pytest.mark.parametrize("name", ["a", "restormer.gaussian_denoise_15", "My-Net.v2", "0"])
+def test_names_that_it_can(name: str) -> None:
+    assert Toolbox().add(name, _identity).names == (name,)
+
+
+def test_a_name_stands_once(toolbox: Toolbox) -> None:
+    before = toolbox.signature
+    with pytest.raises(ToolboxError, match=r"'tiny\.first' already"):
+        toolbox.add("tiny.first", _identity)
+    with pytest.raises(ToolboxError, match="already"):
+        Toolbox([Tool("a", _identity), Tool("a", _identity)])
+    assert toolbox.signature == before
+
+
+@pytest.mark.parametrize("rule", [{"scale": 0}, {"scale": -1}, {"multiple": 0}])
+def test_impossible_rules_of_size(rule: dict[str, int]) -> None:
+    with pytest.raises(ToolboxError, match="at least 1"):
+        Toolbox().add("a", _identity, **rule)  # type: ignore[arg-type]
+
+
+def test_signature_is_names_order_and_scales(toolbox: Toolbox, tiny_tool: Any) -> None:
+    def box(*rows: tuple[str, int, int]) -> str:
+        scales: list[dict[str, int]] = [
+            {"scale": 4, "unshuffle": 1} if scale == 4 else {} for _, scale, _ in rows
+        ]
+        return Toolbox(
+            tiny_tool(name, seed, **options) for (name, _, seed), options in zip(rows, scales, strict=True)
+        ).signature
+
+    same = box(("a", 1, 0), ("b", 4, 0))
+    assert same == box(("a", 1, 7), ("b", 4, 8)), "weights do not matter"
+    others = [
+        box(("b", 4, 0), ("a", 1, 0)),
+        box(("a", 1, 0), ("c", 4, 0)),
+        box(("a", 1, 0), ("b", 1, 0)),
+        box(("a", 1, 0)),
+        box(("a", 1, 0), ("b", 4, 0), ("c", 1, 0)),
+    ]
+    assert len({same, *others}) == 6
+    assert toolbox.signature != Toolbox().signature
+    assert Toolbox().add("a", _identity).signature == Toolbox().add("a", lambda image: 1 - image).signature
+
+
+def test_names_cannot_run_together_in_the_signature() -> None:
+    pairs = [("ab", "c"), ("a", "bc"), ("a-b", "c")]
+    signatures = {Toolbox([Tool(name, _identity) for name in pair]).signature for pair in pairs}
+    assert len(signatures) == 3
+
+
+def test_training_changes_the_fingerprint_not_the_signature(toolbox: Toolbox) -> None:
+    signature, fingerprint = toolbox.signature, toolbox.fingerprint
+    assert toolbox.fingerprint == fingerprint
+    module = toolbox["tiny.first"].module
+    assert module is not None
+    seen = {fingerprint}
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3)
+    for _ in range(3):
+        module(torch.rand(1, 3, 8, 8)).square().mean().backward()
+        optimizer.step()
+        seen.add(toolbox.fingerprint)
+    assert len(seen) == 4
+    assert toolbox.signature == signature
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"foreach": True}, {"foreach": False}, {"fused": True}],
+    ids=["default", "foreach", "loop", "fused"],
+)
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD])
+def test_every_kind_of_optimizer_step_is_seen(optimizer: Any, options: Any, conv: nn.Module) -> None:
+    toolbox = Toolbox().add("a", conv)
+    before = toolbox.fingerprint
+    stepper = optimizer(conv.parameters(), lr=1e-2, **options)
+    conv(torch.rand(1, 3, 8, 8)).square().mean().backward()
+    weight = conv.weight.detach().clone()  # type: ignore[operator, union-attr]
+    stepper.step()
+    assert not torch.equal(weight, conv.weight)  # type: ignore[arg-type]
+    assert toolbox.fingerprint != before
+
+
+def _in_place(net: nn.Module) -> None:
+    with torch.no_grad():
+        net.weight.mul_(2)  # type: ignore[union-attr, operator]
+
+
+def _through_data(net: nn.Module) -> None:
+    net.weight.data.mul_(2)  # type: ignore[union-attr, operator]
+
+
+def _by_another_parameter(net: nn.Module) -> None:
+    net.weight = nn.Parameter(net.weight * 2)  # type: ignore[operator, arg-type]
+
+
+def _by_loading(net: nn.Module) -> None:
+    net.load_state_dict({key: 2 * value for key, value in net.state_dict().items()})
+
+
+def _by_assigning(net: nn.Module) -> None:
+    net.load_state_dict({key: 2 * value for key, value in net.state_dict().items()}, assign=True)
+
+
+@pytest.mark.parametrize(
+    "change", [_in_place, _through_data, _by_another_parameter, _by_loading, _by_assigning]
+)
+def test_every_way_to_change_a_weight_is_seen(change: Any, conv: nn.Module) -> None:
+    toolbox = Toolbox().add("a", conv)
+    before = toolbox.fingerprint
+    change(conv)
+    assert toolbox.fingerprint != before
+
+
+def test_a_changed_buffer_is_seen() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
+    toolbox = Toolbox().add("a", net)
+    before = toolbox.fingerprint
+    net.train()
+    net(torch.rand(4, 3, 8, 8))
+    assert toolbox.fingerprint != before
+
+
+def test_the_old_weights_have_the_old_fingerprint(toolbox: Toolbox) -> None:
+    before = toolbox.fingerprint
+    module = toolbox["tiny.context"].module
+    assert module is not None
+    kept = {key: value.clone() for key, value in module.state_dict().items()}
+    with torch.no_grad():
+        next(module.parameters()).add_(1)
+    assert toolbox.fingerprint != before
+    module.load_state_dict(kept)
+    assert toolbox.fingerprint == before
+
+
+def test_equal_toolboxes_have_equal_fingerprints(tiny_tool: Any) -> None:
+    def fingerprint(*rows: tuple[str, int]) -> str:
+        return Toolbox(tiny_tool(name, seed) for name, seed in rows).fingerprint
+
+    assert fingerprint(("a", 1), ("b", 2)) == fingerprint(("a", 1), ("b", 2))
+    others = [(("a", 2), ("b", 1)), (("a", 1), ("b", 3)), (("b", 2), ("a", 1)), (("a", 1), ("c", 2))]
+    assert len({fingerprint(("a", 1), ("b", 2)), *(fingerprint(*rows) for rows in others)}) == 5
+
+
+def test_options_without_weights_count_too() -> None:
+    prints = {
+        Toolbox(
+            [Tool("a", build_net("gamma", {"gamma": gamma}), net=("gamma", {"gamma": gamma}))]
+        ).fingerprint
+        for gamma in (1.5, 2.0)
+    }
+    assert len(prints) == 2
+
+
+def test_functions_count_by_identity() -> None:
+    shared = Toolbox().add("a", _identity)
+    assert shared.fingerprint == Toolbox().add("a", _identity).fingerprint
+    assert shared.fingerprint != Toolbox().add("a", lambda image: image).fingerprint
+
+
+def test_adding_a_tool_changes_the_fingerprint(toolbox: Toolbox) -> None:
+    before = toolbox.fingerprint
+    toolbox.add("more", _identity)
+    assert toolbox.fingerprint != before
+
+
+def test_a_network_made_in_inference_mode_has_a_fingerprint() -> None:
+    with torch.inference_mode():
+        net = nn.Conv2d(3, 3, 1)
+    assert len(Toolbox().add("a", net).fingerprint) == 16
+
+
+def test_a_subset_shares_its_networks(toolbox: Toolbox) -> None:
+    part = toolbox.subset(["tiny.context", "tiny.first"])
+    assert part.names == ("tiny.context", "tiny.first")
+    assert part["tiny.first"].module is toolbox["tiny.first"].module
+    before = part.fingerprint
+    module = toolbox["tiny.first"].module
+    assert module is not None
+    with torch.no_grad():
+        next(module.parameters()).add_(1)
+    assert part.fingerprint != before, "training one trains the other"
+    assert part.add("mine", _identity).names != toolbox.names
+    assert len(toolbox) == 4
+    with pytest.raises(UnknownToolError):
+        toolbox.subset(["tiny.first", "tiny.frist"])
+
+
+def test_networks_are_put_in_eval_mode(conv: nn.Module) -> None:
+    conv.train()
+    Toolbox().add("a", conv)
+    assert not conv.training
+
+
+@pytest.mark.parametrize("source", [3, None, [], b"path"])
+def test_what_cannot_restore(source: Any) -> None:
+    with pytest.raises(OperaError, match="expected a function"):
+        Toolbox().add("a", source)
+
+
+def test_a_function_with_scale_and_multiple() -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def enlarge(image: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(image.shape))
+        return image.repeat_interleave(2, dim=-2).repeat_interleave(2, dim=-1)
+
+    tool = Toolbox().add("a", enlarge, scale=2, multiple=8, degradations=["noise"])["a"]
+    assert (tool.scale, tool.multiple, tool.degradations) == (2, 8, frozenset({"noise"}))
+    image = torch.rand(2, 3, 9, 16)
+    grown = tool(image, (18, 32))
+    torch.testing.assert_close(grown, enlarge(image))
+    assert seen[0] == (2, 3, 16, 16)
+    assert tool(image, (9, 16)).shape == image.shape
+
+
+@pytest.mark.parametrize("height", [1, 2, 3, 7, 8, 9, 17])
+@pytest.mark.parametrize("width", [1, 5, 8, 13])
+@pytest.mark.parametrize(("multiple", "minimum"), [(1, 1), (4, 1), (8, 1), (3, 10), (8, 9), (1, 6)])
+def test_padding(height: int, width: int, multiple: int, minimum: int) -> None:
+    image = torch.rand(2, 3, height, width)
+    padded = pad_to_multiple(image, multiple, minimum)
+    rows, columns = padded.shape[-2:]
+    assert rows % multiple == 0
+    assert columns % multiple == 0
+    assert rows >= max(height, minimum)
+    assert columns >= max(width, minimum)
+    assert rows < max(height, minimum) + multiple, "no more than asked for"
+    assert columns < max(width, minimum) + multiple
+    assert torch.equal(padded[..., :height, :width], image)
+    # What is added is already in the image: mirrored or repeated, nothing new such as zeros.
+    assert bool(torch.isin(padded, image).all())
+    if rows > height and rows - height < height and columns - width < width:
+        assert torch.equal(padded[..., height, :width], image[..., height - 2, :])
+
+
+def test_no_padding_where_none_is_asked() -> None:
+    image = torch.rand(1, 3, 16, 24)
+    assert pad_to_multiple(image, 8) is image
