@@ -47,7 +47,10 @@ def make_agent(name: str, **options: Any) -> Agent | Search:
             raise AgentError(f"agent {name!r} cannot be imported: {error}") from error
     else:
         raise UnknownPresetError("agent", name, (*agent_names(), "module:attribute"))
-    accepted = inspect.signature(factory).parameters
+    try:
+        accepted = inspect.signature(factory).parameters
+    except (TypeError, ValueError) as error:
+        raise AgentError(f"agent {name!r} is {factory!r}: expected a class or function.") from error
     player = factory(**{key: value for key, value in options.items() if key in accepted})
     if not isinstance(player, Agent | Search):
         raise AgentError(

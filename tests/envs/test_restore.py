@@ -138,7 +138,9 @@ def test_the_sample_in_info_starts_the_same_episode(env: gym.Env[Any, Any]) -> N
         assert SampleSpec.from_json(same["sample"]) == SampleSpec.from_json(spec)
 
 
-@pytest.mark.parametrize("sample", [{"index": 0}, 3, "bundled", {"source": "elsewhere", "index": 0}], ids=repr)
+@pytest.mark.parametrize(
+    "sample", [{"index": 0}, 3, "bundled", {"source": "elsewhere", "index": 0}], ids=repr
+)
 def test_no_sample(env: gym.Env[Any, Any], sample: Any) -> None:
     with pytest.raises(SampleError):
         env.reset(options={"sample": sample})
@@ -263,7 +265,9 @@ def test_a_folder_as_source(make_env: MakeEnv, photos: Path) -> None:
     assert info["sample"]["crop"][2:] == (72, 72)
 
 
-def test_a_low_resolution_image_looks_blurred_not_small(env: gym.Env[Any, Any], samples: list[Sample]) -> None:
+def test_a_low_resolution_image_looks_blurred_not_small(
+    env: gym.Env[Any, Any], samples: list[Sample]
+) -> None:
     small = next(sample for sample in samples if sample.lq.shape[-1] == 16)
     observation, _ = env.reset(options={"sample": small.spec})
     assert small.reference is not None

@@ -33,7 +33,9 @@ def env(make_env: MakeEnv) -> gym.Env[Any, Any]:
     return make_env(STEPWISE)
 
 
-def play(env: gym.Env[Any, Any], plan: Plan, **reset: Any) -> tuple[list[float], dict[str, Any], dict[str, Any]]:
+def play(
+    env: gym.Env[Any, Any], plan: Plan, **reset: Any
+) -> tuple[list[float], dict[str, Any], dict[str, Any]]:
     """Plays a plan and, if it is not as long as can be, STOP; returns rewards, first and last info."""
     _, first = env.reset(**reset)
     actions = [env.unwrapped.toolbox.names.index(name) + 1 for name in plan]
@@ -235,7 +237,9 @@ def test_an_optimizers_step_is_seen_at_once(
     assert before[0] == before[1] != after[0] == after[1] == fresh
 
 
-def test_loaded_weights_are_seen_at_once(make_env: MakeEnv, toolbox: Toolbox, samples: list[Sample]) -> None:
+def test_loaded_weights_are_seen_at_once(
+    make_env: MakeEnv, toolbox: Toolbox, samples: list[Sample]
+) -> None:
     env = make_env(STEPWISE, toolbox=toolbox)
     options = {"sample": samples[0].spec}
     before = play(env, ("tiny.blur", "tiny.darken"), options=options)[0]

@@ -133,7 +133,9 @@ def test_equal_seeds_play_equal_games(make_vector: Callable[..., RestoreVectorEn
 
 
 @games
-def test_neighbours_of_a_group_see_one_image(make_vector: Callable[..., RestoreVectorEnv], game: str) -> None:
+def test_neighbours_of_a_group_see_one_image(
+    make_vector: Callable[..., RestoreVectorEnv], game: str
+) -> None:
     """And equal actions in a group earn equal rewards, to the last bit; after autoresets too."""
     vector = make_vector(game, num_envs=6, group_size=3)
     _, infos = vector.reset(seed=2)
@@ -282,7 +284,9 @@ def test_tools_trained_in_place_change_the_world(
     assert abs(rewards[1][0] - rewards[0][0]) > 0.1
 
 
-def test_what_single_environments_refuse(make_vector: Callable[..., RestoreVectorEnv], toolbox: Toolbox) -> None:
+def test_what_single_environments_refuse(
+    make_vector: Callable[..., RestoreVectorEnv], toolbox: Toolbox
+) -> None:
     with pytest.raises(RewardError):
         gated = Reward("gated", (Term("psnr_y", 10, 40, 1),), empty_plan=False)
         make_vector("OPERA-RestoreStepwise-v0", reward=gated)

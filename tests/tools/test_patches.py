@@ -11,6 +11,7 @@ from PIL import Image
 from skimage import data
 
 from opera_env.degradations import DEGRADATIONS
+from opera_env.errors import OperaError
 from opera_env.tools.patches import stack, training_pair, validation_pair
 
 PHOTOGRAPHS: list[NDArray[np.uint8]] = [data.astronaut()[:301, :258], data.coffee()[:203, 100:401]]
@@ -53,7 +54,7 @@ def test_the_margin_gives_way_where_the_image_ends(shape: tuple[int, int], recip
 
 
 def test_an_image_smaller_than_the_patch_is_an_error() -> None:
-    with pytest.raises(Exception, match="64"):  # noqa: B017 - whatever its class, it names the size
+    with pytest.raises(OperaError, match="64"):
         training_pair([PHOTOGRAPHS[0][:48, :80]], ("noise",), 64, 0, default_rng(0))
 
 

@@ -174,7 +174,7 @@ def test_functions_cannot_be_saved(toolbox: Toolbox, tmp_path: Path, conv: torch
     toolbox.add("mine.function", lambda image: image)
     with pytest.raises(ToolboxError, match=r"mine\.function.*subset"):
         toolbox.save(tmp_path / "box")
-    with pytest.raises(ToolboxError, match="mine.module"):
+    with pytest.raises(ToolboxError, match=r"mine\.module"):
         Toolbox().add("mine.module", conv).save(tmp_path / "box")
     assert not (tmp_path / "box").exists(), "told before anything is written"
     toolbox.subset([name for name in toolbox.names if name.startswith("tiny")]).save(tmp_path / "box")

@@ -1,0 +1,39 @@
+"""Photographs, and distortions of them, as the metrics see them: 8-bit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from numpy.random import default_rng
+from skimage import data
+from torch import Tensor
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small images gain nothing from threads, and on a busy machine lose a lot to them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def photographs() -> Tensor:
+    """Three textured crops, uint8 (3, 3, 128, 128)."""
+    crops = (
+        data.astronaut()[60:188, 150:278],
+        data.chelsea()[80:208, 120:248],
+        data.coffee()[100:228, 200:328],
+    )
+    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()
+
+
+@pytest.fixture(scope="session")
+def noisy(photographs: Tensor) -> Tensor:
+    """The photographs with Gaussian noise of 20 grey levels, always the same."""
+    noise = torch.from_numpy(default_rng(0).normal(0, 20, photographs.shape)).round()
+    return (photographs + noise).clamp(0, 255).to(torch.uint8)

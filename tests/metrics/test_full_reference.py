@@ -1,0 +1,131 @@
+"""PSNR and SSIM on luma are pyiqa's."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from opera_env.metrics import build_metric
+from opera_env.metrics.full_reference import luma
+
+Distort = Callable[[Tensor, Tensor], Tensor]
+
+
+def _jitter(reference: Tensor, levels: int) -> Tensor:
+    generator = torch.Generator().manual_seed(levels)
+    offsets = torch.randint(-levels, levels + 1, reference.shape, generator=generator)
+    return (reference.int() + offsets).clamp(0, 255).to(torch.uint8)
+
+
+DISTORTIONS: dict[str, Distort] = {
+    "identical": lambda reference, noisy: reference,
+    "noise": lambda reference, noisy: noisy,
+    "one grey level": lambda reference, noisy: _jitter(reference, 1),
+    "three grey levels": lambda reference, noisy: _jitter(reference, 3),
+    "one pixel": lambda reference, noisy: torch.cat(
+        [torch.cat([255 - reference[..., :1, :1], reference[..., :1, 1:]], -1), reference[..., 1:, :]], -2
+    ),
+    "dark": lambda reference, noisy: reference // 2,
+    "mirrored": lambda reference, noisy: reference.flip(-1),
+    "inverted": lambda reference, noisy: 255 - reference,
+    "black": lambda reference, noisy: torch.zeros_like(reference),
+    "white": lambda reference, noisy: torch.full_like(reference, 255),
+}
+
+
+@pytest.fixture(scope="module")
+def theirs() -> dict[str, Any]:
+    import pyiqa
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {
+            name: pyiqa.create_metric(name, device="cpu", test_y_channel=True, color_space="ycbcr")
+            for name in ("psnr", "ssim")
+        }
+
+
+def _ours(name: str, images: Tensor, references: Tensor) -> Tensor:
+    metric = build_metric(name)
+    return metric.values(images.float() / 255, metric.features(references.float() / 255))
+
+
+@pytest.mark.parametrize("distortion", DISTORTIONS)
+@pytest.mark.parametrize(
+    ("ours", "name", "tolerance"), [("psnr_y", "psnr", 1e-3), ("ssim_y", "ssim", 5e-5)]
+)
+def test_equals_pyiqa(
+    theirs: dict[str, Any],
+    photographs: Tensor,
+    noisy: Tensor,
+    distortion: str,
+    ours: str,
+    name: str,
+    tolerance: float,
+) -> None:
+    images = DISTORTIONS[distortion](photographs, noisy)
+    expected = theirs[name](images.float() / 255, photographs.float() / 255).flatten()
+    found = _ours(ours, images, photographs)
+    torch.testing.assert_close(found, expected.float(), atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(11, 11), (11, 64), (37, 53)])
+def test_equals_pyiqa_at_other_sizes(
+    theirs: dict[str, Any], photographs: Tensor, noisy: Tensor, size: tuple[int, int]
+) -> None:
+    images, references = (batch[..., : size[0], : size[1]] for batch in (noisy, photographs))
+    for ours, name, tolerance in (("psnr_y", "psnr", 1e-3), ("ssim_y", "ssim", 5e-5)):
+        expected = theirs[name](images / 255, references / 255).flatten()
+        torch.testing.assert_close(
+            _ours(ours, images, references), expected.float(), atol=tolerance, rtol=0
+        )
+
+
+def test_identical_images(photographs: Tensor) -> None:
+    assert _ours("psnr_y", photographs, photographs).tolist() == pytest.approx([80] * 3, abs=1e-3)
+    ones = _ours("ssim_y", photographs, photographs)
+    assert ones.tolist() == pytest.approx([1] * 3, abs=1e-5)
+
+
+def test_luma_by_hand() -> None:
+    colours = torch.tensor(
+        [[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255], [10, 20, 30]]
+    )
+    # 16 + (65.481 R + 128.553 G + 24.966 B) / 255
+    expected = [16, 235, 81.481, 144.553, 40.966, 16 + (654.81 + 2571.06 + 748.98) / 255]
+    found = luma(colours.float().view(6, 3, 1, 1) / 255).flatten().tolist()
+    assert found == pytest.approx(expected, abs=0.5)
+
+
+def test_psnr_is_on_luma_of_bt601_by_hand() -> None:
+    """Every pixel off by 10 levels of green: luma is off by 10 * 128.553 / 255."""
+    reference = torch.full((1, 3, 16, 16), 100, dtype=torch.uint8)
+    image = reference.clone()
+    image[:, 1] += 10
+    expected = 20 * math.log10(255 / (10 * 128.553 / 255))
+    assert _ours("psnr_y", image, reference).item() == pytest.approx(expected, abs=1e-3)
+
+
+def test_better_is_higher(photographs: Tensor) -> None:
+    for name in ("psnr_y", "ssim_y"):
+        values = [_ours(name, _jitter(photographs, levels), photographs) for levels in (0, 1, 4, 16, 64)]
+        for better, worse in zip(values, values[1:], strict=False):
+            assert bool((better > worse).all()), name
+        assert build_metric(name).higher_is_better
+
+
+def test_one_reference_serves_many_images(photographs: Tensor, noisy: Tensor) -> None:
+    """What was kept of one reference is broadcast over a batch."""
+    for name in ("psnr_y", "ssim_y"):
+        metric = build_metric(name)
+        kept = metric.features(photographs[:1].float() / 255)
+        many = torch.cat([noisy[:1], photographs[:1], photographs[:1] // 2]).float() / 255
+        together = metric.values(many, kept)
+        alone = torch.cat([metric.values(image[None], kept) for image in many])
+        torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)

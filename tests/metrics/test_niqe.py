@@ -1,0 +1,156 @@
+"""NIQE on blocks of 32: pyiqa's numbers, flat images apart, and the command that fits its statistics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.random import default_rng
+from PIL import Image
+from pyiqa.archs.niqe_arch import niqe
+from safetensors.torch import load_file
+from torch import Tensor
+
+from opera_env.errors import SampleError
+from opera_env.metrics import MetricSuite
+from opera_env.metrics.fit_pristine import FitConfig, fit
+from opera_env.metrics.full_reference import luma
+from opera_env.metrics.niqe import PRISTINE, Niqe32, niqe_features
+
+
+def _theirs(metric: Niqe32, images: Tensor) -> list[float]:
+    y = luma(images.float() / 255).double()
+    return [
+        niqe(one[None], metric.mean.double(), metric.covariance.double(), 32, 32).item()  # type: ignore[no-untyped-call]
+        for one in y
+    ]
+
+
+@pytest.mark.parametrize("kind", ["clean", "noisy", "blurred", "dark", "wide", "odd"])
+def test_equals_pyiqa(photographs: Tensor, noisy: Tensor, kind: str) -> None:
+    blurred = torch.nn.functional.avg_pool2d(photographs.float(), 3, 1, 1).round().to(torch.uint8)
+    images = {
+        "clean": photographs,
+        "noisy": noisy,
+        "blurred": blurred,
+        "dark": noisy // 2,
+        "wide": torch.cat([photographs, noisy], dim=-1),
+        "odd": noisy[..., :101, :119],  # not a whole number of blocks
+    }[kind]
+    metric = Niqe32()
+    found = metric.values(images.float() / 255, ()).tolist()
+    assert found == pytest.approx(_theirs(metric, images), rel=0.01)
+
+
+def test_together_and_alone_are_the_same(photographs: Tensor, noisy: Tensor) -> None:
+    metric = Niqe32()
+    images = torch.cat([photographs, noisy]).float() / 255
+    together = metric.values(images, ())
+    alone = torch.cat([metric.values(image[None], ()) for image in images])
+    torch.testing.assert_close(together, alone, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("level", [0, 1, 100, 255])
+def test_a_flat_image_gets_the_worst_value_alone(photographs: Tensor, noisy: Tensor, level: int) -> None:
+    """pyiqa raises for the whole batch."""
+    flat = torch.full_like(photographs[:1], level)
+    suite = MetricSuite(["niqe32"])
+    expected = [row["niqe32"] for row in suite(torch.cat([photographs, noisy]), [])]
+    batch = torch.cat([photographs[:1], flat, photographs[1:], flat, noisy])
+    found = [row["niqe32"] for row in suite(batch, [])]
+    assert found[1] == found[4] == Niqe32.worst == 30
+    assert [*found[:1], *found[2:4], *found[5:]] == pytest.approx(expected, abs=1e-3)
+
+
+def test_an_image_with_a_flat_part_is_judged_by_the_rest(photographs: Tensor) -> None:
+    """Black bars are common; three of four rows of blocks are left."""
+    barred = photographs.clone()
+    barred[..., :32, :] = 0
+    values = Niqe32().values(barred.float() / 255, ())
+    assert bool(values.isfinite().all())
+    assert values.max() < 30
+
+
+def test_noise_is_worse_than_none(photographs: Tensor, noisy: Tensor) -> None:
+    metric = Niqe32()
+    clean, dirty = (metric.values(images.float() / 255, ()) for images in (photographs, noisy))
+    assert bool((clean < dirty).all())
+    assert not metric.higher_is_better
+
+
+def test_features_have_the_stated_shapes(noisy: Tensor) -> None:
+    features, sharpness = niqe_features(noisy[..., :100, :].float() / 255)
+    assert features.shape == (3, 3 * 4, 36)
+    assert sharpness.shape == (3, 3 * 4)
+    assert bool(features.isfinite().all())
+
+
+def test_the_shipped_statistics() -> None:
+    statistics = load_file(PRISTINE)
+    assert statistics["mean"].shape == (36,)
+    covariance = statistics["covariance"]
+    assert covariance.shape == (36, 36)
+    torch.testing.assert_close(covariance, covariance.T)
+    assert bool((torch.linalg.eigvalsh(covariance.double()) > 0).all())
+
+
+def _write(folder: Path, count: int) -> None:
+    folder.mkdir()
+    for number in range(count):
+        rng = default_rng(number)
+        coarse = Image.fromarray(rng.integers(0, 256, (24, 24, 3), np.uint8))
+        picture = np.asarray(coarse.resize((256, 192), Image.Resampling.BICUBIC)).astype(np.float64)
+        picture += rng.normal(0, 6, picture.shape)
+        Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(folder / f"{number}.png")
+
+
+def test_the_command_fits_statistics_that_can_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photographs: Tensor, noisy: Tensor
+) -> None:
+    _write(tmp_path / "clean", 4)
+    shipped = PRISTINE.read_bytes()
+    out = tmp_path / "fitted.safetensors"
+    fit(FitConfig(tmp_path / "clean", out, sharpness=0.3))
+    assert PRISTINE.read_bytes() == shipped
+    fitted = load_file(out)
+    assert fitted["mean"].shape == (36,)
+    assert fitted["covariance"].shape == (36, 36)
+    assert bool(fitted["covariance"].isfinite().all())
+
+    monkeypatch.setattr("opera_env.metrics.niqe.PRISTINE", out)
+    metric = Niqe32()
+    assert torch.equal(metric.mean, fitted["mean"])
+    # What the statistics come from is nearer to them than photographs with or without noise.
+    pictures = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "clean").iterdir())]
+    own = metric.values(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255, ())
+    others = metric.values(torch.cat([photographs, noisy]).float() / 255, ())
+    assert own.max() < others.min()
+
+
+def test_only_sharp_blocks_are_fitted(tmp_path: Path) -> None:
+    """Half of the picture is nearly flat: with a higher bar it no longer counts."""
+    (tmp_path / "clean").mkdir()
+    rng = default_rng(0)
+    picture = rng.normal(128, 40, (192, 256, 3))
+    picture[:, 128:] = 128 + (picture[:, 128:] - 128) * 0.02
+    Image.fromarray(picture.clip(0, 255).round().astype(np.uint8)).save(tmp_path / "clean" / "one.png")
+    means = {}
+    for bar in (0.0, 0.75):
+        fit(FitConfig(tmp_path / "clean", tmp_path / "out.safetensors", sharpness=bar))
+        means[bar] = load_file(tmp_path / "out.safetensors")["mean"]
+    features, sharpness = niqe_features(
+        torch.from_numpy(np.asarray(Image.open(tmp_path / "clean" / "one.png"))).permute(2, 0, 1)[None]
+        / 255
+    )
+    sharp = features[0][sharpness[0] > sharpness.max() / 2]
+    assert len(sharp) == 24
+    torch.testing.assert_close(means[0.75], sharp.double().mean(0), atol=1e-4, rtol=0)
+    assert (means[0.0] - means[0.75]).abs().max() > 0.01
+
+
+def test_fitting_on_nothing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SampleError):
+        fit(FitConfig(tmp_path, tmp_path / "out.safetensors"))
+    assert not (tmp_path / "out.safetensors").exists()

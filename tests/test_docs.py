@@ -1,0 +1,43 @@
+"""What the documentation says is what the code does."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from opera_env.metrics import build_metric
+from opera_env.reward import REWARDS
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+WORST = {"clipiqa": 0.0, "musiq": 0.0, "lpips": 1.0}
+"""Failure values of metrics whose weights may not be here."""
+
+
+@pytest.mark.parametrize("preset", ["lite", "classic", "label_free", "paper", "release"])
+def test_the_table_of_terms(preset: str) -> None:
+    rows = {}
+    for line in (DOCS / "rewards.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if preset in cells[0].split(", "):
+            rows[cells[1]] = cells[2:]
+    reward = REWARDS[preset]
+    assert list(rows) == [term.name for term in reward.terms]
+    for term in reward.terms:
+        worst = WORST[term.name] if term.name in WORST else build_metric(term.name).worst
+        low, high, weight, clipped, failure = rows[term.name]
+        assert [float(value) for value in (low, high, weight, failure)] == [
+            term.low,
+            term.high,
+            term.weight,
+            worst,
+        ]
+        assert clipped == ("yes" if term.clip else "no")
+
+
+@pytest.mark.parametrize(
+    "path", [*DOCS.rglob("*.md"), DOCS.parent / "README.md"], ids=lambda path: path.name
+)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+        if not target.startswith("http"):
+            assert (path.parent / target).exists(), target
