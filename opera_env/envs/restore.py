@@ -10,10 +10,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from opera_env.data import Source
 from opera_env.envs.render import strip
 from opera_env.envs.world import Episode, Info, Rules, Transition, WorldConfig, observe, to_gym
-from opera_env.reward import Reward
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
 
@@ -78,37 +76,22 @@ class RestoreEnv(gym.Env[Pixels, NDArray[np.int64]]):
     step also ``metrics``, ``terms``, ``r_q`` and ``restored`` (a PIL image).
 
     ## Arguments
-    See :class:`~opera_env.envs.world.WorldConfig`; ``render_mode="rgb_array"`` draws the input,
-    every tool's result and the reference side by side.
+    Those of :class:`~opera_env.envs.world.WorldConfig`, by name; ``render_mode="rgb_array"`` draws the
+    input, every tool's result and the reference side by side.
 
     Source: sections 3.1 and 4.2 of the paper.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 1}  # noqa: RUF012 - Gymnasium's own type
-    rules: Rules[Any]
+    rules_class: type[Rules[Any]] = OneShotRules
 
-    def __init__(
-        self,
-        toolbox: Toolbox | str = "lite",
-        reward: Reward | str = "lite",
-        source: Source | str | None = None,
-        max_tools: int = 6,
-        obs_size: int = 128,
-        canvas: int | None = 128,
-        tool_cost: float = 0.0,
-        device: str = "auto",
-        render_mode: str | None = None,
-    ) -> None:
-        config = WorldConfig(toolbox, reward, source, max_tools, obs_size, canvas, tool_cost, device)
-        self._start(OneShotRules(config), render_mode)
-
-    def _start(self, rules: Rules[Any], render_mode: str | None) -> None:
+    def __init__(self, render_mode: str | None = None, **world: Any) -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise gym.error.UnsupportedMode(f"expected None or 'rgb_array', found {render_mode!r}.")
-        self.rules = rules
+        self.rules = self.rules_class(self.rules_class.config_class(**world))
         self.render_mode = render_mode
-        self.observation_space = rules.observation_space
-        self.action_space = rules.action_space
+        self.observation_space = self.rules.observation_space
+        self.action_space = self.rules.action_space
         self._episode: Episode | None = None
 
     @property

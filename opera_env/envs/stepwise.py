@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from opera_env.data import Source
 from opera_env.envs.restore import RestoreEnv
 from opera_env.envs.world import Episode, Info, Rules, Transition, WorldConfig, observe, to_gym
 from opera_env.errors import RewardError
 from opera_env.execution import PrefixCache
-from opera_env.reward import Reward
-from opera_env.tools import Toolbox
 from opera_env.types import Sample
 
 StepObs = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StepwiseConfig(WorldConfig):
+    """Constructor arguments of the stepwise environments: those of the one-shot game, and one.
+
+    Attributes:
+        mask_upscale: Whether masks forbid enlarging tools once the image fills its canvas.
+    """
+
+    mask_upscale: bool = False
 
 
 class StepwiseRules(Rules[StepObs]):
@@ -26,21 +35,22 @@ class StepwiseRules(Rules[StepObs]):
 
     Args:
         config: The world.
-        mask_upscale: Whether masks forbid enlarging tools once the image fills its canvas.
 
     Raises:
         RewardError: If the reward does not judge the untouched image, so that the gains
             would not add up to the one-shot reward.
     """
 
-    def __init__(self, config: WorldConfig, mask_upscale: bool = False) -> None:
+    config_class = StepwiseConfig
+
+    def __init__(self, config: StepwiseConfig) -> None:
         super().__init__(config)
         if not self.scorer.reward.empty_plan:
             raise RewardError(
                 f"the reward {self.scorer.reward.name!r} gives 0 to the untouched image, so gains do "
                 "not add up to it: use it with OPERA-Restore-v0, or another reward here."
             )
-        self.mask_upscale = mask_upscale
+        self.mask_upscale = config.mask_upscale
         side, tools, longest = config.obs_size, len(self.toolbox), config.max_tools
         self.observation_space = spaces.Dict(
             {
@@ -134,24 +144,10 @@ class StepwiseEnv(RestoreEnv):
     As in the one-shot game, after ``reset`` too.
 
     ## Arguments
-    See :class:`~opera_env.envs.world.WorldConfig`, and ``mask_upscale``.
+    Those of :class:`StepwiseConfig`, by name, and ``render_mode`` as in the one-shot game.
     """
 
-    def __init__(
-        self,
-        toolbox: Toolbox | str = "lite",
-        reward: Reward | str = "lite",
-        source: Source | str | None = None,
-        max_tools: int = 6,
-        obs_size: int = 128,
-        canvas: int | None = 128,
-        tool_cost: float = 0.0,
-        device: str = "auto",
-        render_mode: str | None = None,
-        mask_upscale: bool = False,
-    ) -> None:
-        config = WorldConfig(toolbox, reward, source, max_tools, obs_size, canvas, tool_cost, device)
-        self._start(StepwiseRules(config, mask_upscale), render_mode)
+    rules_class = StepwiseRules
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Returns which of the N + 1 actions are allowed now, bool (N + 1,)."""

@@ -13,11 +13,9 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array,
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from opera_env.data import Source
 from opera_env.envs.restore import OneShotRules
 from opera_env.envs.stepwise import StepwiseRules
-from opera_env.envs.world import Episode, Rules, Transition, WorldConfig
-from opera_env.reward import Reward
+from opera_env.envs.world import Episode, Rules, Transition
 from opera_env.tools import Toolbox
 from opera_env.types import Sample, SampleSpec
 
@@ -31,29 +29,17 @@ class RestoreVectorEnv(VectorEnv[Any, Any, NDArray[np.float64]]):
     Args:
         num_envs: Number of sub-environments, a multiple of ``group_size``.
         group_size: Neighbours that share each image.
-        **options: As of :class:`~opera_env.envs.restore.RestoreEnv`.
+        render_mode: None; a vector environment draws nothing.
+        **world: Those of :class:`~opera_env.envs.world.WorldConfig`.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": [], "render_fps": 1}  # noqa: RUF012
 
-    def __init__(
-        self,
-        num_envs: int = 8,
-        group_size: int = 1,
-        toolbox: Toolbox | str = "lite",
-        reward: Reward | str = "lite",
-        source: Source | str | None = None,
-        max_tools: int = 6,
-        obs_size: int = 128,
-        canvas: int | None = 128,
-        tool_cost: float = 0.0,
-        device: str = "auto",
-        render_mode: str | None = None,
-    ) -> None:
-        config = WorldConfig(toolbox, reward, source, max_tools, obs_size, canvas, tool_cost, device)
-        self._start(OneShotRules(config), num_envs, group_size, render_mode)
+    rules_class: type[Rules[Any]] = OneShotRules
 
-    def _start(self, rules: Rules[Any], num_envs: int, group_size: int, render_mode: str | None) -> None:
+    def __init__(
+        self, num_envs: int = 8, group_size: int = 1, render_mode: str | None = None, **world: Any
+    ) -> None:
         if render_mode is not None:
             raise gym.error.UnsupportedMode("a vector environment draws nothing: render a single one.")
         if num_envs < 1 or group_size < 1 or num_envs % group_size:
@@ -61,14 +47,14 @@ class RestoreVectorEnv(VectorEnv[Any, Any, NDArray[np.float64]]):
                 f"num_envs must be a positive multiple of group_size, found {num_envs} and {group_size}."
             )
         super().__init__()
-        self.rules = rules
+        self.rules = self.rules_class(self.rules_class.config_class(**world))
         self.num_envs = num_envs
         self.group_size = group_size
         self.render_mode = None
-        self.single_observation_space = rules.observation_space
-        self.single_action_space = rules.action_space
-        self.observation_space = batch_space(rules.observation_space, num_envs)
-        self.action_space = batch_space(rules.action_space, num_envs)
+        self.single_observation_space = self.rules.observation_space
+        self.single_action_space = self.rules.action_space
+        self.observation_space = batch_space(self.rules.observation_space, num_envs)
+        self.action_space = batch_space(self.rules.action_space, num_envs)
         self._generators: list[Generator] | None = None
         self._episodes: list[Episode] = []
 
@@ -155,26 +141,11 @@ class StepwiseVectorEnv(RestoreVectorEnv):
     Args:
         num_envs: Number of sub-environments, a multiple of ``group_size``.
         group_size: Neighbours that share each image.
-        **options: As of :class:`~opera_env.envs.stepwise.StepwiseEnv`.
+        render_mode: None; a vector environment draws nothing.
+        **world: Those of :class:`~opera_env.envs.stepwise.StepwiseConfig`.
     """
 
-    def __init__(
-        self,
-        num_envs: int = 8,
-        group_size: int = 1,
-        toolbox: Toolbox | str = "lite",
-        reward: Reward | str = "lite",
-        source: Source | str | None = None,
-        max_tools: int = 6,
-        obs_size: int = 128,
-        canvas: int | None = 128,
-        tool_cost: float = 0.0,
-        device: str = "auto",
-        render_mode: str | None = None,
-        mask_upscale: bool = False,
-    ) -> None:
-        config = WorldConfig(toolbox, reward, source, max_tools, obs_size, canvas, tool_cost, device)
-        self._start(StepwiseRules(config, mask_upscale), num_envs, group_size, render_mode)
+    rules_class = StepwiseRules
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Returns which actions are allowed now, bool (num_envs, N + 1)."""

@@ -99,6 +99,7 @@ class Rules(ABC, Generic[Obs]):
         codec: Translates actions.
     """
 
+    config_class: type[WorldConfig] = WorldConfig
     observation_space: spaces.Space[Any]
     action_space: spaces.Space[Any]
 

@@ -1,4 +1,4 @@
-"""Ids: what they make, in this process and in fresh ones, and in processes of others' vector environments."""
+"""Ids: what they make here, in fresh processes, and in the processes of others' vector environments."""
 
 from __future__ import annotations
 

@@ -288,4 +288,4 @@ def test_real_photographs(make_env: MakeEnv, shared_data: Path) -> None:
 
 def test_unknown_render_mode(source: Source, toolbox: Toolbox) -> None:
     with pytest.raises(UnsupportedMode):
-        RestoreEnv(toolbox, "classic", source, render_mode="human")
+        RestoreEnv(toolbox=toolbox, reward="classic", source=source, render_mode="human")

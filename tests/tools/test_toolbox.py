@@ -224,12 +224,6 @@ def test_adding_a_tool_changes_the_fingerprint(toolbox: Toolbox) -> None:
     assert toolbox.fingerprint != before
 
 
-def test_a_network_made_in_inference_mode_has_a_fingerprint() -> None:
-    with torch.inference_mode():
-        net = nn.Conv2d(3, 3, 1)
-    assert len(Toolbox().add("a", net).fingerprint) == 16
-
-
 def test_a_subset_shares_its_networks(toolbox: Toolbox) -> None:
     part = toolbox.subset(["tiny.context", "tiny.first"])
     assert part.names == ("tiny.context", "tiny.first")

@@ -1,0 +1,188 @@
+"""Every installed agent keeps to the protocol: a decision per image, known tools, no more than allowed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import entry_points
+
+import pytest
+import torch
+
+from opera_env.degradations import DEGRADATIONS
+from opera_env.errors import AgentError, PlanParseError, UnknownPresetError
+from opera_env.play import ENTRY_POINTS, agent_names, make_agent, play
+from opera_env.scoring import PlanScorer
+from opera_env.tools import Toolbox
+from opera_env.types import Agent, Decision, Observation, Sample, Search
+
+MAX_TOOLS = 3
+NAMES = agent_names()
+AGENTS = [point.name for point in entry_points(group=ENTRY_POINTS) if not hasattr(point.load(), "search")]
+
+MakeAgent = Callable[..., Agent]
+
+
+@pytest.fixture
+def make(name: str, toolbox: Toolbox) -> MakeAgent:
+    def agent(seed: int = 0, max_tools: int = MAX_TOOLS) -> Agent:
+        found = make_agent(name, toolbox=toolbox, max_tools=max_tools, seed=seed, tool_cost=0.0)
+        assert isinstance(found, Agent)
+        return found
+
+    return agent
+
+
+def observations(
+    count: int, size: tuple[int, int] = (48, 64), steps_left: int = MAX_TOOLS
+) -> list[Observation]:
+    generator = torch.Generator().manual_seed(count)
+    images = [torch.rand(3, *size, generator=generator) for _ in range(count)]
+    return [Observation(image, image.clone(), (), steps_left) for image in images]
+
+
+every_agent = pytest.mark.parametrize("name", AGENTS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_loads_and_is_either_agent_or_search(name: str, toolbox: Toolbox) -> None:
+    player = make_agent(name, toolbox=toolbox, max_tools=MAX_TOOLS, seed=0, tool_cost=0.0)
+    assert isinstance(player, Agent) != isinstance(player, Search)
+
+
+def test_names_are_unique() -> None:
+    assert len(NAMES) == len(entry_points(group=ENTRY_POINTS))
+
+
+@every_agent
+def test_it_says_whether_it_looks_again(make: MakeAgent) -> None:
+    assert isinstance(make().closed_loop, bool)
+
+
+@every_agent
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_one_decision_per_observation(make: MakeAgent, toolbox: Toolbox, count: int) -> None:
+    decisions = make().act(observations(count))
+    assert len(decisions) == count
+    for decision in decisions:
+        assert isinstance(decision, Decision)
+        assert isinstance(decision.plan, tuple)
+        assert set(decision.plan) <= set(toolbox.names)
+        assert len(decision.plan) <= MAX_TOOLS
+        assert decision.degradations is None or decision.degradations <= set(DEGRADATIONS)
+        assert decision.error is None or isinstance(decision.error, PlanParseError)
+
+
+@every_agent
+@pytest.mark.parametrize("max_tools", [1, 2, 6])
+def test_it_keeps_within_max_tools(make: MakeAgent, max_tools: int) -> None:
+    agent = make(max_tools=max_tools)
+    for _ in range(10):
+        assert all(
+            len(decision.plan) <= max_tools for decision in agent.act(observations(4, steps_left=max_tools))
+        )
+
+
+@every_agent
+@pytest.mark.parametrize("size", [(33, 47), (128, 128), (5, 300)], ids=str)
+def test_images_of_any_size(make: MakeAgent, size: tuple[int, int]) -> None:
+    assert len(make().act(observations(2, size))) == 2
+
+
+@every_agent
+def test_equal_seeds_decide_alike(make: MakeAgent) -> None:
+    """Whatever global generators say."""
+    runs = []
+    for disturbance in (1, 2):
+        torch.manual_seed(disturbance)
+        random.seed(disturbance)
+        agent = make(seed=5)
+        runs.append([decision for _ in range(3) for decision in agent.act(observations(4))])
+    assert runs[0] == runs[1]
+
+
+@every_agent
+def test_global_generators_are_left_alone(make: MakeAgent) -> None:
+    before = torch.random.get_rng_state()
+    make(seed=5).act(observations(3))
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+@every_agent
+def test_images_are_left_alone(make: MakeAgent) -> None:
+    seen = observations(3)
+    make().act(seen)
+    for observation, untouched in zip(seen, observations(3), strict=True):
+        assert torch.equal(observation.image, untouched.image)
+        assert torch.equal(observation.original, untouched.original)
+
+
+@every_agent
+def test_it_plays(make: MakeAgent, toolbox: Toolbox, samples: list[Sample]) -> None:
+    """Through the one function that everything uses; its plans can be scored."""
+    scorer = PlanScorer(toolbox, "classic")
+    played = play(make(), samples, scorer, MAX_TOOLS)
+    assert len(played.plans) == len(samples)
+    assert all(len(plan) <= MAX_TOOLS for plan in played.plans)
+    assert len(scorer.score(samples, played.plans)) == len(samples)
+
+
+class _ClosedLoop:
+    """Darkens until the image is dark: needs to see what became of it."""
+
+    closed_loop = True
+
+    def __init__(self) -> None:
+        self.seen: list[Observation] = []
+
+    def act(self, observations: Sequence[Observation]) -> list[Decision]:
+        self.seen += observations
+        return [Decision(("tiny.darken",) if seen.image.mean() > 0.3 else ()) for seen in observations]
+
+
+def test_a_closed_loop_agent_looks_again(toolbox: Toolbox, samples: list[Sample]) -> None:
+    """At what its tools made of the image, with the original beside it."""
+    agent = _ClosedLoop()
+    (plan,) = play(agent, samples[:1], PlanScorer(toolbox, "classic"), max_tools=4).plans
+    assert plan == ("tiny.darken",) * len(plan) and 1 <= len(plan) <= 4
+    assert [one.used for one in agent.seen] == [plan[:length] for length in range(len(agent.seen))]
+    assert [one.steps_left for one in agent.seen] == [4 - length for length in range(len(agent.seen))]
+    brightness = [one.image.mean().item() for one in agent.seen]
+    assert all(later < earlier for earlier, later in zip(brightness, brightness[1:], strict=False))
+    assert all(torch.equal(one.original, samples[0].lq) for one in agent.seen)
+
+
+class _Broken:
+    closed_loop = False
+
+    def __init__(self, plans: list[tuple[str, ...]]) -> None:
+        self.plans = plans
+
+    def act(self, observations: Sequence[Observation]) -> list[Decision]:
+        return [Decision(plan) for plan in self.plans]
+
+
+@pytest.mark.parametrize("plans", [[()], [()] * 9, [("tiny.blur",) * 4] * 4], ids=["few", "many", "long"])
+def test_who_breaks_the_contract_is_told(
+    toolbox: Toolbox, samples: list[Sample], plans: list[tuple[str, ...]]
+) -> None:
+    with pytest.raises(AgentError, match=r"expected|at most"):
+        play(_Broken(plans), samples, PlanScorer(toolbox, "classic"), MAX_TOOLS)
+
+
+def test_unknown_agents() -> None:
+    with pytest.raises(UnknownPresetError, match=r"'nobody'.*untouched"):
+        make_agent("nobody")
+    with pytest.raises(AgentError, match="cannot be imported"):
+        make_agent("opera_env.nowhere:Nobody")
+    for neither in ("fractions:Fraction", "string:digits"):
+        with pytest.raises(AgentError, match="expected"):
+            make_agent(neither)
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    """An agent that changes the number of threads would slow down or change everybody else."""
+    before = torch.get_num_threads()
+    yield
+    assert torch.get_num_threads() == before

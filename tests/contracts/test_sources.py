@@ -1,0 +1,462 @@
+"""Every kind of source: what it draws it can make again, bit by bit, anywhere; the rest it refuses."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import pickle
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.random import default_rng
+from PIL import Image
+
+from opera_env.data import (
+    FilesSource,
+    Source,
+    SynthesisSource,
+    agenticir,
+    bundled,
+    clean_folder,
+    open_source,
+    paired,
+    photographs,
+)
+from opera_env.degradations import DEGRADATIONS, RECIPES
+from opera_env.errors import ImageFileError, SampleError, UnknownDegradationError
+from opera_env.types import Sample, SampleSpec
+
+Draw = Callable[[int, int, int], Image.Image]
+
+KINDS = ("bundled", "clean_folder", "whole", "paired", "larger", "agenticir", "photographs", "magnified")
+every_source = pytest.mark.parametrize("kind", KINDS)
+CROP = 32
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory, draw_photograph: Draw) -> Path:
+    """Photographs, pairs of equal size, pairs four times larger, and a benchmark in AgenticIR's layout."""
+    root = tmp_path_factory.mktemp("sources")
+    combinations = ("d2/dark+jpeg compression artifact", "d3/haze+motion blur+low resolution")
+    for name in ("clean", "dirty", "large", "bench/HQ", *(f"bench/LQ/{name}" for name in combinations)):
+        (root / name).mkdir(parents=True)
+    for number, (height, width) in enumerate(((41, 67), (64, 48), (53, 53))):
+        clean = draw_photograph(height, width, number)
+        dirty = clean.reduce(2).resize(clean.size)
+        clean.save(root / f"clean/{number}.png")
+        dirty.save(root / f"dirty/{number}.jpg", quality=95)
+        clean.resize((width * 4 + number, height * 4 - number)).save(root / f"large/{number}.png")
+        if number < 2:
+            clean.save(root / f"bench/HQ/{number:03}.png")
+            dirty.save(root / "bench/LQ" / combinations[0] / f"{number:03}.png")
+            clean.resize((width // 4, height // 4)).save(
+                root / "bench/LQ" / combinations[1] / f"{number:03}.png"
+            )
+    return root
+
+
+@pytest.fixture(scope="module")
+def sources(folders: Path) -> dict[str, Source]:
+    return {
+        "bundled": bundled(canvas=CROP),
+        "clean_folder": clean_folder(folders / "clean", canvas=CROP),
+        "whole": clean_folder(folders / "clean", canvas=None),
+        "paired": paired(folders / "dirty", folders / "clean", canvas=CROP),
+        "larger": paired(folders / "clean", folders / "large"),
+        "agenticir": agenticir(folders / "bench"),
+        "photographs": photographs(folders / "dirty"),
+        "magnified": photographs(folders / "dirty", scale=2, canvas=CROP),
+    }
+
+
+@pytest.fixture
+def source(sources: dict[str, Source], kind: str) -> Source:
+    return sources[kind]
+
+
+def draws(source: Source, count: int = 8, seed: int = 0) -> list[SampleSpec]:
+    rng = default_rng(seed)
+    return [source.draw(rng) for _ in range(count)]
+
+
+def assert_equal(one: Sample, other: Sample) -> None:
+    assert torch.equal(one.lq, other.lq)
+    assert (one.reference is None) == (other.reference is None)
+    if one.reference is not None and other.reference is not None:
+        assert torch.equal(one.reference, other.reference)
+    assert (one.degradations, one.canvas, one.spec, one.depth, one.key) == (
+        other.degradations,
+        other.canvas,
+        other.spec,
+        other.depth,
+        other.key,
+    )
+
+
+@every_source
+def test_it_is_a_source(source: Source) -> None:
+    assert isinstance(source, Source)
+    assert source.name and len(source) > 0
+    assert open_source(source) is source
+
+
+@every_source
+def test_equal_seeds_draw_equal_specifications(source: Source) -> None:
+    assert draws(source, seed=1) == draws(source, seed=1)
+    if len(set(draws(source, 30))) > 2:
+        assert draws(source, seed=1) != draws(source, seed=2)
+
+
+@every_source
+def test_the_generator_is_the_only_chance(source: Source) -> None:
+    """Neither global state nor earlier draws matter."""
+    expected = draws(source, 4, seed=3)
+    np.random.seed(9)  # noqa: NPY002 - what the source must not look at
+    draws(source, 3, seed=8)
+    assert draws(source, 4, seed=3) == expected
+
+
+@every_source
+def test_all_images_are_drawn(source: Source) -> None:
+    assert {spec.index for spec in draws(source, 60)} == set(range(len(source)))
+
+
+@every_source
+def test_making_twice_gives_the_same_bits(source: Source) -> None:
+    specs = draws(source)
+    first = [source.make(spec) for spec in specs]
+    for sample, spec in zip(reversed(first), reversed(specs), strict=True):
+        assert_equal(sample, source.make(spec))
+
+
+@every_source
+def test_what_is_made_is_ones_own(source: Source) -> None:
+    """Writing into a sample does not change the next one."""
+    spec = draws(source, 1)[0]
+    sample = source.make(spec)
+    kept = sample.lq.clone()
+    sample.lq.zero_()
+    if sample.reference is not None:
+        sample.reference.zero_()
+    again = source.make(spec)
+    assert torch.equal(again.lq, kept)
+    assert again.reference is None or again.reference.any()
+
+
+@every_source
+def test_specifications_survive_json(source: Source) -> None:
+    for spec in draws(source):
+        again = SampleSpec.from_json(json.loads(json.dumps(spec.to_json())))
+        assert again == spec
+        assert_equal(source.make(spec), source.make(again))
+
+
+@every_source
+def test_samples_are_well_formed(source: Source) -> None:
+    for spec in draws(source):
+        sample = source.make(spec)
+        assert sample.spec == spec
+        assert sample.lq.dtype == torch.float32 and sample.lq.shape[0] == 3
+        assert sample.lq.min() >= 0 and sample.lq.max() <= 1
+        levels = sample.lq * 255
+        assert (levels - levels.round()).abs().max() < 1e-4  # 8-bit, as a file would be
+        if sample.reference is not None:
+            assert tuple(sample.reference.shape[-2:]) == sample.canvas
+        if sample.degradations is not None:
+            assert sample.degradations == set(spec.recipe) <= set(DEGRADATIONS)
+        if spec.crop is not None:
+            assert spec.crop[2:] == sample.canvas
+
+
+@every_source
+def test_samples_travel(source: Source) -> None:
+    sample = source.make(draws(source, 1)[0])
+    assert_equal(sample, pickle.loads(pickle.dumps(sample)))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_another_process_makes_the_same_bits(sources: dict[str, Source]) -> None:
+    """Started fresh, with a source that was pickled; all sources in one process, for a start takes long."""
+    work = [(source, draws(source, 3)) for source in sources.values()]
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        for source, specs in work:
+            for spec, sample in zip(specs, pool.map(source.make, specs), strict=True):
+                assert_equal(sample, source.make(spec))
+
+
+@every_source
+def test_a_specification_of_another_source_is_refused(source: Source) -> None:
+    spec = replace(draws(source, 1)[0], source="elsewhere")
+    with pytest.raises(SampleError, match=rf"'elsewhere'.*'{source.name}'"):
+        source.make(spec)
+
+
+@every_source
+@pytest.mark.parametrize("beyond", [0, 1000])
+def test_an_image_that_is_not_there_is_refused(source: Source, beyond: int) -> None:
+    for index in (len(source) + beyond, -1 - beyond):
+        with pytest.raises(SampleError, match=f"0 to {len(source) - 1}, found {index}"):
+            source.make(replace(draws(source, 1)[0], index=index))
+
+
+@every_source
+@pytest.mark.parametrize(
+    "crop",
+    [
+        (0, 0, 4000, 4000),
+        (4000, 4000, 4, 4),
+        (-4, 0, 8, 8),
+        (0, -4, 8, 8),
+        (0, 0, 0, 8),
+        (0, 0, 8, 0),
+        (8, 8, -4, -4),
+    ],
+    ids=str,
+)
+def test_a_crop_outside_the_image_is_refused(source: Source, crop: tuple[int, int, int, int]) -> None:
+    recipe = ("noise",) if isinstance(source, SynthesisSource) else draws(source, 1)[0].recipe
+    with pytest.raises(SampleError, match="crop"):
+        source.make(SampleSpec(source.name, 0, recipe, crop=crop))
+
+
+@every_source
+def test_enumerate(source: Source) -> None:
+    """As many as asked for, every image about equally often, the same for the same generator."""
+    recipes = RECIPES[:5]
+    count = 3 * len(source) + 1
+    specs = source.enumerate(count, recipes, default_rng(0))
+    assert len(specs) == count
+    assert specs == source.enumerate(count, recipes, default_rng(0))
+    times = np.bincount([spec.index for spec in specs], minlength=len(source))
+    assert times.min() >= 3 and times.max() <= 4
+    for spec in specs[: len(source)]:
+        assert source.make(spec).spec == spec
+    assert source.enumerate(0, recipes, default_rng(0)) == []
+
+
+@pytest.mark.parametrize("kind", ["bundled", "clean_folder", "whole"])
+def test_enumerate_takes_recipes_in_turn(source: Source) -> None:
+    """And images beside them, so that no recipe is tied to one image even with as many of both."""
+    recipes = RECIPES[: len(source)]
+    specs = source.enumerate(len(source) ** 2, recipes, default_rng(0))
+    assert [spec.recipe for spec in specs] == list(recipes) * len(source)
+    assert {(spec.recipe, spec.index) for spec in specs} == {
+        (recipe, index) for recipe in recipes for index in range(len(source))
+    }
+
+
+@pytest.mark.parametrize("kind", ["paired", "agenticir", "photographs"])
+def test_enumerate_keeps_what_files_are(source: Source) -> None:
+    assert isinstance(source, FilesSource)
+    for spec in source.enumerate(6, RECIPES[:2], default_rng(0)):
+        assert spec.recipe == source.entries[spec.index].recipe
+
+
+def test_synthesis_crops_squares_at_multiples_of_four(sources: dict[str, Source]) -> None:
+    for spec in draws(sources["clean_folder"], 30):
+        assert spec.crop is not None
+        assert spec.crop[2:] == (CROP, CROP)
+        assert all(side % 4 == 0 for side in spec.crop)
+
+
+def test_synthesis_draws_one_to_three_degradations(sources: dict[str, Source]) -> None:
+    """In the ratio 1 : 3 : 5."""
+    lengths = np.bincount([len(spec.recipe) for spec in draws(sources["bundled"], 900)], minlength=4)
+    assert lengths[0] == 0
+    assert np.abs(lengths[1:] / 900 - np.array([1, 3, 5]) / 9).max() < 0.06
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes"),
+    [
+        ("clean_folder", {(CROP, CROP)}),
+        ("whole", {(40, 64), (64, 48), (52, 52)}),
+        ("paired", {(CROP, CROP)}),
+        ("larger", {(41 * 4, 67 * 4), (63 * 4, 48 * 4), (52 * 4, 53 * 4)}),
+        ("agenticir", {(41, 67), (64, 48), (40, 64)}),
+        ("photographs", {(41, 67), (64, 48), (53, 53)}),
+        ("magnified", {(CROP, CROP)}),
+    ],
+)
+def test_canvas(source: Source, kind: str, sizes: set[tuple[int, int]]) -> None:
+    """The size of the reference where there is one, whatever the size of the degraded image."""
+    assert {source.make(spec).canvas for spec in draws(source, 40)} == sizes
+
+
+def test_low_resolution_is_a_quarter_of_its_canvas(sources: dict[str, Source]) -> None:
+    source = sources["whole"]
+    sample = source.make(SampleSpec(source.name, 0, ("low_resolution",)))
+    assert tuple(sample.lq.shape) == (3, 10, 16) and sample.canvas == (40, 64)
+
+
+def test_low_resolution_needs_multiples_of_four(sources: dict[str, Source]) -> None:
+    source = sources["clean_folder"]
+    with pytest.raises(SampleError, match="multiples of 4"):
+        source.make(SampleSpec(source.name, 0, ("low_resolution",), crop=(0, 0, 30, 32)))
+
+
+def test_a_smaller_image_is_cropped_less(folders: Path) -> None:
+    source = clean_folder(folders / "clean", canvas=128)
+    assert {source.make(spec).canvas for spec in draws(source, 30)} == {(40, 64), (64, 48), (52, 52)}
+
+
+def test_the_seed_changes_the_damage_and_not_the_image(sources: dict[str, Source]) -> None:
+    source = sources["clean_folder"]
+    spec = SampleSpec(source.name, 1, ("noise",), seed=1, crop=(0, 0, CROP, CROP))
+    one, other = source.make(spec), source.make(replace(spec, seed=2))
+    assert one.reference is not None and other.reference is not None
+    assert torch.equal(one.reference, other.reference)
+    assert not torch.equal(one.lq, other.lq)
+
+
+def test_no_recipe_no_damage(sources: dict[str, Source]) -> None:
+    source = sources["clean_folder"]
+    sample = source.make(SampleSpec(source.name, 0))
+    assert sample.reference is not None and torch.equal(sample.lq, sample.reference)
+    assert sample.degradations == frozenset()
+
+
+def test_a_degradation_that_does_not_exist(sources: dict[str, Source]) -> None:
+    source = sources["clean_folder"]
+    with pytest.raises(UnknownDegradationError, match="'snow'"):
+        source.make(SampleSpec(source.name, 0, ("snow",)))
+
+
+def test_pairs_fit_pixel_by_pixel(sources: dict[str, Source], folders: Path) -> None:
+    """Crops of both images come from one place; a few pixels too many are cut, not resampled."""
+    source = sources["larger"]
+    for index in range(3):
+        sample = source.make(SampleSpec(source.name, index))
+        assert sample.reference is not None
+        height, width = sample.lq.shape[-2:]
+        assert sample.canvas == (4 * height, 4 * width)
+        whole = np.asarray(Image.open(folders / f"large/{index}.png"))
+        assert np.array_equal(
+            (sample.reference * 255).permute(1, 2, 0).numpy().round(), whole[: 4 * height, : 4 * width]
+        )
+    crop = source.make(SampleSpec(source.name, 0, crop=(8, 16, 32, 24)))
+    whole_sample = source.make(SampleSpec(source.name, 0))
+    assert torch.equal(crop.lq, whole_sample.lq[:, 2:10, 4:10])
+    assert crop.reference is not None and whole_sample.reference is not None
+    assert torch.equal(crop.reference, whole_sample.reference[:, 8:40, 16:40])
+
+
+def test_a_crop_between_pixels_is_refused(sources: dict[str, Source]) -> None:
+    source = sources["larger"]
+    with pytest.raises(SampleError, match="multiples of 4"):
+        source.make(SampleSpec(source.name, 0, crop=(2, 0, 32, 32)))
+
+
+def test_pairs_that_do_not_fit_are_refused(tmp_path: Path, draw_photograph: Draw) -> None:
+    for side, size in (("lq", (40, 40)), ("hq", (40, 60))):
+        (tmp_path / side).mkdir()
+        draw_photograph(*size, 0).save(tmp_path / side / "0.png")
+    source = paired(tmp_path / "lq", tmp_path / "hq")
+    with pytest.raises(SampleError, match=r"40 x 40 .* 60 x 40"):
+        source.make(SampleSpec(source.name, 0))
+
+
+def test_pairs_are_found_by_name(tmp_path: Path, folders: Path, draw_photograph: Draw) -> None:
+    (tmp_path / "lq").mkdir()
+    draw_photograph(64, 48, 1).save(tmp_path / "lq/1.png")
+    source = paired(tmp_path / "lq", folders / "clean")
+    sample = source.make(SampleSpec(source.name, 0))
+    assert sample.reference is not None and torch.equal(sample.lq, sample.reference)
+    draw_photograph(16, 16, 1).save(tmp_path / "lq/alone.png")
+    with pytest.raises(SampleError, match=r"alone\.png has no partner"):
+        paired(tmp_path / "lq", folders / "clean")
+
+
+def test_agenticir_reads_labels_from_folders(sources: dict[str, Source]) -> None:
+    source = sources["agenticir"]
+    assert len(source) == 4
+    recipes = {spec.recipe for spec in draws(source, 30)}
+    assert recipes == {("low_light", "jpeg"), ("haze", "motion_blur", "low_resolution")}
+    small = next(spec for spec in draws(source, 30) if "haze" in spec.recipe)
+    sample = source.make(small)
+    assert sample.degradations == {"haze", "motion_blur", "low_resolution"}
+    assert sample.canvas == tuple(4 * side for side in sample.lq.shape[-2:])
+    assert sample.depth is None  # nobody here made the haze
+
+
+def test_agenticir_refuses_other_layouts(tmp_path: Path, folders: Path, draw_photograph: Draw) -> None:
+    with pytest.raises(SampleError, match="LQ/d2"):
+        agenticir(folders / "clean")
+    (tmp_path / "LQ/d2/dark+snow").mkdir(parents=True)
+    (tmp_path / "HQ").mkdir()
+    draw_photograph(16, 16, 0).save(tmp_path / "LQ/d2/dark+snow/0.png")
+    with pytest.raises(SampleError, match="'snow' is none of"):
+        agenticir(tmp_path)
+
+
+def test_nothing_is_known_of_photographs(sources: dict[str, Source]) -> None:
+    for kind in ("photographs", "magnified"):
+        sample = sources[kind].make(draws(sources[kind], 1)[0])
+        assert sample.reference is None and sample.degradations is None
+        assert sample.spec.recipe == ()
+
+
+def test_pairs_have_no_labels(sources: dict[str, Source]) -> None:
+    sample = sources["paired"].make(draws(sources["paired"], 1)[0])
+    assert sample.reference is not None and sample.degradations is None
+
+
+def test_photographs_by_name(folders: Path) -> None:
+    source = photographs([folders / "clean/2.png", str(folders / "clean/0.png")])
+    assert source.name == "photographs"
+    assert [source.make(SampleSpec("photographs", index)).canvas for index in (0, 1)] == [
+        (53, 53),
+        (41, 67),
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "webp"])
+def test_image_files(tmp_path: Path, draw_photograph: Draw, suffix: str) -> None:
+    draw_photograph(20, 30, 0).save(tmp_path / f"a.{suffix}")
+    (tmp_path / "notes.txt").write_text("not an image")
+    assert photographs(tmp_path).make(SampleSpec(tmp_path.name, 0)).lq.shape == (3, 20, 30)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "CMYK"])
+def test_images_of_other_modes_become_rgb(tmp_path: Path, draw_photograph: Draw, mode: str) -> None:
+    suffix = "tif" if mode == "CMYK" else "png"
+    draw_photograph(20, 30, 0).convert(mode).save(tmp_path / f"a.{suffix}")
+    assert photographs(tmp_path).make(SampleSpec(tmp_path.name, 0)).lq.shape == (3, 20, 30)
+
+
+def test_a_damaged_file_says_which(tmp_path: Path, draw_photograph: Draw) -> None:
+    draw_photograph(64, 64, 0).save(tmp_path / "whole.png")
+    (tmp_path / "half.png").write_bytes((tmp_path / "whole.png").read_bytes()[:2000])
+    source = photographs([tmp_path / "half.png"])
+    with pytest.raises(ImageFileError, match=r"half\.png"):
+        source.make(SampleSpec("photographs", 0))
+
+
+@pytest.mark.parametrize("make", [clean_folder, photographs, agenticir], ids=lambda make: make.__name__)
+def test_no_images(tmp_path: Path, make: Callable[..., Any]) -> None:
+    for folder in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(SampleError, match=folder.name):
+            make(folder)
+    with pytest.raises(SampleError):
+        photographs([])
+
+
+@pytest.mark.parametrize("canvas", [0, -4, 30])
+def test_a_canvas_that_cannot_be(folders: Path, canvas: int) -> None:
+    with pytest.raises(SampleError, match=r"multiple of 4"):
+        clean_folder(folders / "clean", canvas=canvas)
+
+
+@pytest.mark.needs_shared_data
+def test_the_projects_own_photographs(shared_data: Path) -> None:
+    source = clean_folder(shared_data / "bsds500" / "val", canvas=128)
+    assert len(source) >= 100
+    for spec in draws(source, 3):
+        assert source.make(spec).canvas == (128, 128)

@@ -1,0 +1,288 @@
+"""Image files in and out: every kind of file becomes upright 8-bit RGB, or an error with its path."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from opera_env.data.images import (
+    list_images,
+    quantise,
+    read_image,
+    read_images,
+    to_array,
+    to_pil,
+    to_tensor,
+    write_image,
+)
+from opera_env.errors import ImageFileError, OperaError, SampleError
+
+ORIENTATION = 0x0112
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".PNG"])
+def test_what_is_written_is_read(tmp_path: Path, chart: Any, suffix: str) -> None:
+    path = tmp_path / "new" / f"image{suffix}"
+    image = chart(13, 17)
+    write_image(path, image)
+    assert np.array_equal(read_image(path), image)
+    assert np.array_equal(read_image(str(path)), image)
+    assert [found.name for found in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".webp"])
+def test_lossy_formats_are_close(tmp_path: Path, suffix: str) -> None:
+    image = np.full((16, 16, 3), (200, 100, 50), np.uint8)
+    write_image(tmp_path / f"image{suffix}", image)
+    assert np.abs(read_image(tmp_path / f"image{suffix}").astype(int) - image).max() <= 6
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_the_orientation_a_camera_noted_is_applied(tmp_path: Path, orientation: int, suffix: str) -> None:
+    """Stored turned or mirrored, read as it was seen: a red corner at the top left."""
+    seen = np.full((24, 40, 3), 255, np.uint8)
+    seen[:8, :8] = (255, 0, 0)
+    back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # to PIL's transpositions that undo it
+    stored = Image.fromarray(seen)
+    if orientation in back:
+        stored = stored.transpose(Image.Transpose(back[orientation]))
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    stored.save(tmp_path / f"image{suffix}", exif=exif, **({"quality": 95} if suffix == ".jpg" else {}))
+    image = read_image(tmp_path / f"image{suffix}")
+    assert image.shape == (24, 40, 3)
+    assert np.abs(image.astype(int) - seen).mean() < 4
+    assert image[2, 2, 1] < 60
+
+
+COLOURS = np.array([[(0, 0, 0), (255, 255, 255)], [(255, 0, 0), (10, 200, 30)]], np.uint8)
+
+
+def test_palette(tmp_path: Path) -> None:
+    Image.fromarray(COLOURS).quantize(4).save(tmp_path / "image.png")
+    assert Image.open(tmp_path / "image.png").mode == "P"
+    assert np.array_equal(read_image(tmp_path / "image.png"), COLOURS)
+
+
+def test_palette_with_transparency(tmp_path: Path) -> None:
+    Image.fromarray(COLOURS).quantize(4).save(tmp_path / "image.png", transparency=1)
+    assert np.array_equal(read_image(tmp_path / "image.png"), COLOURS)
+
+
+@pytest.mark.parametrize("mode", ["L", "1"])
+def test_grey(tmp_path: Path, mode: str) -> None:
+    grey = np.array([[0, 255, 0], [255, 0, 255]], np.uint8)
+    Image.fromarray(grey).convert(mode).save(tmp_path / "image.png")
+    assert np.array_equal(read_image(tmp_path / "image.png"), np.stack([grey] * 3, axis=2))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_sixteen_bit_grey_keeps_its_brightness(tmp_path: Path, suffix: str) -> None:
+    """The upper eight bits, as libpng and everybody's viewer do it; not everything above 255 white."""
+    levels = np.array([[0, 255, 256], [32768, 25700, 65535]], np.uint16)
+    Image.fromarray(levels).save(tmp_path / f"image{suffix}")
+    image = read_image(tmp_path / f"image{suffix}").astype(int)
+    assert np.abs(image - (levels / 257)[..., None]).max() <= 1
+
+
+def test_thirty_two_bit_numbers_are_refused_or_scaled(tmp_path: Path) -> None:
+    """Floats in [0, 1] cut down to 0 and 1 would be a black image and no word about it."""
+    ramp = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    Image.fromarray(ramp).save(tmp_path / "image.tif")
+    try:
+        image = read_image(tmp_path / "image.tif")
+    except ImageFileError:
+        return
+    assert np.abs(image / 255 - ramp[..., None]).max() <= 0.01
+
+
+def test_sixteen_bit_colour(tmp_path: Path) -> None:
+    import cv2
+
+    levels = np.array([[(0, 25700, 65535), (32768, 257, 5140)]], np.uint16)
+    cv2.imwrite(str(tmp_path / "image.png"), levels[..., ::-1])
+    image = read_image(tmp_path / "image.png").astype(int)
+    assert np.abs(image - levels / 257).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_alpha_is_dropped(tmp_path: Path, mode: str) -> None:
+    opaque = Image.fromarray(COLOURS).convert(mode)
+    opaque.save(tmp_path / "opaque.png")
+    expected = np.asarray(Image.fromarray(COLOURS).convert("L" if mode == "LA" else "RGB").convert("RGB"))
+    assert np.array_equal(read_image(tmp_path / "opaque.png"), expected)
+    half = opaque.copy()
+    half.putalpha(128)
+    half.save(tmp_path / "half.png")
+    assert np.array_equal(read_image(tmp_path / "half.png"), expected)
+
+
+def test_cmyk(tmp_path: Path) -> None:
+    Image.new("CMYK", (8, 8), (0, 0, 0, 0)).save(tmp_path / "image.jpg")
+    assert read_image(tmp_path / "image.jpg").min() > 245
+
+
+def test_a_renamed_picture_is_read_by_its_content(tmp_path: Path, chart: Any) -> None:
+    Image.fromarray(chart(8, 8)).save(tmp_path / "image.bmp")
+    os.rename(tmp_path / "image.bmp", tmp_path / "image.png")
+    assert np.array_equal(read_image(tmp_path / "image.png"), chart(8, 8))
+
+
+def _broken(kind: str, folder: Path, chart: Any) -> Path:
+    path = folder / "image.png"
+    if kind == "folder":
+        path.mkdir()
+    elif kind != "absent":
+        Image.fromarray(chart(64, 64)).save(path)
+        whole = path.read_bytes()
+        path.write_bytes(
+            {
+                "empty": b"",
+                "text": b"not an image",
+                "half": whole[: len(whole) // 2],
+                "header": whole[:33],
+                "signature": whole[:8],
+                "corrupt": whole[:60] + bytes(200) + whole[260:],
+                "no pixels": whole[:16] + bytes(8) + whole[24:],
+            }[kind]
+        )
+    return path
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["absent", "folder", "empty", "text", "half", "header", "signature", "corrupt", "no pixels"],
+)
+def test_what_cannot_be_read_is_told_with_its_path(kind: str, tmp_path: Path, chart: Any) -> None:
+    path = _broken(kind, tmp_path, chart)
+    with pytest.raises(ImageFileError) as caught:
+        read_image(path)
+    assert caught.value.path == path
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp", ".bmp"])
+def test_damage_anywhere_is_an_error_of_ours_or_a_picture(suffix: str, tmp_path: Path, chart: Any) -> None:
+    """Decoders raise all kinds of errors; none of them gets through bare."""
+    path = tmp_path / f"image{suffix}"
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    options = {"exif": exif} if suffix in (".jpg", ".png", ".tif", ".webp") else {}
+    Image.fromarray(chart(24, 24)).save(path, **options)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(150):
+        data = bytearray(whole[: int(rng.integers(1, len(whole) + 1))])
+        for place in rng.integers(0, len(data), 3):
+            data[place] = rng.integers(256)
+        path.write_bytes(data)
+        try:
+            image = read_image(path)
+        except ImageFileError:
+            continue
+        assert image.dtype == np.uint8
+        assert image.ndim == 3
+
+
+def test_a_picture_of_too_many_pixels_is_refused(
+    tmp_path: Path, chart: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image(tmp_path / "image.png", chart(64, 64))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ImageFileError, match="too many pixels"):
+        read_image(tmp_path / "image.png")
+
+
+def test_reading_several(tmp_path: Path, chart: Any) -> None:
+    for number in range(3):
+        write_image(tmp_path / f"{number}.png", chart(8, 8 + number))
+    images = read_images(list_images(tmp_path))
+    assert [image.shape[1] for image in images] == [8, 9, 10]
+
+
+def test_a_failure_leaves_what_was_there(
+    tmp_path: Path, chart: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "image.png"
+    write_image(path, chart(8, 8))
+    before = path.read_bytes()
+
+    def full(self: Any, target: Any, **options: Any) -> None:
+        Path(target).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "save", full)
+        with pytest.raises(OSError, match="No space"):
+            write_image(path, chart(9, 9))
+        with pytest.raises(OSError, match="No space"):
+            write_image(tmp_path / "other.png", chart(9, 9))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["image", "image.txt", "image.png.bak"])
+def test_an_unknown_format_is_told(tmp_path: Path, chart: Any, name: str) -> None:
+    with pytest.raises(ImageFileError, match=r"\.png") as caught:
+        write_image(tmp_path / name, chart(8, 8))
+    assert caught.value.path == tmp_path / name
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_listing(tmp_path: Path, chart: Any) -> None:
+    for name in ("b.png", "a.JPG", "c.jpeg", "notes.txt", ".b.png.part", "d.npy"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "sub").mkdir()
+    write_image(tmp_path / "sub" / "e.png", chart(8, 8))
+    assert [path.name for path in list_images(tmp_path)] == ["a.JPG", "b.png", "c.jpeg"]
+    assert list_images(str(tmp_path)) == list_images(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "file.txt", "empty"])
+def test_a_folder_without_images_is_told(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file.txt").write_text("")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SampleError, match=name):
+        list_images(tmp_path / name)
+
+
+def test_tensors_and_arrays(chart: Any) -> None:
+    image = chart(6, 9)
+    tensor = to_tensor(image)
+    assert tensor.shape == (3, 6, 9)
+    assert tensor.dtype == torch.float32
+    assert tensor[0, 5, 0].item() == pytest.approx(5 / 255)
+    assert tensor[1, 0, 8].item() == pytest.approx(8 / 255)
+    assert np.array_equal(to_array(tensor), image)
+    assert np.array_equal(np.asarray(to_pil(tensor)), image)
+    assert np.array_equal(to_array(quantise(tensor)), image)
+    before = image.copy()
+    tensor.mul_(0)
+    assert np.array_equal(image, before), "not a view"
+
+
+def test_every_level_comes_back() -> None:
+    levels = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
+    assert np.array_equal(to_array(to_tensor(levels)), levels)
+
+
+def test_quantising_clamps_and_rounds() -> None:
+    values = torch.tensor([-1.0, -0.001, 0.0, 0.4 / 255, 0.6 / 255, 254.4 / 255, 254.6 / 255, 1.0, 1.7])
+    image = values.view(1, 1, 9).repeat(3, 1, 1)
+    before = image.clone()
+    assert quantise(image)[0, 0].tolist() == [0, 0, 0, 0, 1, 254, 255, 255, 255]
+    assert torch.equal(image, before)
+    assert quantise(torch.rand(2, 5, 3, 4, 4)).shape == (2, 5, 3, 4, 4)
+
+
+def test_our_errors_are_one_family() -> None:
+    assert issubclass(ImageFileError, OperaError)
+    assert issubclass(SampleError, OperaError)

@@ -1,0 +1,442 @@
+"""The scorer: execution, metrics and reward by hand; what is shared, counted and refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from skimage import data
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from opera_env import weights
+from opera_env.errors import MetricError, ToolFailedError, UnknownToolError
+from opera_env.execution import PrefixCache
+from opera_env.metrics import FunctionMetric, Metric, MetricSuite
+from opera_env.reward import REWARDS, Reward, Term, get_reward
+from opera_env.scoring import PlanScorer
+from opera_env.tools import Toolbox
+from opera_env.types import Canvas, Outcome, Plan, Sample, SampleSpec
+
+needs_lpips = pytest.mark.skipif(
+    weights.status("lpips") != "present",
+    reason="LPIPS' weights are not here: opera-env weights fetch lpips",
+)
+LOCAL_REWARDS = [pytest.param("lite", marks=needs_lpips), "classic", "label_free"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small images gain nothing from threads, and on a busy machine lose a lot to them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _enlarge(image: Tensor) -> Tensor:
+    return F.interpolate(image, scale_factor=4, mode="bilinear")
+
+
+# Written as functions on one image, so that a test can apply them by hand.
+TOOLS: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
+    "lighter": (lambda image: image + 0.1, 1),
+    "smoother": (lambda image: F.avg_pool2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), 3, 1), 1),
+    "larger": (_enlarge, 4),
+}
+
+
+def _toolbox() -> Toolbox:
+    toolbox = Toolbox()
+    for name, (restore, scale) in TOOLS.items():
+        toolbox.add(name, restore, scale=scale)
+    return toolbox
+
+
+def _photograph(place: int, size: Canvas) -> Tensor:
+    image = data.astronaut()[40 + 30 * place :, 130 + 20 * place :][: size[0], : size[1]]
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
+
+
+def _sample(place: int = 0, size: Canvas = (64, 80), shrink: int = 1, labels: Any = None) -> Sample:
+    reference = _photograph(place, size)
+    noise = torch.randn(reference.shape, generator=torch.Generator().manual_seed(place))
+    lq = (reference * 0.8 + 0.05 * noise).clamp(0, 1)
+    lq = F.avg_pool2d(lq, shrink)
+    return Sample(lq, reference, labels, size, SampleSpec("test", place))
+
+
+@cache
+def _suite(metric: str | Metric) -> MetricSuite:
+    return MetricSuite([metric])
+
+
+def _by_hand(sample: Sample, plan: Plan, reward: Reward) -> Outcome:
+    """One plan on one sample: tools, canvas, rounding, each metric alone, the weighted sum."""
+    image = sample.lq[None]
+    for name in plan:
+        restore, scale = TOOLS[name]
+        height, width = image.shape[-2:]
+        image = restore(image)
+        if scale > 1 and not (height < sample.canvas[0] or width < sample.canvas[1]):
+            image = F.interpolate(image, (height, width), mode="bicubic", antialias=True)
+    if tuple(image.shape[-2:]) != sample.canvas:
+        image = F.interpolate(image, sample.canvas, mode="bicubic", antialias=True)
+    final = (image[0].clamp(0, 1) * 255).round().to(torch.uint8)
+    metrics: dict[str, float] = {}
+    for term in reward.terms:
+        suite = _suite(term.metric)
+        features = []
+        if sample.reference is not None:
+            features = [suite.features((sample.reference * 255).round().to(torch.uint8))]
+        metrics |= suite(final[None], features)[0]
+    refused = (not plan and not reward.empty_plan) or len(plan) > (reward.longest_plan or 99)
+    terms: dict[str, float] = {}
+    for term in reward.terms:
+        share = (metrics[term.name] - term.low) / (term.high - term.low)
+        if term.clip:
+            share = min(max(share, 0), 1)
+        terms[term.name] = 0.0 if refused else term.weight * share
+    return Outcome(final, metrics, terms, sum(terms.values()), len(plan))
+
+
+def _mean_reward(**options: Any) -> Reward:
+    """Rewards brightness: cheap, without reference, and easy to compute in one's head."""
+    metric = FunctionMetric("light", lambda images: images.mean((1, 2, 3)), worst=0.0)
+    return Reward("light", (Term(metric, 0, 1, 10),), **options)
+
+
+def _error_reward() -> Reward:
+    metric = FunctionMetric(
+        "error",
+        lambda images, references: (images - references).abs().mean((1, 2, 3)),
+        worst=1.0,
+        higher_is_better=False,
+        needs_reference=True,
+    )
+    return Reward("error", (Term(metric, 1, 0, 10),))
+
+
+PLANS: list[Plan] = [
+    (),
+    ("lighter",),
+    ("smoother", "lighter"),
+    ("lighter", "smoother"),
+    ("larger",),
+    ("larger", "smoother", "larger"),
+    ("lighter",) * 7,
+]
+
+
+@pytest.mark.parametrize("reward", LOCAL_REWARDS)
+def test_a_score_is_what_it_is_by_hand(reward: str) -> None:
+    """Several canvases, sizes, images and plans in one call against each alone."""
+    samples = [_sample(0), _sample(1, (64, 64), 4), _sample(2, (96, 128)), _sample(3, (64, 64), 2)]
+    pairs = [(sample, plan) for plan in PLANS for sample in samples]
+    scorer = PlanScorer(_toolbox(), reward, batch=3)
+    outcomes = scorer.score(*map(list, zip(*pairs, strict=True)))
+    assert len(outcomes) == len(pairs)
+    for (sample, plan), outcome in zip(pairs, outcomes, strict=True):
+        expected = _by_hand(sample, plan, get_reward(reward))
+        assert outcome.tools_run == len(plan)
+        assert outcome.restored is not None
+        assert outcome.restored.dtype == torch.uint8
+        assert tuple(outcome.restored.shape) == (3, *sample.canvas)
+        assert expected.restored is not None
+        difference = (outcome.restored.int() - expected.restored.int()).abs()
+        assert difference.max() <= 1
+        assert difference.float().mean() < 0.02, "more than rounding"
+        assert list(outcome.metrics) == list(expected.metrics)
+        assert outcome.r_q == pytest.approx(expected.r_q, abs=0.02)
+        assert outcome.r_q == pytest.approx(sum(outcome.terms.values()))
+        assert type(outcome.r_q) is float
+        for name, value in expected.terms.items():
+            assert outcome.terms[name] == pytest.approx(value, abs=0.02)
+
+
+@pytest.mark.parametrize("reward", LOCAL_REWARDS)
+def test_company_does_not_change_a_score(reward: str) -> None:
+    """Decision 5: batching moves R_q by no more than .02."""
+    samples = [_sample(place, (64, 64)) for place in range(4)]
+    pairs = [(sample, plan) for sample in samples for plan in PLANS]
+    together = PlanScorer(_toolbox(), reward, batch=64).score(*map(list, zip(*pairs, strict=True)))
+    alone = PlanScorer(_toolbox(), reward, batch=1)
+    for (sample, plan), outcome in zip(pairs, together, strict=True):
+        (single,) = alone.score([sample], [plan])
+        assert outcome.r_q == pytest.approx(single.r_q, abs=0.02)
+
+
+def test_the_original_scores_best() -> None:
+    sample = _sample(labels=frozenset({"noise"}))
+    assert sample.reference is not None
+    perfect = Sample(sample.reference, sample.reference, None, sample.canvas, sample.spec)
+    scorer = PlanScorer(_toolbox(), "classic")
+    (best,) = scorer.score([perfect], [()])
+    assert best.metrics["psnr_y"] == pytest.approx(80, abs=1e-3)
+    assert best.r_q == pytest.approx(10, abs=1e-3)
+    for plan in PLANS:
+        (other,) = scorer.score([sample], [plan])
+        assert 0 <= other.r_q < best.r_q
+
+
+def test_the_result_is_brought_to_the_canvas() -> None:
+    """A small image is judged as large as its reference, by antialiased bicubic; a large one too."""
+    scorer = PlanScorer(_toolbox(), _mean_reward())
+    small = _sample(0, (64, 80), shrink=4)
+    (untouched,) = scorer.score([small], [()])
+    expected = F.interpolate(small.lq[None], (64, 80), mode="bicubic", antialias=True)[0]
+    assert untouched.restored is not None
+    assert (untouched.image() - expected.clamp(0, 1)).abs().max() <= 0.5 / 255 + 1e-6
+    # Twice enlarged where the canvas is a little more than four times larger: 16 -> 64 -> 256 -> 68.
+    reference = _photograph(0, (68, 80))
+    odd = Sample(small.lq, reference, None, (68, 80), small.spec)
+    (shrunk,) = scorer.score([odd], [("larger", "larger")])
+    assert tuple(shrunk.image().shape) == (3, 68, 80)
+
+
+def test_values_are_clamped_and_rounded_once_at_the_end() -> None:
+    toolbox = Toolbox().add("up", lambda image: image + 5).add("down", lambda image: image - 5)
+    scorer = PlanScorer(toolbox, _mean_reward())
+    sample = _sample()
+    untouched, there_and_back, over, under = scorer.score(
+        [sample] * 4, [(), ("up", "down"), ("up",), ("down",)]
+    )
+    assert there_and_back.restored is not None
+    assert untouched.restored is not None
+    assert (there_and_back.restored.int() - untouched.restored.int()).abs().max() <= 1
+    assert over.r_q == 10
+    assert under.r_q == 0
+
+
+# What is shared and counted
+
+
+class _Counting(nn.Module):
+    def __init__(self, factor: float = 0.9) -> None:
+        super().__init__()
+        self.factor = factor
+        self.images = 0
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.images += len(image)
+        return image * self.factor
+
+
+def _score(scorer: PlanScorer, samples: Sequence[Sample], plans: Sequence[Plan]) -> list[float]:
+    return [outcome.r_q for outcome in scorer.score(samples, plans, restored=False)]
+
+
+def test_equal_work_is_done_and_counted_once() -> None:
+    first, second = _Counting(0.9), _Counting(0.7)
+    scorer = PlanScorer(Toolbox().add("a", first).add("b", second), _mean_reward())
+    twins = [_sample(0), _sample(0)]
+    other = _sample(1)
+    samples = [twins[0], twins[1], other, twins[0], twins[1], other]
+    plans: list[Plan] = [("a", "b"), ("a", "b"), ("a", "b"), ("a",), (), ("a", "a")]
+    found = _score(scorer, samples, plans)
+    # Distinct results: ab, a, () of one image and ab, aa of the other.
+    assert scorer.images_scored == 5
+    # Distinct prefixes: a, ab of one and a, ab, aa of the other.
+    assert scorer.tools_run == first.images + second.images == 5
+    assert found[0] == found[1]
+    assert len(set(found)) == 5
+
+    assert _score(scorer, samples, plans) == pytest.approx(found, abs=1e-4)
+    assert (scorer.images_scored, scorer.tools_run) == (10, 10), "counted over all calls"
+
+
+def test_with_a_cache_what_is_known_is_not_run_again() -> None:
+    tool = _Counting()
+    toolbox = Toolbox().add("a", tool)
+    scorer = PlanScorer(toolbox, _mean_reward(), cache=PrefixCache())
+    sample = _sample()
+    found = [_score(scorer, [sample], [("a",) * length]) for length in range(5)]
+    assert scorer.tools_run == tool.images == 4
+    assert [_score(scorer, [sample], [("a",) * length]) for length in range(5)] == found, "the same bits"
+    assert scorer.tools_run == 4
+    fresh = PlanScorer(toolbox, _mean_reward())
+    for length in range(5):
+        assert _score(fresh, [sample], [("a",) * length]) == pytest.approx(found[length], abs=1e-3)
+
+
+def test_a_trained_tool_is_not_scored_with_its_old_results() -> None:
+    """The release's cache was keyed without the weights."""
+    network = nn.Conv2d(3, 3, 1, bias=False)
+    scorer = PlanScorer(Toolbox().add("a", network), _mean_reward(), cache=PrefixCache())
+    sample = _sample()
+    found = []
+    for factor in (1.0, 0.5, 1.0):
+        with torch.no_grad():
+            network.weight.copy_(factor * torch.eye(3)[..., None, None])
+        found += _score(scorer, [sample], [("a",)])
+    light = _by_hand(sample, (), _mean_reward()).r_q
+    assert found == pytest.approx([light, light / 2, light], abs=0.02)
+
+
+def test_outcomes_come_in_the_order_of_the_plans() -> None:
+    scorer = PlanScorer(_toolbox(), _mean_reward(), batch=2)
+    samples = [_sample(0, (64, 64)), _sample(1, (64, 80)), _sample(2, (80, 64))]
+    pairs = [(sample, plan) for sample in samples for plan in PLANS]
+    rng = np.random.default_rng(0)
+    expected = {id(sample): _score(scorer, [sample] * len(PLANS), PLANS) for sample in samples}
+    for _ in range(5):
+        order = rng.permutation(len(pairs))
+        found = _score(scorer, [pairs[index][0] for index in order], [pairs[index][1] for index in order])
+        for index, value in zip(order, found, strict=True):
+            sample, plan = pairs[index]
+            assert value == pytest.approx(expected[id(sample)][PLANS.index(plan)], abs=1e-3)
+
+
+def test_each_sample_is_compared_with_its_own_reference() -> None:
+    """Equal inputs, other references: not the same sample."""
+    first = _sample(0, (64, 64))
+    second = Sample(first.lq, _photograph(3, (64, 64)), None, (64, 64), first.spec)
+    scorer = PlanScorer(_toolbox(), _error_reward())
+    outcomes = scorer.score([first, second, first], [("lighter",)] * 3)
+    for sample, outcome in zip([first, second, first], outcomes, strict=True):
+        expected = _by_hand(sample, ("lighter",), _error_reward())
+        assert outcome.metrics["error"] == pytest.approx(expected.metrics["error"], abs=1e-3)
+    assert abs(outcomes[0].r_q - outcomes[1].r_q) > 0.1
+
+
+def test_more_references_than_are_kept() -> None:
+    """Features of old references are dropped and made again."""
+    samples = [_sample(place % 7, (32 + place % 3, 32 + place // 7)) for place in range(80)]
+    scorer = PlanScorer(_toolbox(), _error_reward())
+    expected = [_by_hand(sample, (), _error_reward()).r_q for sample in samples]
+    for _ in range(2):
+        assert _score(scorer, samples, [()] * 80) == pytest.approx(expected, abs=1e-3)
+    assert len(scorer._references) <= 64
+
+
+def test_images_are_kept_only_if_asked() -> None:
+    scorer = PlanScorer(_toolbox(), _mean_reward())
+    sample = _sample()
+    (with_image,) = scorer.score([sample], [("lighter",)])
+    (without,) = scorer.score([sample], [("lighter",)], restored=False)
+    assert with_image.restored is not None
+    assert without.restored is None
+    assert without.r_q == with_image.r_q
+    with pytest.raises(ValueError, match="restored=True"):
+        without.image()
+    assert with_image.image().max() <= 1
+
+
+def test_a_kept_image_does_not_keep_its_batch() -> None:
+    outcomes = PlanScorer(_toolbox(), _mean_reward()).score([_sample()] * 4, PLANS[:4])
+    for outcome in outcomes:
+        assert outcome.restored is not None
+        assert outcome.restored.untyped_storage().nbytes() == outcome.restored.nbytes
+
+
+def test_nothing_to_score() -> None:
+    scorer = PlanScorer(_toolbox(), "classic")
+    assert scorer.score([], []) == []
+    assert (scorer.images_scored, scorer.tools_run) == (0, 0)
+
+
+def test_the_rules_of_a_reward_on_plans_hold() -> None:
+    scorer = PlanScorer(_toolbox(), _mean_reward(empty_plan=False, longest_plan=2))
+    sample = _sample()
+    found = scorer.score([sample] * 4, [(), ("lighter",), ("lighter",) * 2, ("lighter",) * 3])
+    assert [outcome.r_q > 0 for outcome in found] == [False, True, True, False]
+    assert all(outcome.metrics["light"] > 0 for outcome in found), "judged all the same"
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("reward", [pytest.param("lite", marks=needs_lpips), "classic"])
+def test_a_missing_reference_is_told_with_the_remedy(reward: str) -> None:
+    scorer = PlanScorer(_toolbox(), reward)
+    with pytest.raises(MetricError, match="label_free"):
+        scorer.score([_sample(0), _sample(1).blind()], [(), ()])
+    assert scorer.tools_run == 0, "before anything runs"
+
+
+def test_blind_samples_are_scored_without_reference() -> None:
+    sample = _sample(0, (64, 64), labels=frozenset({"noise"}))
+    scorer = PlanScorer(_toolbox(), "label_free")
+    seeing, blind = scorer.score([sample, sample.blind()], [("smoother",)] * 2)
+    assert blind.r_q == pytest.approx(seeing.r_q, abs=0.02)
+
+
+FAILURES: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "raises": (lambda image: image @ torch.zeros(1), "RuntimeError"),
+    "not a number": (lambda image: image * float("nan"), "NaN"),
+    "infinite": (lambda image: image / 0, "infinity"),
+    "another size": (lambda image: image[..., :-1], "shape"),
+    "nothing": (lambda image: None, "NoneType"),  # type: ignore[arg-type, return-value]
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_failing_tool_is_never_a_score_of_zero(failure: str) -> None:
+    """The release swallowed every failure, and every plan scored 0."""
+    restore, words = FAILURES[failure]
+    scorer = PlanScorer(_toolbox().add("broken", restore), _mean_reward())
+    samples = [_sample(0), _sample(1)]
+    with pytest.raises(ToolFailedError, match=words) as caught:
+        scorer.score(samples * 2, [("lighter",), ("lighter", "broken"), (), ()])
+    assert caught.value.tool == "broken"
+    assert caught.value.prefix == ("lighter",)
+    assert caught.value.shape == (3, 64, 80)
+    assert all(value > 0 for value in _score(scorer, samples, [("lighter",), ()])), "and it can go on"
+
+
+def test_a_failing_metric_is_never_a_score_of_zero() -> None:
+    def broken(images: Tensor) -> Tensor:
+        raise KeyError("clipiqa")
+
+    reward = Reward("broken", (Term(FunctionMetric("mine", broken, worst=0.0), 0, 1, 10),))
+    with pytest.raises(KeyError, match="clipiqa"):
+        PlanScorer(_toolbox(), reward).score([_sample()], [()])
+
+
+def test_a_metric_that_is_not_finite_has_its_worst_value() -> None:
+    metric = FunctionMetric("mine", lambda images: images.mean((1, 2, 3)) / 0, worst=0.25)
+    reward = Reward("mine", (Term(metric, 0, 1, 10),))
+    (outcome,) = PlanScorer(_toolbox(), reward).score([_sample()], [()])
+    assert outcome.metrics == {"mine": 0.25}
+    assert outcome.r_q == pytest.approx(2.5)
+
+
+def test_an_unknown_tool_is_told_before_anything_runs() -> None:
+    scorer = PlanScorer(_toolbox(), _mean_reward())
+    with pytest.raises(UnknownToolError, match=r"'sharper'.*lighter, smoother, larger"):
+        scorer.score([_sample()] * 2, [("lighter",), ("lighter", "sharper")])
+    assert (scorer.images_scored, scorer.tools_run) == (0, 0)
+
+
+@pytest.mark.parametrize(("samples", "plans"), [(1, 2), (2, 1), (0, 1)])
+def test_as_many_plans_as_samples(samples: int, plans: int) -> None:
+    message = re.escape(f"found {samples} and {plans}")
+    with pytest.raises(ValueError, match=message):
+        PlanScorer(_toolbox(), _mean_reward()).score([_sample()] * samples, [()] * plans)
+
+
+def test_an_image_too_small_for_a_metric_is_told() -> None:
+    scorer = PlanScorer(_toolbox(), "classic")
+    with pytest.raises(MetricError, match=r"gmsd.*32.*24 x 64"):
+        scorer.score([_sample(0, (24, 64))], [()])
+
+
+def test_weights_that_are_missing_are_told_when_the_scorer_is_made(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPERA_ENV_CACHE", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
+    for name in ("lite", "paper", "release"):
+        with pytest.raises(weights.MissingWeightsError, match="opera-env weights fetch"):
+            PlanScorer(_toolbox(), name)
+
+
+def test_the_scorer_knows_its_tools() -> None:
+    scorer = PlanScorer(_toolbox(), "classic")
+    assert scorer.tool_names == ("lighter", "smoother", "larger")
+    assert scorer.reward is REWARDS["classic"]
