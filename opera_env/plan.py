@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -61,7 +62,7 @@ class PlanCodec:
         Raises:
             PlanParseError: If it is no array of ``max_tools`` whole numbers in [0, N].
         """
-        array = np.asarray(action)
+        array = _array(action)
         if array.shape != (self.max_tools,):
             raise PlanParseError(f"expected an action of shape ({self.max_tools},), found {array.shape}.")
         numbers = [self._number(value) for value in array]
@@ -74,7 +75,7 @@ class PlanCodec:
         Raises:
             PlanParseError: If it is no whole number in [0, N].
         """
-        array = np.asarray(action)
+        array = _array(action)
         if array.size != 1:
             raise PlanParseError(f"expected a single number, found an array of shape {array.shape}.")
         number = self._number(array.reshape(-1)[0])
@@ -84,6 +85,13 @@ class PlanCodec:
         if not isinstance(value, np.integer) or not 0 <= value <= len(self.names):
             raise PlanParseError(f"expected whole numbers from 0 to {len(self.names)}, found {value!r}.")
         return int(value)
+
+
+def _array(action: ArrayLike) -> NDArray[Any]:
+    try:
+        return np.asarray(action)
+    except ValueError as error:
+        raise PlanParseError(f"expected an array of whole numbers, found {action!r}.") from error
 
 
 def parse_names(text: str, known: Iterable[str]) -> Plan:

@@ -7,6 +7,7 @@ from these few types, and anybody's agent only needs these.
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -93,15 +94,20 @@ class SampleSpec:
             True
         """
         try:
-            crop = data.get("crop")
+            crop, recipe = data.get("crop"), data.get("recipe", ())
+            if isinstance(recipe, str) or not all(isinstance(name, str) for name in recipe):
+                raise TypeError("recipe is no list of names")
+            if crop is not None:
+                top, left, height, width = (operator.index(value) for value in crop)
+                crop = (top, left, height, width)
             return cls(
                 source=str(data["source"]),
-                index=int(data["index"]),
-                recipe=tuple(str(name) for name in data.get("recipe", ())),
-                seed=int(data.get("seed", 0)),
-                crop=None if crop is None else (int(crop[0]), int(crop[1]), int(crop[2]), int(crop[3])),
+                index=operator.index(data["index"]),
+                recipe=tuple(recipe),
+                seed=operator.index(data.get("seed", 0)),
+                crop=crop,
             )
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise SampleError(
                 f"not a sample specification: {data!r} ({error!r}); expected the keys source, "
                 "index, recipe, seed and crop, as SampleSpec.to_json() writes them."
@@ -138,7 +144,8 @@ class Sample:
 
     def blind(self) -> Sample:
         """Returns the same sample without reference and labels: what a user's photograph is."""
-        return replace(self, reference=None, degradations=None, spec=replace(self.spec, recipe=()))
+        spec = replace(self.spec, recipe=())
+        return replace(self, reference=None, degradations=None, spec=spec, depth=None)
 
     @cached_property
     def key(self) -> str:

@@ -9,7 +9,7 @@ from opera_env.metrics import build_metric
 from opera_env.reward import REWARDS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-WORST = {"clipiqa": 0.0, "musiq": 0.0, "lpips": 1.0}
+WORST = {"clipiqa": 0.0, "musiq": 0.0, "lpips": 2.0}
 """Failure values of metrics whose weights may not be here."""
 
 

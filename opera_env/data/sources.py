@@ -225,6 +225,8 @@ class FilesSource:
     ) -> None:
         if not entries:
             raise SampleError(f"source {name!r} has no images.")
+        if scale < 1 or (canvas is not None and canvas < 1):
+            raise SampleError(f"scale and canvas must be at least 1, found {scale} and {canvas}.")
         self.entries = tuple(entries)
         self.name = name
         self.canvas = canvas

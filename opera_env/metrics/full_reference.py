@@ -72,7 +72,7 @@ class Lpips(Metric):
         reference's features are computed once.
     """
 
-    name, higher_is_better, worst, needs_reference, min_side = "lpips", False, 1.0, True, 32
+    name, higher_is_better, worst, needs_reference, min_side = "lpips", False, 2.0, True, 32
 
     def __init__(self) -> None:
         from opera_env.metrics.lpips_alex import LpipsAlex  # seconds to import, with torchvision

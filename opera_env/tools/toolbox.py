@@ -181,12 +181,24 @@ class Toolbox:
             self._fingerprint = (version, digest.hexdigest()[:16])
         return self._fingerprint[1]
 
+    def touch(self) -> None:
+        """Says that weights have changed; needed only after writing through ``parameter.data``."""
+        self._fingerprint = None
+
     def _version(self) -> tuple[object, ...]:
-        # Optimizers and load_state_dict write in place, which torch counts per tensor.
-        return (
-            tuple((id(tensor), tensor._version) for tool in self for _, tensor in _tensors(tool))
-            + self.names
-        )
+        """What changes when weights do, without reading them all.
+
+        Torch counts writes in place per tensor, but fused optimizers do not raise the count: so
+        the smallest tensor of each tool, which a step changes too, is compared by value.
+        """
+        version: list[object] = [self.names]
+        for tool in self:
+            tensors = [tensor for _, tensor in _tensors(tool)]
+            version += [(id(tensor), tensor._version) for tensor in tensors]
+            if tensors:
+                smallest = min(tensors, key=Tensor.numel)
+                version.append(tuple(smallest.detach().reshape(-1).tolist()))
+        return tuple(version)
 
     def to(self, device: torch.device | str) -> Toolbox:
         """Moves every network to a device; returns the toolbox itself."""
