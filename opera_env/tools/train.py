@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -126,13 +125,14 @@ def export(net: nn.Module, recipe: ToolRecipe, config: TrainConfig, result: dict
     """Writes the weights as fp16 safetensors and how they came about as JSON."""
     weights = {key: value.detach().cpu().half().contiguous() for key, value in net.state_dict().items()}
     save_file(weights, folder / "tool.safetensors")
-    words = [word for word in sys.argv[1:] if word]
+    data, validation = (f"{path.parent.name}/{path.name}" for path in (config.images, config.val))
+    steps = config.steps or recipe.steps
     record = {
-        "command": "python -m opera_env.tools.train "
-        + shlex.join(Path(word).name if os.sep in word and Path(word).exists() else word for word in words),
-        "data": f"{config.images.parent.name}/{config.images.name}",
-        "validation": f"{config.val.parent.name}/{config.val.name}",
-        "steps": config.steps or recipe.steps,
+        "command": f"python -m opera_env.tools.train {recipe.name} --images {data} --val {validation} "
+        f"--steps {steps} --seed {config.seed}",
+        "data": data,
+        "validation": validation,
+        "steps": steps,
         **{key: value for key, value in result.items() if key != "picture"},
     }
     (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n")
