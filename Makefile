@@ -13,6 +13,8 @@ PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13 python3.1
 # Keep freed memory: glibc would return every large activation to the system and fault it in again.
 export MALLOC_MMAP_THRESHOLD_ ?= 4294967296
 export MALLOC_TRIM_THRESHOLD_ ?= 17179869184
+# Let waiting OpenMP threads sleep: where another process wants a core, spinning costs ten times the work.
+export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

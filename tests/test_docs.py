@@ -7,6 +7,7 @@ import pytest
 
 from opera_env.metrics import build_metric
 from opera_env.reward import REWARDS
+from opera_env.tools import Toolbox
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 WORST = {"clipiqa": 0.0, "musiq": 0.0, "lpips": 2.0}
@@ -41,3 +42,12 @@ def test_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
         if not target.startswith("http"):
             assert (path.parent / target).exists(), target
+
+
+def test_the_gains_of_lite_are_those_of_the_manifest() -> None:
+    page = (DOCS / "toolbox-lite.md").read_text()
+    for tool in Toolbox.load("lite"):
+        assert f"`{tool.name}`" in page
+        if tool.training:
+            before, gain = tool.training["psnr_before"], tool.training["psnr_gain"]
+            assert f"| {before:.2f} | {gain:+.2f} | {tool.training['worse']} |" in page

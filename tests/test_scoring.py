@@ -250,6 +250,26 @@ def test_equal_work_is_done_and_counted_once() -> None:
     assert (scorer.images_scored, scorer.tools_run) == (10, 10), "counted over all calls"
 
 
+@pytest.mark.parametrize("batch", [1, 2, 64])
+def test_small_batches_judge_nothing_twice(batch: int) -> None:
+    seen: list[int] = []
+
+    def light(images: Tensor) -> Tensor:
+        seen.append(len(images))
+        return images.mean((1, 2, 3))
+
+    reward = Reward("light", (Term(FunctionMetric("light", light, worst=0.0), 0, 1, 10),))
+    scorer = PlanScorer(_toolbox(), reward, batch=batch)
+    pairs = [
+        (_sample(place, size), plan) for plan in PLANS for place, size in enumerate([(64, 64), (96, 96)])
+    ]
+    found = _score(scorer, *map(list, zip(*pairs, strict=True)))
+    assert sum(seen) == scorer.images_scored == len(pairs)
+    assert max(seen) <= max(1, batch * 4), "of 64 x 64 pixels four count as one"
+    expected = [_by_hand(sample, plan, _mean_reward()).r_q for sample, plan in pairs]
+    assert found == pytest.approx(expected, abs=0.01)
+
+
 def test_with_a_cache_what_is_known_is_not_run_again() -> None:
     tool = _Counting()
     toolbox = Toolbox().add("a", tool)

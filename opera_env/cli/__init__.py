@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
 
 import tyro
 from rich.console import Console
+
+# Before torch starts its threads: those that wait shall sleep. Where another process wants a core,
+# spinning makes everything ten times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from opera_env.cli.compare import Compare
 from opera_env.cli.weights import Weights

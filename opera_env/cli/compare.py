@@ -159,9 +159,9 @@ def _tables(summary: Mapping[str, Any]) -> Iterator[Table]:
     groups = sorted({group for row in summary["groups"].values() for group in row})
     config = summary["config"]
     title = f"{config['samples']} samples of {config['source']}, reward {config['reward']}"
-    table = Table("agent", title=title, box=box.SIMPLE)
+    table = Table("agent", title=title, box=box.SIMPLE, padding=(0, 0, 0, 1), pad_edge=False)
     for column in ("reward (95 %)", *groups, "tools", "scored", "s", "regret"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for name, row in agents.items():
         reward = row["reward"]
         table.add_row(
@@ -175,7 +175,7 @@ def _tables(summary: Mapping[str, Any]) -> Iterator[Table]:
         )
     yield table
     metrics = [key for key in next(iter(agents.values())) if key not in _NOT_METRICS]
-    table = Table("agent", box=box.SIMPLE)
+    table = Table("agent", box=box.SIMPLE, pad_edge=False)
     for metric in metrics:
         table.add_column(metric, justify="right")
     for name, row in agents.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,21 @@ def test_the_orientation_a_camera_noted_is_applied(tmp_path: Path, orientation: 
     assert image.shape == (24, 40, 3)
     assert np.abs(image.astype(int) - seen).mean() < 4
     assert image[2, 2, 1] < 60
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("tag", [0x010E, 0x011A, 0x0128])  # description, resolution and its unit
+@pytest.mark.parametrize("kind", [1, 2, 3, 5, 7, 12])
+def test_a_camera_that_notes_nonsense(tmp_path: Path, tag: int, kind: int) -> None:
+    """A number as text, a text as number: phones write it, and the picture itself is whole."""
+    entries = struct.pack(">HHIHHHHI4sI", 0x0112, 3, 1, 6, 0, tag, kind, 1, b"abcd", 0)
+    exif = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, 2) + entries
+    Image.fromarray(np.zeros((8, 16, 3), np.uint8)).save(tmp_path / "image.jpg", exif=exif)
+    try:
+        image = read_image(tmp_path / "image.jpg")
+    except ImageFileError:
+        return
+    assert image.shape == (16, 8, 3), "orientation 6: turned by 90 degrees"
 
 
 COLOURS = np.array([[(0, 0, 0), (255, 255, 255)], [(255, 0, 0), (10, 200, 30)]], np.uint8)
@@ -190,6 +206,21 @@ def test_damage_anywhere_is_an_error_of_ours_or_a_picture(suffix: str, tmp_path:
             continue
         assert image.dtype == np.uint8
         assert image.ndim == 3
+
+
+@pytest.mark.parametrize("error", [OSError, ValueError, SyntaxError])
+def test_what_decoders_raise_is_told_with_the_path(
+    tmp_path: Path, chart: Any, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """Broken files make Pillow raise all three, rarely enough that no small test file does."""
+    write_image(tmp_path / "image.png", chart(8, 8))
+
+    def load(self: Any, *arguments: Any) -> Any:
+        raise error("broken data stream")
+
+    monkeypatch.setattr(Image.Image, "convert", load)
+    with pytest.raises(ImageFileError, match=r"image\.png.*broken data stream"):
+        read_image(tmp_path / "image.png")
 
 
 def test_a_picture_of_too_many_pixels_is_refused(

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from opera_env.errors import ToolboxError
 from opera_env.tools.nets import NETS, ConstantShift, GammaCorrection, UNet, build_net
+from opera_env.tools.nets.unet import GlobalContext
 
 IMAGE = torch.rand(2, 3, 24, 32, generator=torch.Generator().manual_seed(0))
 
@@ -89,6 +90,24 @@ def test_global_context_sees_the_far_corner() -> None:
         everywhere = _wake(UNet((4, 8), global_context=True))
         difference = everywhere(changed)[corner] - everywhere(torch.zeros_like(changed))[corner]
     assert difference.abs().max() > 1e-6
+
+
+def test_global_context_knows_mean_and_maximum() -> None:
+    """One number tells a bright sky from a few lamps, both together do."""
+    torch.manual_seed(0)
+    context = _wake(GlobalContext(1))
+    flat, lamps = torch.full((1, 1, 4, 4), 0.25), torch.zeros(1, 1, 4, 4)
+    lamps[0, 0, :, 0] = 1  # as bright in the mean
+    brighter = flat + 0.25
+    with torch.inference_mode():
+        effects = [(context(image) - image)[0, 0, 0, -1].item() for image in (flat, lamps, brighter)]
+        assert context(flat).shape == flat.shape
+        scale_and_shift = context.out(
+            torch.relu(context.hidden(torch.tensor([[0.25, 1.0]])))  # mean and maximum of the lamps
+        )[0]
+        expected = lamps * (1 + scale_and_shift[0]) + scale_and_shift[1]
+        torch.testing.assert_close(context(lamps), expected)
+    assert len(set(effects)) == 3
 
 
 def test_gamma_and_shift_by_hand() -> None:

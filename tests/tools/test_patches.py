@@ -84,9 +84,10 @@ def test_both_show_the_same_part_of_the_image(recipe: tuple[str, ...], margin: i
         )
 
 
-def test_lower_resolution_is_cut_on_the_grid_of_the_large_pixels() -> None:
+@pytest.mark.parametrize("side", [240, 100, 92, 72])
+def test_lower_resolution_is_cut_on_the_grid_of_the_large_pixels(side: int) -> None:
     """Shrunk exactly, a pixel of the small patch is the mean of its sixteen where the image is smooth."""
-    rows, columns = np.mgrid[0:240, 0:240]
+    rows, columns = np.mgrid[0:side, 0:side]
     ramp = np.stack([rows, columns, 255 - rows], axis=2).clip(0, 255).astype(np.uint8)
     for seed in range(12):
         dirty, clean = training_pair([ramp], ("low_resolution",), 64, 16, default_rng(seed))
