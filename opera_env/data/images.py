@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from opera_env.errors import ImageFileError, SampleError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+
+_ORIENTATION = ExifTags.Base.Orientation
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns a picture upright, by its EXIF orientation."""
 
 
 def list_images(folder: Path | str) -> tuple[Path, ...]:
@@ -43,14 +56,28 @@ def read_image(path: Path | str) -> NDArray[np.uint8]:
     """
     try:
         with Image.open(path) as picture:
-            upright = ImageOps.exif_transpose(picture)
-            return np.array(upright.convert("RGB"), np.uint8)
+            upright = _UPRIGHT.get(picture.getexif().get(_ORIENTATION, 1))
+            if upright is not None:
+                return np.array(_to_rgb(picture).transpose(upright), np.uint8)
+            return np.array(_to_rgb(picture), np.uint8)
     except UnidentifiedImageError as error:
         raise ImageFileError(path, "not an image file that can be read") from error
     except Image.DecompressionBombError as error:
         raise ImageFileError(path, f"refused, too many pixels: {error}") from error
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, TypeError, struct.error) as error:
         raise ImageFileError(path, f"cannot be read: {error}") from error
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    """Converts to 8-bit RGB; 16-bit grey is scaled, which Pillow's own conversion would clip."""
+    if picture.mode.startswith("I"):
+        values = np.asarray(picture, np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("expected 8 or 16 bits a channel, found more")
+        picture = Image.fromarray((values // 257).astype(np.uint8))
+    if picture.mode == "F":
+        raise ValueError("expected whole numbers, found floating point")
+    return picture.convert("RGB")
 
 
 def write_image(path: Path | str, image: NDArray[np.uint8]) -> None:

@@ -133,6 +133,8 @@ class SynthesisSource:
         self.recipes = tuple(check_recipe(recipe) for recipe in recipes)
         self.ratio = ratio
         self.depth = None if depth is None else Path(depth)
+        if self.depth is not None and not self.depth.is_dir():
+            raise SampleError(f"{self.depth}: expected a folder of depth maps, found none there.")
         self._images = _Images(paths)
 
     def __len__(self) -> int:
@@ -287,7 +289,16 @@ class FilesSource:
         )
 
 
-BUNDLED = ("astronaut.png", "chelsea.png", "coffee.png", "ihc.png", "motorcycle_left.png", "rocket.jpg")
+BUNDLED = (
+    "astronaut.png",
+    "chelsea.png",
+    "coffee.png",
+    "hubble_deep_field.jpg",
+    "ihc.png",
+    "motorcycle_left.png",
+    "retina.jpg",
+    "rocket.jpg",
+)
 """Colour photographs that come with scikit-image."""
 
 
@@ -315,18 +326,30 @@ def clean_folder(
     return SynthesisSource(list_images(folder), name, canvas, recipes, ratio, depth)
 
 
+def _by_stem(folder: Path | str) -> dict[str, Path]:
+    """The images of a folder by their name without suffix, which no two may share."""
+    found: dict[str, Path] = {}
+    for path in list_images(folder):
+        if path.stem in found:
+            raise SampleError(f"{found[path.stem]} and {path} have one name: keep one of them.")
+        found[path.stem] = path
+    return found
+
+
+def _partner(path: Path, partners: Mapping[str, Path], folder: Path | str) -> Path:
+    if path.stem not in partners:
+        raise SampleError(f"{path} has no partner of the same name in {folder}.")
+    return partners[path.stem]
+
+
 def paired(lq: Path | str, hq: Path | str, canvas: int | None = None) -> FilesSource:
     """Two folders with equally named files, degraded and clean.
 
     Raises:
         SampleError: If a degraded image has no clean partner.
     """
-    partners = {path.stem: path for path in list_images(hq)}
-    entries: list[Entry] = []
-    for path in list_images(lq):
-        if path.stem not in partners:
-            raise SampleError(f"{path} has no partner of the same name in {hq}.")
-        entries.append(Entry(path, partners[path.stem]))
+    partners = _by_stem(hq)
+    entries = [Entry(path, _partner(path, partners, hq)) for path in list_images(lq)]
     return FilesSource(entries, Path(lq).resolve().name, canvas)
 
 
@@ -351,16 +374,14 @@ def agenticir(root: Path | str, canvas: int | None = None) -> FilesSource:
     """
     root = Path(root)
     entries: list[Entry] = []
-    partners = {path.stem: path for path in root.glob("HQ/*")}
+    partners = _by_stem(root / "HQ") if (root / "HQ").is_dir() else {}
     for folder in sorted(path for path in root.glob("LQ/d*/*") if path.is_dir()):
         parts = folder.name.split("+")
         if unknown := [part for part in parts if part not in AGENTICIR_NAMES]:
             raise SampleError(f"{folder}: {unknown[0]!r} is none of {', '.join(AGENTICIR_NAMES)}.")
         recipe = tuple(AGENTICIR_NAMES[part] for part in parts)
         for path in list_images(folder):
-            if path.stem not in partners:
-                raise SampleError(f"{path} has no partner of the same name in {root / 'HQ'}.")
-            entries.append(Entry(path, partners[path.stem], recipe, labelled=True))
+            entries.append(Entry(path, _partner(path, partners, root / "HQ"), recipe, labelled=True))
     if not entries:
         raise SampleError(f"{root}: expected folders LQ/d2/..., LQ/d3/... and HQ, found none.")
     return FilesSource(entries, root.resolve().name, canvas)

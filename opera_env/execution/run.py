@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from opera_env.errors import ToolFailedError
-from opera_env.execution.cache import PrefixCache
+from opera_env.execution.cache import Key, PrefixCache
 from opera_env.execution.schedule import Node, build_tries
 from opera_env.tools import Tool, Toolbox
 from opera_env.types import Canvas, Plan, Sample
@@ -102,43 +102,64 @@ class Executor:
 
     def _settle(self, node: Node, image: Tensor, fingerprint: str, queue: _Queue) -> Iterator[Result]:
         """Hands out a finished node and queues what comes after it, unless that is cached."""
-        pending = [(node, image)]
+        pending: list[tuple[Node, Tensor | None]] = [(node, image)]
         while pending:
-            node, image = pending.pop()
-            key = (node.sample.key, fingerprint, node.prefix)
-            if node.wanted:
+            node, found = pending.pop()
+            if node.wanted and found is not None:
                 if self.cache is not None and node.prefix:
-                    self.cache.put(key, image)
-                yield Result(node.sample, node.prefix, image)
+                    self.cache.put(self._key(node, fingerprint), found)
+                yield Result(node.sample, node.prefix, found)
             for child in node.children.values():
-                key = (node.sample.key, fingerprint, child.prefix)
-                known = self.cache.get(key) if self.cache is not None else None
-                if known is None:
-                    queue.push(_Work(image, child), self.toolbox[child.prefix[-1]])
-                else:
+                known = self._cached(child, fingerprint)
+                if known is not None or not self._must_run(child, fingerprint):
                     pending.append((child, known))
+                else:
+                    assert found is not None
+                    queue.push(_Work(found, child), self.toolbox[child.prefix[-1]])
+
+    def _key(self, node: Node, fingerprint: str) -> Key:
+        return node.sample.key, fingerprint, node.prefix
+
+    def _cached(self, node: Node, fingerprint: str) -> Tensor | None:
+        return None if self.cache is None else self.cache.get(self._key(node, fingerprint))
+
+    def _must_run(self, node: Node, fingerprint: str) -> bool:
+        """Whether a plan needs this node's image: it ends here, or goes on to one that is not cached."""
+        if self.cache is None:
+            return True
+        if self._key(node, fingerprint) in self.cache:
+            return False
+        return node.wanted or any(self._must_run(child, fingerprint) for child in node.children.values())
 
     def _apply(self, tool: Tool, batch: Sequence[_Work]) -> list[Tensor]:
         """Applies a tool to equally large images; halves the batch when memory runs out."""
         images = torch.stack([work.image for work in batch])
         canvas = batch[0].node.sample.canvas
+        results, starved = None, False
         try:
             results = _restore(tool, images, canvas)
         except Exception as error:  # a tool is anybody's code: whatever it raises is its failure
             if len(batch) == 1:
                 raise _failure(tool, batch[0], f"{type(error).__name__}: {error}") from error
-            if _out_of_memory(error):
-                half = len(batch) // 2
-                self.batch_pixels = half * images.shape[-2] * images.shape[-1]
-                return self._apply(tool, batch[:half]) + self._apply(tool, batch[half:])
-            # One by one, to tell which image it failed on; if none does alone, that is fine too.
-            return [result for work in batch for result in self._apply(tool, [work])]
+            starved = _out_of_memory(error)
+        if results is None:
+            # Out here nothing holds on to what the failed attempt had in memory.
+            del images
+            return self._apply_in_parts(tool, batch, starved)
         self.tools_run += len(batch)
         if not results.sum().isfinite():  # one cheap look; the exact one only on suspicion
             for work, result in zip(batch, results, strict=True):
                 if not result.isfinite().all():
                     raise _failure(tool, work, "its result has NaN or infinity in it")
         return list(results)
+
+    def _apply_in_parts(self, tool: Tool, batch: Sequence[_Work], starved: bool) -> list[Tensor]:
+        """Tries again in halves, or one by one: that tells which image a tool fails on."""
+        size = len(batch) // 2 if starved else 1
+        if starved:
+            self.batch_pixels = size * batch[0].image.shape[-2] * batch[0].image.shape[-1]
+        parts = (batch[first : first + size] for first in range(0, len(batch), size))
+        return [result for part in parts for result in self._apply(tool, part)]
 
 
 @torch.inference_mode()
@@ -149,7 +170,9 @@ def _restore(tool: Tool, images: Tensor, canvas: Canvas) -> Tensor:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
+    words = ("not enough memory", "can't allocate memory")  # what torch says of a CPU's, by platform
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or any(word in str(error) for word in words)
 
 
 def _failure(tool: Tool, work: _Work, reason: str) -> ToolFailedError:

@@ -11,9 +11,9 @@ from opera_env.metrics.window import gaussian_mean
 
 
 def luma(images: Tensor) -> Tensor:
-    """Returns Y of BT.601 YCbCr, rounded, float32 (B, 1, H, W) in [16, 235], of RGB in [0, 1]."""
+    """Returns Y of BT.601 YCbCr, float32 (B, 1, H, W) in [16, 235], of RGB in [0, 1]."""
     weights = images.new_tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1)
-    return ((images * weights).sum(1, keepdim=True) + 16).round()
+    return (images * weights).sum(1, keepdim=True) + 16
 
 
 class PsnrY(Metric):
@@ -48,13 +48,13 @@ class SsimY(Metric):
     _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
     def features(self, reference: Tensor) -> Features:
-        y = luma(reference)
+        y = luma(reference).round()
         mean = _mean(y)
         return y, mean, _mean(y * y) - mean * mean
 
     def values(self, images: Tensor, reference: Features) -> Tensor:
         y_ref, mean_ref, variance_ref = reference
-        y = luma(images)
+        y = luma(images).round()
         count = len(y)
         means = _mean(torch.cat([y, y * y, y * y_ref]))
         mean, square, product = means[:count], means[count : 2 * count], means[2 * count :]

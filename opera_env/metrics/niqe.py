@@ -52,6 +52,8 @@ def _fit_aggd(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _normalise(y: Tensor) -> tuple[Tensor, Tensor]:
     """Subtracts the local mean and divides by the local deviation plus 1; returns both, (B, 1, H, W)."""
+    level = y.mean(dim=(2, 3), keepdim=True).round()
+    y = y - level  # squares of large numbers would leave float32 no digits for a small deviation
     padded = F.pad(torch.cat([y, y * y]), (3, 3, 3, 3), mode="replicate")
     means = gaussian_mean(padded, size=7, sigma=7 / 6)
     mean, square = means.chunk(2)
@@ -89,7 +91,7 @@ def niqe_features(images: Tensor, block: int = BLOCK) -> tuple[Tensor, Tensor]:
         Features (B, blocks, 36), not finite for flat blocks, and the mean local deviation
         of each block (B, blocks), which says how sharp it is.
     """
-    y = luma(images)
+    y = luma(images).round()
     rows, columns = y.shape[-2] // block * block, y.shape[-1] // block * block
     y = y[..., :rows, :columns]
     normalised, deviation = _normalise(y)

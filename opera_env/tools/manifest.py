@@ -33,7 +33,7 @@ def load_tools(folder: Path) -> list[Tool]:
         return [_load_tool(folder, entry) for entry in manifest["tools"]]
     except FileNotFoundError as error:
         raise ToolboxError(f"{folder}: no {MANIFEST} in it, so it is no toolbox.") from error
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ToolboxError(f"{folder / MANIFEST}: not a toolbox manifest ({error!r}).") from error
 
 
@@ -48,12 +48,18 @@ def _load_tool(folder: Path, entry: Mapping[str, Any]) -> Tool:
         data = path.read_bytes()
         if (found := hashlib.sha256(data).hexdigest()) != entry["sha256"]:
             raise WeightsIntegrityError(path, entry["sha256"], found)
-        net.load_state_dict({key: value.float() for key, value in load_bytes(data).items()})
+        try:
+            net.load_state_dict({key: value.float() for key, value in load_bytes(data).items()})
+        except RuntimeError as error:
+            raise ToolboxError(
+                f"{path}: not the weights of {entry['net']} {entry['options']}: {error}"
+            ) from error
     return Tool(
         name=entry["name"],
         restore=net.eval(),
         scale=entry["scale"],
         multiple=entry["multiple"],
+        minimum=entry.get("minimum", 1),
         degradations=frozenset(entry["degradations"]),
         net=(entry["net"], entry["options"]),
         training=entry.get("training", {}),
@@ -73,13 +79,21 @@ def save_tools(tools: Sequence[Tool], folder: Path, dtype: torch.dtype) -> None:
                 "others with toolbox.subset(...).save(...), and add it again after loading."
             )
     folder.mkdir(parents=True, exist_ok=True)
+    before = _files_of(folder)
     entries = [_save_tool(tool, folder, dtype) for tool in tools]
     manifest = json.dumps({"format": FORMAT, "tools": entries}, indent=2) + "\n"
     _replace(folder / MANIFEST, manifest.encode())
-    kept = {entry["file"] for entry in entries}
-    for path in folder.glob("*.safetensors"):
-        if path.name not in kept:
-            path.unlink()
+    for name in before - {entry["file"] for entry in entries}:  # and no file that is not ours
+        (folder / name).unlink(missing_ok=True)
+
+
+def _files_of(folder: Path) -> set[str]:
+    """Names of the weight files that the manifest in a folder lists; none if there is none to read."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        return {Path(entry["file"]).name for entry in manifest["tools"] if entry["file"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 def _save_tool(tool: Tool, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
@@ -95,6 +109,7 @@ def _save_tool(tool: Tool, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
         "options": dict(options),
         "scale": tool.scale,
         "multiple": tool.multiple,
+        "minimum": tool.minimum,
         "parameters": sum(parameter.numel() for parameter in tool.module.parameters()),
         "file": None,
         "sha256": None,

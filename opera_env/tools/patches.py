@@ -12,6 +12,7 @@ from torch import Tensor
 
 from opera_env.data.images import to_tensor
 from opera_env.degradations import degrade
+from opera_env.errors import SampleError
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
@@ -37,8 +38,12 @@ def training_pair(
 
     Returns:
         The degraded and the clean patch; the first is smaller if the recipe shrinks it.
+
+    Raises:
+        SampleError: If the image is smaller than the patch.
     """
     image = images[int(rng.integers(len(images)))]
+    _check_size(image, patch)
     height, width = (min(side - side % 4, patch + 2 * margin) for side in image.shape[:2])
     top = rng.integers(image.shape[0] - height + 1)
     left = rng.integers(image.shape[1] - width + 1)
@@ -56,10 +61,18 @@ def training_pair(
 
 def validation_pair(image: NDArray[np.uint8], recipe: tuple[str, ...], side: int, seed: int) -> Pair:
     """Degrades the centre crop of an image as the environment does: the crop is all there is."""
+    _check_size(image, side)
     top, left = ((length - side) // 2 for length in image.shape[:2])
     clean = np.ascontiguousarray(image[top : top + side, left : left + side])
     dirty, _ = degrade(clean, recipe, np.random.default_rng(seed))
     return dirty, clean
+
+
+def _check_size(image: NDArray[np.uint8], side: int) -> None:
+    if min(image.shape[:2]) < side:
+        raise SampleError(
+            f"a photograph of {image.shape[1]} x {image.shape[0]} pixels is too small: patches have {side}."
+        )
 
 
 def stack(pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:

@@ -45,9 +45,17 @@ def restore_from(name: str, source: Restore | str | Path) -> Tool:
     path = Path(source)
     if not path.is_file():
         raise ToolboxError(f"tool {name!r}: no file at {path}.")
-    if _is_torchscript(path):
-        return Tool(name, torch.jit.load(path, map_location="cpu"))
-    return _spandrel(name, path)
+    try:
+        return _torchscript(name, path) if _is_torchscript(path) else _spandrel(name, path)
+    except ToolboxError:
+        raise
+    except Exception as error:  # readers of anybody's files raise whatever they like
+        reason = f"{type(error).__name__}: {error}"
+        raise ToolboxError(f"tool {name!r}: {path} cannot be read as a checkpoint: {reason}") from error
+
+
+def _torchscript(name: str, path: Path) -> Tool:
+    return Tool(name, torch.jit.load(path, map_location="cpu"))
 
 
 def _is_torchscript(path: Path) -> bool:
@@ -65,8 +73,6 @@ def _spandrel(name: str, path: Path) -> Tool:
         descriptor = ModelLoader(device="cpu").load_from_file(path)
     except UnsupportedModelError as error:
         raise ToolboxError(f"tool {name!r}: spandrel does not recognise the network in {path}.") from error
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ToolboxError(f"tool {name!r}: {path} cannot be read as a checkpoint: {error}") from error
     if not isinstance(descriptor, ImageModelDescriptor) or descriptor.input_channels != 3:
         raise ToolboxError(
             f"tool {name!r}: expected a network from RGB to RGB, found {descriptor.architecture.name} "

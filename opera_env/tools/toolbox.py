@@ -189,14 +189,14 @@ class Toolbox:
         """What changes when weights do, without reading them all.
 
         Torch counts writes in place per tensor, but fused optimizers do not raise the count: so
-        the smallest tensor of each tool, which a step changes too, is compared by value.
+        the smallest trained parameter of each tool, which a step changes too, is compared by value.
         """
         version: list[object] = [self.names]
         for tool in self:
             tensors = [tensor for _, tensor in _tensors(tool)]
-            version += [(id(tensor), tensor._version) for tensor in tensors]
-            if tensors:
-                smallest = min(tensors, key=Tensor.numel)
+            version += [(id(tensor), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
+            if trained := [tensor for tensor in tensors if tensor.requires_grad]:
+                smallest = min(trained, key=Tensor.numel)
                 version.append(tuple(smallest.detach().reshape(-1).tolist()))
         return tuple(version)
 

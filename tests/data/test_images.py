@@ -184,7 +184,7 @@ def test_what_cannot_be_read_is_told_with_its_path(kind: str, tmp_path: Path, ch
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp", ".bmp"])
 def test_damage_anywhere_is_an_error_of_ours_or_a_picture(suffix: str, tmp_path: Path, chart: Any) -> None:
     """Decoders raise all kinds of errors; none of them gets through bare."""

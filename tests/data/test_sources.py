@@ -434,7 +434,7 @@ def test_a_folder_of_depth_that_is_not_there_is_told(tmp_path: Path, chart: Any)
 
 def test_the_bundled_photographs() -> None:
     source = bundled()
-    assert len(source) == len(BUNDLED) == 6
+    assert len(source) == len(BUNDLED) == 8
     assert source.name == "bundled"
     for index in range(6):
         sample = source.make(SampleSpec("bundled", index, (), 0, (0, 0, 128, 128)))

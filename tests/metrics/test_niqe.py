@@ -21,7 +21,7 @@ from opera_env.metrics.niqe import PRISTINE, Niqe32, niqe_features
 
 
 def _theirs(metric: Niqe32, images: Tensor) -> list[float]:
-    y = luma(images.float() / 255).double()
+    y = luma(images.float() / 255).round().double()
     return [
         niqe(one[None], metric.mean.double(), metric.covariance.double(), 32, 32).item()  # type: ignore[no-untyped-call]
         for one in y
@@ -149,8 +149,7 @@ def test_only_sharp_blocks_are_fitted(tmp_path: Path) -> None:
         fit(FitConfig(tmp_path / "clean", tmp_path / "out.safetensors", sharpness=bar))
         means[bar] = load_file(tmp_path / "out.safetensors")["mean"]
     features, sharpness = niqe_features(
-        torch.from_numpy(np.asarray(Image.open(tmp_path / "clean" / "one.png"))).permute(2, 0, 1)[None]
-        / 255
+        torch.from_numpy(np.array(Image.open(tmp_path / "clean" / "one.png"))).permute(2, 0, 1)[None] / 255
     )
     sharp = features[0][sharpness[0] > sharpness.max() / 2]
     assert len(sharp) == 24

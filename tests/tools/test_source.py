@@ -23,7 +23,9 @@ from opera_env.execution import Executor
 from opera_env.tools import Toolbox
 from opera_env.types import Sample, SampleSpec
 
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::FutureWarning", "ignore::DeprecationWarning", "ignore:torch.meshgrid:UserWarning"
+)
 
 
 def _swinir(**options: Any) -> nn.Module:
