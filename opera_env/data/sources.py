@@ -373,18 +373,24 @@ def agenticir(root: Path | str, canvas: int | None = None) -> FilesSource:
         SampleError: If the layout is another one.
     """
     root = Path(root)
-    entries: list[Entry] = []
-    partners = _by_stem(root / "HQ") if (root / "HQ").is_dir() else {}
-    for folder in sorted(path for path in root.glob("LQ/d*/*") if path.is_dir()):
-        parts = folder.name.split("+")
-        if unknown := [part for part in parts if part not in AGENTICIR_NAMES]:
-            raise SampleError(f"{folder}: {unknown[0]!r} is none of {', '.join(AGENTICIR_NAMES)}.")
-        recipe = tuple(AGENTICIR_NAMES[part] for part in parts)
-        for path in list_images(folder):
-            entries.append(Entry(path, _partner(path, partners, root / "HQ"), recipe, labelled=True))
-    if not entries:
+    recipes = {path: _recipe_of(path) for path in sorted(root.glob("LQ/d*/*")) if path.is_dir()}
+    if not recipes:
         raise SampleError(f"{root}: expected folders LQ/d2/..., LQ/d3/... and HQ, found none.")
+    partners = _by_stem(root / "HQ")
+    entries = [
+        Entry(path, _partner(path, partners, root / "HQ"), recipe, labelled=True)
+        for folder, recipe in recipes.items()
+        for path in list_images(folder)
+    ]
     return FilesSource(entries, root.resolve().name, canvas)
+
+
+def _recipe_of(folder: Path) -> Recipe:
+    """Reads the recipe off a benchmark folder's name."""
+    parts = folder.name.split("+")
+    if unknown := [part for part in parts if part not in AGENTICIR_NAMES]:
+        raise SampleError(f"{folder}: {unknown[0]!r} is none of {', '.join(AGENTICIR_NAMES)}.")
+    return tuple(AGENTICIR_NAMES[part] for part in parts)
 
 
 def photographs(
