@@ -31,8 +31,8 @@ $(READY): pyproject.toml constraints.txt
 	@$(or $(PYTHON),false) $(IS_NEW_ENOUGH) 2>/dev/null || \
 		{ echo "error: Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -c constraints.txt -e ".[dev]"
-	$(BIN)/pip install -c constraints.txt --no-deps --force-reinstall opencv-python-headless
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
+	$(BIN)/pip install --quiet -c constraints.txt --no-deps --force-reinstall opencv-python-headless
 	@touch $@
 
 weights: $(READY)

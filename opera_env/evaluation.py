@@ -94,8 +94,9 @@ class Comparison:
     Attributes:
         records: One per agent and sample.
         prices: One per agent.
-        plans_seen: Mean number of plans per sample in the frozen set.
-        device: Where the tools ran.
+        plans_seen: Mean number of plans per sample in the frozen set; None if there was none.
+        config: How they were compared.
+        toolbox: Signature and fingerprint of the tools.
     """
 
     records: list[Record]

@@ -51,8 +51,5 @@ class PrefixCache:
             _, oldest = self._images.popitem(last=False)
             self._bytes -= oldest.nbytes
 
-    def __contains__(self, key: Key) -> bool:
-        return key in self._images
-
     def __len__(self) -> int:
         return len(self._images)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from opera_env.errors import ToolFailedError
-from opera_env.execution.cache import Key, PrefixCache
+from opera_env.execution.cache import PrefixCache
 from opera_env.execution.schedule import Node, build_tries
 from opera_env.tools import Tool, Toolbox
 from opera_env.types import Canvas, Plan, Sample
@@ -102,34 +102,39 @@ class Executor:
 
     def _settle(self, node: Node, image: Tensor, fingerprint: str, queue: _Queue) -> Iterator[Result]:
         """Hands out a finished node and queues what comes after it, unless that is cached."""
-        pending: list[tuple[Node, Tensor | None]] = [(node, image)]
+        pending = [(node, image)]
         while pending:
-            node, found = pending.pop()
-            if node.wanted and found is not None:
+            node, image = pending.pop()
+            if node.wanted:
                 if self.cache is not None and node.prefix:
-                    self.cache.put(self._key(node, fingerprint), found)
-                yield Result(node.sample, node.prefix, found)
+                    self.cache.put((node.sample.key, fingerprint, node.prefix), image)
+                yield Result(node.sample, node.prefix, image)
             for child in node.children.values():
-                known = self._cached(child, fingerprint)
-                if known is not None or not self._must_run(child, fingerprint):
-                    pending.append((child, known))
+                known = self._known(child, fingerprint)
+                if known is None:
+                    queue.push(_Work(image, child), self.toolbox[child.prefix[-1]])
                 else:
-                    assert found is not None
-                    queue.push(_Work(found, child), self.toolbox[child.prefix[-1]])
+                    pending.extend(known)
 
-    def _key(self, node: Node, fingerprint: str) -> Key:
-        return node.sample.key, fingerprint, node.prefix
+    def _known(self, node: Node, fingerprint: str) -> list[tuple[Node, Tensor]] | None:
+        """Returns cached images that stand for a node: its own, or those of all that comes after it.
 
-    def _cached(self, node: Node, fingerprint: str) -> Tensor | None:
-        return None if self.cache is None else self.cache.get(self._key(node, fingerprint))
-
-    def _must_run(self, node: Node, fingerprint: str) -> bool:
-        """Whether a plan needs this node's image: it ends here, or goes on to one that is not cached."""
+        None if the tool has to run: a plan ends here, or goes on to something that is not cached.
+        """
         if self.cache is None:
-            return True
-        if self._key(node, fingerprint) in self.cache:
-            return False
-        return node.wanted or any(self._must_run(child, fingerprint) for child in node.children.values())
+            return None
+        image = self.cache.get((node.sample.key, fingerprint, node.prefix))
+        if image is not None:
+            return [(node, image)]
+        if node.wanted:
+            return None
+        found: list[tuple[Node, Tensor]] = []
+        for child in node.children.values():
+            below = self._known(child, fingerprint)
+            if below is None:
+                return None
+            found += below
+        return found
 
     def _apply(self, tool: Tool, batch: Sequence[_Work]) -> list[Tensor]:
         """Applies a tool to equally large images; halves the batch when memory runs out."""

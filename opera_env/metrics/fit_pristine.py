@@ -17,6 +17,7 @@ from torch import Tensor
 
 from opera_env.data.images import list_images, read_image, to_tensor
 from opera_env.metrics.niqe import PRISTINE, mean_and_covariance, niqe_features
+from opera_env.weights import replacing
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ def fit(config: FitConfig) -> None:
         features, sharpness = niqe_features(to_tensor(read_image(path))[None])
         kept.append(features[0][sharpness[0] > config.sharpness * sharpness.max()])
     mean, covariance = mean_and_covariance(torch.cat(kept)[None])
-    save_file({"mean": mean[0].contiguous(), "covariance": covariance[0].contiguous()}, config.out)
+    with replacing(config.out) as partial:
+        save_file({"mean": mean[0].contiguous(), "covariance": covariance[0].contiguous()}, partial)
     print(f"{sum(map(len, kept))} blocks of {len(kept)} images -> {config.out}")
 
 
