@@ -51,6 +51,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"no folder {SHARED_DATA}")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Small images gain nothing from threads, and on a busy machine lose a lot to them."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     return SHARED_DATA

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -28,15 +28,6 @@ needs_lpips = pytest.mark.skipif(
     reason="LPIPS' weights are not here: opera-env weights fetch lpips",
 )
 LOCAL_REWARDS = [pytest.param("lite", marks=needs_lpips), "classic", "label_free"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small images gain nothing from threads, and on a busy machine lose a lot to them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def _enlarge(image: Tensor) -> Tensor:

@@ -16,15 +16,6 @@ from opera_env.tools.nets import build_net
 TINY = {"widths": (4, 8), "unshuffle": 2}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny tensors gain nothing from threads, and on a busy machine lose a lot to them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def _tiny_tool(name: str, seed: int, **options: object) -> Tool:
     options = {**TINY, **options}
     net = build_net("unet", options)
