@@ -1,0 +1,93 @@
+"""What every operator promises: shapes, untouched input, the same bits, no crash on degenerate images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import cv2
+import numpy as np
+import pytest
+from numpy.random import default_rng
+
+from opera_env.degradations import Operator
+from opera_env.degradations.blur import DefocusBlur, MotionBlur
+from opera_env.degradations.camera import Jpeg, LowLight, LowResolution, Noise
+from opera_env.degradations.weather import Haze, Rain
+from tests.degradations.pictures import Picture, astronaut, furthest, small_picture
+
+
+def instances() -> Iterator[Operator]:
+    yield from (Noise("gaussian", 35.0), Noise("poisson", 2.0))
+    yield from (MotionBlur(15, 5, 33.0), DefocusBlur(4, 0.5))
+    yield from (Rain(75, 30, 15), Haze(0.85, 1.2), Jpeg(20), LowResolution())
+    yield from (LowLight("shift", 40), LowLight("gamma", 0.6), LowLight("linear", 120))
+
+
+def label(op: Operator) -> str:
+    return f"{op.name}-{getattr(op, 'kind', '')}".rstrip("-")
+
+
+each = pytest.mark.parametrize("op", list(instances()), ids=label)
+
+
+@each
+def test_shape_dtype_and_untouched_input(op: Operator) -> None:
+    image = small_picture(0, 64, 96)
+    kept = image.copy()
+    image.setflags(write=False)
+    result = op(image, default_rng(0))
+    assert result.dtype == np.uint8
+    assert result.shape == ((16, 24, 3) if op.name == "low_resolution" else (64, 96, 3))
+    assert not np.shares_memory(result, image)
+    assert (image == kept).all()
+    assert (result != image if op.name != "low_resolution" else result != 0).any()
+
+
+@each
+@pytest.mark.parametrize(
+    "view",
+    [lambda i: i[3:67:2, 5:90:3], lambda i: i[:, ::-1], lambda i: i[..., ::-1]],
+    ids=["crop", "flip", "bgr"],
+)
+def test_views_give_the_bits_of_their_copies(op: Operator, view: Callable[[Picture], Picture]) -> None:
+    image = view(small_picture(0, 80, 96))
+    assert (op(image, default_rng(3)) == op(image.copy(), default_rng(3))).all()
+
+
+@each
+def test_thread_count_changes_no_bit(op: Operator) -> None:
+    image = astronaut()[:256, 100:420]
+    before = cv2.getNumThreads()
+    try:
+        results = []
+        for threads in (1, 2, 4):
+            cv2.setNumThreads(threads)
+            results.append(op(image, default_rng(9)))
+    finally:
+        cv2.setNumThreads(before)
+    assert (results[0] == results[1]).all() and (results[0] == results[2]).all()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (9, 1), (2, 3), (4, 4), (5, 33), (40, 48)], ids=str)
+@pytest.mark.parametrize("fill", ["black", "white", "grey", "one pixel", "noise"])
+@each
+def test_degenerate_images(op: Operator, fill: str, shape: tuple[int, int]) -> None:
+    image = np.full((*shape, 3), {"white": 255, "grey": 128}.get(fill, 0), np.uint8)
+    if fill == "one pixel":
+        image[0, 0] = (255, 0, 10)
+    elif fill == "noise":
+        image = default_rng(0).integers(0, 256, image.shape, dtype=np.uint8)
+    shrunk = (math.ceil(shape[0] / 4), math.ceil(shape[1] / 4))
+    plain = fill in ("black", "white", "grey")
+    for seed in range(3):
+        result = op(image, default_rng(seed))
+        assert result.dtype == np.uint8
+        assert result.shape == (*(shrunk if op.name == "low_resolution" else shape), 3)
+        if plain and op.name in ("motion_blur", "defocus_blur", "low_resolution"):
+            assert np.array_equal(np.unique(result), image[0, 0, :1])
+        if plain and op.name == "jpeg":
+            assert furthest(result, image) <= 2
+        if fill == "black" and (op.name == "low_light" or getattr(op, "kind", "") == "poisson"):
+            assert not result.any()
