@@ -118,6 +118,14 @@ class ImageFileError(OperaError):
         self.path = Path(path)
 
 
+class OutputError(OperaError):
+    """A result has no place to go: the name is taken, or two results claim it."""
+
+
+class MemoryLimitError(OperaError):
+    """A photograph cannot be restored in the memory it is allowed."""
+
+
 class RewardError(OperaError):
     """A reward does not suit the environment that was asked for."""
 

@@ -151,9 +151,9 @@ class Sample:
     def key(self) -> str:
         """Digest of images and canvas: equal samples share work and cached results."""
         digest = hashlib.blake2b(repr((tuple(self.lq.shape), self.canvas)).encode(), digest_size=16)
-        digest.update(self.lq.contiguous().numpy().tobytes())
+        digest.update(self.lq.contiguous().numpy().reshape(-1).data)
         if self.reference is not None:
-            digest.update(self.reference.contiguous().numpy().tobytes())
+            digest.update(self.reference.contiguous().numpy().reshape(-1).data)
         return digest.hexdigest()
 
 

@@ -12,15 +12,13 @@ import os
 import pickle
 import shutil
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 from urllib.error import URLError
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 import torch
 from rich.console import Console
@@ -31,6 +29,7 @@ from torch import Tensor
 
 from opera_env import weights_sdist
 from opera_env.errors import DownloadError, MissingWeightsError, UnknownPresetError, WeightsIntegrityError
+from opera_env.files import replacing
 
 Status: TypeAlias = Literal["present", "missing", "damaged"]
 
@@ -293,18 +292,6 @@ def download(urls: Sequence[str], target: Path, sha256: str, *, timeout: float =
         except (OSError, HTTPException, WeightsIntegrityError) as error:
             failures.append(str(error) if url in str(error) else f"{url}: {error!r}")
     raise DownloadError(f"{target.name} cannot be downloaded:\n  " + "\n  ".join(failures))
-
-
-@contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """Yields a path beside ``target`` to write to; it takes its place if all goes well."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{uuid4().hex[:8]}.part")
-    try:
-        yield part
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _expect(path: Path | str, expected: str, found: str) -> None:

@@ -14,14 +14,31 @@ from rich.console import Console
 # spinning makes everything ten times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+from opera_env.cli.command import Command, one_line
 from opera_env.cli.compare import Compare
+from opera_env.cli.restore import Restore
+from opera_env.cli.tools import Tools
 from opera_env.cli.weights import Weights
 from opera_env.errors import OperaError
 
-Command = (
-    Annotated[Compare, tyro.conf.subcommand("compare")]
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+Commands = (
+    Annotated[Restore, tyro.conf.subcommand("restore")]
+    | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[Tools, tyro.conf.subcommand("tools")]
     | Annotated[Weights, tyro.conf.subcommand("weights")]
 )
+
+_DESCRIPTION = """Agentic image restoration as a reinforcement-learning problem.
+
+opera-env restore holiday.jpg -o mended
+    mends a photograph; `opera-env restore --help` has more examples, and so have the others.
+
+Exit codes: 0 all is well, 1 something failed and was named, 2 the words make no command, 130 interrupted.
+`opera-env --tyro-print-completion bash` (or zsh, tcsh) prints a completion script."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,20 +47,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: The words after ``opera-env``; those of the process by default.
     """
-    command = tyro.cli(
-        Command,  # pyright: ignore[reportArgumentType] - tyro takes unions
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    command: Command | None = None
+    try:
+        command = _parse(arguments)
+        return command.run()
+    except KeyboardInterrupt:
+        console.print("interrupted")
+        return INTERRUPTED
+    except Exception as error:
+        if command is not None and command.debug:
+            raise
+        where = "" if command is None or isinstance(error, OperaError) else " (--debug shows where)"
+        console.print(f"error: {one_line(error)}{where}", style="red")
+    return 1
+
+
+def _parse(arguments: Sequence[str] | None) -> Command:
+    return tyro.cli(
+        Commands,  # pyright: ignore[reportArgumentType] - tyro takes unions
         prog="opera-env",
-        description="Agentic image restoration as a reinforcement-learning problem.",
+        description=_DESCRIPTION,
         args=arguments,
         config=(tyro.conf.CascadeSubcommandArgs,),
     )
-    try:
-        return command.run()
-    except OperaError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
-        return 1
-    except KeyboardInterrupt:
-        return 130
 
 
 if __name__ == "__main__":

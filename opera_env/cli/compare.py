@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +17,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from opera_env.cli.command import Command
 from opera_env.data import Source, agenticir, bundled, clean_folder, paired
 from opera_env.degradations import benchmark_recipes
 from opera_env.errors import SampleError
 from opera_env.evaluation import EvaluationConfig, Record, evaluate, summarise
+from opera_env.files import replacing
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
 
@@ -29,7 +30,7 @@ AGENTS = ("untouched", "random", "fixed_order", "matched", "greedy", "beam", "ex
 
 
 @dataclass(frozen=True)
-class Compare:
+class Compare(Command):
     """Compares agents on photographs and prints a table.
 
     Clean photographs are cropped, degraded by the benchmark's groups A, B, C in turn, mended
@@ -201,9 +202,7 @@ def _footnote(summary: Mapping[str, Any]) -> str:
 def _write(path: Path, summary: Mapping[str, Any], records: Sequence[Record]) -> None:
     """Writes both files beside their names and renames them, so that neither is ever half there."""
     rows = "".join(json.dumps(record.to_json()) + "\n" for record in records)
-    path.parent.mkdir(parents=True, exist_ok=True)
     texts = {path.with_suffix(".jsonl"): rows, path: json.dumps(summary, indent=2) + "\n"}
     for target, text in texts.items():
-        partial = target.with_name(f".{target.name}.part")
-        partial.write_text(text)
-        os.replace(partial, target)
+        with replacing(target) as part:
+            part.write_text(text)

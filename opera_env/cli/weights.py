@@ -10,13 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from opera_env import weights
+from opera_env.cli.command import Command
 from opera_env.errors import DownloadError
 
 _COLOURS = {"present": "green", "missing": "yellow", "damaged": "red"}
 
 
 @dataclass(frozen=True)
-class Weights:
+class Weights(Command):
     """Lists, fetches and verifies weight files that metrics need.
 
     opera-env weights list
@@ -29,7 +30,7 @@ class Weights:
         ends with exit code 1 if a file is damaged, or missing if it was named.
     """
 
-    action: tyro.conf.Positional[Literal["list", "fetch", "verify"]]
+    action: tyro.conf.Positional[Literal["list", "fetch", "verify"]] = "list"
     """What to do."""
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import struct
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
+from opera_env.data.decode import ORIENTATION, open_picture, upright
 from opera_env.errors import ImageFileError, SampleError
+from opera_env.files import replacing
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-
-_ORIENTATION = ExifTags.Base.Orientation
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What turns a picture upright, by its EXIF orientation."""
 
 
 def list_images(folder: Path | str) -> tuple[Path, ...]:
@@ -54,18 +42,10 @@ def read_image(path: Path | str) -> NDArray[np.uint8]:
     Raises:
         ImageFileError: If the file is absent, damaged or no image.
     """
-    try:
-        with Image.open(path) as picture:
-            upright = _UPRIGHT.get(picture.getexif().get(_ORIENTATION, 1))
-            if upright is not None:
-                return np.array(_to_rgb(picture).transpose(upright), np.uint8)
-            return np.array(_to_rgb(picture), np.uint8)
-    except UnidentifiedImageError as error:
-        raise ImageFileError(path, "not an image file that can be read") from error
-    except Image.DecompressionBombError as error:
-        raise ImageFileError(path, f"refused, too many pixels: {error}") from error
-    except (OSError, ValueError, SyntaxError, TypeError, struct.error) as error:
-        raise ImageFileError(path, f"cannot be read: {error}") from error
+    with open_picture(path) as picture:
+        orientation = picture.getexif().get(ORIENTATION, 1)
+        turned = picture.format == "TIFF"  # Pillow turns these itself
+        return upright(np.asarray(_to_rgb(picture), np.uint8), 1 if turned else orientation)
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
@@ -83,20 +63,17 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
 def write_image(path: Path | str, image: NDArray[np.uint8]) -> None:
     """Writes uint8 (H, W, 3) as a file; the suffix says the format. Never leaves half a file."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        Image.fromarray(image).save(partial, format=Image.registered_extensions()[path.suffix.lower()])
-        os.replace(partial, path)
-    except KeyError as error:
-        raise ImageFileError(path, "unknown image format; use .png or .jpg") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    if kind is None:
+        raise ImageFileError(path, "unknown image format; use .png or .jpg")
+    with replacing(path) as part:
+        Image.fromarray(image).save(part, format=kind)
 
 
 def to_tensor(image: NDArray[np.uint8]) -> Tensor:
     """Turns uint8 (H, W, 3) into float32 (3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).to(torch.float32) / 255
+    writable = image.copy()  # images that sources keep are not, which torch warns of
+    return torch.from_numpy(writable).permute(2, 0, 1).to(torch.float32) / 255
 
 
 def quantise(image: Tensor) -> Tensor:

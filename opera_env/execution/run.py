@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from opera_env.errors import ToolFailedError
 from opera_env.execution.cache import PrefixCache
+from opera_env.execution.memory import bytes_per_pixel
 from opera_env.execution.schedule import Node, build_tries
+from opera_env.execution.tiles import restore_in_tiles
 from opera_env.tools import Tool, Toolbox
 from opera_env.types import Canvas, Plan, Sample
 
@@ -40,6 +43,15 @@ class _Work:
     node: Node
 
 
+SMALL = 256 * 256
+"""Pixels of an image that is never cut into tiles."""
+
+LARGEST_TILE = 1152 * 1152
+"""Pixels of a tile beyond which nothing gets faster."""
+
+OnTile = Callable[[str, int, int], None]
+"""Told of a tool's name, tiles done and tiles in all."""
+
 _Group = tuple[str, int, int, bool]
 """What may share a batch: tool, height, width, whether the tool enlarges."""
 
@@ -57,6 +69,9 @@ class Executor:
         live_pixels: Intermediate images, in pixels, that may wait before the order turns
             depth first.
         cache: Where results are kept between calls; None keeps nothing.
+        tile_bytes: Memory that a tool may take for one image, beside the image and its result.
+            Images that would need more are cut into overlapping tiles.
+        on_tile: Told when a tool begins, after each tile of a large image, and when it has done.
 
     Attributes:
         tools_run: Tool applications done so far.
@@ -68,12 +83,17 @@ class Executor:
         batch_pixels: int = 16 * 128 * 128,
         live_pixels: int = 512 * 128 * 128,
         cache: PrefixCache | None = None,
+        tile_bytes: int = 512 * 2**20,
+        on_tile: OnTile | None = None,
     ) -> None:
         self.toolbox = toolbox
+        self.tile_bytes = tile_bytes
+        self.on_tile = on_tile
         self.batch_pixels = batch_pixels
         self.live_pixels = live_pixels
         self.cache = cache
         self.tools_run = 0
+        self._bytes_per_pixel: dict[str, float] = {}
 
     def run(self, samples: Sequence[Sample], plans: Sequence[Plan]) -> Iterator[Result]:
         """Yields the result of each distinct plan of each distinct image once, in no fixed order.
@@ -138,18 +158,14 @@ class Executor:
 
     def _apply(self, tool: Tool, batch: Sequence[_Work]) -> list[Tensor]:
         """Applies a tool to equally large images; halves the batch when memory runs out."""
-        images = torch.stack([work.image for work in batch])
-        canvas = batch[0].node.sample.canvas
         results, starved = None, False
         try:
-            results = _restore(tool, images, canvas)
+            results = self._restore(tool, [work.image for work in batch], batch[0].node.sample.canvas)
         except Exception as error:  # a tool is anybody's code: whatever it raises is its failure
             if len(batch) == 1:
                 raise _failure(tool, batch[0], f"{type(error).__name__}: {error}") from error
             starved = _out_of_memory(error)
         if results is None:
-            # Out here nothing holds on to what the failed attempt had in memory.
-            del images
             return self._apply_in_parts(tool, batch, starved)
         self.tools_run += len(batch)
         if not results.sum().isfinite():  # one cheap look; the exact one only on suspicion
@@ -158,6 +174,28 @@ class Executor:
                     raise _failure(tool, work, "its result has NaN or infinity in it")
         return list(results)
 
+    @torch.inference_mode()
+    def _restore(self, tool: Tool, images: Sequence[Tensor], canvas: Canvas) -> Tensor:
+        """Runs a tool on a batch, or on one image tile by tile if it is large."""
+        listener = self.on_tile or (lambda name, done, total: None)
+        if len(images) == 1 and images[0].shape[-2] * images[0].shape[-1] > SMALL:
+            on_tile = partial(listener, tool.name)
+            return restore_in_tiles(tool, images[0][None], canvas, self._tile_pixels(tool), on_tile)
+        batch = torch.stack(list(images))
+        if tool.module is not None:
+            batch = batch.contiguous(memory_format=torch.channels_last)
+        listener(tool.name, 0, 1)
+        result = tool(batch, canvas)
+        listener(tool.name, 1, 1)
+        return result
+
+    def _tile_pixels(self, tool: Tool) -> int:
+        """Pixels that the tool can take at once without needing more than its share of memory."""
+        if tool.name not in self._bytes_per_pixel:
+            self._bytes_per_pixel[tool.name] = bytes_per_pixel(tool, self.toolbox.device)
+        affordable = self.tile_bytes / self._bytes_per_pixel[tool.name]
+        return int(min(max(SMALL, affordable), LARGEST_TILE))
+
     def _apply_in_parts(self, tool: Tool, batch: Sequence[_Work], starved: bool) -> list[Tensor]:
         """Tries again in halves, or one by one: that tells which image a tool fails on."""
         size = len(batch) // 2 if starved else 1
@@ -165,13 +203,6 @@ class Executor:
             self.batch_pixels = size * batch[0].image.shape[-2] * batch[0].image.shape[-1]
         parts = (batch[first : first + size] for first in range(0, len(batch), size))
         return [result for part in parts for result in self._apply(tool, part)]
-
-
-@torch.inference_mode()
-def _restore(tool: Tool, images: Tensor, canvas: Canvas) -> Tensor:
-    if tool.module is not None and images.dim() == 4:
-        images = images.contiguous(memory_format=torch.channels_last)
-    return tool(images, canvas)
 
 
 def _out_of_memory(error: Exception) -> bool:

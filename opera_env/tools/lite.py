@@ -41,7 +41,9 @@ class ToolRecipe:
 LITE: tuple[ToolRecipe, ...] = (
     ToolRecipe("unet.denoise", ("noise",), steps=8_000, margin=0),
     ToolRecipe("unet.derain", ("rain",), steps=8_000, margin=32),
-    ToolRecipe("unet.dehaze", ("haze",), options={"global_context": True}, steps=12_000, patch=96, batch=4),
+    ToolRecipe(
+        "unet.dehaze", ("haze",), options={"global_context": True}, steps=10_000, patch=128, batch=4
+    ),
     ToolRecipe("unet.defocus_deblur", ("defocus_blur",), steps=14_000, margin=8),
     ToolRecipe("unet.motion_deblur", ("motion_blur",), steps=14_000, margin=32),
     ToolRecipe(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from safetensors.torch import load as load_bytes
 from safetensors.torch import save as save_bytes
 
 from opera_env.errors import MissingWeightsError, ToolboxError, WeightsIntegrityError
+from opera_env.files import replacing
 from opera_env.tools.nets import build_net
 from opera_env.tools.tool import Tool
 
@@ -60,6 +60,7 @@ def _load_tool(folder: Path, entry: Mapping[str, Any]) -> Tool:
         scale=entry["scale"],
         multiple=entry["multiple"],
         minimum=entry.get("minimum", 1),
+        halo=getattr(net, "halo", None),
         degradations=frozenset(entry["degradations"]),
         net=(entry["net"], entry["options"]),
         training=entry.get("training", {}),
@@ -82,7 +83,8 @@ def save_tools(tools: Sequence[Tool], folder: Path, dtype: torch.dtype) -> None:
     before = _files_of(folder)
     entries = [_save_tool(tool, folder, dtype) for tool in tools]
     manifest = json.dumps({"format": FORMAT, "tools": entries}, indent=2) + "\n"
-    _replace(folder / MANIFEST, manifest.encode())
+    with replacing(folder / MANIFEST) as part:
+        part.write_text(manifest)
     for name in before - {entry["file"] for entry in entries}:  # and no file that is not ours
         (folder / name).unlink(missing_ok=True)
 
@@ -119,11 +121,6 @@ def _save_tool(tool: Tool, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
         data = save_bytes(state)
         entry["sha256"] = hashlib.sha256(data).hexdigest()
         entry["file"] = f"{tool.name}-{entry['sha256'][:8]}.safetensors"
-        _replace(folder / entry["file"], data)
+        with replacing(folder / entry["file"]) as part:
+            part.write_bytes(data)
     return entry
-
-
-def _replace(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_bytes(data)
-    os.replace(partial, path)

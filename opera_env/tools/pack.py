@@ -2,6 +2,7 @@
 
 Example:
     python -m opera_env.tools.pack --runs runs/lite --out opera_env/tools/weights/lite
+    python -m opera_env.tools.pack --base lite --out runs/toolbox    # one tool trained again
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class PackConfig:
     """Folder with one folder a trained tool."""
     out: Path = Path("runs/toolbox")
     """Toolbox folder to write; Toolbox.load(OUT) reads it."""
+    base: str | None = None
+    """Toolbox that tools without a folder in RUNS are taken from; without it they are an error."""
 
 
 def packed_tool(recipe: ToolRecipe, runs: Path) -> Tool:
@@ -51,6 +54,7 @@ def packed_tool(recipe: ToolRecipe, runs: Path) -> Tool:
         net.eval(),
         scale=recipe.options.get("scale", 1),
         multiple=getattr(net, "multiple", 1),
+        halo=getattr(net, "halo", None),
         degradations=frozenset(recipe.degradations),
         net=(recipe.net, recipe.options),
         training=training,
@@ -59,7 +63,13 @@ def packed_tool(recipe: ToolRecipe, runs: Path) -> Tool:
 
 def pack(config: PackConfig) -> None:
     """Writes the toolbox folder."""
-    toolbox = Toolbox(packed_tool(recipe, config.runs) for recipe in LITE)
+    base = None if config.base is None else Toolbox.load(config.base)
+    toolbox = Toolbox(
+        packed_tool(recipe, config.runs)
+        if base is None or (config.runs / recipe.name).is_dir()
+        else base[recipe.name]
+        for recipe in LITE
+    )
     toolbox.save(config.out, dtype=torch.float16)
     print(f"{len(toolbox)} tools, fingerprint {toolbox.fingerprint} -> {config.out}")
 

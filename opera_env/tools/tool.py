@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,27 @@ def pad_to_multiple(image: Tensor, multiple: int, minimum: int = 1) -> Tensor:
     return F.pad(image, (0, columns, 0, rows), mode=mode)
 
 
+@runtime_checkable
+class LooksEverywhere(Protocol):
+    """A network that bases its result on statistics of the whole image, and can be told them.
+
+    Without that, a tile of a large image would be restored as if it were the whole image.
+
+    Attributes:
+        global_context: Whether this one does; its class may leave the choice.
+    """
+
+    global_context: bool
+
+    def statistics(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Returns what the network knows of a whole image, (B, 3, H, W)."""
+        ...
+
+    def __call__(self, image: Tensor, statistics: tuple[Tensor, ...] | None = None) -> Tensor:
+        """Restores an image, or a part of one whose statistics are given."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Tool:
     """A restoration network that a plan can name.
@@ -52,6 +73,8 @@ class Tool:
         scale: How many times larger its result is: 1, or e.g. 4 for super-resolution.
         multiple: Height and width must be multiples of this; the tool pads and cuts.
         minimum: Height and width must be at least this; the tool pads and cuts.
+        halo: How many pixels around a pixel can change its result, statistics of the whole image
+            apart; None if nobody has said. Large images are cut into tiles by it.
         degradations: What it is meant for; the ``matched`` baseline and prompts read it.
         net: Kind and options from which the network can be built again, if it is one of
             ours: ``("unet", {...})``.
@@ -63,6 +86,7 @@ class Tool:
     scale: int = 1
     multiple: int = 1
     minimum: int = 1
+    halo: int | None = None
     degradations: frozenset[str] = frozenset()
     net: tuple[str, Mapping[str, Any]] | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -71,6 +95,11 @@ class Tool:
     def module(self) -> nn.Module | None:
         """The network as a module, None if it is a plain function."""
         return self.restore if isinstance(self.restore, nn.Module) else None
+
+    @property
+    def looks_everywhere(self) -> bool:
+        """Whether the network bases its result on statistics of the whole image."""
+        return isinstance(self.restore, LooksEverywhere) and self.restore.global_context
 
     def grows(self, size: Canvas, canvas: Canvas) -> bool:
         """Whether the tool enlarges an image of this size: only while it is smaller than its canvas."""
@@ -91,14 +120,32 @@ class Tool:
         Raises:
             ValueError: If the network returns another shape than its scale says.
         """
+        return self.apply(image, self.grows((image.shape[-2], image.shape[-1]), canvas))
+
+    def apply(self, image: Tensor, grow: bool, statistics: tuple[Tensor, ...] | None = None) -> Tensor:
+        """Restores a batch of images, or of equal parts of larger ones.
+
+        Args:
+            image: As for calling the tool.
+            grow: Whether a tool with scale > 1 enlarges, or acts at constant size.
+            statistics: Of the whole image, if the images are parts and the network wants to
+                know; see :class:`LooksEverywhere`.
+        """
         height, width = image.shape[-2:]
         padded = pad_to_multiple(image, self.multiple, self.minimum)
-        result = self.restore(padded)
+        if statistics is not None and isinstance(self.restore, LooksEverywhere):
+            result = self.restore(padded, statistics)
+        else:
+            result = self.restore(padded)
         expected = (image.shape[0], 3, padded.shape[2] * self.scale, padded.shape[3] * self.scale)
         if not isinstance(result, Tensor) or tuple(result.shape) != expected:
             found = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
             raise ValueError(f"expected a result of shape {expected}, found {found}")
         result = result[..., : height * self.scale, : width * self.scale].to(torch.float32)
-        if self.grows((height, width), canvas):
-            return result
-        return resize(result, (height, width))
+        return result if grow else resize(result, (height, width))
+
+    def statistics(self, image: Tensor) -> tuple[Tensor, ...] | None:
+        """What the network knows of a whole image (B, 3, H, W); None if it looks at nothing like that."""
+        if not isinstance(self.restore, LooksEverywhere) or not self.restore.global_context:
+            return None
+        return self.restore.statistics(pad_to_multiple(image, self.multiple, self.minimum))

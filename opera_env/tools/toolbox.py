@@ -83,6 +83,7 @@ class Toolbox:
         *,
         scale: int | None = None,
         multiple: int | None = None,
+        halo: int | None = None,
         degradations: Iterable[str] = (),
     ) -> Toolbox:
         """Adds a tool in one line. Add before you make environments: it changes the signature.
@@ -94,6 +95,8 @@ class Toolbox:
                 checkpoint that spandrel recognises.
             scale: Enlargement; found in a checkpoint by itself, otherwise 1.
             multiple: Sides must be multiples of this; likewise.
+            halo: How many pixels around a pixel can change its result. Worth saying: large
+                images are cut into tiles that overlap by as much, and by a guess otherwise.
             degradations: What the tool is for.
 
         Returns:
@@ -108,6 +111,7 @@ class Toolbox:
                 tool,
                 scale=tool.scale if scale is None else scale,
                 multiple=tool.multiple if multiple is None else multiple,
+                halo=tool.halo if halo is None else halo,
                 degradations=frozenset(degradations),
             )
         )
@@ -122,6 +126,8 @@ class Toolbox:
             raise ToolboxError(f"there is a tool {tool.name!r} already: choose another name.")
         if tool.scale < 1 or tool.multiple < 1 or tool.minimum < 1:
             raise ToolboxError(f"tool {tool.name!r}: scale, multiple and minimum must be at least 1.")
+        if tool.halo is not None and tool.halo < 0:
+            raise ToolboxError(f"tool {tool.name!r}: halo cannot be negative.")
         if tool.module is not None:
             tool.module.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
             tool.module.eval()

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -33,10 +32,16 @@ from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
 from opera_env.data.images import list_images, quantise, read_images
+from opera_env.files import replacing
 from opera_env.tools.lite import ToolRecipe, lite_recipe
 from opera_env.tools.nets import build_net
 from opera_env.tools.patches import Pair, stack, training_pair, validation_pair
 from opera_env.tools.tool import resize
+
+
+def computes_bfloat16() -> bool:
+    """Whether half precision is fast here: a CPU without instructions for it takes ten times as long."""
+    return torch.cuda.is_available() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 @dataclass(frozen=True)
@@ -72,8 +77,8 @@ class TrainConfig:
     threads: int = 1
     """CPU threads: one each and several tools side by side is the fastest use of a CPU."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
-    autocast: Annotated[bool, tyro.conf.FlagConversionOff] = True
-    """Compute in bfloat16 while training; the weights and validation stay float32."""
+    autocast: Annotated[bool, tyro.conf.FlagConversionOff] = computes_bfloat16()
+    """Compute in bfloat16 while training, where that is fast; the weights and validation stay float32."""
 
 
 def psnr(image: Tensor, reference: Tensor) -> Tensor:
@@ -116,9 +121,8 @@ def learning_rate(step: int, steps: int, warmup: int) -> float:
 
 def save_atomically(path: Path, state: dict[str, Any]) -> None:
     """Writes a checkpoint so that a kill at any time leaves the old one or the new one."""
-    partial = path.with_suffix(".part")
-    torch.save(state, partial)
-    os.replace(partial, path)
+    with replacing(path) as part:
+        torch.save(state, part)
 
 
 def export(net: nn.Module, recipe: ToolRecipe, config: TrainConfig, result: dict[str, Any], folder: Path):

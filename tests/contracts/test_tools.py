@@ -99,6 +99,37 @@ def test_what_lies_outside_the_range_does_no_harm(tool: Tool) -> None:
 
 @every_tool
 @torch.inference_mode()
+def test_nothing_beyond_the_halo_matters(tool: Tool) -> None:
+    """Large images are cut into tiles by it; statistics of the whole image are handed over apart."""
+    if tool.halo is None:
+        pytest.skip("nobody has said how far this tool looks")
+    side, place = 2 * tool.halo + 64, slice(tool.halo + 28, tool.halo + 36)
+    before = images(1, (side, side))
+    after = before.clone()
+    after[..., place, place] = 1 - after[..., place, place]
+    statistics = tool.statistics(before)
+    change = tool.apply(before, False, statistics) - tool.apply(after, False, statistics)
+    reach = tool.halo + 2 * (tool.scale > 1)  # resampling looks two pixels further
+    near = slice(place.start - reach, place.stop + reach)
+    assert change[..., near, near].abs().max() > 0
+    change[..., near, near] = 0
+    assert change.abs().max() <= 1e-6
+
+
+@every_tool
+@torch.inference_mode()
+def test_it_stays_within_reason_whatever_it_is_shown(tool: Tool) -> None:
+    """A tool for one damage is shown all others, at any size: none may answer with nonsense."""
+    for side in (64, 192, 512):
+        ramp = torch.linspace(0, 1, side).expand(1, 3, side, side)
+        for image in (images(1, (side, side)), ramp, (ramp > 0.9).float()):
+            result = tool(image, (side, side))
+            assert result.min() > -4
+            assert result.max() < 5
+
+
+@every_tool
+@torch.inference_mode()
 def test_equal_images_give_equal_bits(tool: Tool) -> None:
     image = images(1, (33, 47))
     assert torch.equal(tool(image, (33, 47)), tool(image.clone(), (33, 47)))

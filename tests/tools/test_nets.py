@@ -92,7 +92,7 @@ def test_global_context_sees_the_far_corner() -> None:
     assert difference.abs().max() > 1e-6
 
 
-def test_global_context_knows_mean_and_maximum() -> None:
+def test_global_context_knows_mean_and_spread() -> None:
     """One number tells a bright sky from a few lamps, both together do."""
     torch.manual_seed(0)
     context = _wake(GlobalContext(1))
@@ -103,9 +103,11 @@ def test_global_context_knows_mean_and_maximum() -> None:
         effects = [(context(image) - image)[0, 0, 0, -1].item() for image in (flat, lamps, brighter)]
         assert context(flat).shape == flat.shape
         scale_and_shift = context.out(
-            torch.relu(context.hidden(torch.tensor([[0.25, 1.0]])))  # mean and maximum of the lamps
+            torch.tanh(
+                context.hidden(torch.tensor([[0.25, 0.5]]))
+            )  # mean and root mean square of the lamps
         )[0]
-        expected = lamps * (1 + scale_and_shift[0]) + scale_and_shift[1]
+        expected = lamps * (1 + torch.tanh(scale_and_shift[0])) + scale_and_shift[1]
         torch.testing.assert_close(context(lamps), expected)
     assert len(set(effects)) == 3
 

@@ -15,6 +15,8 @@ class GammaCorrection(nn.Module):
         [1e-6, 1] first, for a power has no value below 0 and no slope at 0.
     """
 
+    halo = 0
+
     def __init__(self, gamma: float = 1.5) -> None:
         super().__init__()
         self.gamma = gamma
@@ -31,6 +33,8 @@ class ConstantShift(nn.Module):
 
     Source: the release's ``constant_shift`` (+40).
     """
+
+    halo = 0
 
     def __init__(self, levels: float = 40) -> None:
         super().__init__()

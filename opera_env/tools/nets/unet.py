@@ -25,6 +25,9 @@ class GlobalContext(nn.Module):
     """Scales and shifts channels by the image's global statistics; (B, C, H, W) in and out.
 
     Haze veils the whole image with one colour, which no local window can tell from a wall.
+
+    What is scaled and shifted by is bounded, and no maximum is among the statistics: an image unlike
+    the training patches, or many times larger, must not set off level after level.
     """
 
     def __init__(self, width: int) -> None:
@@ -34,10 +37,15 @@ class GlobalContext(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        pooled = torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1)
-        scale, shift = self.out(F.relu(self.hidden(pooled)))[..., None, None].chunk(2, dim=1)
-        return x * (1 + scale) + shift
+    def statistics(self, x: Tensor) -> Tensor:
+        """Mean and root mean square of each channel, (B, 2 C)."""
+        return torch.cat([x.mean((2, 3)), (x.square().mean((2, 3)) + 1e-6).sqrt()], dim=1)
+
+    def forward(self, x: Tensor, pooled: Tensor | None = None) -> Tensor:
+        """Adjusts channels by the image's statistics, or by those given."""
+        pooled = self.statistics(x) if pooled is None else pooled
+        scale, shift = self.out(self.hidden(pooled).tanh())[..., None, None].chunk(2, dim=1)
+        return x * (1 + scale.tanh()) + shift
 
 
 class UNet(nn.Module):
@@ -63,7 +71,7 @@ class UNet(nn.Module):
         global_context: bool = False,
     ) -> None:
         super().__init__()
-        self.unshuffle, self.scale = unshuffle, scale
+        self.unshuffle, self.scale, self.global_context = unshuffle, scale, global_context
         self.multiple = unshuffle * 2 ** (len(widths) - 1)
         self.head = nn.Conv2d(3 * unshuffle**2, widths[0], 3, padding=1)
         self.encoder = nn.ModuleList(ResidualBlock(width) for width in widths)
@@ -80,17 +88,49 @@ class UNet(nn.Module):
         nn.init.zeros_(self.tail.weight)
         torch.nn.init.zeros_(self.tail.bias)  # pyright: ignore[reportArgumentType]
 
-    def forward(self, image: Tensor) -> Tensor:
+    @property
+    def halo(self) -> int:
+        """How many pixels around a pixel can change its result, global context apart."""
+        levels = len(self.encoder)
+        blocks = sum(2 * 2**level for level in range(levels)) + sum(
+            2 * 2**level for level in range(levels - 1)
+        )
+        return self.unshuffle * (2 + blocks) + self.multiple - 1  # head and tail, blocks, the grid
+
+    def statistics(self, image: Tensor) -> tuple[Tensor, ...]:
+        """What the levels with global context know of an image, coarsest first."""
+        pooled: list[Tensor] = []
+        self._restore(image, None, pooled)
+        return tuple(pooled)
+
+    def forward(self, image: Tensor, statistics: tuple[Tensor, ...] | None = None) -> Tensor:
+        """Restores an image, or a part of one whose :meth:`statistics` are given."""
+        return self._restore(image, statistics, [])
+
+    def _restore(self, image: Tensor, given: tuple[Tensor, ...] | None, pooled: list[Tensor]) -> Tensor:
+        """Restores; takes statistics from what is given, else from the image and notes them."""
+        given_in_turn = iter(given or ())
+
+        def in_context(level: int, x: Tensor) -> Tensor:
+            context = self.context[level]
+            if not isinstance(context, GlobalContext):
+                return x
+            known = next(given_in_turn, None)
+            if known is None:
+                known = context.statistics(x)
+                pooled.append(known)
+            return context(x, known)
+
         x = self.head(F.pixel_unshuffle(image, self.unshuffle))
         skips: list[Tensor] = []
         for block, down in zip(self.encoder, self.down, strict=False):
             x = block(x)
             skips.append(x)
             x = down(x)
-        x = self.context[-1](self.encoder[-1](x))
+        x = in_context(-1, self.encoder[-1](x))
         for level in reversed(range(len(self.up))):
             x = F.pixel_shuffle(self.up[level](x), 2) + skips[level]
-            x = self.decoder[level](self.context[level](x))
+            x = self.decoder[level](in_context(level, x))
         residual = F.pixel_shuffle(self.tail(x), self.unshuffle * self.scale)
         if self.scale == 1:
             return image + residual

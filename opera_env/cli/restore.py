@@ -1,0 +1,303 @@
+"""``opera-env restore``: photographs in, photographs out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import cv2
+import numpy as np
+import torch
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from opera_env.cli.command import Command, one_line
+from opera_env.cli.jobs import Job, check_target, find_jobs, is_input, real_path
+from opera_env.data.decode import open_picture, read_photo
+from opera_env.data.encode import write_photo
+from opera_env.data.images import to_pil
+from opera_env.data.photo import FORMATS, Photo, format_of
+from opera_env.envs.render import strip
+from opera_env.errors import OutputError
+from opera_env.files import creating, replacing
+from opera_env.plan import parse_names
+from opera_env.restoration import Restoration, Restorer, RestorerConfig
+from opera_env.tools import Toolbox, resize
+
+DEFAULT_AGENT = "greedy"
+"""The best of those that need neither a reference nor training; docs/restoring.md has the figures."""
+
+_STRIP_HEIGHT, _STRIP_WIDTH = 720, 4096
+"""Largest pictures in a strip of before and after, in pixels."""
+
+
+@dataclass(frozen=True)
+class Restore(Command):
+    """Mends photographs.
+
+    An agent looks at each photograph, plans which tools to apply, and the tools run on all of it.
+    Format, EXIF, colour profile, transparency and bit depth are kept; no file is ever overwritten
+    unless --force says so, and no photograph that is read, ever.
+
+    opera-env restore holiday.jpg -o mended
+        writes mended/holiday.jpg.
+
+    opera-env restore photos "scans/**/*.tif" -o mended --compare
+        restores a folder and all scans below another, with strips of before and after.
+
+    opera-env restore night.png -o day.png --plan brighten.gamma_correction,unet.denoise
+        applies a plan of one's own; `opera-env tools list` names the tools.
+
+    opera-env restore small.jpg -o large.png --scale 4 --agent my_module:MyAgent
+        enlarges, with a plan by an agent of one's own.
+    """
+
+    inputs: tyro.conf.Positional[tuple[str, ...]]
+    """Files, folders, or patterns in quotes."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Folder for the results, or a file name for a single one."""
+    agent: str = DEFAULT_AGENT
+    """Who plans: an agent's name, or module:attribute. Searches judge by no-reference metrics."""
+    plan: str | None = None
+    """Tools separated by commas, instead of an agent; "" only converts or enlarges."""
+    scale: int = 1
+    """How many times larger the result shall be."""
+    toolbox: str = "lite"
+    """A shipped toolbox, or a folder written by Toolbox.save."""
+    format: Literal["keep", "png", "jpeg", "tiff", "webp", "bmp"] = "keep"
+    """Format of the results; a file name after -o says it too."""
+    quality: int = 95
+    """Of JPEG and WebP files, 1 to 100."""
+    compare: bool = False
+    """Write NAME.compare.jpg beside each result: before, after, and the plan."""
+    json: Path | None = None
+    """File for what was done, as JSON; - for standard output."""
+    force: bool = False
+    """Replace results that are there."""
+    skip_existing: bool = False
+    """Leave out photographs whose result is there: goes on with a run that was interrupted."""
+    max_tools: int = 6
+    """Longest plan of an agent."""
+    tool_cost: float = 0.0
+    """What a tool must earn for a search to take it, in points of a scale from 0 to 10."""
+    view: int = 256
+    """Side of the window, in pixels, that the agent plans on; 0 shows it the whole photograph."""
+    max_memory: float = 2.5
+    """Memory to stay below, in GB; large photographs go through the tools in tiles."""
+    device: str = "auto"
+    """cpu, cuda or auto."""
+    seed: int = 0
+    """Of agents that draw."""
+
+    def run(self) -> int:
+        """Restores, prints and writes; returns the exit code."""
+        console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        self._check()
+        device = ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+        toolbox = Toolbox.load(self.toolbox, device)
+        wanted = None if self.format == "keep" else self.format.upper()
+        jobs = find_jobs(self.inputs, self.out, wanted, self.compare)
+        if not jobs:
+            raise OutputError(f"no photographs in {', '.join(self.inputs)}")
+        inputs = frozenset(real_path(job.source) for job in jobs)
+        self._check_report(jobs, inputs)
+        _quieten_decoders()
+        records: list[dict[str, Any]] = []
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+            files = bars.add_task("photographs", total=len(jobs))
+            tiles = bars.add_task("", total=None)
+
+            def on_progress(name: str, done: int, total: int) -> None:
+                bars.update(tiles, description=name, completed=done, total=total)
+
+            restorer = Restorer(toolbox, self._config(toolbox), on_progress)
+            try:
+                for job in jobs:
+                    bars.update(tiles, description=job.source.name, completed=0, total=None)
+                    records.append(self._one(job, inputs, restorer))
+                    bars.console.print(_line(records[-1]))
+                    bars.advance(files)
+            finally:  # an interrupted run has done something too
+                if self.json is not None:
+                    self._write_json(self.json, records, toolbox)
+        return _summary(console, records)
+
+    def _check(self) -> None:
+        numbers = {
+            "--scale of at least 1": self.scale >= 1,
+            "--quality from 1 to 100": 1 <= self.quality <= 100,
+            "--max-tools of at least 1": self.max_tools >= 1,
+            "--view of at least 0": self.view >= 0,
+            "--max-memory above 0": 0 < self.max_memory < float("inf"),
+        }
+        if wrong := [expected for expected, kept in numbers.items() if not kept]:
+            raise OutputError(f"expected {', '.join(wrong)}")
+        if self.plan is not None and self.agent != DEFAULT_AGENT:
+            raise OutputError("expected --agent or --plan, not both")
+        if not self.inputs:
+            raise OutputError("name files, folders or patterns to restore; --help has examples")
+
+    def _check_report(self, jobs: Sequence[Job], inputs: frozenset[Path]) -> None:
+        """Refuses a place for the JSON file that would cost somebody another file."""
+        if self.json is None or str(self.json) == "-":
+            return
+        if real_path(self.json) in inputs | {real_path(job.target) for job in jobs}:
+            raise OutputError(f"--json {self.json} is one of the photographs: name another file")
+        if self.json.is_dir():
+            raise OutputError(f"--json {self.json} is a folder: name a file in it")
+        if self.json.exists() and not self.force:
+            raise OutputError(f"--json {self.json} exists: name another file, or replace it with --force")
+
+    def _config(self, toolbox: Toolbox) -> RestorerConfig:
+        return RestorerConfig(
+            agent=self.agent,
+            plan=None if self.plan is None else parse_names(self.plan, toolbox.names),
+            scale=self.scale,
+            max_tools=self.max_tools,
+            tool_cost=self.tool_cost,
+            view=self.view,
+            max_memory=int(self.max_memory * 1e9),
+            seed=self.seed,
+        )
+
+    def _one(self, job: Job, inputs: frozenset[Path], restorer: Restorer) -> dict[str, Any]:
+        """Restores one photograph; what goes wrong with it becomes part of the record."""
+        record: dict[str, Any] = {"input": str(job.source), "output": str(job.target)}
+        try:
+            if self.skip_existing and job.target.is_file() and not is_input(job.target, job, inputs):
+                return record | {"status": "skipped"}
+            check_target(job, inputs, self.force, self.compare)
+            with open_picture(job.source, tuple(FORMATS)) as picture:
+                width, height = picture.size
+            restorer.check_size(height, width)  # from the file's head: too large a file is never decoded
+            before = read_photo(job.source)
+            result = restorer.restore(before.tensor())
+            return record | self._deliver(job, before, result)
+        except Exception as error:  # noqa: BLE001 - agents and tools are anybody's; the others are still wanted
+            if self.debug:
+                traceback.print_exc()
+            return record | {"status": "failed", "error": _reason(job, error)}
+
+    def _deliver(self, job: Job, before: Photo, result: Restoration) -> dict[str, Any]:
+        """Writes the result, and the strip if it is wanted; returns what there is to say."""
+        decision = result.decision
+        wanted = format_of(job.target) or before.format
+        after = replace(before.with_image(result.image), format=wanted)
+        comparison = _draw_comparison(before, result) if self.compare else None
+        if not decision.plan and self.scale == 1 and wanted == before.format:
+            status, notices = "left as it was", ()  # the very file, not one coded anew
+            with replacing(job.target) if self.force else creating(job.target) as part:
+                shutil.copyfile(job.source, part)
+        else:
+            status = "restored"
+            notices = write_photo(job.target, after, self.quality, overwrite=self.force).notices
+        if comparison is not None:
+            write_photo(job.strip, comparison, overwrite=self.force)
+        return {
+            "status": status,
+            "agent": None if self.plan is not None else self.agent,
+            "plan": list(decision.plan),
+            "seconds": [round(seconds, 4) for seconds in result.seconds],
+            "planning_seconds": round(result.planning, 4),
+            "size": [before.size[1], before.size[0]],
+            "result_size": [after.size[1], after.size[0]],
+            "reasoning": decision.reasoning,
+            "degradations": None if decision.degradations is None else sorted(decision.degradations),
+            "notices": list(notices),
+        }
+
+    def _write_json(self, path: Path, records: Sequence[dict[str, Any]], toolbox: Toolbox) -> None:
+        text = json.dumps(
+            {
+                "toolbox": {
+                    "name": self.toolbox,
+                    "signature": toolbox.signature,
+                    "fingerprint": toolbox.fingerprint,
+                },
+                "versions": {name: version(name) for name in ("opera-env", "torch")},
+                "photographs": records,
+            },
+            indent=2,
+            default=str,  # an agent may say anything
+        )
+        if str(path) == "-":
+            print(text)
+            return
+        with replacing(path) as part:
+            part.write_text(text + "\n")
+
+
+def _draw_comparison(before: Photo, result: Restoration) -> Photo:
+    """Draws before and after side by side, the plan above."""
+    height, width = result.image.shape[-2:]
+    shrink = min(1.0, _STRIP_HEIGHT / height, _STRIP_WIDTH / width)
+    size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
+    plan = " > ".join(result.decision.plan) or "left as it was"
+    pictures = [
+        (caption, to_pil(resize(image[None], size)[0]))
+        for caption, image in (("before", before.tensor()), (plan, result.image))
+    ]
+    grey = before.pixels.shape[2] == 1  # and so is its profile, while the strip has colours
+    drawn = np.asarray(strip(pictures, size[0]))
+    return Photo(drawn, format="JPEG", icc=None if grey else before.icc)
+
+
+def _quieten_decoders() -> None:
+    """Keeps libraries from commenting on damaged files: what matters becomes an error with a path."""
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+def _reason(job: Job, error: Exception) -> str:
+    """Says in one line why a photograph failed, and which."""
+    if isinstance(error, MemoryError):
+        text = "does not fit into memory"
+    elif isinstance(error, OSError) and error.strerror is not None:
+        text = f"{error.filename2 or error.filename or job.target}: {error.strerror}"
+    else:
+        text = one_line(error)
+    return text if text.startswith(f"{job.source}:") else f"{job.source}: {text}"
+
+
+def _line(record: dict[str, Any]) -> str:
+    """One photograph in one line: what became of it, by which tools, in how many seconds."""
+    if record["status"] == "failed":
+        return f"failed: {record['error']}"
+    if record["status"] == "skipped":
+        return f"{record['input']}: {record['output']} is there"
+    tools = " > ".join(
+        f"{name} {seconds:.1f} s" for name, seconds in zip(record["plan"], record["seconds"], strict=True)
+    )
+    width, height = record["size"]
+    line = f"{record['input']} ({width} x {height}): {tools or record['status']} -> {record['output']}"
+    if record["agent"] is not None:
+        line += f"  [planned by {record['agent']} in {record['planning_seconds']:.1f} s]"
+    return line + "".join(f"\n  note: {notice}" for notice in record["notices"])
+
+
+def _summary(console: Console, records: Sequence[dict[str, Any]]) -> int:
+    """Names what has failed once more at the end; returns the exit code."""
+    counts = {status: sum(record["status"] == status for record in records) for status in _STATUSES}
+    if len(records) > 1:
+        console.print(", ".join(f"{count} {status}" for status, count in counts.items() if count))
+        for record in records:
+            if record["status"] == "failed":
+                console.print(f"  {record['error']}")
+    return 1 if counts["failed"] else 0
+
+
+_STATUSES = ("restored", "left as it was", "skipped", "failed")

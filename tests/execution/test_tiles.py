@@ -1,0 +1,187 @@
+"""Tiles of a large image give what the whole image gives, and no seam shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from opera_env.execution import Executor
+from opera_env.execution.memory import bytes_per_pixel
+from opera_env.execution.run import SMALL
+from opera_env.execution.tiles import cut, restore_in_tiles
+from opera_env.tools import Tool, Toolbox
+from opera_env.tools.nets import UNet
+from opera_env.types import Sample
+
+CPU = torch.device("cpu")
+
+
+def noise(height: int, width: int, seed: int = 0) -> Tensor:
+    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def awake(net: UNet) -> UNet:
+    """A network whose last layer does something; a fresh one is the identity."""
+    torch.manual_seed(0)
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, std=0.15)
+    return net.eval()
+
+
+def unet(**options: object) -> Tool:
+    net = awake(UNet((4, 6, 8), **options))  # pyright: ignore[reportArgumentType]
+    return Tool("unet", net, scale=net.scale, multiple=net.multiple, halo=net.halo)
+
+
+@given(
+    length=st.integers(1, 3000),
+    side=st.integers(1, 700),
+    steps=st.integers(0, 12),
+    multiple=st.sampled_from([1, 4, 7, 8]),
+)
+def test_cores_cover_the_axis_once(length: int, side: int, steps: int, multiple: int) -> None:
+    margin = steps * multiple
+    tiles = cut(length, side, margin, multiple)
+    assert tiles[0].start == 0
+    assert tiles[-1].end == length
+    assert all(tile.end == following.start for tile, following in zip(tiles, tiles[1:], strict=False))
+    for tile in tiles:
+        assert tile.first % multiple == 0
+        assert tile.first == max(0, tile.start - margin) or len(tiles) == 1
+        assert tile.last == min(length, tile.end + margin) or len(tiles) == 1
+        assert len(tiles) == 1 or tile.last - tile.first <= max(side, 4 * margin, 3 * multiple) + multiple
+
+
+@pytest.mark.parametrize("size", [(300, 260), (257, 301), (400, 33)], ids=str)
+@pytest.mark.parametrize("scale", [1, 4])
+@torch.inference_mode()
+def test_a_tool_that_looks_no_further_than_its_halo(size: tuple[int, int], scale: int) -> None:
+    tool = unet(unshuffle=1, scale=4) if scale == 4 else unet()
+    image = noise(*size)
+    whole = tool(image, size)
+    tiled = restore_in_tiles(tool, image, size, 200 * 200)
+    assert (whole - image).abs().max() > 0.05, "the network does something"
+    assert (tiled - whole).abs().max() <= 1e-4
+
+
+@torch.inference_mode()
+def test_growing_in_tiles() -> None:
+    tool, image = unet(unshuffle=1, scale=4), noise(150, 190)
+    whole = tool(image, (600, 760))
+    tiled = restore_in_tiles(tool, image, (600, 760), 100 * 100)
+    assert tiled.shape == (1, 3, 600, 760)
+    assert (tiled - whole).abs().max() <= 1e-4
+
+
+@torch.inference_mode()
+def test_a_halo_too_small_would_show() -> None:
+    """The test above can fail: with half the halo the tiles differ from the whole."""
+    net = awake(UNet((4, 6, 8)))
+    short = Tool("short", net, multiple=net.multiple, halo=8)
+    image = noise(300, 260)
+    difference = restore_in_tiles(short, image, (300, 260), 150 * 150) - short(image, (300, 260))
+    assert difference.abs().max() > 1e-4
+
+
+@torch.inference_mode()
+def test_statistics_of_the_whole_image_come_from_a_smaller_copy() -> None:
+    """A tile of sky must not be taken for a hazy photograph: all tiles know the whole image."""
+    tool, size = unet(global_context=True), (300, 400)
+    ramp = torch.linspace(0, 1, 400).expand(1, 3, *size) * 0.9 + 0.1 * noise(*size)
+    whole = tool(ramp, size)
+    roomy = restore_in_tiles(tool, ramp, size, 347 * 347)
+    assert (roomy - whole).abs().max() <= 1e-4, "the copy is as large as the image: nothing is lost"
+    untold = Tool("untold", lambda image: tool.restore(image), multiple=8, halo=tool.halo)
+    error, error_untold = (
+        (restore_in_tiles(which, ramp, size, 200 * 200) - whole).abs().mean() for which in (tool, untold)
+    )
+    assert error_untold > 1e-3, "every tile goes its own way"
+    assert error < error_untold / 3
+
+
+@torch.inference_mode()
+def test_a_tool_of_unknown_reach_is_blended() -> None:
+    """Where tiles disagree there is a ramp, not a step."""
+    tool = Tool("mean", lambda image: image - image.mean((2, 3), keepdim=True))
+    ramp = torch.linspace(0, 1, 600).expand(1, 3, 40, 600).contiguous()
+    tiled = restore_in_tiles(tool, ramp, (40, 600), 200 * 200)
+    steps = (tiled - ramp).diff(dim=-1).abs()
+    assert tiled.isfinite().all()
+    assert (tiled - ramp).amax() - (tiled - ramp).amin() > 0.3, "tiles disagree"
+    assert steps.max() < 0.02
+
+
+@pytest.mark.parametrize("halo", [0, 3, None])
+@torch.inference_mode()
+def test_the_image_is_left_as_it_is(halo: int | None) -> None:
+    image = noise(120, 260)
+    before = image.clone()
+    tool = Tool("halve", lambda x: x.mul_(0.5), halo=halo)
+    tiled = restore_in_tiles(tool, image, (120, 260), 90 * 90)
+    assert torch.equal(image, before)
+    torch.testing.assert_close(tiled, before * 0.5, atol=1e-6, rtol=0)
+
+
+def test_progress() -> None:
+    told: list[tuple[int, int]] = []
+    tool = Tool("same", lambda image: image, halo=0)
+    restore_in_tiles(
+        tool, noise(100, 200), (100, 200), 50 * 50, lambda done, total: told.append((done, total))
+    )
+    total = told[0][1]
+    assert total > 4
+    assert told == [(done, total) for done in range(total + 1)]
+
+
+def test_memory_of_a_known_network() -> None:
+    """The input, 24 channels, and 24 channels in place: what a convolution and a ReLU hold."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 24, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(24, 3, 3, padding=1)
+    )
+    per_pixel = bytes_per_pixel(Tool("net", net.eval()), CPU)
+    assert 24 * 4 <= per_pixel <= 1.25 * 4 * (3 + 24 + 24 + 3)
+    wide = nn.Sequential(nn.Conv2d(3, 96, 3, padding=1), nn.Conv2d(96, 3, 3, padding=1))
+    assert 2 * per_pixel < bytes_per_pixel(Tool("wide", wide.eval()), CPU)
+
+
+def test_memory_is_given_back() -> None:
+    """What is counted is what is alive at once, not all that was ever made."""
+    chain = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(40)))
+    assert bytes_per_pixel(Tool("chain", chain.eval()), CPU) <= 1.25 * 4 * 3 * 4
+
+
+def _large(make_sample: Callable[..., Sample]) -> Sample:
+    return make_sample(seed=1, size=(SMALL // 200, 256))
+
+
+def test_the_executor_cuts_what_does_not_fit(make_sample: Callable[..., Sample], recorder: type) -> None:
+    seen = recorder(lambda image: F.avg_pool2d(image, 3, 1, 1))
+    toolbox = Toolbox([Tool("blur", seen, halo=1)])
+    sample = _large(make_sample)
+    plenty = next(iter(Executor(toolbox).run([sample], [("blur", "blur")]))).image
+    assert {shape[-2:] for shape in seen.batches} == {(128, 128), tuple(sample.lq.shape[-2:])}
+    seen.batches.clear()
+    little = next(iter(Executor(toolbox, tile_bytes=1).run([sample], [("blur", "blur")]))).image
+    sizes = {shape[-2] * shape[-1] for shape in seen.batches if shape[-2:] != (128, 128)}
+    assert max(sizes) <= SMALL * 1.1
+    assert len(seen.batches) > 3
+    torch.testing.assert_close(little, plenty, atol=1e-6, rtol=0)
+
+
+def test_the_executor_tells_of_every_tool(make_sample: Callable[..., Sample]) -> None:
+    toolbox = Toolbox([Tool("a", lambda image: image, halo=0), Tool("b", lambda image: image, halo=0)])
+    told: list[tuple[str, int, int]] = []
+    executor = Executor(toolbox, on_tile=lambda name, done, total: told.append((name, done, total)))
+    list(executor.run([make_sample()], [("a", "b")]))
+    assert told == [("a", 0, 1), ("a", 1, 1), ("b", 0, 1), ("b", 1, 1)]
+    told.clear()
+    executor.tile_bytes = 1
+    list(executor.run([_large(make_sample)], [("b",)]))
+    assert told[0][:2] == ("b", 0)
+    assert told[-1][1] == told[-1][2] > 1
