@@ -19,6 +19,12 @@ from opera_env.tools import Toolbox, resize
 from opera_env.tools.tool import pad_to_multiple
 from opera_env.types import Agent, Canvas, Decision, Observation, Plan, Sample, SampleSpec, Search
 
+DEFAULT_AGENT = "greedy"
+"""The best of those that need neither a reference nor training; docs/restoring.md has the figures."""
+
+_PLANNING = 128 * 2**20
+"""Bytes that a search may keep of what it has tried."""
+
 LEAST_TILES = 128 * 2**20
 """Bytes that tools must be left with, beside the images."""
 
@@ -46,11 +52,11 @@ class RestorerConfig:
         seed: Of agents that draw.
     """
 
-    agent: str = "greedy"
+    agent: str = DEFAULT_AGENT
     plan: Plan | None = None
     scale: int = 1
     max_tools: int = 6
-    tool_cost: float = 0.0
+    tool_cost: float = 0.3
     view: int = 256
     max_memory: int = int(2.5e9)
     seed: int = 0
@@ -162,6 +168,7 @@ class Restorer:
         """Bytes that the memory allowed leaves to the tools beside the images."""
         canvas = (size[0] * self.config.scale, size[1] * self.config.scale)
         needed = self._rss + _peak_pixels(size, canvas, plan, self.toolbox) * _FLOAT_PIXEL
+        needed += 0 if self._planner is None else _PLANNING
         left = self.config.max_memory - needed
         if left < LEAST_TILES:
             raise MemoryLimitError(
@@ -188,7 +195,7 @@ class _Planner:
             seed=config.seed,
             tool_cost=config.tool_cost,
         )
-        self._scorer = PlanScorer(toolbox, "label_free", cache=PrefixCache())
+        self._scorer = PlanScorer(toolbox, "label_free", cache=PrefixCache(_PLANNING))
         self.least = max(metric.min_side for metric in self._scorer.metrics.metrics)
 
     def plan(self, sample: Sample) -> Decision:

@@ -38,7 +38,7 @@ opera-env restore holiday.jpg -o mended
     mends a photograph; `opera-env restore --help` has more examples, and so have the others.
 
 Exit codes: 0 all is well, 1 something failed and was named, 2 the words make no command, 130 interrupted.
-`opera-env --tyro-print-completion bash` (or zsh, tcsh) prints a completion script."""
+`opera-env --tyro-print-completion bash` (or zsh) prints a completion script."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

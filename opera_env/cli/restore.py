@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from opera_env.cli.command import Command, one_line
 from opera_env.cli.jobs import Job, check_target, find_jobs, is_input, real_path
 from opera_env.data.decode import open_picture, read_photo
-from opera_env.data.encode import write_photo
+from opera_env.data.encode import check_side, write_photo
 from opera_env.data.images import to_pil
 from opera_env.data.photo import FORMATS, Photo, format_of
 from opera_env.envs.render import strip
@@ -31,9 +31,6 @@ from opera_env.files import creating, replacing
 from opera_env.plan import parse_names
 from opera_env.restoration import Restoration, Restorer, RestorerConfig
 from opera_env.tools import Toolbox, resize
-
-DEFAULT_AGENT = "greedy"
-"""The best of those that need neither a reference nor training; docs/restoring.md has the figures."""
 
 _STRIP_HEIGHT, _STRIP_WIDTH = 720, 4096
 """Largest pictures in a strip of before and after, in pixels."""
@@ -64,7 +61,7 @@ class Restore(Command):
     """Files, folders, or patterns in quotes."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Folder for the results, or a file name for a single one."""
-    agent: str = DEFAULT_AGENT
+    agent: str = RestorerConfig.agent
     """Who plans: an agent's name, or module:attribute. Searches judge by no-reference metrics."""
     plan: str | None = None
     """Tools separated by commas, instead of an agent; "" only converts or enlarges."""
@@ -84,13 +81,13 @@ class Restore(Command):
     """Replace results that are there."""
     skip_existing: bool = False
     """Leave out photographs whose result is there: goes on with a run that was interrupted."""
-    max_tools: int = 6
+    max_tools: int = RestorerConfig.max_tools
     """Longest plan of an agent."""
-    tool_cost: float = 0.0
+    tool_cost: float = RestorerConfig.tool_cost
     """What a tool must earn for a search to take it, in points of a scale from 0 to 10."""
-    view: int = 256
+    view: int = RestorerConfig.view
     """Side of the window, in pixels, that the agent plans on; 0 shows it the whole photograph."""
-    max_memory: float = 2.5
+    max_memory: float = RestorerConfig.max_memory / 1e9
     """Memory to stay below, in GB; large photographs go through the tools in tiles."""
     device: str = "auto"
     """cpu, cuda or auto."""
@@ -110,7 +107,24 @@ class Restore(Command):
         inputs = frozenset(real_path(job.source) for job in jobs)
         self._check_report(jobs, inputs)
         _quieten_decoders()
+        restorer = Restorer(toolbox, self._config(toolbox))
         records: list[dict[str, Any]] = []
+        try:
+            self._restore_all(jobs, inputs, restorer, console, records)
+        finally:  # an interrupted run has done something too
+            if self.json is not None:
+                self._write_json(self.json, records, toolbox)
+        return _summary(console, records)
+
+    def _restore_all(
+        self,
+        jobs: Sequence[Job],
+        inputs: frozenset[Path],
+        restorer: Restorer,
+        console: Console,
+        records: list[dict[str, Any]],
+    ) -> None:
+        """Restores one by one under a progress bar, and adds to the records what was done."""
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -124,17 +138,12 @@ class Restore(Command):
             def on_progress(name: str, done: int, total: int) -> None:
                 bars.update(tiles, description=name, completed=done, total=total)
 
-            restorer = Restorer(toolbox, self._config(toolbox), on_progress)
-            try:
-                for job in jobs:
-                    bars.update(tiles, description=job.source.name, completed=0, total=None)
-                    records.append(self._one(job, inputs, restorer))
-                    bars.console.print(_line(records[-1]))
-                    bars.advance(files)
-            finally:  # an interrupted run has done something too
-                if self.json is not None:
-                    self._write_json(self.json, records, toolbox)
-        return _summary(console, records)
+            restorer.on_progress = on_progress
+            for job in jobs:
+                bars.update(tiles, description=job.source.name, completed=0, total=None)
+                records.append(self._one(job, inputs, restorer))
+                console.print(_line(records[-1]))
+                bars.advance(files)
 
     def _check(self) -> None:
         numbers = {
@@ -146,7 +155,7 @@ class Restore(Command):
         }
         if wrong := [expected for expected, kept in numbers.items() if not kept]:
             raise OutputError(f"expected {', '.join(wrong)}")
-        if self.plan is not None and self.agent != DEFAULT_AGENT:
+        if self.plan is not None and self.agent != RestorerConfig.agent:
             raise OutputError("expected --agent or --plan, not both")
         if not self.inputs:
             raise OutputError("name files, folders or patterns to restore; --help has examples")
@@ -184,6 +193,9 @@ class Restore(Command):
             with open_picture(job.source, tuple(FORMATS)) as picture:
                 width, height = picture.size
             restorer.check_size(height, width)  # from the file's head: too large a file is never decoded
+            wanted = format_of(job.target) or format_of(job.source)
+            if wanted is not None:
+                check_side(job.target, wanted, (height * self.scale, width * self.scale))
             before = read_photo(job.source)
             result = restorer.restore(before.tensor())
             return record | self._deliver(job, before, result)
@@ -270,7 +282,8 @@ def _reason(job: Job, error: Exception) -> str:
         text = f"{error.filename2 or error.filename or job.target}: {error.strerror}"
     else:
         text = one_line(error)
-    return text if text.startswith(f"{job.source}:") else f"{job.source}: {text}"
+    name = " ".join(str(job.source).splitlines())
+    return text if text.startswith(f"{name}:") else f"{name}: {text}"
 
 
 def _line(record: dict[str, Any]) -> str:

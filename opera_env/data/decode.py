@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 import re
 import stat
 import warnings
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -18,12 +20,15 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
+from opera_env.data.exif import describe, read_exif
 from opera_env.data.photo import FORMATS, Photo, Pixels, format_of
 from opera_env.errors import ImageFileError
 
-Level = TypeVar("Level", bound=np.generic)
+for _library in ("PIL", "tifffile", "imagecodecs"):
+    # What they log of damaged files is for who listens; by default it would be printed beside our errors.
+    logging.getLogger(_library).addHandler(logging.NullHandler())
 
-ORIENTATION = ExifTags.Base.Orientation
+Level = TypeVar("Level", bound=np.generic)
 
 _CONTENT = tuple(FORMATS)
 """What Pillow may take a file for. An MPO file, a JPEG with further pictures behind it, counts as JPEG."""
@@ -34,17 +39,6 @@ _WHITE = np.uint16(65535)
 
 _MOST_DPI = 65535
 """More than this is nonsense, and no JPEG file can say it."""
-
-DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
-"""Tags that point to further tags."""
-
-DESCRIPTIVE = frozenset(
-    {269, 270, 271, 272, 285, 305, 306, 315, 316, 33432, *range(40091, 40096), *DIRECTORIES}
-)
-"""Tags of a TIFF file that speak of the photograph, not of how it is stored."""
-
-STORAGE = frozenset({256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 330, 513, 514, 700, 34675})
-"""Tags of other files that speak of how pixels were stored, some cameras' habit: no longer true."""
 
 
 @contextmanager
@@ -133,9 +127,7 @@ def _read(picture: Image.Image, path: Path) -> Photo:
     kind = "JPEG" if picture.format == "MPO" else str(picture.format)
     _check_name(path, kind)
     notices = _count(getattr(picture, "n_frames", 1))
-    # Before loading: Pillow would turn a TIFF by an orientation that is still there.
-    exif, orientation = _describe(lambda: _exif(picture), kind, notices)
-    picture.load()  # finds out whether the file is whole
+    exif, orientation = load(picture, kind, notices)
     info = dict(picture.info)
     if kind == "PNG" and _is_deep_png(path):
         pixels = _decode_deep_png(path)
@@ -153,6 +145,20 @@ def _read(picture: Image.Image, path: Path) -> Photo:
         lossless=kind == "WEBP" and _is_lossless_webp(path),
         notices=tuple(notices),
     )
+
+
+def load(picture: Image.Image, kind: str, notices: list[str]) -> tuple[Image.Exif | None, int]:
+    """Decodes a picture, which shows whether the file is whole, and reads its EXIF data.
+
+    Returns:
+        The data and the orientation, which has not been applied.
+    """
+    if kind != "TIFF":  # reading EXIF may load the picture: what is wrong with the one is not the other's
+        picture.load()
+    # Before a TIFF is loaded: Pillow would turn it by an orientation that is still there.
+    described = describe(lambda: read_exif(picture), kind, notices)
+    picture.load()
+    return described
 
 
 def _count(pictures: int) -> list[str]:
@@ -207,7 +213,7 @@ def _read_deep_tiff(path: Path) -> Photo:
             exif.load_from_fp(stored, page.offset)
             return exif
 
-        exif, orientation = _describe(exif_data, "TIFF", notices)
+        exif, orientation = describe(exif_data, "TIFF", notices)
         colours, alpha = _split(upright(pixels, orientation))
         return Photo(
             pixels=colours,
@@ -233,8 +239,9 @@ def _decode_deep_tiff(page: Any, notices: list[str]) -> Pixels:
         raise ValueError(f"expected whole numbers of 8 or 16 bits, found {page.dtype}")
     if page.imagedepth > 1 or page.samplesperpixel > 8:
         raise ValueError(f"not a photograph, its shape is {page.shape}")
-    if min(page.databytecounts, default=0) == 0:
-        raise ValueError("parts of it are absent")
+    pieces = math.prod(page.chunked)
+    if not len(page.dataoffsets) == len(page.databytecounts) == pieces or 0 in page.databytecounts:
+        raise ValueError("parts of it are absent")  # and would be black
     pixels = page.asarray()
     if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and pixels.ndim == 3:
         pixels = np.moveaxis(pixels, 0, -1)
@@ -308,72 +315,6 @@ def _split(pixels: Pixels) -> tuple[Pixels, Pixels | None]:
     if channels in (2, 4):
         return np.ascontiguousarray(pixels[..., :-1]), np.ascontiguousarray(pixels[..., -1])
     return pixels, None
-
-
-def _exif(picture: Image.Image) -> Image.Exif:
-    exif = picture.getexif()
-    if "exif" not in picture.info:
-        return exif
-    again = Image.Exif()  # Pillow reads that of a JPEG file on opening, and forgets what was wrong with it
-    again.load(picture.info["exif"])
-    if ORIENTATION not in again and ORIENTATION in exif:  # which Pillow also finds in XMP
-        again[ORIENTATION] = exif[ORIENTATION]
-    return again
-
-
-def _describe(
-    read: Callable[[], Image.Exif], kind: str, notices: list[str]
-) -> tuple[Image.Exif | None, int]:
-    """Keeps what EXIF says of the photograph; nothing of how the old file was stored or turned.
-
-    Returns:
-        The rest of the data, and the orientation, which is taken out of it.
-    """
-    orientation = 1
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
-        try:
-            exif = read()
-            orientation = exif.pop(ORIENTATION, 1)
-            for tag in set(exif) & STORAGE if kind != "TIFF" else set(exif) - DESCRIPTIVE:
-                del exif[tag]
-            kept = copied(exif)
-        except Exception as error:  # noqa: BLE001 - cameras write nonsense, and Pillow notices when it writes it again
-            notices.append(f"its EXIF data is damaged and left out ({type(error).__name__})")
-            kept = None
-        else:
-            if warned:
-                notices.append("parts of its EXIF data are damaged and left out")
-    return kept or None, orientation if isinstance(orientation, int) else 1
-
-
-class _Text(str):
-    """A text that Pillow writes with the bytes that it read, instead of question marks."""
-
-    def encode(self, encoding: str = "latin-1", errors: str = "replace") -> bytes:
-        return super().encode("latin-1", "replace")
-
-
-def copied(exif: Image.Exif) -> Image.Exif:
-    """Returns EXIF data that depends on no file, and no longer on the original."""
-    for tag in DIRECTORIES:
-        if tag in exif:
-            _keep_letters(exif.get_ifd(tag))
-    _keep_letters(exif)
-    exif.bigtiff = False  # which Pillow writes and does not read
-    copy = Image.Exif()
-    copy.load(exif.tobytes())
-    for tag in DIRECTORIES:
-        if tag in copy:
-            _keep_letters(copy.get_ifd(tag))
-    _keep_letters(copy)
-    return copy
-
-
-def _keep_letters(directory: MutableMapping[int, Any]) -> None:
-    for tag, value in list(directory.items()):
-        if isinstance(value, str):
-            directory[tag] = _Text(value)
 
 
 def _xmp(xmp: Any) -> bytes | None:

@@ -15,7 +15,8 @@ import numpy as np
 import tifffile
 from PIL import ExifTags, Image, TiffImagePlugin
 
-from opera_env.data.decode import DESCRIPTIVE, DIRECTORIES, ORIENTATION, copied, in_words
+from opera_env.data.decode import in_words
+from opera_env.data.exif import DESCRIPTIVE, DIRECTORIES, ORIENTATION, copied
 from opera_env.data.photo import FORMATS, Photo, Pixels
 from opera_env.errors import ImageFileError
 from opera_env.files import creating, replacing
@@ -53,13 +54,7 @@ def write_photo(path: Path | str, photo: Photo, quality: int = 95, overwrite: bo
     """
     path = Path(path)
     photo = fit(photo)
-    longest = FORMATS[photo.format].longest_side
-    if longest is not None and max(photo.size) > longest:
-        raise ImageFileError(
-            path,
-            f"{photo.format} files are at most {longest} pixels a side, this would have "
-            f"{photo.size[1]} x {photo.size[0]}: choose another format with --format",
-        )
+    check_side(path, photo.format, photo.size)
     target: AbstractContextManager[Path] = replacing(path) if overwrite else creating(path)
     try:
         data = _encode(photo, quality)
@@ -72,6 +67,21 @@ def write_photo(path: Path | str, photo: Photo, quality: int = 95, overwrite: bo
     except Exception as error:  # encoders raise whatever they like
         raise ImageFileError(path, f"cannot be written: {in_words(error)}") from error
     return photo
+
+
+def check_side(path: Path, format: str, size: tuple[int, int]) -> None:
+    """Tells whether a photograph of this height and width fits into a format.
+
+    Raises:
+        ImageFileError: If it is too large.
+    """
+    longest = FORMATS[format].longest_side
+    if longest is not None and max(size) > longest:
+        raise ImageFileError(
+            path,
+            f"{format} files are at most {longest} pixels a side, this would have "
+            f"{size[1]} x {size[0]}: choose another format with --format",
+        )
 
 
 def fit(photo: Photo) -> Photo:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from opera_env.data.decode import ORIENTATION, open_picture, upright
+from opera_env.data.decode import load, open_picture, upright
 from opera_env.errors import ImageFileError, SampleError
 from opera_env.files import replacing
 
@@ -43,9 +43,8 @@ def read_image(path: Path | str) -> NDArray[np.uint8]:
         ImageFileError: If the file is absent, damaged or no image.
     """
     with open_picture(path) as picture:
-        orientation = picture.getexif().get(ORIENTATION, 1)
-        turned = picture.format == "TIFF"  # Pillow turns these itself
-        return upright(np.asarray(_to_rgb(picture), np.uint8), 1 if turned else orientation)
+        _, orientation = load(picture, str(picture.format), notices=[])
+        return upright(np.array(_to_rgb(picture), np.uint8), orientation)
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:

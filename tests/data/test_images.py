@@ -63,6 +63,28 @@ def test_the_orientation_a_camera_noted_is_applied(tmp_path: Path, orientation: 
     assert image[2, 2, 1] < 60
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+def test_a_tiff_is_turned_once(tmp_path: Path, chart: Any, compression: str, orientation: int) -> None:
+    """Pillow turns these while it loads them, and nobody may do it again."""
+    seen = chart(5, 9)
+    stored = {
+        1: seen,
+        2: seen[:, ::-1],
+        3: seen[::-1, ::-1],
+        4: seen[::-1],
+        5: np.swapaxes(seen, 0, 1),
+        6: np.rot90(seen, 1),
+        7: np.swapaxes(seen, 0, 1)[::-1, ::-1],
+        8: np.rot90(seen, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    path = tmp_path / "image.tif"
+    Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif, compression=compression)
+    assert np.array_equal(read_image(path), seen)
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("tag", [0x010E, 0x011A, 0x0128])  # description, resolution and its unit
 @pytest.mark.parametrize("kind", [1, 2, 3, 5, 7, 12])

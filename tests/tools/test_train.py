@@ -257,3 +257,8 @@ def test_runs_are_packed_into_a_toolbox(config: TrainConfig, tmp_path: Path) -> 
     with torch.inference_mode():
         assert toolbox["tiny.enlarge"](image, (40, 40)).shape == (1, 3, 40, 40)
         torch.testing.assert_close(toolbox["tiny.shift"](image, (10, 10)), (image + 20 / 255).clamp(0, 1))
+
+    (config.out / "tiny.enlarge" / "tool.safetensors").unlink()
+    (config.out / "tiny.enlarge").rename(tmp_path / "elsewhere")
+    pack.pack(PackConfig(config.out, tmp_path / "again", base=str(tmp_path / "box")))
+    assert Toolbox.load(tmp_path / "again").fingerprint == toolbox.fingerprint, "one new, one from the base"

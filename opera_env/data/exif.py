@@ -1,0 +1,94 @@
+"""What cameras note in their files: as much of it as is still true of a photograph that was mended."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+from PIL import ExifTags, Image
+
+ORIENTATION = ExifTags.Base.Orientation
+
+DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+"""Tags that point to further tags."""
+
+DESCRIPTIVE = frozenset(
+    {269, 270, 271, 272, 285, 305, 306, 315, 316, 33432, *range(40091, 40096), *DIRECTORIES}
+)
+"""Tags of a TIFF file that speak of the photograph, not of how it is stored."""
+
+STORAGE = frozenset({256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 330, 513, 514, 700, 34675})
+"""Tags of other files that speak of how pixels were stored, some cameras' habit: no longer true."""
+
+
+def read_exif(picture: Image.Image) -> Image.Exif:
+    """Reads the EXIF data of an opened picture, and raises what is wrong with it."""
+    exif = picture.getexif()
+    if "exif" not in picture.info:
+        return exif
+    again = Image.Exif()  # Pillow reads that of a JPEG file on opening, and forgets what was wrong with it
+    again.load(picture.info["exif"])
+    if ORIENTATION not in again and ORIENTATION in exif:  # which Pillow also finds in XMP
+        again[ORIENTATION] = exif[ORIENTATION]
+    return again
+
+
+def describe(
+    read: Callable[[], Image.Exif], kind: str, notices: list[str]
+) -> tuple[Image.Exif | None, int]:
+    """Keeps what EXIF says of the photograph; nothing of how the old file was stored or turned.
+
+    Args:
+        read: Reads the data; what it raises or warns of becomes a notice.
+        kind: Format of the file.
+        notices: Added to.
+
+    Returns:
+        The rest of the data, and the orientation, which is taken out of it.
+    """
+    orientation = 1
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        try:
+            exif = read()
+            orientation = exif.pop(ORIENTATION, 1)
+            for tag in set(exif) & STORAGE if kind != "TIFF" else set(exif) - DESCRIPTIVE:
+                del exif[tag]
+            kept = copied(exif)
+        except Exception as error:  # noqa: BLE001 - cameras write nonsense, and Pillow notices when it writes it again
+            notices.append(f"its EXIF data is damaged and left out ({type(error).__name__})")
+            kept = None
+        else:
+            if warned:
+                notices.append("parts of its EXIF data are damaged and left out")
+    return kept or None, orientation if isinstance(orientation, int) else 1
+
+
+class _Text(str):
+    """A text that Pillow writes with the bytes that it read, instead of question marks."""
+
+    def encode(self, encoding: str = "latin-1", errors: str = "replace") -> bytes:
+        return super().encode("latin-1", "replace")
+
+
+def copied(exif: Image.Exif) -> Image.Exif:
+    """Returns EXIF data that depends on no file, and no longer on the original."""
+    for tag in DIRECTORIES:
+        if tag in exif:
+            _keep_letters(exif.get_ifd(tag))
+    _keep_letters(exif)
+    exif.bigtiff = False  # which Pillow writes and does not read
+    copy = Image.Exif()
+    copy.load(exif.tobytes())
+    for tag in DIRECTORIES:
+        if tag in copy:
+            _keep_letters(copy.get_ifd(tag))
+    _keep_letters(copy)
+    return copy
+
+
+def _keep_letters(directory: MutableMapping[int, Any]) -> None:
+    for tag, value in list(directory.items()):
+        if isinstance(value, str):
+            directory[tag] = _Text(value)

@@ -1,0 +1,133 @@
+"""What all subcommands share: exit codes, errors in one line, help with examples, completion."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from opera_env.cli import main
+from opera_env.cli.command import one_line
+from opera_env.cli.tools import Tools
+from opera_env.errors import OperaError
+
+SUBCOMMANDS = ("restore", "compare", "tools", "weights")
+
+
+def fail_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes ``opera-env tools`` raise."""
+
+    def run(command: Tools) -> int:
+        raise error
+
+    monkeypatch.setattr(Tools, "run", run)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OperaError("no tool: use another"), "error: no tool: use another"),
+        (OperaError("two\n  lines"), "error: two lines"),
+        (OperaError("/a/[red]b[/red]/[1].png:  x"), "error: /a/[red]b[/red]/[1].png:  x"),
+        (ValueError("two\nlines"), "error: ValueError: two lines (--debug shows where)"),
+        (KeyError(), "error: KeyError: no message (--debug shows where)"),
+        (RuntimeError("long " * 100), f"error: RuntimeError: {'long ' * 99}long (--debug shows where)"),
+    ],
+)
+def test_errors_are_one_line(
+    error: Exception, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fail_with(error, monkeypatch)
+    assert main(["tools", "list"]) == 1
+    printed = capsys.readouterr()
+    assert printed.err == f"{line}\n"
+    assert printed.out == ""
+
+
+@pytest.mark.parametrize("error", [OperaError("no tool"), ValueError("no value")])
+def test_debug_lets_errors_through(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_with(error, monkeypatch)
+    with pytest.raises(type(error), match="no "):
+        main(["tools", "list", "--debug"])
+
+
+@pytest.mark.parametrize("words", [[], ["--debug"]])
+def test_an_interruption_is_no_error(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fail_with(KeyboardInterrupt(), monkeypatch)
+    assert main(["tools", "list", *words]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_process_ends_with_the_exit_code(debug: bool, child_environment: dict[str, str]) -> None:
+    program = "import sys; from opera_env.cli import main; sys.exit(main())"
+    words = ["tools", "list", "--toolbox", "nothing", *(["--debug"] if debug else [])]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], env=child_environment, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "no toolbox 'nothing'" in done.stderr
+    assert ("Traceback" in done.stderr) == debug
+    assert (done.stderr.count("\n") == 1) == (not debug)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["nonsense"],
+        ["restore"],
+        ["restore", "a.png"],
+        ["restore", "a.png", "-o", "out", "--scale", "large"],
+        ["restore", "a.png", "-o", "out", "--format", "gif"],
+        ["restore", "a.png", "-o", "out", "--nonsense"],
+        ["tools", "burn"],
+    ],
+)
+def test_words_that_make_no_command(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 2
+    printed = capsys.readouterr().err
+    assert "Traceback" not in printed
+    assert "--help" in printed
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in SUBCOMMANDS)])
+def test_help_has_examples(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--help"])
+    assert stop.value.code == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    start = " ".join(["opera-env", *command]) + " "
+    assert any(line.startswith(start) for line in lines)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if shell == "tcsh":  # tyro knows the others by itself
+        pytest.importorskip("shtab")
+    with pytest.raises(SystemExit) as stop:
+        main(["--tyro-print-completion", shell])
+    assert stop.value.code in (0, None)
+    script = capsys.readouterr().out
+    assert "opera-env" in script
+    assert all(word in script for word in (*SUBCOMMANDS, "skip-existing"))
+
+
+def test_completion_without_its_package_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    assert main(["--tyro-print-completion", "tcsh"]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert "shtab" in message
+    assert message.count("\n") == 1
+
+
+def test_one_line_keeps_blanks_in_paths() -> None:
+    assert one_line(OperaError("/a  b/c.png: bad\n\n  file")) == "/a  b/c.png: bad file"

@@ -1,0 +1,552 @@
+"""What was read is written: pixels, depth, transparency, and what the camera and the editor said."""
+
+from __future__ import annotations
+
+import errno
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageCms
+from PIL.TiffImagePlugin import IFDRational
+
+from opera_env.data.decode import read_photo
+from opera_env.data.encode import fit, write_photo
+from opera_env.data.photo import FORMATS, Photo
+from opera_env.errors import ImageFileError
+
+Array = NDArray[Any]
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description dc:creator="M\xc3\xbcller"/></x:xmpmeta>'
+
+HOLDERS = pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [
+        ("PNG", np.uint8),
+        ("PNG", np.uint16),
+        ("TIFF", np.uint8),
+        ("TIFF", np.uint16),
+        ("JPEG", np.uint8),
+        ("WEBP", np.uint8),
+    ],
+)
+"""What holds a profile, EXIF and XMP."""
+
+
+def noise(height: int, width: int, channels: int, dtype: Any = np.uint8) -> Array:
+    values = np.random.default_rng(0).integers(0, np.iinfo(dtype).max + 1, (height, width, channels))
+    return values.astype(dtype)
+
+
+def named(folder: Path, kind: str, stem: str = "a") -> Path:
+    return folder / f"{stem}{FORMATS[kind].suffixes[0]}"
+
+
+def there_and_back(folder: Path, photo: Photo) -> Photo:
+    path = named(folder, photo.format)
+    write_photo(path, photo)
+    return read_photo(path)
+
+
+def assert_same(one: Photo, other: Photo) -> None:
+    assert one.pixels.dtype == other.pixels.dtype
+    assert np.array_equal(one.pixels, other.pixels)
+    assert (one.alpha is None) == (other.alpha is None)
+    if one.alpha is not None and other.alpha is not None:
+        assert one.alpha.dtype == other.alpha.dtype
+        assert np.array_equal(one.alpha, other.alpha)
+
+
+@pytest.mark.parametrize("size", [(13, 17), (1, 9), (9, 1), (1, 1), (3, 2), (300, 5)])
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [("PNG", np.uint8), ("PNG", np.uint16), ("TIFF", np.uint8), ("TIFF", np.uint16)]
+)
+def test_lossless(
+    tmp_path: Path, kind: str, dtype: Any, channels: int, alpha: bool, size: tuple[int, int]
+) -> None:
+    pixels = noise(*size, channels + alpha, dtype)
+    photo = Photo(pixels[..., :channels], pixels[..., -1] if alpha else None, kind)
+    again = there_and_back(tmp_path, photo)
+    assert_same(again, photo)
+    assert again.notices == ()
+    assert (again.icc, again.exif, again.xmp, again.dpi) == (None, None, None, None), "nothing is made up"
+
+
+@pytest.mark.parametrize("size", [(13, 17), (1, 9), (9, 1), (1, 1)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_bmp(tmp_path: Path, channels: int, size: tuple[int, int]) -> None:
+    photo = Photo(noise(*size, channels), format="BMP")
+    assert_same(there_and_back(tmp_path, photo), photo)
+
+
+@pytest.mark.parametrize("size", [(13, 17), (1, 9), (9, 1), (1, 1)])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_lossless_webp_stays_lossless(tmp_path: Path, alpha: bool, size: tuple[int, int]) -> None:
+    """Colours under full transparency, too."""
+    pixels = noise(*size, 4)
+    photo = Photo(pixels[..., :3], pixels[..., 3] // 128 * 255 if alpha else None, "WEBP", lossless=True)
+    again = there_and_back(tmp_path, photo)
+    assert_same(again, photo)
+    assert again.lossless
+
+
+@pytest.mark.parametrize("size", [(13, 17), (1, 9), (9, 1), (1, 1)])
+@pytest.mark.parametrize(("kind", "channels"), [("JPEG", 1), ("JPEG", 3), ("WEBP", 1), ("WEBP", 3)])
+def test_lossy(tmp_path: Path, kind: str, channels: int, size: tuple[int, int]) -> None:
+    pixels = np.broadcast_to(np.array((200, 100, 50)[:channels], np.uint8), (*size, channels))
+    again = there_and_back(tmp_path, Photo(pixels, format=kind))
+    assert again.pixels.shape == (*size, 3 if kind == "WEBP" else channels)
+    assert np.abs(again.pixels.astype(int) - pixels).max() <= 4
+    assert again.notices == ()
+    assert not again.lossless
+
+
+def test_webp_keeps_transparency_exactly(tmp_path: Path) -> None:
+    pixels = noise(20, 20, 4)
+    again = there_and_back(tmp_path, Photo(pixels[..., :3], pixels[..., 3], "WEBP"))
+    assert again.alpha is not None
+    assert np.array_equal(again.alpha, pixels[..., 3])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_every_level_survives_file_and_network(tmp_path: Path, kind: str) -> None:
+    photo = Photo(np.arange(65536, dtype=np.uint16).reshape(256, 256, 1), format=kind)
+    again = there_and_back(tmp_path, photo)
+    assert_same(there_and_back(tmp_path / "more", again.with_image(again.tensor())), photo)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=st.sampled_from(["PNG", "TIFF"]),
+    dtype=st.sampled_from([np.uint8, np.uint16]),
+    channels=st.sampled_from([1, 3]),
+    alpha=st.booleans(),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    seed=st.integers(0, 2**32 - 1),
+    flat=st.booleans(),
+)
+def test_any_small_photograph_comes_back(
+    tmp_path_factory: pytest.TempPathFactory,
+    kind: str,
+    dtype: Any,
+    channels: int,
+    alpha: bool,
+    height: int,
+    width: int,
+    seed: int,
+    flat: bool,
+) -> None:
+    rng, top = np.random.default_rng(seed), np.iinfo(dtype).max + 1
+    pixels = rng.integers(0, top, (height, width, channels + alpha))
+    pixels = (np.full_like(pixels, rng.integers(top)) if flat else pixels).astype(dtype)
+    photo = Photo(pixels[..., :channels], pixels[..., -1] if alpha else None, kind)
+    assert_same(there_and_back(tmp_path_factory.mktemp("any"), photo), photo)
+
+
+@pytest.mark.parametrize("quality", [1, 95, 100])
+def test_noise_is_written_at_any_quality(tmp_path: Path, quality: int) -> None:
+    """As optimised JPEG, Pillow fails to: noise needs more bytes than it expects."""
+    photo = Photo(noise(400, 300, 3), format="JPEG")
+    write_photo(tmp_path / "a.jpg", photo, quality)
+    difference = np.abs(read_photo(tmp_path / "a.jpg").pixels.astype(int) - photo.pixels).mean()
+    assert (difference < 5) == (quality >= 95)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_quality(tmp_path: Path, kind: str) -> None:
+    sizes = []
+    for quality in (20, 60, 95):
+        write_photo(named(tmp_path, kind, str(quality)), Photo(noise(64, 64, 3), format=kind), quality)
+        sizes.append(named(tmp_path, kind, str(quality)).stat().st_size)
+    assert sizes[0] < sizes[1] < sizes[2]
+
+
+def test_jpeg_keeps_colours_as_fine_as_brightness(tmp_path: Path) -> None:
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    pixels[:, ::2, 0] = pixels[:, 1::2, 2] = 255  # red and blue lines
+    again = there_and_back(tmp_path, Photo(pixels, format="JPEG"))
+    assert np.abs(again.pixels.astype(int) - pixels).mean() < 12
+
+
+# What the file says besides
+
+
+def camera(orientation: int = 1) -> Image.Exif:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "Maker"
+    exif[ExifTags.Base.Model] = "Model 1"
+    exif[ExifTags.Base.Copyright] = "Somebody"
+    exif[ExifTags.Base.Orientation] = orientation
+    exif.get_ifd(ExifTags.IFD.Exif).update(
+        {
+            ExifTags.Base.DateTimeOriginal: "2024:05:06 07:08:09",
+            ExifTags.Base.ExposureTime: IFDRational(1, 250),
+            ExifTags.Base.FNumber: IFDRational(28, 10),
+            ExifTags.Base.ISOSpeedRatings: 400,
+            ExifTags.Base.ExposureBiasValue: IFDRational(-2, 3),
+            ExifTags.Base.ExifImageWidth: 1111,
+            ExifTags.Base.ExifImageHeight: 2222,
+            ExifTags.Base.ExifVersion: b"0232",
+            ExifTags.Base.MakerNote: b"note\0\1\2",
+        }
+    )
+    exif.get_ifd(ExifTags.IFD.GPSInfo).update(
+        {
+            ExifTags.GPS.GPSLatitudeRef: "N",
+            ExifTags.GPS.GPSLatitude: (IFDRational(47), IFDRational(30), IFDRational(123, 10)),
+        }
+    )
+    return exif
+
+
+def taken(kind: str, dtype: Any = np.uint8, orientation: int = 1, **said: Any) -> Photo:
+    exif = Image.Exif()
+    exif.load(camera(orientation).tobytes())
+    return Photo(noise(12, 20, 3, dtype), format=kind, exif=exif, **said)
+
+
+def assert_camera(photo: Photo, size: tuple[int, int]) -> None:
+    assert photo.exif is not None
+    general = {tag: value for tag, value in photo.exif.items() if tag not in (0x8769, 0x8825)}
+    assert general == {
+        ExifTags.Base.Make: "Maker",
+        ExifTags.Base.Model: "Model 1",
+        ExifTags.Base.Copyright: "Somebody",
+    }
+    wanted = camera().get_ifd(ExifTags.IFD.Exif)
+    wanted |= {ExifTags.Base.ExifImageHeight: size[0], ExifTags.Base.ExifImageWidth: size[1]}
+    assert dict(photo.exif.get_ifd(ExifTags.IFD.Exif)) == wanted
+    assert dict(photo.exif.get_ifd(ExifTags.IFD.GPSInfo)) == camera().get_ifd(ExifTags.IFD.GPSInfo)
+
+
+@HOLDERS
+def test_camera_data_survive(tmp_path: Path, kind: str, dtype: Any) -> None:
+    """Twice, with the size that the photograph has each time."""
+    again = there_and_back(tmp_path, taken(kind, dtype))
+    assert_camera(again, (12, 20))
+    larger = there_and_back(tmp_path / "larger", again.with_image(torch.zeros(3, 24, 40)))
+    assert_camera(larger, (24, 40))
+    assert larger.notices == ()
+
+
+@HOLDERS
+def test_writing_leaves_the_photograph_alone(tmp_path: Path, kind: str, dtype: Any) -> None:
+    photo = taken(kind, dtype, orientation=6)
+    assert photo.exif is not None
+    before = photo.exif.tobytes()
+    write_photo(named(tmp_path, kind), photo)
+    assert photo.exif.tobytes() == before
+
+
+@HOLDERS
+def test_what_is_written_is_upright(tmp_path: Path, kind: str, dtype: Any) -> None:
+    photo = taken(kind, dtype, orientation=6)
+    again = there_and_back(tmp_path, photo)
+    assert again.size == photo.size
+    with Image.open(named(tmp_path, kind)) as picture:
+        assert picture.getexif().get(ExifTags.Base.Orientation, 1) == 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@HOLDERS
+def test_a_turned_photograph_is_turned_once(
+    tmp_path: Path, kind: str, dtype: Any, orientation: int
+) -> None:
+    """Reading what was written changes nothing more."""
+    stored = np.full((24, 40, 3), np.iinfo(dtype).max, dtype)
+    stored[:8, :8, 1:] = 0  # a red corner
+    path = named(tmp_path, kind, "stored")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    if kind == "TIFF":
+        tag = (ExifTags.Base.Orientation, "H", 1, orientation, True)
+        tifffile.imwrite(path, stored, photometric="rgb", extratags=[tag], metadata=None)
+    elif dtype == np.uint16:
+        data, said = imagecodecs.png_encode(stored), exif.tobytes()[6:]
+        ends = len(said).to_bytes(4, "big"), zlib.crc32(b"eXIf" + said).to_bytes(4, "big")
+        path.write_bytes(data[:33] + ends[0] + b"eXIf" + said + ends[1] + data[33:])
+    else:
+        Image.fromarray(stored).save(path, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
+    read = read_photo(path)
+    assert read.size == ((24, 40) if orientation < 5 else (40, 24))
+    bottom, right = {
+        1: (0, 0),
+        2: (0, 1),
+        3: (1, 1),
+        4: (1, 0),
+        5: (0, 0),
+        6: (0, 1),
+        7: (1, 1),
+        8: (1, 0),
+    }[orientation]
+    again = there_and_back(tmp_path, read)
+    for photo in (read, again):
+        green = photo.pixels[..., 1] / np.iinfo(dtype).max
+        assert green[-3 if bottom else 2, -3 if right else 2] < 0.2
+        assert (green < 0.5).mean() == pytest.approx(64 / 960, abs=0.02)
+    if kind != "JPEG":
+        assert_same(again, read)
+
+
+@HOLDERS
+def test_profile_resolution_and_xmp_survive(tmp_path: Path, kind: str, dtype: Any) -> None:
+    photo = taken(kind, dtype, icc=SRGB, dpi=(300.0, 150.0), xmp=XMP, lossless=True)
+    again = there_and_back(tmp_path, there_and_back(tmp_path / "first", photo))
+    assert again.icc == SRGB
+    assert again.xmp == XMP
+    if kind != "WEBP":  # which has no place for it
+        assert again.dpi == pytest.approx((300, 150), rel=1e-4)
+    assert_camera(again, (12, 20))
+    assert again.notices == ()
+    if kind != "JPEG":
+        assert_same(again, photo)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@HOLDERS
+def test_transparency_and_grey_live_with_a_profile(
+    tmp_path: Path, kind: str, dtype: Any, channels: int
+) -> None:
+    grey = bytearray(SRGB)
+    grey[16:20] = b"GRAY"
+    icc = SRGB if channels == 3 else bytes(grey)
+    pixels = noise(6, 7, channels + 1, dtype)
+    alpha = pixels[..., -1] if FORMATS[kind].alpha else None
+    photo = Photo(pixels[..., :channels], alpha, kind, icc=icc, lossless=True)
+    again = there_and_back(tmp_path, photo)
+    if kind == "WEBP" and channels == 1:
+        assert again.icc is None, "it would not fit the colours"
+        assert fit(photo).notices == ("WEBP holds no grey, so its profile of grey levels is left out",)
+    else:
+        assert again.icc == icc
+        assert again.pixels.shape == photo.pixels.shape
+        assert fit(photo).notices == ()
+    if kind not in ("JPEG", "WEBP"):
+        assert_same(again, photo)
+
+
+def test_bmp_keeps_the_resolution(tmp_path: Path) -> None:
+    again = there_and_back(tmp_path, Photo(noise(4, 4, 3), format="BMP", dpi=(300.0, 150.0)))
+    assert again.dpi == pytest.approx((300, 150), rel=1e-3)
+
+
+@HOLDERS
+@pytest.mark.parametrize(
+    "letters", ["Müller", "Müller".encode().decode("latin-1")], ids=["latin-1", "utf-8"]
+)
+def test_letters_beyond_ascii_stay(tmp_path: Path, kind: str, dtype: Any, letters: str) -> None:
+    """The very bytes: Pillow alone would write question marks."""
+    photo = taken(kind, dtype)
+    assert photo.exif is not None
+    photo.exif[ExifTags.Base.Artist] = letters
+    photo.exif[ExifTags.Base.XPTitle] = "Übung".encode("utf-16-le")
+    photo.exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.LensModel] = letters
+    again = there_and_back(tmp_path, photo)
+    assert letters.encode("latin-1") in named(tmp_path, kind).read_bytes()
+    again = there_and_back(tmp_path / "more", again)
+    assert again.exif is not None
+    assert again.exif[ExifTags.Base.Artist] == letters
+    assert again.exif[ExifTags.Base.XPTitle] == "Übung".encode("utf-16-le")
+    assert again.exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.LensModel] == letters
+
+
+@pytest.mark.parametrize("target", ["PNG", "JPEG", "TIFF", "WEBP"])
+@HOLDERS
+def test_camera_data_change_the_format(tmp_path: Path, kind: str, dtype: Any, target: str) -> None:
+    photo = there_and_back(tmp_path, taken(kind, dtype, icc=SRGB, xmp=XMP, dpi=(300.0, 300.0)))
+    again = there_and_back(tmp_path / "other", replace(photo, format=target))
+    assert_camera(again, (12, 20))
+    assert (again.icc, again.xmp) == (SRGB, XMP)
+
+
+# What a format cannot hold
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "BMP"])
+def test_sixteen_bits_become_eight_with_a_notice(tmp_path: Path, kind: str) -> None:
+    levels = np.arange(65536, dtype=np.uint16).reshape(256, 256, 1)
+    photo = Photo(levels, levels[..., 0], kind, lossless=True)
+    written = write_photo(named(tmp_path, kind), photo)
+    assert written.bits == 8
+    assert written.pixels.dtype == np.uint8
+    assert np.abs(written.pixels.astype(int) - levels / 257).max() <= 0.5, "rounded, and white stays white"
+    assert f"{kind} holds 8 of its 16 bits" in written.notices
+    if kind == "WEBP":
+        assert written.alpha is not None
+        assert np.array_equal(written.alpha, written.pixels[..., 0])
+    if kind == "BMP":
+        assert np.array_equal(read_photo(tmp_path / "a.bmp").pixels, written.pixels)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "BMP"])
+def test_transparency_goes_with_a_notice(tmp_path: Path, kind: str) -> None:
+    photo = Photo(noise(4, 4, 3), noise(4, 4, 1)[..., 0], kind, notices=("before",))
+    written = write_photo(named(tmp_path, kind), photo)
+    assert written.alpha is None
+    assert written.notices == ("before", f"{kind} holds no transparency")
+    assert read_photo(named(tmp_path, kind)).alpha is None
+    assert photo.alpha is not None
+
+
+def test_what_bmp_has_no_place_for_goes_with_a_notice(tmp_path: Path) -> None:
+    written = write_photo(tmp_path / "a.bmp", taken("BMP", icc=SRGB, xmp=XMP))
+    assert (written.icc, written.exif, written.xmp) == (None, None, None)
+    assert written.notices == ("BMP holds no colour profile and no EXIF",)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_what_fits_is_left_alone(kind: str) -> None:
+    photo = Photo(noise(4, 4, 3), format=kind, dpi=(72, 72))
+    assert fit(photo).notices == ()
+    assert fit(photo).pixels is photo.pixels
+    assert fit(fit(photo)).notices == ()
+
+
+@pytest.mark.parametrize("said", ["exif", "xmp"])
+def test_what_is_too_long_for_jpeg_goes_with_a_notice(tmp_path: Path, said: str) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.ImageDescription] = "x" * 65600
+    data: Any = exif if said == "exif" else b"x" * 65520
+    written = write_photo(tmp_path / "a.jpg", replace(Photo(noise(4, 4, 3), format="JPEG"), **{said: data}))
+    assert getattr(written, said) is None
+    assert written.notices == (f"its {said.upper()} data is too long for JPEG",)
+    assert getattr(read_photo(tmp_path / "a.jpg"), said) is None
+
+
+def test_what_just_fits_into_jpeg_is_kept(tmp_path: Path) -> None:
+    photo = Photo(noise(4, 4, 3), format="JPEG", xmp=b"x" * 65504, icc=SRGB * 100)
+    again = there_and_back(tmp_path, photo)
+    assert (again.xmp, again.icc) == (photo.xmp, photo.icc)
+
+
+@pytest.mark.parametrize(("kind", "longest"), [("JPEG", 65500), ("WEBP", 16383)])
+@pytest.mark.parametrize("upright", [False, True])
+def test_too_long_sides_are_refused(tmp_path: Path, kind: str, longest: int, upright: bool) -> None:
+    path = named(tmp_path, kind)
+
+    def photo(side: int) -> Photo:
+        return Photo(np.zeros((side, 1, 3) if upright else (1, side, 3), np.uint8), format=kind)
+
+    with pytest.raises(ImageFileError, match=f"at most {longest}") as caught:
+        write_photo(path, photo(longest + 1))
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+    write_photo(path, photo(longest))
+    assert max(read_photo(path).size) == longest
+
+
+# Files that are there already, and failures
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_nothing_is_overwritten_unless_asked(tmp_path: Path, kind: str) -> None:
+    path = named(tmp_path, kind)
+    path.write_bytes(b"old")
+    with pytest.raises(FileExistsError):
+        write_photo(path, Photo(noise(4, 4, 3), format=kind))
+    assert path.read_bytes() == b"old"
+    write_photo(path, Photo(noise(4, 4, 3), format=kind), overwrite=True)
+    assert read_photo(path).size == (4, 4)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_is_not_followed_to_overwrite(tmp_path: Path) -> None:
+    (tmp_path / "old.png").write_bytes(b"old")
+    (tmp_path / "a.png").symlink_to("old.png")
+    with pytest.raises(FileExistsError):
+        write_photo(tmp_path / "a.png", Photo(noise(4, 4, 3)))
+    assert (tmp_path / "old.png").read_bytes() == b"old"
+
+
+def test_names_may_be_text_and_folders_are_made(tmp_path: Path) -> None:
+    path: Any = str(tmp_path / "new" / "deep" / "a.png")
+    write_photo(path, Photo(noise(4, 4, 3)))
+    assert read_photo(path).size == (4, 4)
+
+
+ENCODERS = {
+    "PNG": (imagecodecs, "png_encode"),
+    "TIFF": (tifffile, "imwrite"),
+    "JPEG": (Image.Image, "save"),
+}
+
+ERRORS = [
+    (ValueError("first\nsecond"), "cannot be written: first second"),
+    (RuntimeError(), "cannot be written: RuntimeError"),
+    (MemoryError(), "does not fit into memory"),
+]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("kind", ENCODERS)
+@pytest.mark.parametrize(("error", "said"), ERRORS)
+def test_a_failing_encoder_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, error: Exception, said: str, overwrite: bool
+) -> None:
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise error
+
+    path = named(tmp_path, kind)
+    if overwrite:
+        path.write_bytes(b"old")
+    monkeypatch.setattr(*ENCODERS[kind], fail)
+    with pytest.raises(ImageFileError) as caught:
+        write_photo(path, Photo(noise(4, 4, 3), format=kind), overwrite=overwrite)
+    assert str(caught.value) == f"{path}: {said}"
+    assert [found.read_bytes() for found in tmp_path.iterdir()] == ([b"old"] if overwrite else [])
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_full_disk_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
+) -> None:
+    path = tmp_path / "a.png"
+    if overwrite:
+        path.write_bytes(b"old")
+    real = Path.write_bytes
+
+    def full(self: Path, data: bytes) -> int:
+        real(self, data[:20])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(ImageFileError, match="No space left") as caught:
+            write_photo(path, Photo(noise(4, 4, 3)), overwrite=overwrite)
+    assert str(path) in str(caught.value)
+    assert [found.read_bytes() for found in tmp_path.iterdir()] == ([b"old"] if overwrite else [])
+
+
+def test_a_file_in_place_of_the_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "folder").write_bytes(b"a file")
+    with pytest.raises(ImageFileError, match="not a folder"):
+        write_photo(tmp_path / "folder" / "a.png", Photo(noise(4, 4, 3)))
+
+
+@pytest.mark.parametrize("size", [(1, 40), (40, 1), (7, 5)])
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_restored_four_times_as_large(
+    tmp_path: Path, kind: str, channels: int, size: tuple[int, int]
+) -> None:
+    pixels = noise(*size, channels + 1)
+    photo = Photo(pixels[..., :channels], pixels[..., -1], kind, dpi=(72, 72))
+    larger = photo.with_image(torch.nn.functional.interpolate(photo.tensor()[None], scale_factor=4)[0])
+    again = there_and_back(tmp_path, larger)
+    assert again.size == (4 * size[0], 4 * size[1])
+    assert again.pixels.shape[2] == (3 if kind == "WEBP" else channels)
+    assert (again.alpha is not None) == FORMATS[kind].alpha

@@ -1,0 +1,154 @@
+"""Files are there whole or not at all, and none is ever lost to another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from opera_env.files import creating, replacing
+
+Writing = Callable[[Path], AbstractContextManager[Path]]
+
+BOTH = pytest.mark.parametrize("writing", [replacing, creating])
+
+
+@pytest.fixture(params=["links", "no links", "links forbidden"])
+def links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """File systems with and without hard links."""
+
+    def link(source: Path, target: Path) -> None:
+        raise (
+            OSError(95, "Operation not supported")
+            if request.param == "no links"
+            else PermissionError(1, "no")
+        )
+
+    if request.param != "links":
+        monkeypatch.setattr(os, "link", link)
+    return request.param
+
+
+@BOTH
+def test_what_is_written_is_there(tmp_path: Path, writing: Writing, links: str) -> None:
+    target = tmp_path / "new" / "deep" / "a.txt"
+    with writing(target) as part:
+        assert part.parent == target.parent, "or it could not be renamed"
+        assert not part.exists()
+        part.write_text("new")
+        assert not target.exists()
+    assert target.read_text() == "new"
+    assert list(target.parent.iterdir()) == [target]
+
+
+@BOTH
+@pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt])
+def test_a_failure_leaves_nothing(tmp_path: Path, writing: Writing, error: type[BaseException]) -> None:
+    with pytest.raises(error), writing(tmp_path / "a.txt") as part:
+        part.write_text("half")
+        raise error("no")
+    assert list(tmp_path.iterdir()) == []
+
+
+@BOTH
+def test_a_failure_leaves_what_was_there(tmp_path: Path, writing: Writing) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(ValueError, match="no"), writing(target) as part:
+        part.write_text("half")
+        raise ValueError("no")
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@BOTH
+def test_nothing_written_is_an_error(tmp_path: Path, writing: Writing) -> None:
+    with pytest.raises(FileNotFoundError), writing(tmp_path / "a.txt"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_replacing_replaces(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with replacing(target) as part:
+        part.write_text("new")
+        assert target.read_text() == "old", "until all is well"
+    assert target.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "dangling link"])
+def test_creating_leaves_what_has_the_name(tmp_path: Path, kind: str, links: str) -> None:
+    target = tmp_path / "a.txt"
+    if kind == "file":
+        target.write_text("old")
+    elif kind == "folder":
+        target.mkdir()
+    else:
+        target.symlink_to("nowhere")
+    with pytest.raises(FileExistsError), creating(target) as part:
+        part.write_text("new")
+    assert list(tmp_path.iterdir()) == [target]
+    assert {"file": target.is_file, "folder": target.is_dir, "dangling link": target.is_symlink}[kind]()
+    if kind == "file":
+        assert target.read_text() == "old"
+
+
+def test_a_file_that_appears_meanwhile_is_not_lost(tmp_path: Path, links: str) -> None:
+    target = tmp_path / "a.txt"
+    with pytest.raises(FileExistsError), creating(target) as part:
+        part.write_text("ours")
+        target.write_text("theirs")
+    assert target.read_text() == "theirs"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_file_that_appears_at_the_last_moment_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the attempt to link and the renaming that stands in for it."""
+    target = tmp_path / "a.txt"
+    looks = os.path.lexists
+
+    def late(path: Path) -> bool:
+        found = looks(path)
+        target.write_text("theirs")
+        return found
+
+    def link(source: Path, target: Path) -> None:
+        target.write_text("theirs")
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os.path, "lexists", late)
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(FileExistsError), creating(target) as part:
+        part.write_text("ours")
+    assert target.read_text() == "theirs"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_without_links_a_failed_renaming_frees_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(source: Path, target: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", fail)
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(PermissionError), creating(tmp_path / "a.txt") as part:
+        part.write_text("new")
+    assert list(tmp_path.iterdir()) == []
+
+
+@BOTH
+def test_a_file_in_place_of_the_folder_is_not_taken_for_the_target(
+    tmp_path: Path, writing: Writing
+) -> None:
+    (tmp_path / "folder").write_text("a file")
+    with pytest.raises(NotADirectoryError, match="folder"), writing(tmp_path / "folder" / "a.txt"):
+        pass
+    assert (tmp_path / "folder").read_text() == "a file"

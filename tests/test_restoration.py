@@ -1,0 +1,362 @@
+"""Restoring photographs as a library: who plans, on which window, within which memory."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor
+
+from opera_env import restoration
+from opera_env.data.images import to_tensor
+from opera_env.errors import (
+    AgentError,
+    MemoryLimitError,
+    PlanParseError,
+    ToolFailedError,
+    UnknownPresetError,
+    UnknownToolError,
+)
+from opera_env.execution import Executor
+from opera_env.restoration import LEAST_TILES, Restorer, RestorerConfig, typical_window
+from opera_env.scoring import PlanScorer
+from opera_env.tools import Toolbox
+from opera_env.types import Decision, Observation, Sample, SampleSpec
+
+PLAN = ("tiny.blur", "tiny.brighten", "tiny.blur")
+
+Draw = Callable[[int, int, int], Image.Image]
+
+
+def noise(height: int, width: int, seed: int = 0) -> Tensor:
+    return torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def image(draw_photograph: Draw) -> Tensor:
+    return to_tensor(np.asarray(draw_photograph(70, 90, 4)))
+
+
+def sample(image: Tensor, scale: int = 1) -> Sample:
+    canvas = (image.shape[-2] * scale, image.shape[-1] * scale)
+    return Sample(image, None, None, canvas, SampleSpec("photograph", 0))
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+@pytest.mark.parametrize("plan", [(), ("tiny.blur",), PLAN, ("tiny.enlarge", "tiny.blur")])
+def test_a_plan_does_what_the_executor_does(
+    plan: tuple[str, ...], scale: int, image: Tensor, toolbox: Toolbox
+) -> None:
+    result = Restorer(toolbox, RestorerConfig(plan=plan, scale=scale)).restore(image)
+    expected = next(iter(Executor(toolbox).run([sample(image, scale)], [plan]))).image
+    if expected.shape != result.image.shape:
+        expected = torch.nn.functional.interpolate(
+            expected[None], tuple(result.image.shape[-2:]), mode="bicubic", antialias=True
+        )[0]
+    assert tuple(result.image.shape) == (3, 70 * scale, 90 * scale)
+    assert torch.allclose(result.image, expected, atol=1e-5)
+    assert result.decision == Decision(plan)
+    assert len(result.seconds) == len(plan)
+    assert all(seconds >= 0 for seconds in result.seconds)
+
+
+@pytest.mark.parametrize("scale", [1, 4])
+def test_it_does_what_the_scorer_judges(scale: int, image: Tensor, toolbox: Toolbox) -> None:
+    result = Restorer(toolbox, RestorerConfig(plan=PLAN, scale=scale)).restore(image)
+    outcome = PlanScorer(toolbox, "label_free").score([sample(image, scale)], [PLAN])[0]
+    assert outcome.restored is not None
+    assert ((result.image.clamp(0, 1) * 255).round().to(torch.uint8) == outcome.restored).all()
+
+
+def test_large_images_go_in_tiles_and_come_out_alike(toolbox: Toolbox) -> None:
+    large = noise(300, 400)
+    told: list[tuple[str, int, int]] = []
+    config = RestorerConfig(plan=PLAN)
+    restorer = Restorer(toolbox, config, lambda *news: told.append(news))
+    restorer.config = RestorerConfig(plan=PLAN, max_memory=least_memory(restorer, large, PLAN))
+    result = restorer.restore(large)
+    whole = large[None]
+    with torch.inference_mode():
+        for name in PLAN:
+            whole = toolbox[name](whole, (300, 400))
+    assert torch.allclose(result.image, whole[0], atol=1e-5)
+    assert [name for name, done, _ in told if done == 0] == list(PLAN)
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 9), (300, 400), (40, 2000)])
+def test_progress_goes_from_nothing_to_all_for_each_tool(height: int, width: int, toolbox: Toolbox) -> None:
+    told: list[tuple[str, int, int]] = []
+    result = Restorer(toolbox, RestorerConfig(plan=PLAN), lambda *news: told.append(news)).restore(
+        noise(height, width)
+    )
+    for name in PLAN:
+        total = told[0][2]
+        assert told[: total + 1] == [(name, done, total) for done in range(total + 1)]
+        del told[: total + 1]
+    assert told == []
+    assert len(result.seconds) == len(PLAN)
+
+
+def test_the_image_is_left_as_it_is(image: Tensor, toolbox: Toolbox) -> None:
+    before = image.clone()
+    for plan in ((), PLAN):
+        Restorer(toolbox, RestorerConfig(plan=plan)).restore(image)
+        assert (image == before).all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 200), (5, 3), (70, 40)])
+@pytest.mark.parametrize("agent", ["untouched", "random", "greedy", "greedy-blind"])
+def test_agents_take_images_of_any_size(agent: str, height: int, width: int, toolbox: Toolbox) -> None:
+    told: list[str] = []
+    config = RestorerConfig(agent=agent, max_tools=2, seed=1)
+    restorer = Restorer(toolbox, config, lambda name, *_: told.append(name))
+    result = restorer.restore(noise(height, width))
+    assert tuple(result.image.shape) == (3, height, width)
+    assert len(result.seconds) == len(result.decision.plan) <= 2
+    assert set(told) == set(result.decision.plan)
+    assert result.planning > 0
+    if agent == "untouched":
+        assert result.decision.plan == ()
+
+
+class Watcher:
+    """Remembers what it is shown; wants a tool, and another where it is asked again."""
+
+    closed_loop = False
+    shown: list[Observation]
+
+    def act(self, observations: Sequence[Observation]) -> list[Decision]:
+        type(self).shown += observations
+        return [self.decide(seen) for seen in observations]
+
+    def decide(self, seen: Observation) -> Decision:
+        return Decision(("tiny.brighten",), frozenset({"low_light"}), "dark")
+
+
+class ClosedWatcher(Watcher):
+    closed_loop = True
+
+    def decide(self, seen: Observation) -> Decision:
+        if len(seen.used) == 2:
+            return Decision(())
+        return Decision(("tiny.darken",), frozenset({f"found {len(seen.used)}"}), f"step {len(seen.used)}")
+
+
+class Mumbler(Watcher):
+    def decide(self, seen: Observation) -> Decision:
+        return Decision((), error=PlanParseError("no list"))
+
+
+class LateMumbler(ClosedWatcher):
+    def decide(self, seen: Observation) -> Decision:
+        if seen.used:
+            return Decision((), error=PlanParseError("no list"))
+        return super().decide(seen)
+
+
+class TwoPlans(Watcher):
+    def act(self, observations: Sequence[Observation]) -> list[Decision]:
+        return [Decision(()), Decision(())]
+
+
+@pytest.fixture
+def restore_with(toolbox: Toolbox, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """``restore_with(agent class, image, **options)``."""
+
+    def restore(agent: type[Watcher], image: Tensor, **options: Any) -> Any:
+        module = ModuleType("my_agents")
+        module.__dict__["Agent"] = agent
+        agent.shown = []
+        monkeypatch.setitem(sys.modules, "my_agents", module)
+        return Restorer(toolbox, RestorerConfig(agent="my_agents:Agent", **options)).restore(image)
+
+    return restore
+
+
+def test_an_open_loop_agent_is_asked_once(restore_with: Callable[..., Any], image: Tensor) -> None:
+    result = restore_with(Watcher, image)
+    assert result.decision == Decision(("tiny.brighten",), frozenset({"low_light"}), "dark")
+    assert len(Watcher.shown) == 1
+    assert Watcher.shown[0].steps_left == 6
+    assert torch.allclose(result.image, (image + 0.1).clamp(max=1), atol=1e-4)
+
+
+def test_a_closed_loop_agent_sees_what_it_did(restore_with: Callable[..., Any], image: Tensor) -> None:
+    result = restore_with(ClosedWatcher, image)
+    expected = Decision(("tiny.darken",) * 2, frozenset({"found 0"}), "step 0\nstep 1")
+    assert result.decision == expected
+    assert [len(seen.used) for seen in ClosedWatcher.shown] == [0, 1, 2]
+    means = [float(seen.image.mean()) for seen in ClosedWatcher.shown]
+    assert means[0] > means[1] > means[2]
+    assert len(result.seconds) == 2
+
+
+def test_an_agent_is_stopped_when_its_steps_run_out(
+    restore_with: Callable[..., Any], image: Tensor
+) -> None:
+    assert restore_with(ClosedWatcher, image, max_tools=1).decision.plan == ("tiny.darken",)
+
+
+@pytest.mark.parametrize("agent", [Mumbler, LateMumbler])
+def test_an_answer_that_is_no_plan_is_no_wish_to_do_nothing(
+    agent: type[Watcher], restore_with: Callable[..., Any], image: Tensor
+) -> None:
+    with pytest.raises(AgentError, match="no list"):
+        restore_with(agent, image)
+
+
+def test_a_wrong_number_of_plans_is_an_error(restore_with: Callable[..., Any], image: Tensor) -> None:
+    with pytest.raises(AgentError, match="1 plans"):
+        restore_with(TwoPlans, image)
+
+
+@pytest.mark.parametrize(
+    ("view", "scale", "expected"),
+    [(64, 1, (64, 64)), (0, 1, (70, 90)), (80, 1, (70, 80)), (64, 2, (128, 128)), (500, 1, (70, 90))],
+)
+def test_an_agent_sees_a_window(
+    view: int, scale: int, expected: tuple[int, int], restore_with: Callable[..., Any], image: Tensor
+) -> None:
+    result = restore_with(Watcher, image, view=view, scale=scale)
+    assert tuple(Watcher.shown[0].image.shape[-2:]) == expected
+    assert tuple(result.image.shape) == (3, 70 * scale, 90 * scale)
+
+
+def test_wrong_names_are_told_before_any_photograph(toolbox: Toolbox) -> None:
+    with pytest.raises(UnknownToolError, match=r"no\.tool"):
+        Restorer(toolbox, RestorerConfig(plan=("tiny.blur", "no.tool")))
+    with pytest.raises(UnknownPresetError, match="nobody"):
+        Restorer(toolbox, RestorerConfig(agent="nobody"))
+
+
+def test_a_given_plan_needs_no_metrics(toolbox: Toolbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("metrics are slow to load")
+
+    monkeypatch.setattr(restoration, "PlanScorer", refuse)
+    assert Restorer(toolbox, RestorerConfig(plan=())).restore(noise(4, 4)).decision.plan == ()
+    with pytest.raises(AssertionError):
+        Restorer(toolbox)
+
+
+def test_a_failing_tool_is_told(toolbox: Toolbox) -> None:
+    toolbox.add("bad.nan", lambda image: image * float("nan"))
+    restorer = Restorer(toolbox, RestorerConfig(plan=("tiny.blur", "bad.nan")))
+    with pytest.raises(ToolFailedError, match=r"'bad\.nan' failed after tiny\.blur"):
+        restorer.restore(noise(8, 8))
+
+
+def least_memory(restorer: Restorer, image: Tensor, plan: Sequence[str]) -> int:
+    """The least limit that the image passes, found by halving."""
+    low, high = 0, int(1e12)
+    while high - low > 1:
+        middle = (low + high) // 2
+        restorer.config = RestorerConfig(plan=tuple(plan), max_memory=middle, scale=restorer.config.scale)
+        try:
+            restorer.check_size(image.shape[-2], image.shape[-1])
+            high = middle
+        except MemoryLimitError:
+            low = middle
+    return high
+
+
+@pytest.mark.parametrize(
+    ("plan", "scale", "pixels"),
+    [
+        ((), 1, 1 + 1 + 2),  # the photograph, the same as its result, and what is written
+        (("tiny.blur",), 1, 1 + 1 + 2),
+        ((), 3, 1 + 1 + 18),
+        (("tiny.enlarge",), 4, 1 + 16 + 32),
+        (("tiny.enlarge",), 2, 1 + 16 + 8),
+        (("tiny.enlarge", "tiny.blur"), 2, 1 + 32),
+    ],
+)
+def test_the_memory_limit_is_where_it_says(
+    plan: tuple[str, ...], scale: int, pixels: int, toolbox: Toolbox
+) -> None:
+    image = noise(40, 50)
+    restorer = Restorer(toolbox, RestorerConfig(plan=plan, scale=scale))
+    least = least_memory(restorer, image, plan)
+    assert least == restorer._rss + LEAST_TILES + pixels * 40 * 50 * 3 * 4
+    restorer.config = RestorerConfig(plan=plan, scale=scale, max_memory=least)
+    assert tuple(restorer.restore(image).image.shape) == (3, 40 * scale, 50 * scale)
+    restorer.config = RestorerConfig(plan=plan, scale=scale, max_memory=least - 1)
+    with pytest.raises(MemoryLimitError):
+        restorer.restore(image)
+
+
+def test_the_memory_error_says_what_is_needed(toolbox: Toolbox) -> None:
+    restorer = Restorer(toolbox, RestorerConfig(plan=(), scale=2, max_memory=int(3e9)))
+    with pytest.raises(MemoryLimitError) as error:
+        restorer.check_size(height=9000, width=12000)
+    needed = restorer._rss + LEAST_TILES + (1 + 1 + 2 * 4) * 9000 * 12000 * 12
+    message = str(error.value)
+    assert "12000 x 9000 pixels at scale 2" in message
+    assert f"need {needed / 1e9:.1f} GB" in message
+    assert "only 3.0 GB" in message
+    assert "--max-memory" in message
+    restorer.check_size(height=1000, width=1000)
+
+
+def test_less_memory_makes_smaller_tiles(toolbox: Toolbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    given_bytes: list[int] = []
+
+    class Noting(Executor):
+        def __init__(self, toolbox: Toolbox, *, tile_bytes: int, **options: Any) -> None:
+            given_bytes.append(tile_bytes)
+            super().__init__(toolbox, tile_bytes=tile_bytes, **options)
+
+    monkeypatch.setattr(restoration, "Executor", Noting)
+    image = noise(300, 300)
+    restorer = Restorer(toolbox, RestorerConfig(plan=("tiny.blur",)))
+    least = least_memory(restorer, image, ("tiny.blur",))
+    for more in (0, int(1e8), int(1e9)):
+        restorer.config = RestorerConfig(plan=("tiny.blur",), max_memory=least + more)
+        restorer.restore(image)
+    assert given_bytes == [LEAST_TILES + more for more in (0, int(1e8), int(1e9))]
+
+
+def test_a_window_is_most_like_the_whole() -> None:
+    half = torch.zeros(3, 320, 1024)
+    half[..., 512:] = 1
+    window = typical_window(half, 128)
+    assert tuple(window.shape) == (3, 128, 128)
+    assert abs(window.mean().item() - 0.5) < 0.13
+    bright = torch.full((3, 500, 500), 0.9)
+    bright[:, 300:, 200:400] = 0
+    assert abs(typical_window(bright, 96).mean() - bright.mean()).item() < 0.1
+
+
+def test_a_window_shows_pixels_as_they_are() -> None:
+    large = noise(300, 333)
+    window = typical_window(large, 64)
+    assert window.untyped_storage().data_ptr() == large.untyped_storage().data_ptr()
+    offset = window.storage_offset()
+    top, left = divmod(int(offset), 333)
+    assert (window == large[:, top : top + 64, left : left + 64]).all()
+
+
+def test_an_image_no_larger_than_its_window_is_shown_whole() -> None:
+    for height, width in ((1, 1), (64, 64), (3, 50)):
+        image = noise(height, width)
+        assert typical_window(image, 64) is image
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    height=st.integers(1, 150), width=st.integers(1, 150), side=st.integers(1, 200), seed=st.integers(0, 9)
+)
+def test_a_window_of_any_image_has_its_size(height: int, width: int, side: int, seed: int) -> None:
+    image = noise(height, width, seed)
+    window = typical_window(image, side)
+    assert tuple(window.shape) == (3, min(side, height), min(side, width))
+    top, left = divmod(int(window.storage_offset()) - int(image.storage_offset()), width)
+    assert (window == image[:, top : top + side, left : left + side]).all()
