@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from opera_env.errors import AgentError, MemoryLimitError
 from opera_env.execution import Executor, PrefixCache
+from opera_env.execution.memory import give_back
 from opera_env.play import BLIND, make_agent, play
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox, resize
@@ -21,6 +22,9 @@ from opera_env.types import Agent, Canvas, Decision, Observation, Plan, Sample, 
 
 DEFAULT_AGENT = "greedy"
 """The best of those that need neither a reference nor training; docs/restoring.md has the figures."""
+
+_LIBRARIES = 160 * 2**20
+"""Bytes that the first use of a network takes for good: kernels are loaded and compiled."""
 
 _PLANNING = 128 * 2**20
 """Bytes that a search may keep of what it has tried."""
@@ -139,6 +143,7 @@ class Restorer:
         def on_tile(name: str, done: int, total: int) -> None:
             nonlocal begin
             if done == 0:
+                give_back()
                 begin = time.perf_counter()
             if done == total:
                 seconds.append(time.perf_counter() - begin)
@@ -147,7 +152,8 @@ class Restorer:
 
         height, width = image.shape[-2:]
         left = self._memory_left((height, width), plan)
-        executor = Executor(self.toolbox, tile_bytes=left, on_tile=on_tile)
+        # Half of it: libraries keep scratch memory between calls, about as much as a tile takes.
+        executor = Executor(self.toolbox, tile_bytes=left // 2, on_tile=on_tile)
         result = next(iter(executor.run([sample], [plan])))
         return resize(result.image[None], sample.canvas)[0], tuple(seconds)
 
@@ -167,7 +173,7 @@ class Restorer:
     def _memory_left(self, size: Canvas, plan: Plan) -> int:
         """Bytes that the memory allowed leaves to the tools beside the images."""
         canvas = (size[0] * self.config.scale, size[1] * self.config.scale)
-        needed = self._rss + _peak_pixels(size, canvas, plan, self.toolbox) * _FLOAT_PIXEL
+        needed = self._rss + _LIBRARIES + _peak_pixels(size, canvas, plan, self.toolbox) * _FLOAT_PIXEL
         needed += 0 if self._planner is None else _PLANNING
         left = self.config.max_memory - needed
         if left < LEAST_TILES:

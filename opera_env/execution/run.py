@@ -46,7 +46,7 @@ class _Work:
 SMALL = 256 * 256
 """Pixels of an image that is never cut into tiles."""
 
-LARGEST_TILE = 1152 * 1152
+LARGEST_TILE = 1024 * 1024
 """Pixels of a tile beyond which nothing gets faster."""
 
 OnTile = Callable[[str, int, int], None]
@@ -115,10 +115,14 @@ class Executor:
             image = root.sample.lq.to(self.toolbox.device)
             yield from self._settle(root, image, fingerprint, queue)
         while (batch := queue.pop(self.batch_pixels)) is not None:
-            tool = self.toolbox[batch[0].node.prefix[-1]]
-            for work, image in zip(batch, self._apply(tool, batch), strict=True):
-                yield from self._settle(work.node, image, fingerprint, queue)
-                queue.release(work)
+            yield from self._advance(batch, fingerprint, queue)
+
+    def _advance(self, batch: Sequence[_Work], fingerprint: str, queue: _Queue) -> Iterator[Result]:
+        """Applies a tool and settles what it made; holds on to no image afterwards."""
+        tool = self.toolbox[batch[0].node.prefix[-1]]
+        for work, image in zip(batch, self._apply(tool, batch), strict=True):
+            yield from self._settle(work.node, image, fingerprint, queue)
+            queue.release(work)
 
     def _settle(self, node: Node, image: Tensor, fingerprint: str, queue: _Queue) -> Iterator[Result]:
         """Hands out a finished node and queues what comes after it, unless that is cached."""

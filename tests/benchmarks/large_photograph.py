@@ -57,7 +57,7 @@ def photograph(megapixels: float, seed: int = 0) -> NDArray[np.uint8]:
 def peak_while(words: list[str]) -> tuple[float, float]:
     """Runs a command; returns the most resident bytes seen, and the seconds it took."""
     start, peak = time.perf_counter(), 0
-    process = subprocess.Popen(words, env=os.environ, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(words, env=os.environ, stderr=subprocess.PIPE, text=True)
     watched = psutil.Process(process.pid)
     while process.poll() is None:
         try:
@@ -65,8 +65,9 @@ def peak_while(words: list[str]) -> tuple[float, float]:
         except psutil.NoSuchProcess:
             break
         time.sleep(0.02)
-    if process.wait() != 0:
-        sys.exit(f"{' '.join(words)} ended with {process.returncode}")
+    _, said = process.communicate()
+    if process.returncode != 0:
+        sys.exit(f"{' '.join(words)} ended with {process.returncode}: {said}")
     return peak, time.perf_counter() - start
 
 
@@ -74,7 +75,7 @@ def main(options: Large) -> None:
     table = Table("megapixels", "peak GB", "process s", "tools", "s per megapixel")
     with tempfile.TemporaryDirectory() as folder:
         for megapixels in options.megapixels:
-            source, record = Path(folder) / f"{megapixels}.jpg", Path(folder) / "record.json"
+            source, record = Path(folder) / f"{megapixels}.jpg", Path(folder) / f"{megapixels}.json"
             picture = photograph(megapixels)
             Image.fromarray(picture).save(source, quality=95)
             command = Path(sys.executable).with_name("opera-env")

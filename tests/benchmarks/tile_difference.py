@@ -33,10 +33,10 @@ class Difference:
     """A photograph; by default one that comes with scikit-image, enlarged to the size."""
     toolbox: str = "lite"
     """A shipped toolbox or a folder."""
-    megapixels: float = 2.0
+    megapixels: float = 4.0
     """Size that the photograph is brought to."""
-    tile: int = 512
-    """Side of the tiles."""
+    tile: int = 1024
+    """Side of the tiles; the default is the largest that the executor uses."""
 
 
 def photograph(options: Difference) -> Tensor:

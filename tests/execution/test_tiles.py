@@ -145,7 +145,7 @@ def test_memory_of_a_known_network() -> None:
         nn.Conv2d(3, 24, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(24, 3, 3, padding=1)
     )
     per_pixel = bytes_per_pixel(Tool("net", net.eval()), CPU)
-    assert 24 * 4 <= per_pixel <= 1.25 * 4 * (3 + 24 + 24 + 3)
+    assert 24 * 4 <= per_pixel <= 1.6 * 4 * (3 + 24 + 24 + 3)
     wide = nn.Sequential(nn.Conv2d(3, 96, 3, padding=1), nn.Conv2d(96, 3, 3, padding=1))
     assert 2 * per_pixel < bytes_per_pixel(Tool("wide", wide.eval()), CPU)
 
@@ -153,7 +153,7 @@ def test_memory_of_a_known_network() -> None:
 def test_memory_is_given_back() -> None:
     """What is counted is what is alive at once, not all that was ever made."""
     chain = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(40)))
-    assert bytes_per_pixel(Tool("chain", chain.eval()), CPU) <= 1.25 * 4 * 3 * 4
+    assert bytes_per_pixel(Tool("chain", chain.eval()), CPU) <= 1.6 * 4 * 3 * 4
 
 
 def _large(make_sample: Callable[..., Sample]) -> Sample:
