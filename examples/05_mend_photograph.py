@@ -1,6 +1,6 @@
 """A photograph in, a photograph out: what `opera-env restore` does, in a few lines.
 
-The photograph comes with scikit-image and is given noise. Of your own, format, EXIF and colour profile are kept.
+The photograph comes with scikit-image and is given noise. Of your own, EXIF and colour profile are kept.
 """
 
 from pathlib import Path

@@ -75,8 +75,8 @@ class Restore(Command):
     """Of JPEG and WebP files, 1 to 100."""
     compare: bool = False
     """Write NAME.compare.jpg beside each result: before, after, and the plan."""
-    json: Path | None = None
-    """File for what was done, as JSON; - for standard output."""
+    json: bool = False
+    """Print what was done as JSON on standard output; all else goes to standard error."""
     force: bool = False
     """Replace results that are there."""
     skip_existing: bool = False
@@ -105,15 +105,14 @@ class Restore(Command):
         if not jobs:
             raise OutputError(f"no photographs in {', '.join(self.inputs)}")
         inputs = frozenset(real_path(job.source) for job in jobs)
-        self._check_report(jobs, inputs)
         _quieten_decoders()
         restorer = Restorer(toolbox, self._config(toolbox))
         records: list[dict[str, Any]] = []
         try:
             self._restore_all(jobs, inputs, restorer, console, records)
         finally:  # an interrupted run has done something too
-            if self.json is not None:
-                self._write_json(self.json, records, toolbox)
+            if self.json:
+                print(self._report(records, toolbox))
         return _summary(console, records)
 
     def _restore_all(
@@ -159,17 +158,6 @@ class Restore(Command):
             raise OutputError("expected --agent or --plan, not both")
         if not self.inputs:
             raise OutputError("name files, folders or patterns to restore; --help has examples")
-
-    def _check_report(self, jobs: Sequence[Job], inputs: frozenset[Path]) -> None:
-        """Refuses a place for the JSON file that would cost somebody another file."""
-        if self.json is None or str(self.json) == "-":
-            return
-        if real_path(self.json) in inputs | {real_path(job.target) for job in jobs}:
-            raise OutputError(f"--json {self.json} is one of the photographs: name another file")
-        if self.json.is_dir():
-            raise OutputError(f"--json {self.json} is a folder: name a file in it")
-        if self.json.exists() and not self.force:
-            raise OutputError(f"--json {self.json} exists: name another file, or replace it with --force")
 
     def _config(self, toolbox: Toolbox) -> RestorerConfig:
         return RestorerConfig(
@@ -232,8 +220,8 @@ class Restore(Command):
             "notices": list(notices),
         }
 
-    def _write_json(self, path: Path, records: Sequence[dict[str, Any]], toolbox: Toolbox) -> None:
-        text = json.dumps(
+    def _report(self, records: Sequence[dict[str, Any]], toolbox: Toolbox) -> str:
+        return json.dumps(
             {
                 "toolbox": {
                     "name": self.toolbox,
@@ -246,11 +234,6 @@ class Restore(Command):
             indent=2,
             default=str,  # an agent may say anything
         )
-        if str(path) == "-":
-            print(text)
-            return
-        with replacing(path) as part:
-            part.write_text(text + "\n")
 
 
 def _draw_comparison(before: Photo, result: Restoration) -> Photo:

@@ -7,7 +7,6 @@ Example:
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -54,10 +53,10 @@ def photograph(megapixels: float, seed: int = 0) -> NDArray[np.uint8]:
     return picture
 
 
-def peak_while(words: list[str]) -> tuple[float, float]:
-    """Runs a command; returns the most resident bytes seen, and the seconds it took."""
+def peak_while(words: list[str]) -> tuple[float, float, str]:
+    """Runs a command; returns the most resident bytes seen, the seconds it took, and what it printed."""
     start, peak = time.perf_counter(), 0
-    process = subprocess.Popen(words, env=os.environ, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     watched = psutil.Process(process.pid)
     while process.poll() is None:
         try:
@@ -65,25 +64,25 @@ def peak_while(words: list[str]) -> tuple[float, float]:
         except psutil.NoSuchProcess:
             break
         time.sleep(0.02)
-    _, said = process.communicate()
+    printed, said = process.communicate()
     if process.returncode != 0:
         sys.exit(f"{' '.join(words)} ended with {process.returncode}: {said}")
-    return peak, time.perf_counter() - start
+    return peak, time.perf_counter() - start, printed
 
 
 def main(options: Large) -> None:
     table = Table("megapixels", "peak GB", "process s", "tools", "s per megapixel")
     with tempfile.TemporaryDirectory() as folder:
         for megapixels in options.megapixels:
-            source, record = Path(folder) / f"{megapixels}.jpg", Path(folder) / f"{megapixels}.json"
+            source = Path(folder) / f"{megapixels}.jpg"
             picture = photograph(megapixels)
             Image.fromarray(picture).save(source, quality=95)
             command = Path(sys.executable).with_name("opera-env")
             words = [str(command), "restore", str(source), "-o", f"{folder}/out"]
-            words += ["--json", str(record), "--max-memory", str(options.max_memory)]
+            words += ["--json", "--max-memory", str(options.max_memory)]
             words += [] if options.plan == "agent" else ["--plan", options.plan]
-            peak, seconds = peak_while(words)
-            done = json.loads(record.read_text())["photographs"][0]
+            peak, seconds, printed = peak_while(words)
+            done = json.loads(printed)["photographs"][0]
             rates = (s / picture[..., 0].size * 1e6 for s in done["seconds"])
             table.add_row(
                 f"{picture[..., 0].size / 1e6:.1f}",

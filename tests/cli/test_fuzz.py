@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -213,18 +213,21 @@ def test_the_seeds_are_whole(seeds: Seeds, tmp_path: Path, capsys: pytest.Captur
 
 
 def test_some_mutants(seeds: Seeds, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder, out, report = tmp_path / "in", tmp_path / "out", tmp_path / "report.json"
+    folder, out = tmp_path / "in", tmp_path / "out"
     mutants = _write_mutants(folder, seeds, 66, seed=1)
-    assert main(["restore", str(folder), "-o", str(out), "--plan", PLAN, "--json", str(report)]) == 1
-    assert "Traceback" not in capsys.readouterr().err
-    restored = _check(folder, out, mutants, json.loads(report.read_text())["photographs"])
+    assert main(["restore", str(folder), "-o", str(out), "--plan", PLAN, "--json"]) == 1
+    printed = capsys.readouterr()
+    assert "Traceback" not in printed.err
+    restored = _check(folder, out, mutants, json.loads(printed.out)["photographs"])
     assert 0 < restored < len(mutants)
 
 
-def _watch(command: list[str], environment: dict[str, str]) -> tuple[int, list[tuple[float, str]]]:
+def _watch(
+    command: list[str], environment: dict[str, str], out: IO[str]
+) -> tuple[int, list[tuple[float, str]]]:
     """Runs a command; returns its exit code, and its lines with the seconds since the one before."""
     process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, errors="replace", env=environment
+        command, stdout=out, stderr=subprocess.PIPE, text=True, errors="replace", env=environment
     )
     timer = threading.Timer(TIME_LIMIT, process.kill)
     timer.start()
@@ -242,10 +245,11 @@ def _watch(command: list[str], environment: dict[str, str]) -> tuple[int, list[t
 def test_a_thousand_mutants(seeds: Seeds, tmp_path: Path, child_environment: dict[str, str]) -> None:
     folder, out, report = tmp_path / "in", tmp_path / "out", tmp_path / "report.json"
     mutants = _write_mutants(folder, seeds, 1000, seed=0)
-    words = ["restore", str(folder), "-o", str(out), "--plan", PLAN, "--json", str(report)]
+    words = ["restore", str(folder), "-o", str(out), "--plan", PLAN, "--json"]
     program = "import sys; from opera_env.cli import main; sys.exit(main())"
     start = time.monotonic()
-    code, lines = _watch([sys.executable, "-c", program, *words], child_environment)
+    with report.open("w") as printed:
+        code, lines = _watch([sys.executable, "-c", program, *words], child_environment, printed)
     seconds = time.monotonic() - start
     assert code in (0, 1)
     assert not any("Traceback" in line for _, line in lines)
