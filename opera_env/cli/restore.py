@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 import traceback
 from collections.abc import Sequence
@@ -12,7 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import cv2
 import numpy as np
 import torch
 import tyro
@@ -105,7 +103,6 @@ class Restore(Command):
         if not jobs:
             raise OutputError(f"no photographs in {', '.join(self.inputs)}")
         inputs = frozenset(real_path(job.source) for job in jobs)
-        _quieten_decoders()
         restorer = Restorer(toolbox, self._config(toolbox))
         records: list[dict[str, Any]] = []
         try:
@@ -249,12 +246,6 @@ def _draw_comparison(before: Photo, result: Restoration) -> Photo:
     grey = before.pixels.shape[2] == 1  # and so is its profile, while the strip has colours
     drawn = np.asarray(strip(pictures, size[0]))
     return Photo(drawn, format="JPEG", icc=None if grey else before.icc)
-
-
-def _quieten_decoders() -> None:
-    """Keeps libraries from commenting on damaged files: what matters becomes an error with a path."""
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def _reason(job: Job, error: Exception) -> str:
