@@ -29,6 +29,9 @@ _LIBRARIES = 160 * 2**20
 _PLANNING = 128 * 2**20
 """Bytes that a search may keep of what it has tried."""
 
+USUAL_MEMORY = 2_500_000_000
+"""Bytes that the process may take where nobody has said."""
+
 LEAST_TILES = 128 * 2**20
 """Bytes that tools must be left with, beside the images."""
 
@@ -52,7 +55,8 @@ class RestorerConfig:
         tool_cost: What a tool must earn, for agents that weigh it.
         view: Side of the window, in pixels of the photograph, that the agent plans on; 0 shows it
             everything, which takes a search as many times longer.
-        max_memory: Bytes that the process may take, images included.
+        max_memory: Bytes that the process may take, images included; None for 2.5 GB, or for what a
+            larger photograph needs if half of the free memory is enough.
         seed: Of agents that draw.
     """
 
@@ -62,7 +66,7 @@ class RestorerConfig:
     max_tools: int = 6
     tool_cost: float = 0.3
     view: int = 256
-    max_memory: int = int(2.5e9)
+    max_memory: int | None = None
     seed: int = 0
 
 
@@ -175,12 +179,16 @@ class Restorer:
         canvas = (size[0] * self.config.scale, size[1] * self.config.scale)
         needed = self._rss + _LIBRARIES + _peak_pixels(size, canvas, plan, self.toolbox) * _FLOAT_PIXEL
         needed += 0 if self._planner is None else _PLANNING
-        left = self.config.max_memory - needed
+        allowed = self.config.max_memory
+        if allowed is None:
+            enough = min(needed + 2 * LEAST_TILES, psutil.virtual_memory().available // 2)
+            allowed = max(USUAL_MEMORY, enough)
+        left = allowed - needed
         if left < LEAST_TILES:
             raise MemoryLimitError(
                 f"{size[1]} x {size[0]} pixels at scale {self.config.scale} need "
                 f"{(needed + LEAST_TILES) / 1e9:.1f} GB, but only "
-                f"{self.config.max_memory / 1e9:.1f} GB are allowed: raise --max-memory"
+                f"{allowed / 1e9:.1f} GB are allowed: raise --max-memory"
             )
         return left
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from hypothesis import given, settings
@@ -304,6 +305,22 @@ def test_the_memory_error_says_what_is_needed(toolbox: Toolbox) -> None:
     assert "only 3.0 GB" in message
     assert "--max-memory" in message
     restorer.check_size(height=1000, width=1000)
+
+
+def test_without_a_limit_a_large_photograph_may_take_what_is_free(
+    toolbox: Toolbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = 10**11
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
+    restorer = Restorer(toolbox, RestorerConfig(plan=("tiny.blur",)))
+    restorer.check_size(8000, 12000)
+    free = 8 * 10**9
+    with pytest.raises(MemoryLimitError, match=r"only 4\.0 GB are allowed"):
+        restorer.check_size(8000, 12000)
+    free = 10**9
+    restorer.check_size(1000, 1000)
+    with pytest.raises(MemoryLimitError, match=r"only 2\.5 GB are allowed"):
+        restorer.check_size(8000, 12000)
 
 
 def test_less_memory_makes_smaller_tiles(toolbox: Toolbox, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,8 +85,9 @@ class Restore(Command):
     """What a tool must earn for a search to take it, in points of a scale from 0 to 10."""
     view: int = RestorerConfig.view
     """Side of the window, in pixels, that the agent plans on; 0 shows it the whole photograph."""
-    max_memory: float = RestorerConfig.max_memory / 1e9
-    """Memory to stay below, in GB; large photographs go through the tools in tiles."""
+    max_memory: float | None = None
+    """Memory to stay below, in GB; large photographs go through the tools in tiles. By default 2.5, or what
+    a larger photograph needs if half of the free memory is enough."""
     device: str = "auto"
     """cpu, cuda or auto."""
     seed: int = 0
@@ -147,7 +148,7 @@ class Restore(Command):
             "--quality from 1 to 100": 1 <= self.quality <= 100,
             "--max-tools of at least 1": self.max_tools >= 1,
             "--view of at least 0": self.view >= 0,
-            "--max-memory above 0": 0 < self.max_memory < float("inf"),
+            "--max-memory above 0": self.max_memory is None or 0 < self.max_memory < float("inf"),
         }
         if wrong := [expected for expected, kept in numbers.items() if not kept]:
             raise OutputError(f"expected {', '.join(wrong)}")
@@ -164,7 +165,7 @@ class Restore(Command):
             max_tools=self.max_tools,
             tool_cost=self.tool_cost,
             view=self.view,
-            max_memory=int(self.max_memory * 1e9),
+            max_memory=None if self.max_memory is None else int(self.max_memory * 1e9),
             seed=self.seed,
         )
 

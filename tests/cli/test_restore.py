@@ -624,7 +624,7 @@ def test_too_large_a_photograph_is_named_before_it_is_decoded(
         return read_photo(path)
 
     monkeypatch.setattr("opera_env.cli.restore.read_photo", read)
-    code, records = world.report("--plan", PLAN)
+    code, records = world.report("--plan", PLAN, "--max-memory", "2.5")
     assert code == 1
     assert decoded == ["a.png", "b.jpg"]
     error = records[-1]["error"]
