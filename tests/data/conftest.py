@@ -1,7 +1,9 @@
-"""Pictures in which every pixel says where it is, so that a shift by one shows."""
+"""Pictures in which every pixel says where it is, so that a shift by one shows; files few can write."""
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -19,3 +21,20 @@ def _chart(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
 @pytest.fixture(scope="session")
 def chart() -> Callable[..., NDArray[np.uint8]]:
     return _chart
+
+
+def _deep_png(pixels: NDArray[np.uint16], *extra: tuple[bytes, bytes]) -> bytes:
+    """A 16-bit PNG file, written by hand as neither Pillow nor OpenCV writes them all."""
+    height, width, channels = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    chunks = [(b"IHDR", header), *extra, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+
+
+@pytest.fixture(scope="session")
+def deep_png() -> Callable[..., bytes]:
+    return _deep_png

@@ -1,0 +1,49 @@
+"""Photographs in a folder, and the command that restores them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from opera_env.cli import main
+
+Draw = Callable[[int, int, int], Image.Image]
+
+
+@dataclass(frozen=True)
+class World:
+    """Two photographs in a folder, a bad file if wanted, and a place for results."""
+
+    folder: Path
+    out: Path
+
+    def restore(self, *words: str, inputs: Sequence[Path] = ()) -> int:
+        names = [str(path) for path in inputs or [self.folder]]
+        return main(["restore", *names, "-o", str(self.out), *words])
+
+    def report(self, *words: str, inputs: Sequence[Path] = ()) -> tuple[int, list[dict[str, Any]]]:
+        """Restores, and returns what the JSON says of the photographs."""
+        with redirect_stdout(StringIO()) as printed:
+            code = self.restore("--json", *words, inputs=inputs)
+        return code, json.loads(printed.getvalue())["photographs"]
+
+    def results(self) -> list[str]:
+        """Names of all that is in the output folder, hidden files included."""
+        return sorted(path.name for path in self.out.iterdir()) if self.out.exists() else []
+
+
+@pytest.fixture
+def world(tmp_path: Path, draw_photograph: Draw) -> World:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    draw_photograph(24, 32, 0).save(folder / "a.png")
+    draw_photograph(30, 20, 1).save(folder / "b.jpg", quality=92)
+    return World(folder, tmp_path / "out")

@@ -1,0 +1,298 @@
+"""``opera-env restore`` with anybody's agents and tools, and what goes wrong with them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch import Tensor
+
+from opera_env.data.decode import read_photo
+from opera_env.errors import PlanParseError
+from opera_env.tools import Toolbox
+from opera_env.types import Decision, Observation
+
+PLAN = "brighten.gamma_correction"
+DRAWN = ("brighten.gamma_correction", "brighten.constant_shift")
+
+Draw = Callable[[int, int, int], Image.Image]
+
+
+@pytest.mark.parametrize("name", ["untouched", "random", "greedy", "greedy-blind"])
+def test_agents_by_name(name: str, world: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--agent", name, "--max-tools", "2", "--seed", "3"]
+    code, records = world.report(*words, inputs=[world.folder / "a.png"])
+    assert code == 0
+    assert world.results() == ["a.png"]
+    assert f"planned by {name} in" in capsys.readouterr().err
+    record = records[0]
+    assert record["agent"] == name
+    assert len(record["plan"]) <= 2
+    assert (record["status"] == "restored") == bool(record["plan"])
+    if name == "untouched":
+        assert (world.out / "a.png").read_bytes() == (world.folder / "a.png").read_bytes()
+    elif name == "greedy-blind":
+        plan = world.report("--agent", "greedy", "--max-tools", "2", "--force")[1][0]["plan"]
+        assert record["plan"] == plan
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 200), (200, 1), (3, 5)])
+def test_the_default_agent_takes_the_smallest_photographs(height: int, width: int, world: Any) -> None:
+    rng = np.random.default_rng(height)
+    pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
+    Image.fromarray(pixels).save(world.folder / "a.png")
+    words = ["--max-tools", "1", "--compare"]
+    assert world.restore(*words, inputs=[world.folder / "a.png"]) == 0
+    assert read_photo(world.out / "a.png").size == (height, width)
+
+
+class OpenLoop:
+    """Writes a plan at once."""
+
+    closed_loop = False
+
+    def act(self, observations: Sequence[Observation]) -> list[Decision]:
+        return [Decision(DRAWN, frozenset({"low_light"}), "it is [dark]") for _ in observations]
+
+
+class ClosedLoop:
+    """Looks again after each tool and says why it goes on."""
+
+    closed_loop = True
+
+    def act(self, observations: Sequence[Observation]) -> list[Decision]:
+        return [
+            Decision((DRAWN[len(seen.used)],), None, f"step {len(seen.used)}")
+            if len(seen.used) < len(DRAWN)
+            else Decision((), None, "enough")
+            for seen in observations
+        ]
+
+
+class Mumbler:
+    """Cannot say what it wants of dark photographs."""
+
+    closed_loop = False
+
+    def act(self, observations: Sequence[Observation]) -> list[Decision]:
+        error = PlanParseError("expected\na list")
+        return [
+            Decision((), error=error) if seen.image.mean() < 0.1 else Decision(()) for seen in observations
+        ]
+
+
+class ClosedMumbler(Mumbler):
+    closed_loop = True
+
+
+class Clumsy(OpenLoop):
+    def act(self, observations: Sequence[Observation]) -> list[Decision]:
+        if observations[0].image.mean() < 0.1:
+            raise KeyError("no such\nlayer")
+        return super().act(observations)
+
+
+class TooEager(OpenLoop):
+    def act(self, observations: Sequence[Observation]) -> list[Decision]:
+        return [Decision(DRAWN * 9) for _ in observations]
+
+
+class Inventive(OpenLoop):
+    def act(self, observations: Sequence[Observation]) -> list[Decision]:
+        return [Decision(("no.tool",)) for _ in observations]
+
+
+@pytest.fixture
+def my_agents(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module ``my_agents`` with the classes above."""
+    module = ModuleType("my_agents")
+    for agent in (OpenLoop, ClosedLoop, Mumbler, ClosedMumbler, Clumsy, TooEager, Inventive):
+        setattr(module, agent.__name__, agent)
+    monkeypatch.setitem(sys.modules, "my_agents", module)
+
+
+@pytest.mark.usefixtures("my_agents")
+@pytest.mark.parametrize(
+    ("name", "reasoning", "degradations"),
+    [("OpenLoop", "it is [dark]", ["low_light"]), ("ClosedLoop", "step 0\nstep 1\nenough", None)],
+)
+def test_an_agent_of_ones_own(
+    name: str, reasoning: str, degradations: list[str] | None, world: Any
+) -> None:
+    code, records = world.report("--agent", f"my_agents:{name}")
+    assert code == 0
+    for record in records:
+        assert tuple(record["plan"]) == DRAWN
+        assert record["reasoning"] == reasoning
+        assert record["degradations"] == degradations
+        assert record["planning_seconds"] > 0
+    held = {path.name: path.read_bytes() for path in world.out.iterdir()}
+    assert world.restore("--plan", ",".join(DRAWN), "--force") == 0
+    assert {path.name: path.read_bytes() for path in world.out.iterdir()} == held
+
+
+@pytest.mark.usefixtures("my_agents")
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("Mumbler", "the agent's answer is no plan: expected a list"),
+        ("ClosedMumbler", "the agent's answer is no plan: expected a list"),
+        ("Clumsy", "KeyError: 'no such\\nlayer'"),
+    ],
+)
+def test_an_agent_that_cannot_answer_fails_that_photograph(
+    name: str, says: str, world: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (20, 20)).save(world.folder / "dark.png")
+    code, records = world.report("--agent", f"my_agents:{name}")
+    assert code == 1
+    assert world.results() == ["a.png", "b.jpg"]
+    dark = str(world.folder / "dark.png")
+    assert [record["error"] for record in records if record["input"] == dark] == [f"{dark}: {says}"]
+    assert capsys.readouterr().err.splitlines()[-1] == f"  {dark}: {says}"
+
+
+@pytest.mark.usefixtures("my_agents")
+@pytest.mark.parametrize(("name", "says"), [("TooEager", "at most 6"), ("Inventive", "unknown tool")])
+def test_plans_that_cannot_be_run_fail_in_one_line(name: str, says: str, world: Any) -> None:
+    code, records = world.report("--agent", f"my_agents:{name}")
+    assert code == 1
+    assert all(says in record["error"] and "\n" not in record["error"] for record in records)
+    assert world.results() == []
+
+
+def _white(image: Tensor) -> bool:
+    return bool((image > 0.99).all())
+
+
+def _raises(image: Tensor) -> Tensor:
+    if _white(image):
+        raise ValueError("too\nbright")
+    return image * 0.5
+
+
+def _returns_nan(image: Tensor) -> Tensor:
+    return image / (0.0 if _white(image) else 1.0) - image / (0.0 if _white(image) else 2.0)
+
+
+def _interrupts(image: Tensor) -> Tensor:
+    if _white(image):
+        raise KeyboardInterrupt
+    return image * 0.5
+
+
+@pytest.fixture
+def my_tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A toolbox whose tools mind white photographs."""
+    box = Toolbox()
+    for tool in (_raises, _returns_nan, _interrupts):
+        box.add(f"my.{tool.__name__[1:]}", tool)
+    monkeypatch.setattr(Toolbox, "load", lambda *arguments: box)
+
+
+@pytest.mark.usefixtures("my_tools")
+@pytest.mark.parametrize(("tool", "says"), [("my.raises", "too bright"), ("my.returns_nan", "NaN")])
+def test_a_failing_tool_fails_that_photograph_only(tool: str, says: str, world: Any) -> None:
+    white = world.folder / "aa.png"
+    Image.new("RGB", (20, 20), "white").save(white)
+    code, records = world.report("--plan", tool)
+    assert code == 1
+    assert world.results() == ["a.png", "b.jpg"]
+    assert [record["status"] for record in records] == ["restored", "failed", "restored"]
+    error = records[1]["error"]
+    assert error.startswith(f"{white}: tool '{tool}' failed")
+    assert says in error
+    assert "\n" not in error
+
+
+@pytest.mark.usefixtures("my_tools")
+def test_an_interrupted_run_leaves_whole_files_and_a_report(
+    world: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (20, 20), "white").save(world.folder / "aa.png")
+    code, records = world.report("--plan", "my.interrupts", "--compare")
+    assert code == 130
+    assert [record["input"] for record in records] == [str(world.folder / "a.png")]
+    assert world.results() == ["a.png", "a.png.compare.jpg"]
+    assert read_photo(world.out / "a.png").size == (24, 32)
+    assert capsys.readouterr().err.splitlines()[-1] == "interrupted"
+
+
+def test_an_interruption_while_writing_leaves_nothing(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_bytes = Path.write_bytes
+
+    def half(path: Path, data: bytes) -> int:
+        write_bytes(path, data[: len(data) // 2])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    assert world.restore("--plan", PLAN) == 130
+    assert world.results() == []
+
+
+def test_a_full_disk_fails_by_name_and_leaves_nothing(
+    world: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(source: Path, target: Path) -> None:
+        Path(target).write_bytes(b"half")
+        raise OSError(28, "No space left on device", str(target))
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    assert world.restore("--plan", "", inputs=[world.folder / "a.png"]) == 1
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert str(world.folder / "a.png") in message
+    assert "No space left on device" in message
+    assert world.results() == []
+
+
+def test_a_result_that_appears_meanwhile_stays(
+    world: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def read(path: Path) -> Any:
+        world.out.mkdir(exist_ok=True)
+        (world.out / path.name).write_text("somebody's")
+        return read_photo(path)
+
+    monkeypatch.setattr("opera_env.cli.restore.read_photo", read)
+    assert world.restore("--plan", PLAN) == 1
+    assert (world.out / "a.png").read_text() == "somebody's"
+    assert world.results() == ["a.png", "b.jpg"]
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert str(world.out / "b.jpg") in message
+    assert ".part" not in message
+
+
+def test_a_folder_that_cannot_be_made_fails_by_name(world: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    world.out.mkdir()
+    (world.out / "sub").write_text("a file")
+    (world.folder / "sub").mkdir()
+    (world.folder / "a.png").rename(world.folder / "sub" / "a.png")
+    inputs = [world.folder / "**/*.png", world.folder / "b.jpg"]
+    assert world.restore("--plan", PLAN, inputs=inputs) == 1
+    assert world.results() == ["b.jpg", "sub"]
+    assert str(world.folder / "sub/a.png") in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_too_large_a_photograph_is_named_before_it_is_decoded(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("1", (12000, 9000)).save(world.folder / "large.png")
+    decoded: list[str] = []
+
+    def read(path: Path) -> Any:
+        decoded.append(path.name)
+        return read_photo(path)
+
+    monkeypatch.setattr("opera_env.cli.restore.read_photo", read)
+    code, records = world.report("--plan", PLAN, "--max-memory", "2.5")
+    assert code == 1
+    assert decoded == ["a.png", "b.jpg"]
+    error = records[-1]["error"]
+    assert error.startswith(f"{world.folder / 'large.png'}: 12000 x 9000 pixels")
+    assert "--max-memory" in error
