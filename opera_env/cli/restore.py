@@ -19,10 +19,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from opera_env.cli.command import Command, one_line
 from opera_env.cli.jobs import Job, check_target, find_jobs, is_input, real_path
-from opera_env.data.decode import open_picture, read_photo
+from opera_env.data.decode import read_photo, read_size
 from opera_env.data.encode import check_side, write_photo
 from opera_env.data.images import to_pil
-from opera_env.data.photo import FORMATS, Photo, format_of
+from opera_env.data.photo import Photo, format_of
 from opera_env.envs.render import strip
 from opera_env.errors import OutputError
 from opera_env.files import creating, replacing
@@ -176,8 +176,7 @@ class Restore(Command):
             if self.skip_existing and job.target.is_file() and not is_input(job.target, job, inputs):
                 return record | {"status": "skipped"}
             check_target(job, inputs, self.force, self.compare)
-            with open_picture(job.source, tuple(FORMATS)) as picture:
-                width, height = picture.size
+            height, width = read_size(job.source)
             restorer.check_size(height, width)  # from the file's head: too large a file is never decoded
             wanted = format_of(job.target) or format_of(job.source)
             if wanted is not None:

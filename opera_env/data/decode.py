@@ -123,6 +123,22 @@ def read_photo(path: Path | str) -> Photo:
             return _read(picture, path)
 
 
+def read_size(path: Path | str) -> tuple[int, int]:
+    """Reads height and width, as stored, from the head of a file that :func:`read_photo` takes.
+
+    Raises:
+        ImageFileError: If there is no head to read.
+    """
+    path = Path(path)
+    with _told_with(path, _CONTENT):
+        if _is_deep_tiff(path):
+            with tifffile.TiffFile(path) as file:
+                page = _first(file)
+                return int(page.imagelength), int(page.imagewidth)
+        with Image.open(path, formats=_CONTENT) as picture:
+            return picture.height, picture.width
+
+
 def _read(picture: Image.Image, path: Path) -> Photo:
     kind = "JPEG" if picture.format == "MPO" else str(picture.format)
     _check_name(path, kind)

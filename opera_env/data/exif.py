@@ -14,11 +14,46 @@ DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 """Tags that point to further tags."""
 
 DESCRIPTIVE = frozenset(
-    {269, 270, 271, 272, 285, 305, 306, 315, 316, 33432, *range(40091, 40096), *DIRECTORIES}
+    {
+        ExifTags.Base.DocumentName,
+        ExifTags.Base.ImageDescription,
+        ExifTags.Base.Make,
+        ExifTags.Base.Model,
+        ExifTags.Base.PageName,
+        ExifTags.Base.Software,
+        ExifTags.Base.DateTime,
+        ExifTags.Base.Artist,
+        ExifTags.Base.HostComputer,
+        ExifTags.Base.Copyright,
+        ExifTags.Base.XPTitle,
+        ExifTags.Base.XPComment,
+        ExifTags.Base.XPAuthor,
+        ExifTags.Base.XPKeywords,
+        ExifTags.Base.XPSubject,
+        *DIRECTORIES,
+    }
 )
 """Tags of a TIFF file that speak of the photograph, not of how it is stored."""
 
-STORAGE = frozenset({256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 330, 513, 514, 700, 34675})
+STORAGE = frozenset(
+    {
+        ExifTags.Base.ImageWidth,
+        ExifTags.Base.ImageLength,
+        ExifTags.Base.BitsPerSample,
+        ExifTags.Base.Compression,
+        ExifTags.Base.PhotometricInterpretation,
+        ExifTags.Base.StripOffsets,
+        ExifTags.Base.SamplesPerPixel,
+        ExifTags.Base.RowsPerStrip,
+        ExifTags.Base.StripByteCounts,
+        ExifTags.Base.PlanarConfiguration,
+        ExifTags.Base.SubIFDs,
+        ExifTags.Base.JpegIFOffset,
+        ExifTags.Base.JpegIFByteCount,
+        ExifTags.Base.XMLPacket,
+        ExifTags.Base.InterColorProfile,
+    }
+)
 """Tags of other files that speak of how pixels were stored, some cameras' habit: no longer true."""
 
 

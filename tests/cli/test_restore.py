@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image, ImageCms
 
@@ -348,6 +349,22 @@ def test_bits_alpha_and_mode_are_kept(kind: str, scale: int, world: Any) -> None
         assert (after.alpha == before.alpha).all()
     if deep:
         assert len(np.unique(after.pixels)) > 300  # more levels than 8 bits have
+
+
+def test_what_pillow_cannot_open_is_restored(world: Any) -> None:
+    """A TIFF file of grey with alpha in 16 bits: the look at its size must know as much as the reader."""
+    levels = np.random.default_rng(0).integers(0, 65536, (20, 30, 2), np.uint16)
+    path = world.folder / "a.tif"
+    tifffile.imwrite(
+        path, levels, photometric="minisblack", planarconfig="contig", extrasamples=["unassalpha"]
+    )
+    code, records = world.report("--plan", PLAN, inputs=[path])
+    assert code == 0
+    assert records[0]["size"] == [30, 20]
+    result = read_photo(world.out / "a.tif")
+    assert (result.bits, result.pixels.shape) == (16, (20, 30, 1))
+    assert result.alpha is not None
+    assert np.array_equal(result.alpha, levels[..., 1])
 
 
 def test_exif_and_profile_are_kept_and_the_picture_stands_upright(world: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,3 +39,22 @@ def _deep_png(pixels: NDArray[np.uint16], *extra: tuple[bytes, bytes]) -> bytes:
 @pytest.fixture(scope="session")
 def deep_png() -> Callable[..., bytes]:
     return _deep_png
+
+
+def _turned(seen: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """How a camera that notes this orientation stores what was seen, as the standard words it."""
+    return {
+        1: seen,
+        2: seen[:, ::-1],
+        3: seen[::-1, ::-1],
+        4: seen[::-1],
+        5: np.swapaxes(seen, 0, 1),
+        6: np.rot90(seen, 1),
+        7: np.swapaxes(seen, 0, 1)[::-1, ::-1],
+        8: np.rot90(seen, -1),
+    }[orientation]
+
+
+@pytest.fixture(scope="session")
+def turned() -> Callable[..., NDArray[Any]]:
+    return _turned

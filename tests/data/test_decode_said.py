@@ -25,22 +25,8 @@ def noise(height: int, width: int, channels: int, dtype: Any = np.uint8, seed: i
     return values.astype(dtype)
 
 
-def turned(seen: Array, orientation: int) -> Array:
-    """How a camera that notes this orientation stores what was seen, as the standard words it."""
-    return {
-        1: seen,
-        2: seen[:, ::-1],
-        3: seen[::-1, ::-1],
-        4: seen[::-1],
-        5: np.swapaxes(seen, 0, 1),
-        6: np.rot90(seen, 1),
-        7: np.swapaxes(seen, 0, 1)[::-1, ::-1],
-        8: np.rot90(seen, -1),
-    }[orientation]
-
-
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_upright_undoes_what_the_camera_did(orientation: int) -> None:
+def test_upright_undoes_what_the_camera_did(orientation: int, turned: Any) -> None:
     seen = noise(3, 5, 3)
     assert np.array_equal(upright(turned(seen, orientation), orientation), seen)
     assert np.array_equal(upright(turned(seen[..., 0], orientation), orientation), seen[..., 0])
@@ -61,7 +47,9 @@ def corner(dtype: Any = np.uint8) -> Array:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
-def test_the_orientation_is_applied_once(tmp_path: Path, suffix: str, orientation: int) -> None:
+def test_the_orientation_is_applied_once(
+    tmp_path: Path, suffix: str, orientation: int, turned: Any
+) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     exif[ExifTags.Base.Make] = "Maker"
@@ -79,7 +67,7 @@ def test_the_orientation_is_applied_once(tmp_path: Path, suffix: str, orientatio
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_the_orientation_of_sixteen_bits_is_applied_once(
-    tmp_path: Path, suffix: str, orientation: int, deep_png: Callable[..., bytes]
+    tmp_path: Path, suffix: str, orientation: int, deep_png: Callable[..., bytes], turned: Any
 ) -> None:
     stored = np.ascontiguousarray(turned(corner(np.uint16), orientation))
     if suffix == "png":
@@ -96,7 +84,7 @@ def test_the_orientation_of_sixteen_bits_is_applied_once(
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "webp"])
-def test_an_orientation_that_only_xmp_knows(tmp_path: Path, suffix: str) -> None:
+def test_an_orientation_that_only_xmp_knows(tmp_path: Path, suffix: str, turned: Any) -> None:
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6" a="b"/></x:xmpmeta>'
     stored = Image.fromarray(np.ascontiguousarray(turned(corner(), 6)))
     stored.save(tmp_path / f"a.{suffix}", xmp=xmp)

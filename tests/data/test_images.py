@@ -65,19 +65,12 @@ def test_the_orientation_a_camera_noted_is_applied(tmp_path: Path, orientation: 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
-def test_a_tiff_is_turned_once(tmp_path: Path, chart: Any, compression: str, orientation: int) -> None:
+def test_a_tiff_is_turned_once(
+    tmp_path: Path, chart: Any, turned: Any, compression: str, orientation: int
+) -> None:
     """Pillow turns these while it loads them, and nobody may do it again."""
     seen = chart(5, 9)
-    stored = {
-        1: seen,
-        2: seen[:, ::-1],
-        3: seen[::-1, ::-1],
-        4: seen[::-1],
-        5: np.swapaxes(seen, 0, 1),
-        6: np.rot90(seen, 1),
-        7: np.swapaxes(seen, 0, 1)[::-1, ::-1],
-        8: np.rot90(seen, -1),
-    }[orientation]
+    stored = turned(seen, orientation)
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     path = tmp_path / "image.tif"
