@@ -17,6 +17,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 from opera_env.cli.command import Command, one_line
 from opera_env.cli.compare import Compare
 from opera_env.cli.restore import Restore
+from opera_env.cli.study import StudyCommand
 from opera_env.cli.tools import Tools
 from opera_env.cli.weights import Weights
 from opera_env.errors import OperaError
@@ -28,6 +29,7 @@ INTERRUPTED = 130
 Commands = (
     Annotated[Restore, tyro.conf.subcommand("restore")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[StudyCommand, tyro.conf.subcommand("study")]
     | Annotated[Tools, tyro.conf.subcommand("tools")]
     | Annotated[Weights, tyro.conf.subcommand("weights")]
 )

@@ -1,10 +1,13 @@
-"""``opera-env tools``: what is in a toolbox."""
+"""``opera-env tools``: what is in a toolbox, how good it is, and how it is made."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any, Literal
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
 
 import tyro
 from rich import box
@@ -12,11 +15,26 @@ from rich.console import Console
 from rich.table import Table
 
 from opera_env.cli.command import Command
+from opera_env.data.images import list_images, read_images
+from opera_env.degradations import DEGRADATIONS
 from opera_env.tools import Tool, Toolbox
+from opera_env.tools.manifest import note_measured
+from opera_env.training.card import ToolCard, card_of, draw_gains, measure
+from opera_env.training.pack import PackConfig, pack
+from opera_env.training.train import TrainConfig, train
+
+_SHORT = {"low_light": "dark", "motion_blur": "motion", "defocus_blur": "focus", "low_resolution": "x4"}
+"""Names that fit eight columns into a terminal."""
+
+
+class _Action(ABC):
+    @abstractmethod
+    def run(self) -> int:
+        """Does it; returns the exit code."""
 
 
 @dataclass(frozen=True)
-class Tools(Command):
+class ListTools(_Action):
     """Lists the tools of a toolbox, in the order in which actions count them.
 
     opera-env tools list
@@ -26,26 +44,18 @@ class Tools(Command):
         prints those of a folder as JSON.
     """
 
-    action: tyro.conf.Positional[Literal["list"]] = "list"
-    """What to do."""
     toolbox: str = "lite"
     """A shipped toolbox, or a folder written by Toolbox.save."""
     json: bool = False
     """Print JSON instead of a table."""
 
     def run(self) -> int:
-        """Prints the tools; returns the exit code."""
         toolbox = Toolbox.load(self.toolbox)
         rows = [_describe(tool) for tool in toolbox]
         if self.json:
-            identity = {"signature": toolbox.signature, "fingerprint": toolbox.fingerprint}
-            print(json.dumps({"toolbox": self.toolbox, **identity, "tools": rows}, indent=2))
+            print(json.dumps({"toolbox": self.toolbox, **_identity(toolbox), "tools": rows}, indent=2))
             return 0
-        table = Table(box=box.SIMPLE, padding=(0, 0, 0, 1))
-        table.add_column("name", no_wrap=True)
-        table.add_column("for", no_wrap=True)
-        for column in ("params", "scale", "multiple", "halo"):
-            table.add_column(column, justify="right", no_wrap=True)
+        table = _table(("name", "for"), ("params", "scale", "multiple", "halo"))
         for row in rows:
             halo = (
                 "?"
@@ -60,15 +70,193 @@ class Tools(Command):
         return 0
 
 
+@dataclass(frozen=True)
+class Card(_Action):
+    """Prints the model card of a toolbox: what every tool mends, and what it harms.
+
+    opera-env tools card
+        shows parameters, times, gains and misuse of the tools that come with opera-env.
+
+    opera-env tools card --toolbox runs/toolbox --markdown
+        prints the tables for a README.
+
+    opera-env tools card --figure gains.png
+        also draws what every tool does to every degradation.
+    """
+
+    toolbox: str = "lite"
+    """A shipped toolbox, or a folder written by Toolbox.save and measured by `opera-env tools measure`."""
+    json: bool = False
+    """Print JSON instead of tables."""
+    markdown: bool = False
+    """Print tables in Markdown."""
+    figure: Path | None = None
+    """Draw the gains as a picture, PNG, SVG or PDF by the name."""
+
+    def run(self) -> int:
+        toolbox = Toolbox.load(self.toolbox)
+        cards = {tool.name: card_of(tool) for tool in toolbox}
+        if self.figure is not None:
+            draw_gains(cards, self.figure)
+        if self.json:
+            rows = [{**_describe(tool), "card": cards[tool.name].to_json()} for tool in toolbox]
+            print(json.dumps({"toolbox": self.toolbox, **_identity(toolbox), "tools": rows}, indent=2))
+            return 0
+        console = Console(highlight=False, markup=False, width=400 if self.markdown else None)
+        console.print(_card_table(toolbox, cards, self.markdown), _gains_table(cards, self.markdown))
+        for card in list(cards.values())[:1]:
+            console.print(_footnote(card))
+        for tool in toolbox:
+            if command := tool.training.get("command"):
+                console.print(f"- {tool.name}: {command}" if self.markdown else command, soft_wrap=True)
+        return 0
+
+
+@dataclass(frozen=True)
+class Measure(_Action):
+    """Measures every tool of a toolbox folder alone, and notes it in the folder's manifest.
+
+    opera-env tools measure runs/toolbox --images DIV2K/val
+        takes minutes; `opera-env tools card --toolbox runs/toolbox` shows the result.
+    """
+
+    folder: tyro.conf.Positional[Path]
+    """Toolbox folder; its weights stay as they are."""
+    images: Path
+    """Folder of clean photographs that the tools have not seen."""
+    side: int = 128
+    """Side of the centre crops that are used."""
+
+    def run(self) -> int:
+        photographs = read_images(list_images(self.images))
+        data = f"{self.images.resolve().parent.name}/{self.images.resolve().name}"
+        cards = measure(Toolbox.load(self.folder.resolve()), photographs, data, self.side, show=True)
+        note_measured(self.folder, {name: card.to_json() for name, card in cards.items()})
+        return 0
+
+
+@dataclass(frozen=True)
+class Train(TrainConfig, _Action):
+    """Trains one tool of the lite toolbox on the one degradation it is for.
+
+    opera-env tools train unet.denoise --images DIV2K/train --val DIV2K/val
+        trains a tool; the same command goes on where it was interrupted.
+
+    opera-env tools train unet.dehaze --images photos --val held-out --steps 50000
+        trains for longer.
+    """
+
+    def run(self) -> int:
+        train(self)
+        return 0
+
+
+@dataclass(frozen=True)
+class Pack(PackConfig, _Action):
+    """Makes a toolbox folder of trained tools.
+
+    opera-env tools pack --runs runs/lite --out runs/toolbox
+        packs them as float16; compare and restore take the folder as --toolbox.
+
+    opera-env tools pack --runs runs/lite --out runs/toolbox --base lite
+        takes the tools that were not trained from the toolbox that comes with opera-env.
+    """
+
+    def run(self) -> int:
+        pack(self)
+        return 0
+
+
+_Actions = (
+    Annotated[ListTools, tyro.conf.subcommand("list")]
+    | Annotated[Card, tyro.conf.subcommand("card")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Pack, tyro.conf.subcommand("pack")]
+    | Annotated[Measure, tyro.conf.subcommand("measure")]
+)
+
+
+@dataclass(frozen=True)
+class Tools(Command):
+    """What is in a toolbox, how good its tools are, and how they are made.
+
+    opera-env tools list
+        shows the tools that come with opera-env.
+
+    opera-env tools card
+        shows what each of them gains and harms.
+
+    opera-env tools train unet.denoise --images DIR --val DIR
+        trains one; then `pack` makes a toolbox and `measure` its card.
+    """
+
+    action: Annotated[_Actions, tyro.conf.arg(name="")] = field(default_factory=ListTools)
+
+    def run(self) -> int:
+        """Does it; returns the exit code."""
+        return self.action.run()
+
+
+def _identity(toolbox: Toolbox) -> dict[str, str]:
+    return {"signature": toolbox.signature, "fingerprint": toolbox.fingerprint}
+
+
 def _describe(tool: Tool) -> dict[str, Any]:
-    parameters = [] if tool.module is None else list(tool.module.parameters())
     return {
         "name": tool.name,
         "degradations": sorted(tool.degradations),
-        "parameters": sum(parameter.numel() for parameter in parameters),
+        "parameters": _parameters(tool),
         "scale": tool.scale,
         "multiple": tool.multiple,
         "halo": tool.halo,
         "looks_everywhere": tool.looks_everywhere,
         "training": dict(tool.training),
     }
+
+
+def _parameters(tool: Tool) -> int:
+    return 0 if tool.module is None else sum(parameter.numel() for parameter in tool.module.parameters())
+
+
+def _table(texts: Sequence[str], numbers: Sequence[str], markdown: bool = False) -> Table:
+    table = Table(box=box.MARKDOWN if markdown else box.SIMPLE, padding=(0, int(markdown)))
+    for column in texts:
+        table.add_column(column, no_wrap=True)
+    for column in numbers:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _card_table(toolbox: Toolbox, cards: Mapping[str, ToolCard], markdown: bool) -> Table:
+    """What each tool costs, gains on its own degradation, and does to clean images."""
+    table = _table(("tool",), ("params", "ms", "PSNR", "SSIM", "LPIPS", "worse", "clean"), markdown)
+    for tool in toolbox:
+        card = cards[tool.name]
+        table.add_row(
+            tool.name,
+            f"{_parameters(tool):,}",
+            f"{card.ms:.1f}",
+            f"{card.own.psnr:+.2f}",
+            f"{card.own.ssim_y:+.2f}",
+            f"{card.own.lpips:+.2f}",
+            f"{card.own.worse}",
+            f"{card.clean:.1f}",
+        )
+    return table
+
+
+def _gains_table(cards: Mapping[str, ToolCard], markdown: bool) -> Table:
+    """Gain in PSNR of every tool on every degradation."""
+    kinds = (kind if markdown else _SHORT.get(kind, kind) for kind in DEGRADATIONS)
+    table = _table(("tool",), tuple(kinds), markdown)
+    for name, card in cards.items():
+        table.add_row(name, *(f"{card.gains[kind].psnr:+.1f}" for kind in DEGRADATIONS))
+    return table
+
+
+def _footnote(card: ToolCard) -> str:
+    return (
+        f"Measured on {card.images} images of {card.data}. ms: one image, one CPU thread. PSNR (dB, RGB), "
+        "SSIM, LPIPS: mean change on what the tool was trained on; worse: images whose PSNR falls; clean: "
+        "PSNR of the mean squared error on clean images. Second table: change in PSNR, dB."
+    )

@@ -81,6 +81,18 @@ GROUPS: Mapping[str, tuple[Recipe, ...]] = {
 }
 """The benchmark's 16 combinations by group. Source: AgenticIR's public benchmark."""
 
+STUDY: tuple[Recipe, ...] = (
+    ("rain", "noise"),
+    ("rain", "haze"),
+    ("haze", "noise"),
+    ("rain", "defocus_blur"),
+    ("haze", "defocus_blur"),
+    ("defocus_blur", "noise"),
+    ("rain", "haze", "noise"),
+    ("rain", "haze", "defocus_blur"),
+)
+"""The combinations of the paper's empirical study; which of the two blurs it means is our reading."""
+
 
 def check_recipe(recipe: Sequence[str]) -> Recipe:
     """Returns the recipe as a tuple.

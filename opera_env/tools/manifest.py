@@ -64,6 +64,7 @@ def _load_tool(folder: Path, entry: Mapping[str, Any]) -> Tool:
         degradations=frozenset(entry["degradations"]),
         net=(entry["net"], entry["options"]),
         training=entry.get("training", {}),
+        measured=entry.get("measured", {}),
     )
 
 
@@ -123,4 +124,15 @@ def _save_tool(tool: Tool, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
         entry["file"] = f"{tool.name}-{entry['sha256'][:8]}.safetensors"
         with replacing(folder / entry["file"]) as part:
             part.write_bytes(data)
+    if tool.measured and tool.measured["file"] == entry["file"]:  # of other weights, it would be a lie
+        entry["measured"] = dict(tool.measured)
     return entry
+
+
+def note_measured(folder: Path, measured: Mapping[str, Mapping[str, Any]]) -> None:
+    """Adds to a manifest what was measured of its tools, by name; the weights stay as they are."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    for entry in manifest["tools"]:
+        entry["measured"] = {"file": entry["file"], **measured[entry["name"]]}
+    with replacing(folder / MANIFEST) as part:
+        part.write_text(json.dumps(manifest, indent=2) + "\n")

@@ -79,6 +79,8 @@ class Tool:
         net: Kind and options from which the network can be built again, if it is one of
             ours: ``("unet", {...})``.
         training: How it was trained, as in the manifest.
+        measured: What was measured of it with the weights it was loaded with; see
+            :mod:`opera_env.training.card`.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Tool:
     degradations: frozenset[str] = frozenset()
     net: tuple[str, Mapping[str, Any]] | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
+    measured: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def module(self) -> nn.Module | None:

@@ -12,7 +12,7 @@ from opera_env.cli.command import one_line
 from opera_env.cli.tools import Tools
 from opera_env.errors import OperaError
 
-SUBCOMMANDS = ("restore", "compare", "tools", "weights")
+SUBCOMMANDS = ("restore", "compare", "study", "tools", "weights")
 
 
 def fail_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,48 +1,94 @@
-"""``opera-env tools``: what a toolbox holds, for people and for programs."""
+"""``opera-env tools``: what a toolbox holds and how good it is, and the way from training to a card."""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from opera_env.cli import main
-from opera_env.tools import Toolbox
+from opera_env.degradations import DEGRADATIONS
+from opera_env.tools import Tool, Toolbox
+from opera_env.tools.nets import build_net
+from opera_env.training import lite, pack
+from opera_env.training.card import Gain, ToolCard, card_of
+from opera_env.training.lite import ToolRecipe
+
+Draw = Callable[[int, int, int], Image.Image]
+Printed = pytest.CaptureFixture[str]
+
+BRIGHTENERS = ["brighten.constant_shift", "brighten.gamma_correction"]
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal of 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def fits(printed: str) -> bool:
+    """Whether tables and text keep to 80 columns and nothing is cut; commands may be longer."""
+    lines = [line for line in printed.splitlines() if "opera-env tools train" not in line]
+    return "…" not in printed and max(map(len, lines)) <= 80
+
+
+def one_error(printed: Printed) -> str:
+    out, err = printed.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+# ---- list --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("words", [[], ["list"], ["list", "--toolbox", "lite"]])
-def test_the_table_names_every_tool_in_order(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_names_every_tool_in_order(words: list[str], narrow: None, capsys: Printed) -> None:
     assert main(["tools", *words]) == 0
     printed = capsys.readouterr().out
     box = Toolbox.load("lite")
-    first = [line.split()[0] for line in printed.splitlines() if line.strip()]
-    assert [name for name in first if name in box.names] == list(box.names)
+    rows = [line.split() for line in printed.splitlines() if line.strip()]
+    assert [row[0] for row in rows if row[0] in box.names] == list(box.names)
     assert box.fingerprint in printed
     for tool in box:
-        line = next(line for line in printed.splitlines() if tool.name in line)
-        assert all(degradation in line for degradation in tool.degradations)
-        assert str(tool.multiple) in line.split()
-    assert "…" not in printed
+        row = next(row for row in rows if row[0] == tool.name)
+        assert all(degradation in row for degradation in tool.degradations)
+        assert str(tool.multiple) in row
+        assert ("all" in row) == tool.looks_everywhere
+    assert fits(printed)
 
 
-def test_json_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_says_the_same(capsys: Printed) -> None:
     assert main(["tools", "list", "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     box = Toolbox.load("lite")
     assert summary["toolbox"] == "lite"
     assert (summary["signature"], summary["fingerprint"]) == (box.signature, box.fingerprint)
     assert [tool["name"] for tool in summary["tools"]] == list(box.names)
+    assert len(summary["tools"]) == 18
     enlarging = {tool["name"]: tool["scale"] for tool in summary["tools"] if tool["scale"] > 1}
-    assert enlarging == {"unet.super_resolution": 4}
+    assert len(enlarging) == 2
+    assert set(enlarging.values()) == {4}
+    assert enlarging.keys() == {tool.name for tool in box if "low_resolution" in tool.degradations}
     denoise = summary["tools"][0]
     module = box["unet.denoise"].module
     assert module is not None
     assert denoise["parameters"] == sum(parameter.numel() for parameter in module.parameters())
     assert denoise["degradations"] == ["noise"]
+    known = {kind for tool in summary["tools"] for kind in tool["degradations"]}
+    assert known == set(DEGRADATIONS), "the pool has a tool for everything"
 
 
-def test_a_toolbox_from_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_toolbox_from_a_folder(tmp_path: Path, capsys: Printed) -> None:
     folder = tmp_path / "box [mine]"
     Toolbox.load("lite").subset(["brighten.constant_shift", "unet.dehaze"]).save(folder)
     assert main(["tools", "list", "--toolbox", str(folder), "--json"]) == 0
@@ -55,9 +101,382 @@ def test_a_toolbox_from_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert printed.startswith(f"{folder}, fingerprint ")
 
 
-def test_no_such_toolbox(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["tools", "list", "--toolbox", "nothing"]) == 1
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert printed.err.startswith("error: no toolbox 'nothing'")
-    assert printed.err.count("\n") == 1
+@pytest.mark.parametrize("command", ["list", "card"])
+def test_no_such_toolbox(command: str, capsys: Printed) -> None:
+    assert main(["tools", command, "--toolbox", "nothing"]) == 1
+    assert one_error(capsys).startswith("error: no toolbox 'nothing'")
+
+
+# ---- card --------------------------------------------------------------------------------------
+
+
+def made_up(number: int) -> ToolCard:
+    """A card whose every figure is another one, and as wide as figures get."""
+    gains = {
+        kind: Gain(-(10 + number + place / 10), -3.0, -0.25, 0.125, 3)
+        for place, kind in enumerate(DEGRADATIONS)
+    }
+    own = Gain(10.25 + number, 9.0, 0.31, -0.42, number)
+    return ToolCard(12.3 + number, own, gains, 61.4 + number, 7, "photographs/held-out")
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Path:
+    """A folder of two tools without weights, the longer name as long as any of lite's."""
+    names = ("a.brighten", max(Toolbox.load("lite").names, key=len))
+    tools = [
+        Tool(
+            name,
+            build_net("shift", {"levels": 10.0 + number}),
+            degradations=frozenset({"low_light"}),
+            net=("shift", {"levels": 10.0 + number}),
+            training={"command": f"opera-env tools train {name} --images DIR"} if number else {},
+            measured={"file": None, **made_up(number).to_json()},
+        )
+        for number, name in enumerate(names)
+    ]
+    Toolbox(tools).save(tmp_path / "box")
+    return tmp_path / "box"
+
+
+def rows_of(printed: str, name: str) -> list[list[str]]:
+    """The cells of each table row that begins with a tool's name."""
+    rows = [line.replace("|", " ").split() for line in printed.splitlines()]
+    return [row for row in rows if row and row[0] == name]
+
+
+@pytest.mark.parametrize("markdown", [False, True])
+def test_the_card_has_every_tool_in_both_tables(
+    box: Path, markdown: bool, narrow: None, capsys: Printed
+) -> None:
+    assert main(["tools", "card", "--toolbox", str(box), *(["--markdown"] if markdown else [])]) == 0
+    printed = capsys.readouterr().out
+    assert markdown or fits(printed)
+    for number, name in enumerate(Toolbox.load(box).names):
+        cost, gains = rows_of(printed, name)
+        figures = (f"{12.3 + number:.1f}", f"+{10.25 + number:.2f}", "+0.31", "-0.42", str(number))
+        assert cost == [name, "0", *figures, f"{61.4 + number:.1f}"]
+        assert gains == [name, *(f"-{10 + number + place / 10:.1f}" for place in range(8))]
+    assert "7 images of photographs/held-out" in printed
+    commands = [line for line in printed.splitlines() if "opera-env tools train" in line]
+    assert len(commands) == 1, "of the tool that was trained"
+    assert commands[0].endswith("--images DIR")
+
+
+def test_the_card_of_lite_fits(narrow: None, capsys: Printed) -> None:
+    assert main(["tools", "card"]) == 0
+    printed = capsys.readouterr().out
+    assert fits(printed)
+    for name in Toolbox.load("lite").names:
+        cost, gains = rows_of(printed, name)
+        assert len(cost) == 8
+        assert len(gains) == 1 + len(DEGRADATIONS)
+
+
+def test_the_markdown_is_tables(narrow: None, capsys: Printed) -> None:
+    assert main(["tools", "card", "--markdown"]) == 0
+    tables: list[list[list[str]]] = [[]]
+    for line in map(str.strip, capsys.readouterr().out.splitlines()):
+        if line.startswith("|"):
+            assert line.endswith("|")
+            tables[-1].append([cell.strip() for cell in line[1:-1].split("|")])
+        elif tables[-1]:
+            tables.append([])
+    costs, gains = (table for table in tables if table)
+    names = list(Toolbox.load("lite").names)
+    for table, cells in ((costs, 8), (gains, 9)):
+        assert {len(row) for row in table} == {cells}
+        assert all(table[0]), "every column has a heading"
+        assert all(re.fullmatch(r":?-{3,}:?", cell) for cell in table[1])
+        assert [row[0] for row in table[2:]] == names
+        assert all(all(row) for row in table[2:])
+    assert gains[0][1:] == list(DEGRADATIONS), "Markdown has room for whole names"
+
+
+def test_the_card_as_json(capsys: Printed) -> None:
+    assert main(["tools", "card", "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    box = Toolbox.load("lite")
+    assert summary["fingerprint"] == box.fingerprint
+    assert [tool["name"] for tool in summary["tools"]] == list(box.names)
+    for row in summary["tools"]:
+        card = ToolCard.from_json(row["card"])
+        assert card == card_of(box[row["name"]])
+        assert set(card.gains) == set(DEGRADATIONS)
+        assert card.ms > 0
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_the_figure_is_a_picture(box: Path, words: list[str], tmp_path: Path, capsys: Printed) -> None:
+    file = tmp_path / "deep" / "gains.png"
+    assert main(["tools", "card", "--toolbox", str(box), "--figure", str(file), *words]) == 0
+    with Image.open(file) as picture:
+        assert picture.format == "PNG"
+        assert min(picture.size) > 200
+        assert len(np.unique(np.asarray(picture.convert("L")))) > 10, "and not an empty one"
+    assert [path.name for path in file.parent.iterdir()] == ["gains.png"]
+    if words:
+        json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("words", [[], ["--json"], ["--markdown"], ["--figure", "gains.png"]])
+def test_what_was_not_measured_has_no_card(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    net = ("gamma", {"gamma": 1.2})
+    Toolbox([Tool("tiny.gamma", build_net(*net), net=net)]).save(tmp_path / "box")
+    assert main(["tools", "card", "--toolbox", "box", *words]) == 1
+    line = one_error(capsys)
+    assert "opera-env tools measure" in line
+    assert "tiny.gamma" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["box"]
+
+
+def test_weights_that_changed_have_no_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    toolbox = Toolbox.load("lite").subset(["unet.denoise"])
+    module = toolbox["unet.denoise"].module
+    assert module is not None
+    with torch.no_grad():
+        next(iter(module.parameters())).mul_(0.5)
+    toolbox.save(tmp_path / "box", dtype=torch.float16)
+    assert main(["tools", "card", "--toolbox", str(tmp_path / "box")]) == 1
+    assert "has not been measured with these weights" in one_error(capsys)
+
+
+# ---- measure -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def photographs(tmp_path: Path, draw_photograph: Draw) -> Path:
+    folder = tmp_path / "data" / "val"
+    folder.mkdir(parents=True)
+    for seed in range(2):
+        draw_photograph(128, 128, seed).save(folder / f"{seed}.png")
+    return folder
+
+
+@pytest.mark.needs_weights("lpips")
+def test_measured_tools_have_a_card(
+    photographs: Path, tmp_path: Path, narrow: None, capsys: Printed
+) -> None:
+    folder = tmp_path / "box"
+    nets = [("shift", {"levels": levels}) for levels in (0.0, 40.0)]
+    degradations = [frozenset({"noise"}), frozenset({"low_light"})]
+    names = ["tiny.keep", "tiny.brighten"]
+    Toolbox(
+        Tool(name, build_net(*net), degradations=of, net=net)
+        for name, net, of in zip(names, nets, degradations, strict=True)
+    ).save(folder)
+    before, files = Toolbox.load(folder), sorted(path.name for path in folder.iterdir())
+
+    assert main(["tools", "measure", str(folder), "--images", str(photographs)]) == 0
+    capsys.readouterr()
+    after = Toolbox.load(folder)
+    assert after.fingerprint == before.fingerprint
+    assert after.names == before.names
+    assert sorted(path.name for path in folder.iterdir()) == files
+
+    assert main(["tools", "card", "--toolbox", str(folder), "--json"]) == 0
+    cards = [ToolCard.from_json(row["card"]) for row in json.loads(capsys.readouterr().out)["tools"]]
+    keep, brighten = cards
+    assert {(card.images, card.data) for card in cards} == {(2, "data/val")}
+    nothing = Gain(0, 0, 0, 0, 0)
+    for gain in (keep.own, *keep.gains.values()):
+        assert asdict(gain) == pytest.approx(asdict(nothing), abs=1e-6)
+    assert keep.clean == pytest.approx(80, abs=1e-3)
+    # Forty levels more on all but the brightest pixels: at least 10 log10(255^2 / 40^2) dB.
+    assert 16.09 <= brighten.clean < 18
+    assert brighten.own == brighten.gains["low_light"]
+    assert brighten.own.psnr > 0
+    assert brighten.gains["noise"].psnr < 0
+    assert brighten.gains["noise"].worse == 2
+
+    assert main(["tools", "card", "--toolbox", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert fits(printed)
+    assert [len(rows_of(printed, name)) for name in names] == [2, 2]
+
+
+@pytest.mark.needs_weights("lpips")
+def test_measuring_leaves_weights_as_they_are(photographs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "box"
+    net = ("unet", {"widths": (4, 8), "unshuffle": 2})
+    Toolbox(
+        [Tool("tiny.unet", build_net(*net), multiple=4, degradations=frozenset({"rain"}), net=net)]
+    ).save(folder, dtype=torch.float16)
+    before = {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
+    words = ["tools", "measure", str(folder), "--images", str(photographs), "--side", "64"]
+    assert main(words) == 0
+    assert {path.name: path.read_bytes() for path in folder.glob("*.safetensors")} == before
+    assert len(before) == 1
+    assert card_of(Toolbox.load(folder)["tiny.unet"]).own.psnr == pytest.approx(0, abs=1e-3), "not trained"
+
+
+@pytest.mark.parametrize(
+    ("folder", "images", "says"),
+    [("nowhere", "val", "nowhere"), ("box", "nowhere", "nowhere"), ("box", "small", "128")],
+)
+def test_what_cannot_be_measured(
+    folder: str,
+    images: str,
+    says: str,
+    tmp_path: Path,
+    photographs: Path,
+    draw_photograph: Draw,
+    capsys: Printed,
+) -> None:
+    Toolbox.load("lite").subset(BRIGHTENERS).save(tmp_path / "box")
+    manifest = (tmp_path / "box" / "toolbox.json").read_bytes()
+    (photographs.parent / "small").mkdir()
+    draw_photograph(100, 200, 0).save(photographs.parent / "small" / "0.png")
+    words = ["tools", "measure", str(tmp_path / folder), "--images", str(photographs.parent / images)]
+    assert main(words) == 1
+    out, err = capsys.readouterr()
+    errors = [line for line in err.splitlines() if "error:" in line]
+    assert len(errors) == 1
+    assert "Traceback" not in out + err
+    assert says in errors[0]
+    assert "--debug" not in errors[0]
+    assert (tmp_path / "box" / "toolbox.json").read_bytes() == manifest
+
+
+@pytest.mark.needs_weights("lpips")
+def test_a_folder_that_is_called_like_a_shipped_toolbox(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder's tools are measured, not those that come with opera-env."""
+    monkeypatch.chdir(tmp_path)
+    net = ("shift", {"levels": 0.0})
+    kinds = frozenset({"low_light"})
+    Toolbox([Tool(BRIGHTENERS[0], build_net(*net), degradations=kinds, net=net)]).save("lite")
+    seen: list[Toolbox] = []
+
+    def fake(toolbox: Toolbox, *arguments: object, **options: object) -> dict[str, ToolCard]:
+        seen.append(toolbox)
+        return {name: made_up(0) for name in toolbox.names}
+
+    monkeypatch.setattr("opera_env.cli.tools.measure", fake)
+    assert main(["tools", "measure", "lite", "--images", str(photographs)]) == 0
+    assert [toolbox.names for toolbox in seen] == [(BRIGHTENERS[0],)]
+
+
+# ---- train and pack ----------------------------------------------------------------------------
+
+TINY = ToolRecipe(
+    "tiny.denoise",
+    "noise",
+    options={"widths": (4, 8), "unshuffle": 2},
+    steps=2,
+    batch=2,
+    patch=32,
+    margin=8,
+)
+SHIFT = ToolRecipe("tiny.shift", "low_light", net="shift", options={"levels": 20.0})
+
+
+@pytest.fixture
+def tiny_table(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Two tiny tools instead of the lite toolbox's."""
+    monkeypatch.setattr(lite, "LITE", (TINY, SHIFT))
+    monkeypatch.setattr(pack, "LITE", (TINY, SHIFT))
+    threads = torch.get_num_threads(), cv2.getNumThreads()
+    yield
+    torch.set_num_threads(threads[0])
+    cv2.setNumThreads(threads[1])
+
+
+def training_words(tool: str, photographs: Path, runs: Path) -> list[str]:
+    folders = ["--images", str(photographs), "--val", str(photographs), "--out", str(runs)]
+    return ["tools", "train", tool, *folders, "--val-side", "64", "--warmup", "1", "--device", "cpu"]
+
+
+def test_train_then_pack_then_list(
+    tiny_table: None, photographs: Path, tmp_path: Path, capsys: Printed
+) -> None:
+    runs, folder = tmp_path / "runs", tmp_path / "box"
+    words = ["tools", "pack", "--runs", str(runs), "--out", str(folder)]
+    assert main(words) == 1
+    line = one_error(capsys)
+    assert "opera-env tools train tiny.denoise" in line
+    assert not folder.exists()
+
+    assert main(training_words("tiny.denoise", photographs, runs)) == 0
+    assert "tiny.denoise 2/2" in capsys.readouterr().out
+    assert main(words) == 0
+    assert "2 tools" in capsys.readouterr().out
+
+    assert main(["tools", "list", "--toolbox", str(folder), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    denoise, shift = summary["tools"]
+    assert (denoise["name"], shift["name"]) == ("tiny.denoise", "tiny.shift")
+    assert (denoise["degradations"], shift["degradations"]) == (["noise"], ["low_light"])
+    assert denoise["multiple"] == 4
+    assert denoise["training"]["steps"] == 2
+    assert denoise["training"]["command"].startswith("opera-env tools train tiny.denoise --images data/val")
+    assert shift["training"] == {}
+
+    assert main(["tools", "card", "--toolbox", str(folder)]) == 1
+    assert "opera-env tools measure" in one_error(capsys)
+
+
+def test_the_command_that_is_noted_can_be_run(
+    tiny_table: None, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    """From beside the folder of photographs, as the noted names are relative to it."""
+    assert main(training_words("tiny.denoise", photographs, tmp_path / "runs")) == 0
+    record = json.loads((tmp_path / "runs" / "tiny.denoise" / "training.json").read_text())
+    monkeypatch.chdir(tmp_path)
+    words = record["command"].split()
+    assert words[0] == "opera-env"
+    assert main([*words[1:], "--val-side", "64", "--warmup", "1", "--out", "again"]) == 0
+    again = json.loads(Path("again/tiny.denoise/training.json").read_text())
+    assert again["psnr_gain"] == record["psnr_gain"]
+
+
+def test_a_folder_without_a_parent_in_its_name(
+    tiny_table: None, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photographs.parent)
+    assert main(training_words("tiny.denoise", Path("val"), tmp_path / "runs")) == 0
+    record = json.loads((tmp_path / "runs" / "tiny.denoise" / "training.json").read_text())
+    assert record["data"] == record["validation"] == "data/val"
+
+
+@pytest.mark.parametrize(("tool", "says"), [("tiny.sharpen", "tiny.denoise"), ("tiny.shift", "no weights")])
+def test_what_cannot_be_trained(
+    tool: str, says: str, tiny_table: None, photographs: Path, tmp_path: Path, capsys: Printed
+) -> None:
+    assert main(training_words(tool, photographs, tmp_path / "runs")) == 1
+    line = one_error(capsys)
+    assert tool in line
+    assert says in line
+    assert not (tmp_path / "runs").exists()
+
+
+# ---- words and help ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words", [["nonsense"], ["measure"], ["train"], ["measure", "box"], ["card", "--nonsense"]]
+)
+def test_words_that_make_no_command(words: list[str], capsys: Printed) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["tools", *words])
+    assert stop.value.code == 2
+    assert "--help" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [[], ["list"], ["card"], ["train"], ["pack"], ["measure"]])
+def test_help_shows_examples(command: list[str], narrow: None, capsys: Printed) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["tools", *command, "--help"])
+    assert stop.value.code == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    start = " ".join(["opera-env tools", *command])
+    assert any(line == start or line.startswith(f"{start} ") for line in lines)
+    if not command:
+        text = "\n".join(lines)
+        assert all(name in text for name in ("list", "card", "train", "pack", "measure"))

@@ -19,6 +19,7 @@ from opera_env.degradations import (
     GROUPS,
     OPERATORS,
     RECIPES,
+    STUDY,
     Recipe,
     benchmark_recipes,
     check_recipe,
@@ -138,6 +139,15 @@ def test_benchmark_recipes_are_balanced() -> None:
     times = Counter(recipes)
     assert [times[recipe] for recipe in EXPECTED["A"]] == [1] * 8
     assert [times[recipe] for recipe in EXPECTED["B"] + EXPECTED["C"]] == [2] * 8
+
+
+def test_the_study_has_eight_combinations() -> None:
+    assert len({frozenset(recipe) for recipe in STUDY}) == len(STUDY) == 8
+    for recipe in STUDY:
+        assert check_recipe(recipe) == recipe
+        assert len(set(recipe)) == len(recipe) in (2, 3)
+    assert [len(recipe) for recipe in STUDY] == [2] * 6 + [3] * 2
+    assert set().union(*STUDY) == {"rain", "haze", "noise", "defocus_blur"}
 
 
 # ---- sampling ----------------------------------------------------------------------------------

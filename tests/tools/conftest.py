@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
 from opera_env.tools import Tool, Toolbox
@@ -45,17 +43,6 @@ def _tiny_toolbox() -> Toolbox:
     )
 
 
-def _write_photographs(folder: object, count: int, seed: int, sides: tuple[int, int] = (160, 144)) -> None:
-    """Writes smooth, coloured images with a few edges."""
-    folder.mkdir(parents=True)  # type: ignore[attr-defined]
-    rng = np.random.default_rng(seed)
-    for number in range(count):
-        coarse = Image.fromarray(rng.integers(0, 256, (9, 9, 3), np.uint8))
-        picture = np.asarray(coarse.resize(sides, Image.Resampling.BICUBIC)).copy()
-        picture[20:60, 30:70] = rng.integers(0, 256, 3)
-        Image.fromarray(picture).save(folder / f"{number}.png")  # type: ignore[operator]
-
-
 # Helpers come as fixtures: modules beside a test cannot be imported under --import-mode=importlib.
 @pytest.fixture
 def toolbox() -> Toolbox:
@@ -65,11 +52,6 @@ def toolbox() -> Toolbox:
 @pytest.fixture(scope="session")
 def tiny_tool() -> Callable[..., Tool]:
     return _tiny_tool
-
-
-@pytest.fixture(scope="session")
-def write_photographs() -> Callable[..., None]:
-    return _write_photographs
 
 
 @pytest.fixture

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
+
 import pytest
 import torch
+from spandrel.architectures.NAFNet import NAFNet as SpandrelNAFNet
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from opera_env.errors import ToolboxError
-from opera_env.tools.nets import NETS, ConstantShift, GammaCorrection, UNet, build_net
+from opera_env.tools import Tool
+from opera_env.tools.nets import NETS, ConstantShift, GammaCorrection, NAFNet, UNet, build_net
 from opera_env.tools.nets.unet import GlobalContext
 
 IMAGE = torch.rand(2, 3, 24, 32, generator=torch.Generator().manual_seed(0))
@@ -38,6 +45,65 @@ def test_shapes_and_multiple(unshuffle: int, widths: tuple[int, ...], scale: int
     if multiple > 1:
         with pytest.raises(RuntimeError):
             net(torch.rand(1, 3, multiple, 3 * multiple - 1))
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 3])
+def test_more_blocks_in_a_row(blocks: int) -> None:
+    net = _wake(UNet((4, 8), 2, 4, blocks=blocks))
+    assert net.multiple == 4
+    with torch.inference_mode():
+        assert net(IMAGE).shape == (2, 3, 96, 128)
+    counts = [sum(p.numel() for p in UNet((4, 8), blocks=n).parameters()) for n in (1, blocks)]
+    row = sum(2 * (9 * width**2 + width) for width in (4, 8, 4))
+    assert counts[1] - counts[0] == (blocks - 1) * row
+
+
+def _reach(net: nn.Module, side: int) -> int:
+    """How far from a pixel the furthest one lies that can change it, over a period of the grid."""
+    reach = 0
+    image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    known = net.statistics(image.detach()) if getattr(net, "global_context", False) else None
+    given = None if known is None else tuple(value.detach() for value in known)
+    scale = getattr(net, "scale", 1)
+    for offset in range(net.multiple):
+        at = side // 2 + offset
+        pixel = net(image, given)[..., at * scale : (at + 1) * scale, at * scale : (at + 1) * scale]
+        (gradient,) = torch.autograd.grad(pixel.sum(), image)
+        rows, columns = gradient.abs().sum((0, 1)).nonzero(as_tuple=True)
+        assert len(rows)
+        reach = max(reach, int((torch.cat([rows, columns]) - at).abs().max()))
+    return reach
+
+
+@pytest.mark.parametrize(
+    ("make", "side"),
+    [
+        (lambda: UNet((4, 8)), 96),
+        (lambda: UNet((4, 8), blocks=2), 128),
+        (lambda: UNet((4, 8), blocks=2, global_context=True), 128),
+        (lambda: UNet((4, 8), 1, 4, blocks=3), 128),
+        (lambda: UNet((4, 6, 8), 1, blocks=2), 160),
+        (lambda: NAFNet(4), 128),
+        (lambda: NAFNet(4, (1,), 1, (1,), unshuffle=1), 64),
+        (lambda: NAFNet(4, (2, 1), 1, (1, 2), unshuffle=1), 96),
+        (lambda: NAFNet(4, (), 2, (), unshuffle=2), 64),
+    ],
+)
+def test_nothing_beyond_the_halo_changes_a_pixel(make: Callable[[], nn.Module], side: int) -> None:
+    """And the halo is no wild guess: most of it is used."""
+    torch.manual_seed(0)
+    net = make()
+    with torch.no_grad():
+        for parameter in net.parameters():  # all positive, or ReLUs and zeros cut paths off
+            parameter.copy_(0.05 + 0.05 * torch.rand(parameter.shape))
+    net = net.double().eval()
+    torch.set_default_dtype(torch.float64)
+    try:
+        reach = _reach(net, side)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert net.halo < side // 2 - net.multiple, "or the border would hide what lies beyond"
+    assert 0.6 * net.halo <= reach <= net.halo
 
 
 @pytest.mark.parametrize("context", [False, True])
@@ -135,10 +201,165 @@ def test_brighteners_outside_the_range(net: torch.nn.Module) -> None:
     assert image.grad[..., 4].gt(0).all(), "inside the range gradients pass"
 
 
+def _nafnet(**options: object) -> NAFNet:
+    """One as if trained: at first its blocks and its last layer add nothing."""
+    torch.manual_seed(1)
+    net = NAFNet(**{"width": 4, "encoder": (1,), "middle": 1, "decoder": (1,), **options})  # type: ignore[arg-type]
+    net.body.ending.reset_parameters()
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if name.endswith(("beta", "gamma")):
+                parameter.normal_()
+            elif name.endswith("sca.1.weight"):  # attention counts for something
+                parameter.mul_(30)
+    return net.eval()
+
+
+@pytest.mark.parametrize("unshuffle", [1, 2, 4])
+@pytest.mark.parametrize("levels", [0, 1, 2])
+def test_shapes_and_multiple_of_nafnet(unshuffle: int, levels: int) -> None:
+    net = _nafnet(encoder=(1,) * levels, decoder=(1,) * levels, unshuffle=unshuffle)
+    assert net.multiple == unshuffle * 2**levels
+    image = torch.rand(2, 3, net.multiple, 3 * net.multiple)
+    with torch.inference_mode():
+        result = net(image)
+    assert result.shape == image.shape
+    assert result.isfinite().all()
+
+
+def test_an_untrained_nafnet_is_the_identity_and_learns() -> None:
+    torch.manual_seed(0)
+    net = NAFNet(4)
+    assert torch.equal(net(IMAGE), IMAGE)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
+    losses = []
+    for _ in range(6):
+        loss = (net(IMAGE) - IMAGE.flip(0)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in net.parameters())
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_gradients_reach_every_parameter_of_nafnet(given: bool) -> None:
+    net = _nafnet(encoder=(1, 2), middle=2, decoder=(1, 1))
+    statistics = net.statistics(IMAGE) if given else None
+    net(IMAGE, statistics).square().sum().backward()
+    dead = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert not dead
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_nafnet_is_spandrels_by_another_kernel() -> None:
+    """The same weights in the definition of the paper's authors give the same image."""
+    net = _nafnet(encoder=(1, 2), middle=2, decoder=(2, 1), unshuffle=1)
+    other = SpandrelNAFNet(width=4, middle_blk_num=2, enc_blk_nums=[1, 2], dec_blk_nums=[2, 1]).eval()
+    other.load_state_dict(net.body.state_dict())
+    with torch.inference_mode():
+        torch.testing.assert_close(net(IMAGE), other(IMAGE), atol=1e-5, rtol=0)
+        assert (net(IMAGE) - IMAGE).abs().max() > 0.1
+
+
+def _whole() -> Tensor:
+    """Dark on one side and bright on the other, so that no part is like the whole."""
+    noise = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    return (noise + torch.linspace(0, 1, 64)) / 2
+
+
+def test_nafnet_told_the_statistics_of_its_image_gives_the_same() -> None:
+    net = _nafnet()
+    with torch.inference_mode():
+        expected = net(IMAGE)
+        assert torch.equal(net(IMAGE, net.statistics(IMAGE)), expected)
+        shifted = tuple(value + 1 for value in net.statistics(IMAGE))
+        assert not torch.allclose(net(IMAGE, shifted), expected, atol=1e-3), "they matter"
+
+
+@pytest.mark.parametrize(("left", "right"), [(0, 40), (20, 64), (12, 52)])
+def test_a_part_with_the_statistics_of_the_whole_is_part_of_the_whole(left: int, right: int) -> None:
+    net, image = _nafnet(unshuffle=1), _whole()
+    assert net.halo < 15
+    inner = slice(left + net.halo if left else 0, right - net.halo if right < 64 else 64)
+    part = image[..., left:right]
+    with torch.inference_mode():
+        statistics = net.statistics(image)
+        expected = net(image)[..., inner]
+        told = net(part, statistics)[..., inner.start - left : inner.stop - left]
+        untold = net(part)[..., inner.start - left : inner.stop - left]
+    assert expected.shape[-1] > 10
+    torch.testing.assert_close(told, expected, atol=1e-5, rtol=0)
+    assert (untold - expected).abs().max() > 1e-3, "or nothing was tested"
+
+
+def test_one_images_statistics_serve_a_batch_of_its_parts() -> None:
+    net, image = _nafnet(), _whole()
+    parts = torch.cat([image[..., :32], image[..., 32:]])
+    with torch.inference_mode():
+        statistics = net.statistics(image)
+        together = net(parts, statistics)
+        apart = torch.cat([net(part[None], statistics) for part in parts])
+    torch.testing.assert_close(together, apart, atol=1e-5, rtol=0)
+
+
+def test_what_nafnet_was_told_is_forgotten_after() -> None:
+    net, image = _nafnet(), _whole()
+    with torch.inference_mode():
+        plain, other = net(image), net(IMAGE)
+        statistics = net.statistics(image)
+        assert torch.equal(net(image), plain)
+        net(IMAGE, statistics)
+        assert torch.equal(net(IMAGE), other)
+        # Also where it fails: 25 columns cannot be folded, and 3 channels do not fit the statistics.
+        with pytest.raises(RuntimeError):
+            net(IMAGE[..., :25], statistics)
+        with pytest.raises(RuntimeError):
+            net(IMAGE, tuple(value[:, :3] for value in statistics))
+        with pytest.raises(RuntimeError):
+            net.statistics(IMAGE[..., :25])
+        assert torch.equal(net(IMAGE), other)
+        assert all(map(torch.equal, net.statistics(image), statistics))
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))], ids=["deepcopy", "pickle"]
+)
+def test_a_copy_of_nafnet_is_independent(duplicate: Callable[[NAFNet], NAFNet]) -> None:
+    net, image = _nafnet(), _whole()
+    with torch.inference_mode():
+        statistics, plain = net.statistics(image), net(IMAGE)
+        told = net(IMAGE, statistics)
+    other = duplicate(net)
+    with torch.inference_mode():
+        assert torch.equal(other(IMAGE), plain)
+        assert torch.equal(other(IMAGE, statistics), told), "it is told itself, not its original"
+        assert all(map(torch.equal, other.statistics(image), statistics))
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.zero_()
+    with torch.inference_mode():
+        assert torch.equal(other(IMAGE), IMAGE)
+        assert torch.equal(net(IMAGE), plain)
+        assert torch.equal(net(IMAGE, statistics), told)
+
+
+def test_a_tool_knows_that_nafnet_looks_everywhere() -> None:
+    tool = Tool("a.nafnet", _nafnet(), multiple=4)
+    assert tool.looks_everywhere
+    image = IMAGE[..., :23, :30]
+    with torch.inference_mode():
+        statistics = tool.statistics(image)
+        assert statistics is not None
+        torch.testing.assert_close(tool.apply(image, False, statistics), tool(image, (23, 30)))
+
+
 def test_the_table_of_networks() -> None:
-    assert set(NETS) == {"unet", "gamma", "shift"}
+    assert set(NETS) == {"unet", "nafnet", "gamma", "shift"}
     assert isinstance(build_net("unet", {"widths": [4, 8]}), UNet)
-    with pytest.raises(ToolboxError, match=r"unknown network 'nafnet'.*unet"):
-        build_net("nafnet", {})
+    assert isinstance(build_net("nafnet", {"width": 8, "encoder": [1], "decoder": [1]}), NAFNet)
+    with pytest.raises(ToolboxError, match=r"unknown network 'swinir'.*unet, nafnet"):
+        build_net("swinir", {})
     with pytest.raises(ToolboxError, match="does not take"):
         build_net("gamma", {"gama": 2})

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from opera_env.errors import MissingWeightsError, ToolboxError, WeightsIntegrityError
 from opera_env.tools import Tool, Toolbox
+from opera_env.tools.manifest import note_measured
 
 
 @pytest.fixture
@@ -294,3 +295,82 @@ def test_a_trained_toolbox_saves_its_new_weights(toolbox: Toolbox, folder: Path)
     assert len(new) == 3
     assert len(new & old) == 2, "files are named after their content"
     assert Toolbox.load(folder).fingerprint == toolbox.fingerprint
+
+
+def _note(folder: Path) -> None:
+    """Notes the place of each tool as what was measured of it."""
+    names = [entry["name"] for entry in _manifest(folder)["tools"]]
+    note_measured(folder, {name: {"place": place} for place, name in enumerate(names)})
+
+
+def _measured(folder: Path) -> dict[str, int]:
+    """What the loaded tools say was measured of them, without those that say nothing."""
+    return {tool.name: tool.measured["place"] for tool in Toolbox.load(folder) if tool.measured}
+
+
+ALL_MEASURED = {"tiny.first": 0, "tiny.enlarge": 1, "tiny.context": 2, "tiny.brighten": 3}
+
+
+def test_what_was_measured_is_added_and_nothing_else_changes(folder: Path) -> None:
+    before, fingerprint = _manifest(folder), Toolbox.load(folder).fingerprint
+    files = {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
+    assert _measured(folder) == {}
+    _note(folder)
+    assert _measured(folder) == ALL_MEASURED
+    assert Toolbox.load(folder).fingerprint == fingerprint
+    after = _manifest(folder)
+    for entry in (*before["tools"], *after["tools"]):
+        entry.pop("measured", None)
+    assert after == before
+    assert {path.name: path.read_bytes() for path in folder.glob("*.safetensors")} == files
+    assert {path.name for path in folder.iterdir()} == {*files, "toolbox.json"}
+
+
+def test_measured_again_is_measured_anew(folder: Path) -> None:
+    _note(folder)
+    note_measured(folder, {name: {"place": 9} for name in ALL_MEASURED})
+    assert set(_measured(folder).values()) == {9}
+
+
+def test_a_failure_while_noting_leaves_the_old_manifest(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def full(source: Any, target: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(os, "replace", full)
+        _note(folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_what_was_measured_is_kept_with_the_weights(folder: Path, elsewhere: bool) -> None:
+    _note(folder)
+    target = folder.parent / "other" if elsewhere else folder
+    Toolbox.load(folder).save(target)
+    assert _measured(target) == ALL_MEASURED
+    Toolbox.load(target).subset(["tiny.context", "tiny.first"]).save(target)
+    assert _measured(target) == {"tiny.context": 2, "tiny.first": 0}
+
+
+def test_what_was_measured_of_other_weights_is_dropped(folder: Path) -> None:
+    _note(folder)
+    toolbox = Toolbox.load(folder)
+    module = toolbox["tiny.first"].module
+    assert module is not None
+    with torch.no_grad():
+        next(module.parameters()).add_(0.25)
+    toolbox.save(folder)
+    assert _measured(folder) == {name: at for name, at in ALL_MEASURED.items() if name != "tiny.first"}
+
+
+def test_rounded_weights_have_not_been_measured(folder: Path, tmp_path: Path) -> None:
+    _note(folder)
+    Toolbox.load(folder).save(tmp_path / "half", dtype=torch.float16)
+    assert _measured(tmp_path / "half") == {"tiny.brighten": 3}, "which has no weights to round"
+    _note(tmp_path / "half")
+    Toolbox.load(tmp_path / "half").save(tmp_path / "half", dtype=torch.float16)
+    assert _measured(tmp_path / "half") == ALL_MEASURED

@@ -9,10 +9,12 @@ from torch import nn
 
 from opera_env.errors import ToolboxError
 from opera_env.tools.nets.brighten import ConstantShift, GammaCorrection
+from opera_env.tools.nets.nafnet import NAFNet
 from opera_env.tools.nets.unet import UNet
 
 NETS: Mapping[str, type[nn.Module]] = {
     "unet": UNet,
+    "nafnet": NAFNet,
     "gamma": GammaCorrection,
     "shift": ConstantShift,
 }
@@ -32,4 +34,4 @@ def build_net(kind: str, options: Mapping[str, Any]) -> nn.Module:
         raise ToolboxError(f"network {kind!r} does not take {dict(options)}: {error}") from error
 
 
-__all__ = ["NETS", "ConstantShift", "GammaCorrection", "UNet", "build_net"]
+__all__ = ["NETS", "ConstantShift", "GammaCorrection", "NAFNet", "UNet", "build_net"]

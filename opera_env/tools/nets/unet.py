@@ -21,6 +21,12 @@ class ResidualBlock(nn.Module):
         return x + self.second(F.relu(self.first(x)))
 
 
+def residual_blocks(width: int, count: int) -> nn.Module:
+    """Returns one block, or several in a row."""
+    blocks = [ResidualBlock(width) for _ in range(count)]
+    return blocks[0] if count == 1 else nn.Sequential(*blocks)
+
+
 class GlobalContext(nn.Module):
     """Scales and shifts channels by the image's global statistics; (B, C, H, W) in and out.
 
@@ -57,6 +63,7 @@ class UNet(nn.Module):
             the network as many times squared cheaper.
         scale: 1 to restore at constant size, 4 to enlarge the image four times.
         global_context: Let every decoder level see statistics of the whole image.
+        blocks: Residual blocks in a row, in the encoder and in the decoder of every level.
 
     Shape:
         float32 (B, 3, H, W) in [0, 1] to (B, 3, scale * H, scale * W), not clamped. H and W
@@ -69,17 +76,19 @@ class UNet(nn.Module):
         unshuffle: int = 2,
         scale: int = 1,
         global_context: bool = False,
+        blocks: int = 1,
     ) -> None:
         super().__init__()
         self.unshuffle, self.scale, self.global_context = unshuffle, scale, global_context
+        self.blocks = blocks
         self.multiple = unshuffle * 2 ** (len(widths) - 1)
         self.head = nn.Conv2d(3 * unshuffle**2, widths[0], 3, padding=1)
-        self.encoder = nn.ModuleList(ResidualBlock(width) for width in widths)
+        self.encoder = nn.ModuleList(residual_blocks(width, blocks) for width in widths)
         self.down = nn.ModuleList(
             nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False)
         )
         self.up = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in zip(widths, widths[1:], strict=False))
-        self.decoder = nn.ModuleList(ResidualBlock(width) for width in widths[:-1])
+        self.decoder = nn.ModuleList(residual_blocks(width, blocks) for width in widths[:-1])
         self.context = nn.ModuleList(
             GlobalContext(width) if global_context else nn.Identity() for width in widths
         )
@@ -91,11 +100,9 @@ class UNet(nn.Module):
     @property
     def halo(self) -> int:
         """How many pixels around a pixel can change its result, global context apart."""
-        levels = len(self.encoder)
-        blocks = sum(2 * 2**level for level in range(levels)) + sum(
-            2 * 2**level for level in range(levels - 1)
-        )
-        return self.unshuffle * (2 + blocks) + self.multiple - 1  # head and tail, blocks, the grid
+        levels = [2**level for level in range(len(self.encoder))]
+        convolutions = 2 * self.blocks * (sum(levels) + sum(levels[:-1]))
+        return self.unshuffle * (2 + convolutions) + self.multiple - 1  # with head, tail and the grid
 
     def statistics(self, image: Tensor) -> tuple[Tensor, ...]:
         """What the levels with global context know of an image, coarsest first."""

@@ -1,8 +1,8 @@
 """Makes a toolbox folder of trained tools.
 
 Example:
-    python -m opera_env.tools.pack --runs runs/lite --out opera_env/tools/weights/lite
-    python -m opera_env.tools.pack --base lite --out runs/toolbox    # one tool trained again
+    opera-env tools pack --runs runs/lite --out opera_env/tools/weights/lite
+    opera-env tools pack --base lite --out runs/toolbox    # one tool trained again
 """
 
 from __future__ import annotations
@@ -12,19 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import tyro
 
-from opera_env.errors import MissingWeightsError
-from opera_env.tools.lite import LITE, ToolRecipe
 from opera_env.tools.nets import build_net
 from opera_env.tools.tool import Tool
 from opera_env.tools.toolbox import Toolbox
-from opera_env.weights import load_tensors
+from opera_env.training.lite import LITE, ToolRecipe
+from opera_env.training.train import trained_weights
 
 
 @dataclass(frozen=True)
 class PackConfig:
-    """Makes the lite toolbox of what opera_env.tools.train has written, as float16."""
+    """Makes the lite toolbox of what `opera-env tools train` has written, as float16."""
 
     runs: Path = Path("runs/lite")
     """Folder with one folder a trained tool."""
@@ -43,19 +41,15 @@ def packed_tool(recipe: ToolRecipe, runs: Path) -> Tool:
     net = build_net(recipe.net, recipe.options)
     training: dict[str, object] = {}
     if recipe.steps:
-        path = runs / recipe.name / "tool.safetensors"
-        if not path.is_file():
-            remedy = f"python -m opera_env.tools.train {recipe.name} --images DIR --val DIR --out {runs}"
-            raise MissingWeightsError(f"tool {recipe.name!r} is not trained", path, remedy)
-        net.load_state_dict({key: value.float() for key, value in load_tensors(path).items()})
-        training = json.loads((path.with_name("training.json")).read_text())
+        net.load_state_dict(trained_weights(runs, recipe.name))
+        training = json.loads((runs / recipe.name / "training.json").read_text())
     return Tool(
         recipe.name,
         net.eval(),
         scale=recipe.options.get("scale", 1),
         multiple=getattr(net, "multiple", 1),
         halo=getattr(net, "halo", None),
-        degradations=frozenset(recipe.degradations),
+        degradations=frozenset({recipe.degradation}),
         net=(recipe.net, recipe.options),
         training=training,
     )
@@ -72,7 +66,3 @@ def pack(config: PackConfig) -> None:
     )
     toolbox.save(config.out, dtype=torch.float16)
     print(f"{len(toolbox)} tools, fingerprint {toolbox.fingerprint} -> {config.out}")
-
-
-if __name__ == "__main__":
-    pack(tyro.cli(PackConfig))

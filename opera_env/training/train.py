@@ -1,7 +1,7 @@
 """Trains single tools, each on the one degradation it is for.
 
 Example:
-    python -m opera_env.tools.train unet.denoise --images DIR --val DIR --out runs/lite
+    opera-env tools train unet.denoise --images DIR --val DIR --out runs/lite
 
 Interrupt it at any time: the same command goes on from the last checkpoint. Curves and
 sample pictures are for tensorboard, under the same folder.
@@ -29,14 +29,15 @@ from rich.progress import track
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.tensorboard import SummaryWriter
 
 from opera_env.data.images import list_images, quantise, read_images
+from opera_env.errors import MissingWeightsError, ToolboxError
 from opera_env.files import replacing
-from opera_env.tools.lite import ToolRecipe, lite_recipe
 from opera_env.tools.nets import build_net
-from opera_env.tools.patches import Pair, stack, training_pair, validation_pair
 from opera_env.tools.tool import resize
+from opera_env.training.lite import ToolRecipe, lite_recipe
+from opera_env.training.patches import Pair, stack, training_pair, validation_pair
+from opera_env.weights import load_tensors
 
 
 def computes_bfloat16() -> bool:
@@ -50,13 +51,13 @@ class TrainConfig:
 
     Examples:
 
-        python -m opera_env.tools.train unet.denoise --images DIV2K/train --val DIV2K/val
+        opera-env tools train unet.denoise --images DIV2K/train --val DIV2K/val
 
-        python -m opera_env.tools.train unet.dehaze --images photos --val held-out --steps 50000
+        opera-env tools train unet.dehaze --images photos --val held-out --steps 50000
     """
 
     tool: tyro.conf.Positional[str]
-    """Name of the tool, as in opera_env/tools/lite.py."""
+    """Name of the tool, as in opera_env/training/lite.py."""
     images: Path
     """Folder of clean photographs to train on, each at least 128 pixels a side."""
     val: Path
@@ -65,8 +66,8 @@ class TrainConfig:
     """Everything is written to OUT/TOOL."""
     steps: int | None = None
     """Training steps; the tool's own number by default."""
-    lr: float = 1e-3
-    """Peak learning rate."""
+    lr: float | None = None
+    """Peak learning rate; the tool's own by default."""
     warmup: int = 200
     """Steps of linear warm-up before the cosine."""
     val_every: int = 2000
@@ -125,18 +126,34 @@ def save_atomically(path: Path, state: dict[str, Any]) -> None:
         torch.save(state, part)
 
 
+def trained_weights(out: Path, name: str) -> dict[str, Tensor]:
+    """Reads the weights of a tool that was trained before.
+
+    Raises:
+        MissingWeightsError: If it was not.
+    """
+    path = out / name / "tool.safetensors"
+    if not path.is_file():
+        remedy = f"opera-env tools train {name} --images DIR --val DIR --out {out}"
+        raise MissingWeightsError(f"tool {name!r} is not trained", path, remedy)
+    return {key: value.float() for key, value in load_tensors(path).items()}
+
+
 def export(net: nn.Module, recipe: ToolRecipe, config: TrainConfig, result: dict[str, Any], folder: Path):
     """Writes the weights as fp16 safetensors and how they came about as JSON."""
     weights = {key: value.detach().cpu().half().contiguous() for key, value in net.state_dict().items()}
     save_file(weights, folder / "tool.safetensors")
-    data, validation = (f"{path.parent.name}/{path.name}" for path in (config.images, config.val))
-    steps = config.steps or recipe.steps
+    data, validation = (
+        f"{path.resolve().parent.name}/{path.resolve().name}" for path in (config.images, config.val)
+    )
+    steps, lr = config.steps or recipe.steps, config.lr or recipe.lr
     record = {
-        "command": f"python -m opera_env.tools.train {recipe.name} --images {data} --val {validation} "
-        f"--steps {steps} --seed {config.seed}",
+        "command": f"opera-env tools train {recipe.name} --images {data} --val {validation} "
+        f"--steps {steps} --lr {lr:g} --seed {config.seed}",
         "data": data,
         "validation": validation,
         "steps": steps,
+        **({} if recipe.start is None else {"start": recipe.start}),
         **{key: value for key, value in result.items() if key != "picture"},
     }
     (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n")
@@ -144,10 +161,14 @@ def export(net: nn.Module, recipe: ToolRecipe, config: TrainConfig, result: dict
 
 def train(config: TrainConfig) -> dict[str, Any]:
     """Trains one tool; returns its last validation."""
+    from torch.utils.tensorboard import SummaryWriter  # seconds to import, and so is the next
+
+    from opera_env.metrics.lpips_alex import LpipsAlex
+
     recipe = lite_recipe(config.tool)
-    steps = config.steps or recipe.steps
+    steps, lr = config.steps or recipe.steps, config.lr or recipe.lr
     if steps == 0:
-        raise SystemExit(f"{recipe.name} has no weights to train.")
+        raise ToolboxError(f"{recipe.name} has no weights to train.")
     folder = config.out / recipe.name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(asdict(config), default=str, indent=2) + "\n")
@@ -159,19 +180,22 @@ def train(config: TrainConfig) -> dict[str, Any]:
 
     images: list[NDArray[np.uint8]] = read_images(list_images(config.images))
     held_out = [
-        validation_pair(image, recipe.degradations, config.val_side, seed)
+        validation_pair(image, recipe.degrade, config.val_side, seed)
         for seed, image in enumerate(read_images(list_images(config.val)))
     ]
 
     device = torch.device(config.device)
-    net = build_net(recipe.net, recipe.options).to(device)
-    net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    optimizer = torch.optim.AdamW(net.parameters(), lr=config.lr, betas=(0.9, 0.99))
+    net = build_net(recipe.net, recipe.options)
+    checkpoint = folder / "checkpoint.pt"
+    if recipe.start is not None and not checkpoint.exists():
+        net.load_state_dict(trained_weights(config.out, recipe.start))
+    net = net.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    optimizer = torch.optim.AdamW(net.parameters(), lr=lr, betas=(0.9, 0.99))
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: learning_rate(step, steps, config.warmup)
     )
+    lpips = LpipsAlex().to(device) if recipe.perceptual else None
     first = 0
-    checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=config.device, weights_only=True)
         net.load_state_dict(state["net"])
@@ -185,13 +209,15 @@ def train(config: TrainConfig) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for step in track(range(first, steps), description=recipe.name, disable=not sys.stdout.isatty()):
         batch = [
-            training_pair(images, recipe.degradations, recipe.patch, recipe.margin, rng)
+            training_pair(images, recipe.degrade, recipe.patch, recipe.margin, rng, recipe.upright)
             for _ in range(recipe.batch)
         ]
         dirty, clean = (part.to(device, memory_format=torch.channels_last) for part in stack(batch))
         with torch.autocast(device.type, torch.bfloat16, enabled=config.autocast):
             restored = net(dirty)
         loss = (F.mse_loss(restored.float(), clean, reduction="none") + 1e-6).sqrt().mean()
+        if lpips is not None:
+            loss = loss + recipe.perceptual * lpips(restored.float().clamp(0, 1), clean).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -220,7 +246,3 @@ def train(config: TrainConfig) -> dict[str, Any]:
     export(net, recipe, config, result, folder)
     writer.close()
     return result
-
-
-if __name__ == "__main__":
-    train(tyro.cli(TrainConfig))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -11,18 +11,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from opera_env.data.images import to_tensor
-from opera_env.degradations import degrade
 from opera_env.errors import SampleError
 
-Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+Image = NDArray[np.uint8]
+Pair = tuple[Image, Image]
+Degrade = Callable[[Image, Generator], Image]
 
 
 def training_pair(
-    images: Sequence[NDArray[np.uint8]],
-    recipe: tuple[str, ...],
+    images: Sequence[Image],
+    degrade: Degrade,
     patch: int,
     margin: int,
     rng: Generator,
+    upright: bool = False,
 ) -> Pair:
     """Cuts, turns and degrades a patch of a random image.
 
@@ -31,13 +33,14 @@ def training_pair(
 
     Args:
         images: uint8 (H, W, 3), at least ``patch`` pixels a side.
-        recipe: What to degrade with.
+        degrade: Makes a damaged image of a clean one; may make it smaller.
         patch: Side of the clean patch, a multiple of 4.
         margin: Width of the rim, a multiple of 4; less where the image ends.
         rng: The only source of chance.
+        upright: Mirror patches, but do not turn them.
 
     Returns:
-        The degraded and the clean patch; the first is smaller if the recipe shrinks it.
+        The degraded and the clean patch; the first is smaller if degrading shrinks it.
 
     Raises:
         SampleError: If the image is smaller than the patch.
@@ -48,9 +51,9 @@ def training_pair(
     top = rng.integers(image.shape[0] - height + 1)
     left = rng.integers(image.shape[1] - width + 1)
     clean = image[top : top + height, left : left + width]
-    clean = np.rot90(clean, int(rng.integers(4))) if "haze" not in recipe else clean  # the sky is up
+    clean = clean if upright else np.rot90(clean, int(rng.integers(4)))
     clean = clean[:, ::-1] if rng.random() < 0.5 else clean
-    dirty, _ = degrade(np.ascontiguousarray(clean), recipe, rng)
+    dirty = degrade(np.ascontiguousarray(clean), rng)
     factor = clean.shape[0] // dirty.shape[0]
     row, column = ((side - patch) // 8 * 4 for side in clean.shape[:2])
     return (
@@ -59,16 +62,15 @@ def training_pair(
     )
 
 
-def validation_pair(image: NDArray[np.uint8], recipe: tuple[str, ...], side: int, seed: int) -> Pair:
+def validation_pair(image: Image, degrade: Degrade, side: int, seed: int) -> Pair:
     """Degrades the centre crop of an image as the environment does: the crop is all there is."""
     _check_size(image, side)
     top, left = ((length - side) // 2 for length in image.shape[:2])
     clean = np.ascontiguousarray(image[top : top + side, left : left + side])
-    dirty, _ = degrade(clean, recipe, np.random.default_rng(seed))
-    return dirty, clean
+    return degrade(clean, np.random.default_rng(seed)), clean
 
 
-def _check_size(image: NDArray[np.uint8], side: int) -> None:
+def _check_size(image: Image, side: int) -> None:
     if min(image.shape[:2]) < side:
         raise SampleError(
             f"a photograph of {image.shape[1]} x {image.shape[0]} pixels is too small: patches have {side}."

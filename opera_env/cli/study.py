@@ -1,0 +1,102 @@
+"""``opera-env study``: how far a world rewards planning."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from opera_env.cli.command import Command
+from opera_env.data import bundled, clean_folder
+from opera_env.degradations import STUDY, benchmark_recipes
+from opera_env.files import replacing
+from opera_env.study import Study, study
+from opera_env.tools import Toolbox
+
+_METRICS = {"r_q": "R_q", "psnr_y": "PSNR-Y, dB", "ssim_y": "SSIM-Y"}
+
+
+@dataclass(frozen=True)
+class StudyCommand(Command):
+    """Runs all plans of a few tools and says what order, repeats and foreign tools are worth.
+
+    opera-env study
+        takes the paper's eight combinations, four tools and all 341 plans of up to four steps.
+
+    opera-env study --images photos --recipes benchmark --max-length 3 --n 32
+        takes the benchmark's sixteen combinations and a tool for every degradation.
+    """
+
+    toolbox: str = "lite"
+    """A shipped toolbox or a folder; its first tool for each degradation takes part."""
+    images: Path | None = None
+    """Folder of clean photographs; by default those that come with scikit-image."""
+    recipes: Literal["study", "benchmark"] = "study"
+    """Which combinations of degradations."""
+    max_length: int = 4
+    """Longest plan: with N tools, N^length plans of the longest."""
+    n: int = 16
+    """Number of samples: at least two photographs for each combination."""
+    canvas: int = 128
+    """Side of the crops, a multiple of 4."""
+    seed: int = 0
+    """Of crops and degradations."""
+    json: Path | None = None
+    """File for the result."""
+
+    def run(self) -> int:
+        """Studies, prints and writes; returns the exit code."""
+        source = bundled(self.canvas) if self.images is None else clean_folder(self.images, self.canvas)
+        recipes = STUDY if self.recipes == "study" else tuple(dict.fromkeys(benchmark_recipes()))
+        specs = source.enumerate(self.n, recipes, np.random.default_rng(self.seed))
+        samples = [source.make(spec) for spec in specs]
+        with Progress(console=Console(stderr=True)) as bar:
+            task = bar.add_task("samples", total=len(samples))
+            result = study(
+                Toolbox.load(self.toolbox),
+                samples,
+                self.max_length,
+                progress=lambda done, total: bar.update(task, completed=done),
+            )
+        console = Console(highlight=False)
+        console.print(*_tables(result))
+        if self.json is not None:
+            with replacing(self.json) as part:
+                part.write_text(json.dumps(result.to_json(), indent=2) + "\n")
+            console.print(f"written: {self.json}", markup=False, soft_wrap=True)
+        return 0
+
+
+def _tables(result: Study) -> Iterator[Table]:
+    """Yields what each freedom is worth, then what winning plans have in common."""
+    title = f"{result.plans} plans of {', '.join(result.tools)} on {result.samples} samples"
+    for metric, label in _METRICS.items():
+        table = Table(title=title, box=box.SIMPLE, pad_edge=False, padding=(0, 0, 0, 1))
+        table.add_column(f"worth in {label}")
+        for column in ("mean (95 %)", "median", "of samples"):
+            table.add_column(column, justify="right", no_wrap=True)
+        digits = 3 if metric == "ssim_y" else 2
+        for worth in result.worths:
+            if worth.metric == metric:
+                low, high = (f"{end:.{digits}f}" for end in (worth.mean.low, worth.mean.high))
+                mean = f"{worth.mean.mean:.{digits}f} ({low}..{high})"
+                table.add_row(worth.freedom, mean, f"{worth.median:.{digits}f}", f"{worth.share:.0%}")
+        yield table
+        title = ""
+    winners = result.winners
+    table = Table("good by three of five metrics", box=box.SIMPLE, pad_edge=False)
+    table.add_column("winners", justify="right")
+    table.add_column("all plans", justify="right")
+    table.add_row("plans an image", f"{winners.plans:.1f}", f"{result.plans}")
+    table.add_row("repeat a tool", f"{winners.repeats:.0%}", f"{winners.repeats_of_all:.0%}")
+    table.add_row("have a foreign tool", f"{winners.foreign:.0%}", f"{winners.foreign_of_all:.0%}")
+    table.add_row("plans above the best matched order", f"{winners.beat_matched:.1f}", "")
+    yield table

@@ -1,0 +1,1 @@
+"""How the tools of a toolbox are made: each trained alone, on the one degradation it is for."""

@@ -1,0 +1,136 @@
+"""The ``lite`` toolbox: which tools it has, what each is for, and how each is trained.
+
+This is the only file in which these tools are named. The pool mirrors the paper's, tool for
+tool: two families where the paper has Restormer, X-Restormer and SwinIR.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from opera_env.degradations import Operator, degrade
+from opera_env.degradations.camera import Noise
+from opera_env.errors import UnknownToolError
+
+
+@dataclass(frozen=True)
+class ToolRecipe:
+    """One tool of a toolbox, before it is trained.
+
+    Attributes:
+        name: ``family.task``, as plans spell it.
+        degradation: What it is for.
+        net: Kind of network, a key of :data:`opera_env.tools.nets.NETS`.
+        options: Arguments of the network.
+        operator: The one strength of the degradation it is trained on; by default the strength
+            is drawn for every patch, as in the benchmark.
+        steps: Training steps; 0 for a tool without weights.
+        batch: Patches per step.
+        patch: Side of a training patch in pixels of the clean image.
+        margin: Rim around the patch that is degraded with it and then cut off: as wide as
+            the degradation reaches.
+        lr: Peak learning rate.
+        perceptual: Weight of LPIPS in the loss, beside 1 for the Charbonnier distance.
+        start: Name of a tool whose weights it starts from, trained before it.
+    """
+
+    name: str
+    degradation: str
+    net: str = "unet"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    operator: Operator | None = None
+    steps: int = 0
+    batch: int = 8
+    patch: int = 64
+    margin: int = 48
+    lr: float = 2e-3
+    perceptual: float = 0.0
+    start: str | None = None
+
+    @property
+    def upright(self) -> bool:
+        """Whether patches must not be turned: haze is thickest where the sky is."""
+        return self.degradation == "haze"
+
+    def degrade(self, image: NDArray[np.uint8], rng: Generator) -> NDArray[np.uint8]:
+        """Does to a clean image, uint8 (H, W, 3), what the tool is to undo."""
+        if self.operator is not None:
+            return self.operator(image, rng)
+        return degrade(image, (self.degradation,), rng)[0]
+
+
+def denoiser(family: str, sigma: float, start: str | None = None) -> ToolRecipe:
+    """A denoiser for Gaussian noise of one strength, in grey levels of 255."""
+    return ToolRecipe(
+        f"{family}.denoise_{sigma:.0f}",
+        "noise",
+        family,
+        operator=Noise("gaussian", sigma),
+        steps=6_000 if start is None else 2_000,
+        margin=0,
+        lr=2e-3 if start is None else 1e-3,
+        start=start,
+    )
+
+
+LITE: tuple[ToolRecipe, ...] = (
+    ToolRecipe("unet.denoise", "noise", steps=8_000, margin=0, lr=1e-3),
+    *(denoiser("unet", sigma, start="unet.denoise") for sigma in (15, 25, 50)),
+    denoiser("nafnet", 15, start="nafnet.denoise_25"),
+    denoiser("nafnet", 25),
+    denoiser("nafnet", 50, start="nafnet.denoise_25"),
+    ToolRecipe("nafnet.derain", "rain", "nafnet", options={"width": 32}, steps=14_000, margin=32),
+    ToolRecipe("unet.derain", "rain", steps=16_000, margin=32),
+    ToolRecipe(
+        "unet.dehaze",
+        "haze",
+        options={"global_context": True},
+        steps=10_000,
+        patch=128,
+        batch=4,
+        lr=1e-3,
+    ),
+    ToolRecipe("unet.defocus_deblur", "defocus_blur", steps=14_000, margin=8, lr=1e-3),
+    ToolRecipe("nafnet.defocus_deblur", "defocus_blur", "nafnet", steps=9_000, margin=8),
+    ToolRecipe("unet.motion_deblur", "motion_blur", steps=14_000, margin=32, lr=1e-3),
+    ToolRecipe(
+        "unet.super_resolution",
+        "low_resolution",
+        options={"widths": (48, 64), "blocks": 3, "unshuffle": 1, "scale": 4},
+        steps=14_000,
+        batch=4,
+        patch=128,
+        margin=16,
+    ),
+    ToolRecipe(
+        "unet.super_resolution_lpips",
+        "low_resolution",
+        options={"unshuffle": 1, "scale": 4},
+        steps=5_000,
+        batch=4,
+        patch=128,
+        margin=16,
+        perceptual=0.5,
+    ),
+    ToolRecipe("unet.dejpeg", "jpeg", steps=14_000, margin=16, lr=1e-3),
+    ToolRecipe("brighten.gamma_correction", "low_light", "gamma", options={"gamma": 1.5}),
+    ToolRecipe("brighten.constant_shift", "low_light", "shift", options={"levels": 40.0}),
+)
+
+
+def lite_recipe(name: str) -> ToolRecipe:
+    """Returns the recipe of a tool by its name.
+
+    Raises:
+        UnknownToolError: If ``lite`` has no such tool.
+    """
+    for recipe in LITE:
+        if recipe.name == name:
+            return recipe
+    raise UnknownToolError(name, [recipe.name for recipe in LITE])

@@ -1,0 +1,189 @@
+"""``opera-env study`` from words to tables and a file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from opera_env.cli import main
+from opera_env.degradations import DEGRADATIONS, STUDY
+from opera_env.study import CONSTANT, FREEDOMS
+from opera_env.tools import Tool, Toolbox
+from opera_env.tools.nets import build_net
+
+Draw = Callable[[int, int, int], Image.Image]
+
+LEVELS = {"rain": -10.0, "haze": -25.0, "defocus_blur": 5.0, "noise": 8.0}
+
+needs_lpips = pytest.mark.needs_weights("lpips")
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toolbox folder with a tool in microseconds for each degradation of the study."""
+    folder = tmp_path_factory.mktemp("box")
+    tools = [
+        Tool(
+            f"tiny.{kind}",
+            build_net("shift", {"levels": levels}),
+            degradations=frozenset({kind}),
+            net=("shift", {"levels": levels}),
+        )
+        for kind, levels in LEVELS.items()
+    ]
+    Toolbox(tools).save(folder)
+    return folder
+
+
+def words(box: Path, photos: Path, *more: str) -> list[str]:
+    return ["study", "--toolbox", str(box), "--images", str(photos), "--canvas", "64", *more]
+
+
+def failure(printed: pytest.CaptureFixture[str]) -> str:
+    """The one line that says what went wrong; a progress bar may stand before it."""
+    out, err = printed.readouterr()
+    assert out == ""
+    assert "Traceback" not in err
+    lines = [line for line in err.splitlines() if "error:" in line]
+    assert len(lines) == 1
+    assert err.endswith(f"{lines[0]}\n")
+    return lines[0]
+
+
+@needs_lpips
+def test_tables_and_a_file(
+    box: Path,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("opera_env.cli.study.STUDY", STUDY[:6])  # those of two degradations
+    target = tmp_path / "deep" / "study.json"
+    assert main(words(box, photos, "--max-length", "2", "--json", str(target))) == 0
+    printed = capsys.readouterr().out
+    assert "…" not in printed
+    assert max(len(line) for line in printed.splitlines() if str(tmp_path) not in line) <= 80
+
+    summary = json.loads(target.read_text())
+    assert [path.name for path in target.parent.iterdir()] == ["study.json"]
+    assert summary["tools"] == [f"tiny.{kind}" for kind in LEVELS]
+    assert (summary["max_length"], summary["samples"]) == (2, 16)
+    assert summary["plans"] == 1 + 4 + 4**2
+    assert len(summary["worths"]) == 3 * (len(FREEDOMS) + 1)
+
+    said = " ".join(printed.split())
+    assert "21 plans of tiny.rain, tiny.haze, tiny.defocus_blur, tiny.noise on 16 samples" in said
+    assert said.count("21 plans") == 1, "the tables share a heading"
+    assert all(f"worth in {metric}" in printed for metric in ("R_q", "PSNR-Y, dB", "SSIM-Y"))
+    for row in summary["worths"]:
+        digits = 3 if row["metric"] == "ssim_y" else 2
+        mean = row["mean"]
+        interval = f"{mean['mean']:.{digits}f} ({mean['low']:.{digits}f}..{mean['high']:.{digits}f})"
+        assert f"{interval} {row['median']:.{digits}f} {row['share']:.0%}" in said
+    names = " ".join(re.sub(r" -?\d+\.\d+ \(.*", "", printed).split())  # a name may take two lines
+    assert all(names.count(name) == 3 for name in (*FREEDOMS, CONSTANT))
+    assert f"{summary['winners']['repeats_of_all']:.0%}" in said
+
+
+@needs_lpips
+def test_the_same_seed_gives_the_same_figures(
+    box: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("opera_env.cli.study.STUDY", (("noise",), ("haze",)))
+    found: list[list[float]] = []
+    for name, seed in (("a", "5"), ("b", "5"), ("c", "6")):
+        file = tmp_path / name
+        options = ("--max-length", "1", "--n", "6", "--seed", seed, "--json", str(file))
+        assert main(words(box, photos, *options)) == 0
+        found.append(
+            [row["mean"][key] for row in json.loads(file.read_text())["worths"] for key in row["mean"]]
+        )
+    assert found[0] == pytest.approx(found[1], abs=1e-5)
+    assert found[0] != pytest.approx(found[2], abs=1e-2)
+
+
+@needs_lpips
+def test_a_file_whose_name_looks_like_markup(
+    box: Path,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("opera_env.cli.study.STUDY", (("noise",), ("haze",)))
+    monkeypatch.chdir(tmp_path)
+    assert main(words(box, photos, "--max-length", "1", "--n", "6", "--json", "[bold]/a.json")) == 0
+    assert Path("[bold]/a.json").is_file()
+    assert "written: [bold]/a.json" in capsys.readouterr().out
+
+
+@needs_lpips
+def test_the_combinations_of_the_benchmark(tmp_path: Path) -> None:
+    """As in the help's example: 32 samples, two of each combination; one tool is for everything."""
+    net = ("shift", {"levels": 5.0})
+    Toolbox([Tool("tiny.all", build_net(*net), degradations=frozenset(DEGRADATIONS), net=net)]).save(
+        tmp_path / "box"
+    )
+    target = tmp_path / "study.json"
+    options = ("--recipes", "benchmark", "--max-length", "3", "--n", "32", "--json", str(target))
+    assert main(["study", "--toolbox", str(tmp_path / "box"), "--canvas", "64", *options]) == 0
+    assert json.loads(target.read_text())["samples"] == 32
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (("--max-length", "2"), "3 degradations"),
+        (("--toolbox", "nothing"), "no toolbox 'nothing'"),
+        (("--images", "nowhere"), "nowhere"),
+        (("--canvas", "30"), "multiple of 4"),
+        (("--n", "0"), ""),
+        (("--recipes", "benchmark", "--n", "64", "--max-length", "3"), "a tool for"),
+        pytest.param(("--n", "8", "--max-length", "3"), "two photographs", marks=needs_lpips),
+        pytest.param(("--canvas", "32", "--max-length", "3"), "64", marks=needs_lpips),
+    ],
+)
+def test_errors_are_one_line(
+    more: tuple[str, ...], says: str, box: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words(box, photos, *more)) == 1
+    line = failure(capsys)
+    assert says in line
+    assert "--debug" not in line, "an error that is named needs no look into the code"
+
+
+@needs_lpips
+def test_one_photograph_is_not_enough(
+    box: Path,
+    tmp_path: Path,
+    draw_photograph: Draw,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("opera_env.cli.study.STUDY", (("noise", "haze"),))
+    draw_photograph(64, 64, 0).save(tmp_path / "0.png")
+    assert main(words(box, tmp_path, "--max-length", "2", "--n", "3")) == 1
+    assert "two photographs; noise + haze is on one" in failure(capsys)
+
+
+@pytest.mark.parametrize("more", [("--recipes", "nonsense"), ("--max-length", "many"), ("nonsense",)])
+def test_words_that_make_no_study(more: tuple[str, ...]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["study", *more])
+    assert stop.value.code == 2
+
+
+def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["study", "--help"])
+    assert stop.value.code == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert "opera-env study" in lines
+    assert any(line.startswith("opera-env study --") for line in lines)
