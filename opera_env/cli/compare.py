@@ -57,7 +57,7 @@ class Compare(Command):
     """Two folders with equally named files, degraded and clean."""
     benchmark: Path | None = None
     """Folder in the layout of the AgenticIR benchmark (HQ/, LQ/d2/, LQ/d3/)."""
-    n: int = 24
+    n: int = 12
     """Number of samples; with fewer than 24 not every combination of the groups comes up."""
     seed: int = 0
     """Of crops, degradations, random agents and the bootstrap."""

@@ -259,11 +259,11 @@ def test_time_is_taken_on_one_thread(fails: bool) -> None:
     assert set(shapes) == {(1, 3, 8, 8)}, "becomes one of 32 x 32"
 
 
-def test_time_is_the_median_in_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_is_the_least_in_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
     """One run that the machine interrupts does not count."""
     now = iter([0.0, 0.002, 1.0, 9.0, 10.0, 10.004])
     monkeypatch.setattr("time.perf_counter", lambda: next(now))
-    assert milliseconds(Tool("a", nn.Identity()), 16, runs=3) == pytest.approx(4)
+    assert milliseconds(Tool("a", nn.Identity()), 16, runs=3) == pytest.approx(2)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("new/gains.PNG", "PNG"), ("gains", "PNG"), ("g.jpg", "JPEG")])
