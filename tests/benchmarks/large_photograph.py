@@ -30,7 +30,7 @@ class Large:
 
     megapixels: tuple[float, ...] = (12.0, 24.0)
     """Sizes, in millions of pixels, at 3 : 2."""
-    plan: str = "unet.denoise,unet.dehaze,unet.super_resolution"
+    plan: str = "unet.denoise,unet.dehaze,unet.super_resolution_lpips"
     """Tools separated by commas; "agent" lets the default agent plan."""
     max_memory: float = 2.5
     """In GB, as the command's."""
