@@ -99,6 +99,9 @@ def _psnr(images: Tensor, references: Tensor) -> Tensor:
     return -10 * torch.log10(error + 1e-8)
 
 
+_CHUNK = 16
+"""Samples scored at once: one batch of the scorer."""
+
 _JUDGED = Reward(
     "card",
     (
@@ -145,11 +148,8 @@ def measure(
 
     def gains(degrade: Degrade, names: Sequence[str]) -> dict[str, Gain]:
         samples = [_sample(photograph, degrade, side, seed) for seed, photograph in enumerate(photographs)]
-        before = scorer.score(samples, [()] * len(samples), restored=False)
-        return {
-            name: _gain(before, scorer.score(samples, [(name,)] * len(samples), restored=False))
-            for name in names
-        }
+        found = _outcomes(scorer, samples, [(), *((name,) for name in names)])
+        return {name: _gain(found[()], found[(name,)]) for name in names}
 
     kinds = track(DEGRADATIONS, "degradations", disable=not show)
     on = {kind: gains(_operator(kind), toolbox.names) for kind in kinds}
@@ -204,8 +204,16 @@ def _sample(photograph: NDArray[np.uint8], degrade: Degrade, side: int, seed: in
     return Sample(to_tensor(dirty), to_tensor(clean), None, (side, side), spec)
 
 
-def _outcomes(scorer: PlanScorer, samples: Sequence[Sample], plan: Plan) -> list[Outcome]:
-    return scorer.score(samples, [plan] * len(samples), restored=False)
+def _outcomes(
+    scorer: PlanScorer, samples: Sequence[Sample], plans: Sequence[Plan]
+) -> dict[Plan, list[Outcome]]:
+    """Scores every plan on every sample; few samples at a time, whose references the scorer still keeps."""
+    found: dict[Plan, list[Outcome]] = {plan: [] for plan in plans}
+    for first in range(0, len(samples), _CHUNK):
+        chunk = samples[first : first + _CHUNK]
+        for plan in plans:
+            found[plan] += scorer.score(chunk, [plan] * len(chunk), restored=False)
+    return found
 
 
 def _gain(before: Sequence[Outcome], after: Sequence[Outcome]) -> Gain:
@@ -218,12 +226,11 @@ def _gain(before: Sequence[Outcome], after: Sequence[Outcome]) -> Gain:
 
 def _clean_psnr(scorer: PlanScorer, samples: Sequence[Sample]) -> dict[str, float]:
     """PSNR of the mean squared error that each tool does to clean images."""
-    found: dict[str, float] = {}
-    for name in scorer.tool_names:
-        outcomes = _outcomes(scorer, samples, (name,))
+    psnr: dict[str, float] = {}
+    for (name,), outcomes in _outcomes(scorer, samples, [(name,) for name in scorer.tool_names]).items():
         errors = [10 ** (-outcome.metrics["psnr"] / 10) for outcome in outcomes]
-        found[name] = float(-10 * np.log10(np.mean(errors)))
-    return found
+        psnr[name] = float(-10 * np.log10(np.mean(errors)))
+    return psnr
 
 
 def draw_gains(cards: Mapping[str, ToolCard], file: Path) -> None:

@@ -47,14 +47,7 @@ def computes_bfloat16() -> bool:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Trains one tool of the lite toolbox on the one degradation it is for.
-
-    Examples:
-
-        opera-env tools train unet.denoise --images DIV2K/train --val DIV2K/val
-
-        opera-env tools train unet.dehaze --images photos --val held-out --steps 50000
-    """
+    """How one tool of the lite toolbox is trained."""
 
     tool: tyro.conf.Positional[str]
     """Name of the tool, as in opera_env/training/lite.py."""
@@ -142,7 +135,8 @@ def trained_weights(out: Path, name: str) -> dict[str, Tensor]:
 def export(net: nn.Module, recipe: ToolRecipe, config: TrainConfig, result: dict[str, Any], folder: Path):
     """Writes the weights as fp16 safetensors and how they came about as JSON."""
     weights = {key: value.detach().cpu().half().contiguous() for key, value in net.state_dict().items()}
-    save_file(weights, folder / "tool.safetensors")
+    with replacing(folder / "tool.safetensors") as part:
+        save_file(weights, part)
     data, validation = (
         f"{path.resolve().parent.name}/{path.resolve().name}" for path in (config.images, config.val)
     )
@@ -156,11 +150,18 @@ def export(net: nn.Module, recipe: ToolRecipe, config: TrainConfig, result: dict
         **({} if recipe.start is None else {"start": recipe.start}),
         **{key: value for key, value in result.items() if key != "picture"},
     }
-    (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n")
+    with replacing(folder / "training.json") as part:
+        part.write_text(json.dumps(record, indent=2) + "\n")
 
 
 def train(config: TrainConfig) -> dict[str, Any]:
-    """Trains one tool; returns its last validation."""
+    """Trains one tool; returns its last validation.
+
+    Raises:
+        UnknownToolError: If ``lite`` has no such tool.
+        ToolboxError: If the tool has no weights, or was trained for more steps already.
+        MissingWeightsError: If the tool that it starts from is not trained.
+    """
     from torch.utils.tensorboard import SummaryWriter  # seconds to import, and so is the next
 
     from opera_env.metrics.lpips_alex import LpipsAlex
@@ -203,6 +204,11 @@ def train(config: TrainConfig) -> dict[str, Any]:
         scheduler.load_state_dict(state["scheduler"])
         rng.bit_generator.state = json.loads(state["rng"])
         first = state["step"]
+        if first > steps:
+            raise ToolboxError(
+                f"{recipe.name} was trained for {first} steps in {folder}, which cannot become {steps}: "
+                "ask for more steps, or choose another --out."
+            )
         print(f"going on from step {first} of {steps}")
 
     writer = SummaryWriter(str(folder))

@@ -349,6 +349,17 @@ def _weights_of(config: TrainConfig) -> dict[str, torch.Tensor]:
     return _weights(config.out)
 
 
+def test_a_tool_is_not_said_to_have_fewer_steps_than_it_has(config: TrainConfig) -> None:
+    """The old result stays as it was, and so does what it says of itself."""
+    train.train(config)
+    folder = config.out / "tiny.denoise"
+    before = {path.name: path.read_bytes() for path in folder.glob("t*.*")}
+    with pytest.raises(ToolboxError, match=r"6 steps.*become 4"):
+        train.train(replace(config, steps=4))
+    assert {"tool.safetensors", "training.json"} <= set(before)
+    assert {path.name: path.read_bytes() for path in folder.glob("t*.*")} == before
+
+
 def test_what_cannot_be_trained(config: TrainConfig, tmp_path: Path) -> None:
     with pytest.raises(OperaError, match=r"tiny\.sharpen.*tiny\.denoise"):
         train.train(replace(config, tool="tiny.sharpen"))
