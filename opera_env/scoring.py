@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from opera_env.data.images import quantise
 from opera_env.errors import MetricError
-from opera_env.execution import Executor, PrefixCache
+from opera_env.execution import SMALL, Executor, Lanes, PrefixCache, Result
 from opera_env.metrics import Features, MetricSuite
 from opera_env.reward import Reward, get_reward
 from opera_env.tools import Toolbox, resize
@@ -19,8 +23,30 @@ from opera_env.types import Canvas, Outcome, Plan, Sample
 _REFERENCES_KEPT = 64
 """References whose features are kept: more than the images of any one training batch."""
 
-_Judgeable = tuple[Sample, Plan, Tensor]
-"""A sample, the plan that ran, and the result, uint8 (3, H, W) at canvas size."""
+_SMALLEST_PART = 4
+"""Results judged together although fewer a batch would keep more lanes busy."""
+
+_Judged = dict[tuple[str, Plan], Outcome]
+"""Outcomes by sample and plan."""
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What metrics keep of one reference: a row of a batch that may still be computed.
+
+    Batches that are judged wait for it; it was submitted before them, so it has begun.
+    """
+
+    batch: Future[list[tuple[Features, ...]]]
+    row: int
+
+    @property
+    def broken(self) -> bool:
+        """Whether nothing will come of it: it failed, or was dropped as something else failed."""
+        return self.batch.done() and (self.batch.cancelled() or self.batch.exception() is not None)
+
+    def features(self) -> tuple[Features, ...]:
+        return self.batch.result()[self.row]
 
 
 class PlanScorer:
@@ -51,10 +77,16 @@ class PlanScorer:
         self.toolbox = toolbox
         self.reward = get_reward(reward)
         self.metrics = MetricSuite([term.metric for term in self.reward.terms], toolbox.device)
-        self.executor = Executor(toolbox, batch_pixels=batch * 128 * 128, cache=cache)
         self.batch_pixels = batch * 128 * 128
+        # Networks are larger than metrics: on a CPU half a batch of activations stays in its caches.
+        halves = 2 if toolbox.device.type == "cpu" else 1
+        self.executor = Executor(toolbox, self.batch_pixels // halves, cache=cache)
         self.images_scored = 0
-        self._references: OrderedDict[str, tuple[Features, ...]] = OrderedDict()
+        self._references: OrderedDict[str, _Prepared] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy prepares references again: what may still be computed cannot be copied."""
+        return {**vars(self), "_references": OrderedDict()}
 
     @property
     def tool_names(self) -> tuple[str, ...]:
@@ -89,50 +121,86 @@ class PlanScorer:
         if len(samples) != len(plans):
             raise ValueError(f"expected one plan per sample, found {len(samples)} and {len(plans)}.")
         self._check_references(samples)
-        scored: dict[tuple[str, Plan], Outcome] = {}
-        waiting: dict[Canvas, list[_Judgeable]] = {}
-        for result in self.executor.run(samples, plans):
-            canvas = result.sample.canvas
-            image = quantise(resize(result.image[None], canvas))[0]
-            group = waiting.setdefault(canvas, [])
-            group.append((result.sample, result.plan, image))
-            if len(group) * canvas[0] * canvas[1] >= self.batch_pixels:
-                scored.update(self._judge(waiting.pop(canvas), restored))
-        for group in waiting.values():
-            scored.update(self._judge(group, restored))
+        waiting: dict[Canvas, list[Result]] = {}
+        judged: list[Future[_Judged]] = []
+        with Lanes(self._lanes(samples)) as lanes:
+            self._prepare_first(lanes, samples)
+            for result in self.executor.run(samples, plans, lanes):
+                canvas = result.sample.canvas
+                group = waiting.setdefault(canvas, [])
+                group.append(result)
+                if len(group) * canvas[0] * canvas[1] >= self.batch_pixels:
+                    judged.append(self._submit(lanes, waiting.pop(canvas), restored))
+            for group in waiting.values():  # the rest in parts, one a lane
+                size = max(_SMALLEST_PART, -(-len(group) // lanes.count))
+                parts = (group[first : first + size] for first in range(0, len(group), size))
+                judged += [self._submit(lanes, part, restored) for part in parts]
+            scored: _Judged = {}
+            for future in judged:
+                scored.update(future.result())
         return [scored[sample.key, plan] for sample, plan in zip(samples, plans, strict=True)]
 
-    def _judge(self, group: Sequence[_Judgeable], restored: bool) -> dict[tuple[str, Plan], Outcome]:
-        """Judges results of one canvas in one batch."""
-        images = torch.stack([image for _, _, image in group])
-        references: list[tuple[Features, ...]] = []
+    def _lanes(self, samples: Sequence[Sample]) -> int:
+        """How many batches are under way at once: on a CPU one a thread, while images are small."""
+        small = all(sample.canvas[0] * sample.canvas[1] <= SMALL for sample in samples)
+        if self.toolbox.device.type != "cpu" or len(samples) < 2 or not small:
+            return 1
+        return torch.get_num_threads()
+
+    def _submit(self, lanes: Lanes, group: Sequence[Result], restored: bool) -> Future[_Judged]:
+        """Begins to judge results of one canvas in one batch."""
+        here = not self.metrics.concurrent
+        references: list[_Prepared] = []
         if self.metrics.needs_reference:
-            references = [self._features(sample) for sample, _, _ in group]
+            references = self._prepare(lanes, [result.sample for result in group], here)
         self.images_scored += len(group)
+        return lanes.submit(partial(self._judge, group, references, restored), here)
+
+    def _judge(self, group: Sequence[Result], references: Sequence[_Prepared], restored: bool) -> _Judged:
+        canvas = group[0].sample.canvas
+        images = quantise(torch.cat([resize(result.image[None], canvas) for result in group]))
         kept = images.cpu() if restored else None
-        outcomes: dict[tuple[str, Plan], Outcome] = {}
-        for row, (values, (sample, plan, _)) in enumerate(
-            zip(self.metrics(images, references), group, strict=True)
-        ):
-            terms = self.reward.contributions(values, plan)
-            outcomes[sample.key, plan] = Outcome(
+        outcomes: _Judged = {}
+        rows = self.metrics(images, [reference.features() for reference in references])
+        for row, (values, result) in enumerate(zip(rows, group, strict=True)):
+            terms = self.reward.contributions(values, result.plan)
+            outcomes[result.sample.key, result.plan] = Outcome(
                 restored=kept[row].clone() if kept is not None else None,
                 metrics=values,
                 terms=terms,
                 r_q=float(sum(terms.values())),
-                tools_run=len(plan),
+                tools_run=len(result.plan),
             )
         return outcomes
 
-    def _features(self, sample: Sample) -> tuple[Features, ...]:
-        """Prepares a sample's reference, or finds it among the most recent ones."""
-        assert sample.reference is not None
-        if sample.key not in self._references:
-            self._references[sample.key] = self.metrics.features(quantise(sample.reference))
-            if len(self._references) > _REFERENCES_KEPT:
-                self._references.popitem(last=False)
-        self._references.move_to_end(sample.key)
-        return self._references[sample.key]
+    def _prepare_first(self, lanes: Lanes, samples: Sequence[Sample]) -> None:
+        """Begins to prepare references while no result is there yet, if all of them can be kept."""
+        distinct = {sample.key: sample for sample in samples}
+        if not self.metrics.needs_reference or len(distinct) > _REFERENCES_KEPT:
+            return
+        by_canvas: dict[Canvas, list[Sample]] = {}
+        for sample in distinct.values():
+            by_canvas.setdefault(sample.canvas, []).append(sample)
+        for canvas, group in by_canvas.items():
+            size = max(1, self.batch_pixels // (canvas[0] * canvas[1]))
+            for first in range(0, len(group), size):
+                self._prepare(lanes, group[first : first + size], here=not self.metrics.concurrent)
+
+    def _prepare(self, lanes: Lanes, samples: Sequence[Sample], here: bool) -> list[_Prepared]:
+        """Finds what is kept of samples' references; begins to compute, in one batch, what is not."""
+        known = {key for key, prepared in self._references.items() if not prepared.broken}
+        missing = {sample.key: sample for sample in samples if sample.key not in known}
+        if missing:
+            stack = torch.stack([_reference(sample) for sample in missing.values()])
+            future = lanes.submit(partial(self.metrics.features, stack), here)
+            for row, key in enumerate(missing):
+                self._references[key] = _Prepared(future, row)
+        found = [self._references[sample.key] for sample in samples]
+        for sample in samples:
+            self._references.move_to_end(sample.key)
+        while len(self._references) > _REFERENCES_KEPT:
+            self._references.popitem(last=False)
+        return found
 
     def _check_references(self, samples: Sequence[Sample]) -> None:
         if self.metrics.needs_reference and any(sample.reference is None for sample in samples):
@@ -140,3 +208,8 @@ class PlanScorer:
                 f"the reward {self.reward.name!r} compares with a clean image, and a sample has none: "
                 "use a source with references, or reward='label_free'."
             )
+
+
+def _reference(sample: Sample) -> Tensor:
+    assert sample.reference is not None
+    return quantise(sample.reference)

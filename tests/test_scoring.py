@@ -84,7 +84,7 @@ def _by_hand(sample: Sample, plan: Plan, reward: Reward) -> Outcome:
         suite = _suite(term.metric)
         features = []
         if sample.reference is not None:
-            features = [suite.features((sample.reference * 255).round().to(torch.uint8))]
+            features = suite.features((sample.reference[None] * 255).round().to(torch.uint8))
         metrics |= suite(final[None], features)[0]
     refused = (not plan and not reward.empty_plan) or len(plan) > (reward.longest_plan or 99)
     terms: dict[str, float] = {}

@@ -14,6 +14,7 @@ from rich.console import Console
 # spinning makes everything ten times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+from opera_env.cli.bench import BenchCommand
 from opera_env.cli.command import Command, one_line
 from opera_env.cli.compare import Compare
 from opera_env.cli.restore import Restore
@@ -30,6 +31,7 @@ Commands = (
     Annotated[Restore, tyro.conf.subcommand("restore")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[StudyCommand, tyro.conf.subcommand("study")]
+    | Annotated[BenchCommand, tyro.conf.subcommand("bench")]
     | Annotated[Tools, tyro.conf.subcommand("tools")]
     | Annotated[Weights, tyro.conf.subcommand("weights")]
 )

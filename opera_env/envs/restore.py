@@ -34,6 +34,10 @@ class OneShotRules(Rules[Pixels]):
         episodes = [Episode(sample) for sample in samples]
         return [(episode, self._observe(episode), self.info(episode)) for episode in episodes]
 
+    def ends(self, episode: Episode, action: Any) -> bool:
+        self.codec.decode(action)  # refused before the next photograph is drawn
+        return True
+
     def _advance(self, episodes: Sequence[Episode], actions: Sequence[Any]) -> list[Transition[Pixels]]:
         plans = [self.codec.decode(action) for action in actions]
         outcomes = self.scorer.score([episode.sample for episode in episodes], plans)

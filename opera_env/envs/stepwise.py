@@ -81,8 +81,13 @@ class StepwiseRules(Rules[StepObs]):
         ]
         return [(episode, self._observe(episode), self.info(episode)) for episode in episodes]
 
+    def ends(self, episode: Episode, action: Any) -> bool:
+        tools = self.codec.decode_one(action)
+        return not tools or len(episode.plan) + 1 == self.config.max_tools
+
     def _advance(self, episodes: Sequence[Episode], actions: Sequence[Any]) -> list[Transition[StepObs]]:
         added = [self.codec.decode_one(action) for action in actions]
+        ending = [self.ends(episode, action) for episode, action in zip(episodes, actions, strict=True)]
         plans = [episode.plan + tools for episode, tools in zip(episodes, added, strict=True)]
         moved = [index for index, tools in enumerate(added) if tools]
         outcomes = self.scorer.score([episodes[i].sample for i in moved], [plans[i] for i in moved])
@@ -93,8 +98,8 @@ class StepwiseRules(Rules[StepObs]):
             gains[index] = outcome.r_q - before.r_q - self.config.tool_cost
             episodes[index].plan, episodes[index].outcome = plans[index], outcome
         transitions: list[Transition[StepObs]] = []
-        for episode, tools, gain in zip(episodes, added, gains, strict=True):
-            episode.done = not tools or len(episode.plan) == self.config.max_tools
+        for episode, ends, gain in zip(episodes, ending, gains, strict=True):
+            episode.done = ends
             observation = self._observe(episode)
             transitions.append(Transition(observation, float(gain), episode.done, self.info(episode)))
         return transitions

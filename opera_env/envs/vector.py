@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import gymnasium as gym
@@ -75,7 +76,7 @@ class RestoreVectorEnv(VectorEnv[Any, Any, NDArray[np.float64]]):
         """
         if seed is not None or self._generators is None:
             self._generators = self._seed(seed)
-        starts = self._begin(range(self.num_envs), options)
+        starts = self.rules.begin(self._samples(range(self.num_envs), options))
         self._episodes = [episode for episode, _, _ in starts]
         infos: dict[str, Any] = {}
         for index, (_, _, info) in enumerate(starts):
@@ -91,8 +92,8 @@ class RestoreVectorEnv(VectorEnv[Any, Any, NDArray[np.float64]]):
             raise ValueError(f"expected one seed or {self.num_envs}, found {len(seed)}.")
         return [seeding.np_random(one)[0] for one in seed]
 
-    def _begin(self, indices: Sequence[int], options: dict[str, Any] | None = None) -> list[Any]:
-        """Draws samples for some sub-environments, each image made once, and starts them together."""
+    def _samples(self, indices: Sequence[int], options: dict[str, Any] | None = None) -> list[Sample]:
+        """Draws samples for some sub-environments; each image is made once."""
         assert self._generators is not None
         made: dict[SampleSpec, Sample] = {}
         samples: list[Sample] = []
@@ -103,7 +104,7 @@ class RestoreVectorEnv(VectorEnv[Any, Any, NDArray[np.float64]]):
                 spec = self.rules.source.draw(self._generators[index])
                 sample = made.get(spec) or self.rules.source.make(spec)
             samples.append(made.setdefault(sample.spec, sample))
-        return self.rules.begin(samples)
+        return samples
 
     def step(  # pyright: ignore[reportIncompatibleMethodOverride] - the base class types flags as floats
         self, actions: Any
@@ -111,11 +112,17 @@ class RestoreVectorEnv(VectorEnv[Any, Any, NDArray[np.float64]]):
         """Plays one action each; ended episodes restart at once, their last info in ``final_info``."""
         if not self._episodes:
             raise gym.error.ResetNeeded("call reset() before step().")
-        played: list[Transition[Any]] = self.rules.advance(
-            self._episodes, list(iterate(self.action_space, actions))
-        )
-        ended = [index for index, now in enumerate(played) if now.terminated]
-        restarts = dict(zip(ended, self._begin(ended) if ended else [], strict=True))
+        chosen = list(iterate(self.action_space, actions))
+        self.rules.check(self._episodes)
+        ending = [
+            index
+            for index, (episode, action) in enumerate(zip(self._episodes, chosen, strict=True))
+            if self.rules.ends(episode, action)
+        ]
+        with ThreadPoolExecutor(1) as background:  # degrades photographs while the tools run
+            fresh = background.submit(self._samples, ending)
+            played: list[Transition[Any]] = self.rules.advance(self._episodes, chosen)
+        restarts = dict(zip(ending, self.rules.begin(fresh.result()) if ending else [], strict=True))
         observations: list[Any] = []
         infos: dict[str, Any] = {}
         for index, now in enumerate(played):

@@ -128,12 +128,15 @@ class Rules(ABC, Generic[Obs]):
     @abstractmethod
     def _advance(self, episodes: Sequence[Episode], actions: Sequence[Any]) -> list[Transition[Obs]]: ...
 
-    def advance(self, episodes: Sequence[Episode], actions: Sequence[Any]) -> list[Transition[Obs]]:
-        """Plays one action in each episode.
+    @abstractmethod
+    def ends(self, episode: Episode, action: Any) -> bool:
+        """Whether this action ends the episode, which nothing but the action decides."""
+
+    def check(self, episodes: Sequence[Episode]) -> None:
+        """Refuses to play on where that makes no sense.
 
         Raises:
             ResetNeeded: If an episode has ended.
-            PlanParseError: If an action lies outside the action space.
             ToolboxMismatchError: If tools were added to the toolbox meanwhile.
         """
         if any(episode.done for episode in episodes):
@@ -143,6 +146,16 @@ class Rules(ABC, Generic[Obs]):
                 f"the environment was made for {len(self.codec.names)} tools and the toolbox now has "
                 f"{len(self.toolbox)}: make a new environment after toolbox.add(...)."
             )
+
+    def advance(self, episodes: Sequence[Episode], actions: Sequence[Any]) -> list[Transition[Obs]]:
+        """Plays one action in each episode.
+
+        Raises:
+            ResetNeeded: If an episode has ended.
+            PlanParseError: If an action lies outside the action space.
+            ToolboxMismatchError: If tools were added to the toolbox meanwhile.
+        """
+        self.check(episodes)
         return self._advance(episodes, actions)
 
     def sample(self, rng: Generator, options: dict[str, Any] | None) -> Sample:

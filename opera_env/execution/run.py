@@ -1,9 +1,10 @@
-"""Runs plans: shared prefixes once, equal work in batches, memory bounded."""
+"""Runs plans: shared prefixes once, equal work in batches, batches side by side, memory bounded."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,8 +13,9 @@ from torch import Tensor
 
 from opera_env.errors import ToolFailedError
 from opera_env.execution.cache import PrefixCache
+from opera_env.execution.lanes import Lanes
 from opera_env.execution.memory import bytes_per_pixel
-from opera_env.execution.schedule import Node, build_tries
+from opera_env.execution.schedule import Node, Schedule, build_tries, walk
 from opera_env.execution.tiles import restore_in_tiles
 from opera_env.tools import Tool, Toolbox
 from opera_env.types import Canvas, Plan, Sample
@@ -35,12 +37,29 @@ class Result:
     image: Tensor
 
 
-@dataclass(frozen=True)
-class _Work:
-    """A tool application to be done: the input image and the node its result belongs to."""
+@dataclass(eq=False)
+class _Job:
+    """A batch under way.
 
-    image: Tensor
-    node: Node
+    Attributes:
+        batch: The nodes that the tool's results belong to.
+        future: Its results; None before it began.
+        settled: Whether the nodes have their images.
+    """
+
+    batch: list[Node]
+    future: Future[list[Tensor]] | None = None
+    settled: bool = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can begin: it has not, and its inputs are there."""
+        parents = (node.parent for node in self.batch)
+        return self.future is None and all(parent and parent.image is not None for parent in parents)
+
+    @property
+    def failed(self) -> bool:
+        return self.future is not None and self.future.done() and self.future.exception() is not None
 
 
 SMALL = 256 * 256
@@ -52,15 +71,9 @@ LARGEST_TILE = 1024 * 1024
 OnTile = Callable[[str, int, int], None]
 """Told of a tool's name, tiles done and tiles in all."""
 
-_Group = tuple[str, int, int, bool]
-"""What may share a batch: tool, height, width, whether the tool enlarges."""
-
 
 class Executor:
     """Turns plans into images without gradients.
-
-    Images are processed level by level while few are alive, which makes batches large,
-    and depth first beyond that, which keeps memory at a few batches per level.
 
     Args:
         toolbox: The tools; shared, so training them is seen here at once.
@@ -95,12 +108,16 @@ class Executor:
         self.tools_run = 0
         self._bytes_per_pixel: dict[str, float] = {}
 
-    def run(self, samples: Sequence[Sample], plans: Sequence[Plan]) -> Iterator[Result]:
-        """Yields the result of each distinct plan of each distinct image once, in no fixed order.
+    def run(
+        self, samples: Sequence[Sample], plans: Sequence[Plan], lanes: Lanes | None = None
+    ) -> Iterator[Result]:
+        """Yields the result of each distinct plan of each distinct image once, in no stated order.
 
         Args:
             samples: One per plan.
             plans: Tool names; ``()`` yields the untouched image.
+            lanes: Where batches run side by side; None runs one after the other. Order and results
+                are the same. Tools that are plain functions run in the caller's thread.
 
         Raises:
             UnknownToolError: If a plan names a tool that the toolbox lacks.
@@ -110,73 +127,117 @@ class Executor:
             for name in plan:
                 self.toolbox[name]
         fingerprint = self.toolbox.fingerprint if self.cache is not None else ""
-        queue = _Queue(self.live_pixels)
-        for root in build_tries(samples, plans):
-            image = root.sample.lq.to(self.toolbox.device)
-            yield from self._settle(root, image, fingerprint, queue)
-        while (batch := queue.pop(self.batch_pixels)) is not None:
-            yield from self._advance(batch, fingerprint, queue)
+        known, schedule = self._plan(samples, plans, fingerprint)
+        for node in known:
+            yield from self._hand_out(node, fingerprint)
+        for batch in self._batches(schedule, lanes or Lanes()):
+            for node in batch:
+                yield from self._hand_out(node, fingerprint)
 
-    def _advance(self, batch: Sequence[_Work], fingerprint: str, queue: _Queue) -> Iterator[Result]:
-        """Applies a tool and settles what it made; holds on to no image afterwards."""
-        tool = self.toolbox[batch[0].node.prefix[-1]]
-        for work, image in zip(batch, self._apply(tool, batch), strict=True):
-            yield from self._settle(work.node, image, fingerprint, queue)
-            queue.release(work)
+    def _plan(
+        self, samples: Sequence[Sample], plans: Sequence[Plan], fingerprint: str
+    ) -> tuple[list[Node], Schedule]:
+        """Returns the nodes whose images are known already, and the schedule of all others."""
+        roots = build_tries(samples, plans)
+        for root in roots:
+            root.image = root.sample.lq.to(self.toolbox.device)
+            self._recall(root, fingerprint)
+        nodes = list(walk(roots))
+        for node in reversed(nodes):  # children before their parents
+            ahead = node.next_to_run()
+            node.users = len(ahead) + node.wanted
+            node.left = max((child.left for child in ahead), default=0)
+            if node.prefix:
+                node.left += self.toolbox[node.prefix[-1]].scale ** 2  # as many pixels are worked on
+        known = [node for node in nodes if node.image is not None]
+        return known, Schedule(known, self.toolbox, self.live_pixels)
 
-    def _settle(self, node: Node, image: Tensor, fingerprint: str, queue: _Queue) -> Iterator[Result]:
-        """Hands out a finished node and queues what comes after it, unless that is cached."""
-        pending = [(node, image)]
-        while pending:
-            node, image = pending.pop()
-            if node.wanted:
-                if self.cache is not None and node.prefix:
-                    self.cache.put((node.sample.key, fingerprint, node.prefix), image)
-                yield Result(node.sample, node.prefix, image)
-            for child in node.children.values():
-                known = self._known(child, fingerprint)
-                if known is None:
-                    queue.push(_Work(image, child), self.toolbox[child.prefix[-1]])
-                else:
-                    pending.extend(known)
+    def _recall(self, node: Node, fingerprint: str) -> bool:
+        """Gives nodes the images that are cached; returns whether nothing has to run for this one."""
+        if self.cache is not None and node.prefix:
+            node.image = self.cache.get((node.sample.key, fingerprint, node.prefix))
+        known = [self._recall(child, fingerprint) for child in node.children.values()]
+        node.known = node.image is not None or (not node.wanted and all(known))
+        return node.known
 
-    def _known(self, node: Node, fingerprint: str) -> list[tuple[Node, Tensor]] | None:
-        """Returns cached images that stand for a node: its own, or those of all that comes after it.
+    def _hand_out(self, node: Node, fingerprint: str) -> Iterator[Result]:
+        """Yields a node's image if a plan ends there."""
+        if not node.wanted:
+            return
+        assert node.image is not None
+        if self.cache is not None and node.prefix:
+            self.cache.put((node.sample.key, fingerprint, node.prefix), node.image)
+        yield Result(node.sample, node.prefix, node.image)
+        node.let_go()
 
-        None if the tool has to run: a plan ends here, or goes on to something that is not cached.
+    def _batches(self, schedule: Schedule, lanes: Lanes) -> Iterator[list[Node]]:
+        """Runs what is scheduled and yields it in the order of the schedule.
+
+        With several lanes, what is next but waits for a result is overtaken by a few that do not.
         """
-        if self.cache is None:
-            return None
-        image = self.cache.get((node.sample.key, fingerprint, node.prefix))
-        if image is not None:
-            return [(node, image)]
-        if node.wanted:
-            return None
-        found: list[tuple[Node, Tensor]] = []
-        for child in node.children.values():
-            below = self._known(child, fingerprint)
-            if below is None:
-                return None
-            found += below
-        return found
+        jobs: deque[_Job] = deque()
+        ahead = 1 if lanes.count == 1 else 4 * lanes.count
+        while True:
+            while len(jobs) < ahead and (batch := schedule.next(self.batch_pixels)) is not None:
+                jobs.append(_Job(batch))
+            if not jobs:
+                return
+            self._begin(jobs, lanes)
+            self._settle(jobs)
+            if jobs[0].settled:
+                yield jobs.popleft().batch
 
-    def _apply(self, tool: Tool, batch: Sequence[_Work]) -> list[Tensor]:
+    def _begin(self, jobs: Sequence[_Job], lanes: Lanes) -> None:
+        """Begins jobs whose inputs are there, as many as keep the lanes busy."""
+        busy = sum(job.future is not None and not job.settled for job in jobs)
+        for job in jobs:
+            if busy > lanes.count:  # one waits, so that no lane has to
+                return
+            tool = self.toolbox[job.batch[0].prefix[-1]]
+            here = tool.module is None
+            if job.ready and (job is jobs[0] or not here):
+                job.future = lanes.submit(partial(self._apply, tool, job.batch), here)
+                busy += 1
+
+    def _settle(self, jobs: Sequence[_Job]) -> None:
+        """Gives nodes the images that are done; waits for one unless the first job has its own.
+
+        What failed fails when its turn comes, so that results before it are not lost.
+        """
+        first = jobs[0]
+        running = [
+            job for job in jobs if job.future and not job.settled and (job is first or not job.failed)
+        ]
+        if not first.settled:
+            wait([job.future for job in running if job.future], return_when=FIRST_COMPLETED)
+        for job in running:
+            if job.future is None or not job.future.done() or (job is not first and job.failed):
+                continue
+            for node, image in zip(job.batch, job.future.result(), strict=True):
+                assert node.parent is not None
+                node.image = image
+                node.parent.let_go()
+            job.settled = True
+            self.tools_run += len(job.batch)
+
+    def _apply(self, tool: Tool, batch: Sequence[Node]) -> list[Tensor]:
         """Applies a tool to equally large images; halves the batch when memory runs out."""
         results, starved = None, False
         try:
-            results = self._restore(tool, [work.image for work in batch], batch[0].node.sample.canvas)
+            results = self._restore(tool, [_input(node) for node in batch], batch[0].sample.canvas)
         except Exception as error:  # a tool is anybody's code: whatever it raises is its failure
             if len(batch) == 1:
                 raise _failure(tool, batch[0], f"{type(error).__name__}: {error}") from error
             starved = _out_of_memory(error)
         if results is None:
             return self._apply_in_parts(tool, batch, starved)
-        self.tools_run += len(batch)
         if not results.sum().isfinite():  # one cheap look; the exact one only on suspicion
-            for work, result in zip(batch, results, strict=True):
+            for node, result in zip(batch, results, strict=True):
                 if not result.isfinite().all():
-                    raise _failure(tool, work, "its result has NaN or infinity in it")
-        return list(results)
+                    raise _failure(tool, node, "its result has NaN or infinity in it")
+        if len(batch) == 1:
+            return list(results)
+        return [result.clone() for result in results]  # or one that waits would keep the batch in memory
 
     @torch.inference_mode()
     def _restore(self, tool: Tool, images: Sequence[Tensor], canvas: Canvas) -> Tensor:
@@ -200,13 +261,20 @@ class Executor:
         affordable = self.tile_bytes / self._bytes_per_pixel[tool.name]
         return int(min(max(SMALL, affordable), LARGEST_TILE))
 
-    def _apply_in_parts(self, tool: Tool, batch: Sequence[_Work], starved: bool) -> list[Tensor]:
+    def _apply_in_parts(self, tool: Tool, batch: Sequence[Node], starved: bool) -> list[Tensor]:
         """Tries again in halves, or one by one: that tells which image a tool fails on."""
         size = len(batch) // 2 if starved else 1
         if starved:
-            self.batch_pixels = size * batch[0].image.shape[-2] * batch[0].image.shape[-1]
+            height, width = _input(batch[0]).shape[-2:]
+            self.batch_pixels = size * height * width
         parts = (batch[first : first + size] for first in range(0, len(batch), size))
         return [result for part in parts for result in self._apply(tool, part)]
+
+
+def _input(node: Node) -> Tensor:
+    """The image that a node's last tool runs on."""
+    assert node.parent is not None and node.parent.image is not None
+    return node.parent.image
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -215,46 +283,5 @@ def _out_of_memory(error: Exception) -> bool:
     return known or any(word in str(error) for word in words)
 
 
-def _failure(tool: Tool, work: _Work, reason: str) -> ToolFailedError:
-    return ToolFailedError(tool.name, work.node.prefix[:-1], tuple(work.image.shape), reason)
-
-
-class _Queue:
-    """Work that waits, by depth and by what may share a batch."""
-
-    def __init__(self, live_pixels: int) -> None:
-        self._levels: defaultdict[int, dict[_Group, list[_Work]]] = defaultdict(dict)
-        self._waiting: defaultdict[int, int] = defaultdict(int)  # users of an image that several need
-        self._live = 0
-        self._live_limit = live_pixels
-
-    def push(self, work: _Work, tool: Tool) -> None:
-        height, width = work.image.shape[-2:]
-        group = (tool.name, height, width, tool.grows((height, width), work.node.sample.canvas))
-        self._levels[len(work.node.prefix)].setdefault(group, []).append(work)
-        if not self._waiting[id(work.image)]:
-            self._live += height * width
-        self._waiting[id(work.image)] += 1
-
-    def release(self, work: _Work) -> None:
-        """Notes that work is done; its input is dead once nobody else waits for it."""
-        self._waiting[id(work.image)] -= 1
-        if not self._waiting[id(work.image)]:
-            del self._waiting[id(work.image)]
-            self._live -= work.image.shape[-2] * work.image.shape[-1]
-
-    def pop(self, batch_pixels: int) -> list[_Work] | None:
-        """Takes the next batch: of the shallowest level, or of the deepest if too much is alive."""
-        if not self._levels:
-            return None
-        level = min(self._levels) if self._live <= self._live_limit else max(self._levels)
-        groups = self._levels[level]
-        group = max(groups, key=lambda key: len(groups[key]))
-        count = max(1, batch_pixels // (group[1] * group[2]))
-        works = groups[group]
-        batch, groups[group] = works[-count:], works[:-count]
-        if not groups[group]:
-            del groups[group]
-            if not groups:
-                del self._levels[level]
-        return batch
+def _failure(tool: Tool, node: Node, reason: str) -> ToolFailedError:
+    return ToolFailedError(tool.name, node.prefix[:-1], tuple(_input(node).shape), reason)

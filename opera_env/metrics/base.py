@@ -22,6 +22,7 @@ class Metric(ABC):
         worst: The value an image gets when the metric is not finite.
         needs_reference: Whether it compares with the clean image.
         min_side: The smallest height and width it can judge.
+        concurrent: Whether several threads may call it at once: it keeps nothing of a call.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Metric(ABC):
     worst: float
     needs_reference: bool = False
     min_side: int = 1
+    concurrent: bool = False
 
     def features(self, reference: Tensor) -> Features:
         """Computes once what the metric needs of references.

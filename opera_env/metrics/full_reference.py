@@ -24,6 +24,7 @@ class PsnrY(Metric):
     """
 
     name, higher_is_better, worst, needs_reference = "psnr_y", True, 0.0, True
+    concurrent = True
 
     def features(self, reference: Tensor) -> Features:
         return (luma(reference),)
@@ -45,6 +46,7 @@ class SsimY(Metric):
     """
 
     name, higher_is_better, worst, needs_reference, min_side = "ssim_y", True, 0.0, True, 11
+    concurrent = True
     _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
     def features(self, reference: Tensor) -> Features:
@@ -73,6 +75,7 @@ class Lpips(Metric):
     """
 
     name, higher_is_better, worst, needs_reference, min_side = "lpips", False, 2.0, True, 32
+    concurrent = True
 
     def __init__(self) -> None:
         from opera_env.metrics.lpips_alex import LpipsAlex  # seconds to import, with torchvision

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from opera_env.degradations.camera import bicubic_matrix
 from opera_env.metrics.base import Features, Metric
 from opera_env.metrics.full_reference import luma
-from opera_env.metrics.window import gaussian_mean
+from opera_env.metrics.window import normalise
 
 BLOCK = 32
 PRISTINE = Path(__file__).with_name("pristine_niqe32.safetensors")
@@ -36,12 +36,15 @@ def _fit_aggd(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     Not finite for a flat row. The nearest entry of the table is found by bisection.
     """
     shape, ratio = (table.to(x.device) for table in _aggd_table())
-    square = x * x
-    left, right = x < 0, x > 0
-    left_std = ((square * left).sum(1) / left.sum(1)).sqrt()
-    right_std = ((square * right).sum(1) / right.sum(1)).sqrt()
+    norm = torch.linalg.vector_norm  # sums squares without writing them down
+    sign, left, right = x.sign(), x.clamp_max(0), x.clamp_min(0)
+    balance, nonzero = sign.sum(1), norm(sign, dim=1).square().round()
+    left_norm, right_norm = norm(left, dim=1), norm(right, dim=1)
+    left_std = left_norm / ((nonzero - balance) / 2).sqrt()
+    right_std = right_norm / ((nonzero + balance) / 2).sqrt()
     skew = left_std / right_std
-    moments = x.abs().mean(1).square() / square.mean(1)
+    mean = (right.sum(1) - left.sum(1)) / x.shape[1]
+    moments = mean.square() / ((left_norm.square() + right_norm.square()) / x.shape[1])
     wanted = moments * (skew**3 + 1) * (skew + 1) / (skew**2 + 1) ** 2
     above = torch.searchsorted(ratio, wanted.nan_to_num(0.0).contiguous()).clamp(1, len(ratio) - 1)
     nearer_below = (wanted - ratio[above - 1]) < (ratio[above] - wanted)
@@ -50,28 +53,16 @@ def _fit_aggd(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return alpha, left_std * spread, right_std * spread
 
 
-def _normalise(y: Tensor) -> tuple[Tensor, Tensor]:
-    """Subtracts the local mean and divides by the local deviation plus 1; returns both, (B, 1, H, W)."""
-    level = y.mean(dim=(2, 3), keepdim=True).round()
-    y = y - level  # squares of large numbers would leave float32 no digits for a small deviation
-    padded = F.pad(torch.cat([y, y * y]), (3, 3, 3, 3), mode="replicate")
-    means = gaussian_mean(padded, size=7, sigma=7 / 6)
-    mean, square = means.chunk(2)
-    deviation = ((square - mean * mean).abs() + torch.finfo(y.dtype).eps).sqrt()
-    return (y - mean) / (deviation + 1), deviation
-
-
 def _block_features(y: Tensor, block: int) -> Tensor:
     """Eighteen features of each block of the normalised image, (B, 1, H, W) to (B, blocks, 18)."""
-    count = len(y)
     blocks = F.unfold(y, block, stride=block).transpose(1, 2).reshape(-1, block, block)
-    alpha, left, right = _fit_aggd(blocks.flatten(1))
-    found = [alpha, (left + right) / 2]
-    for shift in ((0, 1), (1, 0), (1, 1), (1, -1)):
-        alpha, left, right = _fit_aggd((blocks * blocks.roll(shift, dims=(1, 2))).flatten(1))
-        mean = (right - left) * (torch.lgamma(2 / alpha) - torch.lgamma(1 / alpha)).exp()
-        found += [alpha, mean, left, right]
-    return torch.stack(found, dim=1).view(count, -1, 18)
+    products = [blocks * blocks.roll(shift, dims=(1, 2)) for shift in ((0, 1), (1, 0), (1, 1), (1, -1))]
+    fitted = _fit_aggd(torch.cat([blocks, *products]).flatten(1))  # all at once: many small operations
+    alpha, left, right = (values.view(5, -1) for values in fitted)
+    mean = (right - left) * (torch.lgamma(2 / alpha) - torch.lgamma(1 / alpha)).exp()
+    of_blocks = torch.stack([alpha[0], (left[0] + right[0]) / 2], dim=1)
+    of_products = torch.stack([alpha[1:], mean[1:], left[1:], right[1:]], dim=0)
+    return torch.cat([of_blocks, of_products.permute(2, 1, 0).flatten(1)], dim=1).view(len(y), -1, 18)
 
 
 def _halve(y: Tensor) -> Tensor:
@@ -94,9 +85,9 @@ def niqe_features(images: Tensor, block: int = BLOCK) -> tuple[Tensor, Tensor]:
     y = luma(images).round()
     rows, columns = y.shape[-2] // block * block, y.shape[-1] // block * block
     y = y[..., :rows, :columns]
-    normalised, deviation = _normalise(y)
+    normalised, deviation = normalise(y)
     sharpness = F.avg_pool2d(deviation, block).flatten(1)
-    half, _ = _normalise(_halve(y))
+    half, _ = normalise(_halve(y))
     features = [_block_features(normalised, block), _block_features(half, block // 2)]
     return torch.cat(features, dim=2), sharpness
 
@@ -122,6 +113,7 @@ class Niqe32(Metric):
     """
 
     name, higher_is_better, worst, min_side = "niqe32", False, 30.0, 64
+    concurrent = True
 
     def __init__(self) -> None:
         statistics = load_file(PRISTINE)

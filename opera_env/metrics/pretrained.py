@@ -13,23 +13,6 @@ from opera_env.errors import MetricError
 from opera_env.metrics.base import Features, Metric
 
 
-class Piqe(Metric):
-    """PIQE, 0 to 100, lower is better; a black image has none.
-
-    Source: pyiqa's ``piqe``.
-    """
-
-    name, higher_is_better, worst, min_side = "piqe", False, 100.0, 32
-
-    def __init__(self) -> None:
-        from pyiqa.archs.piqe_arch import piqe  # seconds to import: only for rewards that use it
-
-        self._piqe = piqe
-
-    def values(self, images: Tensor, reference: Features) -> Tensor:
-        return self._piqe(images)[0]
-
-
 class PyiqaMetric(Metric):
     """Any metric of pyiqa, by its name there.
 

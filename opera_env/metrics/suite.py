@@ -11,7 +11,8 @@ from opera_env.errors import MetricError, UnknownPresetError
 from opera_env.metrics.base import Features, Metric
 from opera_env.metrics.full_reference import Lpips, PsnrY, SsimY
 from opera_env.metrics.niqe import Niqe32
-from opera_env.metrics.pretrained import Piqe, PyiqaMetric
+from opera_env.metrics.piqe import Piqe
+from opera_env.metrics.pretrained import PyiqaMetric
 
 METRICS: Mapping[str, Callable[[], Metric]] = {
     "psnr_y": PsnrY,
@@ -43,6 +44,10 @@ class MetricSuite:
     Args:
         metrics: Names or metrics of one's own.
         device: Where they run.
+
+    Attributes:
+        needs_reference: Whether one of them compares with the clean image.
+        concurrent: Whether several batches may be judged at once, from several threads.
     """
 
     def __init__(self, metrics: Sequence[str | Metric], device: torch.device | str = "cpu") -> None:
@@ -50,21 +55,26 @@ class MetricSuite:
         built = [build_metric(metric) if isinstance(metric, str) else metric for metric in metrics]
         self.metrics = tuple(metric.to(self.device) for metric in built)
         self.needs_reference = any(metric.needs_reference for metric in self.metrics)
+        self.concurrent = all(metric.concurrent for metric in self.metrics)
 
     @torch.inference_mode()
-    def features(self, reference: Tensor) -> tuple[Features, ...]:
-        """Prepares one reference.
+    def features(self, references: Tensor) -> list[tuple[Features, ...]]:
+        """Prepares references.
 
         Args:
-            reference: uint8 (3, H, W).
+            references: uint8 (B, 3, H, W).
 
         Returns:
-            Per metric what it keeps, batch axis 1.
+            Per reference and metric what the metric keeps, batch axis 1.
         """
-        batch = reference.to(self.device, torch.float32)[None] / 255
+        batch = references.to(self.device, torch.float32) / 255
         self._check(batch)
         with torch.autocast(self.device.type, enabled=False):
-            return tuple(metric.features(batch) for metric in self.metrics)
+            kept = [metric.features(batch) for metric in self.metrics]
+        return [
+            tuple(tuple(part[row : row + 1] for part in features) for features in kept)
+            for row in range(len(batch))
+        ]
 
     @torch.inference_mode()
     def __call__(

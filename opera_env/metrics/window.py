@@ -27,3 +27,14 @@ def gaussian_mean(x: Tensor, size: int, sigma: float) -> Tensor:
     columns = taps.view(1, 1, 1, size).expand(count, 1, 1, size)
     mean = F.conv2d(F.conv2d(x.transpose(0, 1), rows, groups=count), columns, groups=count)
     return mean.transpose(0, 1)
+
+
+def normalise(y: Tensor) -> tuple[Tensor, Tensor]:
+    """Subtracts the local mean and divides by the local deviation plus 1; returns both, (B, 1, H, W)."""
+    level = y.mean(dim=(2, 3), keepdim=True).round()
+    y = y - level  # squares of large numbers would leave float32 no digits for a small deviation
+    padded = F.pad(torch.cat([y, y * y]), (3, 3, 3, 3), mode="replicate")
+    means = gaussian_mean(padded, size=7, sigma=7 / 6)
+    mean, square = means.chunk(2)
+    deviation = ((square - mean * mean).abs() + torch.finfo(y.dtype).eps).sqrt()
+    return (y - mean) / (deviation + 1), deviation

@@ -62,7 +62,9 @@ def ruined() -> Tensor:
 
 def judge(name: str, images: Tensor, references: Tensor) -> list[float]:
     suite = MetricSuite([metric_of(name)])
-    features = [suite.features(reference) for reference in references] if suite.needs_reference else []
+    features = (
+        [suite.features(reference[None])[0] for reference in references] if suite.needs_reference else []
+    )
     return [row[name] for row in suite(images, features)]
 
 
@@ -225,7 +227,7 @@ def test_sides_need_not_be_even(name: str, size: tuple[int, int]) -> None:
 )
 def test_a_suite_is_its_metrics(names: tuple[str, ...]) -> None:
     suite = MetricSuite([metric_of(name) for name in names])
-    features = [suite.features(reference) for reference in photographs()]
+    features = [suite.features(reference[None])[0] for reference in photographs()]
     rows = suite(ruined(), features)
     assert [list(row) for row in rows] == [list(names)] * 3
     for name in names:
@@ -239,7 +241,7 @@ def test_every_reward_is_made_of_these(preset: str) -> None:
 
 def test_a_metric_of_ones_own() -> None:
     suite = MetricSuite([own_metric])
-    features = [suite.features(photographs()[0])] * 3
+    features = suite.features(photographs()[:1]) * 3
     values = [row["own"] for row in suite(photographs(), features)]
     assert values[0] == 0 and values[1] > 0 and values[2] > 0
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from opera_env.errors import ToolFailedError
 from opera_env.execution import Executor, PrefixCache, run
+from opera_env.execution.schedule import Schedule
 from opera_env.tools import Tool, Toolbox
 
 SIDE = 16
@@ -40,21 +41,22 @@ class WatchedExecutor(Executor):
 
 
 @pytest.fixture
-def queues(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The queues that executors make during the test."""
+def schedules(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The schedules that executors make during the test."""
     made: list[Any] = []
 
-    class Queue(run._Queue):
-        def __init__(self, live_pixels: int) -> None:
-            super().__init__(live_pixels)
-            self.most_live = 0
+    class Watched(Schedule):
+        most_live = 0
+
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
             made.append(self)
 
-        def push(self, work: Any, tool: Tool) -> None:
-            super().push(work, tool)
+        def _unfold(self, *args: Any) -> None:
+            super()._unfold(*args)
             self.most_live = max(self.most_live, self._live)
 
-    monkeypatch.setattr(run, "_Queue", Queue)
+    monkeypatch.setattr(run, "Schedule", Watched)
     return made
 
 
@@ -75,13 +77,15 @@ def _pairs(samples: Sequence[Any]) -> tuple[list[Any], list[Any]]:
 
 @pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize("live", [0, 8])
-def test_few_images_are_alive_at_once(make_sample: Any, queues: list[Any], batch: int, live: int) -> None:
+def test_few_images_are_alive_at_once(
+    make_sample: Any, schedules: list[Any], batch: int, live: int
+) -> None:
     executor = WatchedExecutor(_toolbox(), batch_pixels=batch * PIXELS, live_pixels=live * PIXELS)
     assert _run(executor, make_sample) == 2 * len(PLANS) == 682
     # The bound, at most one batch beyond it a level, and the batch that was made last.
     bound = live + 4 * batch + batch
     assert executor.most_images <= bound
-    assert queues[0].most_live <= (bound + 2) * PIXELS
+    assert schedules[0].most_live <= (bound + 2) * PIXELS
     assert len(executor.images) == 0, "an image outlives the run"
 
 
@@ -105,16 +109,16 @@ def test_memory_held_is_bounded_like_the_images(make_sample: Any, batch: int, li
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize(("batch", "live"), [(1, 0), (4, 8), (64, 10**6)])
 def test_the_count_of_live_images_returns_to_zero(
-    make_sample: Any, queues: list[Any], batch: int, live: int, cached: bool
+    make_sample: Any, schedules: list[Any], batch: int, live: int, cached: bool
 ) -> None:
     cache = PrefixCache(40 * PIXELS * 12) if cached else None
     executor = Executor(_toolbox(), batch * PIXELS, live * PIXELS, cache)
     for _ in range(2 if cached else 1):
         _run(executor, make_sample)
-    for queue in queues:
-        assert queue._live == 0
-        assert not queue._waiting
-        assert not queue._levels
+    for schedule in schedules:
+        assert schedule._live == 0
+        assert not schedule._waiting and not schedule._sizes
+        assert not schedule._levels
 
 
 def test_live_pixels_does_not_change_the_images(make_sample: Any) -> None:

@@ -1,0 +1,83 @@
+"""Large photographs: peak memory and seconds per megapixel of ``opera-env restore``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import skimage.data
+from numpy.typing import NDArray
+
+from opera_env.bench.settings import Bench
+from opera_env.data.images import write_image
+
+MAX_MEMORY = 2.5
+"""In GB, as the command's own default."""
+
+_COMMAND = (sys.executable, "-c", "import sys; from opera_env.cli import main; sys.exit(main())")
+
+
+def photograph(megapixels: float, seed: int = 0) -> NDArray[np.uint8]:
+    """A mosaic of photographs with noise over it, at 3 : 2: uint8 (H, W, 3)."""
+    height = round((megapixels * 1e6 / 1.5) ** 0.5)
+    width = round(height * 1.5)
+    rng = np.random.default_rng(seed)
+    tiles = [np.asarray(image)[:300, :400] for image in (skimage.data.coffee(), skimage.data.astronaut())]
+    rows = [
+        np.concatenate([tiles[rng.integers(2)] for _ in range(-(-width // 400))], axis=1)[:, :width]
+        for _ in range(-(-height // 300))
+    ]
+    picture = np.concatenate(rows)[:height]
+    for top in range(0, height, 256):  # in strips: noise for all of it would take gigabytes
+        strip = picture[top : top + 256] + rng.normal(0, 15, picture[top : top + 256].shape)
+        picture[top : top + 256] = strip.clip(0, 255)
+    return picture
+
+
+def large(bench: Bench) -> list[dict[str, Any]]:
+    """Restores photographs of 12 and 24 megapixels by two tools, each in a process of its own."""
+    names = bench.toolbox.names[:1] + bench.toolbox.names[2:3]
+    return [_restored(bench, megapixels, names) for megapixels in ((1, 2) if bench.quick else (12, 24))]
+
+
+def _restored(bench: Bench, megapixels: float, names: tuple[str, ...]) -> dict[str, Any]:
+    bench.progress(f"large: {megapixels} megapixels")
+    picture = photograph(megapixels, bench.seed)
+    pixels = picture.shape[0] * picture.shape[1]
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "large.png"
+        write_image(source, picture)
+        del picture
+        words = [*_COMMAND, "restore", str(source), "-o", str(Path(folder) / "restored"), "--json"]
+        words += ["--plan", ",".join(names), "--max-memory", str(MAX_MEMORY), "--device", str(bench.device)]
+        done, peak = _watched(words)
+    rates = [seconds / pixels * 1e6 for seconds in done["photographs"][0]["seconds"]]
+    return {
+        "megapixels": pixels / 1e6,
+        "peak_gb": peak / 1e9,
+        "s_per_megapixel": sum(rates),
+        "tools": dict(zip(names, rates, strict=True)),
+    }
+
+
+def _watched(words: list[str]) -> tuple[dict[str, Any], int]:
+    """Runs a command; returns what it printed as JSON and the most bytes it was seen resident with."""
+    peak = 0
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        watched = psutil.Process(process.pid)
+        while process.poll() is None:
+            with suppress(psutil.NoSuchProcess):
+                peak = max(peak, watched.memory_info().rss)
+            time.sleep(0.02)
+        printed, said = process.communicate()
+    if process.returncode != 0:
+        raise subprocess.CalledProcessError(process.returncode, words, printed, said)
+    return json.loads(printed), peak

@@ -1,0 +1,61 @@
+"""The naive way: every plan from the beginning, one image at a time, metrics one by one as they come."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from opera_env.data.images import quantise
+from opera_env.metrics.full_reference import luma
+from opera_env.metrics.lpips_alex import LpipsAlex
+from opera_env.metrics.niqe import BLOCK, Niqe32
+from opera_env.tools import Toolbox, resize
+from opera_env.types import Plan, Sample
+
+Judge = Callable[[Tensor, Tensor], dict[str, float]]
+"""An image and its reference, float32 (1, 3, H, W) in [0, 1], to its metrics."""
+
+
+def pyiqa_judge(device: torch.device) -> Judge:
+    """Returns the five metrics of preset ``lite`` as pyiqa and lpips have them.
+
+    LPIPS is the official network on both images, as in pyiqa; NIQE is pyiqa's function with blocks
+    of 32 and our statistics, since its own do not fit a 128-pixel image.
+    """
+    import pyiqa  # seconds to import: only where it is measured
+    from pyiqa.archs.niqe_arch import niqe
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        options = {"device": device, "test_y_channel": True, "color_space": "ycbcr"}
+        psnr, ssim = (pyiqa.create_metric(name, **options) for name in ("psnr", "ssim"))
+        piqe = pyiqa.create_metric("piqe", device=device)
+    lpips = LpipsAlex().to(device)
+    mean, covariance = (part.double().to(device) for part in (Niqe32().mean, Niqe32().covariance))
+
+    def judge(image: Tensor, reference: Tensor) -> dict[str, float]:
+        y = luma(image).round().double()
+        return {
+            "psnr_y": float(psnr(image, reference)),
+            "ssim_y": float(ssim(image, reference)),
+            "lpips": float(lpips(image, reference)),
+            "niqe32": float(niqe(y, mean, covariance, BLOCK, BLOCK)),  # type: ignore[no-untyped-call]
+            "piqe": float(piqe(image)),
+        }
+
+    return judge
+
+
+@torch.inference_mode()
+def naive_score(toolbox: Toolbox, sample: Sample, plan: Plan, judge: Judge) -> dict[str, float]:
+    """Runs one plan from the beginning and judges the result."""
+    image = sample.lq[None].to(toolbox.device)
+    for name in plan:
+        image = toolbox[name](image, sample.canvas)
+    assert sample.reference is not None
+    images = (resize(image, sample.canvas), sample.reference[None].to(toolbox.device))
+    restored, reference = (quantise(one).float() / 255 for one in images)
+    return judge(restored, reference)

@@ -1,0 +1,113 @@
+"""What is benchmarked, and how the clock is read."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import psutil
+import torch
+from numpy.random import Generator
+
+from opera_env.data import bundled
+from opera_env.tools import Toolbox
+from opera_env.types import Plan, Sample
+
+FOUR = ("unet.denoise", "unet.derain", "unet.dehaze", "unet.defocus_deblur")
+"""The four tools of the study, for noise, rain, haze and blur; 340 plans of one to four of them."""
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What is benchmarked.
+
+    Attributes:
+        toolbox: The tools, on the device that is measured.
+        quick: Everything small: to see that it runs, not to believe the figures.
+        seed: Of samples and random plans.
+        progress: Told what is being measured.
+    """
+
+    toolbox: Toolbox
+    quick: bool = False
+    seed: int = 0
+    progress: Callable[[str], None] = lambda what: None
+
+    @property
+    def device(self) -> torch.device:
+        return self.toolbox.device
+
+    @cached_property
+    def samples(self) -> list[Sample]:
+        """Sixty-four 128-pixel crops of bundled photographs with random degradations."""
+        source, rng = bundled(128), self.rng()
+        return [source.make(source.draw(rng)) for _ in range(4 if self.quick else 64)]
+
+    def rng(self) -> Generator:
+        return np.random.default_rng(self.seed)
+
+    def random_plans(self, count: int, longest: int) -> list[Plan]:
+        """Draws plans of one tool to ``longest`` tools, all lengths equally likely."""
+        rng = self.rng()
+        lengths = rng.integers(1, longest + 1, count)
+        return [tuple(str(name) for name in rng.choice(self.toolbox.names, length)) for length in lengths]
+
+    def seconds(self, work: Callable[[], object]) -> float:
+        """Returns how long a piece of work takes, what it leaves to the device included."""
+        self.synchronise()
+        start = time.perf_counter()
+        work()
+        self.synchronise()
+        return time.perf_counter() - start
+
+    def median(self, works: Sequence[Callable[[], object]], rounds: int) -> list[float]:
+        """Returns the median seconds of each, measured in turn so that all see the same machine."""
+        measured = [[self.seconds(work) for work in works] for _ in range(1 if self.quick else rounds)]
+        return [float(np.median(column)) for column in zip(*measured, strict=True)]
+
+    def synchronise(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+@dataclass
+class Peak:
+    """The most memory held at once, in bytes, beyond what was held at the start.
+
+    On a GPU what torch has allocated there, on a CPU the resident memory of the process.
+    """
+
+    bytes: int = 0
+
+
+@contextmanager
+def peak_memory(device: torch.device) -> Iterator[Peak]:
+    """Measures the memory held while the context is open."""
+    peak = Peak()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        yield peak
+        peak.bytes = torch.cuda.max_memory_allocated(device) - before
+        return
+    process, over = psutil.Process(), threading.Event()
+    before = process.memory_info().rss
+
+    def watch() -> None:
+        while not over.wait(0.005):
+            peak.bytes = max(peak.bytes, process.memory_info().rss - before)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        over.set()
+        watcher.join()

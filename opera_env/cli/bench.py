@@ -1,0 +1,104 @@
+"""``opera-env bench``: how fast this is on the machine at hand."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from opera_env.bench import FOUR, PARTS, Bench
+from opera_env.cli.command import Command
+from opera_env.files import replacing
+from opera_env.tools import Toolbox
+
+PartName = Literal["exhaustive", "group", "service", "vector", "overhead_ms", "large", "growth"]
+
+
+@dataclass(frozen=True)
+class BenchCommand(Command):
+    """Measures plans a second, the vector environment, memory and growth, as ratios within one run.
+
+    opera-env bench
+        takes about ten minutes on two cores, most of them for the processes of Gymnasium's environments.
+
+    opera-env bench --only exhaustive growth --json bench.json
+        measures two parts and writes what was measured.
+
+    opera-env bench --only group vector --tools all
+        takes all tools of the toolbox.
+    """
+
+    only: tuple[PartName, ...] = ()
+    """Parts to measure; all by default."""
+    toolbox: str = "lite"
+    """A shipped toolbox or a folder."""
+    tools: tuple[str, ...] = FOUR
+    """Which of its tools; "all" for all of them."""
+    device: str = "auto"
+    """cpu, cuda or auto."""
+    seed: int = 0
+    """Of samples and random plans."""
+    quick: bool = False
+    """Everything small: to see that it runs, not to believe the figures."""
+    json: Path | None = None
+    """File for the figures; parts that are in it already and are not measured again are kept."""
+
+    def run(self) -> int:
+        """Measures, prints and writes; returns the exit code."""
+        device = self.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        toolbox = Toolbox.load(self.toolbox, device)
+        if self.tools != ("all",):
+            toolbox = toolbox.subset(self.tools)
+        console, progress = Console(highlight=False), Console(stderr=True, highlight=False)
+        console.print(_machine(toolbox))
+        with progress.status("") as status:
+            bench = Bench(toolbox, self.quick, self.seed, lambda what: status.update(what))
+            for name in self.only or PARTS:
+                try:
+                    result = PARTS[name].measure(bench)
+                except FileNotFoundError as error:
+                    console.print(f"{name}: left out, {error}", markup=False)
+                    continue
+                console.print(_table(name, result))
+                self._write({name: result}, toolbox)
+        if self.json is not None:
+            console.print(f"written: {self.json}", markup=False, soft_wrap=True)
+        return 0
+
+    def _write(self, result: dict[str, Any], toolbox: Toolbox) -> None:
+        """Adds what was measured to the file: a later part's failure loses nothing."""
+        if self.json is None:
+            return
+        known = json.loads(self.json.read_text()) if self.json.exists() else {}
+        known |= {"machine": _machine(toolbox), "tools": list(toolbox.names), "quick": self.quick, **result}
+        with replacing(self.json) as part:
+            part.write_text(json.dumps(known, indent=2) + "\n")
+
+
+def _machine(toolbox: Toolbox) -> str:
+    """The device by its own name, without the name of the computer."""
+    if toolbox.device.type == "cuda":
+        name = torch.cuda.get_device_name(toolbox.device)
+    else:
+        name = f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    return f"{name}, torch {torch.__version__}"
+
+
+def _table(name: str, result: Any) -> Table:
+    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 0, 0, 1))
+    table.add_column(name)
+    for column in ("measured", "goal", ""):
+        table.add_column(column, justify="right", no_wrap=True)
+    for figure in PARTS[name].figures(result):
+        mark = "" if not figure.goal else "met" if figure.met else "missed"
+        table.add_row(figure.what, figure.value, figure.goal, mark)
+    return table

@@ -1,0 +1,86 @@
+"""PIQE: how much of an image's texture is noise or has edges too straight to be real."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from opera_env.metrics.base import Features, Metric
+from opera_env.metrics.window import normalise
+
+BLOCK = 16
+"""Side of the blocks that are looked at one by one."""
+
+_ACTIVE = 0.1
+"""Variance above which a block has texture; and the deviation below which a piece of its edge has none."""
+
+_SEGMENT = 6
+"""Pixels of a piece of an edge."""
+
+_CENTRE = [7, 8]
+_SURROUND = [column for column in range(BLOCK) if column not in (7, 9)]
+"""Columns of a block that are compared; 8 is in both and 9 in neither, as in pyiqa."""
+
+
+class Piqe(Metric):
+    """PIQE, 0 to 100, lower is better; a black image has none.
+
+    Source: Venkatanath et al. 2015 as in pyiqa's ``piqe``. Departures: the local mean is a
+        separable filter, and the pictures of where the damage is are not made: a quarter of the time.
+    """
+
+    name, higher_is_better, worst, min_side = "piqe", False, 100.0, 32
+    concurrent = True
+
+    def values(self, images: Tensor, reference: Features) -> Tensor:
+        grey = (images * images.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+        grey = (255 * (grey / grey.amax(dim=(1, 2, 3), keepdim=True))).round()
+        blocks = _blocks(normalise(_pad(grey))[0])
+        variance, noisy = _texture(blocks)
+        active = variance > _ACTIVE
+        impaired = active & _has_straight_edge(blocks)
+        damage = torch.where(impaired, 1 - variance, 0) + torch.where(active & noisy, variance, 0)
+        score = (damage.sum(1) + 1) / (active.sum(1) + 1) * 100
+        return torch.where(variance.isfinite().all(1), score, torch.nan)
+
+
+def _pad(grey: Tensor) -> Tensor:
+    """Mirrors as many rows and columns as are left over from whole blocks, as MATLAB's code does."""
+    for axis in (2, 3):
+        length = grey.shape[axis]
+        if rest := length % BLOCK:
+            grey = torch.cat([grey, grey.narrow(axis, length - rest, rest).flip(axis)], dim=axis)
+    return grey
+
+
+def _blocks(x: Tensor) -> Tensor:
+    """Cuts (B, 1, H, W) into whole blocks, (B, blocks, 16, 16)."""
+    cut = x[:, 0].unfold(1, BLOCK, BLOCK).unfold(2, BLOCK, BLOCK)
+    return cut.reshape(len(x), -1, BLOCK, BLOCK)
+
+
+def _texture(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """Variance of each block, and whether it is high beside how its centre differs from its surround."""
+    # Sums by columns: torch's own variance takes ten times as long on small pieces.
+    total, squares = blocks.sum(2), blocks.square().sum(2)
+
+    def variance_of(columns: list[int]) -> Tensor:
+        count = len(columns) * BLOCK
+        mean = total[..., columns].sum(-1) / count
+        return (squares[..., columns].sum(-1) - count * mean.square()).clamp_min(0) / (count - 1)
+
+    variance = variance_of(list(range(BLOCK)))
+    deviation = variance.sqrt()
+    ratio = (variance_of(_CENTRE).sqrt() / variance_of(_SURROUND).sqrt()).nan_to_num()
+    return variance, deviation > 2 * (deviation - ratio).abs() / torch.maximum(deviation, ratio)
+
+
+def _has_straight_edge(blocks: Tensor) -> Tensor:
+    """Whether six pixels in a row of a block's border hardly differ: what coding by blocks leaves."""
+    sides = (blocks[:, :, 0], blocks[:, :, -1], blocks[..., 0], blocks[..., -1])
+    border = torch.stack(sides, dim=2).reshape(-1, 1, BLOCK)
+    border = border - border[..., :1]  # so that the sums of squares keep their digits
+    mean, square = F.avg_pool1d(torch.cat([border, border.square()], dim=1), _SEGMENT, 1).unbind(1)
+    variance = (square - mean.square()) * (_SEGMENT / (_SEGMENT - 1))
+    return (variance < _ACTIVE**2).view(*blocks.shape[:2], -1).any(2)
