@@ -77,7 +77,7 @@ def to_tensor(image: NDArray[np.uint8]) -> Tensor:
 
 def quantise(image: Tensor) -> Tensor:
     """Clamps float (..., 3, H, W) to [0, 1] and rounds it to uint8: done once, before metrics and files."""
-    return image.clamp(0, 1).mul(255).round_().to(torch.uint8)
+    return image.mul(255).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def to_array(image: Tensor) -> NDArray[np.uint8]:

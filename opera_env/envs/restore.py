@@ -11,7 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from opera_env.envs.render import strip
-from opera_env.envs.world import Episode, Info, Rules, Transition, WorldConfig, observe, to_gym
+from opera_env.envs.world import Episode, Info, Rules, Transition, WorldConfig, look
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
 
@@ -28,7 +28,7 @@ class OneShotRules(Rules[Pixels]):
         self.action_space = spaces.MultiDiscrete([len(self.toolbox) + 1] * config.max_tools)
 
     def _observe(self, episode: Episode) -> Pixels:
-        return to_gym(observe(episode, self.config.max_tools).image, self.config.obs_size)
+        return look(episode, self.config.obs_size)
 
     def begin(self, samples: Sequence[Sample]) -> list[tuple[Episode, Pixels, Info]]:
         episodes = [Episode(sample) for sample in samples]

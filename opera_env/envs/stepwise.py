@@ -11,7 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from opera_env.envs.restore import RestoreEnv
-from opera_env.envs.world import Episode, Info, Rules, Transition, WorldConfig, observe, to_gym
+from opera_env.envs.world import Episode, Info, Rules, Transition, WorldConfig, look
 from opera_env.errors import RewardError
 from opera_env.execution import PrefixCache
 from opera_env.types import Sample
@@ -66,12 +66,11 @@ class StepwiseRules(Rules[StepObs]):
         return PrefixCache()  # so that a step runs one tool, not the plan so far
 
     def _observe(self, episode: Episode) -> StepObs:
-        seen = observe(episode, self.config.max_tools)
         return {
-            "image": to_gym(seen.image, self.config.obs_size),
-            "original": to_gym(seen.original, self.config.obs_size),
-            "steps_left": np.int64(seen.steps_left),
-            "used": self.codec.encode(seen.used),
+            "image": look(episode, self.config.obs_size),
+            "original": look(Episode(episode.sample, original=episode.original), self.config.obs_size),
+            "steps_left": np.int64(self.config.max_tools - len(episode.plan)),
+            "used": self.codec.encode(episode.plan),
         }
 
     def begin(self, samples: Sequence[Sample]) -> list[tuple[Episode, StepObs, Info]]:

@@ -65,12 +65,14 @@ class Episode:
         plan: The tools applied so far.
         outcome: What they led to; None before anything was judged.
         done: Whether the episode has ended.
+        original: The Gymnasium observation of the image before the first tool, once it was made.
     """
 
     sample: Sample
     plan: Plan = ()
     outcome: Outcome | None = None
     done: bool = False
+    original: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -222,6 +224,22 @@ def to_gym(image: torch.Tensor, obs_size: int) -> NDArray[np.uint8]:
         A fresh uint8 array (obs_size, obs_size, 3).
     """
     return np.ascontiguousarray(to_array(resize(image[None], (obs_size, obs_size))[0]))
+
+
+def look(episode: Episode, obs_size: int) -> NDArray[np.uint8]:
+    """Returns the Gymnasium observation of an episode's image as it is now.
+
+    The same as ``to_gym(observe(episode).image)``; what is 8-bit and of the right size already does not
+    go through floating point again, and the original is made once.
+    """
+    restored = episode.outcome.restored if episode.outcome is not None and episode.plan else None
+    if restored is None:
+        if episode.original is None:
+            episode.original = to_gym(observe(episode, 0).original, obs_size)
+        return episode.original.copy()
+    if restored.shape[-2:] == (obs_size, obs_size):
+        return np.array(to_array(restored), order="C")
+    return to_gym(restored.to(torch.float32) / 255, obs_size)
 
 
 def restored_pil(outcome: Outcome) -> Image.Image:

@@ -246,9 +246,11 @@ class Executor:
         if len(images) == 1 and images[0].shape[-2] * images[0].shape[-1] > SMALL:
             on_tile = partial(listener, tool.name)
             return restore_in_tiles(tool, images[0][None], canvas, self._tile_pixels(tool), on_tile)
-        batch = torch.stack(list(images))
-        if tool.module is not None:
-            batch = batch.contiguous(memory_format=torch.channels_last)
+        layout = torch.contiguous_format if tool.module is None else torch.channels_last
+        if len(images) == 1:  # copied once: a tool may write into what it is given
+            batch = images[0][None].clone(memory_format=layout)
+        else:
+            batch = torch.stack(list(images)).contiguous(memory_format=layout)
         listener(tool.name, 0, 1)
         result = tool(batch, canvas)
         listener(tool.name, 1, 1)

@@ -282,6 +282,20 @@ def test_the_suite_judges_in_full_precision() -> None:
         assert judge("piqe", ruined(), photographs()) == plain
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_the_suite_judges_in_full_precision_on_a_gpu() -> None:
+    seen: list[bool] = []
+
+    def function(images: Tensor) -> Tensor:
+        seen.append(torch.backends.cudnn.allow_tf32 or not torch.backends.cudnn.enabled)
+        return images.mean((1, 2, 3))
+
+    before = torch.backends.cudnn.allow_tf32
+    MetricSuite([FunctionMetric("mean", function, worst=0.0)], "cuda")(ruined(), [])
+    assert seen == [False]
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
 @every_metric
 def test_its_networks_are_in_evaluation_mode(name: str) -> None:
     networks = [value for value in vars(metric_of(name)).values() if isinstance(value, torch.nn.Module)]
