@@ -1,0 +1,167 @@
+"""The benchmark measures what it says: each part at a small size, and the figures read out of it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+import torch
+
+from opera_env.bench import FOUR, PARTS, Bench
+from opera_env.bench.floor import applications
+from opera_env.bench.naive import naive_score, pyiqa_judge
+from opera_env.bench.plans import STAND_IN
+from opera_env.bench.settings import peak_memory
+from opera_env.execution import Executor
+from opera_env.scoring import PlanScorer
+from opera_env.search import all_plans
+from opera_env.tools import Toolbox
+
+needs_lpips = pytest.mark.needs_weights("lpips")
+
+
+@pytest.fixture(scope="module")
+def bench() -> Bench:
+    return Bench(Toolbox.load("lite").subset(FOUR), quick=True)
+
+
+@needs_lpips
+def test_the_naive_way_and_ours_agree(bench: Bench) -> None:
+    """Every fast metric is pyiqa's, and every shared, batched plan the plan from the beginning."""
+    judge = pyiqa_judge(bench.device)
+    pairs = [(sample, plan) for sample in bench.samples for plan in all_plans(FOUR, 2)[::3]]
+    outcomes = PlanScorer(bench.toolbox).score([sample for sample, _ in pairs], [plan for _, plan in pairs])
+    for (sample, plan), outcome in zip(pairs, outcomes, strict=True):
+        naive = naive_score(bench.toolbox, sample, plan, judge)
+        assert outcome.metrics["psnr_y"] == pytest.approx(naive["psnr_y"], abs=2e-3)
+        assert outcome.metrics["ssim_y"] == pytest.approx(naive["ssim_y"], abs=1e-4)
+        assert outcome.metrics["lpips"] == pytest.approx(naive["lpips"], abs=2e-4)
+        assert outcome.metrics["niqe32"] == pytest.approx(naive["niqe32"], rel=0.05)
+        assert outcome.metrics["piqe"] == pytest.approx(naive["piqe"], abs=1.5), "a block over a threshold"
+
+
+def test_applications_are_those_that_run(bench: Bench) -> None:
+    samples = [sample for sample in bench.samples for _ in range(6)]
+    plans = bench.random_plans(len(samples), 5)
+    executor = Executor(bench.toolbox)
+    list(executor.run(samples, plans))
+    counted = applications(bench, samples, plans)
+    assert sum(counted.values()) == executor.tools_run
+    assert {name for name, _, _ in counted} == set(FOUR)
+
+
+def test_applications_know_what_grows() -> None:
+    toolbox = Toolbox.load("lite").subset(["unet.super_resolution_lpips", "unet.denoise"])
+    bench = Bench(toolbox, quick=True)
+    small = next(sample for sample in Bench(toolbox, seed=0).samples if sample.lq.shape[-1] == 32)
+    counted = applications(
+        bench, [small], [("unet.denoise", "unet.super_resolution_lpips", "unet.denoise")]
+    )
+    canvas = (128, 128)
+    assert counted == {
+        ("unet.denoise", (32, 32), canvas): 1,
+        ("unet.super_resolution_lpips", (32, 32), canvas): 1,
+        ("unet.denoise", (128, 128), canvas): 1,
+    }
+
+
+@needs_lpips
+@pytest.mark.parametrize("name", ["exhaustive", "group"])
+def test_beside_naive_and_floor(bench: Bench, name: str) -> None:
+    result = PARTS[name].measure(bench)
+    assert {"naive_s", "ours_s", "floor_s"} < result.keys()
+    assert all(value > 0 for value in result.values())
+    assert result["naive_s"] > result["ours_s"], "else something is wrong, whatever the machine"
+    assert len(list(PARTS[name].figures(result))) == 4
+
+
+def test_growth(bench: Bench) -> None:
+    result = PARTS["growth"].measure(bench)
+    assert [row["plans"] for row in result["plans"]] == [10, 30, 100]
+    assert [row["images"] for row in result["images"]] == [1, 2, 4]
+    assert all(row["ms_per_application"] > 0 for rows in result.values() for row in rows)
+    assert len(list(PARTS["growth"].figures(result))) == 8
+
+
+def test_overhead(bench: Bench) -> None:
+    result = PARTS["overhead_ms"].measure(bench)
+    assert result.keys() == {"one_shot", "stepwise"}
+    assert all(0 < value < 1000 for value in result.values())
+
+
+@needs_lpips
+@pytest.mark.slow
+def test_the_service(bench: Bench) -> None:
+    result = PARTS["service"].measure(bench)
+    assert result["service_s"] > result["ours_s"] > 0
+
+
+@pytest.mark.slow
+def test_large(bench: Bench) -> None:
+    rows = PARTS["large"].measure(bench)
+    assert [round(row["megapixels"]) for row in rows] == [1, 2]
+    assert all(0.3 < row["peak_gb"] < 2.5 and row["s_per_megapixel"] > 0 for row in rows)
+
+
+@needs_lpips
+@pytest.mark.slow
+def test_vector(bench: Bench) -> None:
+    rows = PARTS["vector"].measure(bench)
+    assert [(row["num_envs"], row["group_size"]) for row in rows] == [(8, 1), (8, 8)]
+    assert all(row[key] > 0 for row in rows for key in ("ours_sps", "sync_sps", "async_sps"))
+
+
+def test_outside_the_repository_there_is_no_service(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert STAND_IN.is_file()
+    monkeypatch.setattr("opera_env.bench.plans.STAND_IN", STAND_IN.with_name("nothing.py"))
+    with pytest.raises(FileNotFoundError, match="only in the repository"):
+        PARTS["service"].measure(bench)
+
+
+def _marks(name: str, result: Any) -> list[bool]:
+    return [figure.met for figure in PARTS[name].figures(result) if figure.goal]
+
+
+@pytest.mark.parametrize(
+    ("ours", "met"),
+    [(1.0, [True, True]), (2.0, [True, False]), (2.1, [False, False]), (1.25, [True, True])],
+)
+def test_goals_of_plans(ours: float, met: list[bool]) -> None:
+    result = {"naive_s": 10.0, "ours_s": ours, "floor_s": 1.0, "floor_tools_s": 0.5, "floor_metrics_s": 0.5}
+    assert _marks("exhaustive", result | {"plans": 340, "applications": 340}) == met
+
+
+def test_goals_of_environments() -> None:
+    row = {"num_envs": 8, "ours_sps": 12.0, "sync_sps": 10.0, "async_sps": 6.1}
+    assert _marks("vector", [row | {"group_size": 1}, row | {"group_size": 8}]) == [True, False]
+    del row["async_sps"]
+    assert _marks("vector", [row | {"group_size": 1}]) == [True]
+
+
+def test_goals_of_size() -> None:
+    def rows(rate: float, peak: float) -> list[dict[str, Any]]:
+        return [
+            {"megapixels": 12, "peak_gb": 1.0, "s_per_megapixel": 1.0, "tools": {"a": 1.0}},
+            {"megapixels": 24, "peak_gb": peak, "s_per_megapixel": rate, "tools": {"a": rate}},
+        ]
+
+    assert _marks("large", rows(1.1, 2.4)) == [True, True, True]
+    assert _marks("large", rows(1.2, 2.6)) == [True, False, False]
+    assert _marks("large", rows(0.89, 1.0)) == [True, True, False]
+
+
+def test_peak_memory_sees_what_comes_and_goes() -> None:
+    with peak_memory(torch.device("cpu")) as peak:
+        held = torch.ones(64 * 2**20)
+        time.sleep(0.05)
+        del held
+    assert peak.bytes > 200 * 2**20
+
+
+def test_what_is_measured_is_what_is_said(bench: Bench) -> None:
+    took = bench.median([lambda: time.sleep(0.05), lambda: time.sleep(0.01)], rounds=3)
+    assert 0.05 <= took[0] < 0.5 and 0.01 <= took[1] < took[0]
+    assert bench.random_plans(50, 6) == bench.random_plans(50, 6)
+    assert {len(plan) for plan in bench.random_plans(200, 6)} == {1, 2, 3, 4, 5, 6}
+    assert len({sample.key for sample in bench.samples}) == len(bench.samples) == 4

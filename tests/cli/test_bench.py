@@ -1,0 +1,51 @@
+"""``opera-env bench`` from words to a table and a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from opera_env.bench import FOUR, PARTS
+from opera_env.cli import main
+from opera_env.cli.bench import PartName
+
+
+def test_every_part_can_be_asked_for() -> None:
+    assert get_args(PartName) == tuple(PARTS)
+
+
+def test_a_table_and_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "deep" / "bench.json"
+    words = ["bench", "--quick", "--device", "cpu", "--json", str(target), "--only"]
+    assert main([*words, "overhead_ms"]) == 0
+    printed = capsys.readouterr().out
+    assert "overhead_ms" in printed and "< 1 ms" in printed and str(target) in printed
+    written = json.loads(target.read_text())
+    assert written["overhead_ms"].keys() == {"one_shot", "stepwise"}
+    assert written["tools"] == list(FOUR) and written["quick"] is True and "CPU" in written["machine"]
+
+    assert main([*words, "growth", "--tools", "brighten.gamma_correction", "unet.denoise"]) == 0
+    both = json.loads(target.read_text())
+    assert both["overhead_ms"] == written["overhead_ms"], "what is not measured again is kept"
+    assert len(both["growth"]["plans"]) == 3
+    assert [path.name for path in target.parent.iterdir()] == ["bench.json"]
+
+
+def test_without_the_repository_one_part_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("opera_env.bench.plans.STAND_IN", tmp_path / "service.py")
+    assert main(["bench", "--quick", "--only", "service", "overhead_ms"]) == 0
+    printed = capsys.readouterr().out
+    assert "service: left out" in printed and "overhead_ms" in printed
+
+
+def test_an_unknown_part_or_tool_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["bench", "--only", "everything"])
+    assert caught.value.code == 2
+    assert main(["bench", "--quick", "--only", "overhead_ms", "--tools", "unet.nothing"]) == 1
+    assert "unet.nothing" in capsys.readouterr().err

@@ -1,0 +1,162 @@
+"""Scoring with batches side by side: the same outcomes, references prepared once, nothing broken kept."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+import torch
+from skimage import data
+from torch import Tensor
+
+from opera_env.errors import ToolFailedError
+from opera_env.metrics import Features, FunctionMetric, Metric
+from opera_env.reward import Reward, Term
+from opera_env.scoring import PlanScorer
+from opera_env.search import all_plans
+from opera_env.tools import Toolbox
+from opera_env.types import Outcome, Plan, Sample, SampleSpec
+
+
+class Blend(torch.nn.Module):
+    """A module, as lanes run no plain functions."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.factor * image + (1 - self.factor) * image.flip(-1)
+
+
+class Broken(torch.nn.Module):
+    def forward(self, image: Tensor) -> Tensor:
+        return image / 0
+
+
+class Distance(Metric):
+    """A concurrent metric with a reference; notes what was prepared, and where it was called."""
+
+    name, higher_is_better, worst, needs_reference, concurrent = "distance", False, 1.0, True, True
+
+    def __init__(self) -> None:
+        self.prepared: list[int] = []
+        self.threads: set[int] = set()
+
+    def features(self, reference: Tensor) -> Features:
+        self.prepared.append(len(reference))
+        return (reference,)
+
+    def values(self, images: Tensor, reference: Features) -> Tensor:
+        self.threads.add(threading.get_ident())
+        return (images - reference[0]).abs().mean((1, 2, 3))
+
+
+@pytest.fixture(autouse=True, params=[1, 3])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """The number of lanes follows torch's threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def _toolbox() -> Toolbox:
+    return Toolbox().add("a", Blend(0.9)).add("b", Blend(0.7)).add("c", Blend(0.6))
+
+
+def _sample(place: int, side: int = 48) -> Sample:
+    crop = data.astronaut()[10 * place :, 10 * place :][:side, :side].copy()
+    reference = torch.from_numpy(crop).permute(2, 0, 1).float() / 255
+    return Sample(reference * 0.8, reference, None, (side, side), SampleSpec("test", place))
+
+
+def _reward(metric: Metric) -> Reward:
+    return Reward("distance", (Term(metric, 1, 0, 10),))
+
+
+def _plain(outcomes: Sequence[Outcome]) -> list[Any]:
+    return [
+        (one.r_q, one.metrics, None if one.restored is None else one.restored.numpy().tobytes())
+        for one in outcomes
+    ]
+
+
+PLANS: list[Plan] = all_plans("abc", 3)
+PAIRS = [(place, plan) for place in range(5) for plan in PLANS]
+
+
+def _score(scorer: PlanScorer, pairs: Sequence[tuple[int, Plan]] = PAIRS) -> list[Outcome]:
+    return scorer.score([_sample(place) for place, _ in pairs], [plan for _, plan in pairs])
+
+
+def test_outcomes_are_those_of_one_lane() -> None:
+    found = _plain(_score(PlanScorer(_toolbox(), _reward(Distance()), batch=4)))
+    assert found == _plain(_score(PlanScorer(_toolbox(), _reward(Distance()), batch=4)))
+    torch.set_num_threads(1)
+    assert found == _plain(_score(PlanScorer(_toolbox(), _reward(Distance()), batch=4)))
+
+
+def test_each_reference_is_prepared_once_and_many_at_once() -> None:
+    metric = Distance()
+    scorer = PlanScorer(_toolbox(), _reward(metric))
+    _score(scorer)
+    assert metric.prepared == [5]
+    _score(scorer)
+    assert metric.prepared == [5], "and kept for the next call"
+
+
+def test_more_references_than_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("opera_env.scoring._REFERENCES_KEPT", 2)
+    metric = Distance()
+    scorer = PlanScorer(_toolbox(), _reward(metric), batch=1)
+    expected = _plain(_score(PlanScorer(_toolbox(), _reward(Distance()), batch=1)))
+    assert _plain(_score(scorer)) == expected
+    assert len(scorer._references) == 2
+
+
+def test_a_concurrent_metric_leaves_the_callers_thread(threads: int) -> None:
+    metric = Distance()
+    _score(PlanScorer(_toolbox(), _reward(metric)))
+    assert (threading.get_ident() in metric.threads) == (threads == 1)
+
+
+def test_any_other_metric_stays_in_it() -> None:
+    seen: set[threading.Thread] = set()
+
+    def light(images: Tensor) -> Tensor:
+        seen.add(threading.current_thread())
+        return images.mean((1, 2, 3))
+
+    _score(PlanScorer(_toolbox(), _reward(FunctionMetric("light", light, worst=0.0))))
+    assert seen == {threading.current_thread()}
+
+
+def test_what_broke_is_not_kept() -> None:
+    """References that were being prepared when a tool failed are prepared again."""
+    metric = Distance()
+    scorer = PlanScorer(_toolbox().add("broken", Broken()), _reward(metric), batch=1)
+    for _ in range(3):
+        with pytest.raises(ToolFailedError):
+            _score(scorer, [(place, ("broken",)) for place in range(5)])
+    expected = _plain(_score(PlanScorer(_toolbox(), _reward(Distance()), batch=1)))
+    assert _plain(_score(scorer)) == expected
+
+
+def test_a_scorer_with_references_can_be_copied() -> None:
+    scorer = PlanScorer(_toolbox(), _reward(Distance()))
+    expected = _plain(_score(scorer))
+    copied = pickle.loads(pickle.dumps(scorer))
+    assert len(scorer._references) == 5 and not copied._references
+    assert _plain(_score(copied)) == expected
+
+
+def test_the_number_of_threads_is_left_as_it_was(threads: int) -> None:
+    _score(PlanScorer(_toolbox(), _reward(Distance())))
+    assert torch.get_num_threads() == threads
+    with pytest.raises(ToolFailedError):
+        _score(PlanScorer(Toolbox().add("x", Broken()), _reward(Distance())), [(0, ("x",)), (1, ("x",))])
+    assert torch.get_num_threads() == threads
