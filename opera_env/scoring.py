@@ -14,7 +14,7 @@ from torch import Tensor
 
 from opera_env.data.images import quantise
 from opera_env.errors import MetricError
-from opera_env.execution import SMALL, Executor, Lanes, PrefixCache, Result
+from opera_env.execution import MOST_LANES, SMALL, Executor, Lanes, PrefixCache, Result
 from opera_env.metrics import Features, MetricSuite
 from opera_env.reward import Reward, get_reward
 from opera_env.tools import Toolbox, resize
@@ -24,7 +24,7 @@ _REFERENCES_KEPT = 64
 """References whose features are kept: more than the images of any one training batch."""
 
 _SMALLEST_PART = 4
-"""Results judged together although fewer a batch would keep more lanes busy."""
+"""Results judged together although fewer would keep more lanes busy."""
 
 _Judged = dict[tuple[str, Plan], Outcome]
 """Outcomes by sample and plan."""
@@ -127,25 +127,28 @@ class PlanScorer:
             self._prepare_first(lanes, samples)
             for result in self.executor.run(samples, plans, lanes):
                 canvas = result.sample.canvas
-                group = waiting.setdefault(canvas, [])
-                group.append(result)
-                if len(group) * canvas[0] * canvas[1] >= self.batch_pixels:
+                waiting.setdefault(canvas, []).append(result)
+                if len(waiting[canvas]) >= self._part(canvas, len(samples), lanes):
                     judged.append(self._submit(lanes, waiting.pop(canvas), restored))
-            for group in waiting.values():  # the rest in parts, one a lane
-                size = max(_SMALLEST_PART, -(-len(group) // lanes.count))
-                parts = (group[first : first + size] for first in range(0, len(group), size))
-                judged += [self._submit(lanes, part, restored) for part in parts]
+            judged += [self._submit(lanes, group, restored) for group in waiting.values()]
             scored: _Judged = {}
             for future in judged:
                 scored.update(future.result())
         return [scored[sample.key, plan] for sample, plan in zip(samples, plans, strict=True)]
 
     def _lanes(self, samples: Sequence[Sample]) -> int:
-        """How many batches are under way at once: on a CPU one a thread, while images are small."""
+        """How many batches are under way at once: on a CPU several, while images are small."""
         small = all(sample.canvas[0] * sample.canvas[1] <= SMALL for sample in samples)
         if self.toolbox.device.type != "cpu" or len(samples) < 2 or not small:
             return 1
-        return torch.get_num_threads()
+        return min(MOST_LANES, torch.get_num_threads())
+
+    def _part(self, canvas: Canvas, results: int, lanes: Lanes) -> int:
+        """How many results are judged together: a batch, or fewer where that would leave lanes idle."""
+        batch = max(1, self.batch_pixels // (canvas[0] * canvas[1]))
+        if lanes.count == 1:
+            return batch
+        return min(batch, max(_SMALLEST_PART, -(-results // (2 * lanes.count))))
 
     def _submit(self, lanes: Lanes, group: Sequence[Result], restored: bool) -> Future[_Judged]:
         """Begins to judge results of one canvas in one batch."""

@@ -85,7 +85,7 @@ def _plain(outcomes: Sequence[Outcome]) -> list[Any]:
     ]
 
 
-PLANS: list[Plan] = all_plans("abc", 3)
+PLANS: list[Plan] = all_plans("abc", 2)
 PAIRS = [(place, plan) for place in range(5) for plan in PLANS]
 
 

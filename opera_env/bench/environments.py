@@ -24,69 +24,68 @@ from opera_env.tools import Tool, Toolbox
 _WORKER_BYTES = 600 * 2**20
 """What a process with torch and one environment takes."""
 
-_ROUNDS, _STEPS = 3, 4
+_GROUPS = (1, 8)
+_STEPS = 8
 
 
 def vector(bench: Bench) -> list[dict[str, Any]]:
     """Random plans in native, synchronous and asynchronous vector environments of 8 and 32.
 
-    In groups of eight, Gymnasium's get the same photographs by equal seeds. The asynchronous one is
-    left out where its processes would not fit into memory.
+    In groups of eight, Gymnasium's get the same photographs by equal seeds. Each environment is
+    there alone, ours before and after the others. The asynchronous one is left out where its
+    processes would not fit into memory.
     """
-    return [row for count in ((8,) if bench.quick else (8, 32)) for row in _vector(bench, count)]
+    counts, rows = (8,) if bench.quick else (8, 32), []
+    for count in counts:
+        took: dict[tuple[int, str], list[float]] = {}
+        for name in ("ours_sps", "sync_sps", "async_sps", "ours_sps"):
+            if name == "async_sps" and psutil.virtual_memory().available < count * _WORKER_BYTES:
+                continue
+            for group_size, seconds in _played(bench, name, count).items():
+                took.setdefault((group_size, name), []).extend(seconds)
+        for group_size in _GROUPS:
+            rates = {
+                name: count * len(seconds) / sum(seconds)
+                for (size, name), seconds in took.items()
+                if size == group_size
+            }
+            rows.append({"num_envs": count, "group_size": group_size, **rates})
+    return rows
 
 
-def _vector(bench: Bench, count: int) -> list[dict[str, Any]]:
-    names, device = bench.toolbox.names, str(bench.device)
-    bench.progress(f"vector: {count} environments, making them")
-    theirs: dict[str, VectorEnv[Any, Any, Any]] = {
-        "sync_sps": SyncVectorEnv(
-            [partial(RestoreEnv, toolbox=bench.toolbox)] * count, autoreset_mode=AutoresetMode.SAME_STEP
-        )
-    }
-    if psutil.virtual_memory().available > count * _WORKER_BYTES:
-        theirs["async_sps"] = AsyncVectorEnv(
-            [partial(_one_thread_env, names, device)] * count,
-            autoreset_mode=AutoresetMode.SAME_STEP,
-            context="forkserver",
-        )
+def _played(bench: Bench, name: str, count: int) -> dict[int, list[float]]:
+    """Returns the seconds of steps of one environment, by size of groups."""
+    bench.progress(f"vector: {count} environments, {name[:-4]}")
+    seconds: dict[int, list[float]] = {}
+    theirs = None if name == "ours_sps" else _gymnasium(bench, name, count)
     try:
-        return [_raced(bench, count, group_size, theirs) for group_size in (1, 8)]
+        for group_size in _GROUPS:
+            env: Any = theirs or RestoreVectorEnv(count, group_size, toolbox=bench.toolbox)
+            env.reset(seed=[bench.seed + index // group_size for index in range(count)])
+            env.action_space.seed(bench.seed)
+            env.step(env.action_space.sample())
+            actions = [env.action_space.sample() for _ in range(1 if bench.quick else _STEPS)]
+            seconds[group_size] = [bench.seconds(partial(env.step, action)) for action in actions]
     finally:
-        for env in theirs.values():
-            env.close()
+        if theirs is not None:
+            theirs.close()
+    return seconds
+
+
+def _gymnasium(bench: Bench, name: str, count: int) -> VectorEnv[Any, Any, Any]:
+    if name == "sync_sps":
+        makers = [partial(RestoreEnv, toolbox=bench.toolbox)] * count
+        return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
+    return AsyncVectorEnv(
+        [partial(_one_thread_env, bench.toolbox.names, str(bench.device))] * count,
+        autoreset_mode=AutoresetMode.SAME_STEP,
+        context="forkserver",
+    )
 
 
 def _one_thread_env(names: Sequence[str], device: str) -> gym.Env[Any, Any]:
     torch.set_num_threads(1)
     return RestoreEnv(toolbox=Toolbox.load("lite", device).subset(names))
-
-
-def _raced(
-    bench: Bench, count: int, group_size: int, theirs: dict[str, VectorEnv[Any, Any, Any]]
-) -> dict[str, Any]:
-    """Plays the same random plans in all of them, some steps each in turn."""
-    ours = RestoreVectorEnv(count, group_size, toolbox=bench.toolbox)
-    envs = {"ours_sps": ours, **theirs}
-    seeds = [bench.seed + index // group_size for index in range(count)]
-    for env in envs.values():
-        env.reset(seed=seeds)
-    ours.action_space.seed(bench.seed)
-    took = dict.fromkeys(envs, 0.0)
-    rounds, steps = (1, 1) if bench.quick else (_ROUNDS, _STEPS)
-    for number in range(rounds):
-        actions = [ours.action_space.sample() for _ in range(steps + 1)]
-        for name, env in envs.items():
-            bench.progress(f"vector: {count} by {group_size}, {name[:-4]}, round {number + 1} of {rounds}")
-            env.step(actions[0])
-            took[name] += bench.seconds(partial(_play, env, actions[1:]))
-    rates = {name: rounds * steps * count / seconds for name, seconds in took.items()}
-    return {"num_envs": count, "group_size": group_size, **rates}
-
-
-def _play(env: VectorEnv[Any, Any, Any], actions: Sequence[Any]) -> None:
-    for action in actions:
-        env.step(action)
 
 
 class _Nothing(nn.Module):

@@ -15,6 +15,7 @@ import torch
 from numpy.random import Generator
 
 from opera_env.data import bundled
+from opera_env.search import all_plans
 from opera_env.tools import Toolbox
 from opera_env.types import Plan, Sample
 
@@ -59,6 +60,11 @@ class Bench:
         lengths = rng.integers(1, longest + 1, count)
         return [tuple(str(name) for name in rng.choice(self.toolbox.names, length)) for length in lengths]
 
+    def distinct_plans(self, count: int, longest: int) -> list[Plan]:
+        """Draws plans of one tool to ``longest`` tools, none twice: most are long, as most plans are."""
+        every = [plan for plan in all_plans(self.toolbox.names, longest) if plan]
+        return [every[index] for index in self.rng().choice(len(every), count, replace=False)]
+
     def seconds(self, work: Callable[[], object]) -> float:
         """Returns how long a piece of work takes, what it leaves to the device included."""
         self.synchronise()
@@ -79,9 +85,9 @@ class Bench:
 
 @dataclass
 class Peak:
-    """The most memory held at once, in bytes, beyond what was held at the start.
+    """The most memory held at once, in bytes.
 
-    On a GPU what torch has allocated there, on a CPU the resident memory of the process.
+    On a GPU what torch has allocated there, on a CPU the resident memory of the whole process.
     """
 
     bytes: int = 0
@@ -93,16 +99,16 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
     peak = Peak()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
         yield peak
-        peak.bytes = torch.cuda.max_memory_allocated(device) - before
+        peak.bytes = torch.cuda.max_memory_allocated(device)
         return
     process, over = psutil.Process(), threading.Event()
-    before = process.memory_info().rss
 
     def watch() -> None:
-        while not over.wait(0.005):
-            peak.bytes = max(peak.bytes, process.memory_info().rss - before)
+        while True:
+            peak.bytes = max(peak.bytes, process.memory_info().rss)
+            if over.wait(0.005):
+                return
 
     watcher = threading.Thread(target=watch)
     watcher.start()

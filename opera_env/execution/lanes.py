@@ -1,4 +1,4 @@
-"""Work side by side on a CPU: one thread a batch instead of all threads on every operation.
+"""Work side by side on a CPU: a thread or few a batch instead of all threads on every operation.
 
 The networks of a toolbox are small and their images too, so that an operation is over before several
 threads have shared it. Batches are independent of each other, and torch lets go of the interpreter while
@@ -17,8 +17,12 @@ import torch
 T = TypeVar("T")
 
 
+MOST_LANES = 8
+"""More threads than this are shared between the lanes: every lane holds the activations of a batch."""
+
+
 class Lanes:
-    """Threads that compute side by side, each with one thread for torch; a context manager.
+    """Threads that compute side by side, each with its share of torch's threads; a context manager.
 
     Args:
         count: How many; with one, all work is done where it is submitted, by all of torch's threads.
@@ -33,7 +37,8 @@ class Lanes:
     def __init__(self, count: int = 1) -> None:
         self.count = count
         self._threads = torch.get_num_threads()
-        self._pool = ThreadPoolExecutor(count, "lane", torch.set_num_threads, (1,)) if count > 1 else None
+        share = (max(1, self._threads // count),)
+        self._pool = ThreadPoolExecutor(count, "lane", torch.set_num_threads, share) if count > 1 else None
 
     def submit(self, work: Callable[[], T], here: bool = False) -> Future[T]:
         """Begins a piece of work, after those that were submitted before.

@@ -127,15 +127,16 @@ class Executor:
             for name in plan:
                 self.toolbox[name]
         fingerprint = self.toolbox.fingerprint if self.cache is not None else ""
-        known, schedule = self._plan(samples, plans, fingerprint)
+        lanes = lanes or Lanes()
+        known, schedule = self._plan(samples, plans, fingerprint, lanes.count)
         for node in known:
             yield from self._hand_out(node, fingerprint)
-        for batch in self._batches(schedule, lanes or Lanes()):
+        for batch in self._batches(schedule, lanes):
             for node in batch:
                 yield from self._hand_out(node, fingerprint)
 
     def _plan(
-        self, samples: Sequence[Sample], plans: Sequence[Plan], fingerprint: str
+        self, samples: Sequence[Sample], plans: Sequence[Plan], fingerprint: str, lanes: int
     ) -> tuple[list[Node], Schedule]:
         """Returns the nodes whose images are known already, and the schedule of all others."""
         roots = build_tries(samples, plans)
@@ -150,7 +151,7 @@ class Executor:
             if node.prefix:
                 node.left += self.toolbox[node.prefix[-1]].scale ** 2  # as many pixels are worked on
         known = [node for node in nodes if node.image is not None]
-        return known, Schedule(known, self.toolbox, self.live_pixels)
+        return known, Schedule(known, self.toolbox, self.live_pixels, lanes)
 
     def _recall(self, node: Node, fingerprint: str) -> bool:
         """Gives nodes the images that are cached; returns whether nothing has to run for this one."""

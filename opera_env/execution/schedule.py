@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -105,15 +105,19 @@ class Schedule:
         known: Nodes whose image is there; what they lead to is scheduled, and forgotten by them.
         toolbox: The tools.
         live_pixels: Intermediate images, in pixels, that may wait before the order turns.
+        lanes: How many batches will be under way at once: so many in a row do without each other's
+            results, if anything does.
     """
 
-    def __init__(self, known: Iterable[Node], toolbox: Toolbox, live_pixels: int) -> None:
+    def __init__(self, known: Iterable[Node], toolbox: Toolbox, live_pixels: int, lanes: int = 1) -> None:
         self._toolbox = toolbox
         self._levels: defaultdict[int, dict[_Group, list[Node]]] = defaultdict(dict)  # by what is left
         self._waiting: dict[Node, int] = {}  # how many are to run on an image
         self._sizes: dict[Node, Canvas] = {}  # of images that something is to run on
         self._live = 0
         self._live_limit = live_pixels
+        self._lanes = lanes
+        self._running: deque[tuple[list[Node], Canvas]] = deque()  # what is taken to be under way, sizes
         for node in known:
             assert node.image is not None
             self._unfold(node, (node.image.shape[-2], node.image.shape[-1]))
@@ -124,6 +128,8 @@ class Schedule:
         Args:
             batch_pixels: Most pixels of its images together; a larger image goes alone.
         """
+        while self._running and (len(self._running) >= self._lanes or not self._levels):
+            self._finish(*self._running.popleft())
         if not self._levels:
             return None
         few = self._live <= self._live_limit
@@ -135,11 +141,15 @@ class Schedule:
         for below in sorted(self._levels, reverse=True) if few else ():
             batch += self._take(below, group, count - len(batch))
         scale = self._toolbox[name].scale if grows else 1
+        self._running.append((batch, (height * scale, width * scale)))
+        return batch
+
+    def _finish(self, batch: Sequence[Node], size: Canvas) -> None:
+        """Takes a batch to be done: what comes after it may run, and its inputs have one user less."""
         for node in batch:
-            self._unfold(node, (height * scale, width * scale))
+            self._unfold(node, size)
         for node in batch:
             self._release(node.parent)
-        return batch
 
     def _take(self, level: int, group: _Group, count: int) -> list[Node]:
         """Takes up to so many nodes out of a group of one level."""

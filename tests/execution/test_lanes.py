@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 
 from opera_env.execution import Lanes
+
+
+@pytest.fixture
+def torch_threads() -> Iterator[Callable[[int], None]]:
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
 
 
 def _thread() -> threading.Thread:
@@ -40,10 +47,14 @@ def test_what_is_done_here_is_done_at_once_and_in_this_thread() -> None:
             lanes.submit(lambda: 1 // 0, here=True)
 
 
-def test_a_lane_computes_with_one_thread_and_others_as_before() -> None:
+@pytest.mark.parametrize(("threads", "count", "share"), [(1, 2, 1), (2, 2, 1), (5, 2, 2), (6, 3, 2)])
+def test_a_lane_has_its_share_of_threads_and_others_are_as_before(
+    threads: int, count: int, share: int, torch_threads: Callable[[int], None]
+) -> None:
+    torch_threads(threads)
     before = torch.get_num_threads()
-    with Lanes(2) as lanes:
-        assert lanes.submit(torch.get_num_threads).result() == 1
+    with Lanes(count) as lanes:
+        assert lanes.submit(torch.get_num_threads).result() == share
         assert torch.get_num_threads() == before
     assert torch.get_num_threads() == before
     later: list[int] = []
