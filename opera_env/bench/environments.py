@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -84,7 +85,8 @@ def _gymnasium(bench: Bench, name: str, count: int) -> VectorEnv[Any, Any, Any]:
 
 
 def _one_thread_env(names: Sequence[str], device: str) -> gym.Env[Any, Any]:
-    torch.set_num_threads(1)
+    if multiprocessing.parent_process() is not None:  # Gymnasium also makes one here, to see its spaces
+        torch.set_num_threads(1)
     return RestoreEnv(toolbox=Toolbox.load("lite", device).subset(names))
 
 

@@ -26,7 +26,8 @@ class BenchCommand(Command):
     """Measures plans a second, the vector environment, memory and growth, as ratios within one run.
 
     opera-env bench
-        takes about ten minutes on two cores, most of them for the processes of Gymnasium's environments.
+        takes about a quarter of an hour on two cores; Gymnasium's processes need 20 GB of memory,
+        and are left out where there is less
 
     opera-env bench --only exhaustive growth --json bench.json
         measures two parts and writes what was measured.

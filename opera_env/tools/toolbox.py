@@ -92,7 +92,8 @@ class Toolbox:
             name: How plans will spell it.
             restore: A function or module from float32 (B, 3, H, W) in [0, 1] to
                 (B, 3, scale * H, scale * W), or the path of a TorchScript file or of any
-                checkpoint that spandrel recognises.
+                checkpoint that spandrel recognises. Modules may be called from several threads at
+                once, functions are not.
             scale: Enlargement; found in a checkpoint by itself, otherwise 1.
             multiple: Sides must be multiples of this; likewise.
             halo: How many pixels around a pixel can change its result. Worth saying: large

@@ -107,9 +107,11 @@ def test_large(bench: Bench) -> None:
 @needs_lpips
 @pytest.mark.slow
 def test_vector(bench: Bench) -> None:
+    threads = torch.get_num_threads()
     rows = PARTS["vector"].measure(bench)
     assert [(row["num_envs"], row["group_size"]) for row in rows] == [(8, 1), (8, 8)]
     assert all(row[key] > 0 for row in rows for key in ("ours_sps", "sync_sps", "async_sps"))
+    assert torch.get_num_threads() == threads, "only the workers have one thread"
 
 
 def test_outside_the_repository_there_is_no_service(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
