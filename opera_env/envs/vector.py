@@ -119,9 +119,16 @@ class RestoreVectorEnv(VectorEnv[Any, Any, NDArray[np.float64]]):
             for index, (episode, action) in enumerate(zip(self._episodes, chosen, strict=True))
             if self.rules.ends(episode, action)
         ]
-        with ThreadPoolExecutor(1) as background:  # degrades photographs while the tools run
-            fresh = background.submit(self._samples, ending)
-            played: list[Transition[Any]] = self.rules.advance(self._episodes, chosen)
+        assert self._generators is not None
+        before = [generator.bit_generator.state for generator in self._generators]
+        try:
+            with ThreadPoolExecutor(1) as background:  # degrades photographs while the tools run
+                fresh = background.submit(self._samples, ending)
+                played: list[Transition[Any]] = self.rules.advance(self._episodes, chosen)
+        except BaseException:  # a step that failed has drawn nothing
+            for generator, state in zip(self._generators, before, strict=True):
+                generator.bit_generator.state = state
+            raise
         restarts = dict(zip(ending, self.rules.begin(fresh.result()) if ending else [], strict=True))
         observations: list[Any] = []
         infos: dict[str, Any] = {}

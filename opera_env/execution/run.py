@@ -79,8 +79,8 @@ class Executor:
         toolbox: The tools; shared, so training them is seen here at once.
         batch_pixels: Most pixels, of all images together, that a tool is given at once.
             A larger image goes alone.
-        live_pixels: Intermediate images, in pixels, that may wait before the order turns
-            depth first.
+        live_pixels: Intermediate images, in pixels, that may wait before what is nearest to its
+            end goes first.
         cache: Where results are kept between calls; None keeps nothing.
         tile_bytes: Memory that a tool may take for one image, beside the image and its result.
             Images that would need more are cut into overlapping tiles.
@@ -116,8 +116,9 @@ class Executor:
         Args:
             samples: One per plan.
             plans: Tool names; ``()`` yields the untouched image.
-            lanes: Where batches run side by side; None runs one after the other. Order and results
-                are the same. Tools that are plain functions run in the caller's thread.
+            lanes: Where batches run side by side; None runs one after the other. With as many lanes
+                the same call gives the same bits in the same order; their number decides what shares
+                a batch. Tools that are plain functions run in the caller's thread.
 
         Raises:
             UnknownToolError: If a plan names a tool that the toolbox lacks.

@@ -94,8 +94,8 @@ _Group = tuple[str, int, int, bool]
 class Schedule:
     """Says what to run next. It knows sizes, not images, and decides before anything has run.
 
-    What shares a batch therefore depends on the plans alone, not on how long anything took: the
-    same call gives the same bits, however many batches are under way at once.
+    What shares a batch therefore depends on the plans and the number of lanes, not on how long
+    anything took: the same call gives the same bits every time.
 
     While few images are alive, what has most left to do goes first, and everything that waits for
     the same tool goes with it: batches are large, and no long chain is left over when all others are

@@ -15,7 +15,7 @@ from PIL import Image
 
 from opera_env.data import Source
 from opera_env.envs.vector import RestoreVectorEnv, StepwiseVectorEnv
-from opera_env.errors import PlanParseError, RewardError, ToolboxMismatchError
+from opera_env.errors import PlanParseError, RewardError, ToolboxMismatchError, ToolFailedError
 from opera_env.reward import Reward, Term
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
@@ -313,3 +313,23 @@ def test_make_vec_without_a_warning(source: Source, toolbox: Toolbox, game: str)
     assert observations in vector.observation_space
     assert results[0] in vector.observation_space
     assert not results[3].any()
+
+
+def test_a_step_that_fails_has_drawn_nothing(
+    make_vector: Callable[..., RestoreVectorEnv], make_toolbox: Callable[[], Toolbox]
+) -> None:
+    """The next photographs are drawn while the tools run; after a failure they are drawn again."""
+
+    def breaks(image: Any) -> Any:
+        raise RuntimeError("out of order")
+
+    broken, whole = (make_vector(toolbox=make_toolbox().add("breaks", breaks)) for _ in range(2))
+    for env in (broken, whole):
+        env.reset(seed=3)
+    bad = np.zeros((4, 3), np.int64)
+    bad[:, 0] = len(broken.toolbox)
+    with pytest.raises(ToolFailedError, match="out of order"):
+        broken.step(bad)
+    stop = np.zeros((4, 3), np.int64)
+    for ours, theirs in zip(broken.step(stop)[:2], whole.step(stop)[:2], strict=True):
+        assert np.array_equal(ours, theirs)
