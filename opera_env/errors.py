@@ -132,3 +132,7 @@ class RewardError(OperaError):
 
 class AgentError(OperaError):
     """An agent cannot be found, or does not keep to the contract."""
+
+
+class BenchError(OperaError):
+    """A part of the benchmark cannot be measured here, or its file is no benchmark's."""

@@ -78,16 +78,16 @@ def _gymnasium(bench: Bench, name: str, count: int) -> VectorEnv[Any, Any, Any]:
         makers = [partial(RestoreEnv, toolbox=bench.toolbox)] * count
         return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
     return AsyncVectorEnv(
-        [partial(_one_thread_env, bench.toolbox.names, str(bench.device))] * count,
+        [partial(_one_thread_env, bench.pool, bench.toolbox.names, str(bench.device))] * count,
         autoreset_mode=AutoresetMode.SAME_STEP,
         context="forkserver",
     )
 
 
-def _one_thread_env(names: Sequence[str], device: str) -> gym.Env[Any, Any]:
+def _one_thread_env(pool: str, names: Sequence[str], device: str) -> gym.Env[Any, Any]:
     if multiprocessing.parent_process() is not None:  # Gymnasium also makes one here, to see its spaces
         torch.set_num_threads(1)
-    return RestoreEnv(toolbox=Toolbox.load("lite", device).subset(names))
+    return RestoreEnv(toolbox=Toolbox.load(pool, device).subset(names))
 
 
 class _Nothing(nn.Module):
@@ -100,7 +100,10 @@ def _zero(images: Tensor) -> Tensor:
 
 
 def overhead(bench: Bench) -> dict[str, float]:
-    """Milliseconds of a step whose tools and metrics do nothing: median of many, photographs included."""
+    """Milliseconds of a step whose tools and metrics do nothing: median of many.
+
+    The sample is new in every one-shot step, so that its digest is part of it.
+    """
     bench.progress("overhead of a step")
     tools = Toolbox([Tool(f"nothing.{number}", _Nothing()) for number in range(18)], bench.device)
     reward = Reward("nothing", (Term(FunctionMetric("zero", _zero, worst=0.0), 0, 1, 1),))

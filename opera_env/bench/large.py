@@ -43,17 +43,22 @@ def photograph(megapixels: float, seed: int = 0) -> NDArray[np.uint8]:
 
 
 def large(bench: Bench) -> list[dict[str, Any]]:
-    """Restores photographs of 12 and 24 megapixels by two tools."""
+    """Restores photographs of 12 and 24 megapixels by the first tool and the third, if there is one."""
     plan = bench.toolbox.names[:1] + bench.toolbox.names[2:3]
     rows: list[dict[str, Any]] = []
     for megapixels in (1.0, 2.0) if bench.quick else (12.0, 24.0):
         bench.progress(f"large: {megapixels:.0f} megapixels")
-        rows.append(restored(megapixels, plan, MAX_MEMORY, str(bench.device), bench.seed))
+        rows.append(restored(megapixels, plan, MAX_MEMORY, bench.pool, str(bench.device), bench.seed))
     return rows
 
 
 def restored(
-    megapixels: float, plan: tuple[str, ...], max_memory: float, device: str = "cpu", seed: int = 0
+    megapixels: float,
+    plan: tuple[str, ...],
+    max_memory: float,
+    toolbox: str = "lite",
+    device: str = "cpu",
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Restores a synthetic photograph in a process of its own; peak memory, seconds per megapixel."""
     picture = photograph(megapixels, seed)
@@ -63,7 +68,16 @@ def restored(
         write_image(source, picture)
         del picture
         words = [*_COMMAND, "restore", str(source), "-o", str(Path(folder) / "restored"), "--json"]
-        words += ["--plan", ",".join(plan), "--max-memory", str(max_memory), "--device", device]
+        words += [
+            "--toolbox",
+            toolbox,
+            "--plan",
+            ",".join(plan),
+            "--max-memory",
+            str(max_memory),
+            "--device",
+            device,
+        ]
         start = time.perf_counter()
         done, peak = _watched(words)
         took = time.perf_counter() - start

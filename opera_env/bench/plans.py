@@ -18,6 +18,7 @@ from torch import Tensor
 from opera_env.bench.floor import applications, floor_seconds
 from opera_env.bench.naive import naive_score, pyiqa_judge
 from opera_env.bench.settings import Bench, peak_memory
+from opera_env.errors import BenchError
 from opera_env.metrics import FunctionMetric
 from opera_env.reward import Reward, Term
 from opera_env.scoring import PlanScorer
@@ -102,16 +103,17 @@ def service(bench: Bench) -> dict[str, float]:
     """The plans of :func:`exhaustive` through an HTTP service with files between the tools.
 
     Raises:
-        FileNotFoundError: Outside the repository.
+        BenchError: Outside the repository.
     """
     if not STAND_IN.is_file():
-        raise FileNotFoundError("the stand-in for a service is only in the repository")
+        raise BenchError("the stand-in for a service is only in the repository, run it from there.")
     plans = _every_plan(bench)
     samples = [bench.samples[0]] * len(plans)
     PlanScorer(bench.toolbox).score(samples[:4], plans[:4])
     bench.progress("service: the stand-in")
-    words = [sys.executable, str(STAND_IN), "--device", str(bench.device), "--seed", str(bench.seed)]
-    words += ["--length", "2" if bench.quick else "4", "--tools", *bench.toolbox.names[:4]]
+    words = [sys.executable, str(STAND_IN), "--toolbox", bench.pool, "--device", str(bench.device)]
+    words += ["--seed", str(bench.seed), "--length", "2" if bench.quick else "4"]
+    words += ["--tools", *bench.toolbox.names[:4]]
     # With OpenMP as it is by default: that our own command lets its threads sleep would not be fair.
     environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     printed = subprocess.run(words, check=True, capture_output=True, text=True, env=environment).stdout
@@ -128,7 +130,7 @@ def growth(bench: Bench) -> dict[str, list[dict[str, Any]]]:
     """
     bench = replace(bench, toolbox=bench.toolbox.subset(bench.toolbox.names[:4]))
     counts = (10, 30, 100) if bench.quick else (10, 100, 1_000, 10_000)
-    plans = bench.distinct_plans(counts[-1], 7)
+    plans = bench.distinct_plans(counts[-1])
     by_plans = [_grown(bench, [bench.samples[0]] * count, plans[:count]) for count in counts]
     by_images: list[dict[str, Any]] = []
     for count in (1, 2, 4) if bench.quick else (1, 4, 16, 64):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,14 +15,13 @@ import torch
 from numpy.random import Generator
 
 from opera_env.data import bundled
+from opera_env.errors import BenchError
 from opera_env.search import all_plans
 from opera_env.tools import Toolbox
 from opera_env.types import Plan, Sample
 
 FOUR = ("unet.denoise", "unet.derain", "unet.dehaze", "unet.defocus_deblur")
 """The four tools of the study, for noise, rain, haze and blur; 340 plans of one to four of them."""
-
-CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -31,12 +30,14 @@ class Bench:
 
     Attributes:
         toolbox: The tools, on the device that is measured.
+        pool: Name or folder that they were loaded from: other processes load them again.
         quick: Everything small: to see that it runs, not to believe the figures.
         seed: Of samples and random plans.
         progress: Told what is being measured.
     """
 
     toolbox: Toolbox
+    pool: str = "lite"
     quick: bool = False
     seed: int = 0
     progress: Callable[[str], None] = lambda what: None
@@ -60,9 +61,17 @@ class Bench:
         lengths = rng.integers(1, longest + 1, count)
         return [tuple(str(name) for name in rng.choice(self.toolbox.names, length)) for length in lengths]
 
-    def distinct_plans(self, count: int, longest: int) -> list[Plan]:
-        """Draws plans of one tool to ``longest`` tools, none twice: most are long, as most plans are."""
-        every = [plan for plan in all_plans(self.toolbox.names, longest) if plan]
+    def distinct_plans(self, count: int) -> list[Plan]:
+        """Draws plans of one tool to just as many as it takes, none twice: most are long, as most plans are.
+
+        Raises:
+            BenchError: If there is one tool only.
+        """
+        names = self.toolbox.names
+        if len(names) < 2:
+            raise BenchError("growth needs at least two tools: name more with --tools.")
+        longest = next(length for length in range(1, 99) if len(names) ** length >= count)
+        every = [plan for plan in all_plans(names, longest) if plan]
         return [every[index] for index in self.rng().choice(len(every), count, replace=False)]
 
     def seconds(self, work: Callable[[], object]) -> float:
@@ -72,11 +81,6 @@ class Bench:
         work()
         self.synchronise()
         return time.perf_counter() - start
-
-    def median(self, works: Sequence[Callable[[], object]], rounds: int) -> list[float]:
-        """Returns the median seconds of each, measured in turn so that all see the same machine."""
-        measured = [[self.seconds(work) for work in works] for _ in range(1 if self.quick else rounds)]
-        return [float(np.median(column)) for column in zip(*measured, strict=True)]
 
     def synchronise(self) -> None:
         if self.device.type == "cuda":

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from opera_env.bench import FOUR, PARTS, Bench
 from opera_env.cli.command import Command
+from opera_env.errors import BenchError
 from opera_env.files import replacing
 from opera_env.tools import Toolbox
 
@@ -27,7 +28,7 @@ class BenchCommand(Command):
 
     opera-env bench
         takes about a quarter of an hour on two cores; Gymnasium's processes need 20 GB of memory,
-        and are left out where there is less
+        and are left out where there is less.
 
     opera-env bench --only exhaustive growth --json bench.json
         measures two parts and writes what was measured.
@@ -49,7 +50,8 @@ class BenchCommand(Command):
     quick: bool = False
     """Everything small: to see that it runs, not to believe the figures."""
     json: Path | None = None
-    """File for the figures; parts that are in it already and are not measured again are kept."""
+    """File for the figures; parts that are in it already and are not measured again are kept. Its
+    "runs" say with what each part was measured."""
 
     def run(self) -> int:
         """Measures, prints and writes; returns the exit code."""
@@ -59,30 +61,44 @@ class BenchCommand(Command):
         toolbox = Toolbox.load(self.toolbox, device)
         if self.tools != ("all",):
             toolbox = toolbox.subset(self.tools)
+        known = self._known()
         console, progress = Console(highlight=False), Console(stderr=True, highlight=False)
-        console.print(_machine(toolbox))
+        machine = _machine(toolbox)
+        console.print(machine)
+        run = {"machine": machine, "tools": list(toolbox.names), "seed": self.seed, "quick": self.quick}
         with progress.status("") as status:
-            bench = Bench(toolbox, self.quick, self.seed, lambda what: status.update(what))
+            bench = Bench(toolbox, self.toolbox, self.quick, self.seed, lambda what: status.update(what))
             for name in self.only or PARTS:
                 try:
-                    result = PARTS[name].measure(bench)
-                except FileNotFoundError as error:
+                    known[name] = PARTS[name].measure(bench)
+                except BenchError as error:
                     console.print(f"{name}: left out, {error}", markup=False)
                     continue
-                console.print(_table(name, result))
-                self._write({name: result}, toolbox)
+                console.print(_table(name, known[name]))
+                known["runs"] = known.get("runs", {}) | {name: run}
+                self._write(known)  # after every part: a later one's failure loses nothing
         if self.json is not None:
             console.print(f"written: {self.json}", markup=False, soft_wrap=True)
         return 0
 
-    def _write(self, result: dict[str, Any], toolbox: Toolbox) -> None:
-        """Adds what was measured to the file: a later part's failure loses nothing."""
-        if self.json is None:
-            return
-        known = json.loads(self.json.read_text()) if self.json.exists() else {}
-        known |= {"machine": _machine(toolbox), "tools": list(toolbox.names), "quick": self.quick, **result}
-        with replacing(self.json) as part:
-            part.write_text(json.dumps(known, indent=2) + "\n")
+    def _known(self) -> dict[str, Any]:
+        """Reads what was measured before, ahead of the long wait."""
+        if self.json is None or not self.json.exists():
+            return {}
+        try:
+            known = json.loads(self.json.read_text())
+        except ValueError:
+            known = None
+        if not isinstance(known, dict):
+            raise BenchError(
+                f"{self.json} is there and holds no figures of a benchmark: choose another name."
+            )
+        return known
+
+    def _write(self, figures: dict[str, Any]) -> None:
+        if self.json is not None:
+            with replacing(self.json) as part:
+                part.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 def _machine(toolbox: Toolbox) -> str:

@@ -1,6 +1,5 @@
 """A small stand-in for how public agents call restoration tools: HTTP, PNG files, prefixes on disk.
 
-
 Every step of a plan is a request that names a file and a tool; the answer names the file that the tool
 wrote. A prefix whose file is there already is not run again. The result is read back and judged by
 pyiqa's metrics one by one. Prints the seconds that all plans took.
@@ -36,8 +35,10 @@ from opera_env.types import Plan, Sample
 class Service:
     """Runs all plans up to a length through the service."""
 
+    toolbox: str = "lite"
+    """A shipped toolbox or a folder."""
     tools: tuple[str, ...] = FOUR
-    """Tools of toolbox lite."""
+    """Which of its tools."""
     length: int = 4
     """Longest plan."""
     device: str = "cpu"
@@ -107,6 +108,6 @@ def seconds(toolbox: Toolbox, sample: Sample, plans: list[Plan]) -> float:
 
 if __name__ == "__main__":
     options = tyro.cli(Service)
-    box = Toolbox.load("lite", options.device).subset(options.tools)
-    sample = Bench(box, quick=True, seed=options.seed).samples[0]
+    box = Toolbox.load(options.toolbox, options.device).subset(options.tools)
+    sample = Bench(box, options.toolbox, quick=True, seed=options.seed).samples[0]
     print(seconds(box, sample, [plan for plan in all_plans(box.names, options.length) if plan]))

@@ -25,11 +25,14 @@ def test_a_table_and_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "overhead_ms" in printed and "< 1 ms" in printed and str(target) in printed
     written = json.loads(target.read_text())
     assert written["overhead_ms"].keys() == {"one_shot", "stepwise"}
-    assert written["tools"] == list(FOUR) and written["quick"] is True and "CPU" in written["machine"]
+    run = written["runs"]["overhead_ms"]
+    assert run["tools"] == list(FOUR) and run["quick"] is True and "CPU" in run["machine"]
 
     assert main([*words, "growth", "--tools", "brighten.gamma_correction", "unet.denoise"]) == 0
     both = json.loads(target.read_text())
     assert both["overhead_ms"] == written["overhead_ms"], "what is not measured again is kept"
+    assert both["runs"]["overhead_ms"] == run, "and says with what it was measured"
+    assert both["runs"]["growth"]["tools"] == ["brighten.gamma_correction", "unet.denoise"]
     assert len(both["growth"]["plans"]) == 3
     assert [path.name for path in target.parent.iterdir()] == ["bench.json"]
 
@@ -41,6 +44,18 @@ def test_without_the_repository_one_part_is_left_out(
     assert main(["bench", "--quick", "--only", "service", "overhead_ms"]) == 0
     printed = capsys.readouterr().out
     assert "service: left out" in printed and "overhead_ms" in printed
+
+
+@pytest.mark.parametrize("held", ["", "[1, 2]", "not json"])
+def test_another_file_is_refused_before_the_wait(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], held: str
+) -> None:
+    target = tmp_path / "notes.json"
+    target.write_text(held)
+    assert main(["bench", "--quick", "--only", "overhead_ms", "--json", str(target)]) == 1
+    printed = capsys.readouterr()
+    assert "choose another name" in printed.err and "overhead_ms" not in printed.out
+    assert target.read_text() == held
 
 
 def test_an_unknown_part_or_tool_is_told(capsys: pytest.CaptureFixture[str]) -> None:
