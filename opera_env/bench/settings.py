@@ -62,7 +62,7 @@ class Bench:
         return [tuple(str(name) for name in rng.choice(self.toolbox.names, length)) for length in lengths]
 
     def distinct_plans(self, count: int) -> list[Plan]:
-        """Draws plans of one tool to just as many as it takes, none twice: most are long, as most plans are.
+        """Draws plans up to the length that has enough of them, none twice; most are long, as most are.
 
         Raises:
             BenchError: If there is one tool only.
