@@ -11,7 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from opera_env.envs.restore import RestoreEnv
-from opera_env.envs.world import Episode, Info, Rules, Transition, WorldConfig, look
+from opera_env.envs.world import Episode, Info, Rules, Transition, WorldConfig, look, look_at_original
 from opera_env.errors import RewardError
 from opera_env.execution import PrefixCache
 from opera_env.types import Sample
@@ -68,7 +68,7 @@ class StepwiseRules(Rules[StepObs]):
     def _observe(self, episode: Episode) -> StepObs:
         return {
             "image": look(episode, self.config.obs_size),
-            "original": look(Episode(episode.sample, original=episode.original), self.config.obs_size),
+            "original": look_at_original(episode, self.config.obs_size),
             "steps_left": np.int64(self.config.max_tools - len(episode.plan)),
             "used": self.codec.encode(episode.plan),
         }

@@ -230,16 +230,21 @@ def look(episode: Episode, obs_size: int) -> NDArray[np.uint8]:
     """Returns the Gymnasium observation of an episode's image as it is now.
 
     The same as ``to_gym(observe(episode).image)``; what is 8-bit and of the right size already does not
-    go through floating point again, and the original is made once.
+    go through floating point again.
     """
     restored = episode.outcome.restored if episode.outcome is not None and episode.plan else None
     if restored is None:
-        if episode.original is None:
-            episode.original = to_gym(observe(episode, 0).original, obs_size)
-        return episode.original.copy()
+        return look_at_original(episode, obs_size)
     if restored.shape[-2:] == (obs_size, obs_size):
         return np.array(to_array(restored), order="C")
     return to_gym(restored.to(torch.float32) / 255, obs_size)
+
+
+def look_at_original(episode: Episode, obs_size: int) -> NDArray[np.uint8]:
+    """Returns the Gymnasium observation of an episode's image before the first tool, a fresh copy."""
+    if episode.original is None:
+        episode.original = to_gym(observe(Episode(episode.sample), 0).original, obs_size)
+    return episode.original.copy()
 
 
 def restored_pil(outcome: Outcome) -> Image.Image:

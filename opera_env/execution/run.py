@@ -15,7 +15,7 @@ from opera_env.errors import ToolFailedError
 from opera_env.execution.cache import PrefixCache
 from opera_env.execution.lanes import Lanes
 from opera_env.execution.memory import bytes_per_pixel
-from opera_env.execution.schedule import Node, Schedule, build_tries, walk
+from opera_env.execution.schedule import Node, Schedule, build_tries, look_ahead, walk
 from opera_env.execution.tiles import restore_in_tiles
 from opera_env.tools import Tool, Toolbox
 from opera_env.types import Canvas, Plan, Sample
@@ -145,12 +145,7 @@ class Executor:
             root.image = root.sample.lq.to(self.toolbox.device)
             self._recall(root, fingerprint)
         nodes = list(walk(roots))
-        for node in reversed(nodes):  # children before their parents
-            ahead = node.next_to_run()
-            node.users = len(ahead) + node.wanted
-            node.left = max((child.left for child in ahead), default=0)
-            if node.prefix:
-                node.left += self.toolbox[node.prefix[-1]].scale ** 2  # as many pixels are worked on
+        look_ahead(nodes, self.toolbox)
         known = [node for node in nodes if node.image is not None]
         return known, Schedule(known, self.toolbox, self.live_pixels, lanes)
 

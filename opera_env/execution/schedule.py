@@ -87,6 +87,21 @@ def walk(roots: Iterable[Node]) -> Iterator[Node]:
         pending.extend(node.children.values())
 
 
+def look_ahead(nodes: Sequence[Node], toolbox: Toolbox) -> None:
+    """Notes who needs each node's image, and what is left to do from there.
+
+    Args:
+        nodes: As :func:`walk` yields them; what is known says so already.
+        toolbox: The tools: one with scale s counts s squared, as it works on so many more pixels.
+    """
+    for node in reversed(nodes):  # children before their parents
+        ahead = node.next_to_run()
+        node.users = len(ahead) + node.wanted
+        node.left = max((child.left for child in ahead), default=0)
+        if node.prefix:
+            node.left += toolbox[node.prefix[-1]].scale ** 2
+
+
 _Group = tuple[str, int, int, bool]
 """What may share a batch: tool, height, width, whether the tool enlarges."""
 
@@ -102,7 +117,8 @@ class Schedule:
     done. Beyond that, what has least left goes first: memory is kept at a few batches a level.
 
     Args:
-        known: Nodes whose image is there; what they lead to is scheduled, and forgotten by them.
+        known: Nodes whose image is there, after :func:`look_ahead`; what they lead to is scheduled, and
+            forgotten by them.
         toolbox: The tools.
         live_pixels: Intermediate images, in pixels, that may wait before the order turns.
         lanes: How many batches will be under way at once: so many in a row do without each other's

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from opera_env.errors import ToolFailedError
 from opera_env.execution import Executor, Lanes, PrefixCache
-from opera_env.execution.schedule import Schedule, build_tries, walk
+from opera_env.execution.schedule import Schedule, build_tries, look_ahead, walk
 from opera_env.tools import Tool, Toolbox
 
 PLANS = [plan for length in range(4) for plan in product(("tiny.conv", "tiny.odd", "slow"), repeat=length)]
@@ -164,9 +164,7 @@ def _schedule(
     toolbox: Toolbox, plans: Sequence[Any], make_sample: Any, live: int = 10**6, lanes: int = 1
 ) -> Schedule:
     roots = build_tries([make_sample()] * len(plans), plans)
-    nodes = list(walk(roots))
-    for node in reversed(nodes):
-        node.left = max((child.left for child in node.children.values()), default=0) + bool(node.prefix)
+    look_ahead(list(walk(roots)), toolbox)
     for root in roots:
         root.image = root.sample.lq
     return Schedule(roots, toolbox, live, lanes)
