@@ -32,6 +32,7 @@ class EvaluationConfig:
         reward: Preset, or a reward of one's own.
         max_tools: Longest plan.
         tool_cost: Taken from R_q per tool, for searches, rewards and regret alike.
+        samples: How many plans agents that can draw several try for each image.
         seed: Of random agents and of the bootstrap.
         frozen_length: The frozen set has all plans up to this length ...
         frozen_width: ... and what a beam of this width finds.
@@ -41,6 +42,7 @@ class EvaluationConfig:
     reward: str | Reward = "lite"
     max_tools: int = 6
     tool_cost: float = 0.0
+    samples: int = 1
     seed: int = 0
     frozen_length: int = 2
     frozen_width: int = 8
@@ -203,7 +205,7 @@ def evaluate(
     seen: list[int] = []
     if config.regret:
         for index, sample in enumerate(samples):
-            frozen = _frozen_set(sample, ledger, config)
+            frozen = frozen_set(sample, ledger, config)
             best[index] = ledger.best(sample, frozen, config.tool_cost)
             seen.append(len(frozen))
             progress("best plans known", index + 1, len(samples))
@@ -230,6 +232,7 @@ def _make(name: str, toolbox: Toolbox, config: EvaluationConfig) -> Agent | Sear
         max_tools=config.max_tools,
         seed=config.seed,
         tool_cost=config.tool_cost,
+        samples=config.samples,
     )
 
 
@@ -265,7 +268,7 @@ def _play(
     return plans, errors, Price(scorer.images_scored, scorer.tools_run, seconds)
 
 
-def _frozen_set(sample: Sample, ledger: Ledger, config: EvaluationConfig) -> list[Plan]:
+def frozen_set(sample: Sample, ledger: Ledger, config: EvaluationConfig) -> list[Plan]:
     """Scores the plans that regret is measured against: all short ones and a beam's.
 
     The set does not depend on which agents play: what they tried only saves work.

@@ -29,8 +29,8 @@ def make_agent(name: str, **options: Any) -> Agent | Search:
 
     Args:
         name: Name in the entry-point group ``opera_env.agents``, or ``module:attribute``.
-        **options: Offered to it (``toolbox``, ``max_tools``, ``seed``, ``tool_cost``); it gets
-            those that its signature names.
+        **options: Offered to it (``toolbox``, ``max_tools``, ``seed``, ``tool_cost``, ``samples``); it
+            gets those that its signature names.
 
     Raises:
         UnknownPresetError: If there is no agent of that name.

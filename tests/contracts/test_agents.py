@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from opera_env.degradations import DEGRADATIONS
-from opera_env.errors import AgentError, PlanParseError, UnknownPresetError
+from opera_env.errors import AgentError, PlanParseError, ToolboxMismatchError, UnknownPresetError
 from opera_env.play import ENTRY_POINTS, agent_names, make_agent, play
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
@@ -21,6 +21,18 @@ NAMES = agent_names()
 AGENTS = [point.name for point in entry_points(group=ENTRY_POINTS) if not hasattr(point.load(), "search")]
 
 MakeAgent = Callable[..., Agent]
+
+
+@pytest.fixture
+def toolbox(request: pytest.FixtureRequest, make_toolbox: Callable[[], Toolbox]) -> Toolbox:
+    """The tiny one; for an agent that was trained for the shipped one and refuses others, that."""
+    tiny = make_toolbox()
+    if "name" in request.fixturenames:
+        try:
+            make_agent(request.getfixturevalue("name"), toolbox=tiny)
+        except ToolboxMismatchError:
+            return Toolbox.load("lite")
+    return tiny
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from opera_baselines.recipe_best import PlanTable
 from opera_env.errors import SampleError
 from opera_env.metrics import FunctionMetric
 from opera_env.play import ENTRY_POINTS, make_agent
@@ -20,7 +21,7 @@ from opera_env.types import Outcome, Plan, Sample, Search
 
 MAX_TOOLS = 2
 SEARCHES = [point.name for point in entry_points(group=ENTRY_POINTS) if hasattr(point.load(), "search")]
-TOLD = ("matched",)
+TOLD = ("matched", "recipe_best")
 """These read the labels and ask the scorer nothing."""
 
 every_search = pytest.mark.parametrize("name", SEARCHES)
@@ -61,9 +62,18 @@ class Spy:
 
 
 @pytest.fixture
-def make(name: str, toolbox: Toolbox) -> Callable[..., Search]:
+def table(toolbox: Toolbox, samples: list[Sample]) -> PlanTable:
+    """Three tools for each recipe of the samples: what ``recipe_best`` brings is for other tools."""
+    identity = {"signature": toolbox.signature, "fingerprint": toolbox.fingerprint}
+    plans = {sample.spec.recipe: toolbox.names[:3] for sample in samples}
+    return PlanTable(identity, reward="near", command="by hand", images=0, plans=plans)
+
+
+@pytest.fixture
+def make(name: str, toolbox: Toolbox, table: PlanTable) -> Callable[..., Search]:
     def search(**options: Any) -> Search:
-        found = make_agent(name, **{"toolbox": toolbox, "max_tools": MAX_TOOLS, "seed": 0} | options)
+        offered = {"toolbox": toolbox, "max_tools": MAX_TOOLS, "seed": 0, "table": table}
+        found = make_agent(name, **offered | options)
         assert isinstance(found, Search)
         return found
 

@@ -1,0 +1,1 @@
+"""The compact one-shot planner and how it learns."""

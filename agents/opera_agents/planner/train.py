@@ -1,0 +1,174 @@
+"""Trains the one-shot planner: a warm start from labels, then GRPO on the quality of what plans lead to.
+
+Example:
+    python -m opera_agents.planner.train --images bsds500/train --val bsds500/val --out runs/planner
+
+Interrupt it at any time: the same command goes on from the last checkpoint and ends where it would have
+ended. Curves and pictures are for tensorboard, in the same folder.
+
+Source: section 4.2 of the paper: groups of 8, advantage (R - mean) / std, clipped ratio, no KL term,
+    R = R_q R_d. Departures: a small network instead of a vision-language model, so no format and no
+    judge; several epochs on each batch; see also :mod:`opera_agents.planner.grpo`.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+
+import cv2
+import torch
+import tyro
+from rich.progress import track
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from opera_agents.photographs import training_source
+from opera_agents.planner import grpo
+from opera_agents.planner.agent import Planner
+from opera_agents.planner.config import PlannerConfig, claim
+from opera_agents.planner.diagnostics import line, log_batch, log_watched
+from opera_agents.planner.policy import PlanPolicy
+from opera_agents.planner.rollout import Batch, draw_samples, roll_out
+from opera_agents.planner.saved import PolicyCard, load_weights, save_policy, save_weights
+from opera_agents.planner.warm_start import make_optimizer, warm_up
+from opera_agents.validation import Validation, Watched
+from opera_env.files import replacing
+from opera_env.scoring import PlanScorer
+from opera_env.tools import Toolbox
+
+_STAGE = 1
+"""The second number of every seed drawn here; the warm start's is 0. A batch is a function of (seed, stage,
+update), so no generator has to be kept for a run to go on exactly."""
+
+
+def train(config: PlannerConfig) -> Watched:
+    """Trains a planner; returns its last validation.
+
+    Raises:
+        AgentError: If the folder holds another run.
+    """
+    folder = config.out
+    claim(config)
+    torch.set_num_threads(config.threads)
+    cv2.setNumThreads(config.threads)
+    torch.manual_seed(config.seed)
+
+    device = torch.device(config.device)
+    toolbox = Toolbox.load(config.toolbox, device)
+    card = PolicyCard(toolbox.signature, toolbox.names, max_tools=config.max_tools)
+    policy = card.build().to(device)
+    planner = Planner(policy, card, config.max_tools)
+    enlarged = folder / "enlarged" if config.enlarged else None
+    source = training_source(config.images, config.canvas, enlarged, config.clean)
+    validate = Validation(
+        config.val,
+        toolbox,
+        config.reward,
+        config.val_count,
+        config.canvas,
+        config.max_tools,
+        config.tool_cost,
+        folder.parent if config.regret else None,
+    )
+
+    start = config.start or folder / "warm.safetensors"
+    if not start.is_file():
+        warm_up(policy, toolbox, source, config)
+        save_weights(policy, start)
+        save_weights(policy.detector, folder / "detector.safetensors")
+    load_weights(policy.detector if start.name == "detector.safetensors" else policy, start)
+    initial = copy.deepcopy(policy).eval() if config.kl else None
+
+    scorer = PlanScorer(toolbox, config.reward)
+    optimizer = make_optimizer(policy, config.lr)
+    first, spent = 0, {"images_scored": 0, "tools_run": 0, "seconds": 0.0}
+    checkpoint = folder / "checkpoint.pt"
+    if checkpoint.exists():
+        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        policy.load_state_dict(state["policy"])
+        optimizer.load_state_dict(state["optimizer"])
+        first, spent = state["update"], state["spent"]
+        print(f"going on from update {first} of {config.updates}")
+    earlier, begin = dict(spent), time.perf_counter()
+
+    writer = SummaryWriter(str(folder), purge_step=first + 1)
+    watched = validate(planner)
+    log_watched(writer, watched, first)
+    for update in track(range(first, config.updates), description="GRPO"):
+        for group in optimizer.param_groups:
+            group["lr"] = config.lr * learning_rate(update, config.updates)
+        samples = draw_samples(source, config.photographs, (config.seed, _STAGE, update))
+        batch = roll_out(planner, scorer, samples, config, seed=config.seed * 1_000_003 + update)
+        better = grpo.advantages(batch.paired, config.credit)
+        anchor = None if initial is None else _anchor(initial, batch, config.group)
+
+        for _ in range(config.epochs):
+            seen = policy.describe(batch.images).repeat_interleave(config.group, 0)
+            now = policy.likelihood(seen, batch.draft)
+            surrogate = grpo.surrogate(now, batch.before, better, config.clip, config.credit)
+            loss = surrogate.loss - config.entropy * now.plan_entropy.mean()
+            if anchor is not None:
+                loss = loss + config.kl * grpo.divergence(anchor - now.labels - now.plan).mean()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+            optimizer.step()
+
+        done = update + 1
+        spent = {
+            "images_scored": earlier["images_scored"] + scorer.images_scored,
+            "tools_run": earlier["tools_run"] + scorer.tools_run,
+            "seconds": earlier["seconds"] + time.perf_counter() - begin,
+        }
+        log_batch(writer, batch, samples, done, config.group, toolbox)
+        for name, value in (
+            ("grpo/loss", loss.item()),
+            ("grpo/kl", surrogate.kl),
+            ("grpo/clipped", surrogate.clipped),
+            ("grpo/gradient_norm", norm.item()),
+            ("grpo/zero_spread", (better.spread < 1e-6).float().mean().item()),
+            ("entropy/plan", batch.before.plan_entropy.mean().item()),
+            ("entropy/labels", batch.before.label_entropy.mean().item()),
+            *((f"budget/{name}", value) for name, value in spent.items()),
+        ):
+            writer.add_scalar(name, value, done)
+        if done % config.val_every == 0 or done == config.updates:
+            watched = validate(planner)
+            log_watched(writer, watched, done)
+            print(f"update {done}/{config.updates}, {spent['seconds']:.0f} s: {line(watched)}", flush=True)
+        if done % config.save_every == 0 or done == config.updates:
+            state = {
+                "policy": policy.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "update": done,
+                "spent": spent,
+            }
+            with replacing(checkpoint) as part:
+                torch.save(state, part)
+
+    writer.close()
+    about = {**config.settings(), **spent, "val_reward": watched.reward, "val_f1": watched.f1}
+    save_policy(
+        policy, PolicyCard(card.signature, card.tools, max_tools=card.max_tools, training=about), folder
+    )
+    return watched
+
+
+def learning_rate(update: int, updates: int, warmup: int = 25) -> float:
+    """Factor on the peak rate: linear up, then linear down to a tenth.
+
+    Adam's first steps are of full size whatever the gradient, and would undo the warm start.
+    """
+    return min(1.0, (update + 1) / warmup) * (1 - 0.9 * update / updates)
+
+
+def _anchor(initial: PlanPolicy, batch: Batch, group: int) -> Tensor:
+    """How likely the first policy was to decide so."""
+    with torch.no_grad():
+        likely = initial.likelihood(initial.describe(batch.images).repeat_interleave(group, 0), batch.draft)
+    return likely.labels + likely.plan
+
+
+if __name__ == "__main__":
+    train(tyro.cli(PlannerConfig))

@@ -1,0 +1,131 @@
+"""The warm start: what is wrong with an image, and plans that make sense for it, learned from labels.
+
+No tool runs. The paper starts from a vision-language model that knows image quality and reads what the
+tools are for; a small network that starts from nothing is told the same by example.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from rich.progress import track
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.tensorboard import SummaryWriter
+
+from opera_agents.planner.config import PlannerConfig
+from opera_agents.planner.policy import PlanPolicy, going_on
+from opera_agents.planner.rollout import draw_samples, see
+from opera_env.data import Source
+from opera_env.degradations import DEGRADATIONS
+from opera_env.files import replacing
+from opera_env.plan import PlanCodec
+from opera_env.tools import Toolbox
+from opera_env.types import Plan, Sample
+
+SAVE_EVERY = 100
+"""Steps between checkpoints."""
+
+_STAGE = 0
+"""The first number of every seed drawn from here; GRPO's is another."""
+
+
+def plausible_plan(
+    toolbox: Toolbox, degradations: frozenset[str], rng: Generator, max_tools: int, surprise: float = 0.25
+) -> Plan:
+    """Draws a plan that makes sense: a suitable tool for each degradation, mostly last damage first.
+
+    Args:
+        toolbox: The tools; their ``degradations`` say what they are for.
+        degradations: What is wrong.
+        rng: The only source of chance.
+        max_tools: Longest plan.
+        surprise: How often the order is any order, and how often one more tool, any, is put in: so that
+            nothing is impossible to a policy that learns from such plans.
+    """
+    plan: list[str] = []
+    for degradation in reversed(DEGRADATIONS):
+        suitable = [tool.name for tool in toolbox if degradation in tool.degradations]
+        if degradation in degradations and suitable:
+            plan.append(suitable[rng.integers(len(suitable))])
+    if rng.random() < surprise:
+        rng.shuffle(plan)
+    if plan and rng.random() < surprise:
+        plan.insert(int(rng.integers(len(plan) + 1)), toolbox.names[rng.integers(len(toolbox))])
+    return tuple(plan[:max_tools])
+
+
+def labels_of(samples: Sequence[Sample]) -> Tensor:
+    """Returns which degradations samples have, float32 (B, K)."""
+    return torch.tensor(
+        [[float(name in (sample.degradations or ())) for name in DEGRADATIONS] for sample in samples]
+    )
+
+
+def imitation_loss(
+    policy: PlanPolicy, images: Tensor, samples: Sequence[Sample], toolbox: Toolbox, rng: Generator
+) -> tuple[Tensor, Tensor]:
+    """Returns the loss on the labels and the loss on plausible plans, a fresh draw each time."""
+    codec = PlanCodec(toolbox.names, policy.max_tools)
+    plans = [
+        plausible_plan(toolbox, sample.degradations or frozenset(), rng, policy.max_tools)
+        for sample in samples
+    ]
+    tokens = torch.from_numpy(np.stack([codec.encode(plan) for plan in plans])).to(images.device)
+    seen = policy.describe(images)
+    odds = policy.label_logits(seen)
+    of_labels = F.binary_cross_entropy_with_logits(odds, labels_of(samples).to(odds))
+    of_tools = F.cross_entropy(
+        policy.tool_logits(seen, tokens[:, :-1]).flatten(0, 1), tokens.flatten(), reduction="none"
+    )
+    going = going_on(tokens)
+    return of_labels, (of_tools.view_as(going) * going).sum() / going.sum()
+
+
+def warm_start_rate(step: int, steps: int, warmup: int = 50) -> float:
+    """Factor on the peak learning rate: linear warm-up, then cosine to a tenth."""
+    return min(1.0, (step + 1) / warmup) * (0.55 + 0.45 * math.cos(math.pi * step / steps))
+
+
+def make_optimizer(policy: nn.Module, lr: float) -> torch.optim.Optimizer:
+    """Returns the optimizer of both stages."""
+    return torch.optim.AdamW(policy.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01)
+
+
+def warm_up(policy: PlanPolicy, toolbox: Toolbox, source: Source, config: PlannerConfig) -> None:
+    """Teaches the policy labels and plausible plans; goes on from its own checkpoint."""
+    optimizer = make_optimizer(policy, config.warm_lr)
+    checkpoint = config.out / "warm.pt"
+    first = 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, map_location=config.device, weights_only=True)
+        policy.load_state_dict(state["policy"])
+        optimizer.load_state_dict(state["optimizer"])
+        first = state["step"]
+    writer = SummaryWriter(str(config.out / "warm"), purge_step=first + 1)
+    for step in track(range(first, config.warm_steps), description="warm start"):
+        for group in optimizer.param_groups:
+            group["lr"] = config.warm_lr * warm_start_rate(step, config.warm_steps)
+        samples = draw_samples(source, config.warm_batch, (config.seed, _STAGE, step))
+        images = see(samples, config.max_tools, policy.position.device)
+        rng = np.random.default_rng((config.seed, _STAGE, step, 1))
+        of_labels, of_tools = imitation_loss(policy, images, samples, toolbox, rng)
+        optimizer.zero_grad(set_to_none=True)
+        (3 * of_labels + of_tools).backward()
+        torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+        optimizer.step()
+        done = step + 1
+        writer.add_scalar("warm/labels", of_labels.item(), done)
+        writer.add_scalar("warm/tools", of_tools.item(), done)
+        if done % SAVE_EVERY == 0 or done == config.warm_steps:
+            print(
+                f"warm start {done}: labels {of_labels.item():.3f}, tools {of_tools.item():.3f}", flush=True
+            )
+            state = {"policy": policy.state_dict(), "optimizer": optimizer.state_dict(), "step": done}
+            with replacing(checkpoint) as part:
+                torch.save(state, part)
+    writer.close()

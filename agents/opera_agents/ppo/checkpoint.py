@@ -1,0 +1,83 @@
+"""How far a run has come, as files: from which it goes on as if it had never stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from sb3_contrib import MaskablePPO
+
+from opera_env.errors import AgentError
+from opera_env.files import replacing
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What training has cost so far, validation not counted."""
+
+    images_scored: int = 0
+    tools_run: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        rollouts: Finished rollouts.
+        spent: What they cost.
+    """
+
+    rollouts: int = 0
+    spent: Spent = field(default_factory=Spent)
+
+
+def save(path: Path, model: MaskablePPO, progress: Progress) -> None:
+    """Writes a checkpoint so that a kill at any time leaves the old one or the new one."""
+    state = {
+        "policy": model.policy.state_dict(),
+        "optimizer": model.policy.optimizer.state_dict(),
+        "num_timesteps": model.num_timesteps,
+        "n_updates": model._n_updates,
+        "progress": asdict(progress),
+    }
+    with replacing(path) as part:
+        torch.save(state, part)
+
+
+def restore(path: Path, model: MaskablePPO) -> Progress:
+    """Brings a model to where :func:`save` left it."""
+    state: dict[str, Any] = torch.load(path, map_location=model.device, weights_only=True)
+    model.policy.load_state_dict(state["policy"])
+    model.policy.optimizer.load_state_dict(state["optimizer"])
+    model.num_timesteps, model._n_updates = state["num_timesteps"], state["n_updates"]
+    progress = state["progress"]
+    return Progress(progress["rollouts"], Spent(**progress["spent"]))
+
+
+def claim(folder: Path, settings: Mapping[str, Any], going_on: bool) -> None:
+    """Writes what decides the result into a run's folder; checks that it is unchanged in one that goes on.
+
+    Raises:
+        AgentError: If the folder holds a run with other settings.
+    """
+    path = folder / "config.json"
+    if going_on and path.is_file():
+        found = json.loads(path.read_text())
+        changed = [
+            f"{key} {found.get(key)!r}, now {settings[key]!r}"
+            for key in settings
+            if found.get(key) != settings[key]
+        ]
+        if changed:
+            raise AgentError(
+                f"{folder} holds a run with other settings ({'; '.join(changed)}): choose another "
+                "--out, or the settings in its config.json."
+            )
+    with replacing(path) as part:
+        part.write_text(json.dumps(dict(settings), indent=2) + "\n")

@@ -1,0 +1,115 @@
+"""A trained stepwise policy as files: weights in fp16, and beside them what it was trained for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from safetensors.torch import save_file
+from sb3_contrib.common.maskable.policies import MaskableMultiInputActorCriticPolicy
+from torch import nn
+
+from opera_agents.ppo.features import policy_options
+from opera_env.errors import AgentError, MissingWeightsError
+from opera_env.files import replacing
+from opera_env.weights import load_tensors
+
+WEIGHTS, CARD = "agent.safetensors", "agent.json"
+
+_ALIASES = ("pi_features_extractor.", "vf_features_extractor.")
+"""Further names of the shared features extractor; its weights are written once."""
+
+_REMEDY = "python -m opera_agents.ppo.train --images DIR --out runs/ppo"
+
+
+@dataclass(frozen=True)
+class AgentCard:
+    """What a policy was trained for, and how.
+
+    Attributes:
+        signature: Of the toolbox it chooses from.
+        tools: Names of the tools in order.
+        max_tools: Longest plan.
+        obs_size: Side of the images it sees.
+        original: Whether it sees the first image too.
+        mask_upscale: Whether enlarging tools were forbidden at canvas size.
+        reward: What it maximises.
+        training: How it came about.
+    """
+
+    signature: str
+    tools: tuple[str, ...]
+    max_tools: int = 6
+    obs_size: int = 128
+    original: bool = False
+    mask_upscale: bool = False
+    reward: str = "lite"
+    training: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def observation_space(self) -> spaces.Dict:
+        """The stepwise observation as Stable-Baselines3 hands it on, images (3, H, W)."""
+        image = spaces.Box(0, 255, (3, self.obs_size, self.obs_size), np.uint8)
+        parts: dict[str, spaces.Space[Any]] = {
+            "image": image,
+            "steps_left": spaces.Discrete(self.max_tools + 1),
+            "used": spaces.MultiDiscrete([len(self.tools) + 1] * self.max_tools),
+        }
+        return spaces.Dict(parts | ({"original": image} if self.original else {}))
+
+    def build(self) -> MaskableMultiInputActorCriticPolicy:
+        """Returns an untrained policy of this shape."""
+        return MaskableMultiInputActorCriticPolicy(
+            self.observation_space,
+            spaces.Discrete(len(self.tools) + 1),
+            lr_schedule=lambda _: 0.0,
+            **policy_options(self.original),
+        )
+
+
+def save_agent(policy: nn.Module, card: AgentCard, folder: Path) -> None:
+    """Writes ``agent.safetensors`` and ``agent.json``, each whole or not at all."""
+    weights = {
+        key: value.detach().cpu().half().contiguous()
+        for key, value in policy.state_dict().items()
+        if not key.startswith(_ALIASES)
+    }
+    with replacing(folder / WEIGHTS) as part:
+        save_file(weights, part)
+    with replacing(folder / CARD) as part:
+        part.write_text(json.dumps(asdict(card), indent=2) + "\n")
+
+
+def load_agent(folder: Path) -> tuple[MaskableMultiInputActorCriticPolicy, AgentCard]:
+    """Reads what :func:`save_agent` wrote.
+
+    Raises:
+        MissingWeightsError: If a file is absent.
+        AgentError: If a file is no stepwise agent's.
+    """
+    for name in (CARD, WEIGHTS):
+        if not (folder / name).is_file():
+            raise MissingWeightsError("a trained stepwise agent", folder / name, _REMEDY)
+    try:
+        data = json.loads((folder / CARD).read_text())
+        card = AgentCard(**data | {"tools": tuple(data["tools"])})
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise AgentError(f"{folder / CARD}: not a stepwise agent's description ({error!r})") from error
+    policy = card.build()
+    weights = {key: value.float() for key, value in load_tensors(folder / WEIGHTS).items()}
+    try:
+        found = policy.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        raise AgentError(f"{folder / WEIGHTS}: not the weights of this policy ({error})") from error
+    missing = [key for key in found.missing_keys if not key.startswith(_ALIASES)]
+    if missing or found.unexpected_keys:
+        raise AgentError(
+            f"{folder / WEIGHTS}: not the weights of the policy that {CARD} describes; "
+            f"missing {missing}, unexpected {found.unexpected_keys}."
+        )
+    policy.set_training_mode(False)
+    return policy, card

@@ -1,0 +1,330 @@
+"""Trains the stepwise agent by PPO: a tool at a time, looking again after each.
+
+Example:
+    python -m opera_agents.ppo.train --images bsds500/train --val bsds500/val --out runs/ppo
+
+Interrupt it at any time: the same command goes on from the last checkpoint and ends where it would have
+ended, bit by bit. Curves and pictures are for tensorboard, in the same folder. It ends with
+``agent.safetensors`` and ``agent.json``, which :func:`opera_agents.ppo.agent.load_ppo` reads.
+
+Source: PPO as in Stable-Baselines3 (MaskablePPO). With ``--reward label_free`` the game is SimpleCall's:
+    stepwise, rewarded by gains in no-reference quality alone.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import cv2
+import numpy as np
+import torch
+import tyro
+from rich.progress import track
+from sb3_contrib import MaskablePPO
+from stable_baselines3.common.logger import Logger
+from torch.utils.tensorboard import SummaryWriter
+
+from opera_agents.photographs import training_source
+from opera_agents.ppo.agent import PredictAgent
+from opera_agents.ppo.checkpoint import Progress, Spent, claim, restore, save
+from opera_agents.ppo.features import load_encoder, policy_options
+from opera_agents.ppo.saved import AgentCard, save_agent
+from opera_agents.ppo.vec_env import OperaVecEnv
+from opera_agents.ppo.warm_start import imitate
+from opera_agents.validation import Validation, Watched
+from opera_env.data import Source
+from opera_env.envs.vector import StepwiseVectorEnv
+from opera_env.errors import AgentError
+from opera_env.execution import Executor, PrefixCache
+from opera_env.scoring import PlanScorer
+from opera_env.tools import Toolbox
+
+_NOT_OF_THE_RESULT = ("out", "threads", "device", "val", "val_every", "val_count", "val_reward", "regret")
+"""Settings that may change between the parts of one run."""
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """How the stepwise agent is trained."""
+
+    images: Path
+    """Folder of clean photographs to train on."""
+    val: Path | None = None
+    """Folder of clean photographs to watch it on."""
+    out: Path = Path("runs/ppo")
+    """Everything is written here."""
+    encoder: Path | None = None
+    """Encoder weights to start from: safetensors with the keys encoder.*, as the detector's."""
+    freeze: Annotated[bool, tyro.conf.FlagConversionOff] = False
+    """Leave that encoder as it is, which saves a third of the time."""
+    warm_steps: int = 400
+    """Steps of the warm start, in which sensible plans are imitated; 0 for none."""
+    warm_batch: int = 32
+    """Photographs per step of the warm start."""
+    steps: int = 200_000
+    """Environment steps in all, rounded up to whole rollouts."""
+    num_envs: int = 32
+    """Games played at once."""
+    n_steps: int = 16
+    """Steps per game and rollout."""
+    epochs: int = 2
+    """Times each rollout is learned from."""
+    batch: int = 128
+    """Steps per gradient."""
+    lr: float = 3e-4
+    """Peak learning rate; falls linearly to a tenth."""
+    clip: float = 0.2
+    """How far the ratio may leave 1."""
+    entropy: float = 0.01
+    """Weight of the entropy of the next tool."""
+    gae_lambda: float = 0.95
+    """Trade-off of bias for variance. There is no discount: gains add up to the quality of the result."""
+    reward: str = "lite"
+    """What counts as quality; label_free needs no references."""
+    tool_cost: float = 0.0
+    """Taken from the reward per tool."""
+    max_tools: int = 6
+    """Longest plan."""
+    mask_upscale: Annotated[bool, tyro.conf.FlagConversionOff] = False
+    """Forbid enlarging tools once the image fills its canvas."""
+    toolbox: str = "lite"
+    """A shipped toolbox, or a folder written by Toolbox.save."""
+    canvas: int = 128
+    """Side of the crops."""
+    obs_size: int = 128
+    """Side of the images that the policy sees."""
+    original: Annotated[bool, tyro.conf.FlagConversionOff] = False
+    """Look at the first image too, which costs as much again."""
+    clean: float = 1.5
+    """Weight of clean photographs, beside 1, 3 and 5 of those with one, two and three degradations."""
+    enlarged: Annotated[bool, tyro.conf.FlagConversionOff] = True
+    """Train on enlarged copies of some photographs too, which are soft and nevertheless clean."""
+    save_every: int = 10
+    """Rollouts between checkpoints: what a kill loses at most."""
+    val_every: int = 10
+    """Rollouts between validations."""
+    val_count: int = 48
+    """Samples of the validation set."""
+    val_reward: str | None = None
+    """What validation is judged by; the reward by default."""
+    regret: Annotated[bool, tyro.conf.FlagConversionOff] = False
+    """Search the best plans of the validation set, which takes minutes, and watch the distance to them."""
+    seed: int = 0
+    threads: int = 2
+    """CPU threads."""
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+
+    @property
+    def rollouts(self) -> int:
+        """How many rollouts there are in all."""
+        return -(-self.steps // (self.num_envs * self.n_steps))
+
+
+def train(config: PPOConfig) -> Watched | None:
+    """Trains an agent; returns its last validation, if there is a folder to validate on.
+
+    Raises:
+        AgentError: If the folder holds another run, or an encoder is to be frozen that was never trained.
+    """
+    if config.freeze and config.encoder is None:
+        raise AgentError(
+            "--freeze leaves the encoder as it starts: give a trained one with --encoder FILE."
+        )
+    folder = config.out
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(config.threads)
+    cv2.setNumThreads(config.threads)
+    toolbox = Toolbox.load(config.toolbox, config.device)
+    checkpoint = folder / "checkpoint.pt"
+    claim(folder, _settings(config) | {"fingerprint": toolbox.fingerprint}, checkpoint.exists())
+    enlarged = folder / "enlarged" if config.enlarged else None
+    source = training_source(config.images, config.canvas, enlarged, config.clean)
+    validate = make_validation(config, toolbox)
+    model = make_model(config, make_world(config, toolbox, source))
+    agent = PredictAgent(model.policy, toolbox, mask_upscale=config.mask_upscale)
+    progress = Progress()
+    if checkpoint.exists():
+        progress = restore(checkpoint, model)
+        print(f"going on from rollout {progress.rollouts} of {config.rollouts}")
+    elif config.encoder is not None:
+        load_encoder(model.policy, config.encoder)
+    model.policy.get_submodule("features_extractor.encoder").requires_grad_(not config.freeze)
+    if not checkpoint.exists() and config.warm_steps:
+        executor = Executor(toolbox)
+        spent = imitate(model, agent, executor, source, config.warm_steps, config.warm_batch, config.seed)
+        progress = Progress(spent=spent)
+        save(checkpoint, model, progress)
+
+    writer = SummaryWriter(str(folder), purge_step=model.num_timesteps + 1)
+    watched: Watched | None = None
+    if validate is not None and progress.rollouts in (0, config.rollouts):
+        watched = _watch(validate(agent), writer, model.num_timesteps)
+    while progress.rollouts < config.rollouts:
+        # Whatever chance decides in a segment begins anew: generators, games, and with the world its
+        # caches, which decide what shares a batch. Going on is then the same as never having stopped.
+        world = make_world(config, toolbox, source)
+        model.set_env(world)
+        model.set_random_seed(_segment_seed(config.seed, progress.rollouts))
+        # As in model.learn(), which would let the learning rate fall to its end in every segment.
+        _, callback = model._setup_learn(config.steps, reset_num_timesteps=False)
+        before, scorer = progress.spent, world.envs.rules.scorer
+        last = min(progress.rollouts + config.save_every, config.rollouts)
+        for rollout in track(range(progress.rollouts, last), description=f"PPO, to rollout {last}"):
+            assert model.env is not None
+            assert model.ep_info_buffer is not None
+            begin = time.perf_counter()
+            model.ep_info_buffer.clear()
+            model.collect_rollouts(model.env, callback, model.rollout_buffer, config.n_steps)
+            collected = time.perf_counter()
+            model._update_current_progress_remaining(rollout, config.rollouts)
+            model.train()
+            updated = time.perf_counter()
+
+            spent = Spent(
+                before.images_scored + scorer.images_scored,
+                before.tools_run + scorer.tools_run,
+                progress.spent.seconds + updated - begin,
+            )
+            progress = Progress(rollout + 1, spent)
+            scalars = {
+                "time/rollout": collected - begin,
+                "time/update": updated - collected,
+                **{f"budget/{name}": value for name, value in asdict(progress.spent).items()},
+            }
+            _log(writer, model, scalars, toolbox)
+            due = progress.rollouts % config.val_every == 0 or progress.rollouts == config.rollouts
+            if validate is not None and due:
+                watched = _watch(validate(agent), writer, model.num_timesteps)
+        save(checkpoint, model, progress)
+
+    writer.close()
+    about = {
+        **_settings(config),
+        **asdict(progress.spent),
+        **_figures(watched),
+        "fingerprint": toolbox.fingerprint,
+    }
+    card = AgentCard(
+        toolbox.signature,
+        toolbox.names,
+        config.max_tools,
+        config.obs_size,
+        config.original,
+        config.mask_upscale,
+        config.reward,
+        about,
+    )
+    save_agent(model.policy, card, folder)
+    return watched
+
+
+def make_world(config: PPOConfig, toolbox: Toolbox, source: Source) -> OperaVecEnv:
+    """Returns fresh games over shared tools and photographs."""
+    envs = StepwiseVectorEnv(
+        config.num_envs,
+        toolbox=toolbox,
+        reward=config.reward,
+        source=source,
+        max_tools=config.max_tools,
+        obs_size=config.obs_size,
+        tool_cost=config.tool_cost,
+        mask_upscale=config.mask_upscale,
+    )
+    return OperaVecEnv(envs, leave_out=() if config.original else ("original",))
+
+
+def make_model(config: PPOConfig, world: OperaVecEnv) -> MaskablePPO:
+    """Returns an untrained model whose logger only collects."""
+    model = MaskablePPO(
+        "MultiInputPolicy",
+        world,
+        learning_rate=lambda left: config.lr * (0.1 + 0.9 * left),
+        n_steps=config.n_steps,
+        batch_size=config.batch,
+        n_epochs=config.epochs,
+        gamma=1.0,
+        gae_lambda=config.gae_lambda,
+        clip_range=config.clip,
+        ent_coef=config.entropy,
+        stats_window_size=config.n_steps * config.num_envs,  # all episodes of a rollout
+        policy_kwargs=policy_options(config.original),
+        seed=config.seed,
+        device=config.device,
+    )
+    model.set_logger(Logger(None, []))
+    return model
+
+
+def make_validation(config: PPOConfig, toolbox: Toolbox) -> Validation | None:
+    """Returns the validation set, with a scorer of its own that does not count to the budget."""
+    if config.val is None:
+        return None
+    reward = config.val_reward or config.reward
+    frozen = config.out.parent if config.regret else None
+    validation = Validation(
+        config.val,
+        toolbox,
+        reward,
+        config.val_count,
+        config.canvas,
+        config.max_tools,
+        config.tool_cost,
+        frozen,
+    )
+    validation.scorer = PlanScorer(toolbox, reward, cache=PrefixCache())  # each step runs one tool, not all
+    return validation
+
+
+def _segment_seed(seed: int, rollout: int) -> int:
+    return int(np.random.SeedSequence((seed, rollout)).generate_state(1)[0])
+
+
+def _settings(config: PPOConfig) -> dict[str, Any]:
+    """What decides the result, without the places where things lie."""
+    settings = {key: value for key, value in asdict(config).items() if key not in _NOT_OF_THE_RESULT}
+    settings["images"] = f"{config.images.resolve().parent.name}/{config.images.resolve().name}"
+    settings["encoder"] = None if config.encoder is None else config.encoder.name
+    return settings
+
+
+def _log(writer: SummaryWriter, model: MaskablePPO, scalars: dict[str, float], toolbox: Toolbox) -> None:
+    """Writes what happened in a rollout and the update after it."""
+    step = model.num_timesteps
+    episodes = list(model.ep_info_buffer or ())
+    actions = model.rollout_buffer.actions.astype(np.int64).ravel()
+    learned: dict[str, Any] = dict(model.logger.name_to_value)
+    model.logger.dump(step)  # forgets them
+    learned["train/entropy"] = -learned.pop("train/entropy_loss")
+    del learned["train/n_updates"]
+    if episodes:
+        learned["rollout/return"] = float(np.mean([episode["r"] for episode in episodes]))
+        learned["rollout/length"] = float(np.mean([episode["l"] for episode in episodes]))
+    for name, value in (learned | scalars).items():
+        writer.add_scalar(name, value, step)
+    writer.add_histogram("rollout/actions", actions, step, bins=np.arange(len(toolbox) + 2) - 0.5)  # pyright: ignore[reportArgumentType]
+
+
+def _watch(watched: Watched, writer: SummaryWriter, step: int) -> Watched:
+    """Writes and prints how validation went."""
+    figures = _figures(watched)
+    for name, value in figures.items():
+        writer.add_scalar(name.replace("_", "/", 1), value, step)
+    writer.add_image("val/input_restored_clean", watched.picture, step)
+    print(
+        f"step {step}: " + ", ".join(f"{name} {value:.3f}" for name, value in figures.items()), flush=True
+    )
+    return watched
+
+
+def _figures(watched: Watched | None) -> dict[str, float]:
+    if watched is None:
+        return {}
+    figures = {"val_reward": watched.reward, "val_length": watched.length}
+    return figures | ({} if watched.regret is None else {"val_regret": watched.regret})
+
+
+if __name__ == "__main__":
+    train(tyro.cli(PPOConfig))

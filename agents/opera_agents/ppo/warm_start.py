@@ -1,0 +1,91 @@
+"""The warm start: plans that make sense, imitated step by step, as the planner imitates them at once.
+
+Without it the first thing a stepwise agent learns is that most tools harm most images, and to stop.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from rich.progress import track
+from sb3_contrib import MaskablePPO
+
+from opera_agents.planner.warm_start import plausible_plan, warm_start_rate
+from opera_agents.ppo.agent import PredictAgent
+from opera_agents.ppo.checkpoint import Spent
+from opera_env.data import Source
+from opera_env.data.images import quantise
+from opera_env.execution import Executor
+from opera_env.plan import PlanCodec
+from opera_env.tools import resize
+from opera_env.types import Observation, Plan, Sample
+
+_STAGE = 2
+"""The second number of every seed drawn from here."""
+
+
+def imitate(
+    model: MaskablePPO,
+    agent: PredictAgent,
+    executor: Executor,
+    source: Source,
+    steps: int,
+    batch: int,
+    seed: int,
+) -> Spent:
+    """Teaches a policy the next tool of plausible plans, at any place in them.
+
+    Args:
+        model: Whose policy learns; its own optimizer stays as it is.
+        agent: The same policy as an agent: it knows how the policy sees.
+        executor: Runs the beginnings of the plans. Nothing is judged.
+        source: Photographs.
+        steps: Gradient steps.
+        batch: Photographs per step.
+        seed: Of all that is drawn: every batch is a function of it and of the step.
+
+    Returns:
+        What it cost.
+    """
+    begin = time.perf_counter()
+    codec = PlanCodec(executor.toolbox.names, agent.longest)
+    optimizer = torch.optim.AdamW([p for p in model.policy.parameters() if p.requires_grad], lr=1e-3)
+    for step in track(range(steps), description="warm start"):
+        rng = np.random.default_rng((seed, _STAGE, step))
+        samples = [source.make(source.draw(rng)) for _ in range(batch)]
+        plans = [
+            plausible_plan(executor.toolbox, sample.degradations or frozenset(), rng, codec.max_tools)
+            for sample in samples
+        ]
+        cuts = [int(rng.integers(len(plan) + 1)) for plan in plans]
+        following = [codec.encode(plan[cut : cut + 1])[0] for plan, cut in zip(plans, cuts, strict=True)]
+        beginnings = [plan[:cut] for plan, cut in zip(plans, cuts, strict=True)]
+        seen, _ = model.policy.obs_to_tensor(
+            agent.look(_arrive(executor, samples, beginnings, codec.max_tools))
+        )
+        actions = torch.as_tensor(following, device=model.device)
+        _, log_probability, _ = model.policy.evaluate_actions(seen, actions)
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * warm_start_rate(step, steps)
+        optimizer.zero_grad(set_to_none=True)
+        (-log_probability.mean()).backward()
+        optimizer.step()
+    return Spent(tools_run=executor.tools_run, seconds=time.perf_counter() - begin)
+
+
+def _arrive(
+    executor: Executor, samples: Sequence[Sample], plans: Sequence[Plan], max_tools: int
+) -> list[Observation]:
+    """Returns what an agent sees after each plan, as the environment shows it."""
+    found = {(one.sample.key, one.plan): one.image for one in executor.run(samples, plans)}
+    observations: list[Observation] = []
+    for sample, plan in zip(samples, plans, strict=True):
+        image, original = (
+            quantise(resize(part[None], sample.canvas)[0]).float() / 255
+            for part in (found[sample.key, plan], sample.lq)
+        )
+        observations.append(Observation(image.cpu(), original, plan, max_tools - len(plan)))
+    return observations

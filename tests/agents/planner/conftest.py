@@ -1,0 +1,50 @@
+"""A trainer's settings so small that it trains in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from opera_agents.planner.config import PlannerConfig
+from opera_env.tools import Toolbox
+
+Configure = Callable[..., PlannerConfig]
+
+
+@pytest.fixture(scope="session")
+def small_toolbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three quick tools of ``lite`` in a folder."""
+    folder = tmp_path_factory.mktemp("toolbox")
+    names = ["unet.denoise", "unet.dejpeg", "brighten.gamma_correction"]
+    Toolbox.load("lite").subset(names).save(folder)
+    return folder
+
+
+@pytest.fixture
+def configure(photos: Path, small_toolbox: Path, tmp_path: Path) -> Configure:
+    """``configure(out="a", **settings)``."""
+
+    def make(out: str = "run", **settings: Any) -> PlannerConfig:
+        small: dict[str, Any] = {
+            "warm_steps": 4,
+            "warm_batch": 4,
+            "updates": 4,
+            "photographs": 2,
+            "group": 4,
+            "epochs": 2,
+            "reward": "classic",
+            "max_tools": 3,
+            "canvas": 64,
+            "save_every": 2,
+            "val_every": 2,
+            "val_count": 3,
+            "threads": 1,
+            "device": "cpu",
+            "toolbox": str(small_toolbox),
+        }
+        return PlannerConfig(photos, photos, tmp_path / out, **(small | settings))
+
+    return make

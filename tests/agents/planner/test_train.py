@@ -1,0 +1,220 @@
+"""The trainer at tiny size: it learns, it can be killed, it goes on exactly."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from opera_agents.planner import train as trainer
+from opera_agents.planner import warm_start
+from opera_agents.planner.config import PlannerConfig
+from opera_agents.planner.rollout import draw_samples
+from opera_agents.planner.saved import load_policy
+from opera_agents.planner.train import train
+from opera_env.data import Source
+from opera_env.errors import AgentError
+
+Configure = Callable[..., PlannerConfig]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "planner.safetensors")
+
+
+def equal(a: Path, b: Path) -> bool:
+    left, right = weights(a), weights(b)
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return {
+        name: [(event.step, event.value) for event in events.Scalars(name)]
+        for name in events.Tags()["scalars"]
+    }
+
+
+def test_it_trains_and_says_how(configure: Configure) -> None:
+    config = configure()
+    watched = train(config)
+    assert 0 < watched.reward < 10 and watched.f1 is not None
+    policy, card = load_policy(config.out)
+    assert policy.max_tools == 3 and card.tools[0] == "unet.denoise"
+    assert card.training["images_scored"] > 0 and card.training["updates"] == 4
+    logged = scalars(config.out)
+    for name in [
+        "reward/r_q",
+        "reward/r_d",
+        "reward/total",
+        "reward/psnr_y",
+        "plan/length",
+        "plan/distinct",
+        "entropy/plan",
+        "entropy/labels",
+        "grpo/kl",
+        "grpo/clipped",
+        "grpo/zero_spread",
+        "budget/images_scored",
+        "budget/tools_run",
+        "budget/seconds",
+    ]:
+        assert [step for step, _ in logged[name]] == [1, 2, 3, 4], name
+    assert [step for step, _ in logged["val/reward"]] == [0, 2, 4]
+    scored = [value for _, value in logged["budget/images_scored"]]
+    assert scored == sorted(scored) and scored[0] >= 2
+    events = EventAccumulator(str(config.out))
+    events.Reload()
+    assert "plan/tools" in events.Tags()["histograms"] or config.updates < 10
+    assert "val/input_restored_clean" in events.Tags()["images"]
+
+
+def test_paths_are_not_told(configure: Configure, tmp_path: Path) -> None:
+    config = configure(warm_steps=1, updates=1)
+    train(config)
+    for name in ("planner.json", "config.json"):
+        assert str(tmp_path) not in (config.out / name).read_text().replace(config.toolbox, "")
+
+
+@pytest.mark.parametrize("interrupted_at", [2, 3])
+def test_a_run_that_goes_on_ends_where_it_would_have(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, interrupted_at: int
+) -> None:
+    train(configure("whole"))
+    rounds = 0
+    original = trainer.roll_out
+
+    def roll_out(*args: object, **options: object) -> trainer.Batch:
+        nonlocal rounds
+        rounds += 1
+        if rounds > interrupted_at:
+            raise KeyboardInterrupt
+        return original(*args, **options)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(trainer, "roll_out", roll_out)
+    with pytest.raises(KeyboardInterrupt):
+        train(configure("parts"))
+    monkeypatch.undo()
+    config = configure("parts")
+    train(config)
+    assert equal(configure("whole").out, config.out)
+    steps = [step for step, _ in scalars(config.out)["reward/r_q"]]
+    assert set(steps) == {1, 2, 3, 4}
+
+
+def test_the_warm_start_goes_on_too(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warm_start, "SAVE_EVERY", 2)
+    train(configure("whole", updates=1))
+    count = 0
+    original = warm_start.imitation_loss
+
+    def imitation_loss(*args: object) -> object:
+        nonlocal count
+        count += 1
+        if count > 3:
+            raise KeyboardInterrupt
+        return original(*args)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(warm_start, "imitation_loss", imitation_loss)
+    with pytest.raises(KeyboardInterrupt):
+        train(configure("parts", updates=1))
+    monkeypatch.undo()
+    monkeypatch.setattr(warm_start, "SAVE_EVERY", 2)
+    train(configure("parts", updates=1))
+    assert equal(configure("whole").out, configure("parts").out)
+
+
+def test_another_run_is_not_overwritten(configure: Configure) -> None:
+    train(configure(warm_steps=1, updates=1))
+    with pytest.raises(AgentError, match="lr"):
+        train(configure(warm_steps=1, updates=1, lr=1e-5))
+
+
+def test_a_finished_run_stays_as_it_is(configure: Configure) -> None:
+    config = configure(warm_steps=1, updates=2)
+    train(config)
+    before = weights(config.out)
+    train(config)
+    assert all(torch.equal(before[name], value) for name, value in weights(config.out).items())
+
+
+def test_a_start_can_be_shared(configure: Configure) -> None:
+    first = configure("first", updates=1)
+    train(first)
+    second = configure("second", updates=1, start=first.out / "warm.safetensors")
+    train(second)
+    assert equal(first.out, second.out) and not (second.out / "warm.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "settings", [{"credit": "joint"}, {"form": "gated"}, {"kl": 0.1}, {"tool_cost": 0.5}], ids=str
+)
+def test_options_make_a_difference(configure: Configure, settings: dict[str, object]) -> None:
+    plain = configure("plain", updates=2)
+    train(plain)
+    start = plain.out / "warm.safetensors"
+    other = configure("other", updates=2, start=start, **settings)
+    train(other)
+    assert not equal(plain.out, other.out)
+
+
+def test_regret_is_searched_once(configure: Configure, tmp_path: Path) -> None:
+    config = configure(regret=True, warm_steps=1, updates=1, val_count=2)
+    watched = train(config)
+    (path,) = tmp_path.glob("frozen-*.json")
+    assert watched.regret is not None and watched.regret >= -1e-3
+    path.write_text(json.dumps([value + 1 for value in json.loads(path.read_text())]))
+    again = train(replace(config, out=tmp_path / "again"))
+    assert again.regret == pytest.approx(watched.regret + 1, abs=1e-4)
+
+
+def test_samples_are_a_function_of_the_seed(source: Source) -> None:
+    first = [sample.spec for sample in draw_samples(source, 5, (1, 2, 3))]
+    assert first == [sample.spec for sample in draw_samples(source, 5, (1, 2, 3))]
+    assert first != [sample.spec for sample in draw_samples(source, 5, (1, 2, 4))]
+
+
+def test_it_learns_what_pays(configure: Configure) -> None:
+    """From a warm start that knows nothing, on a world in which tools mostly harm: it does less."""
+    config = configure(
+        warm_steps=1, updates=12, photographs=4, tool_cost=3.0, lr=3e-3, val_every=12, entropy=0.0
+    )
+    train(config)
+    lengths = [value for _, value in scalars(config.out)["plan/length"]]
+    assert sum(lengths[-3:]) < 0.6 * sum(lengths[:3])
+
+
+@pytest.mark.slow
+def test_a_killed_process_goes_on(
+    configure: Configure, child_environment: dict[str, str], tmp_path: Path
+) -> None:
+    """kill -9 in the midst of GRPO loses at most what came after the last checkpoint."""
+    config = configure("killed", updates=8)
+    train(replace(config, out=tmp_path / "whole"))
+    words = [sys.executable, "-m", "opera_agents.planner.train"]
+    for name, value in vars(config).items():
+        if value is not None and not isinstance(value, bool):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    process = subprocess.Popen(
+        words, env=child_environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not (config.out / "checkpoint.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert torch.load(config.out / "checkpoint.pt", weights_only=True)["update"] >= 2
+    subprocess.run(words, env=child_environment, check=True, capture_output=True, timeout=240)
+    assert equal(config.out, tmp_path / "whole")

@@ -1,0 +1,75 @@
+"""Plans that make sense, and that they can be learned."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from opera_agents.planner.policy import PlanPolicy
+from opera_agents.planner.warm_start import (
+    imitation_loss,
+    labels_of,
+    make_optimizer,
+    plausible_plan,
+    warm_start_rate,
+)
+from opera_env.degradations import DEGRADATIONS
+from opera_env.tools import Toolbox
+from opera_env.types import Sample
+
+
+def test_plans_mend_what_is_wrong_in_domain_order(toolbox: Toolbox) -> None:
+    rng = np.random.default_rng(0)
+    wrong = frozenset({"noise", "low_light", "low_resolution"})
+    plans = {plausible_plan(toolbox, wrong, rng, 6, surprise=0.0) for _ in range(20)}
+    assert plans == {("tiny.enlarge", "tiny.blur", "tiny.brighten")}
+
+
+def test_surprises_reorder_and_add(toolbox: Toolbox) -> None:
+    rng = np.random.default_rng(0)
+    plans = [
+        plausible_plan(toolbox, frozenset({"noise", "low_light"}), rng, 6, surprise=0.5) for _ in range(200)
+    ]
+    assert {len(plan) for plan in plans} == {2, 3}
+    assert {"tiny.identity", "tiny.darken", "tiny.enlarge"} <= {name for plan in plans for name in plan}
+    assert ("tiny.brighten", "tiny.blur") in plans and ("tiny.blur", "tiny.brighten") in plans
+
+
+def test_nothing_is_done_to_what_has_nothing(toolbox: Toolbox) -> None:
+    rng = np.random.default_rng(0)
+    assert {plausible_plan(toolbox, frozenset(), rng, 6, surprise=1.0) for _ in range(20)} == {()}
+
+
+def test_plans_are_cut(toolbox: Toolbox) -> None:
+    rng = np.random.default_rng(0)
+    assert all(len(plausible_plan(toolbox, frozenset(DEGRADATIONS), rng, 2)) == 2 for _ in range(20))
+
+
+def test_labels_stand_in_the_order_of_the_degradations(samples: list[Sample]) -> None:
+    labels = labels_of(samples)
+    assert labels.shape == (len(samples), len(DEGRADATIONS))
+    for row, sample in zip(labels, samples, strict=True):
+        assert {name for name, there in zip(DEGRADATIONS, row, strict=True) if there} == sample.degradations
+
+
+def test_labels_and_tools_are_learned(toolbox: Toolbox, samples: list[Sample]) -> None:
+    torch.manual_seed(0)
+    policy = PlanPolicy(len(toolbox), len(DEGRADATIONS), 3, width=32, layers=1, heads=2)
+    optimizer = make_optimizer(policy, 3e-3)
+    images = torch.rand(len(samples), 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    losses = []
+    for step in range(30):
+        of_labels, of_tools = imitation_loss(policy, images, samples, toolbox, np.random.default_rng(step))
+        optimizer.zero_grad()
+        (of_labels + of_tools).backward()
+        optimizer.step()
+        losses.append((of_labels.item(), of_tools.item()))
+    assert losses[-1][0] < 0.5 * losses[0][0] and losses[-1][1] < 0.7 * losses[0][1]
+
+
+def test_the_rate_rises_and_falls() -> None:
+    rates = [warm_start_rate(step, 200, warmup=20) for step in range(200)]
+    assert (
+        rates[0] == pytest.approx(0.05) and max(rates) > 0.95 and rates[-1] == pytest.approx(0.1, abs=0.01)
+    )

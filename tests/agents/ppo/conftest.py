@@ -1,0 +1,74 @@
+"""Small games for Stable-Baselines3, and a small training run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from opera_agents.ppo.train import PPOConfig
+from opera_agents.ppo.vec_env import OperaVecEnv
+from opera_env.data import Source
+from opera_env.envs.vector import RestoreVectorEnv, StepwiseVectorEnv
+from opera_env.tools import Toolbox
+
+GAMES = {"one-shot": RestoreVectorEnv, "stepwise": StepwiseVectorEnv}
+
+MakeEnvs = Callable[..., OperaVecEnv]
+
+
+@pytest.fixture
+def make_native(source: Source, make_toolbox: Callable[[], Toolbox]) -> Callable[..., RestoreVectorEnv]:
+    """``make_native(game, num_envs, **world)``"""
+
+    def make(game: str, num_envs: int = 4, **world: Any) -> RestoreVectorEnv:
+        small = {"reward": "classic", "source": source, "max_tools": 3, "obs_size": 48}
+        return GAMES[game](num_envs, **{"toolbox": make_toolbox()} | small | world)
+
+    return make
+
+
+@pytest.fixture
+def make_envs(make_native: Callable[..., RestoreVectorEnv]) -> MakeEnvs:
+    """``make_envs(game, num_envs, leave_out=..., **world)``"""
+
+    def make(game: str, num_envs: int = 4, leave_out: tuple[str, ...] = (), **world: Any) -> OperaVecEnv:
+        return OperaVecEnv(make_native(game, num_envs, **world), leave_out)
+
+    return make
+
+
+@pytest.fixture
+def toolbox_folder(tmp_path: Path) -> Path:
+    """Three quick tools as a folder, for trainers are given a name."""
+    names = ["unet.denoise", "brighten.gamma_correction", "brighten.constant_shift"]
+    Toolbox.load("lite").subset(names).save(tmp_path / "toolbox")
+    return tmp_path / "toolbox"
+
+
+@pytest.fixture
+def tiny(photos: Path, toolbox_folder: Path, tmp_path: Path) -> PPOConfig:
+    """Four segments of one rollout of 24 steps."""
+    return PPOConfig(
+        images=photos,
+        val=photos,
+        out=tmp_path / "run",
+        steps=4 * 24,
+        warm_steps=2,
+        warm_batch=3,
+        num_envs=4,
+        n_steps=6,
+        batch=12,
+        reward="classic",
+        max_tools=2,
+        toolbox=str(toolbox_folder),
+        canvas=64,
+        obs_size=32,
+        save_every=1,
+        val_every=2,
+        val_count=3,
+        threads=1,
+        device="cpu",
+    )
