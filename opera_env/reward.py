@@ -100,10 +100,11 @@ REWARDS: Mapping[str, Reward] = {
             "classic",
             (Term("psnr_y", 5, 40, 4), Term("ssim_y", 0, 1, 3), Term("gmsd", 0.35, 0, 3)),
         ),
-        Reward("label_free", (Term("niqe32", 15, 3, 5), Term("piqe", 100, 20, 5))),
+        Reward("label_free", (Term("critic", 0, 10, 10),)),
+        Reward("no_reference", (Term("niqe32", 15, 3, 5), Term("piqe", 100, 20, 5))),
     )
 }
-"""The presets. ``lite``, ``classic`` and ``label_free`` lie in [0, 10].
+"""The presets. ``lite``, ``classic``, ``label_free`` and ``no_reference`` lie in [0, 10].
 
 Source: the paper names the five metrics of its R_q and no weights; ``paper`` and ``release``
 use the release's, which also gives 0 to an empty plan and to one longer than six tools.

@@ -15,7 +15,7 @@ WORST = {"clipiqa": 0.0, "musiq": 0.0, "lpips": 2.0}
 """Failure values of metrics whose weights may not be here."""
 
 
-@pytest.mark.parametrize("preset", ["lite", "classic", "label_free", "paper", "release"])
+@pytest.mark.parametrize("preset", ["lite", "classic", "label_free", "no_reference", "paper", "release"])
 def test_the_table_of_terms(preset: str) -> None:
     rows = {}
     for line in (DOCS / "rewards.md").read_text().splitlines():

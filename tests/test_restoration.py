@@ -245,7 +245,7 @@ def test_a_given_plan_needs_no_metrics(toolbox: Toolbox, monkeypatch: pytest.Mon
     monkeypatch.setattr(restoration, "PlanScorer", refuse)
     assert Restorer(toolbox, RestorerConfig(plan=())).restore(noise(4, 4)).decision.plan == ()
     with pytest.raises(AssertionError):
-        Restorer(toolbox)
+        Restorer(toolbox, RestorerConfig(agent="greedy"))
 
 
 def test_a_failing_tool_is_told(toolbox: Toolbox) -> None:

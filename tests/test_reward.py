@@ -13,7 +13,7 @@ from opera_env.metrics import METRICS, FunctionMetric, build_metric
 from opera_env.reward import REWARDS, Reward, Term, f1, get_reward, total
 from opera_env.types import Decision, Outcome
 
-BOUNDED = ("lite", "classic", "label_free")
+BOUNDED = ("lite", "classic", "label_free", "no_reference")
 FULL_REFERENCE = {"psnr_y", "ssim_y", "lpips", "gmsd"}
 DEGRADATIONS = ("noise", "rain", "haze", "jpeg")
 
@@ -111,8 +111,9 @@ def test_full_reference_terms_have_four_fifths_of_lite() -> None:
 
 def test_classic_and_label_free_need_what_they_say() -> None:
     assert {term.name for term in REWARDS["classic"].terms} == {"psnr_y", "ssim_y", "gmsd"}
-    assert not any(build_metric(term.name).needs_reference for term in REWARDS["label_free"].terms)
-    for name in ("classic", "label_free"):
+    for name in ("label_free", "no_reference"):
+        assert not any(build_metric(term.name).needs_reference for term in REWARDS[name].terms)
+    for name in ("classic", "label_free", "no_reference"):
         for term in REWARDS[name].terms:
             build_metric(term.name)  # nothing to download
 
@@ -150,7 +151,7 @@ def test_get_reward() -> None:
     assert get_reward(own) is own
     with pytest.raises(UnknownPresetError, match=r"reward 'lit'.*lite.*classic"):
         get_reward("lit")
-    assert set(REWARDS) == {"lite", "paper", "release", "classic", "label_free"}
+    assert set(REWARDS) == {"lite", "paper", "release", "classic", "label_free", "no_reference"}
     assert all(reward.name == name for name, reward in REWARDS.items())
 
 

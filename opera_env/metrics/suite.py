@@ -10,6 +10,7 @@ from torch import Tensor
 
 from opera_env.errors import MetricError, UnknownPresetError
 from opera_env.metrics.base import Features, Metric
+from opera_env.metrics.critic import Critic
 from opera_env.metrics.full_reference import Lpips, PsnrY, SsimY
 from opera_env.metrics.niqe import Niqe32
 from opera_env.metrics.piqe import Piqe
@@ -21,6 +22,7 @@ METRICS: Mapping[str, Callable[[], Metric]] = {
     "lpips": Lpips,
     "niqe32": Niqe32,
     "piqe": Piqe,
+    "critic": Critic,
     "gmsd": lambda: PyiqaMetric("gmsd", worst=0.35, higher_is_better=False, needs_reference=True),
     "clipiqa": lambda: PyiqaMetric("clipiqa", worst=0.0, higher_is_better=True, weight="clipiqa"),
     "musiq": lambda: PyiqaMetric("musiq", worst=0.0, higher_is_better=True, weight="musiq"),

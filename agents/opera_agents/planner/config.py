@@ -26,7 +26,7 @@ class PlannerConfig:
     start: Path | None = None
     """Weights to start from instead of a warm start: warm.safetensors of another run, or its
     detector.safetensors, which knows the degradations and nothing of the tools."""
-    warm_steps: int = 1_200
+    warm_steps: int = 2_400
     """Steps of the warm start."""
     warm_batch: int = 32
     """Photographs per step of the warm start."""

@@ -41,7 +41,7 @@ def log_batch(
     if step % 10 == 0:
         used = [toolbox.names.index(name) for plan in plans for name in plan]
         if used:
-            writer.add_histogram("plan/tools", np.array(used), step, bins=np.arange(len(toolbox) + 1) - 0.5)
+            writer.add_histogram("plan/tools", np.array(used), step, bins=np.arange(len(toolbox) + 1) - 0.5)  # pyright: ignore[reportArgumentType]
 
 
 def _means(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, float]]:

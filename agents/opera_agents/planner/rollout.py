@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +20,8 @@ from opera_env.data import Source
 from opera_env.envs.world import Episode, observe
 from opera_env.scoring import PlanScorer
 from opera_env.types import Decision, Outcome, Sample
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,16 @@ def draw_samples(source: Source, count: int, seed: Sequence[int]) -> list[Sample
     """Draws photographs: a function of the seed."""
     rng = np.random.default_rng(seed)
     return [source.make(source.draw(rng)) for _ in range(count)]
+
+
+def made_ahead(make: Callable[[int], Made], steps: range) -> Iterator[Made]:
+    """Yields ``make(step)`` for each step; the next is made in the background while one is in use."""
+    with ThreadPoolExecutor(1) as background:
+        futures = deque(background.submit(make, step) for step in steps[:1])
+        for step in steps:
+            if step + steps.step in steps:
+                futures.append(background.submit(make, step + steps.step))
+            yield futures.popleft().result()
 
 
 def see(samples: Sequence[Sample], max_tools: int, device: torch.device) -> Tensor:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copy
 import time
+from dataclasses import asdict, dataclass
 
 import cv2
 import torch
@@ -29,7 +30,7 @@ from opera_agents.planner.agent import Planner
 from opera_agents.planner.config import PlannerConfig, claim
 from opera_agents.planner.diagnostics import line, log_batch, log_watched
 from opera_agents.planner.policy import PlanPolicy
-from opera_agents.planner.rollout import Batch, draw_samples, roll_out
+from opera_agents.planner.rollout import Batch, draw_samples, made_ahead, roll_out
 from opera_agents.planner.saved import PolicyCard, load_weights, save_policy, save_weights
 from opera_agents.planner.warm_start import make_optimizer, warm_up
 from opera_agents.validation import Validation, Watched
@@ -95,26 +96,18 @@ def train(config: PlannerConfig) -> Watched:
     writer = SummaryWriter(str(folder), purge_step=first + 1)
     watched = validate(planner)
     log_watched(writer, watched, first)
-    for update in track(range(first, config.updates), description="GRPO"):
+    updates = range(first, config.updates)
+    batches = made_ahead(
+        lambda update: draw_samples(source, config.photographs, (config.seed, _STAGE, update)), updates
+    )
+    for update, samples in zip(track(updates, description="GRPO"), batches, strict=True):
         for group in optimizer.param_groups:
             group["lr"] = config.lr * learning_rate(update, config.updates)
-        samples = draw_samples(source, config.photographs, (config.seed, _STAGE, update))
         batch = roll_out(planner, scorer, samples, config, seed=config.seed * 1_000_003 + update)
         better = grpo.advantages(batch.paired, config.credit)
         anchor = None if initial is None else _anchor(initial, batch, config.group)
 
-        for _ in range(config.epochs):
-            seen = policy.describe(batch.images).repeat_interleave(config.group, 0)
-            now = policy.likelihood(seen, batch.draft)
-            surrogate = grpo.surrogate(now, batch.before, better, config.clip, config.credit)
-            loss = surrogate.loss - config.entropy * now.plan_entropy.mean()
-            if anchor is not None:
-                loss = loss + config.kl * grpo.divergence(anchor - now.labels - now.plan).mean()
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
-            optimizer.step()
-
+        learned = learn(policy, optimizer, batch, better, anchor, config)
         done = update + 1
         spent = {
             "images_scored": earlier["images_scored"] + scorer.images_scored,
@@ -123,10 +116,7 @@ def train(config: PlannerConfig) -> Watched:
         }
         log_batch(writer, batch, samples, done, config.group, toolbox)
         for name, value in (
-            ("grpo/loss", loss.item()),
-            ("grpo/kl", surrogate.kl),
-            ("grpo/clipped", surrogate.clipped),
-            ("grpo/gradient_norm", norm.item()),
+            *((f"grpo/{name}", value) for name, value in asdict(learned).items()),
             ("grpo/zero_spread", (better.spread < 1e-6).float().mean().item()),
             ("entropy/plan", batch.before.plan_entropy.mean().item()),
             ("entropy/labels", batch.before.label_entropy.mean().item()),
@@ -153,6 +143,48 @@ def train(config: PlannerConfig) -> Watched:
         policy, PolicyCard(card.signature, card.tools, max_tools=card.max_tools, training=about), folder
     )
     return watched
+
+
+@dataclass(frozen=True)
+class Learned:
+    """How the last epoch on a batch went.
+
+    Attributes:
+        loss: With the entropy and, if there is one, the divergence from the first policy.
+        kl: Estimated divergence from the policy that drew the batch, in nats.
+        clipped: Share of the ratios that were clipped.
+        gradient_norm: Before it was clipped to 1.
+    """
+
+    loss: float
+    kl: float
+    clipped: float
+    gradient_norm: float
+
+
+def learn(
+    policy: PlanPolicy,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    better: grpo.Advantages,
+    anchor: Tensor | None,
+    config: PlannerConfig,
+) -> Learned:
+    """Learns from a batch, several times over."""
+    learned = Learned(0.0, 0.0, 0.0, 0.0)
+    for _ in range(config.epochs):
+        seen = policy.describe(batch.images).repeat_interleave(config.group, 0)
+        now = policy.likelihood(seen, batch.draft)
+        surrogate = grpo.surrogate(now, batch.before, better, config.clip, config.credit)
+        loss = surrogate.loss - config.entropy * now.plan_entropy.mean()
+        if anchor is not None:
+            loss = loss + config.kl * grpo.divergence(anchor - now.labels - now.plan).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+        optimizer.step()
+        learned = Learned(loss.item(), surrogate.kl, surrogate.clipped, norm.item())
+    return learned
 
 
 def learning_rate(update: int, updates: int, warmup: int = 25) -> float:

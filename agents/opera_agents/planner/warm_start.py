@@ -19,7 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from opera_agents.planner.config import PlannerConfig
 from opera_agents.planner.policy import PlanPolicy, going_on
-from opera_agents.planner.rollout import draw_samples, see
+from opera_agents.planner.rollout import draw_samples, made_ahead, see
 from opera_env.data import Source
 from opera_env.degradations import DEGRADATIONS
 from opera_env.files import replacing
@@ -107,10 +107,13 @@ def warm_up(policy: PlanPolicy, toolbox: Toolbox, source: Source, config: Planne
         optimizer.load_state_dict(state["optimizer"])
         first = state["step"]
     writer = SummaryWriter(str(config.out / "warm"), purge_step=first + 1)
-    for step in track(range(first, config.warm_steps), description="warm start"):
+    steps = range(first, config.warm_steps)
+    batches = made_ahead(
+        lambda step: draw_samples(source, config.warm_batch, (config.seed, _STAGE, step)), steps
+    )
+    for step, samples in zip(track(steps, description="warm start"), batches, strict=True):
         for group in optimizer.param_groups:
             group["lr"] = config.warm_lr * warm_start_rate(step, config.warm_steps)
-        samples = draw_samples(source, config.warm_batch, (config.seed, _STAGE, step))
         images = see(samples, config.max_tools, policy.position.device)
         rng = np.random.default_rng((config.seed, _STAGE, step, 1))
         of_labels, of_tools = imitation_loss(policy, images, samples, toolbox, rng)

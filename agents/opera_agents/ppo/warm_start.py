@@ -67,7 +67,7 @@ def imitate(
             agent.look(_arrive(executor, samples, beginnings, codec.max_tools))
         )
         actions = torch.as_tensor(following, device=model.device)
-        _, log_probability, _ = model.policy.evaluate_actions(seen, actions)
+        _, log_probability, _ = model.policy.evaluate_actions(seen, actions)  # pyright: ignore[reportArgumentType]
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * warm_start_rate(step, steps)
         optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,1 @@
+"""The critic: quality without a reference, distilled from R_q, and how it is trained."""

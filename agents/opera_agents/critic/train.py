@@ -1,0 +1,330 @@
+"""Trains the critic: what R_q says, seen without the reference.
+
+Example:
+    python -m opera_agents.critic.train --images bsds500/train --val bsds500/val --out runs/critic
+
+Collects what it learns from first, if that is not there. Interrupt it at any time: the same command goes on
+from the last checkpoint and ends where it would have ended. Curves are for tensorboard, in the same folder.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from rich.progress import track
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.tensorboard import SummaryWriter
+
+from opera_agents.critic.collect import CollectConfig, Judged, collect, held_out_recipes
+from opera_agents.critic.rank import Ranking, rankings
+from opera_env.degradations import GROUPS
+from opera_env.errors import AgentError, MissingWeightsError
+from opera_env.files import replacing
+from opera_env.metrics.critic import COMPUTED, CriticNet, Part, save_critic
+from opera_env.reward import get_reward
+from opera_env.training.train import learning_rate, save_atomically
+from opera_env.weights import load_tensors
+
+
+@dataclass(frozen=True)
+class CriticConfig:
+    """How the critic is trained."""
+
+    images: Path
+    """Folder of clean photographs to train on."""
+    val: Path
+    """Folder of clean photographs to watch it on, with recipes that it is not trained on."""
+    out: Path = Path("runs/critic")
+    """Everything is written here; what it learns from to OUT/train and OUT/val."""
+    encoder: Path | None = None
+    """Encoder weights to start from: safetensors with the keys encoder.*, as the detector's."""
+    shards: int = 8
+    """Shards to learn from."""
+    samples: int = 200
+    """Degraded photographs per shard; of each about ten images."""
+    val_samples: int = 100
+    """Degraded photographs to watch it on."""
+    steps: int = 2_000
+    """Training steps."""
+    groups: int = 5
+    """Photographs per step."""
+    results: int = 4
+    """Images of each of them."""
+    cut: int | None = None
+    """Side of random cuts that are shown instead of whole images, the same place of all images of a
+    photograph: quicker, and more of them; None shows whole images."""
+    lr: float = 2e-3
+    """Peak learning rate; falls to zero by a cosine."""
+    warmup: int = 100
+    """Steps of linear warm-up."""
+    ranking: float = 1.0
+    """Weight of the order among images of one photograph, beside the values themselves."""
+    temperature: float = 0.5
+    """How far apart in R_q two images must be for their order to matter fully."""
+    val_every: int = 200
+    """Validate and checkpoint every this many steps."""
+    canvas: int = 128
+    """Side of the images."""
+    reward: str = "lite"
+    """What is distilled: a reward between 0 and 10."""
+    toolbox: str = "lite"
+    """A shipped toolbox, or a folder written by Toolbox.save."""
+    seed: int = 0
+    threads: int = 1
+    """CPU threads."""
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@dataclass(frozen=True)
+class Watched:
+    """How the critic does on photographs and recipes it was not trained on.
+
+    Attributes:
+        error: Mean distance to R_q.
+        ranking: The mean over photographs.
+    """
+
+    error: float
+    ranking: Ranking
+
+
+def critic_loss(
+    said: Tensor,
+    terms: Tensor,
+    sample: Tensor,
+    computed: Tensor,
+    ranking: float = 1.0,
+    temperature: float = 0.5,
+) -> Tensor:
+    """Compares terms and their sum, R_q, with what is right, and the order among images of one photograph.
+
+    Args:
+        said: What the critic says of each term, (N, T).
+        terms: What is right, (N, T).
+        sample: Which photograph each image is of, (N,).
+        computed: Which terms the critic need not guess, bool (T,): they are right in the sum.
+        ranking: Weight of the order: cross entropy of which of two images is the better one.
+        temperature: Difference in R_q that makes one of two images the better one with 73 %.
+    """
+    values, r_q = torch.where(computed, terms, said).sum(1), terms.sum(1)
+    loss = F.smooth_l1_loss(values, r_q) + (said - terms).abs().sum(1).mean()
+    first, second = torch.triu_indices(len(values), len(values), 1, device=values.device)
+    pair = sample[first] == sample[second]
+    first, second = first[pair], second[pair]
+    if not len(first):
+        return loss
+    better = ((r_q[first] - r_q[second]) / temperature).sigmoid()
+    judged = (values[first] - values[second]) / temperature
+    return loss + ranking * F.binary_cross_entropy_with_logits(judged, better)
+
+
+def draw_batch(
+    judged: Judged, rows: Sequence[Tensor], config: CriticConfig, step: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Draws several images of each of several photographs: a function of the seed and the step.
+
+    Args:
+        judged: What there is.
+        rows: Its rows by sample.
+        config: How many of which.
+        step: Of the training.
+
+    Returns:
+        Images float32 (N, 3, H, W) in [0, 1], terms (N, T) and sample (N,).
+    """
+    rng = np.random.default_rng((config.seed, step))
+    images: list[Tensor] = []
+    chosen: list[Tensor] = []
+    for number in rng.choice(len(rows), min(config.groups, len(rows)), replace=False):
+        mine = rows[number][torch.from_numpy(rng.permutation(len(rows[number]))[: config.results])]
+        some = judged.images[mine]
+        if config.cut is not None:
+            top, left = (int(rng.integers(max(0, side - config.cut) + 1)) for side in some.shape[-2:])
+            some = some[..., top : top + config.cut, left : left + config.cut]
+        images.append(some.flip(-1) if rng.random() < 0.5 else some)
+        chosen.append(mine)
+    index = torch.cat(chosen)
+    return torch.cat(images).to(torch.float32) / 255, judged.terms[index], judged.sample[index]
+
+
+@torch.inference_mode()
+def watch(net: CriticNet, judged: Judged, computed: Tensor, device: torch.device) -> Watched:
+    """Measures the critic on results it was not trained on."""
+    net.eval()
+    parts = [net(part.to(device, torch.float32) / 255).cpu() for part in judged.images.split(32)]
+    net.train()
+    values = torch.where(computed.cpu(), judged.terms, torch.cat(parts)).sum(1)
+    found = rankings(judged, values.double().numpy())
+    mean = {name: float(np.mean([asdict(one)[name] for one in found])) for name in asdict(found[0])}
+    return Watched((values - judged.r_q).abs().mean().item(), Ranking(**mean))
+
+
+def load_encoder(net: CriticNet, path: Path) -> None:
+    """Gives the encoder trained weights.
+
+    Raises:
+        MissingWeightsError: If there is no such file.
+        AgentError: If it holds no such encoder.
+    """
+    if not path.is_file():
+        raise MissingWeightsError(
+            "an encoder to start from", path, "python -m opera_agents.planner.train --help"
+        )
+    prefix = "encoder."
+    tensors = {key: value.float() for key, value in load_tensors(path).items() if key.startswith(prefix)}
+    try:
+        net.encoder.load_state_dict({key.removeprefix(prefix): value for key, value in tensors.items()})
+    except RuntimeError as error:
+        raise AgentError(
+            f"{path}: expected an encoder under {prefix}*, found another one ({error}): leave out "
+            "--encoder to start from nothing."
+        ) from error
+
+
+def train(config: CriticConfig) -> Watched:
+    """Trains a critic; returns how it does in the end.
+
+    Raises:
+        AgentError: If the folder holds another run, or the reward has no bounds.
+    """
+    reward, folder = get_reward(config.reward), config.out
+    if not all(term.clip for term in reward.terms):
+        raise AgentError(
+            f"the reward {reward.name!r} has terms without bounds, which no critic has: train it "
+            "on lite, classic or another reward whose terms are clipped."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    _claim(folder, config)
+    judged, held_out = _collected(config)
+    rows = list(torch.split(torch.arange(len(judged.sample)), torch.bincount(judged.sample).tolist()))
+
+    torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    device = torch.device(config.device)
+    parts = [Part(term.name, term.low, term.high, term.weight) for term in reward.terms]
+    computed = torch.tensor([part.metric in COMPUTED for part in parts], device=device)
+    net = CriticNet([part.weight for part in parts])
+    if config.encoder is not None:
+        load_encoder(net, config.encoder)
+    net = net.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    optimizer = torch.optim.AdamW(net.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=0.01)
+    first, seconds = 0, 0.0
+    checkpoint = folder / "checkpoint.pt"
+    if checkpoint.exists():
+        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        net.load_state_dict(state["net"])
+        optimizer.load_state_dict(state["optimizer"])
+        first, seconds = state["step"], state["seconds"]
+        print(f"going on from step {first} of {config.steps}")
+    begin = time.perf_counter() - seconds
+
+    writer = SummaryWriter(str(folder), purge_step=first + 1)
+    watched: Watched | None = None
+    for step in track(range(first, config.steps), description="critic"):
+        for group in optimizer.param_groups:
+            group["lr"] = config.lr * learning_rate(step, config.steps, config.warmup)
+        images, terms, sample = (part.to(device) for part in draw_batch(judged, rows, config, step))
+        said = net(images)
+        loss = critic_loss(said, terms, sample, computed, config.ranking, config.temperature)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+
+        done = step + 1
+        if done % 20 == 0:
+            writer.add_scalar("train/loss", loss.item(), done)
+            error = (said.detach() - terms).abs().sum(1).mean()
+            writer.add_scalar("train/error", error.item(), done)
+            writer.add_scalar("train/gradient_norm", norm.item(), done)
+        if done % config.val_every == 0 or done == config.steps:
+            seconds = time.perf_counter() - begin
+            watched = watch(net, held_out, computed, device)
+            _log(writer, watched, done)
+            print(f"step {done}/{config.steps}, {seconds:.0f} s: {_line(watched)}", flush=True)
+            state = {
+                "net": net.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "step": done,
+                "seconds": seconds,
+            }
+            save_atomically(checkpoint, state)
+    writer.close()
+    watched = watched or watch(net, held_out, computed, device)
+    found = {"seconds": round(seconds), "error": watched.error, **asdict(watched.ranking)}
+    save_critic(net, parts, folder / "critic.safetensors", _settings(config) | found)
+    return watched
+
+
+def _collected(config: CriticConfig) -> tuple[Judged, Judged]:
+    """Reads what to learn from and what to be watched on; collects what is missing."""
+    shared = {name: getattr(config, name) for name in ("canvas", "reward", "toolbox", "seed", "threads")}
+    learned = CollectConfig(
+        config.images, config.out / "train", shards=config.shards, samples=config.samples, **shared
+    )
+    benchmark = (recipe for recipes in GROUPS.values() for recipe in recipes)
+    watched = CollectConfig(
+        config.val,
+        config.out / "val",
+        shards=1,
+        samples=config.val_samples,
+        recipes=tuple(dict.fromkeys((*held_out_recipes(), *benchmark))),
+        enlarged=0.0,
+        **shared,
+    )
+    learn, watch = (
+        Judged.join([Judged.load(path) for path in collect(which)]) for which in (learned, watched)
+    )
+    return learn, watch
+
+
+def _settings(config: CriticConfig) -> dict[str, Any]:
+    """What decides the result, without the places where things lie."""
+    places = ("images", "val", "out", "device", "threads")
+    settings = {name: value for name, value in asdict(config).items() if name not in places}
+    settings["encoder"] = None if config.encoder is None else config.encoder.name
+    data = {
+        name: f"{path.resolve().parent.name}/{path.resolve().name}"
+        for name, path in (("images", config.images), ("val", config.val))
+    }
+    return settings | data
+
+
+def _claim(folder: Path, config: CriticConfig) -> None:
+    """Writes the settings into the folder, or checks that they are the ones of the run in it."""
+    path, settings = folder / "config.json", _settings(config)
+    found = json.loads(path.read_text()) if path.is_file() else settings
+    if found != settings:
+        changed = [name for name in settings if found.get(name) != settings[name]]
+        raise AgentError(
+            f"{folder} holds a run with other settings ({', '.join(changed)}): choose another --out, or "
+            "the settings in its config.json."
+        )
+    with replacing(path) as part:
+        part.write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def _log(writer: SummaryWriter, watched: Watched, step: int) -> None:
+    for name, value in {"error": watched.error, **asdict(watched.ranking)}.items():
+        writer.add_scalar(f"val/{name}", value, step)
+
+
+def _line(watched: Watched) -> str:
+    one = watched.ranking
+    return (
+        f"error {watched.error:.2f}, spearman {one.spearman:.3f}, clean first {one.clean_first:.0%}, "
+        f"regret {one.regret:.2f}"
+    )
+
+
+if __name__ == "__main__":
+    train(tyro.cli(CriticConfig))

@@ -1,0 +1,46 @@
+"""Settings so small that a critic is trained in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from opera_agents.critic.train import CriticConfig
+from opera_env.tools import Toolbox
+
+Configure = Callable[..., CriticConfig]
+
+
+@pytest.fixture(scope="session")
+def small_toolbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three quick tools of ``lite`` in a folder."""
+    folder = tmp_path_factory.mktemp("toolbox")
+    Toolbox.load("lite").subset(["unet.denoise", "unet.dejpeg", "brighten.gamma_correction"]).save(folder)
+    return folder
+
+
+@pytest.fixture
+def configure(photos: Path, small_toolbox: Path, tmp_path: Path) -> Configure:
+    """``configure(out="a", **settings)``."""
+
+    def make(out: str = "run", **settings: Any) -> CriticConfig:
+        small: dict[str, Any] = {
+            "shards": 2,
+            "samples": 4,
+            "val_samples": 4,
+            "steps": 6,
+            "groups": 2,
+            "results": 3,
+            "warmup": 2,
+            "val_every": 3,
+            "canvas": 64,
+            "reward": "classic",
+            "toolbox": str(small_toolbox),
+            "device": "cpu",
+        }
+        return CriticConfig(photos, photos, tmp_path / out, **(small | settings))
+
+    return make
