@@ -20,8 +20,8 @@ from opera_env.tools import Toolbox, resize
 from opera_env.tools.tool import pad_to_multiple
 from opera_env.types import Agent, Canvas, Decision, Observation, Plan, Sample, SampleSpec, Search
 
-DEFAULT_AGENT = "greedy"
-"""The best of those that need neither a reference nor training; docs/restoring.md has the figures."""
+DEFAULT_AGENT = "planner"
+"""The best of those that need no reference; docs/restoring.md has the figures."""
 
 _LIBRARIES = 160 * 2**20
 """Bytes that the first use of a network takes for good: kernels are loaded and compiled."""
@@ -53,6 +53,8 @@ class RestorerConfig:
         scale: How many times larger the result is than the photograph.
         max_tools: Longest plan of an agent.
         tool_cost: What a tool must earn, for agents that weigh it.
+        samples: How many plans an agent that can draw several tries before it chooses among them and the
+            photograph as it is; 1 tries nothing.
         view: Side of the window, in pixels of the photograph, that the agent plans on; 0 shows it
             everything, which takes a search as many times longer.
         max_memory: Bytes that the process may take, images included; None for 2.5 GB, or for what a
@@ -64,7 +66,8 @@ class RestorerConfig:
     plan: Plan | None = None
     scale: int = 1
     max_tools: int = 6
-    tool_cost: float = 0.3
+    tool_cost: float = 0.1
+    samples: int = 2
     view: int = 256
     max_memory: int | None = None
     seed: int = 0
@@ -208,6 +211,7 @@ class _Planner:
             max_tools=config.max_tools,
             seed=config.seed,
             tool_cost=config.tool_cost,
+            samples=config.samples,
         )
         self._scorer = PlanScorer(toolbox, "label_free", cache=PrefixCache(_PLANNING))
         self.least = max(metric.min_side for metric in self._scorer.metrics.metrics)

@@ -26,7 +26,25 @@ from opera_env.files import replacing
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
 
-AGENTS = ("untouched", "random", "fixed_order", "matched", "greedy", "beam", "exhaustive")
+AGENTS = (
+    "untouched",
+    "random",
+    "fixed_order",
+    "detect",
+    "matched",
+    "recipe_best",
+    "planner",
+    "greedy-blind",
+    "greedy",
+    "beam",
+    "exhaustive",
+)
+
+_TOLD = ("matched", "recipe_best")
+"""These are told the degradations."""
+
+_TRAINED = ("recipe_best", "planner")
+"""These were made for the toolbox that comes with the package."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +56,7 @@ class Compare(Command):
     photographs that come with scikit-image.
 
     opera-env compare
-        compares all the agents that do not learn.
+        compares all agents.
 
     opera-env compare --images photos --n 48 --agents random,greedy,greedy-blind --json out.json
         takes a folder of clean photographs; "-blind" hides reference and labels from a search.
@@ -67,6 +85,9 @@ class Compare(Command):
     """Longest plan."""
     tool_cost: float = 0.0
     """What a tool must earn."""
+    samples: int = 1
+    """How many plans the planner draws and tries for each image: the best by the reward, or, as
+    planner-blind, by the critic."""
     canvas: int = 128
     """Side of the crops of clean photographs, a multiple of 4."""
     regret: bool = True
@@ -87,6 +108,7 @@ class Compare(Command):
             reward=self.reward,
             max_tools=self.max_tools,
             tool_cost=self.tool_cost,
+            samples=self.samples,
             seed=self.seed,
             regret=self.regret,
         )
@@ -128,8 +150,8 @@ class Compare(Command):
         given = [option for option in (self.images, self.pairs, self.benchmark) if option is not None]
         if len(given) > 1:
             raise SampleError("give one of --images, --pairs and --benchmark, not several.")
-        if self.n < 1:
-            raise SampleError(f"--n must be at least 1, found {self.n}.")
+        if self.n < 1 or self.samples < 1:
+            raise SampleError(f"--n and --samples must be at least 1, found {self.n} and {self.samples}.")
         source: Source
         if self.images is not None:
             source = clean_folder(self.images, self.canvas)
@@ -145,10 +167,14 @@ class Compare(Command):
     def _agents(self, samples: Sequence[Sample], console: Console) -> list[str]:
         if self.agents is not None:
             return list(dict.fromkeys(name.strip() for name in self.agents.split(",") if name.strip()))
-        labelled = all(sample.degradations is not None for sample in samples)
-        if not labelled:
-            console.print("matched is left out: nobody knows the degradations of these images.")
-        return [name for name in AGENTS if labelled or name != "matched"]
+        left_out: set[str] = set()
+        if any(sample.degradations is None for sample in samples):
+            console.print(f"left out: {', '.join(_TOLD)}; nobody knows the degradations of these images.")
+            left_out.update(_TOLD)
+        if self.toolbox != "lite":
+            console.print(f"left out: {', '.join(_TRAINED)}; they were made for the toolbox lite.")
+            left_out.update(_TRAINED)
+        return [name for name in AGENTS if name not in left_out]
 
 
 _NOT_METRICS = {"reward", "tools", "images_scored", "tools_run", "seconds", "regret", "errors"}
@@ -189,7 +215,7 @@ def _footnote(summary: Mapping[str, Any]) -> str:
     lines = ["reward: R_q less tool cost, with a 95 % bootstrap interval over source images"]
     if config["plans_seen"] is not None:
         lines.append(f"regret: to the best of {config['plans_seen']:.0f} plans per sample")
-    for pair in ("matched - random", "exhaustive - matched"):
+    for pair in ("planner - detect", "planner - matched", "exhaustive - matched"):
         if pair in summary["differences"]:
             found = summary["differences"][pair]
             lines.append(

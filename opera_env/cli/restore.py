@@ -83,6 +83,9 @@ class Restore(Command):
     """Longest plan of an agent."""
     tool_cost: float = RestorerConfig.tool_cost
     """What a tool must earn for a search to take it, in points of a scale from 0 to 10."""
+    samples: int = RestorerConfig.samples
+    """How many plans the planner tries before a critic chooses among them and leaving the photograph alone;
+    1 takes the most likely one unseen."""
     view: int = RestorerConfig.view
     """Side of the window, in pixels, that the agent plans on; 0 shows it the whole photograph."""
     max_memory: float | None = None
@@ -147,6 +150,7 @@ class Restore(Command):
             "--scale of at least 1": self.scale >= 1,
             "--quality from 1 to 100": 1 <= self.quality <= 100,
             "--max-tools of at least 1": self.max_tools >= 1,
+            "--samples of at least 1": self.samples >= 1,
             "--view of at least 0": self.view >= 0,
             "--max-memory above 0": self.max_memory is None or 0 < self.max_memory < float("inf"),
         }
@@ -164,6 +168,7 @@ class Restore(Command):
             scale=self.scale,
             max_tools=self.max_tools,
             tool_cost=self.tool_cost,
+            samples=self.samples,
             view=self.view,
             max_memory=None if self.max_memory is None else int(self.max_memory * 1e9),
             seed=self.seed,

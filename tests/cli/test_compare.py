@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from opera_env.cli import main
+from opera_env.tools import Toolbox
 
 
 def test_writes_a_table_and_both_files(
@@ -37,7 +38,9 @@ def test_same_seed_same_figures(photos: Path, tmp_path: Path) -> None:
     assert found[0] == found[1]
 
 
-def test_pairs_leave_matched_out(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pairs_leave_out_who_must_be_told(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     worse = tmp_path / "lq"
     worse.mkdir()
     for path in photos.iterdir():
@@ -48,8 +51,29 @@ def test_pairs_leave_matched_out(photos: Path, tmp_path: Path, capsys: pytest.Ca
     words = f"compare --pairs {worse} {photos} --n 2 --reward classic --max-tools 1 --no-regret"
     assert main(words.split()) == 0
     printed = capsys.readouterr().out
-    assert "matched is left out" in printed
-    assert "exhaustive" in printed
+    assert "left out: matched, recipe_best; nobody knows" in printed
+    assert "exhaustive" in printed and "planner" in printed.split("nobody knows")[1]
+
+
+def test_another_toolbox_leaves_out_who_was_trained(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Toolbox.load("lite").subset(["unet.denoise", "brighten.constant_shift"]).save(tmp_path / "two")
+    words = f"compare --images {photos} --canvas 64 --n 2 --reward classic --max-tools 1 --no-regret"
+    assert main([*words.split(), "--toolbox", str(tmp_path / "two")]) == 0
+    printed = capsys.readouterr().out
+    assert "left out: recipe_best, planner; they were made for the toolbox lite" in printed
+    assert "detect" in printed
+
+
+def test_more_samples_cost_more_and_the_reference_stays_hidden(photos: Path, tmp_path: Path) -> None:
+    """The planner alone scores nothing; with four tries it does, blind or not."""
+    words = f"compare --images {photos} --canvas 64 --n 2 --reward classic --no-regret --samples 4"
+    names = "planner,planner-blind"
+    assert main([*words.split(), "--agents", names, "--json", str(tmp_path / "out.json")]) == 0
+    rows = json.loads((tmp_path / "out.json").read_text())["agents"]
+    assert rows["planner"]["images_scored"] == rows["planner-blind"]["images_scored"] > 2
+    assert rows["planner"]["reward"]["mean"] >= rows["planner-blind"]["reward"]["mean"]
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ class PlannerConfig:
     """Photographs per step of the warm start."""
     warm_lr: float = 2e-3
     """Its peak learning rate."""
-    updates: int = 500
+    updates: int = 400
     """Updates by GRPO."""
     photographs: int = 24
     """Photographs per update."""
@@ -46,8 +46,10 @@ class PlannerConfig:
     """How far the ratio may leave 1."""
     kl: float = 0.0
     """Weight of the divergence from the policy after the warm start."""
-    entropy: float = 0.01
+    entropy: float = 0.03
     """Weight of the entropy of the next tool."""
+    labels: float = 0.5
+    """Weight of the labels' cross-entropy, which goes on teaching the encoder to see; 0 for GRPO alone."""
     reward: str = "lite"
     """What counts as quality."""
     form: Literal["product", "gated"] = "product"

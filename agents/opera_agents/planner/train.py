@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import cv2
@@ -22,6 +23,7 @@ import torch
 import tyro
 from rich.progress import track
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
 from opera_agents.photographs import training_source
@@ -32,11 +34,12 @@ from opera_agents.planner.diagnostics import line, log_batch, log_watched
 from opera_agents.planner.policy import PlanPolicy
 from opera_agents.planner.rollout import Batch, draw_samples, made_ahead, roll_out
 from opera_agents.planner.saved import PolicyCard, load_weights, save_policy, save_weights
-from opera_agents.planner.warm_start import make_optimizer, warm_up
+from opera_agents.planner.warm_start import labels_of, make_optimizer, warm_up
 from opera_agents.validation import Validation, Watched
 from opera_env.files import replacing
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
+from opera_env.types import Sample
 
 _STAGE = 1
 """The second number of every seed drawn here; the warm start's is 0. A batch is a function of (seed, stage,
@@ -107,7 +110,7 @@ def train(config: PlannerConfig) -> Watched:
         better = grpo.advantages(batch.paired, config.credit)
         anchor = None if initial is None else _anchor(initial, batch, config.group)
 
-        learned = learn(policy, optimizer, batch, better, anchor, config)
+        learned = learn(policy, optimizer, batch, samples, better, anchor, config)
         done = update + 1
         spent = {
             "images_scored": earlier["images_scored"] + scorer.images_scored,
@@ -166,17 +169,22 @@ def learn(
     policy: PlanPolicy,
     optimizer: torch.optim.Optimizer,
     batch: Batch,
+    samples: Sequence[Sample],
     better: grpo.Advantages,
     anchor: Tensor | None,
     config: PlannerConfig,
 ) -> Learned:
     """Learns from a batch, several times over."""
+    truth = labels_of(samples).to(batch.images.device)
     learned = Learned(0.0, 0.0, 0.0, 0.0)
     for _ in range(config.epochs):
         seen = policy.describe(batch.images).repeat_interleave(config.group, 0)
         now = policy.likelihood(seen, batch.draft)
         surrogate = grpo.surrogate(now, batch.before, better, config.clip, config.credit)
         loss = surrogate.loss - config.entropy * now.plan_entropy.mean()
+        if config.labels:
+            odds = policy.label_logits(seen[:: config.group])
+            loss = loss + config.labels * F.binary_cross_entropy_with_logits(odds, truth)
         if anchor is not None:
             loss = loss + config.kl * grpo.divergence(anchor - now.labels - now.plan).mean()
         optimizer.zero_grad(set_to_none=True)

@@ -159,7 +159,9 @@ def test_a_start_can_be_shared(configure: Configure) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"credit": "joint"}, {"form": "gated"}, {"kl": 0.1}, {"tool_cost": 0.5}], ids=str
+    "settings",
+    [{"credit": "joint"}, {"form": "gated"}, {"kl": 0.1}, {"tool_cost": 0.5}, {"labels": 0.0}],
+    ids=str,
 )
 def test_options_make_a_difference(configure: Configure, settings: dict[str, object]) -> None:
     plain = configure("plain", updates=2)
