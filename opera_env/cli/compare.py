@@ -197,7 +197,7 @@ def _tables(summary: Mapping[str, Any]) -> Iterator[Table]:
             *(f"{summary['groups'][name][group]:.2f}" for group in groups),
             f"{row['tools']:.1f}",
             str(row["images_scored"]),
-            f"{row['seconds']:.1f}",
+            f"{row['seconds']:.0f}",
             "" if row["regret"] is None else f"{row['regret']:.2f}",
         )
     yield table

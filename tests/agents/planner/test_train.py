@@ -158,6 +158,7 @@ def test_a_start_can_be_shared(configure: Configure) -> None:
     assert equal(first.out, second.out) and not (second.out / "warm.safetensors").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [{"credit": "joint"}, {"form": "gated"}, {"kl": 0.1}, {"tool_cost": 0.5}, {"labels": 0.0}],
@@ -188,6 +189,7 @@ def test_samples_are_a_function_of_the_seed(source: Source) -> None:
     assert first != [sample.spec for sample in draw_samples(source, 5, (1, 2, 4))]
 
 
+@pytest.mark.slow
 def test_it_learns_what_pays(configure: Configure) -> None:
     """From a warm start that knows nothing, on a world in which tools mostly harm: it does less."""
     config = configure(

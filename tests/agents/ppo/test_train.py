@@ -131,15 +131,14 @@ def test_a_run_that_goes_on_is_the_run_that_never_stopped(
 
 
 def test_a_finished_run_stays_as_it_is(tiny: PPOConfig) -> None:
+    def files() -> dict[str, bytes]:
+        paths = (path for path in tiny.out.rglob("*") if path.is_file())
+        return {path.name: path.read_bytes() for path in paths if not path.name.startswith("events")}
+
     train(tiny)
-    before = {
-        path.name: path.read_bytes() for path in tiny.out.iterdir() if not path.name.startswith("events")
-    }
+    before = files()
     assert train(tiny) is not None
-    after = {
-        path.name: path.read_bytes() for path in tiny.out.iterdir() if not path.name.startswith("events")
-    }
-    assert before == after
+    assert before == files()
 
 
 @pytest.mark.slow
