@@ -141,6 +141,11 @@ def test_a_finished_run_stays_as_it_is(tiny: PPOConfig) -> None:
     assert before == files()
 
 
+def rollouts_of(folder: Path) -> int:
+    """How many rollouts a run has kept; none before its first checkpoint, which ends the warm start."""
+    return checkpoint(folder)["progress"]["rollouts"] if (folder / "checkpoint.pt").exists() else 0
+
+
 @pytest.mark.slow
 def test_a_killed_run_goes_on(tiny: PPOConfig, child_environment: dict[str, str]) -> None:
     """Killed in the middle of whatever it does after the first checkpoint."""
@@ -153,7 +158,7 @@ def test_a_killed_run_goes_on(tiny: PPOConfig, child_environment: dict[str, str]
     command = [sys.executable, "-m", "opera_agents.ppo.train", *arguments]
     process = subprocess.Popen(command, env=child_environment, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while not (killed.out / "checkpoint.pt").exists() and time.monotonic() < deadline:
+    while rollouts_of(killed.out) < 1 and time.monotonic() < deadline:
         assert process.poll() is None
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
