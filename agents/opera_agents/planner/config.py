@@ -87,7 +87,8 @@ class PlannerConfig:
         places = ("images", "val", "out", "start")
         images = self.images.resolve()
         kept = {name: value for name, value in asdict(self).items() if name not in places}
-        return kept | {"images": f"{images.parent.name}/{images.name}"}
+        start = None if self.start is None else self.start.name
+        return kept | {"images": f"{images.parent.name}/{images.name}", "start": start}
 
 
 def claim(config: PlannerConfig) -> None:

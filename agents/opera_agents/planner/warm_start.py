@@ -31,7 +31,7 @@ SAVE_EVERY = 100
 """Steps between checkpoints."""
 
 _STAGE = 0
-"""The first number of every seed drawn from here; GRPO's is another."""
+"""The second number of every seed drawn from here; GRPO's is 1."""
 
 
 def plausible_plan(

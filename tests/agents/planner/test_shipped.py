@@ -47,7 +47,9 @@ def kept_of_clean(source: Source, count: int, scorer: PlanScorer, lite: Toolbox)
     """The share of R_q that clean photographs keep."""
     samples = [source.make(spec) for spec in source.enumerate(count, [()], np.random.default_rng(4))]
     before, after = (rewards(name, samples, scorer, lite) for name in ("untouched", "planner"))
-    return float(np.mean(after) / np.mean(before))
+    kept = float(np.mean(after) / np.mean(before))
+    print(f"{source.name}, {samples[0].canvas}: {kept:.1%} kept")  # with pytest -s
+    return kept
 
 
 @pytest.mark.needs_shared_data
