@@ -9,7 +9,6 @@ function of the settings and its number.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,10 +23,10 @@ from torch import Tensor
 
 from opera_agents.photographs import EVERY, enlarge
 from opera_agents.planner.warm_start import plausible_plan
+from opera_agents.runs import claim
 from opera_env.data import clean_folder
 from opera_env.data.images import list_images
 from opera_env.degradations import GROUPS, RECIPES, Recipe, benchmark_recipes
-from opera_env.errors import AgentError
 from opera_env.files import replacing
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
@@ -213,8 +212,8 @@ def collect(config: CollectConfig) -> list[Path]:
     Raises:
         AgentError: If the folder holds shards made with other settings.
     """
-    config.out.mkdir(parents=True, exist_ok=True)
-    _claim(config)
+    free = ("images", "out", "shards", "threads")
+    claim(config.out, {name: value for name, value in asdict(config).items() if name not in free})
     paths = [config.out / f"{number:03}.npz" for number in range(config.shards)]
     missing = [number for number, path in enumerate(paths) if not path.is_file()]
     if not missing:
@@ -245,23 +244,6 @@ def collect(config: CollectConfig) -> list[Path]:
             f"{paths[number].name}: {len(judged.r_q)} images, mean R_q {judged.r_q.mean():.2f}", flush=True
         )
     return paths
-
-
-def _claim(config: CollectConfig) -> None:
-    """Writes the settings into the folder, or checks that they are those of the shards in it."""
-    free = ("images", "out", "shards", "threads")
-    settings = {name: value for name, value in asdict(config).items() if name not in free}
-    settings = json.loads(json.dumps(settings))
-    path = config.out / "config.json"
-    found = json.loads(path.read_text()) if path.is_file() else settings
-    if found != settings:
-        changed = [name for name in settings if found.get(name) != settings[name]]
-        raise AgentError(
-            f"{config.out} holds images that were collected with other settings ({', '.join(changed)}): "
-            "choose another folder, or the settings in its config.json."
-        )
-    with replacing(path) as part:
-        part.write_text(json.dumps(settings, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from the last checkpoint and ends where it would have ended. Curves are for tens
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -26,13 +25,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from opera_agents.critic.collect import CollectConfig, Judged, collect, held_out_recipes
 from opera_agents.critic.rank import Ranking, rankings
+from opera_agents.runs import claim, load_encoder
 from opera_env.degradations import GROUPS
-from opera_env.errors import AgentError, MissingWeightsError
-from opera_env.files import replacing
+from opera_env.errors import AgentError
 from opera_env.metrics.critic import COMPUTED, CriticNet, Part, save_critic
 from opera_env.reward import get_reward
 from opera_env.training.train import learning_rate, save_atomically
-from opera_env.weights import load_tensors
 
 
 @dataclass(frozen=True)
@@ -168,28 +166,6 @@ def watch(net: CriticNet, judged: Judged, computed: Tensor, device: torch.device
     return Watched((values - judged.r_q).abs().mean().item(), Ranking(**mean))
 
 
-def load_encoder(net: CriticNet, path: Path) -> None:
-    """Gives the encoder trained weights.
-
-    Raises:
-        MissingWeightsError: If there is no such file.
-        AgentError: If it holds no such encoder.
-    """
-    if not path.is_file():
-        raise MissingWeightsError(
-            "an encoder to start from", path, "python -m opera_agents.planner.train --help"
-        )
-    prefix = "encoder."
-    tensors = {key: value.float() for key, value in load_tensors(path).items() if key.startswith(prefix)}
-    try:
-        net.encoder.load_state_dict({key.removeprefix(prefix): value for key, value in tensors.items()})
-    except RuntimeError as error:
-        raise AgentError(
-            f"{path}: expected an encoder under {prefix}*, found another one ({error}): leave out "
-            "--encoder to start from nothing."
-        ) from error
-
-
 def train(config: CriticConfig) -> Watched:
     """Trains a critic; returns how it does in the end.
 
@@ -202,8 +178,7 @@ def train(config: CriticConfig) -> Watched:
             f"the reward {reward.name!r} has terms without bounds, which no critic has: train it "
             "on lite, classic or another reward whose terms are clipped."
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, config)
+    claim(folder, _settings(config))
     judged, held_out = _collected(config)
     rows = list(torch.split(torch.arange(len(judged.sample)), torch.bincount(judged.sample).tolist()))
 
@@ -214,7 +189,7 @@ def train(config: CriticConfig) -> Watched:
     computed = torch.tensor([part.metric in COMPUTED for part in parts], device=device)
     net = CriticNet([part.weight for part in parts])
     if config.encoder is not None:
-        load_encoder(net, config.encoder)
+        load_encoder(net.encoder, config.encoder)
     net = net.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.AdamW(net.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=0.01)
     first, seconds = 0, 0.0
@@ -297,20 +272,6 @@ def _settings(config: CriticConfig) -> dict[str, Any]:
         for name, path in (("images", config.images), ("val", config.val))
     }
     return settings | data
-
-
-def _claim(folder: Path, config: CriticConfig) -> None:
-    """Writes the settings into the folder, or checks that they are the ones of the run in it."""
-    path, settings = folder / "config.json", _settings(config)
-    found = json.loads(path.read_text()) if path.is_file() else settings
-    if found != settings:
-        changed = [name for name in settings if found.get(name) != settings[name]]
-        raise AgentError(
-            f"{folder} holds a run with other settings ({', '.join(changed)}): choose another --out, or "
-            "the settings in its config.json."
-        )
-    with replacing(path) as part:
-        part.write_text(json.dumps(settings, indent=2) + "\n")
 
 
 def _log(writer: SummaryWriter, watched: Watched, step: int) -> None:

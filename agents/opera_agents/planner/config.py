@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-
-from opera_env.errors import AgentError
-from opera_env.files import replacing
 
 
 @dataclass(frozen=True)
@@ -89,23 +85,3 @@ class PlannerConfig:
         kept = {name: value for name, value in asdict(self).items() if name not in places}
         start = None if self.start is None else self.start.name
         return kept | {"images": f"{images.parent.name}/{images.name}", "start": start}
-
-
-def claim(config: PlannerConfig) -> None:
-    """Writes the settings into the run's folder, or checks that they are those of the run in it.
-
-    Raises:
-        AgentError: If the folder holds another run.
-    """
-    path, wanted = config.out / "config.json", config.settings()
-    if path.is_file():
-        found = json.loads(path.read_text())
-        changed = [name for name in wanted if found.get(name) != wanted[name] and name != "threads"]
-        if changed:
-            raise AgentError(
-                f"{config.out} holds a run with other settings ({', '.join(changed)}): choose another "
-                "--out, or the settings in its config.json."
-            )
-    config.out.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as part:
-        part.write_text(json.dumps(wanted, indent=2) + "\n")

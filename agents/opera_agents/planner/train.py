@@ -29,12 +29,13 @@ from torch.utils.tensorboard import SummaryWriter
 from opera_agents.photographs import training_source
 from opera_agents.planner import grpo
 from opera_agents.planner.agent import Planner
-from opera_agents.planner.config import PlannerConfig, claim
+from opera_agents.planner.config import PlannerConfig
 from opera_agents.planner.diagnostics import line, log_batch, log_watched
 from opera_agents.planner.policy import PlanPolicy
 from opera_agents.planner.rollout import Batch, draw_samples, made_ahead, roll_out
 from opera_agents.planner.saved import PolicyCard, load_weights, save_policy, save_weights
 from opera_agents.planner.warm_start import labels_of, make_optimizer, warm_up
+from opera_agents.runs import claim
 from opera_agents.validation import Validation, Watched
 from opera_env.files import replacing
 from opera_env.scoring import PlanScorer
@@ -53,7 +54,7 @@ def train(config: PlannerConfig) -> Watched:
         AgentError: If the folder holds another run.
     """
     folder = config.out
-    claim(config)
+    claim(folder, config.settings(), may_change=("threads",))
     torch.set_num_threads(config.threads)
     cv2.setNumThreads(config.threads)
     torch.manual_seed(config.seed)

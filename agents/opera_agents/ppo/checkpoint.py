@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,6 @@ from typing import Any
 import torch
 from sb3_contrib import MaskablePPO
 
-from opera_env.errors import AgentError
 from opera_env.files import replacing
 
 
@@ -58,26 +55,3 @@ def restore(path: Path, model: MaskablePPO) -> Progress:
     model.num_timesteps, model._n_updates = state["num_timesteps"], state["n_updates"]
     progress = state["progress"]
     return Progress(progress["rollouts"], Spent(**progress["spent"]))
-
-
-def claim(folder: Path, settings: Mapping[str, Any], going_on: bool) -> None:
-    """Writes what decides the result into a run's folder; checks that it is unchanged in one that goes on.
-
-    Raises:
-        AgentError: If the folder holds a run with other settings.
-    """
-    path = folder / "config.json"
-    if going_on and path.is_file():
-        found = json.loads(path.read_text())
-        changed = [
-            f"{key} {found.get(key)!r}, now {settings[key]!r}"
-            for key in settings
-            if found.get(key) != settings[key]
-        ]
-        if changed:
-            raise AgentError(
-                f"{folder} holds a run with other settings ({'; '.join(changed)}): choose another "
-                "--out, or the settings in its config.json."
-            )
-    with replacing(path) as part:
-        part.write_text(json.dumps(dict(settings), indent=2) + "\n")

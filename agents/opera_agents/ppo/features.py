@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,10 +10,6 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from opera_env.encoder import ImageEncoder
-from opera_env.errors import AgentError, MissingWeightsError
-from opera_env.weights import load_tensors
-
-_PREFIX = "encoder."
 
 
 class StepwiseFeatures(BaseFeaturesExtractor):
@@ -61,36 +56,3 @@ def policy_options(original: bool) -> dict[str, Any]:
         "share_features_extractor": True,
         "net_arch": {"pi": [128], "vf": [128]},
     }
-
-
-def load_encoder(policy: nn.Module, path: Path) -> None:
-    """Gives a policy's encoder trained weights.
-
-    Only after the policy was made: Stable-Baselines3 initialises features extractors itself, whatever
-    they hold.
-
-    Args:
-        policy: With ``features_extractor.encoder``.
-        path: Safetensors with the keys ``encoder.*``, as the detector's; other keys are ignored.
-
-    Raises:
-        MissingWeightsError: If there is no such file.
-        AgentError: If it holds no such encoder.
-    """
-    if not path.is_file():
-        raise MissingWeightsError(
-            "an encoder to start from", path, "python -m opera_agents.planner.train --help"
-        )
-    weights = {
-        key.removeprefix(_PREFIX): value.float()
-        for key, value in load_tensors(path).items()
-        if key.startswith(_PREFIX)
-    }
-    features = policy.get_submodule("features_extractor")
-    assert isinstance(features, StepwiseFeatures)
-    try:
-        features.encoder.load_state_dict(weights)
-    except RuntimeError as error:
-        raise AgentError(
-            f"{path}: expected an encoder under {_PREFIX}*, found another one ({error})"
-        ) from error

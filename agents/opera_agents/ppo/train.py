@@ -29,11 +29,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from opera_agents.photographs import training_source
 from opera_agents.ppo.agent import PredictAgent
-from opera_agents.ppo.checkpoint import Progress, Spent, claim, restore, save
-from opera_agents.ppo.features import load_encoder, policy_options
+from opera_agents.ppo.checkpoint import Progress, Spent, restore, save
+from opera_agents.ppo.features import StepwiseFeatures, policy_options
 from opera_agents.ppo.saved import AgentCard, save_agent
 from opera_agents.ppo.vec_env import OperaVecEnv
 from opera_agents.ppo.warm_start import imitate
+from opera_agents.runs import claim, load_encoder
 from opera_agents.validation import Validation, Watched
 from opera_env.data import Source
 from opera_env.envs.vector import StepwiseVectorEnv
@@ -134,12 +135,11 @@ def train(config: PPOConfig) -> Watched | None:
             "--freeze leaves the encoder as it starts: give a trained one with --encoder FILE."
         )
     folder = config.out
-    folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(config.threads)
     cv2.setNumThreads(config.threads)
     toolbox = Toolbox.load(config.toolbox, config.device)
     checkpoint = folder / "checkpoint.pt"
-    claim(folder, _settings(config) | {"fingerprint": toolbox.fingerprint}, checkpoint.exists())
+    claim(folder, _settings(config) | {"fingerprint": toolbox.fingerprint})
     enlarged = folder / "enlarged" if config.enlarged else None
     source = training_source(config.images, config.canvas, enlarged, config.clean)
     validate = make_validation(config, toolbox)
@@ -149,13 +149,16 @@ def train(config: PPOConfig) -> Watched | None:
     if checkpoint.exists():
         progress = restore(checkpoint, model)
         print(f"going on from rollout {progress.rollouts} of {config.rollouts}")
-    elif config.encoder is not None:
-        load_encoder(model.policy, config.encoder)
-    model.policy.get_submodule("features_extractor.encoder").requires_grad_(not config.freeze)
+    features = model.policy.get_submodule("features_extractor")
+    assert isinstance(features, StepwiseFeatures)
+    if not checkpoint.exists() and config.encoder is not None:
+        load_encoder(features.encoder, config.encoder)  # after the policy was made, which draws it anew
+    features.encoder.requires_grad_(not config.freeze)
     if not checkpoint.exists() and config.warm_steps:
-        executor = Executor(toolbox)
-        spent = imitate(model, agent, executor, source, config.warm_steps, config.warm_batch, config.seed)
-        progress = Progress(spent=spent)
+        steps, batch = config.warm_steps, config.warm_batch
+        progress = Progress(
+            spent=imitate(model, agent, Executor(toolbox), source, steps, batch, config.seed)
+        )
         save(checkpoint, model, progress)
 
     writer = SummaryWriter(str(folder), purge_step=model.num_timesteps + 1)

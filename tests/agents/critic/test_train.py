@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from opera_agents.critic import train as trainer
 from opera_agents.critic.collect import Judged
-from opera_agents.critic.train import CriticConfig, critic_loss, draw_batch, load_encoder, train
+from opera_agents.critic.train import CriticConfig, critic_loss, draw_batch, train
+from opera_agents.runs import load_encoder
 from opera_env.encoder import Detector
 from opera_env.errors import AgentError, MissingWeightsError
 from opera_env.metrics.critic import Critic, CriticNet
@@ -147,7 +148,7 @@ def test_the_encoder_can_be_a_detectors(configure: Configure, tmp_path: Path) ->
     detector, net = Detector(8), CriticNet()
     path = tmp_path / "detector.safetensors"
     save_file({name: value.half() for name, value in detector.state_dict().items()}, path)
-    load_encoder(net, path)
+    load_encoder(net.encoder, path)
     for mine, theirs in zip(net.encoder.parameters(), detector.encoder.parameters(), strict=True):
         assert torch.equal(mine, theirs.half().float())
     plain, started = configure("plain", steps=1), configure("started", steps=1, encoder=path)
@@ -158,12 +159,12 @@ def test_the_encoder_can_be_a_detectors(configure: Configure, tmp_path: Path) ->
 
 def test_what_is_no_encoder(tmp_path: Path) -> None:
     with pytest.raises(MissingWeightsError):
-        load_encoder(CriticNet(), tmp_path / "none.safetensors")
+        load_encoder(CriticNet().encoder, tmp_path / "none.safetensors")
     save_file(
         {"encoder.stem.weight": torch.zeros(1), "head": torch.zeros(2)}, tmp_path / "other.safetensors"
     )
     with pytest.raises(AgentError, match="encoder"):
-        load_encoder(CriticNet(), tmp_path / "other.safetensors")
+        load_encoder(CriticNet().encoder, tmp_path / "other.safetensors")
 
 
 def test_cuts_are_of_one_place(configure: Configure) -> None:

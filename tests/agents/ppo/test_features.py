@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import save_file
 from sb3_contrib import MaskablePPO
 
-from opera_agents.ppo.features import StepwiseFeatures, load_encoder, policy_options
+from opera_agents.ppo.features import StepwiseFeatures, policy_options
 from opera_agents.ppo.saved import AgentCard
 from opera_agents.ppo.vec_env import OperaVecEnv
+from opera_agents.runs import load_encoder
 from opera_env.encoder import Detector, ImageEncoder
 from opera_env.errors import AgentError, MissingWeightsError
 
@@ -87,7 +88,7 @@ def test_an_encoder_is_taken_from_a_detector(make_envs: MakeEnvs, tmp_path: Path
         tmp_path / "detector.safetensors",
     )
     policy = make_model(make_envs("stepwise"), original=False).policy
-    load_encoder(policy, tmp_path / "detector.safetensors")
+    load_encoder(policy.features_extractor.encoder, tmp_path / "detector.safetensors")
     features = policy.features_extractor
     assert isinstance(features, StepwiseFeatures)
     for key, value in features.encoder.state_dict().items():
@@ -98,6 +99,6 @@ def test_what_is_no_encoder_is_refused(make_envs: MakeEnvs, tmp_path: Path) -> N
     policy = make_model(make_envs("stepwise"), original=False).policy
     save_file({"head.weight": torch.zeros(2)}, tmp_path / "head.safetensors")
     with pytest.raises(AgentError, match="encoder"):
-        load_encoder(policy, tmp_path / "head.safetensors")
+        load_encoder(policy.features_extractor.encoder, tmp_path / "head.safetensors")
     with pytest.raises(MissingWeightsError):
-        load_encoder(policy, tmp_path / "absent.safetensors")
+        load_encoder(policy.features_extractor.encoder, tmp_path / "absent.safetensors")
