@@ -22,7 +22,7 @@ from rich.progress import track
 from torch import Tensor
 
 from opera_agents.photographs import EVERY, enlarge
-from opera_agents.planner.warm_start import plausible_plan
+from opera_agents.plausible import plausible_plan
 from opera_agents.runs import claim
 from opera_env.data import clean_folder
 from opera_env.data.images import list_images

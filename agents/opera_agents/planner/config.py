@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import torch
 
+from opera_env.training.train import computes_bfloat16
+
 
 @dataclass(frozen=True)
 class PlannerConfig:
@@ -22,13 +24,15 @@ class PlannerConfig:
     start: Path | None = None
     """Weights to start from instead of a warm start: warm.safetensors of another run, or its
     detector.safetensors, which knows the degradations and nothing of the tools."""
-    warm_steps: int = 2_400
+    warm_steps: int = 7_000
     """Steps of the warm start."""
     warm_batch: int = 32
     """Photographs per step of the warm start."""
     warm_lr: float = 2e-3
     """Its peak learning rate."""
-    updates: int = 400
+    autocast: bool = computes_bfloat16()
+    """Whether the warm start computes in bfloat16, where that is fast."""
+    updates: int = 500
     """Updates by GRPO."""
     photographs: int = 24
     """Photographs per update."""

@@ -20,43 +20,19 @@ from torch.utils.tensorboard import SummaryWriter
 from opera_agents.planner.config import PlannerConfig
 from opera_agents.planner.policy import PlanPolicy, going_on
 from opera_agents.planner.rollout import draw_samples, made_ahead, see
+from opera_agents.plausible import plausible_plan
 from opera_env.data import Source
 from opera_env.degradations import DEGRADATIONS
 from opera_env.files import replacing
 from opera_env.plan import PlanCodec
 from opera_env.tools import Toolbox
-from opera_env.types import Plan, Sample
+from opera_env.types import Sample
 
 SAVE_EVERY = 100
 """Steps between checkpoints."""
 
 _STAGE = 0
 """The second number of every seed drawn from here; GRPO's is 1."""
-
-
-def plausible_plan(
-    toolbox: Toolbox, degradations: frozenset[str], rng: Generator, max_tools: int, surprise: float = 0.25
-) -> Plan:
-    """Draws a plan that makes sense: a suitable tool for each degradation, mostly last damage first.
-
-    Args:
-        toolbox: The tools; their ``degradations`` say what they are for.
-        degradations: What is wrong.
-        rng: The only source of chance.
-        max_tools: Longest plan.
-        surprise: How often the order is any order, and how often one more tool, any, is put in: so that
-            nothing is impossible to a policy that learns from such plans.
-    """
-    plan: list[str] = []
-    for degradation in reversed(DEGRADATIONS):
-        suitable = [tool.name for tool in toolbox if degradation in tool.degradations]
-        if degradation in degradations and suitable:
-            plan.append(suitable[rng.integers(len(suitable))])
-    if rng.random() < surprise:
-        rng.shuffle(plan)
-    if plan and rng.random() < surprise:
-        plan.insert(int(rng.integers(len(plan) + 1)), toolbox.names[rng.integers(len(toolbox))])
-    return tuple(plan[:max_tools])
 
 
 def labels_of(samples: Sequence[Sample]) -> Tensor:
@@ -67,16 +43,26 @@ def labels_of(samples: Sequence[Sample]) -> Tensor:
 
 
 def imitation_loss(
-    policy: PlanPolicy, images: Tensor, samples: Sequence[Sample], toolbox: Toolbox, rng: Generator
+    policy: PlanPolicy,
+    images: Tensor,
+    samples: Sequence[Sample],
+    toolbox: Toolbox,
+    rng: Generator,
+    autocast: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Returns the loss on the labels and the loss on plausible plans, a fresh draw each time."""
+    """Returns the loss on the labels and the loss on plausible plans, a fresh draw each time.
+
+    With ``autocast`` the encoder computes in bfloat16.
+    """
     codec = PlanCodec(toolbox.names, policy.max_tools)
     plans = [
         plausible_plan(toolbox, sample.degradations or frozenset(), rng, policy.max_tools)
         for sample in samples
     ]
     tokens = torch.from_numpy(np.stack([codec.encode(plan) for plan in plans])).to(images.device)
-    seen = policy.describe(images)
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):
+        seen = policy.describe(images)
+    seen = seen.float()
     odds = policy.label_logits(seen)
     of_labels = F.binary_cross_entropy_with_logits(odds, labels_of(samples).to(odds))
     of_tools = F.cross_entropy(
@@ -116,7 +102,7 @@ def warm_up(policy: PlanPolicy, toolbox: Toolbox, source: Source, config: Planne
             group["lr"] = config.warm_lr * warm_start_rate(step, config.warm_steps)
         images = see(samples, config.max_tools, policy.position.device)
         rng = np.random.default_rng((config.seed, _STAGE, step, 1))
-        of_labels, of_tools = imitation_loss(policy, images, samples, toolbox, rng)
+        of_labels, of_tools = imitation_loss(policy, images, samples, toolbox, rng, config.autocast)
         optimizer.zero_grad(set_to_none=True)
         (3 * of_labels + of_tools).backward()
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)

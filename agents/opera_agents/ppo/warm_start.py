@@ -13,7 +13,8 @@ import torch
 from rich.progress import track
 from sb3_contrib import MaskablePPO
 
-from opera_agents.planner.warm_start import plausible_plan, warm_start_rate
+from opera_agents.planner.warm_start import warm_start_rate
+from opera_agents.plausible import plausible_plan
 from opera_agents.ppo.agent import PredictAgent
 from opera_agents.ppo.checkpoint import Spent
 from opera_env.data import Source

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from opera_agents.ppo.train import PPOConfig
+from opera_agents.ppo.config import PPOConfig
 from opera_agents.ppo.vec_env import OperaVecEnv
 from opera_env.data import Source
 from opera_env.envs.vector import RestoreVectorEnv, StepwiseVectorEnv

@@ -20,8 +20,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from opera_agents.ppo import train as training
 from opera_agents.ppo.agent import load_ppo
+from opera_agents.ppo.config import PPOConfig
 from opera_agents.ppo.saved import CARD, WEIGHTS
-from opera_agents.ppo.train import PPOConfig, train
+from opera_agents.ppo.train import train
 from opera_env.encoder import Detector
 from opera_env.errors import AgentError, SampleError, ToolboxMismatchError
 from opera_env.play import play
