@@ -136,3 +136,7 @@ class AgentError(OperaError):
 
 class BenchError(OperaError):
     """A part of the benchmark cannot be measured here, or its file is no benchmark's."""
+
+
+class ExecutionUpdateError(OperaError):
+    """Tools cannot be trained under a plan: no reference, or a loss or gradient that is not finite."""

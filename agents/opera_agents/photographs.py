@@ -22,6 +22,7 @@ def training_source(
     enlarged: Path | None = None,
     clean: float = 1.0,
     recipes: Sequence[Recipe] = RECIPES,
+    ratio: tuple[float, float, float] = (1, 3, 5),
 ) -> SynthesisSource:
     """Returns photographs to train on.
 
@@ -29,15 +30,15 @@ def training_source(
         images: Folder of clean photographs.
         canvas: Side of the crops.
         enlarged: Folder for enlarged copies of some of them; None does without.
-        clean: Weight of photographs that nothing is wrong with, beside 1, 3 and 5 for those with one, two
-            and three degradations, as in the paper.
+        clean: Weight of photographs that nothing is wrong with.
         recipes: What is done to the others.
+        ratio: Weights of photographs with one, two and three degradations; the paper's by default.
     """
     paths = list_images(images)
     if enlarged is not None:
         paths = [*paths, *enlarge(paths[::EVERY], enlarged)]
     return SynthesisSource(
-        paths, images.resolve().name, canvas, (*recipes, ()), {0: clean, 1: 1, 2: 3, 3: 5}
+        paths, images.resolve().name, canvas, (*recipes, ()), {0: clean, **dict(enumerate(ratio, start=1))}
     )
 
 

@@ -35,6 +35,7 @@ class Watched:
         length: Mean number of tools.
         f1: Mean F1 of the degradations it names; None if it names none.
         regret: Mean distance to the best of the frozen set; None if that is not known.
+        metrics: Means of what the reward was made of.
         picture: Input, result and original of the first photographs, uint8 (3, H, W).
     """
 
@@ -42,6 +43,7 @@ class Watched:
     length: float
     f1: float | None
     regret: float | None
+    metrics: dict[str, float]
     picture: Tensor
 
 
@@ -93,6 +95,10 @@ class Validation:
             length=float(np.mean([len(plan) for plan in played.plans])),
             f1=float(np.mean(said)) if said else None,
             regret=None if self.best is None else float(np.mean(np.subtract(self.best, rewards))),
+            metrics={
+                name: float(np.mean([outcome.metrics[name] for outcome in outcomes]))
+                for name in outcomes[0].metrics
+            },
             picture=_picture(self.samples, [outcome.image() for outcome in outcomes]),
         )
 

@@ -11,8 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from opera_env.envs.render import strip
-from opera_env.envs.world import Episode, Info, Rules, Transition, WorldConfig, look
-from opera_env.tools import Toolbox
+from opera_env.envs.world import Episode, HasToolbox, Info, Rules, Transition, WorldConfig, look
 from opera_env.types import Sample
 
 Pixels = NDArray[np.uint8]
@@ -49,7 +48,7 @@ class OneShotRules(Rules[Pixels]):
         return transitions
 
 
-class RestoreEnv(gym.Env[Pixels, NDArray[np.int64]]):
+class RestoreEnv(HasToolbox, gym.Env[Pixels, NDArray[np.int64]]):
     """Write a whole restoration plan at once.
 
     ## Description
@@ -97,11 +96,6 @@ class RestoreEnv(gym.Env[Pixels, NDArray[np.int64]]):
         self.observation_space = self.rules.observation_space
         self.action_space = self.rules.action_space
         self._episode: Episode | None = None
-
-    @property
-    def toolbox(self) -> Toolbox:
-        """The tools of this world; training them in place changes it."""
-        return self.rules.toolbox
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 
 from opera_env.envs.restore import OneShotRules
 from opera_env.envs.stepwise import StepwiseRules
-from opera_env.envs.world import Episode, Rules, Transition
-from opera_env.tools import Toolbox
+from opera_env.envs.world import Episode, HasToolbox, Rules, Transition
 from opera_env.types import Sample, SampleSpec
 
 
-class RestoreVectorEnv(VectorEnv[Any, Any, NDArray[np.float64]]):
+class RestoreVectorEnv(HasToolbox, VectorEnv[Any, Any, NDArray[np.float64]]):
     """Many one-shot games at once, autoreset in the same step.
 
     Sub-environment i behaves as a single environment reset with ``seed + i // group_size``,
@@ -58,11 +57,6 @@ class RestoreVectorEnv(VectorEnv[Any, Any, NDArray[np.float64]]):
         self.action_space = batch_space(self.rules.action_space, num_envs)
         self._generators: list[Generator] | None = None
         self._episodes: list[Episode] = []
-
-    @property
-    def toolbox(self) -> Toolbox:
-        """The tools of this world; training them in place changes it."""
-        return self.rules.toolbox
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None

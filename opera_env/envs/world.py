@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -201,6 +202,41 @@ class Rules(ABC, Generic[Obs]):
         if sample.reference is not None:
             pictures.append(("reference", to_pil(sample.reference)))
         return pictures
+
+
+class HasToolbox:
+    """What an environment offers to whoever trains its tools, in this process or another.
+
+    Attributes:
+        rules: Of the game it plays.
+    """
+
+    rules: Rules[Any]
+
+    @property
+    def toolbox(self) -> Toolbox:
+        """The tools of this world; training them in place changes it."""
+        return self.rules.toolbox
+
+    def load_toolbox(self, folder: Path | str) -> str:
+        """Takes over the tools' weights from a folder written by Toolbox.save; returns their fingerprint.
+
+        For copies of a world in other processes: ``envs.call("load_toolbox", folder)``.
+        """
+        return self.toolbox.load_weights(folder).fingerprint
+
+    def check_toolbox(self, fingerprint: str) -> None:
+        """Refuses to go on with tools that have been trained elsewhere meanwhile.
+
+        Raises:
+            ToolboxMismatchError: If these are not the tools of that fingerprint.
+        """
+        if self.toolbox.fingerprint != fingerprint:
+            raise ToolboxMismatchError(
+                f"expected tools of fingerprint {fingerprint}, this environment has "
+                f"{self.toolbox.fingerprint}: a stale copy. Save the trained toolbox and call "
+                "load_toolbox(folder) here."
+            )
 
 
 def observe(episode: Episode, max_tools: int) -> Observation:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from opera_env.errors import ToolboxError, UnknownToolError
+from opera_env.errors import ToolboxError, ToolboxMismatchError, UnknownToolError
 from opera_env.tools.manifest import load_tools, save_tools
 from opera_env.tools.source import restore_from
 from opera_env.tools.tool import Restore, Tool
@@ -187,6 +187,31 @@ class Toolbox:
                     digest.update(str(id(tool.restore)).encode())
             self._fingerprint = (version, digest.hexdigest()[:16])
         return self._fingerprint[1]
+
+    def load_weights(self, folder: Path | str) -> Toolbox:
+        """Takes over the weights of a toolbox written by :meth:`save`, in place; returns itself.
+
+        Whoever shares these tools has the new ones at once.
+
+        Raises:
+            ToolboxMismatchError: If its tools are others, by name, order, scale or kind of network.
+            ToolboxError: If there is no toolbox, or its manifest cannot be read.
+        """
+        other = Toolbox.load(folder, self.device)
+        ours, theirs = (
+            json.dumps([(tool.name, tool.scale, tool.net) for tool in box], default=str)
+            for box in (self, other)
+        )
+        if ours != theirs:
+            raise ToolboxMismatchError(
+                f"{folder}: expected the tools {', '.join(self.names)}, of the same networks, found "
+                f"{', '.join(other.names)}: load it as a toolbox of its own."
+            )
+        for tool, new in zip(self, other, strict=True):
+            if tool.module is not None and new.module is not None:
+                tool.module.load_state_dict(new.module.state_dict())
+        self.touch()
+        return self
 
     def touch(self) -> None:
         """Says that weights have changed; needed only after writing through ``parameter.data``."""

@@ -30,7 +30,7 @@ from opera_env.degradations import GROUPS
 from opera_env.errors import AgentError
 from opera_env.metrics.critic import COMPUTED, CriticNet, Part, save_critic
 from opera_env.reward import get_reward
-from opera_env.training.train import learning_rate, save_atomically
+from opera_env.training.train import computes_bfloat16, learning_rate, save_atomically
 
 
 @dataclass(frozen=True)
@@ -45,19 +45,19 @@ class CriticConfig:
     """Everything is written here; what it learns from to OUT/train and OUT/val."""
     encoder: Path | None = None
     """Encoder weights to start from: safetensors with the keys encoder.*, as the detector's."""
-    shards: int = 8
+    shards: int = 24
     """Shards to learn from."""
     samples: int = 200
     """Degraded photographs per shard; of each about ten images."""
     val_samples: int = 100
     """Degraded photographs to watch it on."""
-    steps: int = 2_000
+    steps: int = 6_000
     """Training steps."""
-    groups: int = 5
+    groups: int = 6
     """Photographs per step."""
     results: int = 4
     """Images of each of them."""
-    cut: int | None = None
+    cut: int | None = 96
     """Side of random cuts that are shown instead of whole images, the same place of all images of a
     photograph: quicker, and more of them; None shows whole images."""
     lr: float = 2e-3
@@ -68,7 +68,9 @@ class CriticConfig:
     """Weight of the order among images of one photograph, beside the values themselves."""
     temperature: float = 0.5
     """How far apart in R_q two images must be for their order to matter fully."""
-    val_every: int = 200
+    autocast: bool = computes_bfloat16()
+    """Compute in bfloat16 while training, where that is fast."""
+    val_every: int = 500
     """Validate and checkpoint every this many steps."""
     canvas: int = 128
     """Side of the images."""
@@ -208,7 +210,8 @@ def train(config: CriticConfig) -> Watched:
         for group in optimizer.param_groups:
             group["lr"] = config.lr * learning_rate(step, config.steps, config.warmup)
         images, terms, sample = (part.to(device) for part in draw_batch(judged, rows, config, step))
-        said = net(images)
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.autocast):
+            said = net(images).float()
         loss = critic_loss(said, terms, sample, computed, config.ranking, config.temperature)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -66,7 +66,9 @@ class PlannerConfig:
     canvas: int = 128
     """Side of the crops."""
     clean: float = 1.5
-    """Weight of clean photographs, beside 1, 3 and 5 of those with one, two and three degradations."""
+    """Weight of clean photographs."""
+    ratio: tuple[float, float, float] = (1.0, 3.0, 5.0)
+    """Weights of photographs with one, two and three degradations."""
     enlarged: bool = True
     """Train on enlarged copies of some photographs too, which are soft and nevertheless clean."""
     save_every: int = 20

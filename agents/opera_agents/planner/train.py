@@ -65,7 +65,7 @@ def train(config: PlannerConfig) -> Watched:
     policy = card.build().to(device)
     planner = Planner(policy, card, config.max_tools)
     enlarged = folder / "enlarged" if config.enlarged else None
-    source = training_source(config.images, config.canvas, enlarged, config.clean)
+    source = training_source(config.images, config.canvas, enlarged, config.clean, ratio=config.ratio)
     validate = Validation(
         config.val,
         toolbox,

@@ -1,0 +1,1 @@
+"""Training of the tools under an agent's plans."""

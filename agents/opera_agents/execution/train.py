@@ -1,0 +1,175 @@
+"""Trains the tools under an agent's plans, until they cooperate.
+
+Example:
+    python -m opera_agents.execution.train --images bsds500/train --val bsds500/val --out runs/tools
+    accelerate launch --num_processes 2 -m opera_agents.execution.train --images ... --val ...
+
+Interrupt it at any time: the same command goes on from the last epoch and ends where it would have ended.
+Curves and pictures are for tensorboard, in the same folder; the best tools are in its folder ``toolbox``.
+
+Source: section 4.3 and appendix D of the paper. Departures: random plans among the agent's, and photographs
+    that nothing is wrong with; a learning rate for small networks, which decays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import tyro
+from accelerate import PartialState
+from rich.progress import track
+from torch.utils.tensorboard import SummaryWriter
+
+from opera_agents.execution.config import ToolsConfig
+from opera_agents.execution.plans import PlanMixture, find_agent
+from opera_agents.photographs import training_source
+from opera_agents.planner.rollout import made_ahead
+from opera_agents.runs import claim
+from opera_agents.validation import Validation, Watched
+from opera_env.cotrain import ExecutionUpdate
+from opera_env.data import Source
+from opera_env.degradations import DEGRADATIONS, RECIPES
+from opera_env.execution import PrefixCache
+from opera_env.scoring import PlanScorer
+from opera_env.tools import Toolbox
+from opera_env.training.train import save_atomically
+from opera_env.types import Sample
+
+_STAGE = 2
+"""The second number of every seed drawn here; the planner's are 0 and 1."""
+
+
+def train(config: ToolsConfig) -> Watched:
+    """Trains tools; returns the validation of the best.
+
+    Raises:
+        AgentError: If the folder holds another run.
+        ExecutionUpdateError: If a loss is not finite; names the plan. The last good tools are kept.
+    """
+    processes = PartialState(cpu=config.device == "cpu")
+    first = processes.is_main_process
+    folder, device = config.out, torch.device(config.device)
+    if device.type == "cuda":
+        device = processes.device
+    torch.set_num_threads(config.threads)
+    cv2.setNumThreads(config.threads)
+    if first:
+        claim(folder, config.settings())
+    processes.wait_for_everyone()
+
+    toolbox = Toolbox.load(config.toolbox, device)
+    with processes.main_process_first():  # it writes the enlarged photographs
+        source = make_source(config)
+    agent = find_agent(config.agent, toolbox=toolbox, max_tools=config.max_tools, seed=config.seed)
+    scorer = PlanScorer(toolbox, config.reward, cache=PrefixCache())
+    mixture = PlanMixture(agent, scorer, config.random, config.max_tools, config.control)
+    validate = Validation(
+        config.val, toolbox, config.reward, config.val_count, config.canvas, config.max_tools
+    )
+    update = ExecutionUpdate(toolbox, config.execution())
+    checkpoint, best = folder / "checkpoint.pt", -np.inf
+    if checkpoint.exists():
+        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        restore(toolbox, update, state)
+        best = state["best"]
+        print(f"going on from epoch {update.epoch} of {config.epochs}")
+
+    writer = SummaryWriter(str(folder), purge_step=update.steps + 1) if first else None
+    watched = validate(agent)
+    if writer is not None and update.steps == 0:
+        log(writer, watched, 0)
+    mine = slice(processes.process_index, None, processes.num_processes)
+    steps = range(update.steps, config.epochs * config.steps_per_epoch)
+    batches = made_ahead(lambda step: draw(source, config, step)[mine], steps)
+    for step, samples in zip(track(steps, description="tools", disable=not first), batches, strict=True):
+        seeds = [(config.seed, _STAGE, step, row) for row in range(config.batch)][mine]
+        plans = mixture.choose(samples, seeds)
+        figures = update.step(samples, plans)
+
+        done = step + 1
+        if writer is not None:
+            figures |= {"lr": update.lr, "length": float(np.mean([len(plan) for plan in plans]))}
+            for name, value in figures.items():
+                writer.add_scalar(f"tools/{name}", value, done)
+        if done % config.steps_per_epoch == 0:
+            watched = validate(agent)  # by every process, so that none waits for long
+            better = watched.reward > best
+            best = max(best, watched.reward)
+            if writer is not None:
+                log(writer, watched, done)
+                print(
+                    f"epoch {done // config.steps_per_epoch}/{config.epochs}: {line(watched)}", flush=True
+                )
+                if better:
+                    save_tools(toolbox, folder / "toolbox", config, watched)
+                save_atomically(checkpoint, saved(toolbox, update, best))
+            processes.wait_for_everyone()
+    if writer is not None:
+        writer.close()
+    toolbox.load_weights(folder / "toolbox")
+    return validate(agent)
+
+
+def make_source(config: ToolsConfig) -> Source:
+    """Returns the photographs to train on."""
+    enlarged = config.out / "enlarged" if config.enlarged else None
+    recipes = [(name,) for name in DEGRADATIONS] if config.control else RECIPES
+    return training_source(
+        config.images, config.canvas, enlarged, config.clean, recipes, ratio=config.ratio
+    )
+
+
+def draw(source: Source, config: ToolsConfig, step: int) -> list[Sample]:
+    """Draws the photographs of a step: a function of the seed, alike in all processes."""
+    rng = np.random.default_rng((config.seed, _STAGE, step))
+    return [source.make(source.draw(rng)) for _ in range(config.batch)]
+
+
+def saved(toolbox: Toolbox, update: ExecutionUpdate, best: float) -> dict[str, Any]:
+    """Returns what a run needs to go on."""
+    tools = {tool.name: tool.module.state_dict() for tool in toolbox if tool.module is not None}
+    return {"tools": tools, "update": update.state_dict(), "best": float(best)}
+
+
+def restore(toolbox: Toolbox, update: ExecutionUpdate, state: dict[str, Any]) -> None:
+    """Goes on from what :func:`saved` returned."""
+    for name, weights in state["tools"].items():
+        module = toolbox[name].module
+        assert module is not None
+        module.load_state_dict(weights)
+    toolbox.touch()
+    update.load_state_dict(state["update"])
+
+
+def save_tools(toolbox: Toolbox, folder: Path, config: ToolsConfig, watched: Watched) -> None:
+    """Writes the tools, and into their manifest under which plans they were trained."""
+    about = {**config.settings(), "val_reward": round(watched.reward, 4), "val_metrics": watched.metrics}
+    noted = [
+        replace(tool, training={**tool.training, "under_plans": about}) if tool.net else tool
+        for tool in toolbox
+    ]
+    Toolbox(noted, toolbox.device).save(folder, torch.float16)
+
+
+def log(writer: SummaryWriter, watched: Watched, step: int) -> None:
+    """Writes how agent and tools do together."""
+    writer.add_scalar("val/reward", watched.reward, step)
+    writer.add_scalar("val/length", watched.length, step)
+    for name, value in watched.metrics.items():
+        writer.add_scalar(f"val/{name}", value, step)
+    writer.add_image("val/input_restored_clean", watched.picture, step)
+
+
+def line(watched: Watched) -> str:
+    """Says the same in one line."""
+    metrics = ", ".join(f"{name} {value:.3f}" for name, value in watched.metrics.items())
+    return f"reward {watched.reward:.3f}, {watched.length:.1f} tools, {metrics}"
+
+
+if __name__ == "__main__":
+    train(tyro.cli(ToolsConfig))
