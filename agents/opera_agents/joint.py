@@ -1,4 +1,4 @@
-"""Planning and execution in turn: tools are trained under the planner's plans, the planner on the new tools.
+"""Planning and execution in turn: tools under the planner's plans, then the planner on the new tools.
 
 Example:
     python -m opera_agents.joint --images bsds500/train --val bsds500/val --out runs/joint
@@ -10,7 +10,8 @@ rounds alternate. Interrupt it at any time: the same command goes on from the la
 --logdir OUT`` shows what both earn, as val/reward, on one page; the last round's folders hold the tools
 (``N-tools/toolbox``) and the planner (``N-planner``).
 
-Source: sections 4.2 and 4.3 of the paper, whose stages follow each other once. Departure: they may alternate.
+Source: sections 4.2 and 4.3 of the paper, whose stages follow each other once. Departure: they may
+    alternate.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from opera_agents.planner.train import train as train_planner
 
 @dataclass(frozen=True)
 class JointConfig:
-    """How planning and execution are trained in turn. Whatever is not named here has its own trainer's default."""
+    """How planning and execution are trained in turn. What is not named here is as in their own trainers."""
 
     images: Path
     """Folder of clean photographs to train on."""

@@ -4,7 +4,8 @@ Example:
     python -m opera_agents.execution.train --images bsds500/train --val bsds500/val --out runs/tools
     accelerate launch --num_processes 2 -m opera_agents.execution.train --images ... --val ...
 
-Interrupt it at any time: the same command goes on from the last epoch and ends where it would have ended.
+Interrupt it at any time: the same command goes on from the last epoch and ends where it would have ended,
+if the agent's plans are not drawn at random.
 Curves and pictures are for tensorboard, in the same folder; the best tools are in its folder ``toolbox``.
 
 Source: section 4.3 and appendix D of the paper. Departures: random plans among the agent's, and photographs

@@ -29,7 +29,7 @@ def test_it_trains_logs_and_keeps_the_best(configure: Configure) -> None:
     assert best.signature == Toolbox.load(config.toolbox).signature
     assert best.fingerprint != Toolbox.load(config.toolbox).fingerprint
     about = best["unet.denoise"].training["under_plans"]
-    assert about["agent"] == "random" and about["epochs"] == 2 and about["images"].startswith("photos")
+    assert about["agent"] == "matched" and about["epochs"] == 2 and about["images"].startswith("photos")
     events = EventAccumulator(str(config.out)).Reload()
     tags = set(events.Tags()["scalars"])
     assert {"tools/loss", "tools/gradient_norm", "tools/weight/l1", "val/reward", "val/psnr_y"} <= tags
@@ -80,9 +80,8 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_tools(
     with pytest.raises(ExecutionUpdateError, match=r"unet\.dejpeg"):
         train(replace(config, random=1.0, batch=16))
     kept = Toolbox.load(config.out / "toolbox")
-    assert all(
-        tensor.isfinite().all() for tool in kept if tool.module for tensor in tool.module.parameters()
-    )
+    modules = [tool.module for tool in kept if tool.module is not None]
+    assert all(tensor.isfinite().all() for module in modules for tensor in module.parameters())
 
 
 def test_other_settings_are_refused(configure: Configure) -> None:
