@@ -33,7 +33,7 @@ from opera_agents.planner.train import train as train_planner
 
 @dataclass(frozen=True)
 class JointConfig:
-    """How planning and execution are trained in turn. What is not named here is as in their own trainers."""
+    """How planning and execution are trained in turn; the rest is as in their own trainers."""
 
     images: Path
     """Folder of clean photographs to train on."""

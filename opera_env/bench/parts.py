@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from opera_env.bench.cotrain import cotrain
 from opera_env.bench.environments import overhead, vector
 from opera_env.bench.large import MAX_MEMORY, large
 from opera_env.bench.plans import exhaustive, group, growth, service
@@ -106,6 +107,23 @@ def _growths(result: Mapping[str, list[dict[str, Any]]]) -> Iterator[Figure]:
         yield _ratio(f"an application at the most {what}, beside the fewest", last / first, 1.15, most=True)
 
 
+def _cotrains(rows: list[dict[str, Any]]) -> Iterator[Figure]:
+    for net in dict.fromkeys(row["net"] for row in rows):
+        of_net = [row for row in rows if row["net"] == net]
+        for row in of_net:
+            kept = "does not fit" if row["plain_mib"] is None else f"{row['plain_mib']:.0f} MiB"
+            name = f"{net}, {row['length']} tools (everything kept: {kept})"
+            yield Figure(name, f"{row['ours_mib']:.0f} MiB, {row['ours_s']:.2f} s")
+            if row["plain_s"]:
+                yield _ratio(
+                    f"{net}, {row['length']} tools, time", row["ours_s"] / row["plain_s"], 1.4, True
+                )
+        first, last = of_net[0], of_net[-1]
+        goal = 2.0 if net == "lite" else 1.25
+        what = f"{net}, memory of {last['length']} tools beside {first['length']}"
+        yield _ratio(what, last["ours_mib"] / first["ours_mib"], goal, most=True)
+
+
 PARTS: Mapping[str, Part] = {
     "exhaustive": Part(exhaustive, _beside_naive_and_floor),
     "group": Part(group, _beside_naive_and_floor),
@@ -114,5 +132,6 @@ PARTS: Mapping[str, Part] = {
     "overhead_ms": Part(overhead, _overheads),
     "large": Part(large, _larges),
     "growth": Part(growth, _growths),
+    "cotrain": Part(cotrain, _cotrains),
 }
 """By the key they have in the JSON file."""

@@ -19,7 +19,7 @@ from opera_env.errors import BenchError
 from opera_env.files import replacing
 from opera_env.tools import Toolbox
 
-PartName = Literal["exhaustive", "group", "service", "vector", "overhead_ms", "large", "growth"]
+PartName = Literal["exhaustive", "group", "service", "vector", "overhead_ms", "large", "growth", "cotrain"]
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from opera_env.errors import ToolFailedError
 from opera_env.tools import Tool, Toolbox
@@ -19,55 +19,130 @@ Checkpointing = Literal["auto", "always", "never"]
 always did, and a longer one needs little more memory than that."""
 
 
-def run_chains(
-    toolbox: Toolbox,
-    images: Sequence[Tensor],
-    plans: Sequence[Plan],
-    canvases: Sequence[Canvas],
-    checkpointing: Checkpointing = "auto",
-) -> list[Tensor]:
-    """Runs one plan per image. Images that need the same tool next go through it together.
+@dataclass(eq=False)
+class _Stage:
+    """One tool on a batch of images, with gradients once it has been run for them.
+
+    Attributes:
+        tool: Which.
+        canvas: Of the images.
+        rows: The plans that the images belong to.
+        inputs: What it is given, float32 (B, 3, h, w), cut off from the tools before it.
+        step: Its place in these plans.
+        output: Its results, with the graph behind them; None if they are to be computed again.
+    """
+
+    tool: Tool
+    canvas: Canvas
+    rows: list[int]
+    inputs: Tensor
+    step: int
+    output: Tensor | None = None
+
+    @property
+    def learns(self) -> bool:
+        """Whether gradients are wanted: of the tool, or of what the tools before it made."""
+        module = self.tool.module
+        trained = module is not None and any(p.requires_grad for p in module.parameters())
+        return trained or self.inputs.requires_grad
+
+
+class Chains:
+    """Plans that have been run, and can be differentiated.
+
+    Images that need the same tool next go through it together. Each tool's part of the graph begins at a
+    copy of its inputs; :meth:`backward` goes from tool to tool, last to first, and makes a part again if
+    it was not kept. So no more than one part is there at a time.
 
     Args:
         toolbox: The tools, on the images' device.
         images: float32 (3, h, w), which may differ in size.
-        plans: Tool names in order.
+        plans: Tool names in order, one per image.
         canvases: At which size each result will be judged.
         checkpointing: What is computed again for the gradients.
+        autocast: Compute the tools in bfloat16.
 
-    Returns:
-        One result per image, float32 (3, h', w'), with gradients; as the tools left it.
+    Attributes:
+        results: One per plan, float32 (3, h', w'), as the tools left it. Put gradients into their
+            ``grad``, as ``loss.backward()`` does, before :meth:`backward`.
 
     Raises:
         UnknownToolError: If a plan names a tool that the toolbox lacks.
-        ToolFailedError: If a tool raises, or lets no gradients through to the tools before it.
+        ToolFailedError: If a tool raises.
     """
-    results = list(images)
-    longest = max(map(len, plans), default=0)
-    for step in range(longest):
-        groups: dict[tuple[str, tuple[int, ...], Canvas], list[int]] = {}
-        for row, plan in enumerate(plans):
-            if step < len(plan):
-                groups.setdefault((plan[step], tuple(results[row].shape), canvases[row]), []).append(row)
-        again = checkpointing == "always" or (checkpointing == "auto" and step < longest - 1)
-        for (name, shape, canvas), rows in groups.items():
-            batch = torch.stack([results[row] for row in rows])
-            try:
-                restored = _apply(toolbox[name], batch, canvas, again)
-            except (RuntimeError, ValueError) as error:
-                raise ToolFailedError(name, plans[rows[0]][:step], shape, str(error)) from error
-            for row, image in zip(rows, restored, strict=True):
-                results[row] = image
-    return results
+
+    def __init__(
+        self,
+        toolbox: Toolbox,
+        images: Sequence[Tensor],
+        plans: Sequence[Plan],
+        canvases: Sequence[Canvas],
+        checkpointing: Checkpointing = "auto",
+        autocast: bool = False,
+    ) -> None:
+        self._plans, self._autocast, self._stages = plans, autocast, list[_Stage]()
+        now, learns = list(images), [False] * len(images)  # whether a tool before this one learns
+        longest = max(map(len, plans), default=0)
+        for step in range(longest):
+            groups: dict[tuple[str, tuple[int, ...], Canvas], list[int]] = {}
+            for row, plan in enumerate(plans):
+                if step < len(plan):
+                    groups.setdefault((plan[step], tuple(now[row].shape), canvases[row]), []).append(row)
+            keep = checkpointing == "never" or (checkpointing == "auto" and step == longest - 1)
+            for (name, _, canvas), rows in groups.items():
+                inputs = _batch(toolbox[name], [now[row] for row in rows])
+                inputs.requires_grad_(any(learns[row] for row in rows))
+                stage = _Stage(toolbox[name], canvas, rows, inputs, step)
+                self._stages.append(stage)
+                for row, image in zip(rows, self._run(stage, keep), strict=True):
+                    now[row], learns[row] = image, learns[row] or stage.learns
+        self.results = [image.detach().requires_grad_() for image in now]
+
+    def _run(self, stage: _Stage, keep: bool) -> Tensor:
+        """Runs a stage, and remembers the graph if that is wanted; returns its results without it."""
+        try:
+            with (
+                torch.set_grad_enabled(keep and stage.learns),
+                torch.autocast(stage.inputs.device.type, torch.bfloat16, enabled=self._autocast),
+            ):
+                output = stage.tool(stage.inputs, stage.canvas)
+        except (RuntimeError, ValueError) as error:
+            raise self._failure(stage, str(error)) from error
+        stage.output = output if output.requires_grad else None
+        return output.detach()
+
+    def backward(self) -> None:
+        """Adds the tools' gradients to their parameters'; frees what it has used.
+
+        Raises:
+            ToolFailedError: If a tool lets no gradients through to the tools before it.
+        """
+        gradients = [result.grad for result in self.results]
+        while self._stages:
+            stage = self._stages.pop()
+            if not stage.learns:
+                continue
+            if stage.output is None:
+                self._run(stage, keep=True)
+            if stage.output is None:
+                raise self._failure(stage, "it lets no gradients through, so tools before it cannot learn")
+            wanted = [gradients[row] for row in stage.rows]
+            given = torch.stack(
+                [
+                    torch.zeros_like(one) if g is None else g
+                    for one, g in zip(stage.output, wanted, strict=True)
+                ]
+            )
+            torch.autograd.backward(stage.output, given)
+            if stage.inputs.grad is not None:
+                for row, gradient in zip(stage.rows, stage.inputs.grad, strict=True):
+                    gradients[row] = gradient
+
+    def _failure(self, stage: _Stage, reason: str) -> ToolFailedError:
+        before = self._plans[stage.rows[0]][: stage.step]
+        return ToolFailedError(stage.tool.name, before, tuple(stage.inputs.shape[1:]), reason)
 
 
-def _apply(tool: Tool, batch: Tensor, canvas: Canvas, again: bool) -> Tensor:
-    batch = batch.contiguous(memory_format=torch.channels_last if tool.module else torch.contiguous_format)
-    if again and tool.module is not None:
-        restored = checkpoint(tool, batch, canvas, use_reentrant=False, preserve_rng_state=False)
-        assert isinstance(restored, Tensor)
-    else:
-        restored = tool(batch, canvas)
-    if batch.requires_grad and not restored.requires_grad:
-        raise ValueError("it lets no gradients through, so the tools before it cannot learn in this plan")
-    return restored
+def _batch(tool: Tool, images: Sequence[Tensor]) -> Tensor:
+    layout = torch.contiguous_format if tool.module is None else torch.channels_last
+    return torch.stack(list(images)).contiguous(memory_format=layout)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from opera_env.cotrain.chains import Checkpointing, run_chains
+from opera_env.cotrain.chains import Chains, Checkpointing
 from opera_env.cotrain.losses import LossWeights, RestorationLoss, get_loss, weighted
 from opera_env.cotrain.ranks import Ranks
 from opera_env.errors import ExecutionUpdateError, ToolboxError
@@ -185,13 +185,14 @@ class ExecutionUpdate:
         device = self.toolbox.device
         canvases = [sample.canvas for sample in samples]
         images = [sample.lq.to(device) for sample in samples]
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.config.autocast):
-            results = run_chains(self.toolbox, images, plans, canvases, self.config.checkpointing)
+        chains = Chains(
+            self.toolbox, images, plans, canvases, self.config.checkpointing, self.config.autocast
+        )
         totals = dict.fromkeys(("loss", *self._loss.names), 0.0)
         losses: list[Tensor] = []
         for canvas in dict.fromkeys(canvases):
             rows = [row for row, one in enumerate(canvases) if one == canvas]
-            result = torch.cat([resize(results[row][None].float(), canvas) for row in rows])
+            result = torch.cat([resize(chains.results[row][None], canvas) for row in rows])
             reference = torch.stack([_reference(samples[row]) for row in rows]).to(device)
             terms = self._loss(result, reference)
             loss = weighted(terms, weights)
@@ -204,9 +205,8 @@ class ExecutionUpdate:
             losses.append(loss.sum())
             for name, values in {"loss": loss, **terms}.items():
                 totals[name] += values.sum().item()
-        total = torch.stack(losses).sum()
-        if total.requires_grad:
-            total.backward()
+        torch.stack(losses).sum().backward()
+        chains.backward()
         return totals
 
     def _gather(self, used: Mapping[str, float], ranks: Ranks) -> float:
@@ -218,7 +218,7 @@ class ExecutionUpdate:
             for parameter, gradient in zip(
                 self._parameters[name], ranks.add_tensors(gradients), strict=True
             ):
-                parameter.grad = gradient / count
+                parameter.grad = gradient.div_(count)
         norm = nn.utils.clip_grad_norm_(self._of(used), self.config.clip).item() if used else 0.0
         if not math.isfinite(norm):
             raise ExecutionUpdateError(

@@ -29,7 +29,7 @@ def test_it_trains_logs_and_keeps_the_best(configure: Configure) -> None:
     assert best.signature == Toolbox.load(config.toolbox).signature
     assert best.fingerprint != Toolbox.load(config.toolbox).fingerprint
     about = best["unet.denoise"].training["under_plans"]
-    assert about["agent"] == "matched" and about["epochs"] == 2 and about["images"].startswith("photos")
+    assert about["agent"] == "matched" and about["epochs"] == 2 and "photos" in about["images"]
     events = EventAccumulator(str(config.out)).Reload()
     tags = set(events.Tags()["scalars"])
     assert {"tools/loss", "tools/gradient_norm", "tools/weight/l1", "val/reward", "val/psnr_y"} <= tags
