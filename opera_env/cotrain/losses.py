@@ -105,7 +105,8 @@ class RestorationLoss(nn.Module):
         super().__init__()
         self.names = tuple(field.name for field in fields(target) if getattr(target, field.name) > 0)
         self.nets = nn.ModuleDict({name: _NETS[name]() for name in self.names if name in _NETS})
-        self.requires_grad_(False).eval()
+        self.requires_grad_(False)
+        super().train(False)
 
     def train(self, mode: bool = True) -> RestorationLoss:
         """Changes nothing: judges do not learn, and some turn random when told to."""

@@ -153,7 +153,7 @@ class ExecutionUpdate:
                 self._optimizers[name].step()
         finally:
             for optimizer in self._optimizers.values():
-                optimizer.zero_grad(set_to_none=True)
+                optimizer.zero_grad(set_to_none=False)
         self.toolbox.touch()
         means = {name: total / max(count, 1) for name, total in zip(totals, sums, strict=True)}
         parts = {f"weight/{name}": getattr(weights, name) for name in self._loss.names}

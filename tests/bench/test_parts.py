@@ -94,6 +94,33 @@ def test_overhead(bench: Bench) -> None:
     assert all(0 < value < 1000 for value in result.values())
 
 
+def test_cotrain(bench: Bench) -> None:
+    rows = PARTS["cotrain"].measure(bench)
+    assert [(row["net"], row["length"]) for row in rows] == [
+        ("lite", 1),
+        ("lite", 2),
+        ("nafnet 0 M", 1),
+        ("nafnet 0 M", 2),
+    ]
+    for row in rows:
+        assert row["ours_s"] > 0 and row["plain_s"] > 0
+    assert len(list(PARTS["cotrain"].figures(rows))) == 10
+
+
+def test_goals_of_cotrain() -> None:
+    short = {
+        "net": "large",
+        "length": 1,
+        "ours_mib": 100.0,
+        "plain_mib": 100.0,
+        "ours_s": 1.0,
+        "plain_s": 1.0,
+    }
+    long = short | {"length": 10, "ours_mib": 125.0, "plain_mib": None, "ours_s": 14.0, "plain_s": None}
+    assert _marks("cotrain", [short, long]) == [True, True]
+    assert _marks("cotrain", [short, long | {"ours_mib": 126.0, "plain_s": 9.9}]) == [True, False, False]
+
+
 @needs_lpips
 @pytest.mark.slow
 def test_the_service(bench: Bench) -> None:
