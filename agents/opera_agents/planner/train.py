@@ -8,7 +8,8 @@ ended. Curves and pictures are for tensorboard, in the same folder.
 
 Source: section 4.2 of the paper: groups of 8, advantage (R - mean) / std, clipped ratio, no KL term,
     R = R_q R_d. Departures: a small network instead of a vision-language model, so no format and no
-    judge; several epochs on each batch; see also :mod:`opera_agents.planner.grpo`.
+    judge; several epochs on each batch; changed plans beside those that were drawn, as this policy knows
+    of no plan that nobody showed it; see also :mod:`opera_agents.planner.grpo`.
 """
 
 from __future__ import annotations
@@ -122,6 +123,7 @@ def train(config: PlannerConfig) -> Watched:
         for name, value in (
             *((f"grpo/{name}", value) for name, value in asdict(learned).items()),
             ("grpo/zero_spread", (better.spread < 1e-6).float().mean().item()),
+            ("grpo/better_variants", better_variants(batch)),
             ("entropy/plan", batch.before.plan_entropy.mean().item()),
             ("entropy/labels", batch.before.label_entropy.mean().item()),
             *((f"budget/{name}", value) for name, value in spent.items()),
@@ -179,12 +181,20 @@ def learn(
     truth = labels_of(samples).to(batch.images.device)
     learned = Learned(0.0, 0.0, 0.0, 0.0)
     for _ in range(config.epochs):
-        seen = policy.describe(batch.images).repeat_interleave(config.group, 0)
+        described = policy.describe(batch.images)
+        seen = described.repeat_interleave(config.group, 0)
         now = policy.likelihood(seen, batch.draft)
         surrogate = grpo.surrogate(now, batch.before, better, config.clip, config.credit)
         loss = surrogate.loss - config.entropy * now.plan_entropy.mean()
+        if batch.variants is not None:
+            varied = policy.likelihood(
+                described.repeat_interleave(config.variants, 0), batch.variants.draft
+            )
+            ratio = (varied.plan - batch.variants.before.plan).exp()
+            worth = grpo.clipped_objective(ratio, batch.variants.better, config.clip)
+            loss = loss - worth * config.variants / config.group  # each counts as a plan that was drawn
         if config.labels:
-            odds = policy.label_logits(seen[:: config.group])
+            odds = policy.label_logits(described)
             loss = loss + config.labels * F.binary_cross_entropy_with_logits(odds, truth)
         if anchor is not None:
             loss = loss + config.kl * grpo.divergence(anchor - now.labels - now.plan).mean()
@@ -194,6 +204,11 @@ def learn(
         optimizer.step()
         learned = Learned(loss.item(), surrogate.kl, surrogate.clipped, norm.item())
     return learned
+
+
+def better_variants(batch: Batch) -> float:
+    """Share of the changed plans that beat their group."""
+    return 0.0 if batch.variants is None else (batch.variants.better > 0).float().mean().item()
 
 
 def learning_rate(update: int, updates: int, warmup: int = 25) -> float:
