@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from opera_env.errors import PlanParseError, UnknownToolError
-from opera_env.plan import STOP, PlanCodec, parse_names
+from opera_env.plan import LONGEST_ANSWER, STOP, AnswerGrammar, PlanCodec, parse_names
+from opera_env.types import Decision
 
 NAMES = ("noise.net", "haze.net", "enlarge-x4", "brighten_1")
 CODEC = PlanCodec(NAMES, max_tools=4)
@@ -166,3 +167,103 @@ def test_unknown_name() -> None:
     with pytest.raises(UnknownToolError) as raised:
         parse_names("noise.net, Haze.net", NAMES)
     assert raised.value.name == "Haze.net"
+
+
+WRONG = ("noise", "haze", "low_light")
+GRAMMAR = AnswerGrammar(NAMES, WRONG, max_tools=4)
+reasonings = st.text().filter(lambda text: "<" not in text and text == text.strip())
+decisions = st.builds(Decision, plans, st.frozensets(st.sampled_from(WRONG)), reasonings)
+
+GOOD = "<think>Grainy.</think><degradation>['noise']</degradation><answer>['noise.net']</answer>"
+
+
+@given(decisions)
+def test_an_answer_says_what_was_decided(decision: Decision) -> None:
+    assert GRAMMAR.parse(GRAMMAR.format(decision)) == decision
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD,
+        f"\n  {GOOD}\n",
+        GOOD.replace("><", ">\n\n<"),
+        GOOD.replace("'", '"'),
+        GOOD.replace("['noise']", "[ 'noise' ]"),
+        GOOD.replace("Grainy.", "  Grainy.  "),
+    ],
+)
+def test_blanks_and_either_quotes_are_read(text: str) -> None:
+    assert GRAMMAR.parse(text) == Decision(("noise.net",), frozenset({"noise"}), "Grainy.")
+
+
+def test_nothing_to_do_is_an_answer() -> None:
+    said = GRAMMAR.parse("<think></think><degradation>[]</degradation><answer>[]</answer>")
+    assert said == Decision((), frozenset(), "")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "expected <think> at the beginning, found ''"),
+        ("I would denoise it.", "expected <think>"),
+        (f"Sure! {GOOD}", "expected <think>"),
+        (f"{GOOD} Done.", "nothing after </answer>"),
+        (GOOD + GOOD, "nothing after </answer>"),
+        (GOOD.replace("</think>", ""), "<think> is never closed"),
+        (GOOD.replace("</answer>", ""), "<answer> is never closed"),
+        (GOOD.replace("Grainy.", "<answer>[]</answer>"), "another tag inside of <think>"),
+        (GOOD.replace("<degradation>['noise']</degradation>", ""), "expected <degradation> after </think>"),
+        ("<degradation>[]</degradation><think></think><answer>[]</answer>", "expected <think>"),
+        (GOOD.replace("['noise.net']", "noise.net"), "expected a list in square brackets"),
+        (GOOD.replace("['noise.net']", "["), "expected a list in square brackets"),
+        (GOOD.replace("['noise.net']", "[noise.net]"), "expected names in quotes, found 'noise.net'"),
+        (GOOD.replace("['noise.net']", "['noise.net\"]"), "expected names in quotes"),
+        (GOOD.replace("['noise.net']", "['noise.net',]"), "expected names in quotes, found ''"),
+        (GOOD.replace("noise.net", "rm.rf"), "unknown tool 'rm.rf'; known are noise.net, haze.net"),
+        (GOOD.replace("'noise']", "'dust']"), "unknown degradation 'dust'"),
+        (GOOD.replace("'noise']", "'noise', 'noise']"), "a degradation is named twice"),
+        (GOOD.replace("['noise.net']", str(["noise.net"] * 5)), "a plan of 5 tools; at most 4"),
+        (GOOD.replace("Grainy.", "x" * LONGEST_ANSWER), "20,000 are read"),
+        (GOOD.replace("['noise.net']", "__import__('os').getcwd()"), "expected a list"),
+    ],
+)
+def test_what_is_wrong_with_an_answer_is_said(text: str, reason: str) -> None:
+    said = GRAMMAR.parse(text)
+    assert isinstance(said.error, PlanParseError) and reason in str(said.error)
+    assert said.plan == () and said.degradations is None
+    assert said.reasoning in (None, "Grainy.")
+
+
+_PIECES = (
+    *(f"<{mark}{tag}>" for tag in ("think", "degradation", "answer") for mark in ("", "/")),
+    *("[", "]", "'", '"', ",", "'noise'", "['noise.net']", "[]", "Hm.", " ", "\n", "<", "\x00"),
+)
+pieces = st.lists(st.sampled_from(_PIECES) | st.text(max_size=8), max_size=16).map("".join)
+
+
+def _fuzz(text: str) -> None:
+    said = GRAMMAR.parse(text)
+    if said.error is None:
+        assert GRAMMAR.parse(GRAMMAR.format(said)) == said
+        assert set(said.plan) <= set(NAMES) and len(said.plan) <= 4
+    else:
+        assert said.plan == () and str(said.error)
+
+
+@given(pieces)
+@settings(max_examples=500, deadline=1000)
+def test_no_text_crashes_the_grammar(text: str) -> None:
+    _fuzz(text)
+
+
+@pytest.mark.slow
+@given(pieces | st.text())
+@settings(max_examples=10_000, deadline=1000)
+def test_ten_thousand_texts_do_not_crash_the_grammar(text: str) -> None:
+    _fuzz(text)
+
+
+@pytest.mark.parametrize("piece", ["<think>", "[" * 50, "'," * 50, "<think>" * 20 + "</think>" * 20])
+def test_long_texts_are_read_at_once(piece: str) -> None:
+    GRAMMAR.parse((piece * LONGEST_ANSWER)[:LONGEST_ANSWER])
