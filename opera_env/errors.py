@@ -140,3 +140,11 @@ class BenchError(OperaError):
 
 class ExecutionUpdateError(OperaError):
     """Tools cannot be trained under a plan: no reference, or a loss or gradient that is not finite."""
+
+
+class EndpointError(OperaError):
+    """A server that answers for a model stays away, refuses, or answers something else."""
+
+
+class JudgeError(OperaError):
+    """A judge of reasoning says neither yes nor no."""

@@ -1,0 +1,123 @@
+"""The consistency reward R_c: is there reasoning, and does the plan follow from it?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from opera_agents.vlm.endpoint import Endpoint
+from opera_env.errors import JudgeError
+from opera_env.tools import Toolbox
+from opera_env.types import Decision
+
+
+class Judge(Protocol):
+    """Says of each decision whether its plan follows from its reasoning."""
+
+    def judge(self, decisions: Sequence[Decision]) -> list[float]:
+        """Returns 1 for yes and 0 for no, one per decision; 0 for what could not be read."""
+        ...
+
+
+class RulesJudge:
+    """Goes by what is written, and needs no model.
+
+    Reasoning must not be empty, must mention every degradation that is answered with, and must motivate
+    every tool of the plan: by its name, or by a degradation that it is for.
+
+    Args:
+        toolbox: Whose tools are motivated by what.
+    """
+
+    def __init__(self, toolbox: Toolbox) -> None:
+        self.toolbox = toolbox
+
+    def judge(self, decisions: Sequence[Decision]) -> list[float]:
+        return [float(self.objection(decision) is None) for decision in decisions]
+
+    def objection(self, decision: Decision) -> str | None:
+        """Says what is wrong with a decision; None if nothing is.
+
+        Example:
+            >>> judge = RulesJudge(Toolbox.load("lite"))
+            >>> said = Decision(("unet.dehaze",), frozenset({"haze"}), "It is grainy.")
+            >>> judge.objection(said)
+            'haze is answered with, and not reasoned about'
+        """
+        if decision.error is not None:
+            return "it could not be read"
+        reasoning = _plain(decision.reasoning or "")
+        if not reasoning:
+            return "there is no reasoning"
+        for name in sorted(decision.degradations or ()):
+            if _plain(name) not in reasoning:
+                return f"{name} is answered with, and not reasoned about"
+        for name in decision.plan:
+            reasons = (name, *self.toolbox[name].degradations)
+            if not any(_plain(reason) in reasoning for reason in reasons):
+                return f"nothing is said that asks for {name}"
+        return None
+
+
+_SYSTEM = """\
+You check whether plans for mending photographs follow from the reasoning that is given for them.
+Say Yes if both hold: there is reasoning, and it says something of substance about what is seen and what is
+to be done; and the plan is what this reasoning leads to, without contradicting it. Otherwise say No.
+Answer with that one word."""
+
+
+class EndpointJudge:
+    """Asks a language model, as the paper does, in our words.
+
+    Args:
+        endpoint: The model. What was asked before is not asked again.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self._known: dict[tuple[str, tuple[str, ...]], float] = {}
+
+    def judge(self, decisions: Sequence[Decision]) -> list[float]:
+        """Returns 1 for yes and 0 for no.
+
+        Raises:
+            EndpointError: If the model cannot be asked: a reward is never guessed.
+            JudgeError: If it answers neither.
+        """
+        return [self._judge(decision) for decision in decisions]
+
+    def _judge(self, decision: Decision) -> float:
+        if decision.error is not None or not (decision.reasoning or "").strip():
+            return 0.0
+        key = (decision.reasoning or "", decision.plan)
+        if key not in self._known:
+            self._known[key] = verdict(self.endpoint.ask(question(decision)))
+        return self._known[key]
+
+
+def question(decision: Decision) -> list[dict[str, str]]:
+    """Returns what a language model is asked about a decision."""
+    plan = ", ".join(decision.plan) or "no tool at all"
+    text = f"Reasoning:\n{decision.reasoning}\n\nPlan: {plan}\n\nDoes the plan follow? Yes or No."
+    return [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": text}]
+
+
+def verdict(answer: str) -> float:
+    """Reads a model's yes or no, whatever it puts around it.
+
+    Raises:
+        JudgeError: If it is neither.
+
+    Example:
+        >>> [verdict(text) for text in ("Yes", "no.", "**Yes**, it does.")]
+        [1.0, 0.0, 1.0]
+    """
+    word = answer.strip().strip("*'`" + '"').lower()
+    for name, value in (("yes", 1.0), ("no", 0.0)):
+        if word.startswith(name) and not word[len(name) : len(name) + 1].isalpha():
+            return value
+    raise JudgeError(f"expected Yes or No from the judge, found {answer[:100]!r}: choose another model.")
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.lower().replace("_", " ").split())
