@@ -32,13 +32,13 @@ class PlannerConfig:
     """Its peak learning rate."""
     autocast: bool = computes_bfloat16()
     """Whether the warm start computes in bfloat16, where that is fast."""
-    updates: int = 500
+    updates: int = 400
     """Updates by GRPO."""
     photographs: int = 24
     """Photographs per update."""
     group: int = 8
     """Decisions per photograph, the paper's G."""
-    variants: int = 2
+    variants: int = 4
     """Plans per photograph, beside the group, with one thing changed: those that beat the group are
     learned as well; 0 for none, as in the paper."""
     epochs: int = 2

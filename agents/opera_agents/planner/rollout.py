@@ -16,7 +16,7 @@ from opera_agents.planner import grpo
 from opera_agents.planner.agent import Planner
 from opera_agents.planner.config import PlannerConfig
 from opera_agents.planner.policy import Draft, Likelihood
-from opera_agents.planner.variants import Variants, vary
+from opera_agents.planner.variants import Proposals, Variants, vary
 from opera_env.data import Source
 from opera_env.envs.world import Episode, observe
 from opera_env.scoring import PlanScorer
@@ -71,7 +71,12 @@ def see(samples: Sequence[Sample], max_tools: int, device: torch.device) -> Tens
 
 
 def roll_out(
-    planner: Planner, scorer: PlanScorer, samples: Sequence[Sample], config: PlannerConfig, seed: int
+    planner: Planner,
+    scorer: PlanScorer,
+    samples: Sequence[Sample],
+    config: PlannerConfig,
+    proposals: Proposals,
+    seed: int,
 ) -> Batch:
     """Draws a group of decisions for each photograph, varies some, and has the plans run and judged."""
     policy, group, count = planner.policy, config.group, config.variants
@@ -81,7 +86,7 @@ def roll_out(
         seen = described.repeat_interleave(group, 0)
         draft = policy.sample(seen, torch.Generator().manual_seed(seed))
         before = policy.likelihood(seen, draft)
-    changed = vary(draft, group, count, len(planner.card.tools), np.random.default_rng(seed))
+    changed, tried = vary(draft, group, count, proposals, np.random.default_rng(seed))
     decisions, others = planner.read(draft), planner.read(changed)
     asked = [sample for sample in samples for _ in range(group)]
     asked += [sample for sample in samples for _ in range(count)]
@@ -100,5 +105,5 @@ def roll_out(
         better = grpo.improvements(torch.stack(paired), torch.stack(compared))
         with torch.no_grad():
             likely = policy.likelihood(described.repeat_interleave(count, 0), changed)
-        variants = Variants(changed, likely, better)
+        variants = Variants(changed, tried, likely, better)
     return Batch(images, draft, before, decisions, outcomes, torch.stack(paired), variants)

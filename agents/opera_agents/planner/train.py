@@ -35,6 +35,7 @@ from opera_agents.planner.diagnostics import line, log_batch, log_watched
 from opera_agents.planner.policy import PlanPolicy
 from opera_agents.planner.rollout import Batch, draw_samples, made_ahead, roll_out
 from opera_agents.planner.saved import PolicyCard, load_weights, save_policy, save_weights
+from opera_agents.planner.variants import Proposals
 from opera_agents.planner.warm_start import labels_of, make_optimizer, warm_up
 from opera_agents.runs import claim
 from opera_agents.validation import Validation, Watched
@@ -88,12 +89,14 @@ def train(config: PlannerConfig) -> Watched:
 
     scorer = PlanScorer(toolbox, config.reward)
     optimizer = make_optimizer(policy, config.lr)
+    proposals = Proposals(len(toolbox))
     first, spent = 0, {"images_scored": 0, "tools_run": 0, "seconds": 0.0}
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
         policy.load_state_dict(state["policy"])
         optimizer.load_state_dict(state["optimizer"])
+        proposals.successes = state["successes"]
         first, spent = state["update"], state["spent"]
         print(f"going on from update {first} of {config.updates}")
     earlier, begin = dict(spent), time.perf_counter()
@@ -108,7 +111,10 @@ def train(config: PlannerConfig) -> Watched:
     for update, samples in zip(track(updates, description="GRPO"), batches, strict=True):
         for group in optimizer.param_groups:
             group["lr"] = config.lr * learning_rate(update, config.updates)
-        batch = roll_out(planner, scorer, samples, config, seed=config.seed * 1_000_003 + update)
+        seed = config.seed * 1_000_003 + update
+        batch = roll_out(planner, scorer, samples, config, proposals, seed)
+        if batch.variants is not None:
+            proposals.note(batch.variants)
         better = grpo.advantages(batch.paired, config.credit)
         anchor = None if initial is None else _anchor(initial, batch, config.group)
 
@@ -137,6 +143,7 @@ def train(config: PlannerConfig) -> Watched:
             state = {
                 "policy": policy.state_dict(),
                 "optimizer": optimizer.state_dict(),
+                "successes": proposals.successes,
                 "update": done,
                 "spent": spent,
             }
