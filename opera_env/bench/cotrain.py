@@ -59,6 +59,7 @@ def _worlds(bench: Bench) -> Iterator[tuple[str, Toolbox, int]]:
     yield "lite", lite, 2 if bench.quick else 8
     blocks = (1, 1) if bench.quick else (2, 2, 4, 8)
     large = Toolbox(device=bench.device)
+    parameters = 0
     for number in range(_TOOLS):
         torch.manual_seed(bench.seed + number)
         net = NAFNet(
@@ -68,7 +69,8 @@ def _worlds(bench: Bench) -> Iterator[tuple[str, Toolbox, int]]:
             dec_blk_nums=[1, 1] if bench.quick else [2, 2, 2, 2],
         )
         large.add(f"large.{number}", net, multiple=2 ** len(blocks))
-    millions = sum(parameter.numel() for parameter in net.parameters()) / 1e6
+        parameters = sum(parameter.numel() for parameter in net.parameters())
+    millions = parameters / 1e6
     yield f"nafnet {millions:.0f} M", large, 1 if bench.quick else 2
 
 

@@ -56,7 +56,7 @@ def train(config: ToolsConfig) -> Watched:
     first = processes.is_main_process
     folder, device = config.out, torch.device(config.device)
     if device.type == "cuda":
-        device = processes.device
+        device = processes.device or device
     torch.set_num_threads(config.threads)
     cv2.setNumThreads(config.threads)
     if first:
