@@ -1,0 +1,103 @@
+"""A vision-language model as an agent: it looks, reasons in words, and plans."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from opera_agents.vlm.prompt import grammar_of, messages, system_prompt
+from opera_env.data.images import to_pil
+from opera_env.errors import MissingWeightsError
+from opera_env.tools import Toolbox
+from opera_env.types import Decision, Observation
+
+SYSTEM = "system_prompt.txt"
+"""File beside a trained model: what it was told in training."""
+
+
+class VLMAgent:
+    """Plans with any Hugging Face model that takes images and text.
+
+    An answer that cannot be read is asked for once more, drawn this time; if that cannot be read either,
+    the decision says so in its ``error``.
+
+    Args:
+        toolbox: What can be planned with.
+        model: Folder of a model and its processor, or its name on a hub.
+        max_tools: Longest plan.
+        system: Instructions; by default those beside the model, or else those built from the toolbox.
+        longest: Most tokens of an answer.
+        batch: Images that are looked at together.
+        seed: Of the second tries.
+
+    Raises:
+        MissingWeightsError: If there is no such model on this machine, and none can be had.
+    """
+
+    closed_loop = False
+
+    def __init__(
+        self,
+        toolbox: Toolbox,
+        model: Path | str,
+        max_tools: int = 6,
+        system: str | None = None,
+        longest: int = 512,
+        batch: int = 8,
+        seed: int = 0,
+    ) -> None:
+        try:
+            self.processor: Any = AutoProcessor.from_pretrained(model)
+            self.model: Any = AutoModelForImageTextToText.from_pretrained(model)
+        except OSError as error:
+            remedy = "a folder with a model and its processor, or huggingface-cli download"
+            raise MissingWeightsError(f"the vision-language model {model}", Path(model), remedy) from error
+        self.processor.tokenizer.padding_side = "left"
+        self.model = self.model.to(toolbox.device).eval()
+        beside = Path(model) / SYSTEM
+        told = beside.read_text() if beside.is_file() else system_prompt(toolbox, max_tools)
+        self.system = told if system is None else system
+        self.grammar = grammar_of(toolbox, max_tools)
+        self.longest, self.batch, self.seed = longest, batch, seed
+
+    def act(self, observations: Sequence[Observation]) -> list[Decision]:
+        images = [to_pil(observation.image) for observation in observations]
+        decisions = [self.grammar.parse(text) for text in self.write(images)]
+        again = [index for index, decision in enumerate(decisions) if decision.error is not None]
+        if again:
+            texts = self.write([images[index] for index in again], draw=True)
+            for index, text in zip(again, texts, strict=True):
+                decisions[index] = self.grammar.parse(text)
+        return decisions
+
+    @torch.inference_mode()
+    def write(self, images: Sequence[Image.Image], draw: bool = False) -> list[str]:
+        """Returns an answer in words for each image.
+
+        Args:
+            images: RGB.
+            draw: Draw each word by its probability, instead of taking the likeliest.
+        """
+        prompt = self.processor.apply_chat_template(
+            messages(self.system), add_generation_prompt=True, tokenize=False
+        )
+        texts: list[str] = []
+        for first in range(0, len(images), self.batch):
+            some = list(images[first : first + self.batch])
+            inputs = self.processor(
+                text=[prompt] * len(some),
+                images=[[image] for image in some],
+                return_tensors="pt",
+                padding=True,
+            ).to(self.model.device)
+            with torch.random.fork_rng():
+                torch.manual_seed(self.seed)
+                written = self.model.generate(**inputs, max_new_tokens=self.longest, do_sample=draw)
+            answers = written[:, inputs["input_ids"].shape[1] :]
+            texts += self.processor.batch_decode(answers, skip_special_tokens=True)
+        return texts
