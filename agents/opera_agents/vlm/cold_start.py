@@ -1,0 +1,235 @@
+"""Shows a vision-language model how to answer, before it is rewarded: the cold start.
+
+Example:
+    python -m opera_agents.vlm.cold_start --images bsds500/train --val bsds500/val --out runs/vlm-cold
+    python -m opera_agents.vlm.cold_start --images ... --val ... --answers format --steps 150
+
+Without ``--model`` a tiny model is built, offline. Interrupt it at any time: the same command goes on from
+the last checkpoint and ends where it would have ended. ``OUT/model`` is what GRPO starts from.
+
+Source: the paper starts from a model that knows image quality and can follow instructions, so it needs none
+    of this. A model that starts from nothing never writes an answer that could be rewarded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+import tyro
+from numpy.random import Generator
+from rich.progress import track
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from opera_agents.photographs import training_source
+from opera_agents.planner.rollout import draw_samples, made_ahead
+from opera_agents.planner.warm_start import warm_start_rate
+from opera_agents.runs import claim
+from opera_agents.validation import Validation, Watched
+from opera_agents.vlm.agent import SYSTEM, VLMAgent
+from opera_agents.vlm.answers import labelled_answer, random_answer
+from opera_agents.vlm.prompt import grammar_of, messages
+from opera_agents.vlm.tiny import tiny_model, tiny_processor
+from opera_env.data.images import to_pil
+from opera_env.envs.world import Episode, observe
+from opera_env.files import replacing
+from opera_env.tools import Toolbox
+from opera_env.training.train import save_atomically
+from opera_env.types import Sample
+
+_STAGE = 3
+"""The second number of every seed drawn here; 0 to 2 are the planner's and the tools'."""
+
+BRIEF = "Mend this photograph."
+"""What a tiny model is told: the tools are in its vocabulary, and long instructions would cost it most of
+its time. Models that can read are given the whole prompt."""
+
+
+@dataclass(frozen=True)
+class ColdStartConfig:
+    """How a model is shown what answers look like."""
+
+    images: Path
+    """Folder of clean photographs to train on."""
+    val: Path
+    """Folder of clean photographs to watch it on."""
+    out: Path = Path("runs/vlm-cold")
+    """Everything is written here; the model to OUT/model."""
+    model: Path | None = None
+    """Model to start from: a folder with its processor; a tiny one is built if there is none."""
+    answers: Literal["labelled", "format"] = "labelled"
+    """Answers that are right about the degradations, or answers about other photographs, which teach the
+    format alone."""
+    system_prompt: Path | None = None
+    """Instructions of one's own; a tiny model is told very little by default."""
+    steps: int = 600
+    """Steps."""
+    batch: int = 32
+    """Photographs per step."""
+    lr: float = 2e-3
+    """Peak learning rate."""
+    toolbox: str = "lite"
+    """A shipped toolbox, or a folder written by Toolbox.save."""
+    max_tools: int = 6
+    """Longest plan."""
+    canvas: int = 128
+    """Side of the crops."""
+    clean: float = 1.5
+    """Weight of clean photographs, beside 1, 3 and 5 of those with one, two and three degradations."""
+    reward: str = "lite"
+    """What validation counts as quality."""
+    val_count: int = 48
+    """Samples of the validation set."""
+    save_every: int = 100
+    """Steps between checkpoints."""
+    seed: int = 0
+    threads: int = 2
+    """CPU threads."""
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+
+    def settings(self) -> dict[str, Any]:
+        """Returns what decides the result, without the places where things lie."""
+        places = ("images", "val", "out", "model", "threads", "device", "val_count", "system_prompt")
+        kept = {name: value for name, value in asdict(self).items() if name not in places}
+        images = self.images.resolve()
+        return kept | {
+            "images": f"{images.parent.name}/{images.name}",
+            "model": None if self.model is None else self.model.name,
+            "system": self.system,
+        }
+
+    @property
+    def system(self) -> str:
+        """The instructions."""
+        return BRIEF if self.system_prompt is None else self.system_prompt.read_text()
+
+
+def train(config: ColdStartConfig) -> Watched:
+    """Shows a model answers; returns its validation.
+
+    Raises:
+        AgentError: If the folder holds another run.
+    """
+    claim(config.out, config.settings())
+    torch.set_num_threads(config.threads)
+    cv2.setNumThreads(config.threads)
+    torch.manual_seed(config.seed)
+    toolbox = Toolbox.load(config.toolbox, config.device)
+    source = training_source(config.images, config.canvas, None, config.clean)
+    processor, model = starting_point(config, toolbox)
+    model = model.to(config.device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=0.01)
+    checkpoint, first = config.out / "checkpoint.pt", 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, map_location=config.device, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        first = state["step"]
+        print(f"going on from step {first} of {config.steps}")
+
+    writer = SummaryWriter(str(config.out), purge_step=first + 1)
+    steps = range(first, config.steps)
+    batches = made_ahead(
+        lambda step: draw_samples(source, config.batch, (config.seed, _STAGE, step)), steps
+    )
+    for step, samples in zip(track(steps, description="cold start"), batches, strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = config.lr * warm_start_rate(step, config.steps)
+        rng = np.random.default_rng((config.seed, _STAGE, step, 1))
+        texts = answers(config, toolbox, samples, rng)
+        inputs = batch_of(processor, config.system, samples, texts).to(config.device)
+        loss = model(**inputs).loss
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        done = step + 1
+        writer.add_scalar("cold/loss", loss.item(), done)
+        if done % config.save_every == 0 or done == config.steps:
+            print(f"cold start {done}: loss {loss.item():.3f}", flush=True)
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": done}
+            save_atomically(checkpoint, state)
+
+    save_model(model, processor, config.system, config.out / "model")
+    agent = VLMAgent(toolbox, config.out / "model", config.max_tools)
+    validate = Validation(
+        config.val, toolbox, config.reward, config.val_count, config.canvas, config.max_tools
+    )
+    watched = validate(agent)
+    for name in ("reward", "length", "f1"):
+        if (value := getattr(watched, name)) is not None:
+            writer.add_scalar(f"val/{name}", value, config.steps)
+    writer.close()
+    with replacing(config.out / "result.json") as part:
+        part.write_text(json.dumps({"val_reward": watched.reward, "val_f1": watched.f1}) + "\n")
+    print(f"reward {watched.reward:.3f}, F1 {watched.f1 or 0:.2f}, {watched.length:.1f} tools")
+    return watched
+
+
+def starting_point(config: ColdStartConfig, toolbox: Toolbox) -> tuple[Any, Any]:
+    """Returns a processor and a model: those of a folder, or tiny ones."""
+    if config.model is not None:
+        return (
+            AutoProcessor.from_pretrained(config.model),
+            AutoModelForImageTextToText.from_pretrained(config.model),
+        )
+    rng, grammar = np.random.default_rng(config.seed), grammar_of(toolbox, config.max_tools)
+    texts = [grammar.format(random_answer(toolbox, rng, config.max_tools)) for _ in range(500)]
+    processor = tiny_processor(toolbox, [config.system, *texts])
+    return processor, tiny_model(processor, seed=config.seed)
+
+
+def answers(
+    config: ColdStartConfig, toolbox: Toolbox, samples: Sequence[Sample], rng: Generator
+) -> list[str]:
+    """Draws an answer for each photograph, of the kind that is asked for."""
+    grammar = grammar_of(toolbox, config.max_tools)
+    if config.answers == "format":
+        return [grammar.format(random_answer(toolbox, rng, config.max_tools)) for _ in samples]
+    return [
+        grammar.format(labelled_answer(toolbox, sample.degradations or frozenset(), rng, config.max_tools))
+        for sample in samples
+    ]
+
+
+def batch_of(processor: Any, system: str, samples: Sequence[Sample], texts: Sequence[str]) -> Any:
+    """Returns a batch of conversations whose labels are the answers alone.
+
+    Args:
+        processor: Of the model.
+        system: Instructions.
+        samples: Whose images are shown.
+        texts: The answers.
+    """
+    prompt = processor.apply_chat_template(messages(system), add_generation_prompt=True, tokenize=False)
+    end = processor.tokenizer.eos_token
+    images = [[to_pil(observe(Episode(sample), 0).image)] for sample in samples]
+    inputs = processor(
+        text=[prompt + text + end for text in texts], images=images, return_tensors="pt", padding=True
+    )
+    lengths = [len(ids) for ids in processor.tokenizer([text + end for text in texts])["input_ids"]]
+    labels: Tensor = inputs["input_ids"].clone()
+    for row, length in enumerate(lengths):  # padded on the left: an answer is what stands last
+        labels[row, : labels.shape[1] - length] = -100
+    inputs["labels"] = labels
+    return inputs
+
+
+def save_model(model: Any, processor: Any, system: str, folder: Path) -> None:
+    """Writes a model, its processor, and what it was told."""
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    with replacing(folder / SYSTEM) as part:
+        part.write_text(system)
+
+
+if __name__ == "__main__":
+    train(tyro.cli(ColdStartConfig))

@@ -1,0 +1,106 @@
+"""A model learns to answer, and goes on as if it had not been stopped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from opera_agents.vlm import cold_start
+from opera_agents.vlm.agent import SYSTEM, VLMAgent
+from opera_agents.vlm.cold_start import ColdStartConfig, answers, batch_of, starting_point, train
+from opera_agents.vlm.prompt import grammar_of
+from opera_env.data import Source
+from opera_env.tools import Toolbox
+from opera_env.types import Sample
+
+
+@pytest.fixture
+def config(photos: Path, tmp_path: Path) -> ColdStartConfig:
+    return ColdStartConfig(
+        photos,
+        photos,
+        tmp_path / "run",
+        steps=4,
+        batch=2,
+        canvas=64,
+        val_count=2,
+        reward="classic",
+        save_every=2,
+        threads=1,
+        device="cpu",
+    )
+
+
+def test_it_trains_and_is_an_agent(config: ColdStartConfig) -> None:
+    watched = train(config)
+    assert 0 < watched.reward < 10
+    assert (config.out / "model" / SYSTEM).read_text() == cold_start.BRIEF
+    VLMAgent(Toolbox.load("lite"), config.out / "model")
+
+
+def test_a_stopped_run_ends_as_one_that_was_not(
+    config: ColdStartConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, parts = replace(config, out=tmp_path / "whole"), replace(config, out=tmp_path / "parts")
+    train(whole)
+    original, calls = cold_start.batch_of, []
+
+    def stops(*args: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    monkeypatch.setattr(cold_start, "batch_of", stops)
+    with pytest.raises(KeyboardInterrupt):
+        train(parts)
+    monkeypatch.undo()
+    train(parts)
+    first, second = (
+        torch.load(one.out / "checkpoint.pt", weights_only=True)["model"] for one in (whole, parts)
+    )
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+
+
+def test_only_the_answer_is_learned(config: ColdStartConfig, samples: list[Sample]) -> None:
+    toolbox = Toolbox.load("lite")
+    processor, _ = starting_point(config, toolbox)
+    texts = answers(config, toolbox, samples, np.random.default_rng(0))
+    inputs = batch_of(processor, config.system, samples, texts)
+    for labels, text in zip(inputs["labels"], texts, strict=True):
+        kept = labels[labels != -100]
+        assert processor.tokenizer.decode(kept) == text + processor.tokenizer.eos_token
+
+
+def test_both_kinds_of_answers(config: ColdStartConfig, samples: list[Sample]) -> None:
+    toolbox = Toolbox.load("lite")
+    grammar, rng = grammar_of(toolbox), np.random.default_rng(0)
+    labelled = [grammar.parse(text) for text in answers(config, toolbox, samples, rng)]
+    assert [one.degradations for one in labelled] == [sample.degradations for sample in samples]
+    format_alone = replace(config, answers="format")
+    other = [grammar.parse(text) for text in answers(format_alone, toolbox, samples * 5, rng)]
+    assert all(one.error is None for one in other)
+    assert [one.degradations for one in other] != [sample.degradations for sample in samples * 5]
+
+
+@pytest.mark.slow
+def test_labels_are_learned(config: ColdStartConfig, source: Source) -> None:
+    toolbox = Toolbox.load("lite")
+    processor, model = starting_point(config, toolbox)
+    rng = np.random.default_rng(0)
+    fixed = [source.make(source.draw(rng)) for _ in range(8)]
+    inputs = batch_of(processor, config.system, fixed, answers(config, toolbox, fixed, rng))
+    optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
+    losses = []
+    for _ in range(30):
+        loss = model(**inputs).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
