@@ -52,16 +52,48 @@ class VLMAgent:
         seed: int = 0,
     ) -> None:
         try:
-            self.processor: Any = AutoProcessor.from_pretrained(model)
-            self.model: Any = AutoModelForImageTextToText.from_pretrained(model)
+            processor, net = (
+                AutoProcessor.from_pretrained(model),
+                AutoModelForImageTextToText.from_pretrained(model),
+            )
         except OSError as error:
             remedy = "a folder with a model and its processor, or huggingface-cli download"
             raise MissingWeightsError(f"the vision-language model {model}", Path(model), remedy) from error
-        self.processor.tokenizer.padding_side = "left"
-        self.model = self.model.to(toolbox.device).eval()
         beside = Path(model) / SYSTEM
-        told = beside.read_text() if beside.is_file() else system_prompt(toolbox, max_tools)
-        self.system = told if system is None else system
+        if system is None:
+            system = beside.read_text() if beside.is_file() else system_prompt(toolbox, max_tools)
+        self._begin(toolbox, net, processor, system, max_tools, longest, batch, seed)
+
+    @classmethod
+    def of(
+        cls,
+        toolbox: Toolbox,
+        model: Any,
+        processor: Any,
+        system: str,
+        max_tools: int = 6,
+        longest: int = 512,
+        batch: int = 8,
+        seed: int = 0,
+    ) -> VLMAgent:
+        """Makes an agent of a model that is in memory already, such as one in training."""
+        agent = cls.__new__(cls)
+        agent._begin(toolbox, model, processor, system, max_tools, longest, batch, seed)
+        return agent
+
+    def _begin(
+        self,
+        toolbox: Toolbox,
+        model: Any,
+        processor: Any,
+        system: str,
+        max_tools: int,
+        longest: int,
+        batch: int,
+        seed: int,
+    ) -> None:
+        self.model, self.processor, self.system = model, processor, system
+        self.processor.tokenizer.padding_side = "left"
         self.grammar = grammar_of(toolbox, max_tools)
         self.longest, self.batch, self.seed = longest, batch, seed
 

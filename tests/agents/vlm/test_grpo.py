@@ -1,0 +1,160 @@
+"""TRL trains on the scorer's rewards, and a run that goes on is one that never stopped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import AutoModelForImageTextToText
+
+from opera_agents.vlm.agent import SYSTEM, VLMAgent
+from opera_agents.vlm.answers import random_answer
+from opera_agents.vlm.prompt import grammar_of
+from opera_agents.vlm.tiny import tiny_model, tiny_processor
+from opera_env.errors import AgentError
+from opera_env.tools import Toolbox
+from opera_env.types import Sample
+
+pytest.importorskip("trl", reason="TRL is not installed: pip install 'opera-env[agents]'")
+
+from trl import GRPOConfig, ModelConfig, TrlParser
+
+from opera_agents.vlm import grpo
+from opera_agents.vlm.grpo import WorldArguments, photographs, train
+from opera_agents.vlm.reward import AnswerRewards
+
+PRESETS = Path(grpo.__file__).with_name("presets")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model that has to write six tokens."""
+    folder, toolbox = tmp_path_factory.mktemp("model"), Toolbox.load("lite")
+    rng = np.random.default_rng(0)
+    texts = [grammar_of(toolbox).format(random_answer(toolbox, rng)) for _ in range(50)]
+    processor = tiny_processor(toolbox, texts)
+    processor.save_pretrained(folder)
+    tiny_model(processor, width=32, layers=1).save_pretrained(folder)
+    (folder / SYSTEM).write_text("Mend it.")
+    return folder
+
+
+def _world(photos: Path, **settings: Any) -> WorldArguments:
+    small = {
+        "reward": "classic",
+        "canvas": 64,
+        "photographs": 32,
+        "val_count": 2,
+        "val_every": 2,
+        "threads": 1,
+    }
+    return WorldArguments(str(photos), str(photos), **(small | settings))
+
+
+def _training(out: Path, **settings: Any) -> GRPOConfig:
+    small: dict[str, Any] = {
+        "output_dir": str(out),
+        "learning_rate": 1e-2,
+        "max_steps": 4,
+        "per_device_train_batch_size": 4,
+        "num_generations": 2,
+        "max_completion_length": 6,
+        "loss_type": "grpo",
+        "beta": 0.0,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "use_cpu": True,
+        "logging_steps": 1,
+        "save_steps": 2,
+        "report_to": "tensorboard",
+        "disable_tqdm": True,
+    }
+    return GRPOConfig(**(small | settings))
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    return AutoModelForImageTextToText.from_pretrained(folder).state_dict()
+
+
+@pytest.fixture
+def lengths_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An untrained model earns nothing, and learns nothing from that: so pay for something it varies in."""
+    original = AnswerRewards._one
+
+    def one(self: AnswerRewards, decision: Any, *others: Any) -> Any:
+        return replace(original(self, decision, *others), total=float(len(str(decision.error))))
+
+    monkeypatch.setattr(AnswerRewards, "_one", one)
+
+
+def test_it_trains_logs_and_is_an_agent(
+    photos: Path, model: Path, tmp_path: Path, lengths_pay: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "run"))
+    watched = train(_world(photos), _training(tmp_path / "run", max_steps=2), ModelConfig(str(model)))
+    assert 0 < watched.reward < 10
+    before, after = _weights(model), _weights(tmp_path / "run" / "model")
+    assert any(not torch.equal(value, after[key]) for key, value in before.items())
+    agent = VLMAgent(Toolbox.load("lite"), tmp_path / "run" / "model")
+    assert agent.system == "Mend it."
+    tags = set(EventAccumulator(str(tmp_path / "run")).Reload().Tags()["scalars"])
+    for part in ("r_q", "r_d", "r_f", "r_c", "total"):
+        assert f"train/rewards/{part}/mean" in tags
+    assert {"train/answers/reasoning_words", "train/answers/distinct_plans"} <= tags
+    assert {"train/frac_reward_zero_std", "train/completions/mean_length"} <= tags
+    of_validation = EventAccumulator(str(tmp_path / "run" / "val")).Reload().Tags()["scalars"]
+    assert "val/reward" in of_validation
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_is_one_that_never_stopped(
+    photos: Path, model: Path, tmp_path: Path, lengths_pay: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, options = _world(photos), ModelConfig(str(model))
+    train(world, _training(tmp_path / "whole"), options)
+    original = grpo.Watch.on_step_end
+
+    def stops(self: Any, args: Any, state: Any, control: Any, **others: Any) -> None:
+        original(self, args, state, control, **others)
+        if state.global_step == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(grpo.Watch, "on_step_end", stops)
+    with pytest.raises(KeyboardInterrupt):
+        train(world, _training(tmp_path / "parts"), options)
+    monkeypatch.setattr(grpo.Watch, "on_step_end", original)
+    train(world, _training(tmp_path / "parts"), options)
+    whole, parts = (_weights(tmp_path / run / "model") for run in ("whole", "parts"))
+    torch.testing.assert_close(parts, whole, rtol=0, atol=0)
+
+
+def test_rows_are_a_function_of_seed_and_row(source: Any, samples: list[Sample]) -> None:
+    first, again, other = (photographs(source, "Mend.", 5, seed) for seed in (0, 0, 1))
+    assert first[3]["spec"] == again[3]["spec"] != other[3]["spec"]
+    assert first[3]["image"].tobytes() == again[3]["image"].tobytes()
+    assert first[0]["prompt"][0] == {"role": "system", "content": "Mend."}
+
+
+def test_an_unknown_form_is_refused(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(AgentError, match="product or gated, found 'sum'"):
+        train(_world(photos, form="sum"), _training(tmp_path), ModelConfig("nowhere"))
+
+
+@pytest.mark.parametrize("name", ["tiny", "7b"])
+def test_presets_are_options(name: str, tmp_path: Path) -> None:
+    path = PRESETS / f"{name}.yaml"
+    arguments = ["--config", str(path), "--images", "a", "--val", "b", "--output_dir", str(tmp_path)]
+    if not torch.cuda.is_available():
+        arguments += ["--bf16", "false", "--use_cpu", "true"]
+    parser = TrlParser((WorldArguments, GRPOConfig, ModelConfig))
+    world, training, options = parser.parse_args_and_config(arguments)  # pyright: ignore[reportAssignmentType]
+    told = yaml.safe_load(path.read_text())
+    assert world.images == "a" and training.num_generations == 8 and training.beta == 0.0
+    assert training.learning_rate == told["learning_rate"]
+    assert options.use_peft == told.get("use_peft", False)
