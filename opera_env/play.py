@@ -28,19 +28,21 @@ def make_agent(name: str, **options: Any) -> Agent | Search:
     """Makes an agent or search.
 
     Args:
-        name: Name in the entry-point group ``opera_env.agents``, or ``module:attribute``.
+        name: Name in the entry-point group ``opera_env.agents``; ``name:path`` for one that was trained
+            and lies in a folder; or ``module:attribute``.
         **options: Offered to it (``toolbox``, ``max_tools``, ``seed``, ``tool_cost``, ``samples``); it
             gets those that its signature names.
 
     Raises:
         UnknownPresetError: If there is no agent of that name.
-        AgentError: If what is there is neither an agent nor a search.
+        AgentError: If what is there is neither an agent nor a search, or takes no path.
     """
-    found = [point for point in entry_points(group=ENTRY_POINTS) if point.name == name]
+    module, _, attribute = name.partition(":")
+    found = [point for point in entry_points(group=ENTRY_POINTS) if point.name == module]
     if found:
         factory = found[0].load()
-    elif ":" in name:
-        module, _, attribute = name.partition(":")
+        options |= {"path": attribute} if attribute else {}
+    elif attribute:
         try:
             factory = getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError) as error:
@@ -51,6 +53,10 @@ def make_agent(name: str, **options: Any) -> Agent | Search:
         accepted = inspect.signature(factory).parameters
     except (TypeError, ValueError) as error:
         raise AgentError(f"agent {name!r} is {factory!r}: expected a class or function.") from error
+    if found and attribute and "path" not in accepted:
+        raise AgentError(
+            f"agent {module!r} is not trained, so there is no folder to load it from: {name!r}."
+        )
     player = factory(**{key: value for key, value in options.items() if key in accepted})
     if not isinstance(player, Agent | Search):
         raise AgentError(

@@ -187,6 +187,8 @@ def test_agents_by_name() -> None:
         make_agent("collections:UserDict")
     with pytest.raises(AgentError, match="expected a class or function"):
         make_agent("math:pi")
+    with pytest.raises(AgentError, match="'random' is not trained"):
+        make_agent("random:runs/mine")
 
 
 def test_a_ledger_asks_once(samples: list[Sample], toolbox: Toolbox) -> None:

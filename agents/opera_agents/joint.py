@@ -111,7 +111,7 @@ def tools_config(config: JointConfig, number: int, toolbox: str, planner: Path) 
         val=config.val,
         out=config.out / f"{number}-tools",
         toolbox=toolbox,
-        agent=str(planner),
+        agent=f"planner:{planner}",
         random=config.random,
         epochs=config.epochs,
         steps_per_epoch=config.steps_per_epoch,

@@ -45,7 +45,7 @@ def test_tools_and_planner_take_turns(photos: Path, tmp_path: Path) -> None:
     assert len(earned) == 4
     tools = Toolbox.load(config.out / "2-tools" / "toolbox")
     assert tools.fingerprint != Toolbox.load(config.out / "1-tools" / "toolbox").fingerprint
-    make_planner(tools, weights=config.out / "2-planner")
+    make_planner(tools, path=config.out / "2-planner")
     settings = json.loads((config.out / "2-tools" / "config.json").read_text())
     assert settings["agent"] == "1-planner"
     events = EventAccumulator(str(config.out)).Reload()

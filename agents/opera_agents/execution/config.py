@@ -28,8 +28,8 @@ class ToolsConfig:
     toolbox: str = "lite"
     """The tools to begin with: a shipped toolbox, or a folder written by Toolbox.save."""
     agent: str = "planner"
-    """Whose plans the tools are trained under: an agent's or a search's name, module:attribute, or the
-    folder of a trained planner."""
+    """Whose plans the tools are trained under: an agent's or a search's name, planner:FOLDER for one that
+    was trained, or module:attribute."""
     random: float = 0.3
     """Share of photographs that get a random plan instead, of one to three tools: whatever
     tool is used where it should not be, is to do no harm."""

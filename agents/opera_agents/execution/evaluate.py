@@ -3,7 +3,7 @@
 Example:
     python -m opera_agents.execution.evaluate --images bsds500/val --toolboxes lite runs/tools/toolbox
     python -m opera_agents.execution.evaluate --images bsds500/val \
-        --toolboxes lite runs/control/toolbox runs/tools/toolbox --agents planner planner runs/retuned
+        --toolboxes lite runs/control/toolbox runs/tools/toolbox --agents planner planner planner:runs/new
 
 The first toolbox is the one that the others are compared with. Two tables: the benchmark's groups; and each
 network alone, on clean photographs, to which it should do nothing, and on the damage it is for.
@@ -27,14 +27,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from opera_agents.execution.plans import find_agent
 from opera_env.data import clean_folder
 from opera_env.data.images import list_images, read_images
 from opera_env.degradations import benchmark_recipes, group_of
 from opera_env.errors import AgentError
 from opera_env.evaluation import Interval, interval
 from opera_env.files import replacing
-from opera_env.play import play
+from opera_env.play import make_agent, play
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.training.card import measure
@@ -52,7 +51,7 @@ class EvaluateConfig:
     toolboxes: tuple[str, ...]
     """Shipped toolboxes or folders; the first is what the others are compared with."""
     agents: tuple[str, ...] = ("planner",)
-    """Who plans for each of them: one for all, or one each; names, or folders of trained planners."""
+    """Who plans for each of them: one for all, or one each: planner, planner:FOLDER, or any other name."""
     n: int = 96
     """Samples of the benchmark's combinations."""
     single: int = 40
@@ -112,7 +111,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     toolboxes = [Toolbox.load(name, config.device) for name in config.toolboxes]
     for name, toolbox, agent in zip(config.toolboxes, toolboxes, agents, strict=True):
         scorer = PlanScorer(toolbox, config.reward)
-        player = find_agent(agent, toolbox=toolbox, max_tools=config.max_tools, seed=config.seed)
+        player = make_agent(agent, toolbox=toolbox, max_tools=config.max_tools, seed=config.seed)
         plans = play(player, samples, scorer, config.max_tools).plans
         played.append(Played(f"{name}, {agent}", scorer.score(samples, plans, restored=False)))
     figures: dict[str, Any] = {"groups": group_figures(played, samples)}

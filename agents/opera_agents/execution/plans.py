@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from opera_agents.planner.agent import make_planner
 from opera_agents.plausible import plausible_plan
-from opera_env.play import make_agent, play
+from opera_env.play import play
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Agent, Plan, Sample, Search
-
-
-def find_agent(name: str, **options: Any) -> Agent | Search:
-    """Makes an agent by name, or loads a trained planner from its folder.
-
-    Raises:
-        UnknownPresetError: If there is neither an agent of that name nor such a folder.
-        ToolboxMismatchError: If it was trained for other tools.
-    """
-    if (Path(name) / "planner.json").is_file():
-        return make_planner(options["toolbox"], options.get("max_tools", 6), weights=name)
-    return make_agent(name, **options)
 
 
 class PlanMixture:

@@ -27,7 +27,7 @@ from rich.progress import track
 from torch.utils.tensorboard import SummaryWriter
 
 from opera_agents.execution.config import ToolsConfig
-from opera_agents.execution.plans import PlanMixture, find_agent
+from opera_agents.execution.plans import PlanMixture
 from opera_agents.photographs import training_source
 from opera_agents.planner.rollout import made_ahead
 from opera_agents.runs import claim
@@ -36,6 +36,7 @@ from opera_env.cotrain import ExecutionUpdate
 from opera_env.data import Source
 from opera_env.degradations import DEGRADATIONS, RECIPES
 from opera_env.execution import PrefixCache
+from opera_env.play import make_agent
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.training.train import save_atomically
@@ -66,7 +67,7 @@ def train(config: ToolsConfig) -> Watched:
     toolbox = Toolbox.load(config.toolbox, device)
     with processes.main_process_first():  # it writes the enlarged photographs
         source = make_source(config)
-    agent = find_agent(config.agent, toolbox=toolbox, max_tools=config.max_tools, seed=config.seed)
+    agent = make_agent(config.agent, toolbox=toolbox, max_tools=config.max_tools, seed=config.seed)
     scorer = PlanScorer(toolbox, config.reward, cache=PrefixCache())
     mixture = PlanMixture(agent, scorer, config.random, config.max_tools, config.control)
     validate = Validation(

@@ -23,7 +23,7 @@ def make_planner(
     seed: int = 0,
     tool_cost: float = 0.0,
     samples: int = 1,
-    weights: Path | str = SHIPPED,
+    path: Path | str = SHIPPED,
 ) -> Agent | Search:
     """Makes the agent ``planner``.
 
@@ -34,12 +34,12 @@ def make_planner(
         tool_cost: What a tool must earn, where there are several samples to choose from.
         samples: 1 writes the most likely plan. More draws as many, runs them and keeps the best in the eyes
             of the scorer: of a critic if it plays blind, else of the very reward.
-        weights: Folder of a trained policy; the shipped one by default.
+        path: Folder of a trained policy; the shipped one by default.
 
     Raises:
         ToolboxMismatchError: If it was trained for other tools.
     """
-    policy, card = load_policy(Path(weights))
+    policy, card = load_policy(Path(path))
     card.check(toolbox)
     policy.to(toolbox.device)
     planner = Planner(policy, card, max_tools)

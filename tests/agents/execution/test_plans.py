@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pytest
 
-from opera_agents.execution.plans import PlanMixture, find_agent, short_plan
-from opera_env.errors import UnknownPresetError
+from opera_agents.execution.plans import PlanMixture, short_plan
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Observation, Sample
@@ -49,9 +47,3 @@ def test_short_plans_have_one_to_three_tools(toolbox: Toolbox) -> None:
     plans = [short_plan(toolbox, np.random.default_rng(seed)) for seed in range(200)]
     assert {len(plan) for plan in plans} == {1, 2, 3}
     assert {name for plan in plans for name in plan} == set(toolbox.names)
-
-
-def test_agents_are_found_by_name_only_if_there_are_any(toolbox: Toolbox) -> None:
-    find_agent("matched", toolbox=toolbox)
-    with pytest.raises(UnknownPresetError, match="nobody"):
-        find_agent("nobody", toolbox=toolbox)

@@ -11,7 +11,7 @@ from opera_agents.planner.agent import BestOfSeveral, Planner, make_planner
 from opera_agents.planner.saved import PolicyCard, load_policy, save_policy, save_weights
 from opera_env.envs.world import Episode, observe
 from opera_env.errors import AgentError, MissingWeightsError, ToolboxMismatchError
-from opera_env.play import play
+from opera_env.play import make_agent, play
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Observation, Sample, Search
@@ -40,22 +40,22 @@ def test_what_was_saved_is_loaded(folder: Path, toolbox: Toolbox) -> None:
 def test_other_tools_are_refused(folder: Path, toolbox: Toolbox) -> None:
     toolbox.add("mine.tool", torch.nn.Identity())
     with pytest.raises(ToolboxMismatchError, match=r"mine\.tool.*train one"):
-        make_planner(toolbox, weights=folder)
+        make_planner(toolbox, path=folder)
 
 
 def test_what_is_missing_or_broken_is_named(folder: Path, toolbox: Toolbox) -> None:
     with pytest.raises(MissingWeightsError, match=r"planner\.json"):
-        make_planner(toolbox, weights=folder / "nowhere")
+        make_planner(toolbox, path=folder / "nowhere")
     save_weights(torch.nn.Linear(2, 2), folder / "planner.safetensors")
     with pytest.raises(AgentError, match="not the weights"):
-        make_planner(toolbox, weights=folder)
+        make_planner(toolbox, path=folder)
     (folder / "planner.json").write_text('{"tools": []}')
     with pytest.raises(AgentError, match="not a planner's description"):
-        make_planner(toolbox, weights=folder)
+        make_planner(toolbox, path=folder)
 
 
 def test_images_of_different_sizes_get_what_they_get_alone(folder: Path, toolbox: Toolbox) -> None:
-    planner = make_planner(toolbox, weights=folder)
+    planner = make_agent(f"planner:{folder}", toolbox=toolbox)
     assert isinstance(planner, Planner)
     generator = torch.Generator().manual_seed(0)
     images = [torch.rand(3, *size, generator=generator) for size in ((40, 56), (64, 64), (40, 56), (7, 90))]
@@ -68,8 +68,8 @@ def test_images_of_different_sizes_get_what_they_get_alone(folder: Path, toolbox
 def test_plans_are_cut_to_what_is_allowed(folder: Path, toolbox: Toolbox) -> None:
     images = [torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(seed)) for seed in range(12)]
     observations = [Observation(image, image) for image in images]
-    long = make_planner(toolbox, max_tools=3, weights=folder).act(observations)
-    short = make_planner(toolbox, max_tools=1, weights=folder).act(observations)
+    long = make_planner(toolbox, max_tools=3, path=folder).act(observations)
+    short = make_planner(toolbox, max_tools=1, path=folder).act(observations)
     assert [decision.plan[:1] for decision in long] == [decision.plan for decision in short]
 
 
@@ -91,10 +91,10 @@ def test_the_best_of_several_is_kept(
     folder: Path, toolbox: Toolbox, samples: list[Sample], tool_cost: float
 ) -> None:
     spy = Spy(PlanScorer(toolbox, "classic"))
-    search = make_planner(toolbox, max_tools=3, samples=6, tool_cost=tool_cost, weights=folder)
+    search = make_planner(toolbox, max_tools=3, samples=6, tool_cost=tool_cost, path=folder)
     assert isinstance(search, BestOfSeveral) and isinstance(search, Search)
     plans = play(search, samples, spy, 3).plans
-    alone = make_planner(toolbox, max_tools=3, weights=folder)
+    alone = make_planner(toolbox, max_tools=3, path=folder)
     for sample, plan in zip(samples, plans, strict=True):
         tried = {
             asked: outcome.r_q - tool_cost * len(asked)
@@ -112,7 +112,7 @@ def test_more_samples_are_never_worse_by_their_own_judge(
     scorer = PlanScorer(toolbox, "classic")
     rewards = []
     for count in (1, 4, 16):
-        player = make_planner(toolbox, max_tools=3, samples=count, seed=3, weights=folder)
+        player = make_planner(toolbox, max_tools=3, samples=count, seed=3, path=folder)
         plans = play(player, samples, scorer, 3).plans
         rewards.append(sum(outcome.r_q for outcome in scorer.score(samples, plans)))
     assert rewards[0] <= rewards[1] + 1e-6 and rewards[0] <= rewards[2] + 1e-6
