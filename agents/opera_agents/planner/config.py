@@ -38,9 +38,6 @@ class PlannerConfig:
     """Photographs per update."""
     group: int = 8
     """Decisions per photograph, the paper's G."""
-    variants: int = 4
-    """Plans per photograph, beside the group, with one thing changed: those that beat the group are
-    learned as well; 0 for none, as in the paper."""
     epochs: int = 2
     """Times each batch is learned from."""
     lr: float = 4e-4

@@ -45,14 +45,13 @@ def rewards(
     truth: frozenset[str] | None,
     form: Literal["product", "gated"],
     tool_cost: float,
-    sets: Sequence[Decision] | None = None,
 ) -> Tensor:
-    """Returns what each plan earns with each set: those of the same group, unless others are given."""
+    """Returns what each plan of a group earns with each set of it, (G plans, G sets)."""
     return torch.tensor(
         [
             [
                 total(outcome, replace(one, degradations=other.degradations), truth, None, form, tool_cost)
-                for other in sets or decisions
+                for other in decisions
             ]
             for outcome, one in zip(outcomes, decisions, strict=True)
         ]
@@ -80,23 +79,6 @@ def advantages(paired: Tensor, credit: Literal["paired", "joint"]) -> Advantages
         both = _normalise(together)
         return Advantages(both, both, spread)
     return Advantages(_normalise(paired.mean(1)), _normalise(paired.mean(2)), spread)
-
-
-def improvements(paired: Tensor, variants: Tensor) -> Tensor:
-    """Says by how many deviations changed plans beat the mean of their group; 0 if they do not.
-
-    What is worse than the group teaches nothing: the policy does not do it anyway.
-
-    Args:
-        paired: Rewards of the group, (groups, G plans, G sets).
-        variants: Rewards of the changed plans, (groups, V plans, G sets).
-
-    Returns:
-        (groups * V,).
-    """
-    drawn = paired.mean(2)
-    mean, spread = drawn.mean(1, keepdim=True), drawn.std(1, correction=0, keepdim=True)
-    return ((variants.mean(2) - mean) / (spread + _TIE)).clamp(min=0).flatten()
 
 
 def _normalise(values: Tensor) -> Tensor:
@@ -131,15 +113,11 @@ def surrogate(
     loss, clipped = torch.zeros(()), torch.zeros(())
     for log_ratio, advantage in parts:
         ratio = log_ratio.exp()
-        loss = loss - clipped_objective(ratio, advantage, clip)
+        bounded = ratio.clamp(1 - clip, 1 + clip)
+        loss = loss - torch.minimum(ratio * advantage, bounded * advantage).mean()
         clipped = clipped + ((ratio - 1).abs() > clip).float().mean() / len(parts)
     difference = (before.labels + before.plan - now.labels - now.plan).detach()
     return Surrogate(loss, clipped.item(), divergence(difference).mean().item())
-
-
-def clipped_objective(ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
-    """Returns the mean of what decisions are worth, with no credit for moving further than ``clip``."""
-    return torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage).mean()
 
 
 def divergence(log_ratio: Tensor) -> Tensor:

@@ -16,7 +16,6 @@ from opera_agents.planner import grpo
 from opera_agents.planner.agent import Planner
 from opera_agents.planner.config import PlannerConfig
 from opera_agents.planner.policy import Draft, Likelihood
-from opera_agents.planner.variants import Proposals, Variants, vary
 from opera_env.data import Source
 from opera_env.envs.world import Episode, observe
 from opera_env.scoring import PlanScorer
@@ -36,7 +35,6 @@ class Batch:
         decisions: The same in words.
         outcomes: What became of the plans.
         paired: What each plan earns with each set of its group, (photographs, G, G).
-        variants: Plans with one thing changed; None if there are none.
     """
 
     images: Tensor
@@ -45,7 +43,6 @@ class Batch:
     decisions: list[Decision]
     outcomes: list[Outcome]
     paired: Tensor
-    variants: Variants | None = None
 
 
 def draw_samples(source: Source, count: int, seed: Sequence[int]) -> list[Sample]:
@@ -71,39 +68,26 @@ def see(samples: Sequence[Sample], max_tools: int, device: torch.device) -> Tens
 
 
 def roll_out(
-    planner: Planner,
-    scorer: PlanScorer,
-    samples: Sequence[Sample],
-    config: PlannerConfig,
-    proposals: Proposals,
-    seed: int,
+    planner: Planner, scorer: PlanScorer, samples: Sequence[Sample], config: PlannerConfig, seed: int
 ) -> Batch:
-    """Draws a group of decisions for each photograph, varies some, and has the plans run and judged."""
-    policy, group, count = planner.policy, config.group, config.variants
+    """Draws a group of decisions for each photograph and has the plans run and judged."""
+    policy, group = planner.policy, config.group
     images = see(samples, config.max_tools, policy.position.device)
     with torch.no_grad():
-        described = policy.describe(images)
-        seen = described.repeat_interleave(group, 0)
+        seen = policy.describe(images).repeat_interleave(group, 0)
         draft = policy.sample(seen, torch.Generator().manual_seed(seed))
         before = policy.likelihood(seen, draft)
-    changed, tried = vary(draft, group, count, proposals, np.random.default_rng(seed))
-    decisions, others = planner.read(draft), planner.read(changed)
-    asked = [sample for sample in samples for _ in range(group)]
-    asked += [sample for sample in samples for _ in range(count)]
-    outcomes = scorer.score(asked, [decision.plan for decision in decisions + others], restored=False)
-    outcomes, of_variants = outcomes[: len(decisions)], outcomes[len(decisions) :]
-
-    paired, compared = list[Tensor](), list[Tensor]()
-    for number, sample in enumerate(samples):
-        mine = slice(number * group, (number + 1) * group)
-        theirs = slice(number * count, (number + 1) * count)
-        rules = sample.degradations, config.form, config.tool_cost
-        paired.append(grpo.rewards(outcomes[mine], decisions[mine], *rules))
-        compared.append(grpo.rewards(of_variants[theirs], others[theirs], *rules, sets=decisions[mine]))
-    variants = None
-    if count:
-        better = grpo.improvements(torch.stack(paired), torch.stack(compared))
-        with torch.no_grad():
-            likely = policy.likelihood(described.repeat_interleave(count, 0), changed)
-        variants = Variants(changed, tried, likely, better)
-    return Batch(images, draft, before, decisions, outcomes, torch.stack(paired), variants)
+    decisions = planner.read(draft)
+    repeated = [sample for sample in samples for _ in range(group)]
+    outcomes = scorer.score(repeated, [decision.plan for decision in decisions], restored=False)
+    paired = [
+        grpo.rewards(
+            outcomes[first : first + group],
+            decisions[first : first + group],
+            repeated[first].degradations,
+            config.form,
+            config.tool_cost,
+        )
+        for first in range(0, len(outcomes), group)
+    ]
+    return Batch(images, draft, before, decisions, outcomes, torch.stack(paired))

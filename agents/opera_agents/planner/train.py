@@ -8,8 +8,7 @@ ended. Curves and pictures are for tensorboard, in the same folder.
 
 Source: section 4.2 of the paper: groups of 8, advantage (R - mean) / std, clipped ratio, no KL term,
     R = R_q R_d. Departures: a small network instead of a vision-language model, so no format and no
-    judge; several epochs on each batch; changed plans beside those that were drawn, as this policy knows
-    of no plan that nobody showed it; see also :mod:`opera_agents.planner.grpo`.
+    judge; several epochs on each batch; see also :mod:`opera_agents.planner.grpo`.
 """
 
 from __future__ import annotations
@@ -35,7 +34,6 @@ from opera_agents.planner.diagnostics import line, log_batch, log_watched
 from opera_agents.planner.policy import PlanPolicy
 from opera_agents.planner.rollout import Batch, draw_samples, made_ahead, roll_out
 from opera_agents.planner.saved import PolicyCard, load_weights, save_policy, save_weights
-from opera_agents.planner.variants import Proposals
 from opera_agents.planner.warm_start import labels_of, make_optimizer, warm_up
 from opera_agents.runs import claim
 from opera_agents.validation import Validation, Watched
@@ -89,14 +87,12 @@ def train(config: PlannerConfig) -> Watched:
 
     scorer = PlanScorer(toolbox, config.reward)
     optimizer = make_optimizer(policy, config.lr)
-    proposals = Proposals(len(toolbox))
     first, spent = 0, {"images_scored": 0, "tools_run": 0, "seconds": 0.0}
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
         policy.load_state_dict(state["policy"])
         optimizer.load_state_dict(state["optimizer"])
-        proposals.successes = state["successes"]
         first, spent = state["update"], state["spent"]
         print(f"going on from update {first} of {config.updates}")
     earlier, begin = dict(spent), time.perf_counter()
@@ -111,10 +107,7 @@ def train(config: PlannerConfig) -> Watched:
     for update, samples in zip(track(updates, description="GRPO"), batches, strict=True):
         for group in optimizer.param_groups:
             group["lr"] = config.lr * learning_rate(update, config.updates)
-        seed = config.seed * 1_000_003 + update
-        batch = roll_out(planner, scorer, samples, config, proposals, seed)
-        if batch.variants is not None:
-            proposals.note(batch.variants)
+        batch = roll_out(planner, scorer, samples, config, seed=config.seed * 1_000_003 + update)
         better = grpo.advantages(batch.paired, config.credit)
         anchor = None if initial is None else _anchor(initial, batch, config.group)
 
@@ -129,7 +122,6 @@ def train(config: PlannerConfig) -> Watched:
         for name, value in (
             *((f"grpo/{name}", value) for name, value in asdict(learned).items()),
             ("grpo/zero_spread", (better.spread < 1e-6).float().mean().item()),
-            ("grpo/better_variants", better_variants(batch)),
             ("entropy/plan", batch.before.plan_entropy.mean().item()),
             ("entropy/labels", batch.before.label_entropy.mean().item()),
             *((f"budget/{name}", value) for name, value in spent.items()),
@@ -143,7 +135,6 @@ def train(config: PlannerConfig) -> Watched:
             state = {
                 "policy": policy.state_dict(),
                 "optimizer": optimizer.state_dict(),
-                "successes": proposals.successes,
                 "update": done,
                 "spent": spent,
             }
@@ -188,20 +179,12 @@ def learn(
     truth = labels_of(samples).to(batch.images.device)
     learned = Learned(0.0, 0.0, 0.0, 0.0)
     for _ in range(config.epochs):
-        described = policy.describe(batch.images)
-        seen = described.repeat_interleave(config.group, 0)
+        seen = policy.describe(batch.images).repeat_interleave(config.group, 0)
         now = policy.likelihood(seen, batch.draft)
         surrogate = grpo.surrogate(now, batch.before, better, config.clip, config.credit)
         loss = surrogate.loss - config.entropy * now.plan_entropy.mean()
-        if batch.variants is not None:
-            varied = policy.likelihood(
-                described.repeat_interleave(config.variants, 0), batch.variants.draft
-            )
-            ratio = (varied.plan - batch.variants.before.plan).exp()
-            worth = grpo.clipped_objective(ratio, batch.variants.better, config.clip)
-            loss = loss - worth * config.variants / config.group  # each counts as a plan that was drawn
         if config.labels:
-            odds = policy.label_logits(described)
+            odds = policy.label_logits(seen[:: config.group])
             loss = loss + config.labels * F.binary_cross_entropy_with_logits(odds, truth)
         if anchor is not None:
             loss = loss + config.kl * grpo.divergence(anchor - now.labels - now.plan).mean()
@@ -211,11 +194,6 @@ def learn(
         optimizer.step()
         learned = Learned(loss.item(), surrogate.kl, surrogate.clipped, norm.item())
     return learned
-
-
-def better_variants(batch: Batch) -> float:
-    """Share of the changed plans that beat their group."""
-    return 0.0 if batch.variants is None else (batch.variants.better > 0).float().mean().item()
 
 
 def learning_rate(update: int, updates: int, warmup: int = 25) -> float:

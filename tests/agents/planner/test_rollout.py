@@ -12,7 +12,6 @@ from opera_agents.planner.agent import Planner
 from opera_agents.planner.config import PlannerConfig
 from opera_agents.planner.rollout import draw_samples, made_ahead, roll_out
 from opera_agents.planner.saved import PolicyCard
-from opera_agents.planner.variants import Proposals
 from opera_env.data import Source
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
@@ -48,8 +47,7 @@ def test_a_batch_is_a_function_of_seed_and_policy(
     samples = draw_samples(source, 2, (0, 1))
     config = configure(group=3)
     first, again, other = (
-        roll_out(planner, PlanScorer(toolbox, "classic"), samples, config, Proposals(len(toolbox)), seed)
-        for seed in (5, 5, 6)
+        roll_out(planner, PlanScorer(toolbox, "classic"), samples, config, seed) for seed in (5, 5, 6)
     )
     assert torch.equal(first.draft.tokens, again.draft.tokens)
     assert torch.equal(first.paired, again.paired)
