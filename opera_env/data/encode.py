@@ -181,7 +181,10 @@ def _encode_png(photo: Photo) -> bytes:
         chunks.append(_chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")))
     if photo.xmp is not None:
         chunks.append(_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + photo.xmp))
-    data = imagecodecs.png_encode(np.ascontiguousarray(_channels(photo)), level=_PNG_LEVEL)
+    pixels = np.ascontiguousarray(_channels(photo))
+    # A byte a row comes on top, which imagecodecs does not expect of images of one column.
+    rows = pixels.nbytes + len(pixels)
+    data = imagecodecs.png_encode(pixels, level=_PNG_LEVEL, out=rows + rows // 512 + 4096)
     return b"".join([data[:_PNG_HEAD], *chunks, data[_PNG_HEAD:]])
 
 

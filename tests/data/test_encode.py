@@ -461,3 +461,10 @@ def test_restored_four_times_as_large(
     assert again.size == (4 * size[0], 4 * size[1])
     assert again.pixels.shape[2] == (3 if kind == "WEBP" else channels)
     assert (again.alpha is not None) == FORMATS[kind].alpha
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (4000, 1, 3), (1, 4000, 3), (900, 2, 3)])
+def test_noise_of_any_shape_fits_into_a_png(shape: tuple[int, int, int], tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    write_photo(tmp_path / "a.png", Photo(pixels, format="PNG"))
+    assert np.array_equal(read_photo(tmp_path / "a.png").pixels, pixels)
