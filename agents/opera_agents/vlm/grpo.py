@@ -13,6 +13,9 @@ interrupted run goes on with the same command. Curves, and answers with their im
 Source: section 4.2 of the paper: groups of 8, no KL term, R = R_q R_d R_f R_c, reasoning before the answer.
 """
 
+# pyright: reportPrivateImportUsage=false
+# TRL exports its names lazily.
+
 from __future__ import annotations
 
 from collections import Counter
@@ -114,9 +117,10 @@ def train(world: WorldArguments, training: GRPOConfig, model_options: ModelConfi
     validation = Validation(Path(world.val), toolbox, world.reward, *of_set)
     agent = partial(agent_of, toolbox, processor, system, world, training)
     watch = Watch(validation, agent, out, world.val_every)
+    total = watched_total(rewards, training.num_generations or 8)
     trainer = GRPOTrainer(
         model=model,
-        reward_funcs=[*rewards.functions()[:-1], watched_total(rewards, training.num_generations or 8)],
+        reward_funcs=cast(Any, [*rewards.functions()[:-1], total]),
         args=training,
         train_dataset=photographs(source, system, world.photographs, training.seed),
         processing_class=processor,
@@ -260,7 +264,7 @@ class Watch(TrainerCallback):
 
 def main() -> None:
     """Reads the options and trains."""
-    parser = TrlParser((WorldArguments, GRPOConfig, ModelConfig))
+    parser = TrlParser(cast(Any, (WorldArguments, GRPOConfig, ModelConfig)))
     world, training, model_options = cast(Any, parser.parse_args_and_config())
     train(world, training, model_options)
 

@@ -65,7 +65,8 @@ class AnswerRewards:
         tool_cost: float = 0.0,
     ) -> None:
         self.make, self.scorer, self.grammar = make, scorer, grammar
-        self.judge, self.form, self.tool_cost = judge, form, tool_cost
+        self.judge, self.tool_cost = judge, tool_cost
+        self.form: Literal["product", "gated"] = form
         self._last: tuple[tuple[tuple[str, ...], tuple[SampleSpec, ...]], list[Earned]] | None = None
 
     def earned(self, texts: Sequence[str], specs: Sequence[SampleSpec]) -> list[Earned]:

@@ -92,6 +92,7 @@ def tiny_model(
     ids = {name: words.convert_tokens_to_ids(name) for name in (_END, _STOP, *_VISION)}
     # The default of 0.02 does not learn at this width: layers would hardly change what passes through.
     scale = 0.08
+    options: dict[str, Any] = {"initializer_range": scale, "tie_word_embeddings": True}
     config = Qwen2_5_VLConfig(
         text_config={
             "vocab_size": len(words),
@@ -129,8 +130,7 @@ def tiny_model(
         video_token_id=ids["<|video_pad|>"],
         vision_start_token_id=ids["<|vision_start|>"],
         vision_end_token_id=ids["<|vision_end|>"],
-        initializer_range=scale,
-        tie_word_embeddings=True,
+        **options,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
