@@ -38,7 +38,7 @@ from opera_agents.photographs import training_source
 from opera_agents.validation import Validation, Watched
 from opera_agents.vlm.agent import SYSTEM, VLMAgent
 from opera_agents.vlm.endpoint import Endpoint
-from opera_agents.vlm.judge import EndpointJudge, Judge, RulesJudge
+from opera_agents.vlm.judge import EndpointJudge, Judge, LocalJudge, RulesJudge
 from opera_agents.vlm.prompt import QUESTION, grammar_of, system_prompt
 from opera_agents.vlm.reward import AnswerRewards, Earned, text_of
 from opera_env.data import Source
@@ -65,7 +65,7 @@ class WorldArguments:
     form: str = field(default="product", metadata={"help": "product (the paper's) or gated."})
     judge: str = field(
         default="rules",
-        metadata={"help": "rules, none (R_c is left out), or the address of an OpenAI-compatible server."},
+        metadata={"help": "rules, none (no R_c), a server's address, or a model's folder or name."},
     )
     judge_model: str = field(default="default", metadata={"help": "What that server calls its model."})
     tool_cost: float = field(default=0.0, metadata={"help": "Taken from R_q per tool."})
@@ -150,7 +150,9 @@ def make_judge(world: WorldArguments, toolbox: Toolbox) -> Judge | None:
         return None
     if world.judge == "rules":
         return RulesJudge(toolbox)
-    return EndpointJudge(Endpoint(world.judge, world.judge_model))
+    if world.judge.startswith(("http://", "https://")):
+        return EndpointJudge(Endpoint(world.judge, world.judge_model))
+    return LocalJudge(world.judge, toolbox.device)
 
 
 def photographs(source: Source, system: str, count: int, seed: int) -> Dataset:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from opera_agents.vlm.endpoint import Endpoint
-from opera_env.errors import JudgeError
+from opera_env.errors import JudgeError, MissingWeightsError
 from opera_env.tools import Toolbox
 from opera_env.types import Decision
 
@@ -66,15 +70,10 @@ to be done; and the plan is what this reasoning leads to, without contradicting 
 Answer with that one word."""
 
 
-class EndpointJudge:
-    """Asks a language model, as the paper does, in our words.
+class _ModelJudge:
+    """Asks a language model, as the paper does, in our words. What was asked before is not asked again."""
 
-    Args:
-        endpoint: The model. What was asked before is not asked again.
-    """
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        self.endpoint = endpoint
+    def __init__(self) -> None:
         self._known: dict[tuple[str, tuple[str, ...]], float] = {}
 
     def judge(self, decisions: Sequence[Decision]) -> list[float]:
@@ -91,8 +90,55 @@ class EndpointJudge:
             return 0.0
         key = (decision.reasoning or "", decision.plan)
         if key not in self._known:
-            self._known[key] = verdict(self.endpoint.ask(question(decision)))
+            self._known[key] = verdict(self._ask(question(decision)))
         return self._known[key]
+
+    def _ask(self, messages: list[dict[str, str]]) -> str:
+        raise NotImplementedError
+
+
+class EndpointJudge(_ModelJudge):
+    """A language model behind an OpenAI-compatible server.
+
+    Args:
+        endpoint: The server.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        super().__init__()
+        self.endpoint = endpoint
+
+    def _ask(self, messages: list[dict[str, str]]) -> str:
+        return self.endpoint.ask(messages)
+
+
+class LocalJudge(_ModelJudge):
+    """A language model of Hugging Face's on this machine, as the paper's, which takes the likeliest word.
+
+    Args:
+        model: Folder of a model and its tokenizer, or its name on a hub.
+        device: Where it runs.
+
+    Raises:
+        MissingWeightsError: If there is no such model on this machine, and none can be had.
+    """
+
+    def __init__(self, model: Path | str, device: torch.device | str = "cpu") -> None:
+        super().__init__()
+        try:
+            self.words: Any = AutoTokenizer.from_pretrained(model)
+            self.model: Any = AutoModelForCausalLM.from_pretrained(model).to(device).eval()
+        except OSError as error:
+            remedy = "a folder with a model and its tokenizer, or huggingface-cli download"
+            raise MissingWeightsError(f"the judge {model}", Path(model), remedy) from error
+
+    @torch.inference_mode()
+    def _ask(self, messages: list[dict[str, str]]) -> str:
+        asked = self.words.apply_chat_template(
+            messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        ).to(self.model.device)
+        answer = self.model.generate(**asked, max_new_tokens=8, do_sample=False)
+        return self.words.decode(answer[0, asked["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
 def question(decision: Decision) -> list[dict[str, str]]:

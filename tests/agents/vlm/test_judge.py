@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from opera_agents.vlm.endpoint import Endpoint
-from opera_agents.vlm.judge import EndpointJudge, RulesJudge, verdict
-from opera_env.errors import EndpointError, JudgeError, PlanParseError
+from opera_agents.vlm.judge import EndpointJudge, LocalJudge, RulesJudge, verdict
+from opera_agents.vlm.tiny import tiny_processor
+from opera_env.errors import EndpointError, JudgeError, MissingWeightsError, PlanParseError
 from opera_env.tools import Toolbox
 from opera_env.types import Decision
 
@@ -98,3 +102,32 @@ def test_neither_yes_nor_no_is_an_error(serve: Callable[..., Any]) -> None:
         _judge(serve("Perhaps.")).judge([GOOD])
     with pytest.raises(JudgeError):
         verdict("Nobody knows.")
+
+
+def test_a_model_on_this_machine_is_asked(
+    toolbox: Toolbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = tiny_processor(toolbox, ["Yes", "No"]).tokenizer
+    words.chat_template = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
+    words.save_pretrained(tmp_path)
+    Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=len(words),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+        )
+    ).save_pretrained(tmp_path)
+    judge = LocalJudge(tmp_path)
+    with pytest.raises(JudgeError, match="expected Yes or No"):
+        judge.judge([GOOD])  # it has learned nothing
+
+    def says_yes(*args: Any, input_ids: torch.Tensor, **options: Any) -> torch.Tensor:
+        return torch.cat([input_ids, words("Yes", return_tensors="pt")["input_ids"]], dim=1)
+
+    monkeypatch.setattr(judge.model, "generate", says_yes)
+    assert judge.judge([GOOD]) == [1.0]
+    with pytest.raises(MissingWeightsError, match="the judge"):
+        LocalJudge(tmp_path / "nothing")
