@@ -127,10 +127,11 @@ class LocalJudge(_ModelJudge):
         super().__init__()
         try:
             self.words: Any = AutoTokenizer.from_pretrained(model)
-            self.model: Any = AutoModelForCausalLM.from_pretrained(model).to(device).eval()
+            net: Any = AutoModelForCausalLM.from_pretrained(model)
         except OSError as error:
             remedy = "a folder with a model and its tokenizer, or huggingface-cli download"
             raise MissingWeightsError(f"the judge {model}", Path(model), remedy) from error
+        self.model = net.to(device).eval()
 
     @torch.inference_mode()
     def _ask(self, messages: list[dict[str, str]]) -> str:
