@@ -52,8 +52,9 @@ class LossWeights:
             epochs: How many there will be.
 
         Example:
-            >>> LossWeights(l1=0.4, lpips=0.15).at(3, 20)
-            LossWeights(l1=0.7, vgg=0.0, lpips=0.075, musiq=0.0, clipiqa=0.0, critic=0.0)
+            >>> half_way = LossWeights(l1=0.4, lpips=0.15).at(3, 20)
+            >>> round(half_way.l1, 3), round(half_way.lpips, 3)
+            (0.7, 0.075)
 
         Source: equations 3 to 5. Departure: the weight that pixels give up is that of a preset; with
             fewer than four epochs there is no transition.

@@ -72,7 +72,7 @@ class ExecutionUpdate:
         >>> env = gym.make("OPERA-Restore-v0", reward="classic")
         >>> update = ExecutionUpdate(env, ExecutionConfig(loss="pixel"))
         >>> _, info = env.reset(seed=0)
-        >>> sample = env.unwrapped.source.make(SampleSpec.from_json(info["sample"]))
+        >>> sample = env.unwrapped.rules.sample(env.np_random, {"sample": info["sample"]})
         >>> before = update.toolbox.fingerprint
         >>> figures = update.step([sample], [("unet.denoise", "unet.dejpeg")])
         >>> before != env.unwrapped.toolbox.fingerprint
