@@ -210,7 +210,8 @@ def test_a_killed_process_goes_on(
     words = [sys.executable, "-m", "opera_agents.planner.train"]
     for name, value in vars(config).items():
         if value is not None and not isinstance(value, bool):
-            words += [f"--{name.replace('_', '-')}", str(value)]
+            values = value if isinstance(value, tuple) else (value,)
+            words += [f"--{name.replace('_', '-')}", *map(str, values)]
     process = subprocess.Popen(
         words, env=child_environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
