@@ -52,16 +52,15 @@ class VLMAgent:
         seed: int = 0,
     ) -> None:
         try:
-            processor, net = (
-                AutoProcessor.from_pretrained(model),
-                AutoModelForImageTextToText.from_pretrained(model),
-            )
+            processor: Any = AutoProcessor.from_pretrained(model)
+            net: Any = AutoModelForImageTextToText.from_pretrained(model)
         except OSError as error:
             remedy = "a folder with a model and its processor, or huggingface-cli download"
             raise MissingWeightsError(f"the vision-language model {model}", Path(model), remedy) from error
         beside = Path(model) / SYSTEM
         if system is None:
             system = beside.read_text() if beside.is_file() else system_prompt(toolbox, max_tools)
+        net = net.to(toolbox.device).eval()
         self._begin(toolbox, net, processor, system, max_tools, longest, batch, seed)
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -70,7 +71,7 @@ to be done; and the plan is what this reasoning leads to, without contradicting 
 Answer with that one word."""
 
 
-class _ModelJudge:
+class _ModelJudge(ABC):
     """Asks a language model, as the paper does, in our words. What was asked before is not asked again."""
 
     def __init__(self) -> None:
@@ -93,8 +94,9 @@ class _ModelJudge:
             self._known[key] = verdict(self._ask(question(decision)))
         return self._known[key]
 
+    @abstractmethod
     def _ask(self, messages: list[dict[str, str]]) -> str:
-        raise NotImplementedError
+        """Returns the model's answer."""
 
 
 class EndpointJudge(_ModelJudge):
