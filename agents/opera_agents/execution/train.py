@@ -82,9 +82,8 @@ def train(config: ToolsConfig) -> Watched:
         print(f"going on from epoch {update.epoch} of {config.epochs}")
 
     writer = SummaryWriter(str(folder), purge_step=update.steps + 1) if first else None
-    watched = validate(agent)
     if writer is not None and update.steps == 0:
-        log(writer, watched, 0)
+        log(writer, validate(agent), 0)
     mine = slice(processes.process_index, None, processes.num_processes)
     steps = range(update.steps, config.epochs * config.steps_per_epoch)
     batches = made_ahead(lambda step: draw(source, config, step)[mine], steps)

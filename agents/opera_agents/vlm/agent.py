@@ -35,6 +35,9 @@ class VLMAgent:
         batch: Images that are looked at together.
         seed: Of the second tries.
 
+    Attributes:
+        answers: What it wrote about the images it saw last.
+
     Raises:
         MissingWeightsError: If there is no such model on this machine, and none can be had.
     """
@@ -95,15 +98,17 @@ class VLMAgent:
         self.processor.tokenizer.padding_side = "left"
         self.grammar = grammar_of(toolbox, max_tools)
         self.longest, self.batch, self.seed = longest, batch, seed
+        self.answers = list[str]()
 
     def act(self, observations: Sequence[Observation]) -> list[Decision]:
         images = [to_pil(observation.image) for observation in observations]
-        decisions = [self.grammar.parse(text) for text in self.write(images)]
+        self.answers = self.write(images)
+        decisions = [self.grammar.parse(text) for text in self.answers]
         again = [index for index, decision in enumerate(decisions) if decision.error is not None]
         if again:
             texts = self.write([images[index] for index in again], draw=True)
             for index, text in zip(again, texts, strict=True):
-                decisions[index] = self.grammar.parse(text)
+                self.answers[index], decisions[index] = text, self.grammar.parse(text)
         return decisions
 
     @torch.inference_mode()

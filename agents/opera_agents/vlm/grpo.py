@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -35,6 +35,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig, GRPOTrainer, ModelConfig, TrlParser, get_peft_config
 
 from opera_agents.photographs import training_source
+from opera_agents.runs import claim
 from opera_agents.validation import Validation, Watched
 from opera_agents.vlm.agent import SYSTEM, VLMAgent
 from opera_agents.vlm.endpoint import Endpoint
@@ -48,10 +49,18 @@ from opera_env.errors import AgentError
 from opera_env.files import replacing
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
-from opera_env.types import Sample, SampleSpec
+from opera_env.types import SampleSpec
 
 _STAGE = 4
 """The second number of every seed drawn here; 0 to 3 are the planner's, the tools' and the cold start's."""
+
+
+_LEARNING = (
+    *("learning_rate", "lr_scheduler_type", "max_steps", "num_train_epochs", "seed", "max_grad_norm"),
+    *("per_device_train_batch_size", "gradient_accumulation_steps", "num_generations", "temperature"),
+    *("max_completion_length", "loss_type", "beta", "scale_rewards", "num_iterations", "epsilon"),
+)
+"""What of TRL's options decides the result."""
 
 
 @dataclass
@@ -88,7 +97,7 @@ def train(world: WorldArguments, training: GRPOConfig, model_options: ModelConfi
     """Trains a model; returns its last validation.
 
     Raises:
-        AgentError: If the form of the reward is unknown.
+        AgentError: If the form of the reward is unknown, or the folder holds another run.
     """
     if world.form not in ("product", "gated"):
         raise AgentError(f"expected --form product or gated, found {world.form!r}.")
@@ -96,6 +105,8 @@ def train(world: WorldArguments, training: GRPOConfig, model_options: ModelConfi
     cv2.setNumThreads(world.threads)
     out = Path(str(training.output_dir))
     name = str(model_options.model_name_or_path)
+    if training.process_index == 0:
+        claim(out, settings(world, training, model_options))
     toolbox = Toolbox.load(world.toolbox, training.device)
     system = instructions(world, name, toolbox)
     processor: Any = AutoProcessor.from_pretrained(name, padding_side="left")
@@ -134,6 +145,19 @@ def train(world: WorldArguments, training: GRPOConfig, model_options: ModelConfi
         with replacing(out / "model" / SYSTEM) as part:
             part.write_text(system)
     return watch.last or validation(watch.agent(trainer.accelerator.unwrap_model(trainer.model)))
+
+
+def settings(world: WorldArguments, training: GRPOConfig, model: ModelConfig) -> dict[str, Any]:
+    """Returns what decides the result, without the places where things lie."""
+    places = ("images", "val", "instructions", "val_count", "val_every", "threads")
+    kept = {name: value for name, value in asdict(world).items() if name not in places}
+    images = Path(world.images).resolve()
+    learning = {name: getattr(training, name) for name in _LEARNING}
+    start = {
+        "model": Path(str(model.model_name_or_path)).name,
+        "lora": model.lora_r if model.use_peft else None,
+    }
+    return kept | learning | start | {"images": f"{images.parent.name}/{images.name}"}
 
 
 def instructions(world: WorldArguments, model: str, toolbox: Toolbox) -> str:
@@ -185,20 +209,17 @@ def watched_total(rewards: AnswerRewards, group: int) -> Callable[..., list[floa
         specs = [SampleSpec.from_json(one) for one in spec]
         earned = rewards.earned([text_of(completion) for completion in completions], specs)
         if log_metric is not None:
-            for name, value in diagnostics(earned, [rewards.make(one) for one in specs], group).items():
+            for name, value in diagnostics(earned, group).items():
                 log_metric(name, value)
         return [one.total for one in earned]
 
     return total
 
 
-def diagnostics(earned: Sequence[Earned], samples: Sequence[Sample], group: int) -> dict[str, float]:
+def diagnostics(earned: Sequence[Earned], group: int) -> dict[str, float]:
     """Returns what curves show of a batch of answers, group by group."""
     said = [one.decision for one in earned]
-    exact = [
-        decision.error is None and decision.degradations == sample.degradations
-        for decision, sample in zip(said, samples, strict=True)
-    ]
+    exact = [one.decision.error is None and one.decision.degradations == one.labels for one in earned]
     groups = [earned[first : first + group] for first in range(0, len(earned), group)]
     used = Counter(name for decision in said for name in decision.plan)
     found = {
@@ -247,16 +268,19 @@ class Watch(TrainerCallback):
             self._watch(state, others["model"])
 
     def _watch(self, state: Any, model: Any) -> None:
+        """By every process, as weights that are sharded are gathered by all of them; one writes."""
+        training, agent = model.training, self.agent(model.eval())
+        self.last = self.validation(agent)
+        model.train(training)
         if not state.is_world_process_zero:
             return
-        training = model.training
-        self.last = self.validation(self.agent(model.eval()))
-        model.train(training)
         with SummaryWriter(str(self.out / "val")) as writer:
             for name in ("reward", "length", "f1"):
                 if (value := getattr(self.last, name)) is not None:
                     writer.add_scalar(f"val/{name}", value, state.global_step)
             writer.add_image("val/input_restored_clean", self.last.picture, state.global_step)
+            answers = "\n\n".join(f"    {text}" for text in agent.answers[:6])  # indented: tags are no HTML
+            writer.add_text("val/answers", answers, state.global_step)
         print(
             f"step {state.global_step}: reward {self.last.reward:.3f}, F1 {self.last.f1 or 0:.2f}, "
             f"{self.last.length:.1f} tools",

@@ -22,6 +22,7 @@ class Earned:
 
     Attributes:
         decision: What it says.
+        labels: What is wrong with the photograph; None if nobody knows.
         r_q: Quality of what its plan leads to, less the cost of its tools; 0 if it cannot be read.
         r_d: F1 of the degradations it names; 0 if it cannot be read.
         r_f: Whether it can be read.
@@ -30,6 +31,7 @@ class Earned:
     """
 
     decision: Decision
+    labels: frozenset[str] | None
     r_q: float
     r_d: float
     r_f: float
@@ -101,13 +103,13 @@ class AnswerRewards:
         ]
 
     def _one(self, decision: Decision, sample: Sample, outcome: Outcome | None, r_c: float) -> Earned:
-        if outcome is None:
-            return Earned(decision, 0.0, 0.0, 0.0, 0.0 if self.judge else 1.0, 0.0)
         labels = sample.degradations
+        if outcome is None:
+            return Earned(decision, labels, 0.0, 0.0, 0.0, 0.0 if self.judge else 1.0, 0.0)
         reward = total(outcome, decision, labels, r_c if self.judge else None, self.form, self.tool_cost)
         r_q = outcome.r_q - self.tool_cost * outcome.tools_run
         r_d = 1.0 if labels is None else f1(decision.degradations or frozenset(), labels)
-        return Earned(decision, r_q, r_d, 1.0, r_c, reward)
+        return Earned(decision, labels, r_q, r_d, 1.0, r_c, reward)
 
     def functions(self) -> list[Callable[..., list[float]]]:
         """Returns reward functions for TRL, one a part, named as in :data:`PARTS`.

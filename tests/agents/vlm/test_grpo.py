@@ -110,6 +110,9 @@ def test_it_trains_logs_and_is_an_agent(
     assert {"train/frac_reward_zero_std", "train/completions/mean_length"} <= tags
     of_validation = EventAccumulator(str(tmp_path / "run" / "val")).Reload().Tags()["scalars"]
     assert "val/reward" in of_validation
+    assert (tmp_path / "run" / "config.json").is_file()
+    with pytest.raises(AgentError, match="another --out"):
+        train(_world(photos, tool_cost=0.5), _training(tmp_path / "run"), ModelConfig(str(model)))
 
 
 @pytest.mark.slow

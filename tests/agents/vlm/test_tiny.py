@@ -102,6 +102,7 @@ def test_what_can_be_read_the_second_time_counts(
     decisions = agent.act([observe(Episode(sample), 6) for sample in samples[:3]])
     assert asked == [(3, False), (2, True)]
     assert all(decision.degradations == frozenset({"haze"}) for decision in decisions)
+    assert agent.answers == [good] * 3
 
 
 def test_a_missing_model_is_named(lite: Toolbox, tmp_path: Path) -> None:
