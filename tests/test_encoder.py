@@ -54,6 +54,7 @@ def test_motion_blur_shows_a_direction_and_defocus_shows_none() -> None:
     grey = _photograph().mean(1, keepdim=True)
     moved = torch.nn.functional.conv2d(grey, kernel, padding="same").expand(-1, 3, -1, -1)
     assert uneven(moved) > 2 * uneven(_photograph())
+    assert uneven(moved) > 2 * uneven(_damaged("defocus_blur"))
 
 
 def test_noise_lifts_the_highest_frequencies() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from rich.progress import track
 from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
 
 from opera_env.data import clean_folder
 from opera_env.data.images import quantise
@@ -119,6 +120,16 @@ class Validation:
             with replacing(path) as part:
                 part.write_text(json.dumps(found) + "\n")
         return json.loads(path.read_text())
+
+
+def log_watched(writer: SummaryWriter, watched: Watched, step: int) -> None:
+    """Writes how a learner does on the validation set, under the same names for all of them."""
+    for name in ("reward", "length", "f1", "regret"):
+        if (value := getattr(watched, name)) is not None:
+            writer.add_scalar(f"val/{name}", value, step)
+    for name, value in watched.metrics.items():
+        writer.add_scalar(f"val/{name}", value, step)
+    writer.add_image("val/input_restored_clean", watched.picture, step)
 
 
 def _picture(samples: Sequence[Sample], restored: Sequence[Tensor], rows: int = 6) -> Tensor:

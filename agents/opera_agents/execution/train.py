@@ -31,7 +31,7 @@ from opera_agents.execution.plans import PlanMixture
 from opera_agents.photographs import training_source
 from opera_agents.planner.rollout import made_ahead
 from opera_agents.runs import claim
-from opera_agents.validation import Validation, Watched
+from opera_agents.validation import Validation, Watched, log_watched
 from opera_env.cotrain import ExecutionUpdate
 from opera_env.data import Source
 from opera_env.degradations import DEGRADATIONS, RECIPES
@@ -83,7 +83,7 @@ def train(config: ToolsConfig) -> Watched:
 
     writer = SummaryWriter(str(folder), purge_step=update.steps + 1) if first else None
     if writer is not None and update.steps == 0:
-        log(writer, validate(agent), 0)
+        log_watched(writer, validate(agent), 0)
     mine = slice(processes.process_index, None, processes.num_processes)
     steps = range(update.steps, config.epochs * config.steps_per_epoch)
     batches = made_ahead(lambda step: draw(source, config, step)[mine], steps)
@@ -102,7 +102,7 @@ def train(config: ToolsConfig) -> Watched:
             better = watched.reward > best
             best = max(best, watched.reward)
             if writer is not None:
-                log(writer, watched, done)
+                log_watched(writer, watched, done)
                 print(
                     f"epoch {done // config.steps_per_epoch}/{config.epochs}: {line(watched)}", flush=True
                 )
@@ -155,15 +155,6 @@ def save_tools(toolbox: Toolbox, folder: Path, config: ToolsConfig, watched: Wat
         for tool in toolbox
     ]
     Toolbox(noted, toolbox.device).save(folder, torch.float16)
-
-
-def log(writer: SummaryWriter, watched: Watched, step: int) -> None:
-    """Writes how agent and tools do together."""
-    writer.add_scalar("val/reward", watched.reward, step)
-    writer.add_scalar("val/length", watched.length, step)
-    for name, value in watched.metrics.items():
-        writer.add_scalar(f"val/{name}", value, step)
-    writer.add_image("val/input_restored_clean", watched.picture, step)
 
 
 def line(watched: Watched) -> str:

@@ -50,14 +50,6 @@ def _means(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, float]]:
         yield f"reward/{name}", float(np.mean([outcome.terms[name] for outcome in outcomes]))
 
 
-def log_watched(writer: SummaryWriter, watched: Watched, step: int) -> None:
-    """Writes how the policy does on the validation set."""
-    for name in ("reward", "length", "f1", "regret"):
-        if (value := getattr(watched, name)) is not None:
-            writer.add_scalar(f"val/{name}", value, step)
-    writer.add_image("val/input_restored_clean", watched.picture, step)
-
-
 def line(watched: Watched) -> str:
     """Says the same in one line."""
     regret = "" if watched.regret is None else f", regret {watched.regret:.2f}"

@@ -33,7 +33,7 @@ from opera_agents.photographs import training_source
 from opera_agents.planner.rollout import draw_samples, made_ahead
 from opera_agents.planner.warm_start import warm_start_rate
 from opera_agents.runs import claim
-from opera_agents.validation import Validation, Watched
+from opera_agents.validation import Validation, Watched, log_watched
 from opera_agents.vlm.agent import SYSTEM, VLMAgent
 from opera_agents.vlm.answers import labelled_answer, random_answer
 from opera_agents.vlm.prompt import grammar_of, messages
@@ -164,9 +164,7 @@ def train(config: ColdStartConfig) -> Watched:
         config.val, toolbox, config.reward, config.val_count, config.canvas, config.max_tools
     )
     watched = validate(agent)
-    for name in ("reward", "length", "f1"):
-        if (value := getattr(watched, name)) is not None:
-            writer.add_scalar(f"val/{name}", value, config.steps)
+    log_watched(writer, watched, config.steps)
     writer.close()
     with replacing(config.out / "result.json") as part:
         part.write_text(json.dumps({"val_reward": watched.reward, "val_f1": watched.f1}) + "\n")

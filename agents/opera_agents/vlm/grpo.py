@@ -36,7 +36,7 @@ from trl import GRPOConfig, GRPOTrainer, ModelConfig, TrlParser, get_peft_config
 
 from opera_agents.photographs import training_source
 from opera_agents.runs import claim
-from opera_agents.validation import Validation, Watched
+from opera_agents.validation import Validation, Watched, log_watched
 from opera_agents.vlm.agent import SYSTEM, VLMAgent
 from opera_agents.vlm.endpoint import Endpoint
 from opera_agents.vlm.judge import EndpointJudge, Judge, LocalJudge, RulesJudge
@@ -105,10 +105,10 @@ def train(world: WorldArguments, training: GRPOConfig, model_options: ModelConfi
     cv2.setNumThreads(world.threads)
     out = Path(str(training.output_dir))
     name = str(model_options.model_name_or_path)
-    if training.process_index == 0:
-        claim(out, settings(world, training, model_options))
     toolbox = Toolbox.load(world.toolbox, training.device)
     system = instructions(world, name, toolbox)
+    if training.process_index == 0:
+        claim(out, settings(world, training, model_options, system))
     processor: Any = AutoProcessor.from_pretrained(name, padding_side="left")
     model: Any = AutoModelForImageTextToText.from_pretrained(name, dtype=model_options.dtype or "float32")
     # Checkpoints in the hub's format are silently not read when a run goes on (transformers 5.23).
@@ -147,7 +147,9 @@ def train(world: WorldArguments, training: GRPOConfig, model_options: ModelConfi
     return watch.last or validation(watch.agent(trainer.accelerator.unwrap_model(trainer.model)))
 
 
-def settings(world: WorldArguments, training: GRPOConfig, model: ModelConfig) -> dict[str, Any]:
+def settings(
+    world: WorldArguments, training: GRPOConfig, model: ModelConfig, system: str
+) -> dict[str, Any]:
     """Returns what decides the result, without the places where things lie."""
     places = ("images", "val", "instructions", "val_count", "val_every", "threads")
     kept = {name: value for name, value in asdict(world).items() if name not in places}
@@ -156,6 +158,7 @@ def settings(world: WorldArguments, training: GRPOConfig, model: ModelConfig) ->
     start = {
         "model": Path(str(model.model_name_or_path)).name,
         "lora": model.lora_r if model.use_peft else None,
+        "system": system,
     }
     return kept | learning | start | {"images": f"{images.parent.name}/{images.name}"}
 
@@ -275,10 +278,7 @@ class Watch(TrainerCallback):
         if not state.is_world_process_zero:
             return
         with SummaryWriter(str(self.out / "val")) as writer:
-            for name in ("reward", "length", "f1"):
-                if (value := getattr(self.last, name)) is not None:
-                    writer.add_scalar(f"val/{name}", value, state.global_step)
-            writer.add_image("val/input_restored_clean", self.last.picture, state.global_step)
+            log_watched(writer, self.last, state.global_step)
             answers = "\n\n".join(f"    {text}" for text in agent.answers[:6])  # indented: tags are no HTML
             writer.add_text("val/answers", answers, state.global_step)
         print(

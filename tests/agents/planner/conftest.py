@@ -9,18 +9,8 @@ from typing import Any
 import pytest
 
 from opera_agents.planner.config import PlannerConfig
-from opera_env.tools import Toolbox
 
 Configure = Callable[..., PlannerConfig]
-
-
-@pytest.fixture(scope="session")
-def small_toolbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three quick tools of ``lite`` in a folder."""
-    folder = tmp_path_factory.mktemp("toolbox")
-    names = ["unet.denoise", "unet.dejpeg", "brighten.gamma_correction"]
-    Toolbox.load("lite").subset(names).save(folder)
-    return folder
 
 
 @pytest.fixture
