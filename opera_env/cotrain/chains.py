@@ -42,8 +42,7 @@ class _Stage:
     @property
     def learns(self) -> bool:
         """Whether gradients are wanted: of the tool, or of what the tools before it made."""
-        module = self.tool.module
-        trained = module is not None and any(p.requires_grad for p in module.parameters())
+        trained = any(parameter.requires_grad for parameter in self.tool.parameters)
         return trained or self.inputs.requires_grad
 
 
@@ -105,7 +104,9 @@ class Chains:
                 torch.set_grad_enabled(keep and stage.learns),
                 torch.autocast(stage.inputs.device.type, torch.bfloat16, enabled=self._autocast),
             ):
-                output = stage.tool(stage.inputs, stage.canvas)
+                # A tool may write into what it is given, and may be given it again.
+                given = stage.inputs if keep else stage.inputs.clone()
+                output = stage.tool(given, stage.canvas)
         except (RuntimeError, ValueError) as error:
             raise self._failure(stage, str(error)) from error
         stage.output = output if output.requires_grad else None

@@ -20,9 +20,6 @@ from opera_env.metrics.critic import load_critic
 from opera_env.metrics.lpips_alex import LpipsAlex
 from opera_env.metrics.pretrained import PyiqaMetric
 
-Term = Callable[[Tensor, Tensor], Tensor]
-"""Results and originals, both (B, 3, H, W), to what is wrong with each result, (B,)."""
-
 
 @dataclass(frozen=True)
 class LossWeights:

@@ -84,11 +84,7 @@ class ExecutionUpdate:
 
     def __init__(self, world: Any, config: ExecutionConfig = ExecutionConfig()) -> None:
         self.toolbox, self.config, self.steps = toolbox_of(world), config, 0
-        self._parameters = {
-            tool.name: [p for p in tool.module.parameters() if p.is_floating_point()]
-            for tool in self.toolbox
-            if tool.module is not None and next(tool.module.parameters(), None) is not None
-        }
+        self._parameters = {tool.name: tool.parameters for tool in self.toolbox if tool.parameters}
         if not self._parameters:
             raise ToolboxError("nothing to train: no tool of this toolbox has parameters.")
         self._target = get_loss(config.loss)

@@ -100,6 +100,12 @@ class Tool:
         return self.restore if isinstance(self.restore, nn.Module) else None
 
     @property
+    def parameters(self) -> list[nn.Parameter]:
+        """What can be trained in it; nothing where it is a plain function."""
+        every = () if self.module is None else self.module.parameters()
+        return [parameter for parameter in every if parameter.is_floating_point()]
+
+    @property
     def looks_everywhere(self) -> bool:
         """Whether the network bases its result on statistics of the whole image."""
         return isinstance(self.restore, LooksEverywhere) and self.restore.global_context

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from opera_env.cotrain.chains import Chains
 from opera_env.errors import ToolFailedError, UnknownToolError
@@ -91,6 +92,28 @@ def test_a_tool_that_fails_is_named_with_its_plan(toolbox: Toolbox, samples: lis
     toolbox.add("tiny.narrow", lambda image: image[..., 1:])
     with pytest.raises(ToolFailedError, match=r"narrow.*after tiny\.first.*expected a result"):
         _run(toolbox, samples[:1], [("tiny.first", "tiny.narrow")])
+
+
+class WritesIntoItsInput(nn.Conv2d):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return super().forward(image.mul_(0.5))
+
+
+@pytest.mark.parametrize("mode", ["never", "auto", "always"])
+def test_a_tool_may_write_into_what_it_is_given(
+    mode: str, make_trainable: Callable[[], Toolbox], samples: list[Sample]
+) -> None:
+    gradients = []
+    for way in (mode, "never"):
+        torch.manual_seed(0)
+        toolbox = make_trainable().add("tiny.writes", WritesIntoItsInput(3, 3, 3, padding=1))
+        before = samples[0].lq.clone()
+        chains = _run(toolbox, samples[:1], [("tiny.writes", "tiny.first")], way)
+        chains.results[0].square().mean().backward()
+        chains.backward()
+        assert torch.equal(samples[0].lq, before)
+        gradients.append([parameter.grad for parameter in toolbox["tiny.writes"].parameters])
+    torch.testing.assert_close(*gradients)
 
 
 def test_gradients_are_let_go(toolbox: Toolbox, samples: list[Sample]) -> None:

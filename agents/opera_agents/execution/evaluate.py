@@ -169,9 +169,7 @@ def alone(config: EvaluateConfig, toolboxes: Sequence[Toolbox]) -> Iterator[tupl
     """Yields what each toolbox's networks do alone: to clean photographs, and to what they are for."""
     photographs = read_images(list_images(config.images)[: config.single])
     for name, toolbox in zip(config.toolboxes, toolboxes, strict=True):
-        networks = toolbox.subset(
-            [t.name for t in toolbox if t.module is not None and any(True for _ in t.module.parameters())]
-        )
+        networks = toolbox.subset([tool.name for tool in toolbox if tool.parameters])
         cards = measure(networks, photographs, config.images.name, config.canvas)
         yield (
             name,
