@@ -55,10 +55,8 @@ class JointConfig:
     """Photographs per step of the tools, over all processes."""
     loss: str = "lite"
     """What tools are trained on: lite, pixel or paper."""
-    tools_lr: float = 3e-4
+    tools_lr: float = 2e-4
     """Peak learning rate of the tools."""
-    random: float = 0.3
-    """Share of random plans among those that tools are trained under."""
     updates: int = 100
     """Updates of the planner in each round."""
     photographs: int = 24
@@ -112,7 +110,6 @@ def tools_config(config: JointConfig, number: int, toolbox: str, planner: Path) 
         out=config.out / f"{number}-tools",
         toolbox=toolbox,
         agent=f"planner:{planner}",
-        random=config.random,
         epochs=config.epochs,
         steps_per_epoch=config.steps_per_epoch,
         batch=config.batch,

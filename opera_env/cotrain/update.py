@@ -25,6 +25,7 @@ class ExecutionConfig:
     Attributes:
         loss: A preset by name, or weights of one's own.
         lr: Learning rate of every tool; the paper's, for networks of 26 M parameters, is 1e-6.
+        warmup: Steps over which it rises from zero: networks that were trained are not to be shaken.
         decay: Let it fall to zero by a cosine over all epochs.
         clip: Largest norm of the gradient of all tools of a step together.
         epochs: How many there will be; perceptual terms come in over the first 30 % of them.
@@ -36,6 +37,7 @@ class ExecutionConfig:
 
     loss: str | LossWeights = "lite"
     lr: float = 1e-4
+    warmup: int = 0
     decay: bool = False
     clip: float = 0.5
     epochs: int = 20
@@ -104,10 +106,11 @@ class ExecutionUpdate:
     @property
     def lr(self) -> float:
         """The learning rate of the next step."""
+        lr = self.config.lr * min(1.0, (self.steps + 1) / max(1, self.config.warmup))
         if not self.config.decay:
-            return self.config.lr
+            return lr
         done = self.steps / (self.config.epochs * self.config.steps_per_epoch)
-        return self.config.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        return lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
     def step(self, samples: Sequence[Sample], plans: Sequence[Plan]) -> dict[str, float]:
         """Runs plans, and moves their tools towards better results.

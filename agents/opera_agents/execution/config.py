@@ -12,7 +12,7 @@ import tyro
 from opera_env.cotrain import ExecutionConfig
 from opera_env.training.train import computes_bfloat16
 
-_NOT_OF_THE_RESULT = ("images", "val", "out", "threads", "device", "at_once")
+_NOT_OF_THE_RESULT = ("images", "val", "out", "threads", "workers", "device", "at_once")
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,14 @@ class ToolsConfig:
     agent: str = "planner"
     """Whose plans the tools are trained under: an agent's or a search's name, planner:FOLDER for one that
     was trained, or module:attribute."""
-    random: float = 0.3
-    """Share of photographs that get a random plan instead, of one to three tools: whatever
-    tool is used where it should not be, is to do no harm."""
+    rehearsal: float = 0.25
+    """Share of lessons in which one tool repeats what it was made for: without them it forgets."""
+    idle: float = 0.2
+    """Share of lessons in which nothing is wrong, and one to three tools are used all the same."""
+    random: float = 0.0
+    """Share of the others that get a random plan of one to three tools instead of the agent's."""
     control: Annotated[bool, tyro.conf.FlagConversionOff] = False
-    """Train on one degradation at a time with one suitable tool: what more training alone brings."""
+    """One degradation with one suitable tool instead of plans: what more training alone brings."""
     epochs: int = 20
     """Epochs; after each, validation and a checkpoint."""
     steps_per_epoch: int = 100
@@ -43,16 +46,16 @@ class ToolsConfig:
     """Photographs per step, over all processes."""
     loss: str = "lite"
     """lite, pixel, or paper (which needs VGG, MUSIQ and CLIP weights)."""
-    lr: float = 3e-4
+    lr: float = 2e-4
     """Peak learning rate; falls to zero by a cosine."""
+    warmup: int = 50
+    """Steps over which it rises: a first step at the peak shakes networks that were trained."""
     clip: float = 0.5
     """Largest norm of the gradient of all tools of a step together."""
     at_once: int = 8
     """Plans differentiated together: more need more memory."""
     autocast: Annotated[bool, tyro.conf.FlagConversionOff] = computes_bfloat16()
     """Compute the tools in bfloat16 while training, where that is fast."""
-    clean: float = 1.5
-    """Weight of clean photographs."""
     ratio: tuple[float, float, float] = (1.0, 3.0, 5.0)
     """Weights of photographs with one, two and three degradations."""
     enlarged: Annotated[bool, tyro.conf.FlagConversionOff] = False
@@ -68,6 +71,8 @@ class ToolsConfig:
     seed: int = 0
     threads: int = 2
     """CPU threads of each process."""
+    workers: int = 0
+    """Processes that make photographs for a GPU that would wait for them; 0 for a thread."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
 
     def settings(self) -> dict[str, Any]:
@@ -85,6 +90,7 @@ class ToolsConfig:
         return ExecutionConfig(
             loss=self.loss,
             lr=self.lr,
+            warmup=self.warmup,
             decay=True,
             clip=self.clip,
             epochs=self.epochs,

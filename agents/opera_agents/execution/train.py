@@ -8,8 +8,8 @@ Interrupt it at any time: the same command goes on from the last epoch and ends 
 if the agent's plans are not drawn at random.
 Curves and pictures are for tensorboard, in the same folder; the best tools are in its folder ``toolbox``.
 
-Source: section 4.3 and appendix D of the paper. Departures: random plans among the agent's, and photographs
-    that nothing is wrong with; a learning rate for small networks, which decays.
+Source: section 4.3 and appendix D of the paper. Departures: exercises among the agent's plans, on clean
+    photographs and on each tool's own damage; a learning rate for small networks, which decays.
 """
 
 from __future__ import annotations
@@ -27,23 +27,16 @@ from rich.progress import track
 from torch.utils.tensorboard import SummaryWriter
 
 from opera_agents.execution.config import ToolsConfig
-from opera_agents.execution.plans import PlanMixture
-from opera_agents.photographs import training_source
+from opera_agents.execution.lessons import Lessons, plan_all
 from opera_agents.planner.rollout import made_ahead
 from opera_agents.runs import claim
 from opera_agents.validation import Validation, Watched, log_watched
 from opera_env.cotrain import ExecutionUpdate
-from opera_env.data import Source
-from opera_env.degradations import DEGRADATIONS, RECIPES
 from opera_env.execution import PrefixCache
 from opera_env.play import make_agent
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.training.train import save_atomically
-from opera_env.types import Sample
-
-_STAGE = 2
-"""The second number of every seed drawn here; the planner's are 0 and 1."""
 
 
 def train(config: ToolsConfig) -> Watched:
@@ -66,10 +59,9 @@ def train(config: ToolsConfig) -> Watched:
 
     toolbox = Toolbox.load(config.toolbox, device)
     with processes.main_process_first():  # it writes the enlarged photographs
-        source = make_source(config)
+        lessons = Lessons(config, toolbox)
     agent = make_agent(config.agent, toolbox=toolbox, max_tools=config.max_tools, seed=config.seed)
     scorer = PlanScorer(toolbox, config.reward, cache=PrefixCache())
-    mixture = PlanMixture(agent, scorer, config.random, config.max_tools, config.control)
     validate = Validation(
         config.val, toolbox, config.reward, config.val_count, config.canvas, config.max_tools
     )
@@ -86,11 +78,10 @@ def train(config: ToolsConfig) -> Watched:
         log_watched(writer, validate(agent), 0)
     mine = slice(processes.process_index, None, processes.num_processes)
     steps = range(update.steps, config.epochs * config.steps_per_epoch)
-    batches = made_ahead(lambda step: draw(source, config, step)[mine], steps)
-    for step, samples in zip(track(steps, description="tools", disable=not first), batches, strict=True):
-        seeds = [(config.seed, _STAGE, step, row) for row in range(config.batch)][mine]
-        plans = mixture.choose(samples, seeds)
-        figures = update.step(samples, plans)
+    batches = made_ahead(lambda step: lessons.draw(step)[mine], steps, config.workers)
+    for step, batch in zip(track(steps, description="tools", disable=not first), batches, strict=True):
+        plans = plan_all(batch, agent, scorer, config.max_tools)
+        figures = update.step([lesson.sample for lesson in batch], plans)
 
         done = step + 1
         if writer is not None:
@@ -114,21 +105,6 @@ def train(config: ToolsConfig) -> Watched:
         writer.close()
     toolbox.load_weights(folder / "toolbox")
     return validate(agent)
-
-
-def make_source(config: ToolsConfig) -> Source:
-    """Returns the photographs to train on."""
-    enlarged = config.out / "enlarged" if config.enlarged else None
-    recipes = [(name,) for name in DEGRADATIONS] if config.control else RECIPES
-    return training_source(
-        config.images, config.canvas, enlarged, config.clean, recipes, ratio=config.ratio
-    )
-
-
-def draw(source: Source, config: ToolsConfig, step: int) -> list[Sample]:
-    """Draws the photographs of a step: a function of the seed, alike in all processes."""
-    rng = np.random.default_rng((config.seed, _STAGE, step))
-    return [source.make(source.draw(rng)) for _ in range(config.batch)]
 
 
 def saved(toolbox: Toolbox, update: ExecutionUpdate, best: float) -> dict[str, Any]:

@@ -6,11 +6,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from opera_agents.planner import grpo
 from opera_agents.planner.agent import Planner
@@ -51,14 +52,41 @@ def draw_samples(source: Source, count: int, seed: Sequence[int]) -> list[Sample
     return [source.make(source.draw(rng)) for _ in range(count)]
 
 
-def made_ahead(make: Callable[[int], Made], steps: range) -> Iterator[Made]:
-    """Yields ``make(step)`` for each step; the next is made in the background while one is in use."""
+def made_ahead(make: Callable[[int], Made], steps: range, workers: int = 0) -> Iterator[Made]:
+    """Yields ``make(step)`` for each step; the next ones are made in the background while one is in use.
+
+    Args:
+        make: A function of the step alone.
+        steps: Which.
+        workers: Processes that make them, for a GPU that would wait for one thread; 0 for that thread.
+    """
+    if workers:
+        options: dict[str, Any] = {"num_workers": workers, "multiprocessing_context": "fork"}
+        yield from DataLoader(_Made(make, steps), batch_size=None, collate_fn=_as_it_is, **options)
+        return
     with ThreadPoolExecutor(1) as background:
         futures = deque(background.submit(make, step) for step in steps[:1])
         for step in steps:
             if step + steps.step in steps:
                 futures.append(background.submit(make, step + steps.step))
             yield futures.popleft().result()
+
+
+class _Made(Dataset[Any]):
+    """What is made, by number."""
+
+    def __init__(self, make: Callable[[int], Any], steps: range) -> None:
+        self.make, self.steps = make, steps
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.make(self.steps[index])
+
+
+def _as_it_is(made: Any) -> Any:
+    return made
 
 
 def see(samples: Sequence[Sample], max_tools: int, device: torch.device) -> Tensor:

@@ -93,12 +93,15 @@ class ColdStartConfig:
     seed: int = 0
     threads: int = 2
     """CPU threads."""
+    workers: int = 0
+    """Processes that make photographs for a GPU that would wait for them; 0 for a thread."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
 
     def settings(self) -> dict[str, Any]:
         """Returns what decides the result, without the places where things lie."""
-        places = ("images", "val", "out", "model", "threads", "device", "val_count", "system_prompt")
-        kept = {name: value for name, value in asdict(self).items() if name not in places}
+        places = ("images", "val", "out", "model", "system_prompt")
+        running = ("threads", "workers", "device", "val_count")
+        kept = {name: value for name, value in asdict(self).items() if name not in places + running}
         images = self.images.resolve()
         return kept | {
             "images": f"{images.parent.name}/{images.name}",
@@ -137,16 +140,17 @@ def train(config: ColdStartConfig) -> Watched:
 
     writer = SummaryWriter(str(config.out), purge_step=first + 1)
     steps = range(first, config.steps)
-    batches = made_ahead(
-        lambda step: draw_samples(source, config.batch, (config.seed, _STAGE, step)), steps
-    )
-    for step, samples in zip(track(steps, description="cold start"), batches, strict=True):
+
+    def conversations(step: int) -> Any:
+        samples = draw_samples(source, config.batch, (config.seed, _STAGE, step))
+        rng = np.random.default_rng((config.seed, _STAGE, step, 1))
+        return batch_of(processor, config.system, samples, answers(config, toolbox, samples, rng))
+
+    batches = made_ahead(conversations, steps, config.workers)
+    for step, inputs in zip(track(steps, description="cold start"), batches, strict=True):
         for group in optimizer.param_groups:
             group["lr"] = config.lr * warm_start_rate(step, config.steps)
-        rng = np.random.default_rng((config.seed, _STAGE, step, 1))
-        texts = answers(config, toolbox, samples, rng)
-        inputs = batch_of(processor, config.system, samples, texts).to(config.device)
-        loss = model(**inputs).loss
+        loss = model(**inputs.to(config.device)).loss
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

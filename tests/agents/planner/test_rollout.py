@@ -18,8 +18,9 @@ from opera_env.tools import Toolbox
 
 
 @pytest.mark.parametrize("steps", [range(0), range(1), range(3, 8), range(0, 10, 3)])
-def test_batches_come_in_order(steps: range) -> None:
-    assert list(made_ahead(lambda step: step * 10, steps)) == [step * 10 for step in steps]
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_come_in_order(steps: range, workers: int) -> None:
+    assert list(made_ahead(lambda step: step * 10, steps, workers)) == [step * 10 for step in steps]
 
 
 def test_the_next_batch_is_made_while_one_is_in_use() -> None:

@@ -1,0 +1,111 @@
+"""What tools are trained on: photographs under an agent's plans, and exercises against forgetting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from opera_agents.execution.config import ToolsConfig
+from opera_agents.photographs import training_source
+from opera_agents.plausible import plausible_plan
+from opera_env.data.images import to_array, to_tensor
+from opera_env.degradations import DEGRADATIONS, RECIPES, degrade
+from opera_env.play import play
+from opera_env.scoring import PlanScorer
+from opera_env.tools import Tool, Toolbox
+from opera_env.training.lite import LITE
+from opera_env.types import Agent, Plan, Sample, Search
+
+_STAGE = 2
+"""The second number of every seed drawn here; the planner's are 0 and 1."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A photograph, and the plan to be learnt from.
+
+    Attributes:
+        sample: The photograph, with its reference.
+        plan: Tool names; None leaves it to the agent.
+    """
+
+    sample: Sample
+    plan: Plan | None = None
+
+
+class Lessons:
+    """Draws lessons: a function of the seed and the step, alike in all processes.
+
+    Most are damaged photographs that the agent plans for. The others are exercises, without which a tool
+    forgets: its own damage alone, at the strength that it was made for; and photographs that nothing is
+    wrong with, which a tool that is used all the same is to leave as they are.
+
+    Args:
+        config: How many of which.
+        toolbox: The tools.
+    """
+
+    def __init__(self, config: ToolsConfig, toolbox: Toolbox) -> None:
+        self.config, self.names = config, toolbox.names
+        self.toolbox, self.trained = toolbox, [tool for tool in toolbox if tool.parameters]
+        enlarged = config.out / "enlarged" if config.enlarged else None
+        recipes = [(name,) for name in DEGRADATIONS] if config.control else RECIPES
+        self.source = training_source(config.images, config.canvas, enlarged, 0.0, recipes, config.ratio)
+
+    def draw(self, step: int) -> list[Lesson]:
+        """Returns the lessons of a step."""
+        rng = np.random.default_rng((self.config.seed, _STAGE, step))
+        return [self._one(rng) for _ in range(self.config.batch)]
+
+    def _one(self, rng: Generator) -> Lesson:
+        spec, chance = self.source.draw(rng), rng.random()
+        if chance < self.config.idle + self.config.rehearsal:
+            clean = self.source.make(replace(spec, recipe=()))
+            if chance < self.config.idle:
+                return Lesson(clean, short_plan(self.names, rng))
+            tool = self.trained[rng.integers(len(self.trained))]
+            return Lesson(damaged_for(tool, clean, rng), (tool.name,))
+        sample = self.source.make(spec)
+        if self.config.control:
+            damage = sample.degradations or frozenset()
+            return Lesson(sample, plausible_plan(self.toolbox, damage, rng, 1, surprise=0.0))
+        by_chance = rng.random() < self.config.random
+        return Lesson(sample, short_plan(self.names, rng) if by_chance else None)
+
+
+def damaged_for(tool: Tool, clean: Sample, rng: Generator) -> Sample:
+    """Does to a clean photograph what a tool is to undo, at the strength that the tool was made for."""
+    image = to_array(clean.lq)
+    recipe = next((recipe for recipe in LITE if recipe.name == tool.name), None)
+    if recipe is not None:
+        dirty: NDArray[np.uint8] = recipe.degrade(image, rng)
+        return replace(clean, lq=to_tensor(dirty), degradations=frozenset({recipe.degradation}))
+    known = [name for name in DEGRADATIONS if name in tool.degradations]
+    one = known[rng.integers(len(known))] if known else None
+    dirty = image if one is None else degrade(image, (one,), rng)[0]
+    return replace(clean, lq=to_tensor(dirty), degradations=frozenset({one} if one else ()))
+
+
+def short_plan(names: Sequence[str], rng: Generator, longest: int = 3) -> Plan:
+    """Draws one to ``longest`` tools, whatever is wrong."""
+    return tuple(names[index] for index in rng.integers(len(names), size=rng.integers(1, longest + 1)))
+
+
+def plan_all(
+    lessons: Sequence[Lesson], agent: Agent | Search, scorer: PlanScorer, max_tools: int
+) -> list[Plan]:
+    """Returns the plan of each lesson, the agent's where there is none yet.
+
+    Args:
+        lessons: What is to be learnt from.
+        agent: Who plans.
+        scorer: What a search may ask, and what a stepwise agent's tools run in.
+        max_tools: Longest plan.
+    """
+    asked = [lesson.sample for lesson in lessons if lesson.plan is None]
+    answers = iter(play(agent, asked, scorer, max_tools).plans if asked else [])
+    return [next(answers) if lesson.plan is None else lesson.plan for lesson in lessons]
