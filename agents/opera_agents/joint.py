@@ -55,7 +55,7 @@ class JointConfig:
     """Photographs per step of the tools, over all processes."""
     loss: str = "lite"
     """What tools are trained on: lite, pixel or paper."""
-    tools_lr: float = 2e-4
+    tools_lr: float = 3e-4
     """Peak learning rate of the tools."""
     updates: int = 100
     """Updates of the planner in each round."""

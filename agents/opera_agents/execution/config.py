@@ -30,7 +30,7 @@ class ToolsConfig:
     agent: str = "planner"
     """Whose plans the tools are trained under: an agent's or a search's name, planner:FOLDER for one that
     was trained, or module:attribute."""
-    rehearsal: float = 0.25
+    rehearsal: float = 0.4
     """Share of lessons in which one tool repeats what it was made for: without them it forgets."""
     idle: float = 0.2
     """Share of lessons in which nothing is wrong, and one to three tools are used all the same."""
@@ -46,7 +46,7 @@ class ToolsConfig:
     """Photographs per step, over all processes."""
     loss: str = "lite"
     """lite, pixel, or paper (which needs VGG, MUSIQ and CLIP weights)."""
-    lr: float = 2e-4
+    lr: float = 3e-4
     """Peak learning rate; falls to zero by a cosine."""
     warmup: int = 50
     """Steps over which it rises: a first step at the peak shakes networks that were trained."""

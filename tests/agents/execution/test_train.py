@@ -87,7 +87,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_tools(
 def test_other_settings_are_refused(configure: Configure) -> None:
     config = configure(epochs=1)
     train(config)
-    with pytest.raises(AgentError, match=r"lr 0\.0002, now 0\.1"):
+    with pytest.raises(AgentError, match=r"lr 0\.0003, now 0\.1"):
         train(replace(config, lr=0.1))
 
 
