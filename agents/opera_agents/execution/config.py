@@ -34,6 +34,8 @@ class ToolsConfig:
     """Share of lessons in which one tool repeats what it was made for: without them it forgets."""
     idle: float = 0.2
     """Share of lessons in which nothing is wrong, and one to three tools are used all the same."""
+    surprise: float = 0.3
+    """Share of the agent's plans into which one more tool, any, is put: the agent will try it one day."""
     random: float = 0.0
     """Share of the others that get a random plan of one to three tools instead of the agent's."""
     control: Annotated[bool, tyro.conf.FlagConversionOff] = False

@@ -31,18 +31,20 @@ class Lesson:
     Attributes:
         sample: The photograph, with its reference.
         plan: Tool names; None leaves it to the agent.
+        more: A tool to be put into the plan, and where, from 0 for first to 1 for last.
     """
 
     sample: Sample
     plan: Plan | None = None
+    more: tuple[str, float] | None = None
 
 
 class Lessons:
     """Draws lessons: a function of the seed and the step, alike in all processes.
 
-    Most are damaged photographs that the agent plans for. The others are exercises, without which a tool
-    forgets: its own damage alone, at the strength that it was made for; and photographs that nothing is
-    wrong with, which a tool that is used all the same is to leave as they are.
+    Many are damaged photographs that the agent plans for, some with a tool more. The others are
+    exercises, without which a tool forgets: its own damage alone, at the strength that it was made for; and
+    photographs that nothing is wrong with, which a tool that is used all the same is to leave as they are.
 
     Args:
         config: How many of which.
@@ -73,8 +75,10 @@ class Lessons:
         if self.config.control:
             damage = sample.degradations or frozenset()
             return Lesson(sample, plausible_plan(self.toolbox, damage, rng, 1, surprise=0.0))
-        by_chance = rng.random() < self.config.random
-        return Lesson(sample, short_plan(self.names, rng) if by_chance else None)
+        if rng.random() < self.config.random:
+            return Lesson(sample, short_plan(self.names, rng))
+        more = (self.names[rng.integers(len(self.names))], rng.random())
+        return Lesson(sample, more=more if rng.random() < self.config.surprise else None)
 
 
 def damaged_for(tool: Tool, clean: Sample, rng: Generator) -> Sample:
@@ -108,4 +112,14 @@ def plan_all(
     """
     asked = [lesson.sample for lesson in lessons if lesson.plan is None]
     answers = iter(play(agent, asked, scorer, max_tools).plans if asked else [])
-    return [next(answers) if lesson.plan is None else lesson.plan for lesson in lessons]
+    return [
+        _with_more(next(answers) if lesson.plan is None else lesson.plan, lesson.more, max_tools)
+        for lesson in lessons
+    ]
+
+
+def _with_more(plan: Plan, more: tuple[str, float] | None, max_tools: int) -> Plan:
+    if more is None or len(plan) == max_tools:
+        return plan
+    place = round(more[1] * len(plan))
+    return (*plan[:place], more[0], *plan[place:])

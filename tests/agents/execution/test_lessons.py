@@ -37,6 +37,18 @@ def test_the_agent_plans_where_no_plan_is_given(toolbox: Toolbox, samples: list[
     assert plans == [("tiny.brighten",) * 4, ("unet.denoise",), ()]
 
 
+def test_one_more_tool_is_put_into_a_plan(toolbox: Toolbox, samples: list[Sample]) -> None:
+    lessons = [Lesson(samples[0], ("a", "b"), ("c", place)) for place in (0.0, 0.5, 1.0)]
+    plans = plan_all(lessons, Brightens(), PlanScorer(toolbox, "classic"), 3)
+    assert plans == [("c", "a", "b"), ("a", "c", "b"), ("a", "b", "c")]
+    assert plan_all(lessons[:1], Brightens(), PlanScorer(toolbox, "classic"), 2) == [("a", "b")]
+
+
+def test_the_agents_plans_are_surprised(configure: Configure) -> None:
+    lessons = drawn(configure(batch=300, rehearsal=0.0, idle=0.0, surprise=0.3))
+    assert np.mean([lesson.more is not None for lesson in lessons]) == pytest.approx(0.3, abs=0.08)
+
+
 def test_lessons_are_a_function_of_seed_and_step(configure: Configure) -> None:
     config = configure(batch=8)
     first, again, later = drawn(config), drawn(config), drawn(config, step=1)
