@@ -278,6 +278,8 @@ def _line(record: dict[str, Any]) -> str:
     line = f"{record['input']} ({width} x {height}): {tools or record['status']} -> {record['output']}"
     if record["agent"] is not None:
         line += f"  [planned by {record['agent']} in {record['planning_seconds']:.1f} s]"
+    if record["reasoning"]:
+        line += f"\n  {' '.join(str(record['reasoning']).split())}"
     return line + "".join(f"\n  note: {notice}" for notice in record["notices"])
 
 

@@ -34,12 +34,13 @@ def make_planner(
         tool_cost: What a tool must earn, where there are several samples to choose from.
         samples: 1 writes the most likely plan. More draws as many, runs them and keeps the best in the eyes
             of the scorer: of a critic if it plays blind, else of the very reward.
-        path: Folder of a trained policy; the shipped one by default.
+        path: Folder of a trained policy, or the toolbox that a shipped one is for: ``lite-cotrained``; by
+            default the one for ``lite``.
 
     Raises:
         ToolboxMismatchError: If it was trained for other tools.
     """
-    policy, card = load_policy(Path(path))
+    policy, card = load_policy(path)
     card.check(toolbox)
     policy.to(toolbox.device)
     planner = Planner(policy, card, max_tools)

@@ -19,7 +19,7 @@ from opera_env.tools import Toolbox
 from opera_env.weights import load_tensors
 
 SHIPPED = Path(__file__).with_name("weights")
-"""The policy that comes with the package, for the toolbox ``lite``."""
+"""The policy that comes with the package, for the toolbox ``lite``; folders in it have those for others."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,19 @@ def save_policy(policy: PlanPolicy, card: PolicyCard, folder: Path) -> None:
         part.write_text(json.dumps(asdict(card), indent=2) + "\n")
 
 
-def load_policy(folder: Path = SHIPPED) -> tuple[PlanPolicy, PolicyCard]:
+def load_policy(name_or_folder: Path | str = SHIPPED) -> tuple[PlanPolicy, PolicyCard]:
     """Reads what :func:`save_policy` wrote.
+
+    Args:
+        name_or_folder: A folder, or the toolbox that a shipped policy is for, if that is not ``lite``.
 
     Raises:
         MissingWeightsError: If a file is absent.
         AgentError: If a file is no policy's.
     """
+    folder = SHIPPED / name_or_folder
+    if not folder.is_dir():
+        folder = Path(name_or_folder)
     path = folder / "planner.json"
     if not path.is_file():
         raise MissingWeightsError("a trained planner", path, "python -m opera_agents.planner.train --help")

@@ -11,13 +11,30 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from opera_agents.vlm.prompt import grammar_of, messages, system_prompt
+from opera_agents.vlm.saved import load_told
 from opera_env.data.images import to_pil
 from opera_env.errors import MissingWeightsError
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Observation
 
-SYSTEM = "system_prompt.txt"
-"""File beside a trained model: what it was told in training."""
+SHIPPED = Path(__file__).with_name("weights")
+"""The tiny model that comes with the package, for the toolbox ``lite``."""
+
+
+def make_vlm(toolbox: Toolbox, max_tools: int = 6, seed: int = 0, path: Path | str = SHIPPED) -> VLMAgent:
+    """Makes the agent ``vlm``.
+
+    Args:
+        toolbox: What it plans with.
+        max_tools: Longest plan.
+        seed: Of second tries.
+        path: Folder of a model and its processor, or its name on a hub; the shipped tiny one by default.
+
+    Raises:
+        MissingWeightsError: If there is no such model on this machine, and none can be had.
+        ToolboxMismatchError: If it was trained with other tools.
+    """
+    return VLMAgent(toolbox, path, max_tools, seed=seed)
 
 
 class VLMAgent:
@@ -40,6 +57,7 @@ class VLMAgent:
 
     Raises:
         MissingWeightsError: If there is no such model on this machine, and none can be had.
+        ToolboxMismatchError: If the model was trained with other tools, and no instructions are given.
     """
 
     closed_loop = False
@@ -60,9 +78,11 @@ class VLMAgent:
         except OSError as error:
             remedy = "a folder with a model and its processor, or huggingface-cli download"
             raise MissingWeightsError(f"the vision-language model {model}", Path(model), remedy) from error
-        beside = Path(model) / SYSTEM
         if system is None:
-            system = beside.read_text() if beside.is_file() else system_prompt(toolbox, max_tools)
+            told = load_told(model)
+            if told is not None:
+                told.check(toolbox)
+            system = system_prompt(toolbox, max_tools) if told is None else told.system
         net = net.to(toolbox.device).eval()
         self._begin(toolbox, net, processor, system, max_tools, longest, batch, seed)
 

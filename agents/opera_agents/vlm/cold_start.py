@@ -34,9 +34,10 @@ from opera_agents.planner.rollout import draw_samples, made_ahead
 from opera_agents.planner.warm_start import warm_start_rate
 from opera_agents.runs import claim
 from opera_agents.validation import Validation, Watched, log_watched
-from opera_agents.vlm.agent import SYSTEM, VLMAgent
+from opera_agents.vlm.agent import VLMAgent
 from opera_agents.vlm.answers import labelled_answer, random_answer
 from opera_agents.vlm.prompt import grammar_of, messages
+from opera_agents.vlm.saved import save_told
 from opera_agents.vlm.tiny import tiny_model, tiny_processor
 from opera_env.data.images import to_pil
 from opera_env.envs.world import Episode, observe
@@ -162,7 +163,9 @@ def train(config: ColdStartConfig) -> Watched:
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": done}
             save_atomically(checkpoint, state)
 
-    save_model(model, processor, config.system, config.out / "model")
+    model.save_pretrained(config.out / "model")
+    processor.save_pretrained(config.out / "model")
+    save_told(config.system, toolbox, config.out / "model")
     agent = VLMAgent(toolbox, config.out / "model", config.max_tools)
     validate = Validation(
         config.val, toolbox, config.reward, config.val_count, config.canvas, config.max_tools
@@ -223,14 +226,6 @@ def batch_of(processor: Any, system: str, samples: Sequence[Sample], texts: Sequ
         labels[row, : labels.shape[1] - length] = -100
     inputs["labels"] = labels
     return inputs
-
-
-def save_model(model: Any, processor: Any, system: str, folder: Path) -> None:
-    """Writes a model, its processor, and what it was told."""
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    with replacing(folder / SYSTEM) as part:
-        part.write_text(system)
 
 
 if __name__ == "__main__":

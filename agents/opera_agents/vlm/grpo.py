@@ -37,16 +37,16 @@ from trl import GRPOConfig, GRPOTrainer, ModelConfig, TrlParser, get_peft_config
 from opera_agents.photographs import training_source
 from opera_agents.runs import claim
 from opera_agents.validation import Validation, Watched, log_watched
-from opera_agents.vlm.agent import SYSTEM, VLMAgent
+from opera_agents.vlm.agent import VLMAgent
 from opera_agents.vlm.endpoint import Endpoint
 from opera_agents.vlm.judge import EndpointJudge, Judge, LocalJudge, RulesJudge
 from opera_agents.vlm.prompt import QUESTION, grammar_of, system_prompt
 from opera_agents.vlm.reward import AnswerRewards, Earned, text_of
+from opera_agents.vlm.saved import load_told, save_told
 from opera_env.data import Source
 from opera_env.data.images import to_pil
 from opera_env.envs.world import Episode, observe
 from opera_env.errors import AgentError
-from opera_env.files import replacing
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import SampleSpec
@@ -142,8 +142,7 @@ def train(world: WorldArguments, training: GRPOConfig, model_options: ModelConfi
     trainer.save_model(str(out / "model"))
     if trainer.accelerator.is_main_process:
         processor.save_pretrained(out / "model")
-        with replacing(out / "model" / SYSTEM) as part:
-            part.write_text(system)
+        save_told(system, toolbox, out / "model")
     return watch.last or validation(watch.agent(trainer.accelerator.unwrap_model(trainer.model)))
 
 
@@ -164,11 +163,18 @@ def settings(
 
 
 def instructions(world: WorldArguments, model: str, toolbox: Toolbox) -> str:
-    """Returns what the model is told: from a file, from beside it, or built from the toolbox."""
+    """Returns what the model is told: from a file, from beside it, or built from the toolbox.
+
+    Raises:
+        ToolboxMismatchError: If the model was trained with other tools.
+    """
     if world.instructions is not None:
         return Path(world.instructions).read_text()
-    beside = Path(model) / SYSTEM
-    return beside.read_text() if beside.is_file() else system_prompt(toolbox, world.max_tools)
+    told = load_told(model)
+    if told is None:
+        return system_prompt(toolbox, world.max_tools)
+    told.check(toolbox)
+    return told.system
 
 
 def make_judge(world: WorldArguments, toolbox: Toolbox) -> Judge | None:

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from opera_agents.vlm import cold_start
-from opera_agents.vlm.agent import SYSTEM, VLMAgent
+from opera_agents.vlm.agent import VLMAgent
 from opera_agents.vlm.cold_start import ColdStartConfig, answers, batch_of, starting_point, train
 from opera_agents.vlm.prompt import grammar_of
+from opera_agents.vlm.saved import load_told
 from opera_env.data import Source
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
@@ -39,7 +40,8 @@ def config(photos: Path, tmp_path: Path) -> ColdStartConfig:
 def test_it_trains_and_is_an_agent(config: ColdStartConfig) -> None:
     watched = train(config)
     assert 0 < watched.reward < 10
-    assert (config.out / "model" / SYSTEM).read_text() == cold_start.BRIEF
+    told = load_told(config.out / "model")
+    assert told is not None and told.system == cold_start.BRIEF
     VLMAgent(Toolbox.load("lite"), config.out / "model")
 
 

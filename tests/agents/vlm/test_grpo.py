@@ -13,9 +13,10 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForImageTextToText
 
-from opera_agents.vlm.agent import SYSTEM, VLMAgent
+from opera_agents.vlm.agent import VLMAgent
 from opera_agents.vlm.answers import random_answer
 from opera_agents.vlm.prompt import grammar_of
+from opera_agents.vlm.saved import save_told
 from opera_agents.vlm.tiny import tiny_model, tiny_processor
 from opera_env.errors import AgentError
 from opera_env.tools import Toolbox
@@ -41,7 +42,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     processor = tiny_processor(toolbox, texts)
     processor.save_pretrained(folder)
     tiny_model(processor, width=32, layers=1).save_pretrained(folder)
-    (folder / SYSTEM).write_text("Mend it.")
+    save_told("Mend it.", toolbox, folder)
     return folder
 
 

@@ -10,10 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from opera_agents.vlm.agent import SYSTEM, VLMAgent
+from opera_agents.vlm.agent import VLMAgent
 from opera_agents.vlm.answers import labelled_answer, random_answer
 from opera_agents.vlm.judge import RulesJudge
 from opera_agents.vlm.prompt import grammar_of, messages
+from opera_agents.vlm.saved import save_told
 from opera_agents.vlm.tiny import SIDE, tiny_model, tiny_processor
 from opera_env.degradations import DEGRADATIONS
 from opera_env.envs.world import Episode, observe
@@ -39,7 +40,7 @@ def saved(lite: Toolbox, texts: list[str], tmp_path_factory: pytest.TempPathFact
     processor = tiny_processor(lite, texts)
     processor.save_pretrained(folder)
     tiny_model(processor).save_pretrained(folder)
-    (folder / SYSTEM).write_text("Mend it.")
+    save_told("Mend it.", lite, folder)
     return folder
 
 
