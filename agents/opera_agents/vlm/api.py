@@ -61,7 +61,7 @@ class ApiAgent:
             {"role": "system", "content": self.system},
             {"role": "user", "content": user},
         ]
-        text = self.endpoint.ask(asked)
+        text = self.endpoint.ask(asked).whole
         decision = self.grammar.parse(text)
         if decision.error is None:
             return decision
@@ -69,4 +69,4 @@ class ApiAgent:
             f"That cannot be read: {decision.error} Answer once more, in the three parts and nothing else."
         )
         asked += [{"role": "assistant", "content": text}, {"role": "user", "content": again}]
-        return self.grammar.parse(self.endpoint.ask(asked))
+        return self.grammar.parse(self.endpoint.ask(asked).whole)

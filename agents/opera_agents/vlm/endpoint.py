@@ -16,6 +16,29 @@ from urllib3.util import Retry
 from opera_env.errors import EndpointError
 
 
+@dataclass(frozen=True)
+class Reply:
+    """What a server answers.
+
+    Attributes:
+        text: The answer.
+        reasoning: What the model thought before, if the server keeps that apart; "" if it does not.
+    """
+
+    text: str
+    reasoning: str = ""
+
+    @property
+    def whole(self) -> str:
+        """The answer as the model wrote it: many servers cut out what stands between ``<think>`` tags.
+
+        Example:
+            >>> Reply("Yes.", "Hm.").whole, Reply("Yes.").whole
+            ('<think>Hm.</think>Yes.', 'Yes.')
+        """
+        return f"<think>{self.reasoning}</think>{self.text}" if self.reasoning else self.text
+
+
 @dataclass
 class Endpoint:
     """A chat model behind ``BASE_URL/chat/completions``: vLLM, ``transformers serve``, or a commercial one.
@@ -48,8 +71,8 @@ class Endpoint:
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(max_retries=retry))
 
-    def ask(self, messages: list[dict[str, Any]]) -> str:
-        """Returns the text of the answer.
+    def ask(self, messages: list[dict[str, Any]]) -> Reply:
+        """Returns the answer.
 
         Args:
             messages: As OpenAI's chat completions take them; :func:`picture` makes an image's part.
@@ -72,14 +95,22 @@ class Endpoint:
             hint = f" Set {self.key_variable}." if response.status_code in (401, 403) else ""
             raise EndpointError(f"{url}: HTTP {response.status_code}, {response.text[:300]!r}.{hint}")
         try:
-            text = response.json()["choices"][0]["message"]["content"]
-        except (ValueError, KeyError, IndexError, TypeError) as error:
+            message = response.json()["choices"][0]["message"]
+            text, thoughts = message["content"], [message.get(name) for name in _REASONING]
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise EndpointError(
                 f"{url}: expected a chat completion, found {response.text[:300]!r}."
             ) from error
+        reasoning = next((thought for thought in thoughts if isinstance(thought, str)), "")
+        if text is None and reasoning:  # it was cut off before it came to an answer
+            text = ""
         if not isinstance(text, str):
             raise EndpointError(f"{url}: expected an answer in words, found {text!r}.")
-        return text
+        return Reply(text, reasoning)
+
+
+_REASONING = ("reasoning_content", "reasoning")
+"""What servers call the reasoning that they keep apart."""
 
 
 def picture(image: Image.Image) -> dict[str, Any]:

@@ -111,7 +111,7 @@ class EndpointJudge(_ModelJudge):
         self.endpoint = endpoint
 
     def _ask(self, messages: list[dict[str, str]]) -> str:
-        return self.endpoint.ask(messages)
+        return self.endpoint.ask(messages).text
 
 
 class LocalJudge(_ModelJudge):

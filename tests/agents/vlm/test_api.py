@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
+import json
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+import requests
 from PIL import Image
 
+from opera_agents.vlm.agent import SHIPPED, make_vlm
 from opera_agents.vlm.api import ApiAgent
 from opera_agents.vlm.prompt import system_prompt
+from opera_agents.vlm.saved import load_told
 from opera_env.data.images import to_array
 from opera_env.envs.world import Episode, observe
 from opera_env.errors import PlanParseError
@@ -71,3 +82,68 @@ def test_instructions_of_ones_own(
     server = serve(GOOD)
     ApiAgent(toolbox, server.url, system="Be brief.").act([observe(Episode(samples[0]), 6)])
     assert server.requests[0]["messages"][0]["content"] == "Be brief."
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+def test_reasoning_that_a_server_keeps_apart_is_put_back(
+    serve: Callable[..., Any], toolbox: Toolbox, samples: list[Sample], field: str
+) -> None:
+    rest = GOOD.split("</think>")[1]
+    message = {"role": "assistant", "content": rest, field: "Noise."}
+    server = serve(json.dumps({"choices": [{"message": message}]}).encode())
+    (decision,) = ApiAgent(toolbox, server.url).act([observe(Episode(samples[0]), 6)])
+    assert (decision.plan, decision.reasoning, decision.error) == (("tiny.blur",), "Noise.", None)
+
+
+def test_an_answer_that_never_came_is_an_error_in_the_decision(
+    serve: Callable[..., Any], toolbox: Toolbox, samples: list[Sample]
+) -> None:
+    message = {"role": "assistant", "content": None, "reasoning_content": "Hm, noise or rain or"}
+    server = serve(json.dumps({"choices": [{"message": message}]}).encode())
+    (decision,) = ApiAgent(toolbox, server.url).act([observe(Episode(samples[0]), 6)])
+    assert isinstance(decision.error, PlanParseError) and len(server.requests) == 2
+
+
+@pytest.mark.slow
+def test_a_real_server_answers(
+    samples: list[Sample], child_environment: dict[str, str], tmp_path: Path
+) -> None:
+    pytest.importorskip("fastapi", reason="pip install transformers[serving]")
+    lite, port = Toolbox.load("lite"), free_port()
+    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(SHIPPED)]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
+    told = load_told(SHIPPED)
+    assert told is not None
+    observations = [observe(Episode(sample), 6) for sample in samples[:2]]
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(command, env=child_environment, stdout=log, stderr=log)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_for(f"{url}/health", server, tmp_path / "log")
+        agent = ApiAgent(lite, f"{url}/v1", str(SHIPPED), system=told.system)
+        decisions = agent.act(observations)
+    finally:
+        server.terminate()
+        server.wait(30)
+    alone = make_vlm(lite).act(observations)
+    for served, own in zip(decisions, alone, strict=True):
+        assert served.error is None
+        assert (served.plan, served.degradations) == (own.plan, own.degradations)
+        assert served.reasoning == own.reasoning
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def wait_for(url: str, server: subprocess.Popen[bytes], log: Path, seconds: float = 120) -> None:
+    """Waits until a server is there."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and server.poll() is None:
+        with contextlib.suppress(requests.ConnectionError):
+            if requests.get(url, timeout=5).ok:
+                return
+        time.sleep(0.5)
+    pytest.fail(f"the server did not come up: {log.read_text()[-2000:]}")

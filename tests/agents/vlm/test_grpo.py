@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForImageTextToText
 
@@ -20,7 +21,7 @@ from opera_agents.vlm.saved import save_told
 from opera_agents.vlm.tiny import tiny_model, tiny_processor
 from opera_env.errors import AgentError
 from opera_env.tools import Toolbox
-from opera_env.types import Sample
+from opera_env.types import Observation, Sample
 
 pytest.importorskip("trl", reason="TRL is not installed: pip install 'opera-env[agents]'")
 
@@ -114,6 +115,19 @@ def test_it_trains_logs_and_is_an_agent(
     assert (tmp_path / "run" / "config.json").is_file()
     with pytest.raises(AgentError, match="another --out"):
         train(_world(photos, tool_cost=0.5), _training(tmp_path / "run"), ModelConfig(str(model)))
+
+
+def test_an_adapter_trains_and_what_is_saved_is_an_agent(
+    photos: Path, model: Path, tmp_path: Path, lengths_pay: None
+) -> None:
+    options = ModelConfig(str(model), use_peft=True, lora_r=2, lora_target_modules=["q_proj", "v_proj"])
+    train(_world(photos), _training(tmp_path / "run", max_steps=2), options)
+    folder = tmp_path / "run" / "model"
+    adapter = load_file(folder / "adapter_model.safetensors")
+    assert any(value.abs().sum() > 0 for name, value in adapter.items() if "lora_B" in name)
+    observations = [Observation(torch.rand(3, 64, 64), torch.rand(3, 64, 64), (), 6)]
+    (decision,) = VLMAgent(Toolbox.load("lite"), folder).act(observations)
+    assert decision.error is not None, "six tokens are no answer"
 
 
 @pytest.mark.slow
