@@ -5,7 +5,7 @@ Example:
     python -m opera_agents.execution.evaluate --images bsds500/val \
         --toolboxes lite runs/control/toolbox runs/tools/toolbox --agents planner planner planner:runs/new
 
-The first toolbox is the one that the others are compared with. Two tables: the benchmark's groups; and each
+The first toolbox is the one that the others are compared with. Tables: the benchmark's groups; and each
 network alone, on clean photographs, to which it should do nothing, and on the damage it is for.
 
 Source: tables 1, 9 and 12 of the paper.
@@ -115,7 +115,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         plans = play(player, samples, scorer, config.max_tools).plans
         played.append(Played(f"{name}, {agent}", scorer.score(samples, plans, restored=False)))
     figures: dict[str, Any] = {"groups": group_figures(played, samples)}
-    console.print(group_table(figures["groups"]))
+    for name, rows in figures["groups"].items():
+        console.print(group_table(name, rows))
     if config.single:
         figures["alone"] = dict(alone(config, toolboxes))
         console.print(alone_table(figures["alone"]))
@@ -181,23 +182,21 @@ def alone(config: EvaluateConfig, toolboxes: Sequence[Toolbox]) -> Iterator[tupl
         )
 
 
-def group_table(figures: Mapping[str, Any]) -> Table:
-    """Shows means by group, and what is more than the first toolbox's."""
-    table = Table("toolbox, agent", "group", title="benchmark", box=box.SIMPLE, pad_edge=False)
+def group_table(name: str, rows: Mapping[str, Any]) -> Table:
+    """Shows an agent's means by group, and what is more than the first one's."""
+    table = Table("group", title=name, title_justify="left", box=box.SIMPLE, pad_edge=False)
     for column in ("R_q", "PSNR", "more (95 %)", "LPIPS", "more (95 %)", "tools"):
         table.add_column(column, justify="right", no_wrap=True)
-    for name, rows in figures.items():
-        for group, row in rows.items():
-            table.add_row(
-                ", ".join(Path(part).name for part in name.split(", ")) if group == "A" else "",
-                group,
-                f"{row['r_q']['mean']:.2f}",
-                f"{row['psnr_y']['mean']:.2f}",
-                _difference(row["psnr_y"], 2),
-                f"{row['lpips']['mean']:.3f}",
-                _difference(row["lpips"], 3),
-                f"{row['tools']['mean']:.1f}",
-            )
+    for group, row in rows.items():
+        table.add_row(
+            group,
+            f"{row['r_q']['mean']:.2f}",
+            f"{row['psnr_y']['mean']:.2f}",
+            _difference(row["psnr_y"], 2),
+            f"{row['lpips']['mean']:.3f}",
+            _difference(row["lpips"], 3),
+            f"{row['tools']['mean']:.1f}",
+        )
     return table
 
 
