@@ -44,7 +44,7 @@ _TOLD = ("matched", "recipe_best")
 """These are told the degradations."""
 
 _TRAINED = ("recipe_best", "planner")
-"""These were made for the toolbox that comes with the package."""
+"""These were made for the tools that come with the package."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Compare(Command):
         device = ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
         toolbox = Toolbox.load(self.toolbox, device)
         samples = self._samples()
-        names = self._agents(samples, console)
+        names = self._agents(samples, toolbox, console)
         config = EvaluationConfig(
             reward=self.reward,
             max_tools=self.max_tools,
@@ -164,15 +164,15 @@ class Compare(Command):
         rng = np.random.default_rng(self.seed)
         return [source.make(spec) for spec in source.enumerate(self.n, benchmark_recipes(), rng)]
 
-    def _agents(self, samples: Sequence[Sample], console: Console) -> list[str]:
+    def _agents(self, samples: Sequence[Sample], toolbox: Toolbox, console: Console) -> list[str]:
         if self.agents is not None:
             return list(dict.fromkeys(name.strip() for name in self.agents.split(",") if name.strip()))
         left_out: set[str] = set()
         if any(sample.degradations is None for sample in samples):
             console.print(f"left out: {', '.join(_TOLD)}; nobody knows the degradations of these images.")
             left_out.update(_TOLD)
-        if self.toolbox != "lite":
-            console.print(f"left out: {', '.join(_TRAINED)}; they were made for the toolbox lite.")
+        if toolbox.signature != Toolbox.load("lite").signature:
+            console.print(f"left out: {', '.join(_TRAINED)}; they were made for the tools of lite.")
             left_out.update(_TRAINED)
         return [name for name in AGENTS if name not in left_out]
 

@@ -62,7 +62,7 @@ def test_another_toolbox_leaves_out_who_was_trained(
     words = f"compare --images {photos} --canvas 64 --n 2 --reward classic --max-tools 1 --no-regret"
     assert main([*words.split(), "--toolbox", str(tmp_path / "two")]) == 0
     printed = capsys.readouterr().out
-    assert "left out: recipe_best, planner; they were made for the toolbox lite" in printed
+    assert "left out: recipe_best, planner; they were made for the tools of lite" in printed
     assert "detect" in printed
 
 

@@ -184,7 +184,7 @@ def alone(config: EvaluateConfig, toolboxes: Sequence[Toolbox]) -> Iterator[tupl
 
 def group_table(name: str, rows: Mapping[str, Any]) -> Table:
     """Shows an agent's means by group, and what is more than the first one's."""
-    table = Table("group", title=name, title_justify="left", box=box.SIMPLE, pad_edge=False)
+    table = Table("", title=name, title_justify="left", box=box.SIMPLE, padding=(0, 0, 0, 1))
     for column in ("R_q", "PSNR", "more (95 %)", "LPIPS", "more (95 %)", "tools"):
         table.add_column(column, justify="right", no_wrap=True)
     for group, row in rows.items():
@@ -201,8 +201,8 @@ def group_table(name: str, rows: Mapping[str, Any]) -> Table:
 
 
 def _difference(row: Mapping[str, float], digits: int) -> str:
-    more, low, high = (f"{row[key]:+.{digits}f}" for key in ("more", "low", "high"))
-    return "" if row["low"] == row["high"] else f"{more} ({low}..{high})"
+    low, high = (f"{row[key]:.{digits}f}" for key in ("low", "high"))
+    return "" if row["low"] == row["high"] else f"{row['more']:+.{digits}f} ({low}..{high})"
 
 
 def alone_table(figures: Mapping[str, Any]) -> Table:
