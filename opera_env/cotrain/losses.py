@@ -63,7 +63,7 @@ class LossWeights:
 
 
 LOSSES: Mapping[str, LossWeights] = {
-    "lite": LossWeights(l1=0.8, lpips=0.03, critic=0.01),
+    "lite": LossWeights(l1=0.8, lpips=0.06, critic=0.02),
     "paper": LossWeights(l1=0.4, vgg=0.1, lpips=0.15, musiq=0.1, clipiqa=0.1),
     "pixel": LossWeights(l1=1.0),
 }

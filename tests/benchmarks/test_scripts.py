@@ -10,7 +10,7 @@ import pytest
 from torch.utils.tensorboard import SummaryWriter
 
 from opera_env.tools import Toolbox
-from tests.benchmarks import agent_curves, agents
+from tests.benchmarks import agent_curves, agents, vlm_curves
 
 
 def row(
@@ -77,3 +77,16 @@ def test_curves_are_drawn_over_what_was_spent(tmp_path: Path, capsys: pytest.Cap
     agent_curves.draw(agent_curves.Curves((f"planner={tmp_path}/planner-*",), out, ("matched=6",)))
     assert out.stat().st_size > 10_000
     assert "5.000 to 9.000 after 400 images scored" in capsys.readouterr().out
+
+
+def test_rewards_are_drawn_across_an_interruption(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part, steps in (("first", range(1, 7)), ("second", range(5, 11))):
+        with SummaryWriter(str(tmp_path / "run" / "runs" / part)) as writer:
+            for step in steps:
+                for tag in vlm_curves.PANELS:
+                    writer.add_scalar(tag, step, step)
+    vlm_curves.draw(vlm_curves.Curves((f"tiny={tmp_path / 'run'}",), tmp_path / "curves.png", over=4))
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+    assert "tiny, R_q of drawn answers: 2.500 to 8.500 in 10 steps" in capsys.readouterr().out

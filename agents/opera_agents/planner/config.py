@@ -90,4 +90,5 @@ class PlannerConfig:
         images = self.images.resolve()
         kept = {name: value for name, value in asdict(self).items() if name not in places}
         start = None if self.start is None else self.start.name
-        return kept | {"images": f"{images.parent.name}/{images.name}", "start": start}
+        names = {"toolbox": Path(self.toolbox).name, "start": start}
+        return kept | {"images": f"{images.parent.name}/{images.name}"} | names
