@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,14 @@ from rich.table import Table
 
 from opera_env.data import clean_folder
 from opera_env.data.images import list_images, read_images
-from opera_env.degradations import benchmark_recipes, group_of
+from opera_env.degradations import DEGRADATIONS, benchmark_recipes, group_of
 from opera_env.errors import AgentError
 from opera_env.evaluation import Interval, interval
 from opera_env.files import replacing
 from opera_env.play import make_agent, play
 from opera_env.scoring import PlanScorer
-from opera_env.tools import Toolbox
-from opera_env.training.card import measure
+from opera_env.tools import Tool, Toolbox
+from opera_env.training.card import ToolCard, measure
 from opera_env.types import Outcome, Sample
 
 METRICS = ("psnr_y", "ssim_y", "lpips")
@@ -172,14 +172,25 @@ def alone(config: EvaluateConfig, toolboxes: Sequence[Toolbox]) -> Iterator[tupl
     for name, toolbox in zip(config.toolboxes, toolboxes, strict=True):
         networks = toolbox.subset([tool.name for tool in toolbox if tool.parameters])
         cards = measure(networks, photographs, config.images.name, config.canvas)
-        yield (
-            name,
-            {
-                "clean_psnr": float(np.mean([card.clean for card in cards.values()])),
-                "own_psnr_gain": float(np.mean([card.own.psnr for card in cards.values()])),
-                "tools": {tool: {"clean": card.clean, **asdict(card.own)} for tool, card in cards.items()},
-            },
-        )
+        yield name, _alone({tool.name: (tool, cards[tool.name]) for tool in networks})
+
+
+def _alone(cards: Mapping[str, tuple[Tool, ToolCard]]) -> dict[str, Any]:
+    clean = np.array([card.clean for _, card in cards.values()])
+    drawn = {
+        name: card.gains[min(tool.degradations & set(DEGRADATIONS))].psnr
+        for name, (tool, card) in cards.items()
+    }
+    return {
+        "clean_psnr": float(-10 * np.log10(np.mean(10 ** (-clean / 10)))),
+        "clean_psnr_each": float(clean.mean()),
+        "gain": float(np.mean(list(drawn.values()))),
+        "gain_at_strength": float(np.mean([card.own.psnr for _, card in cards.values()])),
+        "tools": {
+            name: {"clean_psnr": card.clean, "gain": drawn[name], "gain_at_strength": card.own.psnr}
+            for name, (_, card) in cards.items()
+        },
+    }
 
 
 def group_table(name: str, rows: Mapping[str, Any]) -> Table:
@@ -206,13 +217,22 @@ def _difference(row: Mapping[str, float], digits: int) -> str:
 
 
 def alone_table(figures: Mapping[str, Any]) -> Table:
-    """Shows what tools do alone, mean over the networks."""
-    table = Table("toolbox", title="each network alone", box=box.SIMPLE, pad_edge=False)
-    table.add_column("clean photographs, PSNR", justify="right")
-    table.add_column("own damage, PSNR gained", justify="right")
+    """Shows what networks do alone: to clean photographs, and to their own damage."""
+    table = Table("each network alone, PSNR in dB", box=box.SIMPLE, padding=(0, 0, 0, 1))
+    for title in _COLUMNS:
+        table.add_column(title, justify="right")
     for name, row in figures.items():
-        table.add_row(name, f"{row['clean_psnr']:.2f}", f"{row['own_psnr_gain']:+.2f}")
+        table.add_row(name, *(f"{row[key]:.2f}" for key in _COLUMNS.values()))
     return table
+
+
+_COLUMNS = {
+    "clean, of the mean error": "clean_psnr",
+    "clean, mean": "clean_psnr_each",
+    "own damage as drawn, gain": "gain",
+    "at the strength trained on": "gain_at_strength",
+}
+"""A network that ruins clean photographs decides the first, whatever the others do; it is the paper's."""
 
 
 if __name__ == "__main__":
