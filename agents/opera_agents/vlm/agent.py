@@ -74,7 +74,9 @@ class VLMAgent:
     ) -> None:
         try:
             processor: Any = AutoProcessor.from_pretrained(model)
-            net: Any = AutoModelForImageTextToText.from_pretrained(model)
+            # A CPU computes half precision slowly, and many operations not at all.
+            dtype = "auto" if toolbox.device.type == "cuda" else torch.float32
+            net: Any = AutoModelForImageTextToText.from_pretrained(model, dtype=dtype)
         except OSError as error:
             remedy = "a folder with a model and its processor, or huggingface-cli download"
             raise MissingWeightsError(f"the vision-language model {model}", Path(model), remedy) from error

@@ -184,7 +184,7 @@ def starting_point(config: ColdStartConfig, toolbox: Toolbox) -> tuple[Any, Any]
     if config.model is not None:
         return (
             AutoProcessor.from_pretrained(config.model),
-            AutoModelForImageTextToText.from_pretrained(config.model),
+            AutoModelForImageTextToText.from_pretrained(config.model, dtype=torch.float32),
         )
     rng, grammar = np.random.default_rng(config.seed), grammar_of(toolbox, config.max_tools)
     texts = [grammar.format(random_answer(toolbox, rng, config.max_tools)) for _ in range(500)]

@@ -110,8 +110,8 @@ def test_a_real_server_answers(
 ) -> None:
     pytest.importorskip("fastapi", reason="pip install transformers[serving]")
     lite, port = Toolbox.load("lite"), free_port()
-    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(SHIPPED)]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
+    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(SHIPPED)]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
     told = load_told(SHIPPED)
     assert told is not None
     observations = [observe(Episode(sample), 6) for sample in samples[:2]]
