@@ -96,8 +96,8 @@ def damaged_for(tool: Tool, clean: Sample, rng: Generator) -> Sample:
 
 def short_plan(names: Sequence[str], rng: Generator, longest: int = 3) -> Plan:
     """Draws one to ``longest`` tools, whatever is wrong."""
-    chosen = rng.integers(len(names), size=rng.integers(1, longest + 1)).tolist()
-    return tuple(names[index] for index in chosen)
+    chosen = rng.integers(len(names), size=rng.integers(1, longest + 1))
+    return tuple(names[int(index)] for index in chosen)
 
 
 def plan_all(
