@@ -171,7 +171,7 @@ class Compare(Command):
         if any(sample.degradations is None for sample in samples):
             console.print(f"left out: {', '.join(_TOLD)}; nobody knows the degradations of these images.")
             left_out.update(_TOLD)
-        if toolbox.signature != Toolbox.load("lite").signature:
+        if self.toolbox != "lite" and toolbox.signature != Toolbox.load("lite").signature:
             console.print(f"left out: {', '.join(_TRAINED)}; they were made for the tools of lite.")
             left_out.update(_TRAINED)
         return [name for name in AGENTS if name not in left_out]

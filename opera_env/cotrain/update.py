@@ -25,7 +25,7 @@ class ExecutionConfig:
     Attributes:
         loss: A preset by name, or weights of one's own.
         lr: Learning rate of every tool; the paper's, for networks of 26 M parameters, is 1e-6.
-        warmup: Steps over which it rises from zero: networks that were trained are not to be shaken.
+        warmup: Steps over which it rises to that: networks that were trained are not to be shaken.
         decay: Let it fall to zero by a cosine over all epochs.
         clip: Largest norm of the gradient of all tools of a step together.
         epochs: How many there will be; perceptual terms come in over the first 30 % of them.

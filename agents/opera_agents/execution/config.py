@@ -37,7 +37,7 @@ class ToolsConfig:
     surprise: float = 0.3
     """Share of the agent's plans into which one more tool, any, is put: the agent will try it one day."""
     random: float = 0.0
-    """Share of the others that get a random plan of one to three tools instead of the agent's."""
+    """Share of the agent's photographs that get a random plan of one to three tools instead."""
     control: Annotated[bool, tyro.conf.FlagConversionOff] = False
     """One degradation with one suitable tool instead of plans: what more training alone brings."""
     epochs: int = 20

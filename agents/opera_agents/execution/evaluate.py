@@ -176,6 +176,7 @@ def alone(config: EvaluateConfig, toolboxes: Sequence[Toolbox]) -> Iterator[tupl
 
 
 def _alone(cards: Mapping[str, tuple[Tool, ToolCard]]) -> dict[str, Any]:
+    """Returns means over the networks; PSNR in dB, and the dB that it gained."""
     clean = np.array([card.clean for _, card in cards.values()])
     drawn = {
         name: card.gains[min(tool.degradations & set(DEGRADATIONS))].psnr
@@ -232,7 +233,7 @@ _COLUMNS = {
     "own damage as drawn, gain": "gain",
     "at the strength trained on": "gain_at_strength",
 }
-"""A network that ruins clean photographs decides the first, whatever the others do; it is the paper's."""
+"""A network that ruins clean photographs decides the first, whatever the others do."""
 
 
 if __name__ == "__main__":

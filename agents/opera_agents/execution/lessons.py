@@ -82,7 +82,17 @@ class Lessons:
 
 
 def damaged_for(tool: Tool, clean: Sample, rng: Generator) -> Sample:
-    """Does to a clean photograph what a tool is to undo, at the strength that the tool was made for."""
+    """Does to a clean photograph what a tool is to undo.
+
+    Args:
+        tool: A tool of ``lite`` is given the strength that it was trained on; any other, one of its
+            degradations as the benchmark draws it, or, if it is for none of them, nothing.
+        clean: The photograph.
+        rng: The only source of chance.
+
+    Returns:
+        A sample with the damaged image; its specification remains that of the clean one.
+    """
     image = to_array(clean.lq)
     recipe = next((recipe for recipe in LITE if recipe.name == tool.name), None)
     if recipe is not None:

@@ -59,8 +59,10 @@ def made_ahead(make: Callable[[int], Made], steps: range, workers: int = 0) -> I
         make: A function of the step alone.
         steps: Which.
         workers: Processes that make them, for a GPU that would wait for one thread; 0 for that thread.
+            Where processes cannot be forked, 0 is all there is.
     """
     if workers:
+        # Forked: what ``make`` refers to need not be pickled.
         options: dict[str, Any] = {"num_workers": workers, "multiprocessing_context": "fork"}
         yield from DataLoader(_Made(make, steps), batch_size=None, collate_fn=_as_it_is, **options)
         return

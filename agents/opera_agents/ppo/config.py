@@ -94,4 +94,5 @@ class PPOConfig:
         settings = {key: value for key, value in asdict(self).items() if key not in _NOT_OF_THE_RESULT}
         images = self.images.resolve()
         encoder = None if self.encoder is None else self.encoder.name
-        return settings | {"images": f"{images.parent.name}/{images.name}", "encoder": encoder}
+        names = {"toolbox": Path(self.toolbox).name, "encoder": encoder}
+        return settings | {"images": f"{images.parent.name}/{images.name}"} | names

@@ -107,6 +107,7 @@ class ColdStartConfig:
         return kept | {
             "images": f"{images.parent.name}/{images.name}",
             "model": None if self.model is None else self.model.name,
+            "toolbox": Path(self.toolbox).name,
             "system": self.system,
         }
 

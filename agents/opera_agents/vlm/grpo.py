@@ -158,6 +158,7 @@ def settings(
         "model": Path(str(model.model_name_or_path)).name,
         "lora": model.lora_r if model.use_peft else None,
         "system": system,
+        "toolbox": Path(world.toolbox).name,
     }
     return kept | learning | start | {"images": f"{images.parent.name}/{images.name}"}
 

@@ -11,6 +11,7 @@ from opera_env.files import replacing
 from opera_env.tools import Toolbox
 
 FILE = "opera_env.json"
+"""Beside a model's weights."""
 
 
 @dataclass(frozen=True)
