@@ -33,6 +33,7 @@ class ExecutionConfig:
         at_once: Plans that are run and differentiated together; more need more memory, fewer more time.
         checkpointing: Whether activations are computed again instead of kept.
         autocast: Compute the tools in bfloat16.
+        only: Names of the tools that are trained; all of them if there are none.
     """
 
     loss: str | LossWeights = "lite"
@@ -45,6 +46,7 @@ class ExecutionConfig:
     at_once: int = 8
     checkpointing: Checkpointing = "auto"
     autocast: bool = False
+    only: tuple[str, ...] = ()
 
 
 class ExecutionUpdate:
@@ -67,6 +69,7 @@ class ExecutionUpdate:
 
     Raises:
         ToolboxError: If there is no toolbox, or nothing in it that can be trained.
+        UnknownToolError: If a tool that is to be trained is not in it.
         MissingWeightsError: If weights of a term of the loss are not on this machine.
 
     Example:
@@ -86,13 +89,16 @@ class ExecutionUpdate:
 
     def __init__(self, world: Any, config: ExecutionConfig = ExecutionConfig()) -> None:
         self.toolbox, self.config, self.steps = toolbox_of(world), config, 0
-        self._parameters = {tool.name: tool.parameters for tool in self.toolbox if tool.parameters}
+        self._networks = {tool.name: tool.restore for tool in self.toolbox}
+        trained = self.toolbox.subset(config.only) if config.only else self.toolbox
+        self._parameters = {tool.name: tool.parameters for tool in trained if tool.parameters}
         if not self._parameters:
             raise ToolboxError("nothing to train: no tool of this toolbox has parameters.")
         self._target = get_loss(config.loss)
         self._loss = RestorationLoss(self._target).to(self.toolbox.device)
-        for parameter in self._of(self._parameters):
-            parameter.requires_grad_(True)
+        for tool in self.toolbox:
+            for parameter in tool.parameters:
+                parameter.requires_grad_(tool.name in self._parameters)
         self._optimizers = {
             name: torch.optim.Adam(parameters, lr=config.lr)
             for name, parameters in self._parameters.items()
@@ -128,6 +134,7 @@ class ExecutionUpdate:
                 tools and their optimizers are then as they were before the step.
             UnknownToolError: If a plan names a tool that the toolbox lacks.
             ToolFailedError: If a tool raises or lets no gradients through.
+            ToolboxError: If networks of the toolbox were replaced after this update was made.
         """
         weights, ranks = self._target.at(self.epoch, self.config.epochs), Ranks(self.toolbox.device)
         totals = dict.fromkeys(("loss", *self._loss.names), 0.0)
@@ -170,6 +177,10 @@ class ExecutionUpdate:
                 )
             for name in plan:
                 self.toolbox[name]
+        if any(self.toolbox[name].restore is not network for name, network in self._networks.items()):
+            raise ToolboxError(
+                "the toolbox has other networks than when this update was made: make a new one."
+            )
 
     def _parts(self, plans: Sequence[Plan]) -> Iterator[list[int]]:
         """Rows that are run together: of about the same length, so that few wait for a long one."""

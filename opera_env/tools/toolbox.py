@@ -191,7 +191,8 @@ class Toolbox:
     def load_weights(self, folder: Path | str) -> Toolbox:
         """Takes over the weights of a toolbox written by :meth:`save`, in place; returns itself.
 
-        Whoever shares these tools has the new ones at once.
+        Whoever shares this toolbox has the new ones at once. A network of other options, such as one
+        that was given a tone curve, takes the place of the old one.
 
         Raises:
             ToolboxMismatchError: If its tools are others, by name, order, scale or kind of network.
@@ -199,8 +200,7 @@ class Toolbox:
         """
         other = Toolbox.load(folder, self.device)
         ours, theirs = (
-            json.dumps([(tool.name, tool.scale, tool.net) for tool in box], default=str)
-            for box in (self, other)
+            [(tool.name, tool.scale, tool.net and tool.net[0]) for tool in box] for box in (self, other)
         )
         if ours != theirs:
             raise ToolboxMismatchError(
@@ -208,7 +208,9 @@ class Toolbox:
                 f"{', '.join(other.names)}: load it as a toolbox of its own."
             )
         for tool, new in zip(self, other, strict=True):
-            if tool.module is not None and new.module is not None:
+            if json.dumps(tool.net, default=str) != json.dumps(new.net, default=str):
+                self._tools[tool.name] = new
+            elif tool.module is not None and new.module is not None:
                 tool.module.load_state_dict(new.module.state_dict())
         self.touch()
         return self

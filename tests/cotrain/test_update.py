@@ -50,6 +50,18 @@ def test_the_tools_of_the_plans_learn_and_no_others(toolbox: Toolbox, samples: l
     assert not update.state_dict()["optimizers"]["tiny.enlarge"]["state"]
 
 
+def test_only_some_are_trained(toolbox: Toolbox, samples: list[Sample]) -> None:
+    """The others stay, but pass gradients on; an update for all of them trains them again."""
+    before = _weights(toolbox)
+    ExecutionUpdate(toolbox, replace(PIXEL, only=("tiny.first",))).step(samples, PLANS)
+    assert _changed(before, toolbox) == {"tiny.first"}
+    assert all(parameter.grad is None for parameter in toolbox["tiny.second"].parameters)
+    ExecutionUpdate(toolbox, PIXEL).step(samples, PLANS)
+    assert _changed(before, toolbox) == {"tiny.first", "tiny.second"}
+    with pytest.raises(UnknownToolError, match="nobody"):
+        ExecutionUpdate(toolbox, replace(PIXEL, only=("nobody",)))
+
+
 def test_a_batch_is_learned(toolbox: Toolbox, samples: list[Sample]) -> None:
     update = ExecutionUpdate(toolbox, replace(PIXEL, lr=3e-3))
     losses = [

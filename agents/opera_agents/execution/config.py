@@ -10,9 +10,10 @@ import torch
 import tyro
 
 from opera_env.cotrain import ExecutionConfig
+from opera_env.cotrain.chains import Checkpointing
 from opera_env.training.train import computes_bfloat16
 
-_NOT_OF_THE_RESULT = ("images", "val", "out", "threads", "workers", "device", "at_once")
+_NOT_OF_THE_RESULT = ("images", "val", "out", "threads", "workers", "device", "at_once", "checkpointing")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,10 @@ class ToolsConfig:
     """Everything is written here; the best tools, a toolbox, to OUT/toolbox."""
     toolbox: str = "lite"
     """The tools to begin with: a shipped toolbox, or a folder written by Toolbox.save."""
+    tone: Annotated[bool, tyro.conf.FlagConversionOff] = True
+    """Give brighteners, which have nothing to train, a tone curve."""
+    only: tuple[str, ...] = ()
+    """Names of the tools that are trained; all of them if there are none."""
     agent: str = "planner"
     """Whose plans the tools are trained under: an agent's or a search's name, planner:FOLDER for one that
     was trained, or module:attribute."""
@@ -56,6 +61,9 @@ class ToolsConfig:
     """Largest norm of the gradient of all tools of a step together."""
     at_once: int = 8
     """Plans differentiated together: more need more memory."""
+    checkpointing: Checkpointing = "auto"
+    """Whether what happens inside tools is computed again for the gradients; never is faster, and needs
+    memory that grows with the length of plans."""
     autocast: Annotated[bool, tyro.conf.FlagConversionOff] = computes_bfloat16()
     """Compute the tools in bfloat16 while training, where that is fast."""
     ratio: tuple[float, float, float] = (1.0, 3.0, 5.0)
@@ -98,5 +106,7 @@ class ToolsConfig:
             epochs=self.epochs,
             steps_per_epoch=self.steps_per_epoch,
             at_once=self.at_once,
+            checkpointing=self.checkpointing,
+            only=self.only,
             autocast=self.autocast,
         )

@@ -52,8 +52,9 @@ class Lessons:
     """
 
     def __init__(self, config: ToolsConfig, toolbox: Toolbox) -> None:
-        self.config, self.names = config, toolbox.names
-        self.toolbox, self.trained = toolbox, [tool for tool in toolbox if tool.parameters]
+        self.config, self.toolbox, self.names = config, toolbox, toolbox.names
+        taught = toolbox.subset(config.only) if config.only else toolbox
+        self.taught, self.trained = taught.names, [tool for tool in taught if tool.parameters]
         enlarged = config.out / "enlarged" if config.enlarged else None
         recipes = [(name,) for name in DEGRADATIONS] if config.control else RECIPES
         self.source = training_source(config.images, config.canvas, enlarged, 0.0, recipes, config.ratio)
@@ -68,7 +69,7 @@ class Lessons:
         if chance < self.config.idle + self.config.rehearsal:
             clean = self.source.make(replace(spec, recipe=()))
             if chance < self.config.idle:
-                return Lesson(clean, short_plan(self.names, rng))
+                return Lesson(clean, short_plan(self.taught, rng))
             tool = self.trained[rng.integers(len(self.trained))]
             return Lesson(damaged_for(tool, clean, rng), (tool.name,))
         sample = self.source.make(spec)

@@ -31,11 +31,11 @@ from opera_agents.execution.lessons import Lessons, plan_all
 from opera_agents.planner.rollout import made_ahead
 from opera_agents.runs import claim
 from opera_agents.validation import Validation, Watched, log_watched
-from opera_env.cotrain import ExecutionUpdate
+from opera_env.cotrain import ExecutionUpdate, with_tone
 from opera_env.execution import PrefixCache
 from opera_env.play import make_agent
 from opera_env.scoring import PlanScorer
-from opera_env.tools import Toolbox
+from opera_env.tools import Tool, Toolbox
 from opera_env.training.train import save_atomically
 
 
@@ -57,7 +57,10 @@ def train(config: ToolsConfig) -> Watched:
         claim(folder, config.settings())
     processes.wait_for_everyone()
 
+    torch.manual_seed(config.seed)  # of the curves' weights; everything else is drawn from numpy
     toolbox = Toolbox.load(config.toolbox, device)
+    if config.tone:
+        toolbox = with_tone(toolbox)
     with processes.main_process_first():  # it writes the enlarged photographs
         lessons = Lessons(config, toolbox)
     agent = make_agent(config.agent, toolbox=toolbox, max_tools=config.max_tools, seed=config.seed)
@@ -124,13 +127,16 @@ def restore(toolbox: Toolbox, update: ExecutionUpdate, state: dict[str, Any]) ->
 
 
 def save_tools(toolbox: Toolbox, folder: Path, config: ToolsConfig, watched: Watched) -> None:
-    """Writes the tools, and into their manifest under which plans they were trained."""
+    """Writes the tools, and into their manifest under which plans they were trained, and before that."""
     about = {**config.settings(), "val_reward": round(watched.reward, 4), "val_metrics": watched.metrics}
-    noted = [
-        replace(tool, training={**tool.training, "under_plans": about}) if tool.net else tool
-        for tool in toolbox
-    ]
-    Toolbox(noted, toolbox.device).save(folder, torch.float16)
+
+    def noted(tool: Tool) -> Tool:
+        if tool.net is None or not tool.parameters or (config.only and tool.name not in config.only):
+            return tool
+        before = {"before": tool.training["under_plans"]} if "under_plans" in tool.training else {}
+        return replace(tool, training={**tool.training, "under_plans": about | before})
+
+    Toolbox(map(noted, toolbox), toolbox.device).save(folder, torch.float16)
 
 
 def line(watched: Watched) -> str:

@@ -1,0 +1,116 @@
+"""The tone curve: nothing at first, what the whole image says once it is trained, never out of hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from opera_env.tools import Tool
+from opera_env.tools.nets import ConstantShift, GammaCorrection
+from opera_env.tools.nets.tone import Tone
+
+Make = Callable[[bool], nn.Module]
+NETS: dict[str, Make] = {
+    "gamma": lambda tone: GammaCorrection(tone=tone),
+    "shift": lambda tone: ConstantShift(tone=tone),
+}
+
+
+def _images(count: int = 2, height: int = 24, width: int = 32) -> Tensor:
+    """Noise on a ramp, so that no part is like the whole."""
+    noise = torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(0))
+    return (noise + torch.linspace(0, 1, width)) / 2
+
+
+def _wake(net: nn.Module, scale: float = 0.1) -> nn.Module:
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
+    return net.eval()
+
+
+def test_an_untrained_curve_changes_nothing() -> None:
+    image = 3 * _images() - 1
+    assert torch.equal(Tone()(image), image)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_brightener_begins_as_it_was(name: str) -> None:
+    plain, toned = NETS[name](False), NETS[name](True)
+    with torch.inference_mode():
+        assert torch.equal(toned.eval()(_images()), plain(_images()))
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_told_the_statistics_of_its_image_it_does_the_same(name: str) -> None:
+    tool = Tool("a.tool", _wake(NETS[name](True), 0.02))
+    assert tool.looks_everywhere and not Tool("a.tool", NETS[name](False)).looks_everywhere
+    size = (24, 32)
+    with torch.inference_mode():
+        known = tool.statistics(_images())
+        assert known
+        expected = tool(_images(), size)
+        assert torch.equal(tool.apply(_images(), False, known), expected)
+        assert (tool.apply(_images(), False, (known[0] / 3,)) - expected).abs().max() > 1e-3
+
+
+def test_a_part_is_laid_under_the_curve_of_the_whole() -> None:
+    tone, image = _wake(Tone(), 0.02), _images(1)
+    part = image[..., :8]
+    with torch.inference_mode():
+        torch.testing.assert_close(tone(part, tone.statistics(image)), tone(image)[..., :8])
+        assert (tone(part) - tone(image)[..., :8]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 200), (64, 64), (500, 300)])
+def test_images_of_any_size(size: tuple[int, int]) -> None:
+    tone = _wake(Tone())
+    with torch.inference_mode():
+        assert tone.statistics(_images(2, *size)).shape == (2, 34)
+        assert tone(_images(2, *size)).isfinite().all()
+
+
+def test_size_hardly_counts() -> None:
+    tone, image = _wake(Tone(), 0.02), _images(1, 60, 80)
+    twice = image.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    with torch.inference_mode():
+        torch.testing.assert_close(tone(twice)[..., ::2, ::2], tone(image), atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("scale", [0.1, 10.0, 1e4])
+def test_no_image_and_no_weights_make_it_run_away(scale: float) -> None:
+    tone = _wake(Tone(), scale)
+    for image in (torch.zeros(1, 3, 8, 8), torch.ones(1, 3, 8, 8), 1e4 * (_images() - 0.5)):
+        image = image.clone().requires_grad_()
+        result = tone(image)
+        assert (result - image).abs().max() < 1e5 and result.isfinite().all()
+        result.sum().backward()
+        gradients = [image.grad, *(parameter.grad for parameter in tone.parameters())]
+        assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
+
+
+def test_it_learns_how_much_too_dark_an_image_is() -> None:
+    """Darkened by chance, so that no constant brightener can mend them all."""
+    generator = torch.Generator().manual_seed(0)
+    tone = Tone()
+    optimizer = torch.optim.Adam(tone.parameters(), lr=1e-3)
+
+    def batch() -> tuple[Tensor, Tensor]:
+        bright = torch.rand(16, 3, 16, 16, generator=generator)
+        gain = 0.3 + 0.7 * torch.rand(16, 1, 1, 1, generator=generator)
+        return bright * gain, bright
+
+    for _ in range(150):
+        dark, bright = batch()
+        loss = (tone(dark) - bright).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    dark, bright = batch()
+    constant = min((dark * gain - bright).abs().mean().item() for gain in torch.linspace(1, 3, 41))
+    with torch.inference_mode():
+        assert (tone(dark) - bright).abs().mean() < constant / 3
