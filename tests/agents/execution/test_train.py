@@ -17,7 +17,7 @@ from opera_agents.execution import train as training
 from opera_agents.execution.config import ToolsConfig
 from opera_agents.execution.train import train
 from opera_env.errors import AgentError, ExecutionUpdateError
-from opera_env.tools import Toolbox
+from opera_env.tools import Tool, Toolbox
 
 Configure = Callable[..., ToolsConfig]
 
@@ -93,6 +93,38 @@ def test_other_settings_are_refused(configure: Configure) -> None:
 
 def test_the_control_trains(configure: Configure) -> None:
     train(configure(control=True))
+
+
+def test_one_tool_alone_and_then_all_of_them(configure: Configure) -> None:
+    """The others stay as they were, and every tool's card tells of all that it went through."""
+    first = configure("first", only=("unet.denoise",), tone=False, rehearsal=0.8, idle=0.2)
+    train(first)
+    before, after = Toolbox.load(first.toolbox), Toolbox.load(first.out / "toolbox")
+    changed = {tool.name for tool in after if _differs(tool, before[tool.name])}
+    assert changed == {"unet.denoise"}
+    second = configure("second", toolbox=str(first.out / "toolbox"))
+    train(second)
+    trained = Toolbox.load(second.out / "toolbox")
+    cards = {tool.name: tool.training.get("under_plans", {}) for tool in trained}
+    assert cards["unet.denoise"]["before"]["only"] == ["unet.denoise"]
+    assert "before" not in cards["unet.dejpeg"] and cards["unet.dejpeg"]["only"] == []
+
+
+def test_brighteners_get_a_curve_unless_it_is_not_wanted(configure: Configure) -> None:
+    toolbox = Toolbox.load("lite").subset(["brighten.gamma_correction", "unet.dejpeg"])
+    plain = configure("plain").out.parent / "plain_toolbox"
+    toolbox.save(plain)
+    for tone in (True, False):
+        config = configure(f"tone-{tone}", toolbox=str(plain), tone=tone, epochs=1)
+        train(config)
+        brightener = Toolbox.load(config.out / "toolbox")["brighten.gamma_correction"]
+        assert bool(brightener.parameters) == tone == brightener.looks_everywhere
+
+
+def _differs(tool: Tool, other: Tool) -> bool:
+    assert tool.module is not None and other.module is not None
+    theirs = other.module.half().float().state_dict()  # as they are stored
+    return any(not torch.equal(value, theirs[key]) for key, value in tool.module.state_dict().items())
 
 
 @pytest.mark.slow
