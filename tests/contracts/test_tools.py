@@ -15,6 +15,7 @@ from opera_env.degradations import DEGRADATIONS
 from opera_env.tools import Tool, Toolbox
 
 SHIPPED = ("lite",)
+KINDS = (*SHIPPED, "curves", "users")
 
 
 class _Folded(nn.Module):
@@ -27,6 +28,10 @@ class _Folded(nn.Module):
 
 @cache
 def toolbox_of(kind: str) -> Toolbox:
+    if kind == "curves":
+        return Toolbox.load("lite-cotrained").subset(
+            ["brighten.gamma_correction", "brighten.constant_shift"]
+        )
     if kind != "users":
         return Toolbox.load(kind)
     box = (
@@ -42,7 +47,8 @@ def toolbox_of(kind: str) -> Toolbox:
 
 
 every_tool = pytest.mark.parametrize(
-    ("kind", "name"), [(kind, name) for kind in (*SHIPPED, "users") for name in toolbox_of(kind).names]
+    ("kind", "name"),
+    [(kind, name) for kind in KINDS for name in toolbox_of(kind).names],
 )
 sizes = pytest.mark.parametrize("size", [(33, 47), (64, 32), (17, 16), (1, 1)], ids=str)
 

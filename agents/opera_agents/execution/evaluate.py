@@ -170,7 +170,8 @@ def alone(config: EvaluateConfig, toolboxes: Sequence[Toolbox]) -> Iterator[tupl
     """Yields what each toolbox's networks do alone: to clean photographs, and to what they are for."""
     photographs = read_images(list_images(config.images)[: config.single])
     for name, toolbox in zip(config.toolboxes, toolboxes, strict=True):
-        networks = toolbox.subset([tool.name for tool in toolbox if tool.parameters])
+        # The same for all: brighteners are networks in some toolboxes, and constants in others.
+        networks = toolbox.subset([tool.name for tool in toolboxes[0] if tool.parameters])
         cards = measure(networks, photographs, config.images.name, config.canvas)
         yield name, _alone({tool.name: (tool, cards[tool.name]) for tool in networks})
 
