@@ -68,7 +68,7 @@ class ExecutionUpdate:
         steps: Steps done.
 
     Raises:
-        ToolboxError: If there is no toolbox, or nothing in it that can be trained.
+        ToolboxError: If there is no toolbox, or nothing in it, or in a tool that is named, can be trained.
         UnknownToolError: If a tool that is to be trained is not in it.
         MissingWeightsError: If weights of a term of the loss are not on this machine.
 
@@ -94,11 +94,12 @@ class ExecutionUpdate:
         self._parameters = {tool.name: tool.parameters for tool in trained if tool.parameters}
         if not self._parameters:
             raise ToolboxError("nothing to train: no tool of this toolbox has parameters.")
+        if missing := [name for name in config.only if name not in self._parameters]:
+            raise ToolboxError(
+                f"{', '.join(missing)}: nothing to train. Brighteners are given a curve by with_tone."
+            )
         self._target = get_loss(config.loss)
         self._loss = RestorationLoss(self._target).to(self.toolbox.device)
-        for tool in self.toolbox:
-            for parameter in tool.parameters:
-                parameter.requires_grad_(tool.name in self._parameters)
         self._optimizers = {
             name: torch.optim.Adam(parameters, lr=config.lr)
             for name, parameters in self._parameters.items()
@@ -141,6 +142,7 @@ class ExecutionUpdate:
         failure: Exception | None = None
         try:
             self._check(samples, plans)
+            self._choose()
             for rows in self._parts(plans):
                 part = [samples[row] for row in rows], [plans[row] for row in rows]
                 found = self._backward(*part, weights)
@@ -181,6 +183,12 @@ class ExecutionUpdate:
             raise ToolboxError(
                 "the toolbox has other networks than when this update was made: make a new one."
             )
+
+    def _choose(self) -> None:
+        """Lets the trained tools have gradients and no others; another update may have chosen others."""
+        for tool in self.toolbox:
+            for parameter in tool.parameters:
+                parameter.requires_grad_(tool.name in self._parameters)
 
     def _parts(self, plans: Sequence[Plan]) -> Iterator[list[int]]:
         """Rows that are run together: of about the same length, so that few wait for a long one."""

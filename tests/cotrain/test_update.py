@@ -62,6 +62,20 @@ def test_only_some_are_trained(toolbox: Toolbox, samples: list[Sample]) -> None:
         ExecutionUpdate(toolbox, replace(PIXEL, only=("nobody",)))
 
 
+def test_two_updates_share_a_world(toolbox: Toolbox, samples: list[Sample]) -> None:
+    """Each trains its own tools, whichever was made last."""
+    updates = {name: ExecutionUpdate(toolbox, replace(PIXEL, only=(name,))) for name in PLANS[0]}
+    for name, update in updates.items():
+        before = _weights(toolbox)
+        update.step(samples, PLANS)
+        assert _changed(before, toolbox) == {name}
+
+
+def test_a_constant_cannot_be_trained(toolbox: Toolbox) -> None:
+    with pytest.raises(ToolboxError, match=r"tiny\.brighten: nothing to train.*with_tone"):
+        ExecutionUpdate(toolbox, replace(PIXEL, only=("tiny.first", "tiny.brighten")))
+
+
 def test_a_batch_is_learned(toolbox: Toolbox, samples: list[Sample]) -> None:
     update = ExecutionUpdate(toolbox, replace(PIXEL, lr=3e-3))
     losses = [

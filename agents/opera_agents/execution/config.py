@@ -31,7 +31,8 @@ class ToolsConfig:
     tone: Annotated[bool, tyro.conf.FlagConversionOff] = True
     """Give brighteners, which have nothing to train, a tone curve."""
     only: tuple[str, ...] = ()
-    """Names of the tools that are trained; all of them if there are none."""
+    """Names of the tools that are trained, all of them if there are none. They learn from rehearsal, from
+    idle lessons, which use no others, and from the agent's plans that happen to name them."""
     agent: str = "planner"
     """Whose plans the tools are trained under: an agent's or a search's name, planner:FOLDER for one that
     was trained, or module:attribute."""

@@ -169,9 +169,10 @@ def _more(gain: Interval) -> dict[str, float]:
 def alone(config: EvaluateConfig, toolboxes: Sequence[Toolbox]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields what each toolbox's networks do alone: to clean photographs, and to what they are for."""
     photographs = read_images(list_images(config.images)[: config.single])
+    # Brighteners are networks in some toolboxes, and would be compared with nothing.
+    constants = {tool.name for toolbox in toolboxes for tool in toolbox if not tool.parameters}
     for name, toolbox in zip(config.toolboxes, toolboxes, strict=True):
-        # The same for all: brighteners are networks in some toolboxes, and constants in others.
-        networks = toolbox.subset([tool.name for tool in toolboxes[0] if tool.parameters])
+        networks = toolbox.subset([tool.name for tool in toolbox if tool.name not in constants])
         cards = measure(networks, photographs, config.images.name, config.canvas)
         yield name, _alone({tool.name: (tool, cards[tool.name]) for tool in networks})
 

@@ -2,6 +2,7 @@
 
 Example:
     python -m opera_agents.execution.train --images bsds500/train --val bsds500/val --out runs/tools
+    python -m opera_agents.execution.train ... --only brighten.gamma_correction --rehearsal .8
     accelerate launch --num_processes 2 -m opera_agents.execution.train --images ... --val ...
 
 Interrupt it at any time: the same command goes on from the last epoch and ends where it would have ended,

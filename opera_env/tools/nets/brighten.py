@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from torch import Tensor, nn
 
 from opera_env.tools.nets.tone import Tone
 
 
-class Brightener(nn.Module):
-    """Lays a curve over the image first, if it has one."""
+class Brightener(nn.Module, ABC):
+    """Lays a curve over the image first, if it has one.
+
+    Args:
+        tone: Whether it has.
+    """
 
     halo = 0
 
@@ -27,8 +33,9 @@ class Brightener(nn.Module):
             image = self.tone(image, statistics[0] if statistics else None)
         return self._brighten(image)
 
+    @abstractmethod
     def _brighten(self, image: Tensor) -> Tensor:
-        raise NotImplementedError
+        """What follows the curve, the same for every image."""
 
 
 class GammaCorrection(Brightener):

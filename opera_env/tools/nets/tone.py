@@ -19,11 +19,17 @@ _LIMIT = 1.5
 
 
 class Tone(nn.Module):
-    """Lays (gain x + lift) ** power over an image; (B, 3, H, W) in and out.
+    """Lays (gain x + lift) ** power over an image.
 
     Which gain, lift and power, a small network reads off the image's quantiles: whether a photograph is
     too dark shows in the whole of it, and in no window of it. Until it is trained it changes nothing, and
     what lies outside [0, 1] it moves as it moves 0 and 1.
+
+    Args:
+        hidden: Units that read the quantiles.
+
+    Shape:
+        float32 (B, 3, H, W), nominally in [0, 1], to the same shape, not clamped.
     """
 
     def __init__(self, hidden: int = 64) -> None:
