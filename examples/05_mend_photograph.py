@@ -13,7 +13,7 @@ from PIL import Image
 from opera_env.data.decode import read_photo
 from opera_env.data.encode import write_photo
 from opera_env.degradations import degrade
-from opera_env.restoration import Restorer
+from opera_env.restoration import DEFAULT_TOOLBOX, Restorer
 from opera_env.tools import Toolbox
 
 folder = Path(mkdtemp())
@@ -21,7 +21,7 @@ noisy, _ = degrade(np.asarray(skimage.data.coffee()), ("noise",), np.random.defa
 Image.fromarray(noisy).save(folder / "coffee.jpg", quality=95)
 
 photo = read_photo(folder / "coffee.jpg")
-result = Restorer(Toolbox.load("lite")).restore(photo.tensor())
+result = Restorer(Toolbox.load(DEFAULT_TOOLBOX)).restore(photo.tensor())
 write_photo(folder / "mended.jpg", photo.with_image(result.image))
 plan = " > ".join(result.decision.plan) or "left as it was"
 print(f"{plan}: {result.planning:.1f} s to plan, {sum(result.seconds):.1f} s to run, in {folder}")

@@ -20,8 +20,8 @@ from opera_env.tools import Toolbox, resize
 from opera_env.tools.tool import pad_to_multiple
 from opera_env.types import Agent, Canvas, Decision, Observation, Plan, Sample, SampleSpec, Search
 
-DEFAULT_AGENT = "planner"
-"""The best of those that need no reference; docs/restoring.md has the figures."""
+DEFAULT_TOOLBOX, DEFAULT_AGENT = "lite-cotrained", "planner"
+"""The best tools, and the best of the agents that need no reference; docs/restoring.md has the figures."""
 
 _LIBRARIES = 160 * 2**20
 """Bytes that the first use of a network takes for good: kernels are loaded and compiled."""

@@ -27,7 +27,7 @@ from opera_env.envs.render import strip
 from opera_env.errors import OutputError
 from opera_env.files import creating, replacing
 from opera_env.plan import parse_names
-from opera_env.restoration import Restoration, Restorer, RestorerConfig
+from opera_env.restoration import DEFAULT_TOOLBOX, Restoration, Restorer, RestorerConfig
 from opera_env.tools import Toolbox, resize
 
 _STRIP_HEIGHT, _STRIP_WIDTH = 720, 4096
@@ -65,7 +65,7 @@ class Restore(Command):
     """Tools separated by commas, instead of an agent; "" only converts or enlarges."""
     scale: int = 1
     """How many times larger the result shall be."""
-    toolbox: str = "lite"
+    toolbox: str = DEFAULT_TOOLBOX
     """A shipped toolbox, or a folder written by Toolbox.save."""
     format: Literal["keep", "png", "jpeg", "tiff", "webp", "bmp"] = "keep"
     """Format of the results; a file name after -o says it too."""

@@ -3,7 +3,7 @@
 A tile is a core and a margin around it. The outer part of the margin is context, as wide as
 the tool looks, and is thrown away; across the inner part neighbouring tiles are blended, which
 changes nothing where they agree and hides where they do not. What a network must know of the
-whole image (:class:`opera_env.tools.tool.LooksEverywhere`) it is told from a smaller copy.
+whole image (:class:`opera_env.tools.tool.LooksEverywhere`) it is told from an overview.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ BLEND = 8
 UNKNOWN_HALO, UNKNOWN_BLEND = 48, 16
 """Context and blending for a tool of which nobody has said how far it looks."""
 
-OVERVIEW = 1024 * 1024
-"""Most pixels of the copy that statistics of the whole image are taken from."""
+OVERVIEW, WINDOW = 1024 * 1024, 256
+"""Most pixels that statistics of the whole image are taken from, and the side of their windows."""
 
 OnTile = Callable[[int, int], None]
 """Told of tiles done and tiles in all."""
@@ -114,13 +114,55 @@ def restore_in_tiles(
 
 
 def _statistics(tool: Tool, image: Tensor, most: int) -> tuple[Tensor, ...] | None:
-    """What the tool's network knows of the whole image, from a copy of bounded size."""
-    if not tool.looks_everywhere:
-        return None
+    """What the tool's network knows of the whole image."""
+    match tool.overview:
+        case "copy":
+            image = smaller(image, most)
+        case "windows":
+            image = windows(image, most)
+        case "all":
+            pass
+        case None:
+            return None
+    return tool.statistics(image)
+
+
+def smaller(image: Tensor, most: int) -> Tensor:
+    """Resamples an image (B, 3, H, W), so that it has at most about so many pixels."""
     height, width = image.shape[-2:]
     factor = min(1.0, math.sqrt(most / (height * width)))
-    small = (max(1, round(height * factor)), max(1, round(width * factor)))
-    return tool.statistics(resize(image, small))
+    return resize(image, (max(1, round(height * factor)), max(1, round(width * factor))))
+
+
+def windows(image: Tensor, most: int) -> Tensor:
+    """Puts windows from all over an image side by side, as one smaller image.
+
+    Args:
+        image: (B, 3, H, W).
+        most: Most pixels of the result.
+
+    Example:
+        >>> windows(torch.zeros(1, 3, 3000, 2000), 1024 * 1024).shape
+        torch.Size([1, 3, 1280, 768])
+    """
+    height, width = image.shape[-2:]
+    if height * width <= most:
+        return image
+    side = min(WINDOW, height, width, math.isqrt(most))
+    count = most // side**2
+    down = min(max(1, round(math.sqrt(count * height / width))), height // side, count)
+    across = min(count // down, width // side)
+    lefts = _spread(width, side, across)
+    rows = [
+        torch.cat([image[..., top : top + side, left : left + side] for left in lefts], dim=3)
+        for top in _spread(height, side, down)
+    ]
+    return torch.cat(rows, dim=2)
+
+
+def _spread(length: int, side: int, count: int) -> list[int]:
+    """Where windows begin that are spread evenly along an axis."""
+    return [int(length * (number + 0.5) / count - side / 2) for number in range(count)]
 
 
 def _add(result: Tensor, restored: Tensor, row: Tile, column: Tile, blend: int, scale: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,9 @@ def pad_to_multiple(image: Tensor, multiple: int, minimum: int = 1) -> Tensor:
     return F.pad(image, (0, columns, 0, rows), mode=mode)
 
 
+Overview = Literal["copy", "windows", "all"]
+
+
 @runtime_checkable
 class LooksEverywhere(Protocol):
     """A network that bases its result on statistics of the whole image, and can be told them.
@@ -50,9 +53,14 @@ class LooksEverywhere(Protocol):
 
     Attributes:
         global_context: Whether this one does; its class may leave the choice.
+        overview: What its statistics of a photograph are taken from that is too large to go through it at
+            once. A smaller "copy" leaves nothing out, but has less noise and sharper edges; "windows"
+            side by side have just as much, and leave something out; "all" is the photograph, of which
+            the network must make nothing that is much larger.
     """
 
     global_context: bool
+    overview: Overview
 
     def statistics(self, image: Tensor) -> tuple[Tensor, ...]:
         """Returns what the network knows of a whole image, (B, 3, H, W)."""
@@ -108,7 +116,13 @@ class Tool:
     @property
     def looks_everywhere(self) -> bool:
         """Whether the network bases its result on statistics of the whole image."""
-        return isinstance(self.restore, LooksEverywhere) and self.restore.global_context
+        return self.overview is not None
+
+    @property
+    def overview(self) -> Overview | None:
+        """What statistics of a large image are taken from; None if the network bases nothing on them."""
+        net = self.restore
+        return net.overview if isinstance(net, LooksEverywhere) and net.global_context else None
 
     def grows(self, size: Canvas, canvas: Canvas) -> bool:
         """Whether the tool enlarges an image of this size: only while it is smaller than its canvas."""
@@ -155,6 +169,6 @@ class Tool:
 
     def statistics(self, image: Tensor) -> tuple[Tensor, ...] | None:
         """What the network knows of a whole image (B, 3, H, W); None if it looks at nothing like that."""
-        if not isinstance(self.restore, LooksEverywhere) or not self.restore.global_context:
+        if not isinstance(self.restore, LooksEverywhere) or not self.looks_everywhere:
             return None
         return self.restore.statistics(pad_to_multiple(image, self.multiple, self.minimum))

@@ -1,7 +1,7 @@
 """How far a tiled result is from the untiled one, for every tool of a toolbox.
 
 Tools that look no further than their halo agree to rounding. One that sees statistics of the whole image
-takes them from a smaller copy: the difference is what this costs.
+takes them from an overview of it: the difference is what this costs.
 
 Example:
     python tests/benchmarks/tile_difference.py --image photograph.jpg
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from opera_env.data.images import read_image, to_tensor
 from opera_env.execution.tiles import restore_in_tiles
+from opera_env.restoration import DEFAULT_TOOLBOX
 from opera_env.tools import Toolbox, resize
 
 
@@ -31,7 +32,7 @@ class Difference:
 
     image: Path | None = None
     """A photograph; by default one that comes with scikit-image, enlarged to the size."""
-    toolbox: str = "lite"
+    toolbox: str = DEFAULT_TOOLBOX
     """A shipped toolbox or a folder."""
     megapixels: float = 4.0
     """Size that the photograph is brought to."""

@@ -26,7 +26,7 @@ Draw = Callable[[int, int, int], Image.Image]
 
 
 def test_a_folder_is_restored(world: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    code, records = world.report("--plan", f"{PLAN}, brighten.constant_shift")
+    code, records = world.report("--plan", f"{PLAN}, brighten.constant_shift", "--toolbox", "lite")
     assert code == 0
     assert world.results() == ["a.png", "b.jpg"]
     assert read_photo(world.out / "a.png").pixels.mean() > read_photo(world.folder / "a.png").pixels.mean()
@@ -280,8 +280,8 @@ def test_json_on_standard_output_is_nothing_but_json(
     assert world.restore("--plan", PLAN, "--json") == 1
     summary = json.loads(capsys.readouterr().out)
     assert set(summary) == {"toolbox", "versions", "photographs"}
-    assert summary["toolbox"]["name"] == "lite"
-    assert summary["toolbox"]["fingerprint"] == Toolbox.load("lite").fingerprint
+    assert summary["toolbox"]["name"] == "lite-cotrained"
+    assert summary["toolbox"]["fingerprint"] == Toolbox.load("lite-cotrained").fingerprint
     assert len(summary["photographs"]) == 6
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from opera_env.execution import Executor
 from opera_env.execution.memory import bytes_per_pixel
 from opera_env.execution.run import SMALL
-from opera_env.execution.tiles import cut, restore_in_tiles
+from opera_env.execution.tiles import cut, restore_in_tiles, windows
 from opera_env.tools import Tool, Toolbox
 from opera_env.tools.nets import UNet
 from opera_env.types import Sample
@@ -90,19 +90,48 @@ def test_a_halo_too_small_would_show() -> None:
 
 
 @torch.inference_mode()
-def test_statistics_of_the_whole_image_come_from_a_smaller_copy() -> None:
+def test_statistics_are_those_of_the_whole_image() -> None:
     """A tile of sky must not be taken for a hazy photograph: all tiles know the whole image."""
     tool, size = unet(global_context=True), (300, 400)
     ramp = torch.linspace(0, 1, 400).expand(1, 3, *size) * 0.9 + 0.1 * noise(*size)
     whole = tool(ramp, size)
     roomy = restore_in_tiles(tool, ramp, size, 347 * 347)
-    assert (roomy - whole).abs().max() <= 1e-4, "the copy is as large as the image: nothing is lost"
+    assert (roomy - whole).abs().max() <= 1e-4, "as many pixels as the image has: nothing is lost"
     untold = Tool("untold", lambda image: tool.restore(image), multiple=8, halo=tool.halo)
     error, error_untold = (
         (restore_in_tiles(which, ramp, size, 200 * 200) - whole).abs().mean() for which in (tool, untold)
     )
     assert error_untold > 1e-3, "every tile goes its own way"
     assert error < error_untold / 3
+
+
+@torch.inference_mode()
+def test_a_noisy_photograph_is_told_as_noisy() -> None:
+    """A smaller copy would have less noise: channel attention would be told of another photograph."""
+    tool, size = Toolbox.load("lite")["nafnet.denoise_25"], (512, 768)
+    ramp = torch.linspace(0.2, 0.8, 768).expand(1, 3, *size)
+    noisy = (ramp + 0.3 * (noise(*size) - 0.5)).clamp(0, 1)
+    whole = tool(noisy, size)
+    tiled = restore_in_tiles(tool, noisy, size, 320 * 320)
+    assert (tiled - whole).abs().mean() < 0.3 / 255 < (whole - noisy).abs().mean() / 10
+
+
+@torch.inference_mode()
+def test_brighteners_are_shown_all_of_a_photograph() -> None:
+    tool, size = Toolbox.load("lite-cotrained")["brighten.gamma_correction"], (300, 400)
+    dark = 0.4 * noise(*size)
+    tiled = restore_in_tiles(tool, dark, size, 120 * 120)
+    assert (tiled - tool(dark, size)).abs().max() < 1e-5
+
+
+@given(height=st.integers(1, 2500), width=st.integers(1, 2500), most=st.integers(1, 70_000))
+def test_windows_are_parts_of_the_image(height: int, width: int, most: int) -> None:
+    """Of an image whose pixels are numbered no pixel comes twice, and not too many."""
+    numbered = torch.arange(height * width, dtype=torch.float64).view(1, 1, height, width)
+    chosen = windows(numbered, most).flatten()
+    assert 0 < len(chosen) <= most
+    assert len(chosen.unique()) == len(chosen)
+    assert len(chosen) >= 0.2 * min(most, height * width)
 
 
 @torch.inference_mode()

@@ -16,7 +16,7 @@ class Brightener(nn.Module, ABC):
         tone: Whether it has.
     """
 
-    halo = 0
+    halo, overview = 0, "all"
 
     def __init__(self, tone: bool) -> None:
         super().__init__()

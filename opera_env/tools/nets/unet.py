@@ -70,6 +70,8 @@ class UNet(nn.Module):
         are multiples of :attr:`multiple`.
     """
 
+    overview = "copy"
+
     def __init__(
         self,
         widths: Sequence[int] = (24, 48, 64),
