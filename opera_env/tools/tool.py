@@ -43,6 +43,7 @@ def pad_to_multiple(image: Tensor, multiple: int, minimum: int = 1) -> Tensor:
 
 
 Overview = Literal["copy", "windows", "all"]
+"""What is shown of a large photograph to a network that looks at the whole of it."""
 
 
 @runtime_checkable
