@@ -11,6 +11,7 @@ from opera_agents.planner.saved import SHIPPED, load_policy
 from opera_env.data import Source, bundled, clean_folder
 from opera_env.degradations import benchmark_recipes
 from opera_env.play import make_agent, play
+from opera_env.restoration import DEFAULT_TOOLBOX, Restorer
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
@@ -71,6 +72,20 @@ def test_clean_photographs_of_another_kind_are_not_ruined(
     canvas: int, scorer: PlanScorer, lite: Toolbox
 ) -> None:
     assert kept_of_clean(bundled(canvas), 16, scorer, lite) >= 1 - MOST_LOST_ON_CLEAN
+
+
+@pytest.mark.slow
+def test_restore_leaves_clean_photographs_alone() -> None:
+    toolbox, source = Toolbox.load(DEFAULT_TOOLBOX), bundled(256)
+    restorer, scorer = Restorer(toolbox), PlanScorer(toolbox, "lite")
+    samples = [source.make(spec) for spec in source.enumerate(48, [()], np.random.default_rng(4))]
+    plans = [restorer.plan(sample.lq).plan for sample in samples]
+    before, after = (
+        np.mean([outcome.r_q for outcome in scorer.score(samples, some, restored=False)])
+        for some in ([()] * len(samples), plans)
+    )
+    print(f"{sum(map(bool, plans))} of {len(plans)} touched, {after / before:.1%} kept")  # with pytest -s
+    assert after >= (1 - MOST_LOST_ON_CLEAN) * before
 
 
 def test_it_mends_better_than_who_guesses_and_who_only_recognises(
