@@ -5,7 +5,7 @@ import numpy as np
 import torch
 
 import opera_env  # noqa: F401 - registers the environments
-from opera_env.cotrain import ExecutionConfig, ExecutionUpdate
+from opera_env.cotraining import ExecutionConfig, ExecutionUpdate
 from opera_env.data import bundled
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox

@@ -15,9 +15,9 @@ from trl import GRPOConfig, ModelConfig
 from opera_agents.vlm import grpo
 from opera_agents.vlm.agent import SHIPPED, VLMAgent
 from opera_agents.vlm.grpo import WorldArguments
+from opera_env.agents import play
 from opera_env.data import clean_folder
 from opera_env.data.sources import BUNDLED
-from opera_env.play import play
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 

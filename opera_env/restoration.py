@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from opera_env.agents import BLIND, make_agent, play
+from opera_env.data.images import resize
 from opera_env.errors import AgentError, MemoryLimitError
 from opera_env.execution import Executor, PrefixCache
 from opera_env.execution.memory import give_back
-from opera_env.play import BLIND, make_agent, play
 from opera_env.scoring import PlanScorer
-from opera_env.tools import Toolbox, resize
+from opera_env.tools import Toolbox
 from opera_env.tools.tool import pad_to_multiple
 from opera_env.types import Agent, Canvas, Decision, Observation, Plan, Sample, SampleSpec, Search
 
@@ -47,7 +48,7 @@ class RestorerConfig:
     """How photographs are restored.
 
     Attributes:
-        agent: Who plans: a name as :func:`opera_env.play.make_agent` takes it. Searches are blind
+        agent: Who plans: a name as :func:`opera_env.agents.make_agent` takes it. Searches are blind
             here, with or without ``-blind``, for a photograph has no reference.
         plan: This plan instead, for every photograph.
         scale: How many times larger the result is than the photograph.

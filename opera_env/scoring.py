@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from opera_env.data.images import quantise
+from opera_env.data.images import quantise, resize
 from opera_env.errors import MetricError
 from opera_env.execution import MOST_LANES, SMALL, Executor, Lanes, PrefixCache, Result
 from opera_env.metrics import Features, MetricSuite
 from opera_env.reward import Reward, get_reward
-from opera_env.tools import Toolbox, resize
+from opera_env.tools import Toolbox
 from opera_env.types import Canvas, Outcome, Plan, Sample
 
 _REFERENCES_KEPT = 64

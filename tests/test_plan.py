@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from opera_env.answer import LONGEST_ANSWER, AnswerGrammar
 from opera_env.errors import PlanParseError, UnknownToolError
-from opera_env.plan import LONGEST_ANSWER, STOP, AnswerGrammar, PlanCodec, parse_names
+from opera_env.plan import STOP, PlanCodec, parse_names
 from opera_env.types import Decision
 
 NAMES = ("noise.net", "haze.net", "enlarge-x4", "brighten_1")

@@ -24,8 +24,8 @@ import tyro
 from accelerate import PartialState
 from torch.utils.tensorboard import SummaryWriter
 
-from opera_agents.execution.config import ToolsConfig
-from opera_agents.execution.train import train as train_tools
+from opera_agents.cotraining.config import ToolsConfig
+from opera_agents.cotraining.train import train as train_tools
 from opera_agents.planner.config import PlannerConfig
 from opera_agents.planner.saved import SHIPPED
 from opera_agents.planner.train import train as train_planner

@@ -11,7 +11,7 @@ import torch
 from spandrel.architectures.NAFNet import NAFNet
 
 from opera_env.bench.settings import Bench, peak_memory
-from opera_env.cotrain import ExecutionConfig, ExecutionUpdate
+from opera_env.cotraining import ExecutionConfig, ExecutionUpdate
 from opera_env.execution.memory import give_back
 from opera_env.tools import Toolbox
 from opera_env.types import Plan, Sample

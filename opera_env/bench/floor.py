@@ -9,11 +9,10 @@ from functools import partial
 import torch
 
 from opera_env.bench.settings import Bench
-from opera_env.data.images import quantise
+from opera_env.data.images import quantise, resize
 from opera_env.execution import Lanes
 from opera_env.execution.schedule import Node, build_tries
 from opera_env.metrics import MetricSuite
-from opera_env.tools import resize
 from opera_env.types import Canvas, Plan, Sample
 
 BATCHES = (1, 4, 8, 16, 32)

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from opera_env.data.images import quantise
+from opera_env.data.images import quantise, resize
 from opera_env.metrics.full_reference import luma
 from opera_env.metrics.lpips_alex import LpipsAlex
 from opera_env.metrics.niqe import BLOCK, Niqe32
-from opera_env.tools import Toolbox, resize
+from opera_env.tools import Toolbox
 from opera_env.types import Plan, Sample
 
 Judge = Callable[[Tensor, Tensor], dict[str, float]]

@@ -29,7 +29,7 @@ _ROUNDS = 3
 
 _Pairs = Sequence[tuple[Sample, Plan]]
 
-STAND_IN = Path(__file__).parents[2] / "tests" / "benchmarks" / "service.py"
+STAND_IN = Path(__file__).parents[2] / "scripts" / "http_service.py"
 """How public agents call their tools; in the repository, not in the package."""
 
 

@@ -21,7 +21,7 @@ from opera_env.cli.command import Command
 from opera_env.data import Source, agenticir, bundled, clean_folder, paired
 from opera_env.degradations import benchmark_recipes
 from opera_env.errors import SampleError
-from opera_env.evaluation import EvaluationConfig, Record, evaluate, summarise
+from opera_env.evaluation.compare import EvaluationConfig, Record, evaluate, summarise
 from opera_env.files import replacing
 from opera_env.tools import Toolbox
 from opera_env.types import Sample

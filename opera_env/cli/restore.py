@@ -21,14 +21,14 @@ from opera_env.cli.command import Command, one_line
 from opera_env.cli.jobs import Job, check_target, find_jobs, is_input, real_path
 from opera_env.data.decode import read_photo, read_size
 from opera_env.data.encode import check_side, write_photo
-from opera_env.data.images import to_pil
+from opera_env.data.images import resize, to_pil
 from opera_env.data.photo import Photo, format_of
 from opera_env.envs.render import strip
 from opera_env.errors import OutputError
 from opera_env.files import creating, replacing
 from opera_env.plan import parse_names
 from opera_env.restoration import DEFAULT_TOOLBOX, Restoration, Restorer, RestorerConfig
-from opera_env.tools import Toolbox, resize
+from opera_env.tools import Toolbox
 
 _STRIP_HEIGHT, _STRIP_WIDTH = 720, 4096
 """Largest pictures in a strip of before and after, in pixels."""

@@ -17,8 +17,8 @@ from rich.table import Table
 from opera_env.cli.command import Command
 from opera_env.data import bundled, clean_folder
 from opera_env.degradations import STUDY, benchmark_recipes
+from opera_env.evaluation.study import Study, study
 from opera_env.files import replacing
-from opera_env.study import Study, study
 from opera_env.tools import Toolbox
 
 _METRICS = {"r_q": "R_q", "psnr_y": "PSNR-Y, dB", "ssim_y": "SSIM-Y"}

@@ -17,11 +17,11 @@ from rich.table import Table
 from opera_env.cli.command import Command
 from opera_env.data.images import list_images, read_images
 from opera_env.degradations import DEGRADATIONS
+from opera_env.tool_training.card import ToolCard, card_of, draw_gains, measure
+from opera_env.tool_training.pack import PackConfig, pack
+from opera_env.tool_training.train import TrainConfig, train
 from opera_env.tools import Tool, Toolbox
 from opera_env.tools.manifest import note_measured
-from opera_env.training.card import ToolCard, card_of, draw_gains, measure
-from opera_env.training.pack import PackConfig, pack
-from opera_env.training.train import TrainConfig, train
 
 _SHORT = {"low_light": "dark", "motion_blur": "motion", "defocus_blur": "focus", "low_resolution": "x4"}
 """Names that fit eight columns into a terminal."""

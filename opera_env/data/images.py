@@ -10,10 +10,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from opera_env.data.decode import load, open_picture, upright
 from opera_env.errors import ImageFileError, SampleError
 from opera_env.files import replacing
+from opera_env.types import Canvas
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
@@ -94,3 +96,10 @@ def to_pil(image: Tensor) -> Image.Image:
 def read_images(paths: Iterable[Path]) -> list[NDArray[np.uint8]]:
     """Reads several image files; see :func:`read_image`."""
     return [read_image(path) for path in paths]
+
+
+def resize(image: Tensor, size: Canvas) -> Tensor:
+    """Resamples (B, 3, h, w) to (B, 3, H, W) by antialiased bicubic; a no-op at equal size."""
+    if tuple(image.shape[-2:]) == size:
+        return image
+    return F.interpolate(image, size=size, mode="bicubic", antialias=True, align_corners=False)

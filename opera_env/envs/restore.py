@@ -10,8 +10,10 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from opera_env.envs.config import WorldConfig
+from opera_env.envs.observation import Episode, look
 from opera_env.envs.render import strip
-from opera_env.envs.world import Episode, HasToolbox, Info, Rules, Transition, WorldConfig, look
+from opera_env.envs.rules import HasToolbox, Info, Rules, Transition
 from opera_env.types import Sample
 
 Pixels = NDArray[np.uint8]
@@ -79,7 +81,7 @@ class RestoreEnv(HasToolbox, gym.Env[Pixels, NDArray[np.int64]]):
     step also ``metrics``, ``terms``, ``r_q`` and ``restored`` (a PIL image).
 
     ## Arguments
-    Those of :class:`~opera_env.envs.world.WorldConfig`, by name; ``render_mode="rgb_array"`` draws the
+    Those of :class:`~opera_env.envs.config.WorldConfig`, by name; ``render_mode="rgb_array"`` draws the
     input, every tool's result and the reference side by side.
 
     Source: sections 3.1 and 4.2 of the paper.

@@ -10,8 +10,10 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from opera_env.envs.config import WorldConfig
+from opera_env.envs.observation import Episode, look, look_at_original
 from opera_env.envs.restore import RestoreEnv
-from opera_env.envs.world import Episode, Info, Rules, Transition, WorldConfig, look, look_at_original
+from opera_env.envs.rules import Info, Rules, Transition
 from opera_env.errors import RewardError
 from opera_env.execution import PrefixCache
 from opera_env.types import Sample

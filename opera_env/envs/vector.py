@@ -14,9 +14,10 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array,
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from opera_env.envs.observation import Episode
 from opera_env.envs.restore import OneShotRules
+from opera_env.envs.rules import HasToolbox, Rules, Transition
 from opera_env.envs.stepwise import StepwiseRules
-from opera_env.envs.world import Episode, HasToolbox, Rules, Transition
 from opera_env.types import Sample, SampleSpec
 
 
@@ -30,7 +31,7 @@ class RestoreVectorEnv(HasToolbox, VectorEnv[Any, Any, NDArray[np.float64]]):
         num_envs: Number of sub-environments, a multiple of ``group_size``.
         group_size: Neighbours that share each image.
         render_mode: None; a vector environment draws nothing.
-        **world: Those of :class:`~opera_env.envs.world.WorldConfig`.
+        **world: Those of :class:`~opera_env.envs.config.WorldConfig`.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": [], "render_fps": 1}  # noqa: RUF012

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from opera_env.errors import ToolFailedError
 from opera_env.execution.cache import PrefixCache
-from opera_env.execution.lanes import Lanes
 from opera_env.execution.memory import bytes_per_pixel
 from opera_env.execution.schedule import Node, Schedule, build_tries, look_ahead, walk
 from opera_env.execution.tiles import restore_in_tiles
+from opera_env.execution.worker_pool import Lanes
 from opera_env.tools import Tool, Toolbox
 from opera_env.types import Canvas, Plan, Sample
 

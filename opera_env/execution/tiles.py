@@ -16,7 +16,8 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from opera_env.tools import Tool, resize
+from opera_env.data.images import resize
+from opera_env.tools import Tool
 from opera_env.types import Canvas
 
 BLEND = 8

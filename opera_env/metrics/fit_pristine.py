@@ -17,7 +17,7 @@ from torch import Tensor
 
 from opera_env.data.images import list_images, read_image, to_tensor
 from opera_env.metrics.niqe import PRISTINE, mean_and_covariance, niqe_features
-from opera_env.weights import replacing
+from opera_env.files import replacing
 
 
 @dataclass(frozen=True)

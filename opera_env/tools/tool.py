@@ -10,17 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from opera_env.data.images import resize
 from opera_env.types import Canvas
 
 Restore = Callable[[Tensor], Tensor]
 """float32 (B, 3, H, W) in [0, 1] to (B, 3, scale * H, scale * W), not necessarily clamped."""
-
-
-def resize(image: Tensor, size: Canvas) -> Tensor:
-    """Resamples (B, 3, h, w) to (B, 3, H, W) by antialiased bicubic; a no-op at equal size."""
-    if tuple(image.shape[-2:]) == size:
-        return image
-    return F.interpolate(image, size=size, mode="bicubic", antialias=True, align_corners=False)
 
 
 def pad_to_multiple(image: Tensor, multiple: int, minimum: int = 1) -> Tensor:
@@ -89,7 +83,7 @@ class Tool:
             ours: ``("unet", {...})``.
         training: How it was trained, as in the manifest.
         measured: What was measured of it with the weights it was loaded with; see
-            :mod:`opera_env.training.card`.
+            :mod:`opera_env.tool_training.card`.
     """
 
     name: str

@@ -15,9 +15,9 @@ from opera_baselines.order import DOMAIN_ORDER
 from opera_baselines.random import RandomPlans
 from opera_baselines.untouched import Untouched
 from opera_env.degradations import DEGRADATIONS
-from opera_env.envs.world import Episode, observe
+from opera_env.envs.observation import Episode, observe
 from opera_env.errors import SampleError
-from opera_env.evaluation import Ledger
+from opera_env.evaluation.scorers import Ledger
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Observation, Sample

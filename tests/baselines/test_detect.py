@@ -16,7 +16,7 @@ from opera_baselines.order import domain_plan
 from opera_env.data import clean_folder
 from opera_env.degradations import DEGRADATIONS, benchmark_recipes
 from opera_env.encoder import Detector
-from opera_env.envs.world import Episode, observe
+from opera_env.envs.observation import Episode, observe
 from opera_env.errors import MissingWeightsError, WeightsIntegrityError
 from opera_env.tools import Toolbox
 from opera_env.types import Observation

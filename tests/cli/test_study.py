@@ -12,7 +12,7 @@ from PIL import Image
 
 from opera_env.cli import main
 from opera_env.degradations import DEGRADATIONS, STUDY
-from opera_env.study import CONSTANT, FREEDOMS
+from opera_env.evaluation.study import CONSTANT, FREEDOMS
 from opera_env.tools import Tool, Toolbox
 from opera_env.tools.nets import build_net
 

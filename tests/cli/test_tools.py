@@ -16,11 +16,11 @@ from PIL import Image
 
 from opera_env.cli import main
 from opera_env.degradations import DEGRADATIONS
+from opera_env.tool_training import lite, pack
+from opera_env.tool_training.card import Gain, ToolCard, card_of
+from opera_env.tool_training.lite import ToolRecipe
 from opera_env.tools import Tool, Toolbox
 from opera_env.tools.nets import build_net
-from opera_env.training import lite, pack
-from opera_env.training.card import Gain, ToolCard, card_of
-from opera_env.training.lite import ToolRecipe
 
 Draw = Callable[[int, int, int], Image.Image]
 Printed = pytest.CaptureFixture[str]

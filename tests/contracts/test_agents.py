@@ -9,9 +9,9 @@ from importlib.metadata import entry_points
 import pytest
 import torch
 
+from opera_env.agents import ENTRY_POINTS, agent_names, make_agent, play
 from opera_env.degradations import DEGRADATIONS
 from opera_env.errors import AgentError, PlanParseError, ToolboxMismatchError, UnknownPresetError
-from opera_env.play import ENTRY_POINTS, agent_names, make_agent, play
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Agent, Decision, Observation, Sample, Search

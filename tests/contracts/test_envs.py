@@ -15,8 +15,8 @@ from stable_baselines3.common.env_checker import check_env as sb3_check
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from opera_env.data import Source
+from opera_env.envs.config import WorldConfig
 from opera_env.envs.registration import ENVIRONMENTS
-from opera_env.envs.world import WorldConfig
 from opera_env.tools import Toolbox
 
 World = dict[str, Any]

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from opera_baselines.recipe_best import PlanTable
+from opera_env.agents import ENTRY_POINTS, make_agent
 from opera_env.errors import SampleError
 from opera_env.metrics import FunctionMetric
-from opera_env.play import ENTRY_POINTS, make_agent
 from opera_env.reward import Reward, Term
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox

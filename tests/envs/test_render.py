@@ -13,10 +13,9 @@ from gymnasium.error import ResetNeeded
 from PIL import Image
 
 from opera_env.data import photographs
-from opera_env.data.images import to_array, to_pil
+from opera_env.data.images import resize, to_array, to_pil
+from opera_env.envs.observation import Episode
 from opera_env.envs.render import strip
-from opera_env.envs.world import Episode
-from opera_env.tools import resize
 from opera_env.types import Sample, SampleSpec
 
 MakeEnv = Callable[..., gym.Env[Any, Any]]

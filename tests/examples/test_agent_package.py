@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from opera_env.agents import ENTRY_POINTS, make_agent, play
 from opera_env.data import bundled
-from opera_env.play import ENTRY_POINTS, make_agent, play
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Agent, Observation, Sample

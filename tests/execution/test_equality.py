@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from opera_env.data.images import resize
 from opera_env.errors import UnknownToolError
 from opera_env.execution import Executor, PrefixCache
-from opera_env.tools import Tool, Toolbox, resize
+from opera_env.tools import Tool, Toolbox
 
 NAMES = ("tiny.conv", "tiny.odd", "tiny.invert", "tiny.halve", "tiny.global", "tiny.enlarge")
 SIZES = ((12, 16), (12, 15), (7, 9), (16, 16), (3, 20), (20, 12))

@@ -15,13 +15,12 @@ from skimage import data
 from torch import Tensor
 
 from opera_env.data import bundled
-from opera_env.data.images import quantise
+from opera_env.data.images import quantise, resize
 from opera_env.degradations import benchmark_recipes
 from opera_env.errors import MetricError, MissingWeightsError, WeightsIntegrityError
 from opera_env.metrics import MetricSuite
 from opera_env.metrics.critic import SHIPPED, Critic, CriticNet, Part, save_critic
 from opera_env.reward import REWARDS
-from opera_env.tools import resize
 
 PHOTOGRAPHS = (0, 1, 2, 5, 7)
 """Of the bundled ones: astronaut, cat, coffee, motorcycle and rocket. Nobody trained on any."""

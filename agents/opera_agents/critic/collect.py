@@ -21,9 +21,9 @@ from numpy.random import Generator
 from rich.progress import track
 from torch import Tensor
 
-from opera_agents.photographs import EVERY, enlarge
-from opera_agents.plausible import plausible_plan
-from opera_agents.runs import claim
+from opera_agents.common.photographs import EVERY, enlarge
+from opera_agents.common.plausible_plans import plausible_plan
+from opera_agents.common.runs import claim
 from opera_env.data import clean_folder
 from opera_env.data.images import list_images
 from opera_env.degradations import GROUPS, RECIPES, Recipe, benchmark_recipes

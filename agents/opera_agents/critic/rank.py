@@ -30,7 +30,7 @@ from torch import Tensor
 from opera_agents.critic.collect import Judged, draw_plans, held_out_recipes, score_all
 from opera_env.data import clean_folder
 from opera_env.degradations import Recipe, benchmark_recipes
-from opera_env.evaluation import Interval, interval
+from opera_env.evaluation.stats import Interval, interval
 from opera_env.files import replacing
 from opera_env.metrics import MetricSuite
 from opera_env.metrics.critic import Critic

@@ -23,14 +23,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
+from opera_agents.common.runs import claim, load_encoder
 from opera_agents.critic.collect import CollectConfig, Judged, collect, held_out_recipes
 from opera_agents.critic.rank import Ranking, rankings
-from opera_agents.runs import claim, load_encoder
 from opera_env.degradations import GROUPS
 from opera_env.errors import AgentError
 from opera_env.metrics.critic import COMPUTED, CriticNet, Part, save_critic
 from opera_env.reward import get_reward
-from opera_env.training.train import computes_bfloat16, learning_rate, save_atomically
+from opera_env.tool_training.train import computes_bfloat16, learning_rate, save_atomically
 
 
 @dataclass(frozen=True)

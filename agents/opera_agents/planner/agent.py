@@ -10,7 +10,7 @@ from torch import Tensor
 
 from opera_agents.planner.policy import Draft, PlanPolicy
 from opera_agents.planner.saved import SHIPPED, PolicyCard, load_policy
-from opera_env.envs.world import Episode, observe
+from opera_env.envs.observation import Episode, observe
 from opera_env.plan import PlanCodec
 from opera_env.search import best, values
 from opera_env.tools import Toolbox

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from opera_env.training.train import computes_bfloat16
+from opera_env.tool_training.train import computes_bfloat16
 
 
 @dataclass(frozen=True)

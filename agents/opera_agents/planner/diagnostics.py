@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
+from opera_agents.common.validation import Watched
 from opera_agents.planner.rollout import Batch
-from opera_agents.validation import Watched
 from opera_env.reward import f1
 from opera_env.tools import Toolbox
 from opera_env.types import Outcome, Sample

@@ -18,7 +18,7 @@ from opera_agents.planner.agent import Planner
 from opera_agents.planner.config import PlannerConfig
 from opera_agents.planner.policy import Draft, Likelihood
 from opera_env.data import Source
-from opera_env.envs.world import Episode, observe
+from opera_env.envs.observation import Episode, observe
 from opera_env.scoring import PlanScorer
 from opera_env.types import Decision, Outcome, Sample
 

@@ -26,7 +26,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
-from opera_agents.photographs import training_source
+from opera_agents.common.photographs import training_source
+from opera_agents.common.runs import claim
+from opera_agents.common.validation import Validation, Watched, log_watched
 from opera_agents.planner import grpo
 from opera_agents.planner.agent import Planner
 from opera_agents.planner.config import PlannerConfig
@@ -35,8 +37,6 @@ from opera_agents.planner.policy import PlanPolicy
 from opera_agents.planner.rollout import Batch, draw_samples, made_ahead, roll_out
 from opera_agents.planner.saved import PolicyCard, load_weights, save_policy, save_weights
 from opera_agents.planner.warm_start import labels_of, make_optimizer, warm_up
-from opera_agents.runs import claim
-from opera_agents.validation import Validation, Watched, log_watched
 from opera_env.files import replacing
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox

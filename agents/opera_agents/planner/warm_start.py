@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
+from opera_agents.common.plausible_plans import plausible_plan
 from opera_agents.planner.config import PlannerConfig
 from opera_agents.planner.policy import PlanPolicy, going_on
 from opera_agents.planner.rollout import draw_samples, made_ahead, see
-from opera_agents.plausible import plausible_plan
 from opera_env.data import Source
 from opera_env.degradations import DEGRADATIONS
 from opera_env.files import replacing

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from opera_agents.ppo.saved import load_agent
-from opera_env.envs.world import to_gym
+from opera_env.envs.observation import to_gym
 from opera_env.errors import AgentError, ToolboxMismatchError
 from opera_env.plan import PlanCodec
 from opera_env.tools import Toolbox

@@ -26,7 +26,9 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3.common.logger import Logger
 from torch.utils.tensorboard import SummaryWriter
 
-from opera_agents.photographs import training_source
+from opera_agents.common.photographs import training_source
+from opera_agents.common.runs import claim, load_encoder
+from opera_agents.common.validation import Validation, Watched
 from opera_agents.ppo.agent import PredictAgent
 from opera_agents.ppo.checkpoint import Progress, Spent, restore, save
 from opera_agents.ppo.config import PPOConfig
@@ -34,8 +36,6 @@ from opera_agents.ppo.features import StepwiseFeatures, policy_options
 from opera_agents.ppo.saved import AgentCard, save_agent
 from opera_agents.ppo.vec_env import OperaVecEnv
 from opera_agents.ppo.warm_start import imitate
-from opera_agents.runs import claim, load_encoder
-from opera_agents.validation import Validation, Watched
 from opera_env.data import Source
 from opera_env.envs.vector import StepwiseVectorEnv
 from opera_env.errors import AgentError

@@ -13,15 +13,14 @@ import torch
 from rich.progress import track
 from sb3_contrib import MaskablePPO
 
+from opera_agents.common.plausible_plans import plausible_plan
 from opera_agents.planner.warm_start import warm_start_rate
-from opera_agents.plausible import plausible_plan
 from opera_agents.ppo.agent import PredictAgent
 from opera_agents.ppo.checkpoint import Spent
 from opera_env.data import Source
-from opera_env.data.images import quantise
+from opera_env.data.images import quantise, resize
 from opera_env.execution import Executor
 from opera_env.plan import PlanCodec
-from opera_env.tools import resize
 from opera_env.types import Observation, Plan, Sample
 
 _STAGE = 2

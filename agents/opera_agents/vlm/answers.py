@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numpy.random import Generator
 
-from opera_agents.plausible import plausible_plan
+from opera_agents.common.plausible_plans import plausible_plan
 from opera_env.degradations import DEGRADATIONS
 from opera_env.tools import Toolbox
 from opera_env.types import Decision

@@ -29,21 +29,21 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from opera_agents.photographs import training_source
+from opera_agents.common.photographs import training_source
+from opera_agents.common.runs import claim
+from opera_agents.common.validation import Validation, Watched, log_watched
 from opera_agents.planner.rollout import draw_samples, made_ahead
 from opera_agents.planner.warm_start import warm_start_rate
-from opera_agents.runs import claim
-from opera_agents.validation import Validation, Watched, log_watched
 from opera_agents.vlm.agent import VLMAgent
 from opera_agents.vlm.answers import labelled_answer, random_answer
 from opera_agents.vlm.prompt import grammar_of, messages
 from opera_agents.vlm.saved import save_told
 from opera_agents.vlm.tiny import tiny_model, tiny_processor
 from opera_env.data.images import to_pil
-from opera_env.envs.world import Episode, observe
+from opera_env.envs.observation import Episode, observe
 from opera_env.files import replacing
+from opera_env.tool_training.train import save_atomically
 from opera_env.tools import Toolbox
-from opera_env.training.train import save_atomically
 from opera_env.types import Sample
 
 _STAGE = 3

@@ -34,9 +34,9 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerCall
 from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig, GRPOTrainer, ModelConfig, TrlParser, get_peft_config
 
-from opera_agents.photographs import training_source
-from opera_agents.runs import claim
-from opera_agents.validation import Validation, Watched, log_watched
+from opera_agents.common.photographs import training_source
+from opera_agents.common.runs import claim
+from opera_agents.common.validation import Validation, Watched, log_watched
 from opera_agents.vlm.agent import VLMAgent
 from opera_agents.vlm.endpoint import Endpoint
 from opera_agents.vlm.judge import EndpointJudge, Judge, LocalJudge, RulesJudge
@@ -45,7 +45,7 @@ from opera_agents.vlm.reward import AnswerRewards, Earned, text_of
 from opera_agents.vlm.saved import load_told, save_told
 from opera_env.data import Source
 from opera_env.data.images import to_pil
-from opera_env.envs.world import Episode, observe
+from opera_env.envs.observation import Episode, observe
 from opera_env.errors import AgentError
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from opera_env.answer import AnswerGrammar
 from opera_env.degradations import DEGRADATIONS
-from opera_env.plan import AnswerGrammar
 from opera_env.tools import Toolbox
 from opera_env.types import Decision
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from opera_agents.vlm.judge import Judge
-from opera_env.plan import AnswerGrammar
+from opera_env.answer import AnswerGrammar
 from opera_env.reward import f1, total
 from opera_env.scoring import PlanScorer
 from opera_env.types import Decision, Outcome, Sample, SampleSpec

@@ -16,8 +16,8 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
+from opera_env.answer import TAGS
 from opera_env.degradations import DEGRADATIONS
-from opera_env.plan import TAGS
 from opera_env.tools import Toolbox
 
 PATCH, MERGE = 7, 3

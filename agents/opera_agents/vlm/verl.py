@@ -28,7 +28,7 @@ from opera_agents.vlm.prompt import QUESTION, grammar_of, system_prompt
 from opera_agents.vlm.reward import PARTS, AnswerRewards
 from opera_env.data import clean_folder
 from opera_env.data.images import to_pil
-from opera_env.envs.world import Episode, observe
+from opera_env.envs.observation import Episode, observe
 from opera_env.files import replacing
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox

@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from opera_agents.common.runs import load_encoder
 from opera_agents.critic import train as trainer
 from opera_agents.critic.collect import Judged
 from opera_agents.critic.train import CriticConfig, critic_loss, draw_batch, train
-from opera_agents.runs import load_encoder
 from opera_env.encoder import Detector
 from opera_env.errors import AgentError, MissingWeightsError
 from opera_env.metrics.critic import Critic, CriticNet

@@ -9,9 +9,9 @@ import torch
 
 from opera_agents.planner.agent import BestOfSeveral, Planner, make_planner
 from opera_agents.planner.saved import PolicyCard, load_policy, save_policy, save_weights
-from opera_env.envs.world import Episode, observe
+from opera_env.agents import make_agent, play
+from opera_env.envs.observation import Episode, observe
 from opera_env.errors import AgentError, MissingWeightsError, ToolboxMismatchError
-from opera_env.play import make_agent, play
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Observation, Sample, Search

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from opera_agents.planner.saved import SHIPPED, load_policy
+from opera_env.agents import make_agent, play
 from opera_env.data import Source, bundled, clean_folder
 from opera_env.degradations import benchmark_recipes
-from opera_env.play import make_agent, play
 from opera_env.restoration import DEFAULT_TOOLBOX, Restorer
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox

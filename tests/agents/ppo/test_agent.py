@@ -17,9 +17,9 @@ from opera_agents.ppo.agent import PredictAgent, load_ppo
 from opera_agents.ppo.features import policy_options
 from opera_agents.ppo.saved import CARD, WEIGHTS, AgentCard, load_agent, save_agent
 from opera_agents.ppo.vec_env import OperaVecEnv
-from opera_env.envs.world import Episode, observe
+from opera_env.agents import play
+from opera_env.envs.observation import Episode, observe
 from opera_env.errors import AgentError, MissingWeightsError, ToolboxMismatchError
-from opera_env.play import play
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Agent, Decision, Observation, Sample

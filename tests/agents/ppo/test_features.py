@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import save_file
 from sb3_contrib import MaskablePPO
 
+from opera_agents.common.runs import load_encoder
 from opera_agents.ppo.features import StepwiseFeatures, policy_options
 from opera_agents.ppo.saved import AgentCard
 from opera_agents.ppo.vec_env import OperaVecEnv
-from opera_agents.runs import load_encoder
 from opera_env.encoder import Detector, ImageEncoder
 from opera_env.errors import AgentError, MissingWeightsError
 

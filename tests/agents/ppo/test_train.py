@@ -23,9 +23,9 @@ from opera_agents.ppo.agent import load_ppo
 from opera_agents.ppo.config import PPOConfig
 from opera_agents.ppo.saved import CARD, WEIGHTS
 from opera_agents.ppo.train import train
+from opera_env.agents import play
 from opera_env.encoder import Detector
 from opera_env.errors import AgentError, SampleError, ToolboxMismatchError
-from opera_env.play import play
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Sample

@@ -23,10 +23,10 @@ from opera_agents.vlm.agent import SHIPPED, make_vlm
 from opera_agents.vlm.api import ApiAgent
 from opera_agents.vlm.prompt import system_prompt
 from opera_agents.vlm.saved import load_told
+from opera_env.agents import play
 from opera_env.data.images import to_array
-from opera_env.envs.world import Episode, observe
+from opera_env.envs.observation import Episode, observe
 from opera_env.errors import PlanParseError
-from opera_env.play import play
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Agent, Sample

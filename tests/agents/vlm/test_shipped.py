@@ -11,10 +11,10 @@ from PIL import Image
 
 from opera_agents.vlm.agent import SHIPPED
 from opera_agents.vlm.saved import load_told
+from opera_env.agents import make_agent, play
 from opera_env.cli import main
 from opera_env.data import bundled, clean_folder
 from opera_env.degradations import benchmark_recipes, degrade
-from opera_env.play import make_agent, play
 from opera_env.reward import f1
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox

@@ -17,7 +17,7 @@ from opera_agents.vlm.prompt import grammar_of, messages
 from opera_agents.vlm.saved import save_told
 from opera_agents.vlm.tiny import SIDE, tiny_model, tiny_processor
 from opera_env.degradations import DEGRADATIONS
-from opera_env.envs.world import Episode, observe
+from opera_env.envs.observation import Episode, observe
 from opera_env.errors import MissingWeightsError, PlanParseError
 from opera_env.tools import Toolbox
 from opera_env.types import Agent, Sample

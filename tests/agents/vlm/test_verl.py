@@ -15,7 +15,7 @@ from opera_agents.vlm.prompt import grammar_of
 from opera_agents.vlm.verl import SOURCE, ParquetConfig, compute_score, write
 from opera_env.data import clean_folder
 from opera_env.data.images import to_array
-from opera_env.envs.world import Episode, observe
+from opera_env.envs.observation import Episode, observe
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, SampleSpec

@@ -1,0 +1,137 @@
+"""What tools are trained on: photographs under an agent's plans, and exercises against forgetting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from opera_agents.common.photographs import training_source
+from opera_agents.common.plausible_plans import plausible_plan
+from opera_agents.cotraining.config import ToolsConfig
+from opera_env.agents import play
+from opera_env.data.images import to_array, to_tensor
+from opera_env.degradations import DEGRADATIONS, RECIPES, degrade
+from opera_env.scoring import PlanScorer
+from opera_env.tool_training.lite import LITE
+from opera_env.tools import Tool, Toolbox
+from opera_env.types import Agent, Plan, Sample, Search
+
+_STAGE = 2
+"""The second number of every seed drawn here; the planner's are 0 and 1."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A photograph, and the plan to be learnt from.
+
+    Attributes:
+        sample: The photograph, with its reference.
+        plan: Tool names; None leaves it to the agent.
+        more: A tool to be put into the plan, and where, from 0 for first to 1 for last.
+    """
+
+    sample: Sample
+    plan: Plan | None = None
+    more: tuple[str, float] | None = None
+
+
+class Lessons:
+    """Draws lessons: a function of the seed and the step, alike in all processes.
+
+    Many are damaged photographs that the agent plans for, some with a tool more. The others are
+    exercises, without which a tool forgets: its own damage alone, at the strength that it was made for; and
+    photographs that nothing is wrong with, which a tool that is used all the same is to leave as they are.
+
+    Args:
+        config: How many of which.
+        toolbox: The tools.
+    """
+
+    def __init__(self, config: ToolsConfig, toolbox: Toolbox) -> None:
+        self.config, self.toolbox, self.names = config, toolbox, toolbox.names
+        taught = toolbox.subset(config.only) if config.only else toolbox
+        self.taught, self.trained = taught.names, [tool for tool in taught if tool.parameters]
+        enlarged = config.out / "enlarged" if config.enlarged else None
+        recipes = [(name,) for name in DEGRADATIONS] if config.control else RECIPES
+        self.source = training_source(config.images, config.canvas, enlarged, 0.0, recipes, config.ratio)
+
+    def draw(self, step: int) -> list[Lesson]:
+        """Returns the lessons of a step."""
+        rng = np.random.default_rng((self.config.seed, _STAGE, step))
+        return [self._one(rng) for _ in range(self.config.batch)]
+
+    def _one(self, rng: Generator) -> Lesson:
+        spec, chance = self.source.draw(rng), rng.random()
+        if chance < self.config.idle + self.config.rehearsal:
+            clean = self.source.make(replace(spec, recipe=()))
+            if chance < self.config.idle:
+                return Lesson(clean, short_plan(self.taught, rng))
+            tool = self.trained[rng.integers(len(self.trained))]
+            return Lesson(damaged_for(tool, clean, rng), (tool.name,))
+        sample = self.source.make(spec)
+        if self.config.control:
+            damage = sample.degradations or frozenset()
+            return Lesson(sample, plausible_plan(self.toolbox, damage, rng, 1, surprise=0.0))
+        if rng.random() < self.config.random:
+            return Lesson(sample, short_plan(self.names, rng))
+        more = (self.names[rng.integers(len(self.names))], rng.random())
+        return Lesson(sample, more=more if rng.random() < self.config.surprise else None)
+
+
+def damaged_for(tool: Tool, clean: Sample, rng: Generator) -> Sample:
+    """Does to a clean photograph what a tool is to undo.
+
+    Args:
+        tool: A tool of ``lite`` is given the strength that it was trained on; any other, one of its
+            degradations as the benchmark draws it, or, if it is for none of them, nothing.
+        clean: The photograph.
+        rng: The only source of chance.
+
+    Returns:
+        A sample with the damaged image; its specification remains that of the clean one.
+    """
+    image = to_array(clean.lq)
+    recipe = next((recipe for recipe in LITE if recipe.name == tool.name), None)
+    if recipe is not None:
+        dirty: NDArray[np.uint8] = recipe.degrade(image, rng)
+        return replace(clean, lq=to_tensor(dirty), degradations=frozenset({recipe.degradation}))
+    known = [name for name in DEGRADATIONS if name in tool.degradations]
+    one = known[rng.integers(len(known))] if known else None
+    dirty = image if one is None else degrade(image, (one,), rng)[0]
+    return replace(clean, lq=to_tensor(dirty), degradations=frozenset({one} if one else ()))
+
+
+def short_plan(names: Sequence[str], rng: Generator, longest: int = 3) -> Plan:
+    """Draws one to ``longest`` tools, whatever is wrong."""
+    chosen = rng.integers(len(names), size=rng.integers(1, longest + 1))
+    return tuple(names[int(index)] for index in chosen)
+
+
+def plan_all(
+    lessons: Sequence[Lesson], agent: Agent | Search, scorer: PlanScorer, max_tools: int
+) -> list[Plan]:
+    """Returns the plan of each lesson, the agent's where there is none yet.
+
+    Args:
+        lessons: What is to be learnt from.
+        agent: Who plans.
+        scorer: What a search may ask, and what a stepwise agent's tools run in.
+        max_tools: Longest plan.
+    """
+    asked = [lesson.sample for lesson in lessons if lesson.plan is None]
+    answers = iter(play(agent, asked, scorer, max_tools).plans if asked else [])
+    return [
+        _with_more(next(answers) if lesson.plan is None else lesson.plan, lesson.more, max_tools)
+        for lesson in lessons
+    ]
+
+
+def _with_more(plan: Plan, more: tuple[str, float] | None, max_tools: int) -> Plan:
+    if more is None or len(plan) == max_tools:
+        return plan
+    place = round(more[1] * len(plan))
+    return (*plan[:place], more[0], *plan[place:])

@@ -1,0 +1,1 @@
+"""Agents and toolboxes measured: comparison, study, statistics."""

@@ -1,0 +1,68 @@
+"""Makes a toolbox folder of trained tools.
+
+Example:
+    opera-env tools pack --runs runs/lite --out opera_env/tools/weights/lite
+    opera-env tools pack --base lite --out runs/toolbox    # one tool trained again
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from opera_env.tool_training.lite import LITE, ToolRecipe
+from opera_env.tool_training.train import trained_weights
+from opera_env.tools.nets import build_net
+from opera_env.tools.tool import Tool
+from opera_env.tools.toolbox import Toolbox
+
+
+@dataclass(frozen=True)
+class PackConfig:
+    """Makes the lite toolbox of what `opera-env tools train` has written, as float16."""
+
+    runs: Path = Path("runs/lite")
+    """Folder with one folder a trained tool."""
+    out: Path = Path("runs/toolbox")
+    """Toolbox folder to write; Toolbox.load(OUT) reads it."""
+    base: str | None = None
+    """Toolbox that tools without a folder in RUNS are taken from; without it they are an error."""
+
+
+def packed_tool(recipe: ToolRecipe, runs: Path) -> Tool:
+    """Builds one tool from its recipe and the folder of its training.
+
+    Raises:
+        MissingWeightsError: If it has not been trained.
+    """
+    net = build_net(recipe.net, recipe.options)
+    training: dict[str, object] = {}
+    if recipe.steps:
+        net.load_state_dict(trained_weights(runs, recipe.name))
+        training = json.loads((runs / recipe.name / "training.json").read_text())
+    return Tool(
+        recipe.name,
+        net.eval(),
+        scale=recipe.options.get("scale", 1),
+        multiple=getattr(net, "multiple", 1),
+        halo=getattr(net, "halo", None),
+        degradations=frozenset({recipe.degradation}),
+        net=(recipe.net, recipe.options),
+        training=training,
+    )
+
+
+def pack(config: PackConfig) -> None:
+    """Writes the toolbox folder."""
+    base = None if config.base is None else Toolbox.load(config.base)
+    toolbox = Toolbox(
+        packed_tool(recipe, config.runs)
+        if base is None or (config.runs / recipe.name).is_dir()
+        else base[recipe.name]
+        for recipe in LITE
+    )
+    toolbox.save(config.out, dtype=torch.float16)
+    print(f"{len(toolbox)} tools, fingerprint {toolbox.fingerprint} -> {config.out}")

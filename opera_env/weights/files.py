@@ -1,0 +1,141 @@
+"""The weight files that this package knows: name, place on this machine, hash, addresses."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from opera_env.errors import UnknownPresetError
+from opera_env.weights.tensors import digest_of, load_tensors, sha256_of
+
+
+def cache_dir() -> Path:
+    """Returns ``$OPERA_ENV_CACHE``, or ``opera-env`` in the user's cache folder."""
+    own = os.environ.get("OPERA_ENV_CACHE")
+    if own:
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "opera-env"
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A file of weights that this package does not carry.
+
+    Attributes:
+        name: What ``opera-env weights fetch`` calls it.
+        filename: Where it belongs, below the folder of its ``home``.
+        sha256: Hash of the file, or its first 8 digits or more where its publisher
+            names no more. Of the tensors, see :func:`digest_of`, if we make the file.
+        urls: Places to download it from, tried in turn; empty if we make the file.
+        what: One line for people.
+        home: "torch" for torch.hub's folder, where pyiqa and torchvision look, so that
+            a file is shared with them; "opera" for :func:`cache_dir`.
+    """
+
+    name: str
+    filename: str
+    sha256: str
+    urls: tuple[str, ...]
+    what: str
+    home: Literal["torch", "opera"] = "torch"
+
+    @property
+    def path(self) -> Path:
+        """Where the file belongs on this machine."""
+        return (Path(torch.hub.get_dir()) if self.home == "torch" else cache_dir()) / self.filename
+
+    def digest(self) -> str:
+        """Returns the hash of the file that is there, to be compared with ``sha256``."""
+        return sha256_of(self.path) if self.urls else digest_of(load_tensors(self.path))
+
+
+def _pyiqa_urls(filename: str) -> tuple[str, ...]:
+    return (
+        f"https://huggingface.co/chaofengc/IQA-PyTorch-Weights/resolve/main/{filename}",
+        f"https://github.com/chaofengc/IQA-PyTorch/releases/download/v0.1-weights/{filename}",
+    )
+
+
+_CLIP_RN50 = "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762"
+
+KNOWN: tuple[WeightFile, ...] = (
+    WeightFile(
+        name="lpips",
+        # Not torchvision's name: a file of five layers under it would break whoever shares the cache.
+        filename="lpips_alex.safetensors",
+        sha256="dad556f11d2a50ed4dc90e8eebf7ef8d3494e51dc5dda06d7972984533778242",
+        urls=(),
+        what="LPIPS: the five convolutions of AlexNet, 10 MB, made from 'alexnet' or a package index",
+        home="opera",
+    ),
+    WeightFile(
+        name="alexnet",
+        filename="checkpoints/alexnet-owt-7be5be79.pth",
+        sha256="7be5be79",
+        urls=("https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",),
+        what="torchvision's AlexNet, 233 MB: what 'lpips' is made from",
+    ),
+    WeightFile(
+        name="vgg16",
+        filename="vgg16_relu4_3.safetensors",
+        sha256="1c198732b83fe2daa016be9c6fac6864ce46fea0fefd6bf4f543f606832ca881",
+        urls=(),
+        what="ten convolutions of VGG16, 31 MB, for training tools, made as 'lpips' is",
+        home="opera",
+    ),
+    WeightFile(
+        name="vgg16_whole",
+        filename="checkpoints/vgg16-397923af.pth",
+        sha256="397923af",
+        urls=("https://download.pytorch.org/models/vgg16-397923af.pth",),
+        what="torchvision's VGG16, 528 MB: what 'vgg16' is made from",
+    ),
+    WeightFile(
+        name="vgg19",
+        filename="checkpoints/vgg19-dcbb9e9d.pth",
+        sha256="dcbb9e9d",
+        urls=("https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",),
+        what="torchvision's VGG19, 548 MB: for training tools with the paper's loss",
+    ),
+    WeightFile(
+        name="musiq",
+        filename="pyiqa/musiq_koniq_ckpt-e95806b9.pth",
+        sha256="e95806b9",
+        urls=_pyiqa_urls("musiq_koniq_ckpt-e95806b9.pth"),
+        what="MUSIQ trained on KonIQ-10k, 104 MB",
+    ),
+    WeightFile(
+        name="clipiqa",
+        filename="clip/RN50.pt",
+        sha256=_CLIP_RN50,
+        urls=(f"https://openaipublic.azureedge.net/clip/models/{_CLIP_RN50}/RN50.pt",),
+        what="CLIP-IQA: CLIP with a ResNet-50, 244 MB",
+    ),
+    WeightFile(
+        name="maniqa",
+        filename="pyiqa/ckpt_koniq10k.pt",
+        sha256="a207f8ab57322e6be38ff5c8d019301dc032b454bef21c3c9f9dbf7974eebff6",
+        urls=(
+            "https://github.com/IIGROUP/MANIQA/releases/download/Koniq10k/ckpt_koniq10k.pt",
+            *_pyiqa_urls("ckpt_koniq10k.pt"),
+        ),
+        what="MANIQA trained on KonIQ-10k, its ViT included, 543 MB",
+    ),
+)
+"""Every weight file that a metric may ask for."""
+
+
+def known(name: str) -> WeightFile:
+    """Returns the entry of :data:`KNOWN` called ``name``.
+
+    Raises:
+        UnknownPresetError: If there is none.
+    """
+    for weight in KNOWN:
+        if weight.name == name:
+            return weight
+    raise UnknownPresetError("weight file", name, [weight.name for weight in KNOWN])

@@ -1,0 +1,45 @@
+"""Restores large synthetic photographs and prints peak memory and seconds per megapixel.
+
+Example:
+    python scripts/large_photograph.py --megapixels 12 24 --plan unet.denoise unet.dehaze
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from opera_env.bench.large import MAX_MEMORY, restored
+
+
+@dataclass(frozen=True)
+class Large:
+    """Restores large photographs, each in a process of its own."""
+
+    megapixels: tuple[float, ...] = (12.0, 24.0)
+    """Sizes, in millions of pixels, at 3 : 2."""
+    plan: tuple[str, ...] = ("unet.denoise", "unet.dehaze", "unet.super_resolution_lpips")
+    """Tools in order."""
+    max_memory: float = MAX_MEMORY
+    """In GB, as the command's."""
+
+
+def main(options: Large) -> None:
+    table = Table("megapixels", "peak GB", "process s", "tools", "s per megapixel")
+    for megapixels in options.megapixels:
+        row = restored(megapixels, options.plan, options.max_memory)
+        table.add_row(
+            f"{row['megapixels']:.1f}",
+            f"{row['peak_gb']:.2f}",
+            f"{row['process_s']:.0f}",
+            " > ".join(row["tools"]),
+            " ".join(f"{rate:.2f}" for rate in row["tools"].values()),
+        )
+    Console(width=140).print(table)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Large))

@@ -1,0 +1,38 @@
+"""A trainer's settings so small that it trains in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from opera_agents.cotraining.config import ToolsConfig
+
+Configure = Callable[..., ToolsConfig]
+
+
+@pytest.fixture
+def configure(photos: Path, small_toolbox: Path, tmp_path: Path) -> Configure:
+    """``configure(out="a", **settings)``."""
+
+    def make(out: str = "run", **settings: Any) -> ToolsConfig:
+        small: dict[str, Any] = {
+            "toolbox": str(small_toolbox),
+            "agent": "matched",
+            "epochs": 2,
+            "steps_per_epoch": 2,
+            "batch": 4,
+            "loss": "pixel",
+            "reward": "classic",
+            "max_tools": 3,
+            "canvas": 64,
+            "val_count": 3,
+            "threads": 1,
+            "device": "cpu",
+            "autocast": False,
+        }
+        return ToolsConfig(photos, photos, tmp_path / out, **(small | settings))
+
+    return make

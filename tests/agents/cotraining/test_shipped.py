@@ -1,0 +1,76 @@
+"""The tools that were trained under plans: the same by name, better together, less harm alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from opera_env.agents import make_agent, play
+from opera_env.data import bundled, clean_folder
+from opera_env.degradations import benchmark_recipes
+from opera_env.scoring import PlanScorer
+from opera_env.tools import Toolbox
+from opera_env.types import Outcome
+
+
+@pytest.fixture(scope="module")
+def lite() -> Toolbox:
+    return Toolbox.load("lite")
+
+
+@pytest.fixture(scope="module")
+def cotrained() -> Toolbox:
+    return Toolbox.load("lite-cotrained")
+
+
+def test_they_are_the_same_tools_with_other_weights(lite: Toolbox, cotrained: Toolbox) -> None:
+    assert cotrained.signature == lite.signature
+    assert cotrained.fingerprint != lite.fingerprint
+    about = cotrained["unet.denoise"].training["under_plans"]
+    assert about["images"] == "bsds500/train" and about["agent"] == "planner"
+    Toolbox.load("lite").load_weights("lite-cotrained")
+
+
+def test_their_planner_is_found_by_their_name(cotrained: Toolbox) -> None:
+    agent = make_agent("planner:lite-cotrained", toolbox=cotrained)
+    source = bundled()
+    samples = [source.make(spec) for spec in source.enumerate(4, [("noise",)], np.random.default_rng(0))]
+    assert any(play(agent, samples, PlanScorer(cotrained, "classic"), 6).plans)
+
+
+def test_they_do_less_harm_to_clean_photographs(lite: Toolbox, cotrained: Toolbox) -> None:
+    source = bundled()
+    specs = source.enumerate(12, [()], np.random.default_rng(0))
+    samples = [source.make(spec) for spec in specs]
+    names = [tool.name for tool in lite if tool.parameters]
+    kept = []
+    for toolbox in (lite, cotrained):
+        scorer = PlanScorer(toolbox, "classic")
+        outcomes = scorer.score(
+            samples * len(names), [(n,) for n in names for _ in samples], restored=False
+        )
+        kept.append(np.mean([outcome.metrics["psnr_y"] for outcome in outcomes]))
+    assert kept[1] > kept[0] + 4
+
+
+@pytest.mark.needs_shared_data
+@pytest.mark.needs_weights("lpips")
+def test_plans_lead_further_with_them(shared_data: Path, lite: Toolbox, cotrained: Toolbox) -> None:
+    source = clean_folder(shared_data / "bsds500" / "val")
+    specs = source.enumerate(48, benchmark_recipes(), np.random.default_rng(6))
+    samples = [source.make(spec) for spec in specs]
+
+    def reached(agent: str, toolbox: Toolbox) -> list[Outcome]:
+        scorer = PlanScorer(toolbox, "lite")
+        plans = play(make_agent(agent, toolbox=toolbox), samples, scorer, 6).plans
+        return scorer.score(samples, plans, restored=False)
+
+    def mean(outcomes: list[Outcome], metric: str) -> float:
+        return float(np.mean([outcome.metrics[metric] for outcome in outcomes]))
+
+    before, after = reached("planner", lite), reached("planner:lite-cotrained", cotrained)
+    assert np.mean([one.r_q for one in after]) > np.mean([one.r_q for one in before]) + 0.05
+    assert mean(after, "lpips") < mean(before, "lpips")
+    assert mean(after, "psnr_y") > mean(before, "psnr_y")

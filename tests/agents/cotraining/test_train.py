@@ -1,0 +1,161 @@
+"""Tools are trained, can be stopped at any time, and go on as if they had not been."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from opera_agents.cotraining import train as training
+from opera_agents.cotraining.config import ToolsConfig
+from opera_agents.cotraining.train import train
+from opera_env.errors import AgentError, ExecutionUpdateError
+from opera_env.tools import Tool, Toolbox
+
+Configure = Callable[..., ToolsConfig]
+
+
+def test_it_trains_logs_and_keeps_the_best(configure: Configure) -> None:
+    config = configure()
+    watched = train(config)
+    best = Toolbox.load(config.out / "toolbox")
+    assert best.signature == Toolbox.load(config.toolbox).signature
+    assert best.fingerprint != Toolbox.load(config.toolbox).fingerprint
+    about = best["unet.denoise"].training["under_plans"]
+    assert about["agent"] == "matched" and about["epochs"] == 2 and "photos" in about["images"]
+    events = EventAccumulator(str(config.out)).Reload()
+    tags = set(events.Tags()["scalars"])
+    assert {"tools/loss", "tools/gradient_norm", "tools/weight/l1", "val/reward", "val/psnr_y"} <= tags
+    assert [event.step for event in events.Scalars("val/reward")] == [0, 2, 4]
+    assert max(event.value for event in events.Scalars("val/reward")[1:]) == pytest.approx(
+        watched.reward, abs=0.02
+    )
+    assert json.loads((config.out / "config.json").read_text())["lr"] == config.lr
+
+
+def test_a_stopped_run_ends_as_one_that_was_not(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, parts = configure("whole", epochs=3), configure("parts", epochs=3)
+    train(whole)
+    step, calls = training.ExecutionUpdate.step, []
+
+    def stops(self: object, *args: object) -> object:
+        calls.append(1)
+        if len(calls) == 4:  # in the middle of the second epoch
+            raise KeyboardInterrupt
+        return step(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training.ExecutionUpdate, "step", stops)
+    with pytest.raises(KeyboardInterrupt):
+        train(parts)
+    train(parts)
+    first, second = (
+        torch.load(config.out / "checkpoint.pt", weights_only=True) for config in (whole, parts)
+    )
+    torch.testing.assert_close(first["tools"], second["tools"], rtol=0, atol=0)
+    torch.testing.assert_close(first["update"], second["update"], rtol=0, atol=0)
+    assert first["best"] == second["best"]
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_good_tools(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure(epochs=3)
+    step = training.ExecutionUpdate.step
+
+    def breaks(self: training.ExecutionUpdate, *args: object) -> object:
+        if self.steps == 3:
+            torch.nn.init.constant_(next(iter(self._parameters["unet.dejpeg"])), float("nan"))
+        return step(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training.ExecutionUpdate, "step", breaks)
+    with pytest.raises(ExecutionUpdateError, match=r"unet\.dejpeg"):
+        train(replace(config, random=1.0, batch=16))
+    kept = Toolbox.load(config.out / "toolbox")
+    modules = [tool.module for tool in kept if tool.module is not None]
+    assert all(tensor.isfinite().all() for module in modules for tensor in module.parameters())
+
+
+def test_other_settings_are_refused(configure: Configure) -> None:
+    config = configure(epochs=1)
+    train(config)
+    with pytest.raises(AgentError, match=r"lr 0\.0003, now 0\.1"):
+        train(replace(config, lr=0.1))
+
+
+def test_the_control_trains(configure: Configure) -> None:
+    train(configure(control=True))
+
+
+def test_one_tool_alone_and_then_all_of_them(configure: Configure) -> None:
+    """The others stay as they were, and every tool's card tells of all that it went through."""
+    first = configure("first", only=("unet.denoise",), tone=False, rehearsal=0.8, idle=0.2)
+    train(first)
+    before, after = Toolbox.load(first.toolbox), Toolbox.load(first.out / "toolbox")
+    changed = {tool.name for tool in after if _differs(tool, before[tool.name])}
+    assert changed == {"unet.denoise"}
+    second = configure("second", toolbox=str(first.out / "toolbox"))
+    train(second)
+    trained = Toolbox.load(second.out / "toolbox")
+    cards = {tool.name: tool.training.get("under_plans", {}) for tool in trained}
+    assert cards["unet.denoise"]["before"]["only"] == ["unet.denoise"]
+    assert "before" not in cards["unet.dejpeg"] and cards["unet.dejpeg"]["only"] == []
+
+
+def test_brighteners_get_a_curve_unless_it_is_not_wanted(configure: Configure) -> None:
+    toolbox = Toolbox.load("lite").subset(["brighten.gamma_correction", "unet.dejpeg"])
+    plain = configure("plain").out.parent / "plain_toolbox"
+    toolbox.save(plain)
+    for tone in (True, False):
+        config = configure(f"tone-{tone}", toolbox=str(plain), tone=tone, epochs=1)
+        train(config)
+        brightener = Toolbox.load(config.out / "toolbox")["brighten.gamma_correction"]
+        assert bool(brightener.parameters) == tone == brightener.looks_everywhere
+
+
+def _differs(tool: Tool, other: Tool) -> bool:
+    assert tool.module is not None and other.module is not None
+    theirs = other.module.half().float().state_dict()  # as they are stored
+    return any(not torch.equal(value, theirs[key]) for key, value in tool.module.state_dict().items())
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(
+    configure: Configure, child_environment: dict[str, str], tmp_path: Path
+) -> None:
+    alone, together = configure("alone", clip=1e9), configure("together", clip=1e9)
+    train(alone)
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys\nfrom pathlib import Path\n"
+        "from opera_agents.cotraining.config import ToolsConfig\n"
+        "from opera_agents.cotraining.train import train\n"
+        f"train(ToolsConfig(**{_literal(together)}))\n"
+    )
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", str(script)]
+    done = subprocess.run(command, env=child_environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, second = (
+        torch.load(config.out / "checkpoint.pt", weights_only=True) for config in (alone, together)
+    )
+    for name, weights in first["tools"].items():
+        torch.testing.assert_close(second["tools"][name], weights, rtol=1e-3, atol=1e-5)
+
+
+def _literal(config: ToolsConfig) -> str:
+    """The settings as Python text."""
+    values = {name: getattr(config, name) for name in config.__dataclass_fields__}
+    pairs = (
+        f"{name!r}: {f'Path({str(value)!r})' if isinstance(value, Path) else repr(value)}"
+        for name, value in values.items()
+    )
+    return "{" + ", ".join(pairs) + "}"

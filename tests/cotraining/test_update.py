@@ -1,0 +1,289 @@
+"""One step: who learns, from what, and that a failed step changes nothing."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from opera_env.cotraining import ExecutionConfig, ExecutionUpdate, LossWeights
+from opera_env.envs.vector import RestoreVectorEnv
+from opera_env.errors import ExecutionUpdateError, ToolboxError, ToolboxMismatchError, UnknownToolError
+from opera_env.tools import Toolbox
+from opera_env.types import Plan, Sample
+
+PIXEL = ExecutionConfig(loss="pixel", lr=1e-2, clip=math.inf)
+PLANS: list[Plan] = [("tiny.first", "tiny.second"), ("tiny.first",) * 2, ("tiny.brighten",), ()]
+
+
+def _weights(toolbox: Toolbox) -> dict[str, dict[str, torch.Tensor]]:
+    return {
+        tool.name: copy.deepcopy(tool.module.state_dict()) for tool in toolbox if tool.module is not None
+    }
+
+
+def _changed(before: dict[str, dict[str, torch.Tensor]], toolbox: Toolbox) -> set[str]:
+    after = _weights(toolbox)
+    return {
+        name
+        for name, state in before.items()
+        if any(not torch.equal(value, after[name][key]) for key, value in state.items())
+    }
+
+
+def test_the_tools_of_the_plans_learn_and_no_others(toolbox: Toolbox, samples: list[Sample]) -> None:
+    update, before = ExecutionUpdate(toolbox, PIXEL), _weights(toolbox)
+    fingerprint = toolbox.fingerprint
+    figures = update.step(samples, PLANS)
+    assert _changed(before, toolbox) == {"tiny.first", "tiny.second"}
+    assert figures["tools"] == 2 and figures["epoch"] == 1 and update.steps == 1
+    assert toolbox.fingerprint != fingerprint
+    assert not update.state_dict()["optimizers"]["tiny.enlarge"]["state"]
+
+
+def test_only_some_are_trained(toolbox: Toolbox, samples: list[Sample]) -> None:
+    """The others stay, but pass gradients on; an update for all of them trains them again."""
+    before = _weights(toolbox)
+    ExecutionUpdate(toolbox, replace(PIXEL, only=("tiny.first",))).step(samples, PLANS)
+    assert _changed(before, toolbox) == {"tiny.first"}
+    assert all(parameter.grad is None for parameter in toolbox["tiny.second"].parameters)
+    ExecutionUpdate(toolbox, PIXEL).step(samples, PLANS)
+    assert _changed(before, toolbox) == {"tiny.first", "tiny.second"}
+    with pytest.raises(UnknownToolError, match="nobody"):
+        ExecutionUpdate(toolbox, replace(PIXEL, only=("nobody",)))
+
+
+def test_two_updates_share_a_world(toolbox: Toolbox, samples: list[Sample]) -> None:
+    """Each trains its own tools, whichever was made last."""
+    updates = {name: ExecutionUpdate(toolbox, replace(PIXEL, only=(name,))) for name in PLANS[0]}
+    for name, update in updates.items():
+        before = _weights(toolbox)
+        update.step(samples, PLANS)
+        assert _changed(before, toolbox) == {name}
+
+
+def test_a_constant_cannot_be_trained(toolbox: Toolbox) -> None:
+    with pytest.raises(ToolboxError, match=r"tiny\.brighten: nothing to train.*with_tone"):
+        ExecutionUpdate(toolbox, replace(PIXEL, only=("tiny.first", "tiny.brighten")))
+
+
+def test_a_batch_is_learned(toolbox: Toolbox, samples: list[Sample]) -> None:
+    update = ExecutionUpdate(toolbox, replace(PIXEL, lr=3e-3))
+    losses = [
+        update.step(samples, [("tiny.first", "tiny.second")] * len(samples))["loss"] for _ in range(40)
+    ]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_a_tool_learns_the_mean_of_its_plans_whatever_else_is_there(
+    make_trainable: Callable[[], Toolbox], samples: list[Sample]
+) -> None:
+    alone, beside = make_trainable(), make_trainable()
+    gradients: list[list[torch.Tensor]] = []
+    for toolbox, chosen in ((alone, [0]), (beside, [0, 1, 2])):
+        update = ExecutionUpdate(toolbox, PIXEL)
+        seen = _gradients_of(update, "tiny.second")
+        plans: list[Plan] = [("tiny.second",), ("tiny.first",), ("tiny.brighten",)]
+        update.step([samples[row] for row in chosen], [plans[row] for row in chosen])
+        gradients.append(seen)
+    torch.testing.assert_close(*gradients)
+
+
+def _gradients_of(update: ExecutionUpdate, name: str) -> list[torch.Tensor]:
+    """Filled with the gradients that a tool's optimizer is given."""
+    seen: list[torch.Tensor] = []
+    optimizer = update._optimizers[name]
+    optimizer.register_step_pre_hook(
+        lambda *_: seen.extend(p.grad.clone() for p in optimizer.param_groups[0]["params"])
+    )
+    return seen
+
+
+def test_the_norm_counts_a_repeated_tool_once(toolbox: Toolbox, samples: list[Sample]) -> None:
+    update = ExecutionUpdate(toolbox, replace(PIXEL, clip=1e-3))
+    seen = _gradients_of(update, "tiny.first")
+    figures = update.step(samples[:1], [("tiny.first",) * 3])
+    norm = torch.stack([gradient.norm() for gradient in seen]).norm().item()
+    assert figures["gradient_norm"] > 1e-3 and norm == pytest.approx(1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_how_many_run_at_once_changes_nothing(
+    at_once: int, make_trainable: Callable[[], Toolbox], samples: list[Sample]
+) -> None:
+    one, other = make_trainable(), make_trainable()
+    first = ExecutionUpdate(one, PIXEL).step(samples, PLANS)
+    second = ExecutionUpdate(other, replace(PIXEL, at_once=at_once)).step(samples, PLANS)
+    assert first == pytest.approx(second, rel=1e-4)
+
+
+def test_a_loss_that_is_not_finite_names_the_plan_and_changes_nothing(
+    toolbox: Toolbox, samples: list[Sample]
+) -> None:
+    toolbox.add("tiny.broken", nn.Sequential(nn.Conv2d(3, 3, 1)))
+    module = toolbox["tiny.broken"].module
+    assert module is not None
+    update = ExecutionUpdate(toolbox, replace(PIXEL, at_once=1))
+    update.step(samples, [("tiny.first",)] * len(samples))
+    nn.init.constant_(next(module.parameters()), math.nan)
+    before, state = _weights(toolbox), copy.deepcopy(update.state_dict())
+    with pytest.raises(ExecutionUpdateError, match=r"first.*tiny\.broken.*is nan.*nothing was"):
+        update.step(samples[:2], [("tiny.first",), ("tiny.first", "tiny.broken")])
+    assert _changed(before, toolbox) <= {"tiny.broken"}  # NaN differs from itself
+    assert update.steps == state["steps"]
+    first = update.state_dict()["optimizers"]["tiny.first"]["state"]
+    torch.testing.assert_close(first, state["optimizers"]["tiny.first"]["state"], rtol=0, atol=0)
+    assert update.step(samples[:1], [("tiny.first",)])["loss"] > 0, "no gradient is left over"
+
+
+def test_refused_samples_plans_and_worlds(toolbox: Toolbox, samples: list[Sample]) -> None:
+    update = ExecutionUpdate(toolbox, PIXEL)
+    with pytest.raises(ExecutionUpdateError, match="has no reference"):
+        update.step([samples[0].blind()], [("tiny.first",)])
+    with pytest.raises(UnknownToolError, match="nobody"):
+        update.step(samples[:1], [("nobody",)])
+    with pytest.raises(ValueError, match="one plan per sample"):
+        update.step(samples, [()])
+    with pytest.raises(ToolboxError, match="found int"):
+        ExecutionUpdate(3)
+    with pytest.raises(ToolboxError, match="nothing to train"):
+        ExecutionUpdate(toolbox.subset(["tiny.brighten"]))
+
+
+def test_plans_without_anything_to_train_are_judged(toolbox: Toolbox, samples: list[Sample]) -> None:
+    figures = ExecutionUpdate(toolbox, PIXEL).step(samples[:2], [(), ("tiny.brighten",)])
+    assert figures["tools"] == 0 and figures["gradient_norm"] == 0 and figures["loss"] > 0
+
+
+def test_it_goes_on_exactly(
+    make_trainable: Callable[[], Toolbox], samples: list[Sample], tmp_path: Path
+) -> None:
+    whole = make_trainable()
+    update = ExecutionUpdate(whole, PIXEL)
+    for _ in range(4):
+        update.step(samples, PLANS)
+    first = ExecutionUpdate(make_trainable(), PIXEL)
+    for _ in range(2):
+        first.step(samples, PLANS)
+    first.toolbox.save(tmp_path / "tools")
+    torch.save(first.state_dict(), tmp_path / "state.pt")
+    second = ExecutionUpdate(Toolbox.load(tmp_path / "tools"), PIXEL)
+    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    for _ in range(2):
+        second.step(samples, PLANS)
+    assert second.steps == 4 and second.toolbox.fingerprint == whole.fingerprint
+    with pytest.raises(ToolboxError, match="expected the state of"):
+        ExecutionUpdate(whole.subset(["tiny.first"]), PIXEL).load_state_dict(update.state_dict())
+
+
+def test_an_environment_changes_for_all_who_share_it(
+    toolbox: Toolbox, samples: list[Sample], source: Any, tmp_path: Path
+) -> None:
+    world = {"toolbox": toolbox, "reward": "classic", "source": source, "obs_size": 64}
+    env = gym.make("OPERA-Restore-v0", **world)
+    many = RestoreVectorEnv(2, **world)
+    spec = samples[0].spec.to_json()
+    action = [1, *[0] * 5]
+
+    def reward() -> float:
+        env.reset(options={"sample": spec})
+        return float(env.step(action)[1])
+
+    before = reward()
+    ExecutionUpdate(env, PIXEL).step(samples[:1], [("tiny.first",)])
+    assert reward() != before and many.toolbox is toolbox
+
+
+def test_copies_in_other_processes_are_told(
+    toolbox: Toolbox,
+    make_trainable: Callable[[], Toolbox],
+    samples: list[Sample],
+    source: Any,
+    tmp_path: Path,
+) -> None:
+    copies = gym.vector.SyncVectorEnv(
+        [
+            lambda: gym.make(
+                "OPERA-Restore-v0", toolbox=make_trainable(), reward="classic", source=source, obs_size=64
+            )
+        ]
+        * 2
+    )
+    copies.call("check_toolbox", toolbox.fingerprint)
+    ExecutionUpdate(toolbox, PIXEL).step(samples, PLANS)
+    with pytest.raises(ToolboxMismatchError, match="a stale copy"):
+        copies.call("check_toolbox", toolbox.fingerprint)
+    toolbox.save(tmp_path)
+    assert copies.call("load_toolbox", tmp_path) == (toolbox.fingerprint,) * 2
+    copies.call("check_toolbox", toolbox.fingerprint)
+    with pytest.raises(ToolboxMismatchError, match="expected the tools"):
+        toolbox.subset(["tiny.first"]).load_weights(tmp_path)
+
+
+def _rank(
+    rank: int, folder: Path, samples: list[Sample], broken: bool, make: Callable[[], Toolbox]
+) -> None:
+    """One of two processes, each with half of the plans."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder / 'meet'}", rank=rank, world_size=2)
+    try:
+        update = ExecutionUpdate(make(), PIXEL)
+        mine = slice(rank, None, 2)
+        plans = [("nobody",)] * 2 if broken and rank == 1 else PLANS[mine]
+        figures = [update.step(samples[mine], plans) for _ in range(2)]
+        torch.save((figures, _weights(update.toolbox)), folder / f"{rank}.pt")
+    except (ExecutionUpdateError, UnknownToolError) as error:
+        (folder / f"{rank}.txt").write_text(str(error))
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("broken", [False, True])
+def test_two_processes_are_one(
+    broken: bool, make_trainable: Callable[[], Toolbox], samples: list[Sample], tmp_path: Path
+) -> None:
+    context = torch.multiprocessing.get_context("fork")
+    ranks = [
+        context.Process(target=_rank, args=(rank, tmp_path, samples, broken, make_trainable))
+        for rank in range(2)
+    ]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(60)
+        assert process.exitcode == 0
+    if broken:
+        said = [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)]
+        assert "another process stopped" in said[0] and "nobody" in said[1]
+        return
+    alone = ExecutionUpdate(make_trainable(), PIXEL)
+    wanted = [alone.step(samples, PLANS) for _ in range(2)]
+    found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    for figures, weights in found:
+        assert [pytest.approx(one, rel=1e-4) for one in figures] == wanted
+        torch.testing.assert_close(weights, _weights(alone.toolbox), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=0, atol=0)
+
+
+def test_the_progressive_schedule_is_followed(toolbox: Toolbox, samples: list[Sample]) -> None:
+    config = ExecutionConfig(loss=LossWeights(l1=0.4, critic=0.1), epochs=10, steps_per_epoch=2)
+    update = ExecutionUpdate(toolbox, config)
+    found = [update.step(samples[:1], [("tiny.first",)]) for _ in range(7)]
+    assert [figures["epoch"] for figures in found] == [1, 1, 2, 2, 3, 3, 4]
+    assert (
+        found[0]["weight/l1"]
+        > found[2]["weight/l1"]
+        > found[4]["weight/l1"]
+        == found[6]["weight/l1"]
+        == 0.4
+    )

@@ -1,0 +1,440 @@
+"""What order, repeats and foreign tools are worth: by hand, for any scores, and on real images."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from opera_env.data import Source, clean_folder
+from opera_env.errors import SampleError, ToolboxError
+from opera_env.evaluation.study import CONSTANT, FREEDOMS, Study, Worth, first_tools, matched_orders, study
+from opera_env.scoring import PlanScorer
+from opera_env.search import all_plans
+from opera_env.tools import Toolbox
+from opera_env.types import Plan, Sample, SampleSpec
+
+ORDER = "matched tools, best order less worst"
+CHANCE = "matched tools, best order less a random one"
+FEWER = "leaving matched tools out"
+REPEATS = "repeating matched tools"
+FOREIGN = "tools beyond the matched"
+ANYTHING = "any plan less the best matched order"
+
+NAMES = ("a", "b", "c", "d")
+
+
+def plan(word: str) -> Plan:
+    return tuple(word)
+
+
+# ---- freedoms, on scores made by hand ----------------------------------------------------------
+
+BY_HAND = {
+    plan(word): score
+    for word, score in {
+        "": 1,
+        **{"a": 2, "b": 5, "c": 7},
+        **{"aa": 2.5, "ab": 3, "ac": 0, "ba": 4, "bb": 6, "bc": 9, "ca": 1, "cb": 8, "cc": 10},
+    }.items()
+}
+"""All plans of a, b and c up to two steps."""
+
+
+@pytest.mark.parametrize(
+    ("freedom", "matched", "worth"),
+    [
+        (ORDER, "ab", 4 - 3),
+        (CHANCE, "ab", 4 - 3.5),
+        (FEWER, "ab", 5 - 4),  # b alone
+        (REPEATS, "ab", 6 - 5),  # bb against b
+        (FOREIGN, "ab", 9 - 5),  # bc against b
+        (ANYTHING, "ab", 10 - 4),  # cc against ba
+        (ORDER, "a", 0),
+        (CHANCE, "a", 0),
+        (FEWER, "a", 0),  # the empty plan is worse
+        (REPEATS, "a", 2.5 - 2),
+        (FOREIGN, "a", 9 - 2),
+        (ANYTHING, "a", 10 - 2),
+        (ORDER, "", 0),
+        (FEWER, "", 0),
+        (REPEATS, "", 0),
+        (FOREIGN, "", 9 - 1),
+        (ANYTHING, "", 10 - 1),
+        (FOREIGN, "bc", 0),  # bc itself
+        (REPEATS, "bc", 10 - 9),
+        (ANYTHING, "bc", 10 - 9),
+    ],
+)
+def test_freedoms_by_hand(freedom: str, matched: str, worth: float) -> None:
+    assert FREEDOMS[freedom](BY_HAND, plan(matched)) == pytest.approx(worth, abs=1e-12)
+
+
+def test_six_orders_of_three_tools_by_hand() -> None:
+    scores = dict.fromkeys(all_plans("abc", 3), -9.0)
+    scores |= {plan(word): float(score) for score, word in enumerate(("abc", "bac", "cab", "acb", "bca"))}
+    scores[plan("cba")] = 11.0
+    assert FREEDOMS[ORDER](scores, plan("abc")) == 11
+    assert FREEDOMS[CHANCE](scores, plan("abc")) == pytest.approx(11 - (0 + 1 + 2 + 3 + 4 + 11) / 6)
+
+
+def test_every_freedom_has_a_case_by_hand() -> None:
+    assert set(FREEDOMS) == {ORDER, CHANCE, FEWER, REPEATS, FOREIGN, ANYTHING}
+    assert CONSTANT not in FREEDOMS
+
+
+def test_orders_of_matched_tools() -> None:
+    assert sorted("".join(order) for order in matched_orders("abc")) == [
+        *("abc", "acb", "bac", "bca", "cab", "cba"),
+    ]
+    assert matched_orders("") == [()]
+
+
+# ---- freedoms, on any scores -------------------------------------------------------------------
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> tuple[dict[Plan, float], Plan]:
+    """Scores of all plans of some tools, and which of the tools are matched."""
+    names = NAMES[: draw(st.integers(1, 4))]
+    longest = draw(st.integers(0, 3))
+    matched = draw(st.sets(st.sampled_from(names), max_size=longest))
+    plans = all_plans(names, longest)
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    levels = draw(st.sampled_from((2, 5, 1000)))  # few levels make ties
+    scores = rng.integers(0, levels, len(plans)) * 0.1
+    return dict(zip(plans, scores.tolist(), strict=True)), tuple(sorted(matched))
+
+
+@given(tables())
+@example((dict.fromkeys(all_plans("abc", 3), 0.1), plan("abc")))  # a mean that rounds up
+def test_no_freedom_is_worth_less_than_nothing(table: tuple[dict[Plan, float], Plan]) -> None:
+    for name, freedom in FREEDOMS.items():
+        assert freedom(*table) >= -1e-9, name
+
+
+@given(tables())
+def test_larger_freedoms_are_worth_at_least_as_much(table: tuple[dict[Plan, float], Plan]) -> None:
+    """The plans of a freedom are among all plans, and its yardstick is no lower."""
+    worth = {name: freedom(*table) for name, freedom in FREEDOMS.items()}
+    assert worth[CHANCE] <= worth[ORDER] + 1e-9
+    assert worth[FEWER] + worth[REPEATS] <= worth[ANYTHING] + 1e-9
+    assert worth[FEWER] + worth[FOREIGN] <= worth[ANYTHING] + 1e-9
+
+
+@given(tables(), st.floats(-50, 50))
+def test_only_differences_of_scores_count(table: tuple[dict[Plan, float], Plan], constant: float) -> None:
+    scores, matched = table
+    moved = {plan: 3 * score + constant for plan, score in scores.items()}
+    for freedom in FREEDOMS.values():
+        assert freedom(moved, matched) == pytest.approx(3 * freedom(scores, matched), abs=1e-6)
+
+
+@given(tables())
+def test_what_matched_tools_are_worth_does_not_depend_on_foreign_ones(
+    table: tuple[dict[Plan, float], Plan],
+) -> None:
+    scores, matched = table
+    assume(len(matched) < 4)
+    moved = {plan: score if set(plan) <= set(matched) else -100.0 for plan, score in scores.items()}
+    for name in (ORDER, CHANCE, FEWER, REPEATS):
+        assert FREEDOMS[name](moved, matched) == FREEDOMS[name](scores, matched)
+    assert FREEDOMS[FOREIGN](moved, matched) == 0
+
+
+# ---- studies -----------------------------------------------------------------------------------
+
+NOISE, BOTH = ("noise",), ("noise", "jpeg")
+
+
+def brighten(image: Tensor) -> Tensor:
+    return (1.3 * image + 0.1).clamp(0, 1)
+
+
+def keep(image: Tensor) -> Tensor:
+    return image
+
+
+def invert(image: Tensor) -> Tensor:
+    return 0.9 * (1 - image)  # twice is not what it was, so no two plans are equal but for rounding
+
+
+def tiny() -> Toolbox:
+    """Two tools that take part, and two that do not."""
+    return (
+        Toolbox()
+        .add("tiny.darken", lambda image: 0.8 * image)
+        .add("tiny.brighten", brighten, degradations=["jpeg"])
+        .add("tiny.invert", invert, degradations=["noise"])
+        .add("tiny.keep", keep, degradations=["noise", "haze"])
+    )
+
+
+def make(
+    source: Source, recipe: tuple[str, ...], photographs: Sequence[int] = (0, 1), seed: int = 7
+) -> list[Sample]:
+    return [
+        source.make(SampleSpec(source.name, index, recipe, seed=seed, crop=(0, 4, 64, 64)))
+        for index in photographs
+    ]
+
+
+@pytest.fixture(scope="module")
+def pictures(source: Source) -> list[Sample]:
+    """Two recipes on two photographs each."""
+    return [*make(source, NOISE), *make(source, BOTH)]
+
+
+@pytest.fixture(scope="module")
+def found(pictures: list[Sample]) -> Study:
+    return study(tiny(), pictures, max_length=2)
+
+
+needs_lpips = pytest.mark.needs_weights("lpips")
+
+
+def worth(result: Study, freedom: str, metric: str = "r_q") -> Worth:
+    rows = [row for row in result.worths if (row.freedom, row.metric) == (freedom, metric)]
+    assert len(rows) == 1
+    return rows[0]
+
+
+def scores(
+    toolbox: Toolbox, sample: Sample, plans: Sequence[Plan], metric: str = "r_q"
+) -> Mapping[Plan, float]:
+    outcomes = PlanScorer(toolbox, "lite").score([sample] * len(plans), plans)
+    values = [one.r_q if metric == "r_q" else one.metrics[metric] for one in outcomes]
+    return dict(zip(plans, values, strict=True))
+
+
+def test_the_first_tool_for_each_degradation_takes_part(pictures: list[Sample]) -> None:
+    assert set(first_tools(tiny(), pictures).values()) == {"tiny.brighten", "tiny.invert"}
+    assert set(first_tools(tiny(), pictures[:2]).values()) == {"tiny.invert"}
+
+
+@needs_lpips
+def test_all_plans_of_the_tools_on_all_samples(found: Study, pictures: list[Sample]) -> None:
+    assert found.tools == ("tiny.brighten", "tiny.invert")
+    assert (found.max_length, found.samples) == (2, len(pictures))
+    assert found.plans == 1 + 2 + 2**2
+    assert study(tiny(), pictures[:2], max_length=3).plans == 1 + 1 + 1 + 1
+
+
+@needs_lpips
+def test_each_freedom_is_there_once_a_metric_and_plausible(found: Study) -> None:
+    rows = [(row.freedom, row.metric) for row in found.worths]
+    freedoms = [*FREEDOMS, CONSTANT]
+    assert sorted(rows) == sorted((name, m) for name in freedoms for m in ("r_q", "psnr_y", "ssim_y"))
+    for row in found.worths:
+        assert row.mean.low <= row.mean.mean <= row.mean.high
+        assert 0 <= row.share <= 1
+        if row.freedom != CONSTANT:
+            assert row.mean.mean >= 0
+            assert row.median >= 0
+            assert (row.share > 0) == (row.mean.mean > 1e-9)
+
+
+@needs_lpips
+@pytest.mark.parametrize("metric", ["r_q", "psnr_y", "ssim_y"])
+def test_worths_are_those_of_the_scores(found: Study, pictures: list[Sample], metric: str) -> None:
+    plans = [(), ("tiny.brighten",), ("tiny.invert",)]
+    plans += [(a, b) for a in found.tools for b in found.tools]
+    any_plan, order = [], []
+    for sample in pictures:
+        known = scores(tiny(), sample, plans, metric)
+        one, two = [("tiny.invert",)], [("tiny.brighten", "tiny.invert"), ("tiny.invert", "tiny.brighten")]
+        bound = [known[way] for way in (one if sample.degradations == {"noise"} else two)]
+        any_plan.append(max(known.values()) - max(bound))
+        order.append(max(bound) - min(bound))
+    for name, values in ((ANYTHING, any_plan), (ORDER, order)):
+        row = worth(found, name, metric)
+        assert row.mean.mean == pytest.approx(np.mean(values), abs=1e-3)
+        assert row.median == pytest.approx(np.median(values), abs=1e-3)
+        assert row.share == np.mean(np.array(values) > 1e-9)
+    assert worth(found, ORDER, metric).share == 0.5  # with one tool there is no order
+
+
+@needs_lpips
+def test_winners(found: Study) -> None:
+    winners = found.winners
+    assert 0 < winners.plans <= found.plans
+    assert 0 <= winners.beat_matched < found.plans
+    assert 0 <= winners.repeats <= 1
+    assert 0 <= winners.foreign <= 1
+    assert winners.repeats_of_all == pytest.approx(2 / 7)  # two plans of seven use a tool twice
+    # Brightening is foreign where there is no JPEG: in four plans of seven, on half of the samples.
+    assert winners.foreign_of_all == pytest.approx((4 / 7 + 0) / 2)
+
+
+@needs_lpips
+def test_the_result_is_json(found: Study) -> None:
+    read = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert read["tools"] == list(found.tools)
+    assert [row["mean"]["mean"] for row in read["worths"]] == [row.mean.mean for row in found.worths]
+    assert read["winners"]["plans"] == found.winners.plans
+
+
+@needs_lpips
+def test_the_same_samples_give_the_same_figures(found: Study, pictures: list[Sample]) -> None:
+    again = study(tiny(), pictures, max_length=2)
+    assert [(row.freedom, row.metric) for row in again.worths] == [
+        (row.freedom, row.metric) for row in found.worths
+    ]
+    for one, other in zip(again.worths, found.worths, strict=True):
+        assert asdict(one.mean) == pytest.approx(asdict(other.mean), abs=1e-5)
+        assert (one.median, one.share) == pytest.approx((other.median, other.share), abs=1e-5)
+    assert asdict(again.winners) == pytest.approx(asdict(found.winners))
+
+
+@needs_lpips
+def test_progress_counts_samples(pictures: list[Sample]) -> None:
+    heard: list[tuple[int, int]] = []
+    study(tiny(), pictures[:2], 1, progress=lambda done, total: heard.append((done, total)))
+    assert heard == [(1, 2), (2, 2)]
+
+
+@needs_lpips
+@pytest.mark.parametrize("metric", ["r_q", "psnr_y", "ssim_y"])
+def test_a_plan_that_is_best_everywhere_is_worth_its_advantage(source: Source, metric: str) -> None:
+    """The matched tool ruins the image, so doing nothing is best; only that tool takes part."""
+    toolbox = Toolbox().add("tiny.invert", invert, degradations=["noise"])
+    samples = make(source, NOISE, (0, 1, 2))
+    known = [scores(toolbox, sample, [(), ("tiny.invert",)], metric) for sample in samples]
+    advantages = [one[()] - one["tiny.invert",] for one in known]
+    assert min(advantages) > 0, "else this test says nothing"
+    result = study(toolbox, samples, max_length=1)
+    for name in (CONSTANT, ANYTHING, FEWER):
+        row = worth(result, name, metric)
+        assert row.mean.mean == pytest.approx(np.mean(advantages), abs=1e-3), name
+        assert row.median == pytest.approx(np.median(advantages), abs=1e-3)
+        assert row.share == 1
+
+
+@needs_lpips
+def test_a_plan_that_is_best_on_one_photograph_is_worth_nothing_as_a_constant(source: Source) -> None:
+    """A tool that knows one image by heart and ruins every other.
+
+    For the known image the plan is chosen on the other, where doing nothing is best: it loses what
+    the tool gains there. For the other it is chosen on the known one: the tool, as when bound.
+    """
+    first, second = make(source, BOTH)
+    reference = first.reference
+    assert reference is not None
+
+    def by_heart(images: Tensor) -> Tensor:
+        return torch.stack(
+            [reference if image.allclose(first.lq, atol=1e-6) else 1 - image for image in images]
+        )
+
+    toolbox = Toolbox().add("by.heart", by_heart, degradations=["noise"])
+    toolbox.add("tiny.keep", keep, degradations=["jpeg"])
+    plans = [(), ("by.heart",)]
+    gained = scores(toolbox, first, plans, "psnr_y")
+    ruined = scores(toolbox, second, plans, "psnr_y")
+    lost = gained["by.heart",] - gained[()]
+    assert lost > 0 and ruined[()] > ruined["by.heart",]
+
+    result = study(toolbox, [first, second], max_length=2)
+    constant = worth(result, CONSTANT, "psnr_y")
+    assert constant.mean.mean == pytest.approx(-lost / 2, abs=1e-3)
+    assert constant.share == 0
+    anything = worth(result, ANYTHING, "psnr_y")
+    assert anything.mean.mean == pytest.approx((ruined[()] - ruined["by.heart",]) / 2, abs=1e-3)
+    assert anything.share == 0.5
+
+
+@needs_lpips
+def test_a_constant_plan_is_chosen_within_a_recipe(source: Source) -> None:
+    """Adding samples of another recipe changes no constant plan of the first."""
+    toolbox = Toolbox().add("tiny.invert", invert, degradations=["noise", "jpeg"])
+    alone = [study(toolbox, make(source, recipe), 1) for recipe in (NOISE, ("jpeg",))]
+    both = study(toolbox, [*make(source, NOISE), *make(source, ("jpeg",))], 1)
+    expected = np.mean([worth(result, CONSTANT).mean.mean for result in alone])
+    assert worth(both, CONSTANT).mean.mean == pytest.approx(expected, abs=1e-3)
+
+
+@needs_lpips
+def test_a_tool_is_matched_only_where_it_is_the_first_for_a_degradation(source: Source) -> None:
+    """The tool that takes part for JPEG can denoise too, but another one does that."""
+    toolbox = Toolbox().add("tiny.invert", invert, degradations=["noise"])
+    toolbox.add("tiny.brighten", brighten, degradations=["jpeg", "noise"])
+    samples = [*make(source, NOISE), *make(source, ("jpeg",))]
+    result = study(toolbox, samples, max_length=1)
+    assert worth(result, ORDER).share == 0, "one matched tool an image has no order"
+    assert result.winners.foreign_of_all == pytest.approx(1 / 3)
+
+
+@needs_lpips
+def test_one_tool_for_two_degradations_is_used_once(source: Source) -> None:
+    toolbox = Toolbox().add("tiny.keep", keep, degradations=["jpeg", "noise"])
+    result = study(toolbox, make(source, BOTH, (0, 1, 2)), max_length=30)
+    assert result.tools == ("tiny.keep",)
+    assert result.plans == 31
+    for row in result.worths:
+        assert row.mean.mean == pytest.approx(0, abs=1e-5)
+        assert row.share == 0, "equal images are worth the same, be their last bits what they are"
+
+
+@needs_lpips
+def test_no_plan_need_win(source: Source, draw_photograph: Callable[..., object]) -> None:
+    """Doing nothing is closest to the reference; another photograph looks best without one."""
+    other = torch.from_numpy(np.array(draw_photograph(64, 64, 99))).permute(2, 0, 1) / 255
+    toolbox = Toolbox().add(
+        "tiny.replace", lambda images: other.expand_as(images).contiguous(), degradations=["noise"]
+    )
+    samples = make(source, NOISE, seed=0)
+    for metric, higher in (("psnr_y", -1), ("ssim_y", -1), ("lpips", 1), ("niqe32", -1), ("piqe", -1)):
+        for sample in samples:
+            known = scores(toolbox, sample, [(), ("tiny.replace",)], metric)
+            change = known["tiny.replace",] - known[()]
+            assert change * higher > 0, f"else this test says nothing: {metric}"
+    winners = study(toolbox, samples, max_length=1).winners
+    assert winners.plans == 0
+    assert winners.repeats_of_all == 0
+
+
+# ---- what cannot be studied --------------------------------------------------------------------
+
+
+def test_plans_must_be_as_long_as_recipes(pictures: list[Sample]) -> None:
+    with pytest.raises(SampleError, match=r"2 degradations.*not 1"):
+        study(tiny(), pictures, max_length=1)
+
+
+@needs_lpips
+def test_each_recipe_needs_two_photographs(source: Source, pictures: list[Sample]) -> None:
+    with pytest.raises(SampleError, match=r"two photographs; noise \+ jpeg is on one"):
+        study(tiny(), pictures[:3], max_length=2)
+    twice = make(source, BOTH, (1, 1))  # two samples of one photograph
+    with pytest.raises(SampleError, match="two photographs"):
+        study(tiny(), [*pictures[:2], *twice], max_length=2)
+
+
+@needs_lpips
+def test_photographs_of_two_sources_are_two(photos: Path, tmp_path: Path) -> None:
+    """The first of one folder and the first of another."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copy(photos / "2.png", elsewhere)
+    samples = [*make(clean_folder(photos, 64), NOISE, [0]), *make(clean_folder(elsewhere, 64), NOISE, [0])]
+    assert study(tiny(), samples, max_length=1).samples == 2
+
+
+def test_each_degradation_needs_a_tool(source: Source) -> None:
+    for recipe in (("rain",), ("noise", "rain")):
+        with pytest.raises(ToolboxError, match="rain"):
+            study(tiny(), make(source, recipe), max_length=2)
+
+
+def test_no_samples(source: Source) -> None:
+    with pytest.raises(SampleError):
+        study(tiny(), [], max_length=2)

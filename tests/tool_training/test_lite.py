@@ -1,0 +1,209 @@
+"""The lite toolbox: its table, and the weights that are shipped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import opera_env.tools.toolbox as toolbox_module
+from opera_env.degradations import DEGRADATIONS, degrade
+from opera_env.degradations.camera import Noise
+from opera_env.errors import UnknownToolError
+from opera_env.tool_training.card import card_of
+from opera_env.tool_training.lite import LITE, ToolRecipe, lite_recipe
+from opera_env.tools import Toolbox
+from opera_env.tools.nets import build_net
+
+FOLDER = Path(toolbox_module.__file__).parent / "weights" / "lite"
+TRAINED = [recipe for recipe in LITE if recipe.steps]
+
+every_recipe = pytest.mark.parametrize("recipe", LITE, ids=lambda recipe: recipe.name)
+every_trained = pytest.mark.parametrize("recipe", TRAINED, ids=lambda recipe: recipe.name)
+
+
+@pytest.fixture(scope="module")
+def entries() -> dict[str, Any]:
+    manifest = json.loads((FOLDER / "toolbox.json").read_text())
+    return {entry["name"]: entry for entry in manifest["tools"]}
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Toolbox:
+    return Toolbox.load("lite")
+
+
+def _as_stored(net: str, options: Any) -> str:
+    """As the manifest spells it, where a tuple is a list."""
+    return json.dumps([net, dict(options)], sort_keys=True)
+
+
+def test_names_stand_once() -> None:
+    names = [recipe.name for recipe in LITE]
+    assert len(set(names)) == len(names)
+    for recipe in LITE:
+        assert lite_recipe(recipe.name) is recipe
+    with pytest.raises(UnknownToolError, match=r"unet\.denoize.*unet\.denoise"):
+        lite_recipe("unet.denoize")
+
+
+def test_the_pool_is_the_papers_tool_for_tool() -> None:
+    assert len(LITE) == 18
+    assert Counter(recipe.degradation for recipe in LITE) == {
+        "noise": 7,
+        "rain": 2,
+        "haze": 1,
+        "defocus_blur": 2,
+        "motion_blur": 1,
+        "low_resolution": 2,
+        "jpeg": 1,
+        "low_light": 2,
+    }
+    assert {recipe.degradation for recipe in LITE} == set(DEGRADATIONS)
+
+
+def test_denoisers_are_for_three_strengths_in_two_families_and_one_is_blind() -> None:
+    denoisers = [recipe for recipe in LITE if recipe.degradation == "noise"]
+    strengths: dict[str, set[float]] = {}
+    for recipe in denoisers:
+        if recipe.operator is not None:
+            assert isinstance(recipe.operator, Noise)
+            assert recipe.operator.kind == "gaussian"
+            assert recipe.name.endswith(f"_{recipe.operator.level:.0f}")
+            strengths.setdefault(recipe.net, set()).add(recipe.operator.level)
+    assert list(strengths.values()) == [{15, 25, 50}] * 2
+    assert len([recipe for recipe in denoisers if recipe.operator is None]) == 1
+
+
+@pytest.mark.parametrize("degradation", ["rain", "defocus_blur"])
+def test_two_tools_for_one_degradation_are_of_two_families(degradation: str) -> None:
+    assert len({recipe.net for recipe in LITE if recipe.degradation == degradation}) == 2
+
+
+def test_one_of_two_enlargers_alone_is_trained_to_look_right() -> None:
+    assert [recipe.degradation for recipe in LITE if recipe.perceptual > 0] == ["low_resolution"]
+
+
+@every_recipe
+def test_a_name_is_family_and_task(recipe: ToolRecipe) -> None:
+    assert re.fullmatch(r"[a-z]+\.[a-z]+(_[a-z0-9]+)*", recipe.name)
+    family = recipe.name.partition(".")[0]
+    assert family == (recipe.net if recipe.steps else "brighten")
+
+
+@every_recipe
+def test_a_tool_starts_from_one_that_fits(recipe: ToolRecipe) -> None:
+    """And the chain of those comes to an end."""
+    seen = {recipe.name}
+    while recipe.start is not None:
+        start = lite_recipe(recipe.start)
+        assert start.steps
+        assert start.name not in seen
+        assert start.degradation == recipe.degradation
+        assert _as_stored(start.net, start.options) == _as_stored(recipe.net, recipe.options)
+        seen.add(start.name)
+        recipe = start
+
+
+@every_recipe
+def test_recipes_can_be_built_and_trained(recipe: ToolRecipe) -> None:
+    net = build_net(recipe.net, recipe.options)
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    assert 100_000 <= parameters <= 600_000 if recipe.steps else parameters == 0
+    assert recipe.patch % 4 == 0
+    assert recipe.margin % 4 == 0
+    scale = recipe.options.get("scale", 1)
+    assert (scale == 4) == (recipe.degradation == "low_resolution")
+    assert (recipe.patch // scale) % getattr(net, "multiple", 1) == 0, "a patch needs no padding"
+    assert recipe.upright == (recipe.degradation == "haze")
+
+
+@every_recipe
+def test_a_recipe_degrades_as_the_benchmark_or_at_its_strength(recipe: ToolRecipe) -> None:
+    rows, columns = np.mgrid[0:64, 0:96]
+    image = np.stack([64 + rows, 64 + columns, 192 - rows], axis=2).astype(np.uint8)
+    found = recipe.degrade(image, np.random.default_rng(5))
+    if recipe.operator is None:
+        assert np.array_equal(found, degrade(image, (recipe.degradation,), np.random.default_rng(5))[0])
+    else:
+        spread = (found.astype(float) - image).std()
+        assert spread == pytest.approx(float(recipe.name.rpartition("_")[2]), rel=0.05)
+    assert recipe.operator is None or recipe.degradation == "noise"
+
+
+def test_an_operator_decides_and_not_the_name_of_the_degradation() -> None:
+    image = np.full((32, 32, 3), 100, np.uint8)
+    recipe = ToolRecipe("mine.invert", "noise", operator=lambda image, rng: 255 - image)
+    assert (recipe.degrade(image, np.random.default_rng(0)) == 155).all()
+    drawn = replace(recipe, operator=None).degrade(image, np.random.default_rng(0))
+    assert not (drawn == 155).all()
+
+
+def test_the_shipped_toolbox_is_the_table(shipped: Toolbox) -> None:
+    assert shipped.names == tuple(recipe.name for recipe in LITE)
+    for recipe, tool in zip(LITE, shipped, strict=True):
+        assert tool.degradations == {recipe.degradation}
+        assert tool.scale == recipe.options.get("scale", 1)
+        assert tool.multiple == getattr(tool.module, "multiple", 1)
+        assert tool.halo == getattr(tool.module, "halo", None)
+        assert tool.net is not None
+        assert _as_stored(*tool.net) == _as_stored(recipe.net, recipe.options)
+
+
+def test_the_shipped_files_are_small_and_whole(entries: dict[str, Any]) -> None:
+    total = 0
+    for entry in entries.values():
+        if entry["file"] is None:
+            assert build_net(entry["net"], entry["options"]).state_dict() == {}
+            continue
+        data = (FOLDER / entry["file"]).read_bytes()
+        total += len(data)
+        assert hashlib.sha256(data).hexdigest() == entry["sha256"]
+        assert len(data) < 2.2 * entry["parameters"] + 10_000, "stored as float16"
+    assert total < 12_000_000
+    assert {path.name for path in FOLDER.iterdir()} == {
+        "README.md",
+        "toolbox.json",
+        *(entry["file"] for entry in entries.values() if entry["file"]),
+    }
+
+
+@every_trained
+def test_the_manifest_says_how_a_tool_was_trained(entries: dict[str, Any], recipe: ToolRecipe) -> None:
+    training = entries[recipe.name]["training"]
+    assert training["command"].startswith(f"opera-env tools train {recipe.name} ")
+    assert f" --lr {recipe.lr:g} " in training["command"]
+    assert training["data"]
+    assert training["validation"]
+    assert training["steps"] > 0
+    assert training["images"] > 0
+    assert isinstance(training["psnr_gain"], int | float)
+
+
+@every_recipe
+def test_the_manifest_has_a_card_of_every_tool(shipped: Toolbox, recipe: ToolRecipe) -> None:
+    card = card_of(shipped[recipe.name])
+    assert set(card.gains) == set(DEGRADATIONS)
+    assert card.ms > 0
+    assert card.images > 0
+    assert 0 < card.clean <= 80
+    assert all(0 <= gain.worse <= card.images for gain in card.gains.values())
+
+
+@every_recipe
+def test_every_shipped_tool_runs_on_any_size(shipped: Toolbox, recipe: ToolRecipe) -> None:
+    tool = shipped[recipe.name]
+    for size in ((128, 128), (37, 51), (1, 1)):
+        image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+        with torch.inference_mode():
+            result = tool(image, size)
+        assert result.shape == image.shape
+        assert result.isfinite().all()

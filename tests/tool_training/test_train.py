@@ -1,0 +1,430 @@
+"""The trainer of single tools, on pictures of its own and a network of a few hundred weights."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import tyro
+from numpy.random import Generator
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from opera_env.errors import MissingWeightsError, OperaError, ToolboxError
+from opera_env.metrics.lpips_alex import LpipsAlex
+from opera_env.tool_training import lite, pack, train
+from opera_env.tool_training.lite import ToolRecipe
+from opera_env.tool_training.pack import PackConfig
+from opera_env.tool_training.train import TrainConfig, learning_rate
+from opera_env.tools import Toolbox
+from opera_env.tools.nets import build_net
+
+TINY = {"widths": (4, 8), "unshuffle": 2}
+RECIPES = (
+    ToolRecipe("tiny.denoise", "noise", options=TINY, steps=6, batch=2, patch=32, margin=8),
+    ToolRecipe(
+        "tiny.enlarge",
+        "low_resolution",
+        options={"widths": (4, 8), "unshuffle": 1, "scale": 4},
+        steps=4,
+        batch=2,
+        patch=32,
+        margin=8,
+    ),
+    ToolRecipe("tiny.shift", "low_light", net="shift", options={"levels": 20.0}, steps=0),
+)
+
+
+@pytest.fixture(autouse=True)
+def tiny_table(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Three tiny tools instead of the lite toolbox's."""
+    _use(monkeypatch, *RECIPES)
+    monkeypatch.setattr("sys.argv", ["train", "tiny.denoise", "--images", "photographs"])
+    threads = torch.get_num_threads(), cv2.getNumThreads()
+    yield
+    torch.set_num_threads(threads[0])
+    cv2.setNumThreads(threads[1])
+
+
+def _use(monkeypatch: pytest.MonkeyPatch, *recipes: ToolRecipe) -> None:
+    monkeypatch.setattr(lite, "LITE", recipes)
+    monkeypatch.setattr(pack, "LITE", recipes)
+
+
+@pytest.fixture
+def config(tmp_path: Path, write_photographs: Any) -> TrainConfig:
+    write_photographs(tmp_path / "data" / "train", 3, seed=0)
+    write_photographs(tmp_path / "data" / "val", 2, seed=1)
+    return TrainConfig(
+        "tiny.denoise",
+        images=tmp_path / "data" / "train",
+        val=tmp_path / "data" / "val",
+        out=tmp_path / "runs",
+        warmup=2,
+        val_every=3,
+        val_side=64,
+        device="cpu",
+        autocast=False,
+    )
+
+
+def test_a_run_writes_what_is_needed_to_use_repeat_and_watch_it(config: TrainConfig) -> None:
+    result = train.train(config)
+    folder = config.out / "tiny.denoise"
+
+    assert json.loads((folder / "config.json").read_text())["lr"] == config.lr
+    checkpoint = torch.load(folder / "checkpoint.pt", weights_only=True)
+    assert checkpoint["step"] == 6
+    weights = load_file(folder / "tool.safetensors")
+    assert weights.keys() == checkpoint["net"].keys()
+    for key, value in weights.items():
+        assert value.dtype == torch.float16
+        assert torch.equal(value, checkpoint["net"][key].half())
+
+    record = json.loads((folder / "training.json").read_text())
+    assert record["data"] == "data/train"
+    assert record["validation"] == "data/val"
+    assert record["steps"] == 6
+    assert record["images"] == 2
+    assert record["psnr_gain"] == result["psnr_gain"]
+    assert 10 < record["psnr_before"] < 30
+
+    curves = EventAccumulator(str(folder)).Reload()
+    assert [event.step for event in curves.Scalars("val/psnr_gain")] == [3, 6]
+    assert curves.Images("val/input_restored_clean")
+    assert not list(folder.glob("*.part"))
+
+
+def test_training_moves_the_weights_and_lowers_the_loss(config: TrainConfig, monkeypatch: Any) -> None:
+    untrained = train.validate(build_net("unet", TINY), _held_out(config), "cpu")
+    assert untrained["psnr_gain"] == pytest.approx(0, abs=1e-6), "it starts as the identity"
+    assert untrained["worse"] == 0
+    _use(monkeypatch, replace(RECIPES[0], batch=4))
+    result = train.train(replace(config, steps=60, val_every=60, lr=5e-3))
+    assert result["psnr_gain"] > 0.5
+
+
+def _held_out(config: TrainConfig) -> Any:
+    images = train.read_images(train.list_images(config.val))
+    return [train.validation_pair(image, RECIPES[0].degrade, 64, seed) for seed, image in enumerate(images)]
+
+
+def test_super_resolution_is_compared_with_bicubic(config: TrainConfig) -> None:
+    pairs = [
+        train.validation_pair(image, RECIPES[1].degrade, 64, 0)
+        for image in train.read_images(train.list_images(config.val))
+    ]
+    untrained = train.validate(build_net("unet", dict(RECIPES[1].options)), pairs, "cpu")
+    assert untrained["psnr_gain"] == pytest.approx(0, abs=0.05)
+    assert untrained["images"] == 2
+
+
+def _weights(out: Path, name: str = "tiny.denoise") -> dict[str, torch.Tensor]:
+    return torch.load(out / name / "checkpoint.pt", weights_only=True)["net"]
+
+
+def _equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def _record(config: TrainConfig) -> dict[str, Any]:
+    return json.loads((config.out / config.tool / "training.json").read_text())
+
+
+def test_the_recorded_command_trains_the_same_tool_again(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(config, steps=2, lr=7e-4, seed=3)
+    train.train(config)
+    program, *words = shlex.split(_record(config)["command"])
+    assert [program, *words[:2]] == ["opera-env", "tools", "train"]
+    monkeypatch.chdir(tmp_path)  # where its folders data/train and data/val are
+    again = tyro.cli(TrainConfig, args=words[2:])
+    assert (again.tool, again.steps, again.lr, again.seed) == ("tiny.denoise", 2, 7e-4, 3)
+    assert (again.images.resolve(), again.val.resolve()) == (config.images, config.val)
+    # What says how to run it, and not what comes out, is not in the command.
+    train.train(replace(config, out=tmp_path / "again", images=again.images, val=again.val))
+    assert _equal(_weights(config.out), _weights(tmp_path / "again"))
+
+
+def test_the_learning_rate_is_the_recipes_unless_told(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step of 1e-9 is none, one of 1e-2 is one."""
+    config = replace(config, steps=1, warmup=0)
+    weights = {}
+    for name, own, told in (
+        ("slow", 1e-9, None),
+        ("fast", 1e-2, None),
+        ("told", 1e-9, 1e-2),
+    ):
+        _use(monkeypatch, replace(RECIPES[0], lr=own))
+        run = replace(config, out=tmp_path / name, lr=told)
+        train.train(run)
+        weights[name] = _weights(run.out)
+        assert f" --lr {told or own:g} " in _record(run)["command"]
+    assert _equal(weights["fast"], weights["told"])
+    assert weights["slow"]["tail.bias"].abs().max() < 1e-8, "the tail starts at zero"
+    assert weights["fast"]["tail.bias"].abs().max() > 1e-3
+
+
+def test_a_tool_starts_from_the_weights_of_another(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = replace(RECIPES[0], name="tiny.second", steps=1, lr=1e-9, start="tiny.denoise")
+    _use(monkeypatch, *RECIPES, second)
+    train.train(replace(config, lr=1e-2))
+    start = load_file(config.out / "tiny.denoise" / "tool.safetensors")
+    assert start["tail.weight"].abs().max() > 1e-3, "which a network has only after training"
+
+    train.train(replace(config, tool="tiny.second", seed=5))
+    assert _equal(load_file(config.out / "tiny.second" / "tool.safetensors"), start)
+    assert _record(config)["steps"] == 6
+    assert _equal(load_file(config.out / "tiny.denoise" / "tool.safetensors"), start), "and leaves it alone"
+
+
+def test_a_tool_that_starts_from_another_is_resumed_where_it_was(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weights it starts from are not read over the checkpoint."""
+    _use(monkeypatch, *RECIPES, replace(RECIPES[0], name="tiny.second", start="tiny.denoise"))
+    for out in (config.out, tmp_path / "whole"):
+        train.train(replace(config, out=out))
+    second = replace(config, tool="tiny.second", seed=4)
+    train.train(replace(second, out=tmp_path / "whole"))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        _kill_after(4, patch)
+        train.train(second)
+    train.train(second)
+    assert _equal(_weights(config.out, "tiny.second"), _weights(tmp_path / "whole", "tiny.second"))
+
+
+def test_what_a_tool_starts_from_has_to_be_trained_first(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _use(monkeypatch, *RECIPES, replace(RECIPES[0], name="tiny.second", start="tiny.denoise"))
+    with pytest.raises(MissingWeightsError, match=r"opera-env tools train tiny\.denoise ") as caught:
+        train.train(replace(config, tool="tiny.second"))
+    assert str(config.out) in str(caught.value)
+    assert not list(config.out.rglob("*.safetensors"))
+    assert not list(config.out.rglob("*.pt"))
+
+
+def _invert(image: NDArray[np.uint8], rng: Generator) -> NDArray[np.uint8]:
+    return 255 - image
+
+
+def test_a_recipes_operator_makes_the_pairs(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are trained on, and those that are validated on."""
+    seen: list[tuple[int, ...]] = []
+
+    def invert(image: NDArray[np.uint8], rng: Generator) -> NDArray[np.uint8]:
+        seen.append(image.shape[:2])
+        return _invert(image, rng)
+
+    _use(monkeypatch, replace(RECIPES[0], operator=invert, margin=0, steps=40, lr=2e-2))
+    result = train.train(replace(config, val_every=40))
+    photographs = train.read_images(train.list_images(config.val))
+    pairs = [train.validation_pair(image, _invert, 64, 0) for image in photographs]
+    before = [train.psnr(*(part.mul(255).round() for part in train.stack([pair]))) for pair in pairs]
+    assert result["psnr_before"] == pytest.approx(float(torch.cat(before).mean()), abs=1e-3)
+    assert seen == [(64, 64)] * 2 + [(32, 32)] * 40 * RECIPES[0].batch
+    assert result["psnr_gain"] > 1, "a network that has seen noise alone cannot invert"
+
+
+@pytest.mark.parametrize("degradation", ["haze", "noise"])
+def test_hazy_patches_alone_are_kept_upright(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, degradation: str
+) -> None:
+    rows = np.repeat(np.arange(128, dtype=np.uint8)[:, None], 128, axis=1)
+    (tmp_path / "ramp").mkdir()
+    Image.fromarray(np.stack([rows] * 3, axis=2)).save(tmp_path / "ramp" / "0.png")
+    upright: list[bool] = []
+
+    def watch(image: NDArray[np.uint8], rng: Generator) -> NDArray[np.uint8]:
+        upright.append(bool(image[-1, 0, 0] > image[0, 0, 0]))
+        return image
+
+    _use(monkeypatch, replace(RECIPES[0], degradation=degradation, operator=watch, batch=8))
+    train.train(replace(config, images=tmp_path / "ramp", val=tmp_path / "ramp", steps=2))
+    assert all(upright) == (degradation == "haze")
+
+
+@pytest.mark.needs_weights("lpips")
+def test_a_perceptual_loss_makes_results_look_closer(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the measure that is in the loss, LPIPS, than the same training without."""
+    lpips = LpipsAlex()
+    distances: dict[float, float] = {}
+    for weight in (0.0, 5.0):
+        _use(monkeypatch, replace(RECIPES[0], perceptual=weight, steps=40, lr=1e-2))
+        run = replace(config, out=tmp_path / f"{weight}", val_every=40)
+        train.train(run)
+        net = build_net("unet", TINY)
+        net.load_state_dict(_weights(run.out))
+        dirty, clean = train.stack(_held_out(config))
+        with torch.inference_mode():
+            distances[weight] = lpips(net(dirty).clamp(0, 1), clean).mean().item()
+    assert distances[5.0] < 0.95 * distances[0.0]
+
+
+def _kill_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process dies in the step after this one."""
+    left = step * RECIPES[0].batch
+    real = train.training_pair
+
+    def draw(*arguments: Any) -> Any:
+        nonlocal left
+        if left == 0:
+            raise KeyboardInterrupt
+        left -= 1
+        return real(*arguments)
+
+    monkeypatch.setattr(train, "training_pair", draw)
+
+
+@pytest.mark.parametrize("killed_after", [3, 5])
+def test_resumed_equals_uninterrupted(config: TrainConfig, tmp_path: Path, killed_after: int) -> None:
+    whole = replace(config, out=tmp_path / "whole")
+    expected = train.train(whole)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        _kill_after(killed_after, patch)
+        train.train(config)
+    assert torch.load(config.out / "tiny.denoise" / "checkpoint.pt", weights_only=True)["step"] == 3
+    assert not (config.out / "tiny.denoise" / "tool.safetensors").exists()
+
+    torch.manual_seed(99)  # whatever happened in between
+    resumed = train.train(config)
+    assert _equal(_weights(whole.out), _weights(config.out))
+    assert resumed["psnr_gain"] == expected["psnr_gain"]
+
+
+def test_a_kill_while_the_checkpoint_is_written_leaves_the_old_one(config: TrainConfig) -> None:
+    real = torch.save
+
+    def half(state: Any, path: Path) -> None:
+        if state["step"] == 6:
+            Path(path).write_bytes(b"half")
+            raise KeyboardInterrupt
+        real(state, path)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(torch, "save", half)
+        train.train(config)
+    assert torch.load(config.out / "tiny.denoise" / "checkpoint.pt", weights_only=True)["step"] == 3
+    train.train(config)
+    assert torch.load(config.out / "tiny.denoise" / "checkpoint.pt", weights_only=True)["step"] == 6
+
+
+def test_a_finished_run_is_not_trained_on(config: TrainConfig) -> None:
+    expected = train.train(config)
+    before = _weights(config.out)
+    again = train.train(config)
+    assert _equal(_weights(config.out), before)
+    assert again["psnr_gain"] == expected["psnr_gain"]
+
+
+def test_the_seed_decides(config: TrainConfig, tmp_path: Path) -> None:
+    runs = {
+        name: _weights_of(replace(config, out=tmp_path / name, seed=seed, steps=2, val_every=2))
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    }
+    assert _equal(runs["a"], runs["b"])
+    assert not _equal(runs["a"], runs["c"])
+
+
+def _weights_of(config: TrainConfig) -> dict[str, torch.Tensor]:
+    train.train(config)
+    return _weights(config.out)
+
+
+def test_a_tool_is_not_said_to_have_fewer_steps_than_it_has(config: TrainConfig) -> None:
+    """The old result stays as it was, and so does what it says of itself."""
+    train.train(config)
+    folder = config.out / "tiny.denoise"
+    before = {path.name: path.read_bytes() for path in folder.glob("t*.*")}
+    with pytest.raises(ToolboxError, match=r"6 steps.*become 4"):
+        train.train(replace(config, steps=4))
+    assert {"tool.safetensors", "training.json"} <= set(before)
+    assert {path.name: path.read_bytes() for path in folder.glob("t*.*")} == before
+
+
+def test_what_cannot_be_trained(config: TrainConfig, tmp_path: Path) -> None:
+    with pytest.raises(OperaError, match=r"tiny\.sharpen.*tiny\.denoise"):
+        train.train(replace(config, tool="tiny.sharpen"))
+    with pytest.raises(ToolboxError, match="no weights"):
+        train.train(replace(config, tool="tiny.shift"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(OperaError, match="no image"):
+        train.train(replace(config, images=tmp_path / "empty"))
+
+
+def test_photographs_smaller_than_a_patch_are_an_error(
+    config: TrainConfig, tmp_path: Path, write_photographs: Any
+) -> None:
+    """Not an image of no pixels, and not a crash in the middle of a batch."""
+    write_photographs(tmp_path / "small", 2, seed=0, sides=(40, 40))
+    with pytest.raises(OperaError, match="64"):
+        train.train(replace(config, val=tmp_path / "small"))
+
+
+def test_learning_rate() -> None:
+    rates = [learning_rate(step, 100, 10) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[4] == pytest.approx(0.5, abs=0.01)
+    assert max(rates) == pytest.approx(0.98, abs=0.01)
+    assert rates[50] == pytest.approx(0.5)
+    assert rates[100] == pytest.approx(0)
+    assert all(later < earlier for earlier, later in zip(rates[10:], rates[11:], strict=False))
+    assert learning_rate(0, 10, 0) == 1
+
+
+def test_psnr_by_hand() -> None:
+    black = torch.zeros(3, 3, 4, 4, dtype=torch.uint8)
+    other = black.clone()
+    other[1] += 255
+    other[2, 0, 0, 0] = 10  # one of 48 values off by 10
+    values = train.psnr(other, black).tolist()
+    assert values[1] == pytest.approx(0, abs=1e-6)
+    assert values[2] == pytest.approx(44.9429, abs=1e-3)  # 10 log10(255^2 / (100 / 48))
+    assert values[0] > 60
+
+
+def test_runs_are_packed_into_a_toolbox(config: TrainConfig, tmp_path: Path) -> None:
+    train.train(config)
+    with pytest.raises(MissingWeightsError, match=r"opera-env tools train tiny\.enlarge"):
+        pack.pack(PackConfig(config.out, tmp_path / "box"))
+    train.train(replace(config, tool="tiny.enlarge"))
+    pack.pack(PackConfig(config.out, tmp_path / "box"))
+
+    toolbox = Toolbox.load(tmp_path / "box")
+    assert toolbox.names == ("tiny.denoise", "tiny.enlarge", "tiny.shift")
+    assert [tool.scale for tool in toolbox] == [1, 4, 1]
+    assert [tool.multiple for tool in toolbox] == [4, 2, 1]
+    assert [tool.degradations for tool in toolbox] == [{"noise"}, {"low_resolution"}, {"low_light"}]
+    assert toolbox["tiny.denoise"].training["data"] == "data/train"
+    weights = _weights(config.out)
+    module = toolbox["tiny.denoise"].module
+    assert module is not None
+    for key, value in module.state_dict().items():
+        assert torch.equal(value, weights[key].half().float())
+    image = torch.rand(1, 3, 10, 10)
+    with torch.inference_mode():
+        assert toolbox["tiny.enlarge"](image, (40, 40)).shape == (1, 3, 40, 40)
+        torch.testing.assert_close(toolbox["tiny.shift"](image, (10, 10)), (image + 20 / 255).clamp(0, 1))
+
+    (config.out / "tiny.enlarge" / "tool.safetensors").unlink()
+    (config.out / "tiny.enlarge").rename(tmp_path / "elsewhere")
+    pack.pack(PackConfig(config.out, tmp_path / "again", base=str(tmp_path / "box")))
+    assert Toolbox.load(tmp_path / "again").fingerprint == toolbox.fingerprint, "one new, one from the base"
