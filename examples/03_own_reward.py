@@ -3,11 +3,14 @@
 import gymnasium as gym
 
 from opera_env.metrics import FunctionMetric, PyiqaMetric
-from opera_env.reward import Reward, Term
+from opera_env.reward import Reward, RewardTerm
 
 contrast = FunctionMetric("contrast", lambda images: images.std((1, 2, 3)), worst=0.0)
 vif = PyiqaMetric("vif", worst=0.0, higher_is_better=True, needs_reference=True)
-mine = Reward("mine", (Term("psnr_y", 10, 40, weight=5), Term(vif, 0, 1, 4), Term(contrast, 0, 0.3, 1)))
+mine = Reward(
+    "mine",
+    (RewardTerm("psnr_y", 10, 40, weight=5), RewardTerm(vif, 0, 1, 4), RewardTerm(contrast, 0, 0.3, 1)),
+)
 
 env = gym.make("opera_env:OPERA-Restore-v0", reward=mine)
 env.reset(seed=0)

@@ -5,7 +5,7 @@ import numpy as np
 from opera_baselines.untouched import Untouched
 from opera_env.data import bundled
 from opera_env.degradations import benchmark_recipes
-from opera_env.evaluation.compare import EvaluationConfig, evaluate, summarise
+from opera_env.evaluation.compare import EvaluationConfig, compare_agents, summarise
 from opera_env.tools import Toolbox
 from opera_env.types import Decision
 
@@ -26,5 +26,5 @@ samples = [
 ]
 config = EvaluationConfig(reward="classic", regret=False)
 agents = {"untouched": Untouched(), "mine": DenoiseTheRough()}
-for name, row in summarise(evaluate(agents, samples, Toolbox.load("lite"), config))["agents"].items():
+for name, row in summarise(compare_agents(agents, samples, Toolbox.load("lite"), config))["agents"].items():
     print(f"{name:10} {row['reward']['mean']:.2f}  {row['tools']:.1f} tools")

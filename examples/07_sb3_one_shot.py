@@ -10,7 +10,7 @@ from opera_baselines.random import RandomPlans
 from opera_env.data import bundled
 from opera_env.degradations import benchmark_recipes
 from opera_env.envs.vector import RestoreVectorEnv
-from opera_env.evaluation.compare import EvaluationConfig, evaluate, summarise
+from opera_env.evaluation.compare import EvaluationConfig, compare_agents, summarise
 from opera_env.tools import Toolbox
 
 MAX_TOOLS = 2
@@ -49,6 +49,6 @@ agents = {
     "ppo": PredictAgent(model, toolbox),
 }
 config = EvaluationConfig(reward="classic", max_tools=MAX_TOOLS, regret=False)
-comparison = evaluate(agents, [source.make(spec) for spec in specs], toolbox, config)
+comparison = compare_agents(agents, [source.make(spec) for spec in specs], toolbox, config)
 for name, row in summarise(comparison)["agents"].items():
     print(f"{name:8} {row['reward']['mean']:.2f}  {row['tools']:.1f} tools")

@@ -33,5 +33,5 @@ for _ in range(40):
     samples = [source.make(spec) for spec in source.enumerate(8, [recipe], rng)]
     figures = update.step(samples, [PLAN] * len(samples))
     if update.steps % 10 == 0:
-        print(f"step {update.steps}: loss {figures['loss']:.4f}, gradient {figures['gradient_norm']:.2f}")
+        print(f"step {update.steps}: loss {figures['loss']:.4f}, gradient {figures['grad_norm']:.2f}")
 print(f"tools {toolbox.fingerprint}: {quality():.2f} dB")

@@ -14,21 +14,21 @@ from trl import GRPOConfig, ModelConfig
 
 from opera_agents.vlm import grpo
 from opera_agents.vlm.agent import SHIPPED, VLMAgent
-from opera_agents.vlm.grpo import WorldArguments
-from opera_env.agents import play
+from opera_agents.vlm.grpo import EnvArguments
+from opera_env.agents import run_agent
 from opera_env.data import clean_folder
-from opera_env.data.sources import BUNDLED
+from opera_env.data.sources import BUNDLED_IMAGES
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 
 folder = Path(mkdtemp())
 photos = folder / "photos"
 photos.mkdir()
-for name in BUNDLED:
+for name in BUNDLED_IMAGES:
     copy(Path(skimage.data.data_dir) / name, photos)
 
 # TRL draws groups of answers; the scorer runs their plans. Any of TRL's options can be given.
-world = WorldArguments(str(photos), str(photos), reward="classic", photographs=16, val_count=4, threads=1)
+world = EnvArguments(str(photos), str(photos), reward="classic", photographs=16, val_count=4, threads=1)
 training = GRPOConfig(
     output_dir=str(folder / "run"),
     max_steps=2,
@@ -46,7 +46,7 @@ grpo.train(world, training, ModelConfig(str(SHIPPED)))
 toolbox, source = Toolbox.load("lite"), clean_folder(photos)
 sample = source.make(source.draw(np.random.default_rng(0)))
 agent = VLMAgent(toolbox, folder / "run" / "model")
-played = play(agent, [sample], PlanScorer(toolbox, "classic"), 6)
+played = run_agent(agent, [sample], PlanScorer(toolbox, "classic"), 6)
 print(f"wrong with it: {', '.join(sorted(sample.degradations or ()))}")
 print(agent.answers[0])
 print(f"its plan: {' > '.join(played.plans[0]) or 'nothing to be done'}")

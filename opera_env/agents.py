@@ -14,14 +14,14 @@ from opera_env.errors import AgentError, UnknownPresetError
 from opera_env.scoring import PlanScorer
 from opera_env.types import Agent, Decision, Plan, Sample, Scorer, Search
 
-ENTRY_POINTS = "opera_env.agents"
-BLIND = "-blind"
+ENTRY_POINT_GROUP = "opera_env.agents"
+BLIND_SUFFIX = "-blind"
 """Suffix that makes a search blind: no reference, no labels, a label-free scorer."""
 
 
 def agent_names() -> tuple[str, ...]:
     """Names of the installed agents."""
-    return tuple(sorted({point.name for point in entry_points(group=ENTRY_POINTS)}))
+    return tuple(sorted({point.name for point in entry_points(group=ENTRY_POINT_GROUP)}))
 
 
 def make_agent(name: str, **options: Any) -> Agent | Search:
@@ -38,7 +38,7 @@ def make_agent(name: str, **options: Any) -> Agent | Search:
         AgentError: If what is there is neither an agent nor a search, or takes no path.
     """
     module, _, attribute = name.partition(":")
-    found = [point for point in entry_points(group=ENTRY_POINTS) if point.name == module]
+    found = [point for point in entry_points(group=ENTRY_POINT_GROUP) if point.name == module]
     if found:
         factory = found[0].load()
         options |= {"path": attribute} if attribute else {}
@@ -67,7 +67,7 @@ def make_agent(name: str, **options: Any) -> Agent | Search:
 
 
 @dataclass(frozen=True)
-class Play:
+class AgentRun:
     """What an agent did with some samples.
 
     Attributes:
@@ -79,7 +79,9 @@ class Play:
     decisions: list[Decision | None] = field(default_factory=list)
 
 
-def play(player: Agent | Search, samples: Sequence[Sample], scorer: Scorer, max_tools: int) -> Play:
+def run_agent(
+    player: Agent | Search, samples: Sequence[Sample], scorer: Scorer, max_tools: int
+) -> AgentRun:
     """Lets an agent or a search choose plans.
 
     Args:
@@ -93,12 +95,12 @@ def play(player: Agent | Search, samples: Sequence[Sample], scorer: Scorer, max_
         AgentError: If it answers with the wrong number of plans, or too long ones.
     """
     if isinstance(player, Search):
-        played = Play(list(player.search(samples, scorer)), [None] * len(samples))
+        played = AgentRun(list(player.search(samples, scorer)), [None] * len(samples))
     elif player.closed_loop:
         played = _closed_loop(player, samples, scorer, max_tools)
     else:
         decisions = list(player.act([observe(Episode(sample), max_tools) for sample in samples]))
-        played = Play([decision.plan for decision in decisions], [*decisions])
+        played = AgentRun([decision.plan for decision in decisions], [*decisions])
     if len(played.plans) != len(samples):
         raise AgentError(f"expected {len(samples)} plans, one per image, found {len(played.plans)}.")
     if longest := max((plan for plan in played.plans if len(plan) > max_tools), key=len, default=()):
@@ -106,7 +108,7 @@ def play(player: Agent | Search, samples: Sequence[Sample], scorer: Scorer, max_
     return played
 
 
-def _closed_loop(agent: Agent, samples: Sequence[Sample], scorer: Scorer, max_tools: int) -> Play:
+def _closed_loop(agent: Agent, samples: Sequence[Sample], scorer: Scorer, max_tools: int) -> AgentRun:
     """Asks again after each answer, until it is empty or the steps have run out."""
     episodes = [Episode(sample) for sample in samples]
     while going := [episode for episode in episodes if not episode.done]:
@@ -118,9 +120,9 @@ def _closed_loop(agent: Agent, samples: Sequence[Sample], scorer: Scorer, max_to
         outcomes = scorer.score([e.sample for e in going], [e.plan for e in going])
         for episode, outcome in zip(going, outcomes, strict=True):
             episode.outcome = outcome
-    return Play([episode.plan for episode in episodes], [None] * len(episodes))
+    return AgentRun([episode.plan for episode in episodes], [None] * len(episodes))
 
 
-def label_free(scorer: PlanScorer) -> PlanScorer:
+def label_free_scorer(scorer: PlanScorer) -> PlanScorer:
     """Returns a scorer over the same tools that needs no reference."""
     return PlanScorer(scorer.toolbox, "label_free", cache=scorer.executor.cache)

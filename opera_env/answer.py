@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from opera_env.errors import PlanParseError
 from opera_env.types import Decision, Plan
 
-TAGS = ("think", "degradation", "answer")
+ANSWER_TAGS = ("think", "degradation", "answer")
 """What an answer consists of, in this order."""
 
-LONGEST_ANSWER = 20_000
+MAX_ANSWER_LENGTH = 20_000
 """Characters; whoever writes more is not read."""
 
 
@@ -56,17 +56,19 @@ class AnswerGrammar:
         """
         reasoning: str | None = None
         try:
-            if len(text) > LONGEST_ANSWER:
-                raise PlanParseError(f"an answer of {len(text):,} characters; {LONGEST_ANSWER:,} are read.")
-            reasoning, rest = _between("think", text, "at the beginning")
-            wrong, rest = _between("degradation", rest, "after </think>")
-            answer, rest = _between("answer", rest, "after </degradation>")
+            if len(text) > MAX_ANSWER_LENGTH:
+                raise PlanParseError(
+                    f"an answer of {len(text):,} characters; {MAX_ANSWER_LENGTH:,} are read."
+                )
+            reasoning, rest = _read_tag("think", text, "at the beginning")
+            wrong, rest = _read_tag("degradation", rest, "after </think>")
+            answer, rest = _read_tag("answer", rest, "after </degradation>")
             if rest.strip():
-                raise PlanParseError(f"expected nothing after </answer>, found {_short(rest)}.")
-            said = _known(_names(wrong), self.degradations, "degradation")
-            plan = _known(_names(answer), self.tools, "tool")
+                raise PlanParseError(f"expected nothing after </answer>, found {_truncate(rest)}.")
+            said = _known(_parse_list(wrong), self.degradations, "degradation")
+            plan = _known(_parse_list(answer), self.tools, "tool")
             if len(set(said)) < len(said):
-                raise PlanParseError(f"a degradation is named twice in {_short(wrong)}.")
+                raise PlanParseError(f"a degradation is named twice in {_truncate(wrong)}.")
             if len(plan) > self.max_tools:
                 raise PlanParseError(f"a plan of {len(plan)} tools; at most {self.max_tools} are allowed.")
         except PlanParseError as error:
@@ -76,35 +78,35 @@ class AnswerGrammar:
     def format(self, decision: Decision) -> str:
         """Writes a decision as an answer; :meth:`parse` is its inverse."""
         said = [name for name in self.degradations if name in (decision.degradations or ())]
-        parts = (decision.reasoning or "", _listed(said), _listed(decision.plan))
-        return "".join(f"<{tag}>{part}</{tag}>" for tag, part in zip(TAGS, parts, strict=True))
+        parts = (decision.reasoning or "", _format_list(said), _format_list(decision.plan))
+        return "".join(f"<{tag}>{part}</{tag}>" for tag, part in zip(ANSWER_TAGS, parts, strict=True))
 
 
-def _between(tag: str, text: str, where: str) -> tuple[str, str]:
+def _read_tag(tag: str, text: str, where: str) -> tuple[str, str]:
     """Returns what stands between a tag's two halves, and what follows."""
     text = text.lstrip()
     begin, end = f"<{tag}>", f"</{tag}>"
     if not text.startswith(begin):
-        raise PlanParseError(f"expected {begin} {where}, found {_short(text)}.")
+        raise PlanParseError(f"expected {begin} {where}, found {_truncate(text)}.")
     inside, closed, rest = text.removeprefix(begin).partition(end)
     if not closed:
         raise PlanParseError(f"{begin} is never closed.")
-    if any(half in inside for other in TAGS for half in (f"<{other}>", f"</{other}>")):
+    if any(half in inside for other in ANSWER_TAGS for half in (f"<{other}>", f"</{other}>")):
         raise PlanParseError(f"another tag inside of {begin}.")
     return inside, rest
 
 
-def _names(text: str) -> Plan:
+def _parse_list(text: str) -> Plan:
     """Reads ``['a', "b"]``."""
     stripped = text.strip()
     if not (stripped.startswith("[") and stripped.endswith("]") and len(stripped) > 1):
-        raise PlanParseError(f"expected a list in square brackets, found {_short(text)}.")
+        raise PlanParseError(f"expected a list in square brackets, found {_truncate(text)}.")
     inside = stripped[1:-1].strip()
     names: list[str] = []
     for item in inside.split(",") if inside else []:
         item = item.strip()
         if len(item) < 3 or item[0] not in "'\"" or item[-1] != item[0]:
-            raise PlanParseError(f"expected names in quotes, found {_short(item)}.")
+            raise PlanParseError(f"expected names in quotes, found {_truncate(item)}.")
         names.append(item[1:-1])
     return tuple(names)
 
@@ -112,13 +114,13 @@ def _names(text: str) -> Plan:
 def _known(names: Plan, known: Plan, kind: str) -> Plan:
     for name in names:
         if name not in known:
-            raise PlanParseError(f"unknown {kind} {_short(name)}; known are {', '.join(known)}.")
+            raise PlanParseError(f"unknown {kind} {_truncate(name)}; known are {', '.join(known)}.")
     return names
 
 
-def _listed(names: Iterable[str]) -> str:
+def _format_list(names: Iterable[str]) -> str:
     return "[" + ", ".join(f"'{name}'" for name in names) + "]"
 
 
-def _short(text: str) -> str:
+def _truncate(text: str) -> str:
     return repr(text if len(text) <= 40 else text[:37] + "...")

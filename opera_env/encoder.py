@@ -13,7 +13,7 @@ from opera_env.tools.nets.unet import ResidualBlock
 WINDOW = 64
 """Side of the windows whose spectra are averaged: several times as wide as the blurs that show in them."""
 
-_LEVELS = 64
+_HISTOGRAM_BINS = 64
 """Grey levels of the distributions."""
 
 
@@ -51,7 +51,7 @@ class ImageEncoder(nn.Module):
             *(nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 32, 3, 2, 1), nn.ReLU(), nn.Flatten()),
             *(nn.Linear(32 * 8 * 5, 128), nn.ReLU()),
         )
-        self.brightness = nn.Sequential(nn.Linear(2 * _LEVELS, 64), nn.ReLU())
+        self.brightness = nn.Sequential(nn.Linear(2 * _HISTOGRAM_BINS, 64), nn.ReLU())
         described = 2 * sum(widths) + 128 + 64
         self.norm = nn.LayerNorm(described)
         self.out = nn.Linear(described, features)
@@ -65,7 +65,7 @@ class ImageEncoder(nn.Module):
         for down, block in zip(self.down, self.blocks, strict=True):
             x = F.relu(block(down(x)))
             seen.append(_statistics(x))
-        seen += [self.spectrum(spectrum(images)), self.brightness(brightness(images))]
+        seen += [self.spectrum(log_power_spectrum(images)), self.brightness(intensity_histogram(images))]
         return F.relu(self.out(self.norm(torch.cat(seen, dim=1))))
 
 
@@ -77,7 +77,7 @@ def _statistics(x: Tensor) -> Tensor:
     return torch.cat([mean, 0.5 * (variance + 1e-6).log()], dim=1)
 
 
-def spectrum(images: Tensor) -> Tensor:
+def log_power_spectrum(images: Tensor) -> Tensor:
     """Returns the logarithm of the power spectrum of grey images, averaged over overlapping windows.
 
     What a blur takes from every window it takes from the mean of the logarithms, whatever is to be seen in
@@ -91,7 +91,7 @@ def spectrum(images: Tensor) -> Tensor:
 
     Example:
         >>> stripes = torch.arange(96).remainder(4).lt(2).float().expand(1, 3, 80, 96)  # period 4
-        >>> divmod(spectrum(stripes)[0].argmax().item(), WINDOW // 2 + 1)
+        >>> divmod(log_power_spectrum(stripes)[0].argmax().item(), WINDOW // 2 + 1)
         (32, 16)
     """
     grey = images.mean(1, keepdim=True)
@@ -105,7 +105,7 @@ def spectrum(images: Tensor) -> Tensor:
     return (power + 1e-4).log().mean(1).roll(step, 1) / 4
 
 
-def brightness(images: Tensor) -> Tensor:
+def intensity_histogram(images: Tensor) -> Tensor:
     """Returns which share of the pixels is darker than each of several levels, without gradients.
 
     Args:
@@ -116,7 +116,7 @@ def brightness(images: Tensor) -> Tensor:
     """
     images = images.detach()
     extremes = torch.stack([images.amax(1), images.amin(1)], dim=1).flatten(0, 1)
-    counts = torch.stack([torch.histc(one, _LEVELS, 0, 1) for one in extremes.clamp(0, 1)])
+    counts = torch.stack([torch.histc(one, _HISTOGRAM_BINS, 0, 1) for one in extremes.clamp(0, 1)])
     shares = counts.cumsum(1) / extremes[0].numel()
     return shares.view(len(images), -1)
 

@@ -10,31 +10,31 @@ from uuid import uuid4
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def atomic_write(target: Path) -> Iterator[Path]:
     """Yields a path beside ``target`` to write to; it takes its place if all goes well."""
-    with _beside(target) as part:
+    with _temporary_file(target) as part:
         yield part
         os.replace(part, target)
 
 
 @contextmanager
-def creating(target: Path) -> Iterator[Path]:
-    """Like :func:`replacing`, but never takes the place of a file.
+def atomic_create(target: Path) -> Iterator[Path]:
+    """Like :func:`atomic_write`, but never takes the place of a file.
 
     Raises:
         FileExistsError: If something has the name already, be it since a moment ago.
     """
-    with _beside(target) as part:
+    with _temporary_file(target) as part:
         yield part
         try:
             os.link(part, target)  # unlike a rename, fails if the name is taken
         except FileExistsError:
             raise
         except OSError:  # a file system without hard links
-            _rename_to_free(part, target)
+            _rename_without_replacing(part, target)
 
 
-def _rename_to_free(part: Path, target: Path) -> None:
+def _rename_without_replacing(part: Path, target: Path) -> None:
     target.touch(exist_ok=False)  # takes the name, in one step with the check whether it is free
     try:
         os.replace(part, target)
@@ -44,7 +44,7 @@ def _rename_to_free(part: Path, target: Path) -> None:
 
 
 @contextmanager
-def _beside(target: Path) -> Iterator[Path]:
+def _temporary_file(target: Path) -> Iterator[Path]:
     """Yields a hidden name in the target's folder; what is left of it in the end is removed."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

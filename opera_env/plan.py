@@ -69,7 +69,7 @@ class PlanCodec:
         stop = numbers.index(STOP) if STOP in numbers else len(numbers)
         return tuple(self.names[number - 1] for number in numbers[:stop])
 
-    def decode_one(self, action: ArrayLike) -> Plan:
+    def decode_tool(self, action: ArrayLike) -> Plan:
         """Returns the plan of a single stepwise action: one tool, or ``()`` for STOP.
 
         Raises:
@@ -94,7 +94,7 @@ def _array(action: ArrayLike) -> NDArray[Any]:
         raise PlanParseError(f"expected an array of whole numbers, found {action!r}.") from error
 
 
-def parse_names(text: str, known: Iterable[str]) -> Plan:
+def parse_plan(text: str, known: Iterable[str]) -> Plan:
     """Reads ``"a, b"`` as a plan; empty text is the empty plan.
 
     Raises:
@@ -102,7 +102,7 @@ def parse_names(text: str, known: Iterable[str]) -> Plan:
         PlanParseError: If there is nothing between two commas.
 
     Example:
-        >>> parse_names("denoise, dehaze", ("dehaze", "denoise"))
+        >>> parse_plan("denoise, dehaze", ("dehaze", "denoise"))
         ('denoise', 'dehaze')
     """
     known = tuple(known)

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from opera_env.agents import BLIND, make_agent, play
+from opera_env.agents import BLIND_SUFFIX, make_agent, run_agent
 from opera_env.data.images import resize
 from opera_env.errors import AgentError, MemoryLimitError
 from opera_env.execution import Executor, PrefixCache
-from opera_env.execution.memory import give_back
+from opera_env.execution.memory import release_freed_memory
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.tools.tool import pad_to_multiple
@@ -24,22 +24,22 @@ from opera_env.types import Agent, Canvas, Decision, Observation, Plan, Sample, 
 DEFAULT_TOOLBOX, DEFAULT_AGENT = "lite-cotrained", "planner"
 """The best tools, and the best of the agents that need no reference; docs/restoring.md has the figures."""
 
-_LIBRARIES = 160 * 2**20
+_LIBRARY_BYTES = 160 * 2**20
 """Bytes that the first use of a network takes for good: kernels are loaded and compiled."""
 
-_PLANNING = 128 * 2**20
+_SEARCH_CACHE_BYTES = 128 * 2**20
 """Bytes that a search may keep of what it has tried."""
 
-USUAL_MEMORY = 2_500_000_000
+DEFAULT_MAX_MEMORY = 2_500_000_000
 """Bytes that the process may take where nobody has said."""
 
-LEAST_TILES = 128 * 2**20
+MIN_TILE_BYTES = 128 * 2**20
 """Bytes that tools must be left with, beside the images."""
 
-_FLOAT_PIXEL = 3 * 4
-_BLOCK = 16
+_BYTES_PER_PIXEL = 3 * 4
+_WINDOW_STRIDE = 16
 
-OnProgress = Callable[[str, int, int], None]
+ProgressCallback = Callable[[str, int, int], None]
 """Told of a tool's name, tiles done and tiles in all."""
 
 
@@ -107,14 +107,17 @@ class Restorer:
     """
 
     def __init__(
-        self, toolbox: Toolbox, config: RestorerConfig | None = None, on_progress: OnProgress | None = None
+        self,
+        toolbox: Toolbox,
+        config: RestorerConfig | None = None,
+        on_progress: ProgressCallback | None = None,
     ) -> None:
         self.toolbox = toolbox
         self.config = config = config or RestorerConfig()
         self.on_progress = on_progress
         for name in config.plan or ():
             toolbox[name]  # a wrong name is told before any photograph is read
-        self._planner = None if config.plan is not None else _Planner(toolbox, config)
+        self._planner = None if config.plan is not None else _PhotographPlanner(toolbox, config)
         self._rss = psutil.Process().memory_info().rss if toolbox.device.type == "cpu" else 0
 
     def restore(self, image: Tensor) -> Restoration:
@@ -138,7 +141,7 @@ class Restorer:
         """Asks the agent, which sees a window of the image and nothing else."""
         if self._planner is None:
             return Decision(self.config.plan or ())
-        view = typical_window(image, self.config.view) if self.config.view else image
+        view = representative_window(image, self.config.view) if self.config.view else image
         view = pad_to_multiple(view[None], 1, minimum=self._planner.least)[0]  # smaller cannot be judged
         return self._planner.plan(self._sample(view))
 
@@ -151,7 +154,7 @@ class Restorer:
         def on_tile(name: str, done: int, total: int) -> None:
             nonlocal begin
             if done == 0:
-                give_back()
+                release_freed_memory()
                 begin = time.perf_counter()
             if done == total:
                 seconds.append(time.perf_counter() - begin)
@@ -159,9 +162,9 @@ class Restorer:
                 self.on_progress(name, done, total)
 
         height, width = image.shape[-2:]
-        left = self._memory_left((height, width), plan)
+        left = self._available_memory((height, width), plan)
         # Half of it: libraries keep scratch memory between calls, about as much as a tile takes.
-        executor = Executor(self.toolbox, tile_bytes=left // 2, on_tile=on_tile)
+        executor = Executor(self.toolbox, max_tile_bytes=left // 2, on_tile=on_tile)
         result = next(iter(executor.run([sample], [plan])))
         return resize(result.image[None], sample.canvas)[0], tuple(seconds)
 
@@ -176,28 +179,30 @@ class Restorer:
         Raises:
             MemoryLimitError: If it does not.
         """
-        self._memory_left((height, width), self.config.plan or ())
+        self._available_memory((height, width), self.config.plan or ())
 
-    def _memory_left(self, size: Canvas, plan: Plan) -> int:
+    def _available_memory(self, size: Canvas, plan: Plan) -> int:
         """Bytes that the memory allowed leaves to the tools beside the images."""
         canvas = (size[0] * self.config.scale, size[1] * self.config.scale)
-        needed = self._rss + _LIBRARIES + _peak_pixels(size, canvas, plan, self.toolbox) * _FLOAT_PIXEL
-        needed += 0 if self._planner is None else _PLANNING
+        needed = (
+            self._rss + _LIBRARY_BYTES + _peak_pixels(size, canvas, plan, self.toolbox) * _BYTES_PER_PIXEL
+        )
+        needed += 0 if self._planner is None else _SEARCH_CACHE_BYTES
         allowed = self.config.max_memory
         if allowed is None:
-            enough = min(needed + 2 * LEAST_TILES, psutil.virtual_memory().available // 2)
-            allowed = max(USUAL_MEMORY, enough)
+            enough = min(needed + 2 * MIN_TILE_BYTES, psutil.virtual_memory().available // 2)
+            allowed = max(DEFAULT_MAX_MEMORY, enough)
         left = allowed - needed
-        if left < LEAST_TILES:
+        if left < MIN_TILE_BYTES:
             raise MemoryLimitError(
                 f"{size[1]} x {size[0]} pixels at scale {self.config.scale} need "
-                f"{(needed + LEAST_TILES) / 1e9:.1f} GB, but only "
+                f"{(needed + MIN_TILE_BYTES) / 1e9:.1f} GB, but only "
                 f"{allowed / 1e9:.1f} GB are allowed: raise --max-memory"
             )
         return left
 
 
-class _Planner:
+class _PhotographPlanner:
     """An agent or a search, and what it may ask.
 
     Attributes:
@@ -207,20 +212,20 @@ class _Planner:
     def __init__(self, toolbox: Toolbox, config: RestorerConfig) -> None:
         self._max_tools = config.max_tools
         self._player = make_agent(
-            config.agent.removesuffix(BLIND),
+            config.agent.removesuffix(BLIND_SUFFIX),
             toolbox=toolbox,
             max_tools=config.max_tools,
             seed=config.seed,
             tool_cost=config.tool_cost,
             samples=config.samples,
         )
-        self._scorer = PlanScorer(toolbox, "label_free", cache=PrefixCache(_PLANNING))
+        self._scorer = PlanScorer(toolbox, "label_free", cache=PrefixCache(_SEARCH_CACHE_BYTES))
         self.least = max(metric.min_side for metric in self._scorer.metrics.metrics)
 
     def plan(self, sample: Sample) -> Decision:
         """Lets it play and keeps what it says on the way."""
-        heard = None if isinstance(self._player, Search) else _Heard(self._player)
-        played = play(heard or self._player, [sample], self._scorer, self._max_tools)
+        heard = None if isinstance(self._player, Search) else _RecordingAgent(self._player)
+        played = run_agent(heard or self._player, [sample], self._scorer, self._max_tools)
         said = [] if heard is None else heard.decisions
         reasons = [decision.reasoning for decision in said if decision.reasoning]
         return Decision(
@@ -230,7 +235,7 @@ class _Planner:
         )
 
 
-class _Heard:
+class _RecordingAgent:
     """An agent whose words are kept: of one that looks again, a play returns the plan only."""
 
     def __init__(self, agent: Agent) -> None:
@@ -256,13 +261,13 @@ def _peak_pixels(size: Canvas, canvas: Canvas, plan: Plan, toolbox: Toolbox) -> 
     peak = 2 * photograph
     for name in plan:
         before = size[0] * size[1]
-        if toolbox[name].grows(size, canvas):
+        if toolbox[name].upscales(size, canvas):
             size = (size[0] * toolbox[name].scale, size[1] * toolbox[name].scale)
         peak = max(peak, before + size[0] * size[1])
     return photograph + max(peak, size[0] * size[1] + 2 * canvas[0] * canvas[1])
 
 
-def typical_window(image: Tensor, side: int) -> Tensor:
+def representative_window(image: Tensor, side: int) -> Tensor:
     """Cuts out the window that is most like the whole image in brightness and contrast.
 
     Damage such as noise shows in pixels, so an agent must see them as they are; haze and low
@@ -279,7 +284,7 @@ def typical_window(image: Tensor, side: int) -> Tensor:
     if height <= side and width <= side:
         return image
     luma = image.mean(0, keepdim=True)[None]
-    block = min(_BLOCK, height, width)
+    block = min(_WINDOW_STRIDE, height, width)
     means, squares = F.avg_pool2d(luma, block), F.avg_pool2d(luma.square(), block)
     blocks = [min(max(1, side // block), length) for length in means.shape[-2:]]
     window = F.avg_pool2d(torch.cat([means, squares], dim=1), blocks, stride=1)[0]

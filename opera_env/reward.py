@@ -12,7 +12,7 @@ from opera_env.types import Decision, Outcome, Plan
 
 
 @dataclass(frozen=True)
-class Term:
+class RewardTerm:
     """One metric's part in R_q: ``weight * (metric - low) / (high - low)``.
 
     Attributes:
@@ -37,7 +37,7 @@ class Term:
         """Returns the weighted, scaled value.
 
         Example:
-            >>> Term("lpips", low=0.6, high=0.0, weight=2.0).contribution(0.3)
+            >>> RewardTerm("lpips", low=0.6, high=0.0, weight=2.0).contribution(0.3)
             1.0
         """
         scaled = (value - self.low) / (self.high - self.low)
@@ -51,13 +51,13 @@ class Reward:
     Attributes:
         name: Name of the preset.
         terms: The parts.
-        empty_plan: Whether an empty plan is judged like any other; else it gets 0.
+        score_empty_plan: Whether an empty plan is judged like any other; else it gets 0.
         longest_plan: A longer plan gets 0; None for no limit.
     """
 
     name: str
-    terms: tuple[Term, ...]
-    empty_plan: bool = True
+    terms: tuple[RewardTerm, ...]
+    score_empty_plan: bool = True
     longest_plan: int | None = None
 
     def contributions(self, metrics: Mapping[str, float], plan: Plan) -> dict[str, float]:
@@ -67,41 +67,41 @@ class Reward:
             metrics: Raw values by name.
             plan: The plan judged; only rules on its length look at it.
         """
-        refused = (not plan and not self.empty_plan) or (
+        refused = (not plan and not self.score_empty_plan) or (
             self.longest_plan is not None and len(plan) > self.longest_plan
         )
         return {term.name: 0.0 if refused else term.contribution(metrics[term.name]) for term in self.terms}
 
 
 _RELEASE_TERMS = (
-    Term("psnr_y", 0, 9, 1, clip=False),
-    Term("ssim_y", 0, 0.3, 1, clip=False),
-    Term("lpips", 0, -0.3, 2, clip=False),
-    Term("clipiqa", 0, 0.1, 2, clip=False),
-    Term("musiq", 0, 7.5, 2, clip=False),
+    RewardTerm("psnr_y", 0, 9, 1, clip=False),
+    RewardTerm("ssim_y", 0, 0.3, 1, clip=False),
+    RewardTerm("lpips", 0, -0.3, 2, clip=False),
+    RewardTerm("clipiqa", 0, 0.1, 2, clip=False),
+    RewardTerm("musiq", 0, 7.5, 2, clip=False),
 )
 
-REWARDS: Mapping[str, Reward] = {
+REWARD_PRESETS: Mapping[str, Reward] = {
     reward.name: reward
     for reward in (
         Reward(
             "lite",
             (
-                Term("psnr_y", 5, 40, 3),
-                Term("ssim_y", 0, 1, 2.5),
-                Term("lpips", 1, 0, 2.5),
-                Term("niqe32", 15, 3, 1),
-                Term("piqe", 100, 20, 1),
+                RewardTerm("psnr_y", 5, 40, 3),
+                RewardTerm("ssim_y", 0, 1, 2.5),
+                RewardTerm("lpips", 1, 0, 2.5),
+                RewardTerm("niqe32", 15, 3, 1),
+                RewardTerm("piqe", 100, 20, 1),
             ),
         ),
         Reward("paper", _RELEASE_TERMS),
-        Reward("release", _RELEASE_TERMS, empty_plan=False, longest_plan=6),
+        Reward("release", _RELEASE_TERMS, score_empty_plan=False, longest_plan=6),
         Reward(
             "classic",
-            (Term("psnr_y", 5, 40, 4), Term("ssim_y", 0, 1, 3), Term("gmsd", 0.35, 0, 3)),
+            (RewardTerm("psnr_y", 5, 40, 4), RewardTerm("ssim_y", 0, 1, 3), RewardTerm("gmsd", 0.35, 0, 3)),
         ),
-        Reward("label_free", (Term("critic", 0, 10, 10),)),
-        Reward("no_reference", (Term("niqe32", 15, 3, 5), Term("piqe", 100, 20, 5))),
+        Reward("label_free", (RewardTerm("critic", 0, 10, 10),)),
+        Reward("no_reference", (RewardTerm("niqe32", 15, 3, 5), RewardTerm("piqe", 100, 20, 5))),
     )
 }
 """The presets. ``lite``, ``classic``, ``label_free`` and ``no_reference`` lie in [0, 10].
@@ -119,16 +119,16 @@ def get_reward(reward: str | Reward) -> Reward:
     """
     if isinstance(reward, Reward):
         return reward
-    if reward not in REWARDS:
-        raise UnknownPresetError("reward", reward, tuple(REWARDS))
-    return REWARDS[reward]
+    if reward not in REWARD_PRESETS:
+        raise UnknownPresetError("reward", reward, tuple(REWARD_PRESETS))
+    return REWARD_PRESETS[reward]
 
 
-def f1(predicted: frozenset[str], true: frozenset[str]) -> float:
+def f1_score(predicted: frozenset[str], true: frozenset[str]) -> float:
     """F1 score of two sets; 1 if both are empty.
 
     Example:
-        >>> f1(frozenset({"rain", "haze"}), frozenset({"rain"})), f1(frozenset(), frozenset())
+        >>> f1_score(frozenset({"rain", "haze"}), frozenset({"rain"})), f1_score(frozenset(), frozenset())
         (0.6666666666666666, 1.0)
     """
     if not predicted and not true:
@@ -143,7 +143,7 @@ def _mean_of_precision_and_recall(predicted: frozenset[str], true: frozenset[str
     return (right / len(predicted) + right / len(true)) / 2
 
 
-def total(
+def combined_reward(
     outcome: Outcome,
     decision: Decision,
     labels: frozenset[str] | None = None,
@@ -175,7 +175,7 @@ def total(
     r_q = max(outcome.r_q - tool_cost * outcome.tools_run, 0.0)
     known = decision.degradations is not None and labels is not None
     if form == "product":
-        r_d = f1(decision.degradations, labels) if known else 1.0  # pyright: ignore[reportArgumentType]
+        r_d = f1_score(decision.degradations, labels) if known else 1.0  # pyright: ignore[reportArgumentType]
         return r_q * r_d * r_c
     r_d = _mean_of_precision_and_recall(decision.degradations, labels) if known else 1.0  # pyright: ignore[reportArgumentType]
     return (r_d + (r_q if r_d > 0.8 else 0.0)) * r_c

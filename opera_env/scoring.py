@@ -14,24 +14,31 @@ from torch import Tensor
 
 from opera_env.data.images import quantise, resize
 from opera_env.errors import MetricError
-from opera_env.execution import MOST_LANES, SMALL, Executor, Lanes, PrefixCache, Result
+from opera_env.execution import (
+    MAX_UNTILED_PIXELS,
+    MAX_WORKERS,
+    ExecutionResult,
+    Executor,
+    PrefixCache,
+    WorkerPool,
+)
 from opera_env.metrics import Features, MetricSuite
 from opera_env.reward import Reward, get_reward
 from opera_env.tools import Toolbox
 from opera_env.types import Canvas, Outcome, Plan, Sample
 
-_REFERENCES_KEPT = 64
+_MAX_CACHED_REFERENCES = 64
 """References whose features are kept: more than the images of any one training batch."""
 
-_SMALLEST_PART = 4
+_MIN_SCORING_BATCH = 4
 """Results judged together although fewer would keep more lanes busy."""
 
-_Judged = dict[tuple[str, Plan], Outcome]
+_ScoredPlans = dict[tuple[str, Plan], Outcome]
 """Outcomes by sample and plan."""
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class _ReferenceFeatures:
     """What metrics keep of one reference: a row of a batch that may still be computed.
 
     Batches that are judged wait for it; it was submitted before them, so it has begun.
@@ -82,7 +89,7 @@ class PlanScorer:
         halves = 2 if toolbox.device.type == "cpu" else 1
         self.executor = Executor(toolbox, self.batch_pixels // halves, cache=cache)
         self.images_scored = 0
-        self._references: OrderedDict[str, _Prepared] = OrderedDict()
+        self._references: OrderedDict[str, _ReferenceFeatures] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy prepares references again: what may still be computed cannot be copied."""
@@ -121,49 +128,53 @@ class PlanScorer:
         if len(samples) != len(plans):
             raise ValueError(f"expected one plan per sample, found {len(samples)} and {len(plans)}.")
         self._check_references(samples)
-        waiting: dict[Canvas, list[Result]] = {}
-        judged: list[Future[_Judged]] = []
-        with Lanes(self._lanes(samples)) as lanes:
-            self._prepare_first(lanes, samples)
+        waiting: dict[Canvas, list[ExecutionResult]] = {}
+        judged: list[Future[_ScoredPlans]] = []
+        with WorkerPool(self._lanes(samples)) as lanes:
+            self._prefetch_references(lanes, samples)
             for result in self.executor.run(samples, plans, lanes):
                 canvas = result.sample.canvas
                 waiting.setdefault(canvas, []).append(result)
                 if len(waiting[canvas]) >= self._part(canvas, len(samples), lanes):
                     judged.append(self._submit(lanes, waiting.pop(canvas), restored))
             judged += [self._submit(lanes, group, restored) for group in waiting.values()]
-            scored: _Judged = {}
+            scored: _ScoredPlans = {}
             for future in judged:
                 scored.update(future.result())
         return [scored[sample.key, plan] for sample, plan in zip(samples, plans, strict=True)]
 
     def _lanes(self, samples: Sequence[Sample]) -> int:
         """How many batches are under way at once: on a CPU several, while images are small."""
-        small = all(sample.canvas[0] * sample.canvas[1] <= SMALL for sample in samples)
+        small = all(sample.canvas[0] * sample.canvas[1] <= MAX_UNTILED_PIXELS for sample in samples)
         if self.toolbox.device.type != "cpu" or len(samples) < 2 or not small:
             return 1
-        return min(MOST_LANES, torch.get_num_threads())
+        return min(MAX_WORKERS, torch.get_num_threads())
 
-    def _part(self, canvas: Canvas, results: int, lanes: Lanes) -> int:
+    def _part(self, canvas: Canvas, results: int, lanes: WorkerPool) -> int:
         """How many results are judged together: a batch, or fewer where that would leave lanes idle."""
         batch = max(1, self.batch_pixels // (canvas[0] * canvas[1]))
         if lanes.count == 1:
             return batch
-        return min(batch, max(_SMALLEST_PART, -(-results // (2 * lanes.count))))
+        return min(batch, max(_MIN_SCORING_BATCH, -(-results // (2 * lanes.count))))
 
-    def _submit(self, lanes: Lanes, group: Sequence[Result], restored: bool) -> Future[_Judged]:
+    def _submit(
+        self, lanes: WorkerPool, group: Sequence[ExecutionResult], restored: bool
+    ) -> Future[_ScoredPlans]:
         """Begins to judge results of one canvas in one batch."""
         here = not self.metrics.concurrent
-        references: list[_Prepared] = []
+        references: list[_ReferenceFeatures] = []
         if self.metrics.needs_reference:
-            references = self._prepare(lanes, [result.sample for result in group], here)
+            references = self._reference_features(lanes, [result.sample for result in group], here)
         self.images_scored += len(group)
         return lanes.submit(partial(self._judge, group, references, restored), here)
 
-    def _judge(self, group: Sequence[Result], references: Sequence[_Prepared], restored: bool) -> _Judged:
+    def _judge(
+        self, group: Sequence[ExecutionResult], references: Sequence[_ReferenceFeatures], restored: bool
+    ) -> _ScoredPlans:
         canvas = group[0].sample.canvas
         images = quantise(torch.cat([resize(result.image[None], canvas) for result in group]))
         kept = images.cpu() if restored else None
-        outcomes: _Judged = {}
+        outcomes: _ScoredPlans = {}
         rows = self.metrics(images, [reference.features() for reference in references])
         for row, (values, result) in enumerate(zip(rows, group, strict=True)):
             terms = self.reward.contributions(values, result.plan)
@@ -176,10 +187,10 @@ class PlanScorer:
             )
         return outcomes
 
-    def _prepare_first(self, lanes: Lanes, samples: Sequence[Sample]) -> None:
+    def _prefetch_references(self, lanes: WorkerPool, samples: Sequence[Sample]) -> None:
         """Begins to prepare references while no result is there yet, if all of them can be kept."""
         distinct = {sample.key: sample for sample in samples}
-        if not self.metrics.needs_reference or len(distinct) > _REFERENCES_KEPT:
+        if not self.metrics.needs_reference or len(distinct) > _MAX_CACHED_REFERENCES:
             return
         by_canvas: dict[Canvas, list[Sample]] = {}
         for sample in distinct.values():
@@ -187,9 +198,13 @@ class PlanScorer:
         for canvas, group in by_canvas.items():
             size = max(1, self.batch_pixels // (canvas[0] * canvas[1]))
             for first in range(0, len(group), size):
-                self._prepare(lanes, group[first : first + size], here=not self.metrics.concurrent)
+                self._reference_features(
+                    lanes, group[first : first + size], here=not self.metrics.concurrent
+                )
 
-    def _prepare(self, lanes: Lanes, samples: Sequence[Sample], here: bool) -> list[_Prepared]:
+    def _reference_features(
+        self, lanes: WorkerPool, samples: Sequence[Sample], here: bool
+    ) -> list[_ReferenceFeatures]:
         """Finds what is kept of samples' references; begins to compute, in one batch, what is not."""
         known = {key for key, prepared in self._references.items() if not prepared.broken}
         missing = {sample.key: sample for sample in samples if sample.key not in known}
@@ -197,11 +212,11 @@ class PlanScorer:
             stack = torch.stack([_reference(sample) for sample in missing.values()])
             future = lanes.submit(partial(self.metrics.features, stack), here)
             for row, key in enumerate(missing):
-                self._references[key] = _Prepared(future, row)
+                self._references[key] = _ReferenceFeatures(future, row)
         found = [self._references[sample.key] for sample in samples]
         for sample in samples:
             self._references.move_to_end(sample.key)
-        while len(self._references) > _REFERENCES_KEPT:
+        while len(self._references) > _MAX_CACHED_REFERENCES:
             self._references.popitem(last=False)
         return found
 

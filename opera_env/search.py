@@ -7,11 +7,11 @@ from itertools import product
 
 from opera_env.types import Plan, Sample, Scorer
 
-Tried = dict[Plan, float]
+PlanRewards = dict[Plan, float]
 """Plans that were scored on one sample: R_q less the cost of the tools."""
 
 
-def values(
+def plan_rewards(
     samples: Sequence[Sample], plans: Sequence[Plan], scorer: Scorer, tool_cost: float = 0.0
 ) -> list[float]:
     """Scores one plan per sample; R_q less the cost of the tools."""
@@ -19,7 +19,7 @@ def values(
     return [outcome.r_q - tool_cost * len(plan) for outcome, plan in zip(outcomes, plans, strict=True)]
 
 
-def best(tried: Mapping[Plan, float], margin: float = 0.0) -> Plan:
+def best_plan(tried: Mapping[Plan, float], margin: float = 0.0) -> Plan:
     """Returns the best plan; of those within ``margin`` of it, the shortest, then the best.
 
     Example:
@@ -43,7 +43,7 @@ def all_plans(names: Sequence[str], max_length: int) -> list[Plan]:
 
 def beam_search(
     samples: Sequence[Sample], scorer: Scorer, width: int, max_tools: int, tool_cost: float = 0.0
-) -> list[Tried]:
+) -> list[PlanRewards]:
     """Extends the best prefixes of each length by every tool, for several samples in step.
 
     The prefix that always follows the best next tool keeps one of the places, so that what
@@ -59,7 +59,7 @@ def beam_search(
     Returns:
         All plans tried, per sample, the empty one among them.
     """
-    tried: list[Tried] = [{(): value} for value in values(samples, [()] * len(samples), scorer)]
+    tried: list[PlanRewards] = [{(): value} for value in plan_rewards(samples, [()] * len(samples), scorer)]
     beams: list[list[Plan]] = [[()] for _ in samples]
     greedy: list[Plan] = [() for _ in samples]
     for _ in range(max_tools):
@@ -69,10 +69,10 @@ def beam_search(
             for prefix in prefixes
             for name in scorer.tool_names
         ]
-        found = values(
+        found = plan_rewards(
             [samples[index] for index, _ in tries], [plan for _, plan in tries], scorer, tool_cost
         )
-        levels: list[Tried] = [{} for _ in samples]
+        levels: list[PlanRewards] = [{} for _ in samples]
         for (index, plan), value in zip(tries, found, strict=True):
             levels[index][plan] = value
         for index, level in enumerate(levels):

@@ -16,9 +16,9 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from opera_env.bench import FOUR, Bench
+from opera_env.bench import FOUR, BenchmarkContext
 from opera_env.metrics import PyiqaMetric
-from opera_env.reward import REWARDS, Reward
+from opera_env.reward import REWARD_PRESETS, Reward
 from opera_env.scoring import PlanScorer
 from opera_env.search import all_plans
 from opera_env.tools import Toolbox
@@ -26,7 +26,7 @@ from opera_env.types import Plan, Sample
 
 
 @dataclass(frozen=True)
-class Ablation:
+class AblationConfig:
     """Measures all variants in turn, several times."""
 
     rounds: int = 3
@@ -35,14 +35,14 @@ class Ablation:
     """Longest plan."""
 
 
-class OneLane(PlanScorer):
+class SingleWorkerScorer(PlanScorer):
     """One batch after the other, each by all threads."""
 
     def _lanes(self, samples: Any) -> int:
         return 1
 
 
-class ForgetfulScorer(PlanScorer):
+class UncachedReferenceScorer(PlanScorer):
     """Prepares the reference again for every batch."""
 
     def _submit(self, *args: Any) -> Any:
@@ -52,7 +52,7 @@ class ForgetfulScorer(PlanScorer):
 
 def with_pyiqa(name: str, **options: Any) -> Reward:
     """Preset ``lite`` with one metric as pyiqa has it."""
-    lite = REWARDS["lite"]
+    lite = REWARD_PRESETS["lite"]
     theirs = PyiqaMetric(name.removesuffix("_y"), worst=0.0, higher_is_better=True, **options)
     theirs.concurrent = name == "ssim_y"  # pyiqa's PIQE keeps something of every call
     terms = (replace(term, metric=theirs) if term.metric == name else term for term in lite.terms)
@@ -74,18 +74,18 @@ def variants(toolbox: Toolbox) -> dict[str, Callable[[list[Sample], list[Plan]],
 
     return {
         "all of it": scored(lambda: PlanScorer(toolbox)),
-        "batches one after the other": scored(lambda: OneLane(toolbox)),
+        "batches one after the other": scored(lambda: SingleWorkerScorer(toolbox)),
         "batches of one image": scored(lambda: PlanScorer(toolbox, batch=1)),
         "batches of 64 images": scored(lambda: PlanScorer(toolbox, batch=64)),
-        "the reference prepared for every batch": scored(lambda: ForgetfulScorer(toolbox)),
+        "the reference prepared for every batch": scored(lambda: UncachedReferenceScorer(toolbox)),
         "pyiqa's PIQE": scored(lambda: PlanScorer(toolbox, piqe)),
         "pyiqa's SSIM": scored(lambda: PlanScorer(toolbox, ssim)),
         "plan by plan, nothing shared": each,
     }
 
 
-def main(options: Ablation) -> None:
-    bench = Bench(Toolbox.load("lite").subset(FOUR), quick=True)
+def main(options: AblationConfig) -> None:
+    bench = BenchmarkContext(Toolbox.load("lite").subset(FOUR), quick=True)
     plans = [plan for plan in all_plans(FOUR, options.length) if plan]
     samples = [bench.samples[0]] * len(plans)
     works = variants(bench.toolbox)
@@ -102,4 +102,4 @@ def main(options: Ablation) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Ablation))
+    main(tyro.cli(AblationConfig))

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-AXES = {
+BUDGET_TAGS = {
     "budget/images_scored": "images scored",
     "budget/tools_run": "tool applications",
     "budget/seconds": "seconds, one thread",
@@ -48,12 +48,12 @@ def curve(folder: str, axis: str) -> tuple[NDArray[np.float64], NDArray[np.float
 
 def draw(config: Curves) -> None:
     """Writes the picture and prints where each run ends."""
-    figure = Figure(figsize=(4.2 * len(AXES), 3.6), layout="constrained")
-    panels = figure.subplots(1, len(AXES), sharey=True)
+    figure = Figure(figsize=(4.2 * len(BUDGET_TAGS), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(BUDGET_TAGS), sharey=True)
     for number, entry in enumerate(config.runs):
         name, _, pattern = entry.partition("=")
         folders = sorted(glob(pattern))
-        for axis, panel in zip(AXES, panels, strict=True):
+        for axis, panel in zip(BUDGET_TAGS, panels, strict=True):
             curves = [curve(folder, axis) for folder in folders]
             grid = np.linspace(0, min(x[-1] for x, _ in curves), 100)
             rewards = np.stack([np.interp(grid, x, y) for x, y in curves])
@@ -61,8 +61,8 @@ def draw(config: Curves) -> None:
             panel.plot(grid, rewards.mean(0), color=colour, label=f"{name} ({len(folders)})")
             panel.fill_between(grid, rewards.min(0), rewards.max(0), color=colour, alpha=0.2, linewidth=0)
             for folder, (x, y) in zip(folders, curves, strict=True):
-                print(f"{name} {folder}: {y[0]:.3f} to {y[-1]:.3f} after {x[-1]:.0f} {AXES[axis]}")
-    for (_, label), panel in zip(AXES.items(), panels, strict=True):
+                print(f"{name} {folder}: {y[0]:.3f} to {y[-1]:.3f} after {x[-1]:.0f} {BUDGET_TAGS[axis]}")
+    for (_, label), panel in zip(BUDGET_TAGS.items(), panels, strict=True):
         for number, entry in enumerate(config.lines):
             name, _, value = entry.partition("=")
             panel.axhline(

@@ -20,8 +20,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from opera_env.degradations import group_of
-from opera_env.evaluation.stats import Interval, interval
+from opera_env.degradations import benchmark_group
+from opera_env.evaluation.stats import ConfidenceInterval, bootstrap_interval
 from opera_env.tools import Toolbox
 from opera_env.types import SampleSpec
 
@@ -30,7 +30,7 @@ Value = Callable[[Row], float]
 
 
 @dataclass(frozen=True)
-class Report:
+class ReportConfig:
     """Prints one agent's paired differences to the others, the share of the gap it closes, its plans."""
 
     samples: tyro.conf.Positional[Path]
@@ -57,18 +57,18 @@ def photograph(row: Row) -> tuple[str, int]:
 
 def difference(
     rows: Sequence[Row], others: Sequence[Row], value: Value, group: str | None = None
-) -> Interval | None:
+) -> ConfidenceInterval | None:
     """Paired difference with a 95 % interval over photographs; None if the group has no sample."""
     pairs = [
         (row, other)
         for row, other in zip(rows, others, strict=True)
-        if group is None or group_of(tuple(row["spec"]["recipe"])) == group
+        if group is None or benchmark_group(tuple(row["spec"]["recipe"])) == group
     ]
     values = [value(row) - value(other) for row, other in pairs]
-    return interval(values, [photograph(row) for row, _ in pairs]) if pairs else None
+    return bootstrap_interval(values, [photograph(row) for row, _ in pairs]) if pairs else None
 
 
-def told(found: Interval, digits: int = 2) -> str:
+def told(found: ConfidenceInterval, digits: int = 2) -> str:
     return f"{found.mean:+.{digits}f} ({found.low:+.{digits}f}..{found.high:+.{digits}f})"
 
 
@@ -83,7 +83,7 @@ def differences(agents: dict[str, list[Row]], agent: str) -> Iterator[Table]:
         yield table
 
 
-def gap_closed(rows: Sequence[Row], others: Sequence[Row], seed: int = 0) -> Interval:
+def gap_closed(rows: Sequence[Row], others: Sequence[Row], seed: int = 0) -> ConfidenceInterval:
     """The share of the way from the others' reward to the best known one, bootstrapped over photographs."""
     photographs = sorted({photograph(row) for row in rows})
     gains, gaps = defaultdict(float), defaultdict(float)
@@ -95,10 +95,10 @@ def gap_closed(rows: Sequence[Row], others: Sequence[Row], seed: int = 0) -> Int
     drawn = np.random.default_rng(seed).integers(len(photographs), size=(9999, len(photographs)))
     shares = gained[drawn].sum(1) / missing[drawn].sum(1)
     low, high = np.quantile(shares, [0.025, 0.975])
-    return Interval(float(gained.sum() / missing.sum()), float(low), float(high))
+    return ConfidenceInterval(float(gained.sum() / missing.sum()), float(low), float(high))
 
 
-def behaviour(rows: Sequence[Row], toolbox: Toolbox) -> Iterator[str]:
+def plan_statistics(rows: Sequence[Row], toolbox: Toolbox) -> Iterator[str]:
     """Yields what the plans have in common, a line each."""
     plans = [tuple(row["plan"]) for row in rows]
     lengths: dict[int, list[int]] = defaultdict(list)
@@ -146,7 +146,7 @@ def share(flags: Iterable[bool]) -> str:
     return f"{np.mean(list(flags)):.0%}"
 
 
-def report(config: Report) -> None:
+def report(config: ReportConfig) -> None:
     """Prints it."""
     console = Console(width=120, highlight=False)
     agents: dict[str, list[Row]] = defaultdict(list)
@@ -162,8 +162,8 @@ def report(config: Report) -> None:
                 console.print(
                     f"{name} closes {told(closed)} of the gap from {config.told} to the best known plans"
                 )
-    console.print(*behaviour(agents[config.agent], Toolbox.load(config.toolbox)), sep="\n")
+    console.print(*plan_statistics(agents[config.agent], Toolbox.load(config.toolbox)), sep="\n")
 
 
 if __name__ == "__main__":
-    report(tyro.cli(Report))
+    report(tyro.cli(ReportConfig))

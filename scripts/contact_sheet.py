@@ -15,7 +15,7 @@ from PIL import Image
 
 
 @dataclass(frozen=True)
-class Sheet:
+class ContactSheetConfig:
     """Draws a contact sheet."""
 
     folder: tyro.conf.Positional[Path]
@@ -30,7 +30,7 @@ class Sheet:
     """Of the JPEG file."""
 
 
-def main(options: Sheet) -> None:
+def main(options: ContactSheetConfig) -> None:
     strips: list[Image.Image] = []
     for path in sorted(options.folder.rglob("*.compare.jpg")):
         with Image.open(path) as strip:
@@ -45,4 +45,4 @@ def main(options: Sheet) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Sheet))
+    main(tyro.cli(ContactSheetConfig))

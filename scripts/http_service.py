@@ -23,8 +23,8 @@ from typing import ClassVar
 import torch
 import tyro
 
-from opera_env.bench import FOUR, Bench
-from opera_env.bench.naive import pyiqa_judge
+from opera_env.bench import FOUR, BenchmarkContext
+from opera_env.bench.naive import pyiqa_metrics
 from opera_env.data.images import read_image, resize, to_array, to_tensor, write_image
 from opera_env.search import all_plans
 from opera_env.tools import Toolbox
@@ -87,7 +87,7 @@ def restored(address: str, folder: Path, plan: Plan) -> Path:
 def seconds(toolbox: Toolbox, sample: Sample, plans: list[Plan]) -> float:
     """Runs and judges plans; returns how long it took."""
     assert sample.reference is not None
-    judge = pyiqa_judge(toolbox.device)
+    judge = pyiqa_metrics(toolbox.device)
     reference = sample.reference[None].to(toolbox.device)
     Handler.toolbox, Handler.canvas = toolbox, sample.canvas
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -109,5 +109,5 @@ def seconds(toolbox: Toolbox, sample: Sample, plans: list[Plan]) -> float:
 if __name__ == "__main__":
     options = tyro.cli(Service)
     box = Toolbox.load(options.toolbox, options.device).subset(options.tools)
-    sample = Bench(box, options.toolbox, quick=True, seed=options.seed).samples[0]
+    sample = BenchmarkContext(box, options.toolbox, quick=True, seed=options.seed).samples[0]
     print(seconds(box, sample, [plan for plan in all_plans(box.names, options.length) if plan]))

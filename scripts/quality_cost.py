@@ -17,17 +17,17 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from opera_env.agents import make_agent, play
+from opera_env.agents import make_agent, run_agent
 from opera_env.data import clean_folder
 from opera_env.degradations import benchmark_recipes
-from opera_env.evaluation.stats import Interval, interval
+from opera_env.evaluation.stats import ConfidenceInterval, bootstrap_interval
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Plan, Sample
 
 
 @dataclass(frozen=True)
-class QualityCost:
+class QualityCostConfig:
     """Measures reward, tools and work for several numbers of plans and costs of a tool."""
 
     images: tyro.conf.Positional[Path]
@@ -45,7 +45,7 @@ class QualityCost:
 
 
 @dataclass(frozen=True)
-class Point:
+class QualityCostPoint:
     """What one setting of the dial costs and yields.
 
     Attributes:
@@ -57,35 +57,35 @@ class Point:
 
     samples: int
     tool_cost: float
-    reward: Interval
+    reward: ConfidenceInterval
     length: float
     tools_run: float
     seconds: float
 
 
 def measure(
-    config: QualityCost, toolbox: Toolbox, samples: Sequence[Sample], count: int, tool_cost: float
-) -> Point:
+    config: QualityCostConfig, toolbox: Toolbox, samples: Sequence[Sample], count: int, tool_cost: float
+) -> QualityCostPoint:
     """Lets the planner choose blindly and the reference judge."""
     critic, judge = PlanScorer(toolbox, "label_free"), PlanScorer(toolbox, "lite")
     player = make_agent("planner", toolbox=toolbox, seed=config.seed, tool_cost=tool_cost, samples=count)
     plans: list[Plan] = []
     start = time.perf_counter()
     for sample in samples:  # one by one, as photographs come
-        plans += play(player, [sample.blind()], critic, 6).plans
+        plans += run_agent(player, [sample.blind()], critic, 6).plans
     seconds = time.perf_counter() - start
     rewards = [outcome.r_q for outcome in judge.score(samples, plans, restored=False)]
-    return Point(
+    return QualityCostPoint(
         count,
         tool_cost,
-        interval(rewards, [(sample.spec.source, sample.spec.index) for sample in samples]),
+        bootstrap_interval(rewards, [(sample.spec.source, sample.spec.index) for sample in samples]),
         float(np.mean([len(plan) for plan in plans])),
         critic.tools_run / len(samples),
         seconds / len(samples),
     )
 
 
-def draw(points: Sequence[Point], path: Path) -> None:
+def draw(points: Sequence[QualityCostPoint], path: Path) -> None:
     """Writes reward over the tools run, a line for each cost."""
     figure = Figure(figsize=(5, 3.6), layout="constrained")
     axes = figure.subplots()
@@ -113,14 +113,14 @@ def draw(points: Sequence[Point], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def main(config: QualityCost) -> None:
+def main(config: QualityCostConfig) -> None:
     """Measures, prints and draws."""
     toolbox = Toolbox.load("lite")
     source = clean_folder(config.images)
     specs = source.enumerate(config.n, benchmark_recipes(), np.random.default_rng(config.seed))
     samples = [source.make(spec) for spec in specs]
     table = Table("plans", "cost", "R_q (95 %)", "tools a plan", "tools run", "s an image", box=box.SIMPLE)
-    points: list[Point] = []
+    points: list[QualityCostPoint] = []
     for tool_cost in config.tool_costs:
         for count in config.samples:
             point = measure(config, toolbox, samples, count, tool_cost)
@@ -140,4 +140,4 @@ def main(config: QualityCost) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(QualityCost))
+    main(tyro.cli(QualityCostConfig))

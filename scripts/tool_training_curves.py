@@ -12,7 +12,7 @@ import tyro
 from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from opera_env.tool_training.lite import LITE
+from opera_env.tool_training.lite import LITE_TOOLS
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def gains(folder: Path) -> list[tuple[int, float]]:
 
 def draw(config: Curves) -> None:
     """Writes the picture and prints the figures in it."""
-    curves = [(recipe, gains(config.runs / recipe.name)) for recipe in LITE if recipe.steps]
+    curves = [(recipe, gains(config.runs / recipe.name)) for recipe in LITE_TOOLS if recipe.steps]
     curves = [(recipe, curve) for recipe, curve in curves if curve]
     kinds = list(dict.fromkeys(recipe.degradation for recipe, _ in curves))
     figure = Figure(figsize=(3.6 * len(kinds), 3.2), layout="constrained")

@@ -81,7 +81,7 @@ def photograph(height: int, width: int, seed: int) -> Image.Image:
 
 
 @pytest.fixture(scope="session")
-def draw_photograph() -> Callable[[int, int, int], Image.Image]:
+def make_photograph() -> Callable[[int, int, int], Image.Image]:
     """Makes a picture of ``(height, width, seed)``."""
     return photograph
 
@@ -146,7 +146,7 @@ def make_env(source: Source) -> Callable[..., gym.Env[Any, Any]]:
 
 
 @pytest.fixture
-def trained_blur() -> Callable[[Toolbox], None]:
+def perturb_blur_weights() -> Callable[[Toolbox], None]:
     """Changes the weights of ``tiny.blur`` in place, as an optimizer would."""
 
     def train(toolbox: Toolbox) -> None:

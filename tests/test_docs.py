@@ -7,7 +7,7 @@ import pytest
 
 from opera_env.cli import main
 from opera_env.metrics import build_metric
-from opera_env.reward import REWARDS
+from opera_env.reward import REWARD_PRESETS
 from opera_env.tools import Toolbox
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -22,7 +22,7 @@ def test_the_table_of_terms(preset: str) -> None:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if preset in cells[0].split(", "):
             rows[cells[1]] = cells[2:]
-    reward = REWARDS[preset]
+    reward = REWARD_PRESETS[preset]
     assert list(rows) == [term.name for term in reward.terms]
     for term in reward.terms:
         worst = WORST[term.name] if term.name in WORST else build_metric(term.name).worst

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from opera_env.degradations import degrade
-from opera_env.encoder import WINDOW, Detector, ImageEncoder, brightness, spectrum
+from opera_env.encoder import WINDOW, Detector, ImageEncoder, intensity_histogram, log_power_spectrum
 
 
 def _photograph(side: int = 128) -> Tensor:
@@ -45,7 +45,7 @@ def test_a_batch_is_described_image_by_image() -> None:
 
 def test_motion_blur_shows_a_direction_and_defocus_shows_none() -> None:
     def uneven(images: Tensor) -> float:
-        power = spectrum(images)[0]
+        power = log_power_spectrum(images)[0]
         middle = WINDOW // 2
         ring = power[middle - 12 : middle + 13, 1:13]  # as far up and down as to the right
         return (ring[12, 4:].mean() - ring[[0, 1, 2, -3, -2, -1], 0].mean()).abs().item()
@@ -58,13 +58,15 @@ def test_motion_blur_shows_a_direction_and_defocus_shows_none() -> None:
 
 
 def test_noise_lifts_the_highest_frequencies() -> None:
-    corner = spectrum(torch.cat([_damaged("defocus_blur"), _damaged("noise")]))[:, :4, -4:].mean((1, 2))
+    corner = log_power_spectrum(torch.cat([_damaged("defocus_blur"), _damaged("noise")]))[:, :4, -4:].mean(
+        (1, 2)
+    )
     assert corner[1] > corner[0] + 0.5
 
 
 def test_brightness_tells_low_light_and_haze() -> None:
     clean, dark, hazy = (
-        brightness(image)[0] for image in (_photograph(), _damaged("low_light"), _damaged("haze"))
+        intensity_histogram(image)[0] for image in (_photograph(), _damaged("low_light"), _damaged("haze"))
     )
     brightest, darkest = slice(0, 64), slice(64, 128)
     assert dark[brightest].sum() > clean[brightest].sum()  # more pixels below each level
@@ -73,12 +75,12 @@ def test_brightness_tells_low_light_and_haze() -> None:
 
 
 def test_brightness_counts_what_lies_outside() -> None:
-    assert brightness(torch.full((1, 3, 8, 8), 1.5))[0, 63] == 1
-    assert brightness(torch.full((1, 3, 8, 8), -0.5))[0, 0] == 1
+    assert intensity_histogram(torch.full((1, 3, 8, 8), 1.5))[0, 63] == 1
+    assert intensity_histogram(torch.full((1, 3, 8, 8), -0.5))[0, 0] == 1
 
 
 def test_a_small_image_is_continued_not_stretched() -> None:
-    assert spectrum(torch.rand(1, 3, 20, 30)).shape == (1, WINDOW, WINDOW // 2 + 1)
+    assert log_power_spectrum(torch.rand(1, 3, 20, 30)).shape == (1, WINDOW, WINDOW // 2 + 1)
 
 
 def test_the_detector_says_odds_of_each_label() -> None:

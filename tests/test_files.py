@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from opera_env.files import creating, replacing
+from opera_env.files import atomic_create, atomic_write
 
 Writing = Callable[[Path], AbstractContextManager[Path]]
 
-BOTH = pytest.mark.parametrize("writing", [replacing, creating])
+BOTH = pytest.mark.parametrize("writing", [atomic_write, atomic_create])
 
 
 @pytest.fixture(params=["links", "no links", "links forbidden"])
@@ -74,7 +74,7 @@ def test_nothing_written_is_an_error(tmp_path: Path, writing: Writing) -> None:
 def test_replacing_replaces(tmp_path: Path) -> None:
     target = tmp_path / "a.txt"
     target.write_text("old")
-    with replacing(target) as part:
+    with atomic_write(target) as part:
         part.write_text("new")
         assert target.read_text() == "old", "until all is well"
     assert target.read_text() == "new"
@@ -90,7 +90,7 @@ def test_creating_leaves_what_has_the_name(tmp_path: Path, kind: str, links: str
         target.mkdir()
     else:
         target.symlink_to("nowhere")
-    with pytest.raises(FileExistsError), creating(target) as part:
+    with pytest.raises(FileExistsError), atomic_create(target) as part:
         part.write_text("new")
     assert list(tmp_path.iterdir()) == [target]
     assert {"file": target.is_file, "folder": target.is_dir, "dangling link": target.is_symlink}[kind]()
@@ -100,7 +100,7 @@ def test_creating_leaves_what_has_the_name(tmp_path: Path, kind: str, links: str
 
 def test_a_file_that_appears_meanwhile_is_not_lost(tmp_path: Path, links: str) -> None:
     target = tmp_path / "a.txt"
-    with pytest.raises(FileExistsError), creating(target) as part:
+    with pytest.raises(FileExistsError), atomic_create(target) as part:
         part.write_text("ours")
         target.write_text("theirs")
     assert target.read_text() == "theirs"
@@ -125,7 +125,7 @@ def test_a_file_that_appears_at_the_last_moment_is_not_lost(
 
     monkeypatch.setattr(os.path, "lexists", late)
     monkeypatch.setattr(os, "link", link)
-    with pytest.raises(FileExistsError), creating(target) as part:
+    with pytest.raises(FileExistsError), atomic_create(target) as part:
         part.write_text("ours")
     assert target.read_text() == "theirs"
     assert list(tmp_path.iterdir()) == [target]
@@ -139,7 +139,7 @@ def test_without_links_a_failed_renaming_frees_the_name(
 
     monkeypatch.setattr(os, "link", fail)
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(PermissionError), creating(tmp_path / "a.txt") as part:
+    with pytest.raises(PermissionError), atomic_create(tmp_path / "a.txt") as part:
         part.write_text("new")
     assert list(tmp_path.iterdir()) == []
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from opera_env.answer import LONGEST_ANSWER, AnswerGrammar
+from opera_env.answer import MAX_ANSWER_LENGTH, AnswerGrammar
 from opera_env.errors import PlanParseError, UnknownToolError
-from opera_env.plan import STOP, PlanCodec, parse_names
+from opera_env.plan import STOP, PlanCodec, parse_plan
 from opera_env.types import Decision
 
 NAMES = ("noise.net", "haze.net", "enlarge-x4", "brighten_1")
@@ -105,23 +105,23 @@ def test_no_plan(action: Any) -> None:
 )
 def test_one_number_is_one_tool_or_none(number: int, kind: Any) -> None:
     expected = () if number == STOP else (NAMES[number - 1],)
-    assert CODEC.decode_one(kind(number)) == expected
+    assert CODEC.decode_tool(kind(number)) == expected
 
 
 @given(anything)
 def test_an_array_is_one_tool_or_an_error(action: np.ndarray[Any, Any]) -> None:
     valid = action.size == 1 and np.issubdtype(action.dtype, np.integer)
     if valid and 0 <= int(action.reshape(-1)[0]) <= len(NAMES):
-        assert len(CODEC.decode_one(action)) <= 1
+        assert len(CODEC.decode_tool(action)) <= 1
     else:
         with pytest.raises(PlanParseError):
-            CODEC.decode_one(action)
+            CODEC.decode_tool(action)
 
 
 @pytest.mark.parametrize("action", [-1, 5, 1.0, True, None, [1, 2], [], "1"], ids=repr)
 def test_no_single_action(action: Any) -> None:
     with pytest.raises(PlanParseError):
-        CODEC.decode_one(action)
+        CODEC.decode_tool(action)
 
 
 def test_encode_refuses_what_it_cannot_write() -> None:
@@ -140,13 +140,13 @@ def test_an_error_says_what_was_expected() -> None:
 
 @given(plans, st.sampled_from([",", ", ", " , ", ",\n"]))
 def test_names_round_trip(plan: tuple[str, ...], comma: str) -> None:
-    assert parse_names(comma.join(plan), NAMES) == plan
+    assert parse_plan(comma.join(plan), NAMES) == plan
 
 
 @given(st.lists(st.sampled_from([*NAMES, ",", " ", "x", "\n"]), max_size=12).map("".join))
 def test_a_text_is_known_names_or_an_error(text: str) -> None:
     try:
-        plan = parse_names(text, iter(NAMES))
+        plan = parse_plan(text, iter(NAMES))
     except (PlanParseError, UnknownToolError):
         return
     assert set(plan) <= set(NAMES)
@@ -155,18 +155,18 @@ def test_a_text_is_known_names_or_an_error(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "  ", "\n"], ids=repr)
 def test_no_text_is_the_empty_plan(text: str) -> None:
-    assert parse_names(text, NAMES) == ()
+    assert parse_plan(text, NAMES) == ()
 
 
 @pytest.mark.parametrize("text", [",", "noise.net,", ",noise.net", "noise.net,,haze.net"])
 def test_nothing_between_commas(text: str) -> None:
     with pytest.raises(PlanParseError, match="between two commas"):
-        parse_names(text, NAMES)
+        parse_plan(text, NAMES)
 
 
 def test_unknown_name() -> None:
     with pytest.raises(UnknownToolError) as raised:
-        parse_names("noise.net, Haze.net", NAMES)
+        parse_plan("noise.net, Haze.net", NAMES)
     assert raised.value.name == "Haze.net"
 
 
@@ -225,7 +225,7 @@ def test_nothing_to_do_is_an_answer() -> None:
         (GOOD.replace("'noise']", "'dust']"), "unknown degradation 'dust'"),
         (GOOD.replace("'noise']", "'noise', 'noise']"), "a degradation is named twice"),
         (GOOD.replace("['noise.net']", str(["noise.net"] * 5)), "a plan of 5 tools; at most 4"),
-        (GOOD.replace("Grainy.", "x" * LONGEST_ANSWER), "20,000 are read"),
+        (GOOD.replace("Grainy.", "x" * MAX_ANSWER_LENGTH), "20,000 are read"),
         (GOOD.replace("['noise.net']", "__import__('os').getcwd()"), "expected a list"),
     ],
 )
@@ -267,4 +267,4 @@ def test_ten_thousand_texts_do_not_crash_the_grammar(text: str) -> None:
 
 @pytest.mark.parametrize("piece", ["<think>", "[" * 50, "'," * 50, "<think>" * 20 + "</think>" * 20])
 def test_long_texts_are_read_at_once(piece: str) -> None:
-    GRAMMAR.parse((piece * LONGEST_ANSWER)[:LONGEST_ANSWER])
+    GRAMMAR.parse((piece * MAX_ANSWER_LENGTH)[:MAX_ANSWER_LENGTH])

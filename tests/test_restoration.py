@@ -27,7 +27,13 @@ from opera_env.errors import (
     UnknownToolError,
 )
 from opera_env.execution import Executor
-from opera_env.restoration import _LIBRARIES, LEAST_TILES, Restorer, RestorerConfig, typical_window
+from opera_env.restoration import (
+    _LIBRARY_BYTES,
+    MIN_TILE_BYTES,
+    Restorer,
+    RestorerConfig,
+    representative_window,
+)
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Observation, Sample, SampleSpec
@@ -42,8 +48,8 @@ def noise(height: int, width: int, seed: int = 0) -> Tensor:
 
 
 @pytest.fixture
-def image(draw_photograph: Draw) -> Tensor:
-    return to_tensor(np.asarray(draw_photograph(70, 90, 4)))
+def image(make_photograph: Draw) -> Tensor:
+    return to_tensor(np.asarray(make_photograph(70, 90, 4)))
 
 
 def sample(image: Tensor, scale: int = 1) -> Sample:
@@ -286,7 +292,7 @@ def test_the_memory_limit_is_where_it_says(
     image = noise(40, 50)
     restorer = Restorer(toolbox, RestorerConfig(plan=plan, scale=scale))
     least = least_memory(restorer, image, plan)
-    assert least == restorer._rss + _LIBRARIES + LEAST_TILES + pixels * 40 * 50 * 3 * 4
+    assert least == restorer._rss + _LIBRARY_BYTES + MIN_TILE_BYTES + pixels * 40 * 50 * 3 * 4
     restorer.config = RestorerConfig(plan=plan, scale=scale, max_memory=least)
     assert tuple(restorer.restore(image).image.shape) == (3, 40 * scale, 50 * scale)
     restorer.config = RestorerConfig(plan=plan, scale=scale, max_memory=least - 1)
@@ -298,7 +304,7 @@ def test_the_memory_error_says_what_is_needed(toolbox: Toolbox) -> None:
     restorer = Restorer(toolbox, RestorerConfig(plan=(), scale=2, max_memory=int(3e9)))
     with pytest.raises(MemoryLimitError) as error:
         restorer.check_size(height=9000, width=12000)
-    needed = restorer._rss + _LIBRARIES + LEAST_TILES + (1 + 1 + 2 * 4) * 9000 * 12000 * 12
+    needed = restorer._rss + _LIBRARY_BYTES + MIN_TILE_BYTES + (1 + 1 + 2 * 4) * 9000 * 12000 * 12
     message = str(error.value)
     assert "12000 x 9000 pixels at scale 2" in message
     assert f"need {needed / 1e9:.1f} GB" in message
@@ -327,9 +333,9 @@ def test_less_memory_makes_smaller_tiles(toolbox: Toolbox, monkeypatch: pytest.M
     given_bytes: list[int] = []
 
     class Noting(Executor):
-        def __init__(self, toolbox: Toolbox, *, tile_bytes: int, **options: Any) -> None:
-            given_bytes.append(tile_bytes)
-            super().__init__(toolbox, tile_bytes=tile_bytes, **options)
+        def __init__(self, toolbox: Toolbox, *, max_tile_bytes: int, **options: Any) -> None:
+            given_bytes.append(max_tile_bytes)
+            super().__init__(toolbox, max_tile_bytes=max_tile_bytes, **options)
 
     monkeypatch.setattr(restoration, "Executor", Noting)
     image = noise(300, 300)
@@ -338,23 +344,23 @@ def test_less_memory_makes_smaller_tiles(toolbox: Toolbox, monkeypatch: pytest.M
     for more in (0, int(1e8), int(1e9)):
         restorer.config = RestorerConfig(plan=("tiny.blur",), max_memory=least + more)
         restorer.restore(image)
-    assert given_bytes == [(LEAST_TILES + more) // 2 for more in (0, int(1e8), int(1e9))]
+    assert given_bytes == [(MIN_TILE_BYTES + more) // 2 for more in (0, int(1e8), int(1e9))]
 
 
 def test_a_window_is_most_like_the_whole() -> None:
     half = torch.zeros(3, 320, 1024)
     half[..., 512:] = 1
-    window = typical_window(half, 128)
+    window = representative_window(half, 128)
     assert tuple(window.shape) == (3, 128, 128)
     assert abs(window.mean().item() - 0.5) < 0.13
     bright = torch.full((3, 500, 500), 0.9)
     bright[:, 300:, 200:400] = 0
-    assert abs(typical_window(bright, 96).mean() - bright.mean()).item() < 0.1
+    assert abs(representative_window(bright, 96).mean() - bright.mean()).item() < 0.1
 
 
 def test_a_window_shows_pixels_as_they_are() -> None:
     large = noise(300, 333)
-    window = typical_window(large, 64)
+    window = representative_window(large, 64)
     assert window.untyped_storage().data_ptr() == large.untyped_storage().data_ptr()
     offset = window.storage_offset()
     top, left = divmod(int(offset), 333)
@@ -364,7 +370,7 @@ def test_a_window_shows_pixels_as_they_are() -> None:
 def test_an_image_no_larger_than_its_window_is_shown_whole() -> None:
     for height, width in ((1, 1), (64, 64), (3, 50)):
         image = noise(height, width)
-        assert typical_window(image, 64) is image
+        assert representative_window(image, 64) is image
 
 
 @settings(deadline=None, max_examples=200)
@@ -373,7 +379,7 @@ def test_an_image_no_larger_than_its_window_is_shown_whole() -> None:
 )
 def test_a_window_of_any_image_has_its_size(height: int, width: int, side: int, seed: int) -> None:
     image = noise(height, width, seed)
-    window = typical_window(image, side)
+    window = representative_window(image, side)
     assert tuple(window.shape) == (3, min(side, height), min(side, width))
     top, left = divmod(int(window.storage_offset()) - int(image.storage_offset()), width)
     assert (window == image[:, top : top + side, left : left + side]).all()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from opera_env.errors import PlanParseError, UnknownPresetError
 from opera_env.metrics import METRICS, FunctionMetric, build_metric
-from opera_env.reward import REWARDS, Reward, Term, f1, get_reward, total
+from opera_env.reward import REWARD_PRESETS, Reward, RewardTerm, combined_reward, f1_score, get_reward
 from opera_env.types import Decision, Outcome
 
 BOUNDED = ("lite", "classic", "label_free", "no_reference")
@@ -22,7 +22,7 @@ sets = st.frozensets(st.sampled_from(DEGRADATIONS))
 
 
 def _metrics(reward: str, numbers: list[float]) -> dict[str, float]:
-    return {term.name: number for term, number in zip(REWARDS[reward].terms, numbers, strict=False)}
+    return {term.name: number for term, number in zip(REWARD_PRESETS[reward].terms, numbers, strict=False)}
 
 
 # Terms
@@ -42,24 +42,24 @@ def _metrics(reward: str, numbers: list[float]) -> dict[str, float]:
     ],
 )
 def test_a_term_is_scaled_and_clipped(low: float, high: float, value: float, expected: float) -> None:
-    assert Term("x", low, high, 3).contribution(value) == pytest.approx(expected)
+    assert RewardTerm("x", low, high, 3).contribution(value) == pytest.approx(expected)
 
 
 def test_an_unclipped_term_goes_on() -> None:
-    assert Term("x", 0, 9, 1, clip=False).contribution(27) == pytest.approx(3)
-    assert Term("x", 0, 9, 1, clip=False).contribution(-9) == pytest.approx(-1)
-    assert Term("x", 0, -0.3, 2, clip=False).contribution(0.6) == pytest.approx(-4)
+    assert RewardTerm("x", 0, 9, 1, clip=False).contribution(27) == pytest.approx(3)
+    assert RewardTerm("x", 0, 9, 1, clip=False).contribution(-9) == pytest.approx(-1)
+    assert RewardTerm("x", 0, -0.3, 2, clip=False).contribution(0.6) == pytest.approx(-4)
 
 
 def test_a_term_of_a_metric_of_ones_own() -> None:
     metric = FunctionMetric("mine", lambda images: images.mean((1, 2, 3)), worst=0.0)
-    reward = Reward("own", (Term(metric, 0, 2, 10), Term("piqe", 100, 0, 1)))
+    reward = Reward("own", (RewardTerm(metric, 0, 2, 10), RewardTerm("piqe", 100, 0, 1)))
     assert reward.contributions({"mine": 1.0, "piqe": 50.0}, ()) == {"mine": 5.0, "piqe": 0.5}
 
 
 def test_a_missing_metric_is_an_error() -> None:
     """The release swallowed a missing key, and every plan scored 0."""
-    for reward in REWARDS.values():
+    for reward in REWARD_PRESETS.values():
         complete = {term.name: 1.0 for term in reward.terms}
         for name in complete:
             with pytest.raises(KeyError, match=name):
@@ -72,13 +72,13 @@ def test_a_missing_metric_is_an_error() -> None:
 @pytest.mark.parametrize("name", BOUNDED)
 @given(numbers=st.lists(values, min_size=5, max_size=5), length=st.integers(0, 12))
 def test_bounded_presets_lie_in_0_to_10(name: str, numbers: list[float], length: int) -> None:
-    terms = REWARDS[name].contributions(_metrics(name, numbers), ("a",) * length)
+    terms = REWARD_PRESETS[name].contributions(_metrics(name, numbers), ("a",) * length)
     assert 0 <= sum(terms.values()) <= 10 + 1e-9
 
 
 @pytest.mark.parametrize("name", BOUNDED)
 def test_their_ends_are_reached(name: str) -> None:
-    reward = REWARDS[name]
+    reward = REWARD_PRESETS[name]
     best = reward.contributions({term.name: term.high for term in reward.terms}, ())
     worst = reward.contributions({term.name: term.low for term in reward.terms}, ())
     assert sum(best.values()) == pytest.approx(10)
@@ -87,9 +87,9 @@ def test_their_ends_are_reached(name: str) -> None:
     assert sum(reward.contributions({"lpips": 1.0, **failed}, ()).values()) == 0, "a failure earns nothing"
 
 
-@pytest.mark.parametrize("name", REWARDS)
+@pytest.mark.parametrize("name", REWARD_PRESETS)
 def test_better_metrics_never_earn_less(name: str) -> None:
-    reward = REWARDS[name]
+    reward = REWARD_PRESETS[name]
     for term in reward.terms:
         better = (
             METRICS[term.name]().higher_is_better if term.name in ("psnr_y", "ssim_y", "piqe") else None
@@ -103,18 +103,18 @@ def test_better_metrics_never_earn_less(name: str) -> None:
 
 
 def test_full_reference_terms_have_four_fifths_of_lite() -> None:
-    weights = {term.name: term.weight for term in REWARDS["lite"].terms}
+    weights = {term.name: term.weight for term in REWARD_PRESETS["lite"].terms}
     assert set(weights) == {"psnr_y", "ssim_y", "lpips", "niqe32", "piqe"}
     assert sum(weights.values()) == 10
     assert sum(weight for name, weight in weights.items() if name in FULL_REFERENCE) == 8
 
 
 def test_classic_and_label_free_need_what_they_say() -> None:
-    assert {term.name for term in REWARDS["classic"].terms} == {"psnr_y", "ssim_y", "gmsd"}
+    assert {term.name for term in REWARD_PRESETS["classic"].terms} == {"psnr_y", "ssim_y", "gmsd"}
     for name in ("label_free", "no_reference"):
-        assert not any(build_metric(term.name).needs_reference for term in REWARDS[name].terms)
+        assert not any(build_metric(term.name).needs_reference for term in REWARD_PRESETS[name].terms)
     for name in ("classic", "label_free", "no_reference"):
-        for term in REWARDS[name].terms:
+        for term in REWARD_PRESETS[name].terms:
             build_metric(term.name)  # nothing to download
 
 
@@ -124,35 +124,37 @@ RELEASE = {"psnr_y": 27.0, "ssim_y": 0.9, "lpips": 0.15, "clipiqa": 0.5, "musiq"
 @pytest.mark.parametrize("name", ["paper", "release"])
 def test_the_releases_constants(name: str) -> None:
     """R_q = PSNR/9 + SSIM/.3 + 2 (-LPIPS/.3 + CLIPIQA/.1 + MUSIQ/7.5)."""
-    terms = REWARDS[name].contributions(RELEASE, ("a",))
+    terms = REWARD_PRESETS[name].contributions(RELEASE, ("a",))
     assert terms == pytest.approx(
         {"psnr_y": 3.0, "ssim_y": 3.0, "lpips": -1.0, "clipiqa": 10.0, "musiq": 16.0}, abs=1e-12
     )
     assert sum(terms.values()) == pytest.approx(31.0)
     # Nothing is clipped, at neither end.
-    extreme = REWARDS[name].contributions({**RELEASE, "psnr_y": 80.0, "lpips": 1.2}, ("a",))
+    extreme = REWARD_PRESETS[name].contributions({**RELEASE, "psnr_y": 80.0, "lpips": 1.2}, ("a",))
     assert extreme["psnr_y"] == pytest.approx(80 / 9)
     assert extreme["lpips"] == pytest.approx(-8)
 
 
 @pytest.mark.parametrize(("length", "counts"), [(0, False), (1, True), (6, True), (7, False), (20, False)])
 def test_the_release_gives_nothing_to_empty_and_overlong_plans(length: int, counts: bool) -> None:
-    terms = REWARDS["release"].contributions(RELEASE, ("a",) * length)
+    terms = REWARD_PRESETS["release"].contributions(RELEASE, ("a",) * length)
     assert set(terms) == set(RELEASE)
     assert sum(terms.values()) == pytest.approx(31.0 if counts else 0.0)
     if not counts:
         assert set(terms.values()) == {0.0}
-    assert sum(REWARDS["paper"].contributions(RELEASE, ("a",) * length).values()) == pytest.approx(31.0)
+    assert sum(REWARD_PRESETS["paper"].contributions(RELEASE, ("a",) * length).values()) == pytest.approx(
+        31.0
+    )
 
 
 def test_get_reward() -> None:
-    assert get_reward("lite") is REWARDS["lite"]
+    assert get_reward("lite") is REWARD_PRESETS["lite"]
     own = Reward("own", ())
     assert get_reward(own) is own
     with pytest.raises(UnknownPresetError, match=r"reward 'lit'.*lite.*classic"):
         get_reward("lit")
-    assert set(REWARDS) == {"lite", "paper", "release", "classic", "label_free", "no_reference"}
-    assert all(reward.name == name for name, reward in REWARDS.items())
+    assert set(REWARD_PRESETS) == {"lite", "paper", "release", "classic", "label_free", "no_reference"}
+    assert all(reward.name == name for name, reward in REWARD_PRESETS.items())
 
 
 # F1
@@ -172,15 +174,15 @@ def test_get_reward() -> None:
     ],
 )
 def test_f1_by_hand(predicted: tuple[str, ...], true: tuple[str, ...], expected: float) -> None:
-    assert f1(frozenset(predicted), frozenset(true)) == pytest.approx(expected)
+    assert f1_score(frozenset(predicted), frozenset(true)) == pytest.approx(expected)
 
 
 @given(predicted=sets, true=sets)
 def test_f1_is_the_harmonic_mean_of_precision_and_recall(
     predicted: frozenset[str], true: frozenset[str]
 ) -> None:
-    found = f1(predicted, true)
-    assert found == f1(true, predicted)
+    found = f1_score(predicted, true)
+    assert found == f1_score(true, predicted)
     assert 0 <= found <= 1
     assert (found == 1) == (predicted == true)
     if predicted & true:
@@ -200,20 +202,20 @@ def _said(*degradations: str, error: PlanParseError | None = None) -> Decision:
 
 
 def test_the_product_by_hand() -> None:
-    assert total(OUTCOME, _said("rain", "haze"), RAIN_HAZE) == pytest.approx(6.0)
-    assert total(OUTCOME, _said("rain", "haze"), RAIN) == pytest.approx(6.0 * 2 / 3)
-    assert total(OUTCOME, _said("rain", "haze"), RAIN, consistency=0.5) == pytest.approx(2.0)
-    assert total(OUTCOME, _said("rain"), RAIN, consistency=0.0) == 0
-    assert total(OUTCOME, _said("jpeg"), RAIN) == 0
-    assert total(OUTCOME, _said(), frozenset()) == pytest.approx(6.0)
-    assert total(OUTCOME, _said("rain"), frozenset()) == 0
+    assert combined_reward(OUTCOME, _said("rain", "haze"), RAIN_HAZE) == pytest.approx(6.0)
+    assert combined_reward(OUTCOME, _said("rain", "haze"), RAIN) == pytest.approx(6.0 * 2 / 3)
+    assert combined_reward(OUTCOME, _said("rain", "haze"), RAIN, consistency=0.5) == pytest.approx(2.0)
+    assert combined_reward(OUTCOME, _said("rain"), RAIN, consistency=0.0) == 0
+    assert combined_reward(OUTCOME, _said("jpeg"), RAIN) == 0
+    assert combined_reward(OUTCOME, _said(), frozenset()) == pytest.approx(6.0)
+    assert combined_reward(OUTCOME, _said("rain"), frozenset()) == 0
 
 
 def test_the_gated_form_by_hand() -> None:
     """R_f (R_d + [R_d > .8] R_q) R_c with R_d the mean of precision and recall."""
 
     def gated(decision: Decision, labels: frozenset[str] | None, consistency: float | None = None) -> float:
-        return total(OUTCOME, decision, labels, consistency, form="gated")
+        return combined_reward(OUTCOME, decision, labels, consistency, form="gated")
 
     assert gated(_said("rain", "haze"), RAIN_HAZE) == pytest.approx(1 + 6)
     # Precision 1/2, recall 1: .75 is not above .8, so quality does not count.
@@ -234,32 +236,32 @@ def test_exactly_point_eight_does_not_pass_the_gate() -> None:
     five = frozenset("abcde")
     predicted = frozenset({"a", "b", "c", "d", "x"})
     outcome = replace(OUTCOME, r_q=100.0)
-    assert total(outcome, Decision((), predicted), five, form="gated") == pytest.approx(0.8)
+    assert combined_reward(outcome, Decision((), predicted), five, form="gated") == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize("form", ["product", "gated"])
 def test_an_answer_that_could_not_be_read_earns_nothing(form: str) -> None:
     decision = _said("rain", error=PlanParseError("no answer"))
-    assert total(OUTCOME, decision, RAIN, 1.0, form) == 0  # type: ignore[arg-type]
+    assert combined_reward(OUTCOME, decision, RAIN, 1.0, form) == 0  # type: ignore[arg-type]
     # Unlike one that says, readably, to do nothing.
-    assert total(OUTCOME, Decision((), RAIN), RAIN, 1.0, form) > 0  # type: ignore[arg-type]
+    assert combined_reward(OUTCOME, Decision((), RAIN), RAIN, 1.0, form) > 0  # type: ignore[arg-type]
 
 
 def test_factors_that_are_absent_count_as_one() -> None:
-    assert total(OUTCOME, Decision(("a", "b"))) == pytest.approx(6)
-    assert total(OUTCOME, Decision(("a", "b")), RAIN) == pytest.approx(6)
-    assert total(OUTCOME, _said("jpeg"), labels=None) == pytest.approx(6)
-    assert total(OUTCOME, _said("rain"), RAIN, None) == pytest.approx(6)
+    assert combined_reward(OUTCOME, Decision(("a", "b"))) == pytest.approx(6)
+    assert combined_reward(OUTCOME, Decision(("a", "b")), RAIN) == pytest.approx(6)
+    assert combined_reward(OUTCOME, _said("jpeg"), labels=None) == pytest.approx(6)
+    assert combined_reward(OUTCOME, _said("rain"), RAIN, None) == pytest.approx(6)
 
 
 def test_tools_cost() -> None:
-    assert total(OUTCOME, Decision(("a", "b")), tool_cost=0.25) == pytest.approx(5.5)
-    assert total(OUTCOME, _said("rain", "haze"), RAIN, 0.5, tool_cost=0.25) == pytest.approx(
+    assert combined_reward(OUTCOME, Decision(("a", "b")), tool_cost=0.25) == pytest.approx(5.5)
+    assert combined_reward(OUTCOME, _said("rain", "haze"), RAIN, 0.5, tool_cost=0.25) == pytest.approx(
         5.5 * 2 / 3 / 2
     )
-    assert total(OUTCOME, _said("rain"), RAIN, form="gated", tool_cost=0.25) == pytest.approx(6.5)
-    assert total(OUTCOME, Decision(("a", "b")), tool_cost=10) == 0
-    assert total(replace(OUTCOME, tools_run=0), Decision(()), tool_cost=10) == pytest.approx(6)
+    assert combined_reward(OUTCOME, _said("rain"), RAIN, form="gated", tool_cost=0.25) == pytest.approx(6.5)
+    assert combined_reward(OUTCOME, Decision(("a", "b")), tool_cost=10) == 0
+    assert combined_reward(replace(OUTCOME, tools_run=0), Decision(()), tool_cost=10) == pytest.approx(6)
 
 
 @given(
@@ -276,17 +278,17 @@ def test_a_negative_quality_never_turns_the_product_round(
     """The release's R_q can be negative; a better prediction must not then be punished."""
     outcome = Outcome(restored=None, r_q=r_q, tools_run=tools)
     plan = ("a",) * tools
-    wrong = total(outcome, Decision(plan, predicted), true, consistency, tool_cost=cost)
-    right = total(outcome, Decision(plan, true), true, consistency, tool_cost=cost)
-    sure = total(outcome, Decision(plan, predicted), true, 1.0, tool_cost=cost)
+    wrong = combined_reward(outcome, Decision(plan, predicted), true, consistency, tool_cost=cost)
+    right = combined_reward(outcome, Decision(plan, true), true, consistency, tool_cost=cost)
+    sure = combined_reward(outcome, Decision(plan, predicted), true, 1.0, tool_cost=cost)
     assert 0 <= wrong <= right
     assert wrong <= sure
-    expected = max(r_q - cost * tools, 0) * f1(predicted, true) * consistency
+    expected = max(r_q - cost * tools, 0) * f1_score(predicted, true) * consistency
     assert wrong == pytest.approx(expected)
 
 
 def test_the_total_is_a_python_float() -> None:
     for form in ("product", "gated"):
-        found = total(OUTCOME, _said("rain"), RAIN, 1, form)  # type: ignore[arg-type]
+        found = combined_reward(OUTCOME, _said("rain"), RAIN, 1, form)  # type: ignore[arg-type]
         assert type(found) is float
-    assert type(total(OUTCOME, _said(error=PlanParseError("no")))) is float
+    assert type(combined_reward(OUTCOME, _said(error=PlanParseError("no")))) is float

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from opera_env import weights
-from opera_env.errors import MetricError, ToolFailedError, UnknownToolError
+from opera_env.errors import MetricError, MissingWeightsError, ToolFailedError, UnknownToolError
 from opera_env.execution import PrefixCache
 from opera_env.metrics import FunctionMetric, Metric, MetricSuite
-from opera_env.reward import REWARDS, Reward, Term, get_reward
+from opera_env.reward import REWARD_PRESETS, Reward, RewardTerm, get_reward
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Canvas, Outcome, Plan, Sample, SampleSpec
@@ -86,7 +86,7 @@ def _by_hand(sample: Sample, plan: Plan, reward: Reward) -> Outcome:
         if sample.reference is not None:
             features = suite.features((sample.reference[None] * 255).round().to(torch.uint8))
         metrics |= suite(final[None], features)[0]
-    refused = (not plan and not reward.empty_plan) or len(plan) > (reward.longest_plan or 99)
+    refused = (not plan and not reward.score_empty_plan) or len(plan) > (reward.longest_plan or 99)
     terms: dict[str, float] = {}
     for term in reward.terms:
         share = (metrics[term.name] - term.low) / (term.high - term.low)
@@ -99,7 +99,7 @@ def _by_hand(sample: Sample, plan: Plan, reward: Reward) -> Outcome:
 def _mean_reward(**options: Any) -> Reward:
     """Rewards brightness: cheap, without reference, and easy to compute in one's head."""
     metric = FunctionMetric("light", lambda images: images.mean((1, 2, 3)), worst=0.0)
-    return Reward("light", (Term(metric, 0, 1, 10),), **options)
+    return Reward("light", (RewardTerm(metric, 0, 1, 10),), **options)
 
 
 def _error_reward() -> Reward:
@@ -110,7 +110,7 @@ def _error_reward() -> Reward:
         higher_is_better=False,
         needs_reference=True,
     )
-    return Reward("error", (Term(metric, 1, 0, 10),))
+    return Reward("error", (RewardTerm(metric, 1, 0, 10),))
 
 
 PLANS: list[Plan] = [
@@ -249,7 +249,7 @@ def test_small_batches_judge_nothing_twice(batch: int) -> None:
         seen.append(len(images))
         return images.mean((1, 2, 3))
 
-    reward = Reward("light", (Term(FunctionMetric("light", light, worst=0.0), 0, 1, 10),))
+    reward = Reward("light", (RewardTerm(FunctionMetric("light", light, worst=0.0), 0, 1, 10),))
     scorer = PlanScorer(_toolbox(), reward, batch=batch)
     pairs = [
         (_sample(place, size), plan) for plan in PLANS for place, size in enumerate([(64, 64), (96, 96)])
@@ -352,7 +352,7 @@ def test_nothing_to_score() -> None:
 
 
 def test_the_rules_of_a_reward_on_plans_hold() -> None:
-    scorer = PlanScorer(_toolbox(), _mean_reward(empty_plan=False, longest_plan=2))
+    scorer = PlanScorer(_toolbox(), _mean_reward(score_empty_plan=False, longest_plan=2))
     sample = _sample()
     found = scorer.score([sample] * 4, [(), ("lighter",), ("lighter",) * 2, ("lighter",) * 3])
     assert [outcome.r_q > 0 for outcome in found] == [False, True, True, False]
@@ -404,14 +404,14 @@ def test_a_failing_metric_is_never_a_score_of_zero() -> None:
     def broken(images: Tensor) -> Tensor:
         raise KeyError("clipiqa")
 
-    reward = Reward("broken", (Term(FunctionMetric("mine", broken, worst=0.0), 0, 1, 10),))
+    reward = Reward("broken", (RewardTerm(FunctionMetric("mine", broken, worst=0.0), 0, 1, 10),))
     with pytest.raises(KeyError, match="clipiqa"):
         PlanScorer(_toolbox(), reward).score([_sample()], [()])
 
 
 def test_a_metric_that_is_not_finite_has_its_worst_value() -> None:
     metric = FunctionMetric("mine", lambda images: images.mean((1, 2, 3)) / 0, worst=0.25)
-    reward = Reward("mine", (Term(metric, 0, 1, 10),))
+    reward = Reward("mine", (RewardTerm(metric, 0, 1, 10),))
     (outcome,) = PlanScorer(_toolbox(), reward).score([_sample()], [()])
     assert outcome.metrics == {"mine": 0.25}
     assert outcome.r_q == pytest.approx(2.5)
@@ -443,11 +443,11 @@ def test_weights_that_are_missing_are_told_when_the_scorer_is_made(
     monkeypatch.setenv("OPERA_ENV_CACHE", str(tmp_path))
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
     for name in ("lite", "paper", "release"):
-        with pytest.raises(weights.MissingWeightsError, match="opera-env weights fetch"):
+        with pytest.raises(MissingWeightsError, match="opera-env weights fetch"):
             PlanScorer(_toolbox(), name)
 
 
 def test_the_scorer_knows_its_tools() -> None:
     scorer = PlanScorer(_toolbox(), "classic")
     assert scorer.tool_names == ("lighter", "smoother", "larger")
-    assert scorer.reward is REWARDS["classic"]
+    assert scorer.reward is REWARD_PRESETS["classic"]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from opera_env.errors import ToolFailedError
 from opera_env.metrics import Features, FunctionMetric, Metric
-from opera_env.reward import Reward, Term
+from opera_env.reward import Reward, RewardTerm
 from opera_env.scoring import PlanScorer
 from opera_env.search import all_plans
 from opera_env.tools import Toolbox
@@ -75,7 +75,7 @@ def _sample(place: int, side: int = 48) -> Sample:
 
 
 def _reward(metric: Metric) -> Reward:
-    return Reward("distance", (Term(metric, 1, 0, 10),))
+    return Reward("distance", (RewardTerm(metric, 1, 0, 10),))
 
 
 def _plain(outcomes: Sequence[Outcome]) -> list[Any]:
@@ -110,7 +110,7 @@ def test_each_reference_is_prepared_once_and_many_at_once() -> None:
 
 
 def test_more_references_than_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("opera_env.scoring._REFERENCES_KEPT", 2)
+    monkeypatch.setattr("opera_env.scoring._MAX_CACHED_REFERENCES", 2)
     metric = Distance()
     scorer = PlanScorer(_toolbox(), _reward(metric), batch=1)
     expected = _plain(_score(PlanScorer(_toolbox(), _reward(Distance()), batch=1)))

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opera_env.search import all_plans, beam_search, best, values
+from opera_env.search import all_plans, beam_search, best_plan, plan_rewards
 from opera_env.types import Outcome, Plan, Sample, SampleSpec
 
 NAMES = ("a", "b", "c")
@@ -45,16 +45,16 @@ def test_all_plans_are_all_and_shortest_first() -> None:
 
 
 def test_values_take_the_cost_off() -> None:
-    assert values([sample()], [("a", "b")], Known(), tool_cost=0.5) == [pytest.approx(1 - 0.05 - 1.0)]
+    assert plan_rewards([sample()], [("a", "b")], Known(), tool_cost=0.5) == [pytest.approx(1 - 0.05 - 1.0)]
 
 
 @given(
     st.dictionaries(st.lists(st.sampled_from(NAMES), max_size=4).map(tuple), st.floats(-5, 5), min_size=1)
 )
 def test_best_is_the_highest_without_margin_and_never_longer_with_one(tried: dict[Plan, float]) -> None:
-    top = best(tried)
+    top = best_plan(tried)
     assert tried[top] == max(tried.values())
-    near = best(tried, margin=0.5)
+    near = best_plan(tried, margin=0.5)
     assert len(near) <= len(top)
     assert tried[near] >= tried[top] - 0.5
 
@@ -62,12 +62,12 @@ def test_best_is_the_highest_without_margin_and_never_longer_with_one(tried: dic
 def test_a_wide_beam_tries_everything() -> None:
     tried = beam_search([sample()], Known(), width=27, max_tools=3)[0]
     assert set(tried) == set(all_plans(NAMES, 3))
-    assert best(tried) == ("b", "a", "c")
+    assert best_plan(tried) == ("b", "a", "c")
 
 
 def test_a_beam_of_one_is_greedy_and_misses_what_greedy_misses() -> None:
     tried = beam_search([sample()], Known(), width=1, max_tools=3)[0]
-    assert best(tried) == ("a", "a", "a")
+    assert best_plan(tried) == ("a", "a", "a")
     assert len(tried) == 1 + 3 * 3
 
 

@@ -24,7 +24,7 @@ import tyro
 from accelerate import PartialState
 from torch.utils.tensorboard import SummaryWriter
 
-from opera_agents.cotraining.config import ToolsConfig
+from opera_agents.cotraining.config import CotrainingConfig
 from opera_agents.cotraining.train import train as train_tools
 from opera_agents.planner.config import PlannerConfig
 from opera_agents.planner.saved import SHIPPED
@@ -102,9 +102,9 @@ def train(config: JointConfig) -> list[float]:
     return earned
 
 
-def tools_config(config: JointConfig, number: int, toolbox: str, planner: Path) -> ToolsConfig:
+def tools_config(config: JointConfig, number: int, toolbox: str, planner: Path) -> CotrainingConfig:
     """Returns the settings of a round's tools."""
-    return ToolsConfig(
+    return CotrainingConfig(
         images=config.images,
         val=config.val,
         out=config.out / f"{number}-tools",

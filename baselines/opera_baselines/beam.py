@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from opera_env.search import beam_search, best
+from opera_env.search import beam_search, best_plan
 from opera_env.types import Plan, Sample, Scorer
 
 
@@ -30,4 +30,4 @@ class Beam:
 
     def search(self, samples: Sequence[Sample], scorer: Scorer) -> list[Plan]:
         tried = beam_search(samples, scorer, self.width, self.max_tools, self.tool_cost)
-        return [best(plans, self.margin) for plans in tried]
+        return [best_plan(plans, self.margin) for plans in tried]

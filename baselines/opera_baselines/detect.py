@@ -19,7 +19,7 @@ from opera_env.weights import load_tensors
 WEIGHTS = Path(__file__).with_name("detect.safetensors")
 """The trained detector that comes with this package."""
 
-_BATCH_PIXELS = 64 * 128 * 128
+_MAX_BATCH_PIXELS = 64 * 128 * 128
 """Images looked at together, in pixels, which bounds the memory."""
 
 
@@ -64,7 +64,7 @@ class Detect:
             by_size.setdefault(image.shape, []).append(index)
         found = torch.empty(len(images), len(DEGRADATIONS))
         for (_, height, width), indices in by_size.items():
-            most = max(1, _BATCH_PIXELS // (height * width))
+            most = max(1, _MAX_BATCH_PIXELS // (height * width))
             for rows in (indices[first : first + most] for first in range(0, len(indices), most)):
                 batch = torch.stack([images[row] for row in rows]).to(self.toolbox.device)
                 found[rows] = self.detector(batch).sigmoid().cpu()

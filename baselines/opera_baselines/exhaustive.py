@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from opera_env.search import all_plans, best, values
+from opera_env.search import all_plans, best_plan, plan_rewards
 from opera_env.types import Plan, Sample, Scorer
 
 
@@ -29,6 +29,6 @@ class Exhaustive:
         plans = all_plans(scorer.tool_names, self.max_length)
         chosen: list[Plan] = []
         for sample in samples:  # one at a time: all plans of an image share most of their work
-            scores = values([sample] * len(plans), plans, scorer, self.tool_cost)
-            chosen.append(best(dict(zip(plans, scores, strict=True)), self.margin))
+            scores = plan_rewards([sample] * len(plans), plans, scorer, self.tool_cost)
+            chosen.append(best_plan(dict(zip(plans, scores, strict=True)), self.margin))
         return chosen

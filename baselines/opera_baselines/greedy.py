@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from opera_env.search import values
+from opera_env.search import plan_rewards
 from opera_env.types import Plan, Sample, Scorer
 
 
@@ -24,11 +24,11 @@ class Greedy:
 
     def search(self, samples: Sequence[Sample], scorer: Scorer) -> list[Plan]:
         plans: list[Plan] = [()] * len(samples)
-        scores = values(samples, plans, scorer, self.tool_cost)
+        scores = plan_rewards(samples, plans, scorer, self.tool_cost)
         going = list(range(len(samples)))
         for _ in range(self.max_tools):
             tries = [(index, (*plans[index], name)) for index in going for name in scorer.tool_names]
-            found = values(
+            found = plan_rewards(
                 [samples[index] for index, _ in tries], [plan for _, plan in tries], scorer, self.tool_cost
             )
             improved: set[int] = set()

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from opera_env.degradations import Recipe
 from opera_env.errors import MissingWeightsError, SampleError, ToolboxMismatchError, WeightsIntegrityError
-from opera_env.files import replacing
+from opera_env.files import atomic_write
 from opera_env.tools import Toolbox
 from opera_env.types import Plan, Sample, Scorer
 
 TABLE = Path(__file__).with_name("recipe_best.json")
 """The plans that come with this package, for the toolbox ``lite``."""
 
-FIT = "python -m opera_baselines.fit_recipes --images DIR --out FILE"
+FIT = "python -m opera_baselines.fit_recipe_best --images DIR --out FILE"
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class PlanTable:
         data = asdict(self)
         for column in ("plans", "scores"):
             data[column] = {"+".join(recipe): row for recipe, row in data[column].items()}
-        with replacing(path) as part:
+        with atomic_write(path) as part:
             part.write_text(json.dumps(data, indent=2) + "\n")
 
 
@@ -77,7 +77,7 @@ class RecipeBest:
     Args:
         toolbox: The tools.
         max_tools: The plan is cut after this many.
-        table: Plans fitted by ``opera_baselines.fit_recipes``, or the file they are in.
+        table: Plans fitted by ``opera_baselines.fit_recipe_best``, or the file they are in.
     """
 
     def __init__(self, toolbox: Toolbox, max_tools: int = 6, table: PlanTable | Path | None = None) -> None:

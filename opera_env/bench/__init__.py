@@ -1,6 +1,6 @@
 """How fast this is on the machine at hand: beside the naive way, and beside what cannot be undercut."""
 
 from opera_env.bench.parts import PARTS, Part
-from opera_env.bench.settings import FOUR, Bench
+from opera_env.bench.settings import FOUR, BenchmarkContext
 
-__all__ = ["FOUR", "PARTS", "Bench", "Part"]
+__all__ = ["FOUR", "PARTS", "BenchmarkContext", "Part"]

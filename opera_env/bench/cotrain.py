@@ -10,9 +10,9 @@ import psutil
 import torch
 from spandrel.architectures.NAFNet import NAFNet
 
-from opera_env.bench.settings import Bench, peak_memory
+from opera_env.bench.settings import BenchmarkContext, peak_memory
 from opera_env.cotraining import ExecutionConfig, ExecutionUpdate
-from opera_env.execution.memory import give_back
+from opera_env.execution.memory import release_freed_memory
 from opera_env.tools import Toolbox
 from opera_env.types import Plan, Sample
 
@@ -26,7 +26,7 @@ _ROOM = 0.7
 """Share of the memory that is free which the plain way may be expected to need."""
 
 
-def cotrain(bench: Bench) -> list[dict[str, Any]]:
+def cotrain(bench: BenchmarkContext) -> list[dict[str, Any]]:
     """Trains with small networks and with ones of the paper's size, which have random weights."""
     rows: list[dict[str, Any]] = []
     for net, toolbox, batch in _worlds(bench):
@@ -53,7 +53,7 @@ def cotrain(bench: Bench) -> list[dict[str, Any]]:
     return rows
 
 
-def _worlds(bench: Bench) -> Iterator[tuple[str, Toolbox, int]]:
+def _worlds(bench: BenchmarkContext) -> Iterator[tuple[str, Toolbox, int]]:
     """Yields a name, two networks, and how many patches are trained on at once."""
     lite = Toolbox.load("lite", bench.device).subset(["unet.denoise", "unet.dejpeg"])
     yield "lite", lite, 2 if bench.quick else 8
@@ -74,7 +74,7 @@ def _worlds(bench: Bench) -> Iterator[tuple[str, Toolbox, int]]:
     yield f"nafnet {millions:.0f} M", large, 1 if bench.quick else 2
 
 
-def _fits(bench: Bench, measured: list[tuple[int, float]], length: int) -> bool:
+def _fits(bench: BenchmarkContext, measured: list[tuple[int, float]], length: int) -> bool:
     """Whether keeping everything will fit, judging by the shorter plans: it grows with the length."""
     if not measured or length == 1:
         return True
@@ -86,12 +86,14 @@ def _fits(bench: Bench, measured: list[tuple[int, float]], length: int) -> bool:
     return length == measured[-1][0] + 1 or per_tool * length * 2**20 < _ROOM * free
 
 
-def _step(bench: Bench, update: ExecutionUpdate, samples: list[Sample], plan: Plan) -> tuple[float, float]:
+def _step(
+    bench: BenchmarkContext, update: ExecutionUpdate, samples: list[Sample], plan: Plan
+) -> tuple[float, float]:
     """Returns the most memory that a step takes beyond what was held, in MiB, and its least seconds."""
     samples = [replace(sample, lq=_patch(sample)) for sample in samples]
     plans, held, seconds = [plan] * len(samples), list[int](), list[float]()
     for _ in range(_ROUNDS):
-        give_back()
+        release_freed_memory()
         with peak_memory(bench.device) as before:
             pass
         with peak_memory(bench.device) as peak:

@@ -14,12 +14,12 @@ import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from torch import Tensor, nn
 
-from opera_env.bench.settings import Bench
+from opera_env.bench.settings import BenchmarkContext
 from opera_env.envs.restore import RestoreEnv
 from opera_env.envs.stepwise import StepwiseEnv
 from opera_env.envs.vector import RestoreVectorEnv
 from opera_env.metrics import FunctionMetric
-from opera_env.reward import Reward, Term
+from opera_env.reward import Reward, RewardTerm
 from opera_env.tools import Tool, Toolbox
 
 _WORKER_BYTES = 600 * 2**20
@@ -29,7 +29,7 @@ _GROUPS = (1, 8)
 _STEPS = 8
 
 
-def vector(bench: Bench) -> list[dict[str, Any]]:
+def vector(bench: BenchmarkContext) -> list[dict[str, Any]]:
     """Random plans in native, synchronous and asynchronous vector environments of 8 and 32.
 
     In groups of eight, Gymnasium's get the same photographs by equal seeds. Each environment is
@@ -54,7 +54,7 @@ def vector(bench: Bench) -> list[dict[str, Any]]:
     return rows
 
 
-def _played(bench: Bench, name: str, count: int) -> dict[int, list[float]]:
+def _played(bench: BenchmarkContext, name: str, count: int) -> dict[int, list[float]]:
     """Returns the seconds of steps of one environment, by size of groups."""
     bench.progress(f"vector: {count} environments, {name[:-4]}")
     seconds: dict[int, list[float]] = {}
@@ -73,7 +73,7 @@ def _played(bench: Bench, name: str, count: int) -> dict[int, list[float]]:
     return seconds
 
 
-def _gymnasium(bench: Bench, name: str, count: int) -> VectorEnv[Any, Any, Any]:
+def _gymnasium(bench: BenchmarkContext, name: str, count: int) -> VectorEnv[Any, Any, Any]:
     if name == "sync_sps":
         makers = [partial(RestoreEnv, toolbox=bench.toolbox)] * count
         return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
@@ -99,14 +99,14 @@ def _zero(images: Tensor) -> Tensor:
     return images.new_zeros(len(images))
 
 
-def overhead(bench: Bench) -> dict[str, float]:
+def overhead(bench: BenchmarkContext) -> dict[str, float]:
     """Milliseconds of a step whose tools and metrics do nothing: median of many.
 
     The sample is new in every one-shot step, so that its digest is part of it.
     """
     bench.progress("overhead of a step")
     tools = Toolbox([Tool(f"nothing.{number}", _Nothing()) for number in range(18)], bench.device)
-    reward = Reward("nothing", (Term(FunctionMetric("zero", _zero, worst=0.0), 0, 1, 1),))
+    reward = Reward("nothing", (RewardTerm(FunctionMetric("zero", _zero, worst=0.0), 0, 1, 1),))
     world = {"toolbox": tools, "reward": reward}
     one_shot, stepwise = RestoreEnv(**world), StepwiseEnv(**world)
     times = 12 if bench.quick else 200
@@ -116,7 +116,7 @@ def overhead(bench: Bench) -> dict[str, float]:
     }
 
 
-def _median_step(bench: Bench, env: gym.Env[Any, Any], action: Any, times: int) -> float:
+def _median_step(bench: BenchmarkContext, env: gym.Env[Any, Any], action: Any, times: int) -> float:
     seconds: list[float] = []
     played: list[tuple[Any, ...]] = []
     for number in range(times):

@@ -8,9 +8,9 @@ from functools import partial
 
 import torch
 
-from opera_env.bench.settings import Bench
+from opera_env.bench.settings import BenchmarkContext
 from opera_env.data.images import quantise, resize
-from opera_env.execution import Lanes
+from opera_env.execution import WorkerPool
 from opera_env.execution.schedule import Node, build_tries
 from opera_env.metrics import MetricSuite
 from opera_env.types import Canvas, Plan, Sample
@@ -21,7 +21,9 @@ Application = tuple[str, Canvas, Canvas]
 """A tool, the size of the image it is given, and the canvas."""
 
 
-def applications(bench: Bench, samples: Sequence[Sample], plans: Sequence[Plan]) -> Counter[Application]:
+def applications(
+    bench: BenchmarkContext, samples: Sequence[Sample], plans: Sequence[Plan]
+) -> Counter[Application]:
     """Counts the distinct applications of tools that plans need, by what decides their price."""
     counted: Counter[Application] = Counter()
 
@@ -30,7 +32,7 @@ def applications(bench: Bench, samples: Sequence[Sample], plans: Sequence[Plan])
         for name, child in node.children.items():
             counted[name, size, canvas] += 1
             tool = bench.toolbox[name]
-            scale = tool.scale if tool.grows(size, canvas) else 1
+            scale = tool.scale if tool.upscales(size, canvas) else 1
             count(child, (size[0] * scale, size[1] * scale))
 
     for root in build_tries(samples, plans):
@@ -38,7 +40,9 @@ def applications(bench: Bench, samples: Sequence[Sample], plans: Sequence[Plan])
     return counted
 
 
-def floor_seconds(bench: Bench, samples: Sequence[Sample], plans: Sequence[Plan]) -> tuple[float, float]:
+def lower_bound_seconds(
+    bench: BenchmarkContext, samples: Sequence[Sample], plans: Sequence[Plan]
+) -> tuple[float, float]:
     """Returns the seconds that tools alone and metrics alone need for some plans."""
     tools = 0.0
     for (name, size, canvas), count in sorted(applications(bench, samples, plans).items()):
@@ -54,7 +58,9 @@ def floor_seconds(bench: Bench, samples: Sequence[Sample], plans: Sequence[Plan]
     return tools, metrics
 
 
-def _per_image(bench: Bench, work_of: Callable[[int], Callable[[], object]], count: int) -> float:
+def _per_image(
+    bench: BenchmarkContext, work_of: Callable[[int], Callable[[], object]], count: int
+) -> float:
     """Returns the least seconds an image takes, whatever the batch, and however threads are used."""
     threads = torch.get_num_threads() if bench.device.type == "cpu" else 1
     least = float("inf")
@@ -71,12 +77,14 @@ def _per_image(bench: Bench, work_of: Callable[[int], Callable[[], object]], cou
 
 
 def _side_by_side(work: Callable[[], object], threads: int) -> None:
-    with Lanes(threads) as lanes:
+    with WorkerPool(threads) as lanes:
         for future in [lanes.submit(work) for _ in range(threads)]:
             future.result()
 
 
-def _tool_work(bench: Bench, name: str, size: Canvas, canvas: Canvas, batch: int) -> Callable[[], object]:
+def _tool_work(
+    bench: BenchmarkContext, name: str, size: Canvas, canvas: Canvas, batch: int
+) -> Callable[[], object]:
     images = torch.rand(batch, 3, *size, device=bench.device).contiguous(memory_format=torch.channels_last)
 
     @torch.inference_mode()

@@ -16,7 +16,7 @@ import psutil
 import skimage.data
 from numpy.typing import NDArray
 
-from opera_env.bench.settings import Bench
+from opera_env.bench.settings import BenchmarkContext
 from opera_env.data.images import write_image
 
 MAX_MEMORY = 2.5
@@ -42,7 +42,7 @@ def photograph(megapixels: float, seed: int = 0) -> NDArray[np.uint8]:
     return picture
 
 
-def large(bench: Bench) -> list[dict[str, Any]]:
+def large(bench: BenchmarkContext) -> list[dict[str, Any]]:
     """Restores photographs of 12 and 24 megapixels by the first tool and the third, if there is one."""
     plan = bench.toolbox.names[:1] + bench.toolbox.names[2:3]
     rows: list[dict[str, Any]] = []

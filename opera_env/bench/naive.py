@@ -19,7 +19,7 @@ Judge = Callable[[Tensor, Tensor], dict[str, float]]
 """An image and its reference, float32 (1, 3, H, W) in [0, 1], to its metrics."""
 
 
-def pyiqa_judge(device: torch.device) -> Judge:
+def pyiqa_metrics(device: torch.device) -> Judge:
     """Returns the five metrics of preset ``lite`` as pyiqa and lpips have them.
 
     LPIPS is the official network on both images, as in pyiqa; NIQE is pyiqa's function with blocks
@@ -50,7 +50,7 @@ def pyiqa_judge(device: torch.device) -> Judge:
 
 
 @torch.inference_mode()
-def naive_score(toolbox: Toolbox, sample: Sample, plan: Plan, judge: Judge) -> dict[str, float]:
+def score_naively(toolbox: Toolbox, sample: Sample, plan: Plan, judge: Judge) -> dict[str, float]:
     """Runs one plan from the beginning and judges the result."""
     image = sample.lq[None].to(toolbox.device)
     for name in plan:

@@ -10,7 +10,7 @@ from opera_env.bench.cotrain import cotrain
 from opera_env.bench.environments import overhead, vector
 from opera_env.bench.large import MAX_MEMORY, large
 from opera_env.bench.plans import exhaustive, group, growth, service
-from opera_env.bench.settings import Bench
+from opera_env.bench.settings import BenchmarkContext
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Part:
         figures: Reads them out.
     """
 
-    measure: Callable[[Bench], Any]
+    measure: Callable[[BenchmarkContext], Any]
     figures: Callable[[Any], Iterator[Figure]]
 
 

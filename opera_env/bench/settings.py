@@ -25,7 +25,7 @@ FOUR = ("unet.denoise", "unet.derain", "unet.dehaze", "unet.defocus_deblur")
 
 
 @dataclass(frozen=True)
-class Bench:
+class BenchmarkContext:
     """What is benchmarked.
 
     Attributes:

@@ -15,7 +15,7 @@ from rich.console import Console
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from opera_env.cli.bench import BenchCommand
-from opera_env.cli.command import Command, one_line
+from opera_env.cli.command import Command, format_error
 from opera_env.cli.compare import Compare
 from opera_env.cli.restore import Restore
 from opera_env.cli.study import StudyCommand
@@ -23,11 +23,11 @@ from opera_env.cli.tools import Tools
 from opera_env.cli.weights import Weights
 from opera_env.errors import OperaError
 
-INTERRUPTED = 130
+EXIT_INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
 
-Commands = (
+Subcommand = (
     Annotated[Restore, tyro.conf.subcommand("restore")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[StudyCommand, tyro.conf.subcommand("study")]
@@ -58,18 +58,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command.run()
     except KeyboardInterrupt:
         console.print("interrupted")
-        return INTERRUPTED
+        return EXIT_INTERRUPTED
     except Exception as error:
         if command is not None and command.debug:
             raise
         where = "" if command is None or isinstance(error, OperaError) else " (--debug shows where)"
-        console.print(f"error: {one_line(error)}{where}", style="red")
+        console.print(f"error: {format_error(error)}{where}", style="red")
     return 1
 
 
 def _parse(arguments: Sequence[str] | None) -> Command:
     return tyro.cli(
-        Commands,  # pyright: ignore[reportArgumentType] - tyro takes unions
+        Subcommand,  # pyright: ignore[reportArgumentType] - tyro takes unions
         prog="opera-env",
         description=_DESCRIPTION,
         args=arguments,

@@ -13,13 +13,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from opera_env.bench import FOUR, PARTS, Bench
+from opera_env.bench import FOUR, PARTS, BenchmarkContext
 from opera_env.cli.command import Command
 from opera_env.errors import BenchError
-from opera_env.files import replacing
+from opera_env.files import atomic_write
 from opera_env.tools import Toolbox
 
-PartName = Literal["exhaustive", "group", "service", "vector", "overhead_ms", "large", "growth", "cotrain"]
+BenchmarkName = Literal[
+    "exhaustive", "group", "service", "vector", "overhead_ms", "large", "growth", "cotrain"
+]
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class BenchCommand(Command):
         takes all tools of the toolbox.
     """
 
-    only: tuple[PartName, ...] = ()
+    only: tuple[BenchmarkName, ...] = ()
     """Parts to measure; all by default."""
     toolbox: str = "lite"
     """A shipped toolbox or a folder."""
@@ -67,7 +69,9 @@ class BenchCommand(Command):
         console.print(machine)
         run = {"machine": machine, "tools": list(toolbox.names), "seed": self.seed, "quick": self.quick}
         with progress.status("") as status:
-            bench = Bench(toolbox, self.toolbox, self.quick, self.seed, lambda what: status.update(what))
+            bench = BenchmarkContext(
+                toolbox, self.toolbox, self.quick, self.seed, lambda what: status.update(what)
+            )
             for name in self.only or PARTS:
                 try:
                     known[name] = PARTS[name].measure(bench)
@@ -97,7 +101,7 @@ class BenchCommand(Command):
 
     def _write(self, figures: dict[str, Any]) -> None:
         if self.json is not None:
-            with replacing(self.json) as part:
+            with atomic_write(self.json) as part:
                 part.write_text(json.dumps(figures, indent=2) + "\n")
 
 

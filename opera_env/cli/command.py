@@ -20,7 +20,7 @@ class Command(ABC):
         """Does it; returns the exit code."""
 
 
-def one_line(error: BaseException) -> str:
+def format_error(error: BaseException) -> str:
     """Says in one line what went wrong: what we raise speaks for itself, other errors name their kind."""
     lines = (line.strip() for line in str(error).splitlines())
     reason = " ".join(line for line in lines if line) or "no message"

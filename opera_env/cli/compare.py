@@ -21,8 +21,8 @@ from opera_env.cli.command import Command
 from opera_env.data import Source, agenticir, bundled, clean_folder, paired
 from opera_env.degradations import benchmark_recipes
 from opera_env.errors import SampleError
-from opera_env.evaluation.compare import EvaluationConfig, Record, evaluate, summarise
-from opera_env.files import replacing
+from opera_env.evaluation.compare import EvaluationConfig, Record, compare_agents, summarise
+from opera_env.files import atomic_write
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
 
@@ -43,7 +43,7 @@ AGENTS = (
 _TOLD = ("matched", "recipe_best")
 """These are told the degradations."""
 
-_TRAINED = ("recipe_best", "planner")
+NEEDS_LITE_TOOLBOX = ("recipe_best", "planner")
 """These were made for the tools that come with the package."""
 
 
@@ -127,7 +127,7 @@ class Compare(Command):
                     tasks[name] = bars.add_task(name, total=total)
                 bars.update(tasks[name], completed=done)
 
-            comparison = evaluate(names, samples, toolbox, config, progress)
+            comparison = compare_agents(names, samples, toolbox, config, progress)
         summary = summarise(comparison)
         summary["config"] |= {
             "agents": names,
@@ -172,12 +172,14 @@ class Compare(Command):
             console.print(f"left out: {', '.join(_TOLD)}; nobody knows the degradations of these images.")
             left_out.update(_TOLD)
         if self.toolbox != "lite" and toolbox.signature != Toolbox.load("lite").signature:
-            console.print(f"left out: {', '.join(_TRAINED)}; they were made for the tools of lite.")
-            left_out.update(_TRAINED)
+            console.print(
+                f"left out: {', '.join(NEEDS_LITE_TOOLBOX)}; they were made for the tools of lite."
+            )
+            left_out.update(NEEDS_LITE_TOOLBOX)
         return [name for name in AGENTS if name not in left_out]
 
 
-_NOT_METRICS = {"reward", "tools", "images_scored", "tools_run", "seconds", "regret", "errors"}
+_NON_METRIC_KEYS = {"reward", "tools", "images_scored", "tools_run", "seconds", "regret", "errors"}
 
 
 def _tables(summary: Mapping[str, Any]) -> Iterator[Table]:
@@ -201,7 +203,7 @@ def _tables(summary: Mapping[str, Any]) -> Iterator[Table]:
             "" if row["regret"] is None else f"{row['regret']:.2f}",
         )
     yield table
-    metrics = [key for key in next(iter(agents.values())) if key not in _NOT_METRICS]
+    metrics = [key for key in next(iter(agents.values())) if key not in _NON_METRIC_KEYS]
     table = Table("agent", box=box.SIMPLE, pad_edge=False)
     for metric in metrics:
         table.add_column(metric, justify="right")
@@ -213,8 +215,8 @@ def _tables(summary: Mapping[str, Any]) -> Iterator[Table]:
 def _footnote(summary: Mapping[str, Any]) -> str:
     config = summary["config"]
     lines = ["reward: R_q less tool cost, with a 95 % bootstrap interval over source images"]
-    if config["plans_seen"] is not None:
-        lines.append(f"regret: to the best of {config['plans_seen']:.0f} plans per sample")
+    if config["frozen_set_size"] is not None:
+        lines.append(f"regret: to the best of {config['frozen_set_size']:.0f} plans per sample")
     for pair in ("planner - detect", "planner - matched", "exhaustive - matched"):
         if pair in summary["differences"]:
             found = summary["differences"][pair]
@@ -230,5 +232,5 @@ def _write(path: Path, summary: Mapping[str, Any], records: Sequence[Record]) ->
     rows = "".join(json.dumps(record.to_json()) + "\n" for record in records)
     texts = {path.with_suffix(".jsonl"): rows, path: json.dumps(summary, indent=2) + "\n"}
     for target, text in texts.items():
-        with replacing(target) as part:
+        with atomic_write(target) as part:
             part.write_text(text)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from opera_env.data.photo import FORMATS, format_of
+from opera_env.data.photo import FORMATS, format_from_name
 from opera_env.errors import OutputError
 
 
@@ -44,7 +44,7 @@ def find_jobs(
     """
     found: dict[str, tuple[Path, Path]] = {}
     for word in inputs:
-        for source, relative in _expand(word):
+        for source, relative in _expand_pattern(word):
             found.setdefault(os.path.abspath(source), (source, relative))
     as_file = _is_file_name(out)
     if as_file and (count := len({real_path(source) for source, _ in found.values()})) > 1:
@@ -52,18 +52,18 @@ def find_jobs(
     jobs: dict[Path, Job] = {}
     for source, relative in found.values():
         target = out if as_file else out / relative
-        if format is not None and format_of(target) != format:
+        if format is not None and format_from_name(target) != format:
             target = target.with_suffix(FORMATS[format].suffixes[0])
         other = jobs.setdefault(target, Job(source, target))
         if real_path(other.source) != real_path(source):
-            raise _two_into_one(other.source, source, target)
+            raise _output_collision(other.source, source, target)
     for job in jobs.values() if compare else ():
         if job.strip in jobs:
-            raise _two_into_one(jobs[job.strip].source, job.source, job.strip)
+            raise _output_collision(jobs[job.strip].source, job.source, job.strip)
     return list(jobs.values())
 
 
-def _two_into_one(first: Path, second: Path, target: Path) -> OutputError:
+def _output_collision(first: Path, second: Path, target: Path) -> OutputError:
     return OutputError(
         f"{first} and {second} would both become {target}: restore them in two runs, into two folders"
     )
@@ -73,7 +73,7 @@ def _is_file_name(out: Path) -> bool:
     """Whether OUT is a name for one result, not a folder."""
     if out.is_dir():
         return False
-    if format_of(out) is not None:
+    if format_from_name(out) is not None:
         return True
     endings = ", ".join(suffix for known in FORMATS.values() for suffix in known.suffixes)
     if out.suffix.lower() in Image.registered_extensions():
@@ -88,7 +88,7 @@ def real_path(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _expand(word: str) -> Iterator[tuple[Path, Path]]:
+def _expand_pattern(word: str) -> Iterator[tuple[Path, Path]]:
     """Yields the files that a word names, each with its place under the output folder."""
     path = Path(word)
     found: list[tuple[Path, Path]] = []
@@ -99,12 +99,16 @@ def _expand(word: str) -> Iterator[tuple[Path, Path]]:
     if glob.has_magic(word) and not os.path.lexists(word):
         base, pattern = _split(path)
         matches = sorted(glob.glob(pattern, root_dir=base, recursive=True))
-        found = [(base / match, _below(Path(match))) for match in matches if _is_photograph(base / match)]
+        found = [
+            (base / match, _output_subpath(Path(match)))
+            for match in matches
+            if _is_photograph(base / match)
+        ]
     yield from found or [(path, Path(path.name))]
 
 
 def _is_photograph(path: Path) -> bool:
-    return format_of(path) is not None and path.is_file()
+    return format_from_name(path) is not None and path.is_file()
 
 
 def _split(pattern: Path) -> tuple[Path, str]:
@@ -118,7 +122,7 @@ def _split(pattern: Path) -> tuple[Path, str]:
     return base, os.path.join(*parts)
 
 
-def _below(match: Path) -> Path:
+def _output_subpath(match: Path) -> Path:
     """A place under the output folder, even for patterns that climb out of theirs."""
     return Path(match.name) if ".." in match.parts else match
 

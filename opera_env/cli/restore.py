@@ -17,20 +17,20 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from opera_env.cli.command import Command, one_line
+from opera_env.cli.command import Command, format_error
 from opera_env.cli.jobs import Job, check_target, find_jobs, is_input, real_path
 from opera_env.data.decode import read_photo, read_size
-from opera_env.data.encode import check_side, write_photo
+from opera_env.data.encode import check_max_side, write_photo
 from opera_env.data.images import resize, to_pil
-from opera_env.data.photo import Photo, format_of
-from opera_env.envs.render import strip
+from opera_env.data.photo import Photo, format_from_name
+from opera_env.envs.render import image_strip
 from opera_env.errors import OutputError
-from opera_env.files import creating, replacing
-from opera_env.plan import parse_names
+from opera_env.files import atomic_create, atomic_write
+from opera_env.plan import parse_plan
 from opera_env.restoration import DEFAULT_TOOLBOX, Restoration, Restorer, RestorerConfig
 from opera_env.tools import Toolbox
 
-_STRIP_HEIGHT, _STRIP_WIDTH = 720, 4096
+_COMPARISON_MAX_HEIGHT, _COMPARISON_MAX_WIDTH = 720, 4096
 """Largest pictures in a strip of before and after, in pixels."""
 
 
@@ -164,7 +164,7 @@ class Restore(Command):
     def _config(self, toolbox: Toolbox) -> RestorerConfig:
         return RestorerConfig(
             agent=self.agent,
-            plan=None if self.plan is None else parse_names(self.plan, toolbox.names),
+            plan=None if self.plan is None else parse_plan(self.plan, toolbox.names),
             scale=self.scale,
             max_tools=self.max_tools,
             tool_cost=self.tool_cost,
@@ -183,26 +183,26 @@ class Restore(Command):
             check_target(job, inputs, self.force, self.compare)
             height, width = read_size(job.source)
             restorer.check_size(height, width)  # from the file's head: too large a file is never decoded
-            wanted = format_of(job.target) or format_of(job.source)
+            wanted = format_from_name(job.target) or format_from_name(job.source)
             if wanted is not None:
-                check_side(job.target, wanted, (height * self.scale, width * self.scale))
+                check_max_side(job.target, wanted, (height * self.scale, width * self.scale))
             before = read_photo(job.source)
             result = restorer.restore(before.tensor())
-            return record | self._deliver(job, before, result)
+            return record | self._write_result(job, before, result)
         except Exception as error:  # noqa: BLE001 - agents and tools are anybody's; the others are still wanted
             if self.debug:
                 traceback.print_exc()
             return record | {"status": "failed", "error": _reason(job, error)}
 
-    def _deliver(self, job: Job, before: Photo, result: Restoration) -> dict[str, Any]:
+    def _write_result(self, job: Job, before: Photo, result: Restoration) -> dict[str, Any]:
         """Writes the result, and the strip if it is wanted; returns what there is to say."""
         decision = result.decision
-        wanted = format_of(job.target) or before.format
+        wanted = format_from_name(job.target) or before.format
         after = replace(before.with_image(result.image), format=wanted)
         comparison = _draw_comparison(before, result) if self.compare else None
         if not decision.plan and self.scale == 1 and wanted == before.format:
             status, notices = "left as it was", ()  # the very file, not one coded anew
-            with replacing(job.target) if self.force else creating(job.target) as part:
+            with atomic_write(job.target) if self.force else atomic_create(job.target) as part:
                 shutil.copyfile(job.source, part)
         else:
             status = "restored"
@@ -241,7 +241,7 @@ class Restore(Command):
 def _draw_comparison(before: Photo, result: Restoration) -> Photo:
     """Draws before and after side by side, the plan above."""
     height, width = result.image.shape[-2:]
-    shrink = min(1.0, _STRIP_HEIGHT / height, _STRIP_WIDTH / width)
+    shrink = min(1.0, _COMPARISON_MAX_HEIGHT / height, _COMPARISON_MAX_WIDTH / width)
     size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
     plan = " > ".join(result.decision.plan) or "left as it was"
     pictures = [
@@ -249,7 +249,7 @@ def _draw_comparison(before: Photo, result: Restoration) -> Photo:
         for caption, image in (("before", before.tensor()), (plan, result.image))
     ]
     grey = before.pixels.shape[2] == 1  # and so is its profile, while the strip has colours
-    drawn = np.asarray(strip(pictures, size[0]))
+    drawn = np.asarray(image_strip(pictures, size[0]))
     return Photo(drawn, format="JPEG", icc=None if grey else before.icc)
 
 
@@ -260,7 +260,7 @@ def _reason(job: Job, error: Exception) -> str:
     elif isinstance(error, OSError) and error.strerror is not None:
         text = f"{error.filename2 or error.filename or job.target}: {error.strerror}"
     else:
-        text = one_line(error)
+        text = format_error(error)
     name = " ".join(str(job.source).splitlines())
     return text if text.startswith(f"{name}:") else f"{name}: {text}"
 

@@ -16,9 +16,9 @@ from rich.table import Table
 
 from opera_env.cli.command import Command
 from opera_env.data import bundled, clean_folder
-from opera_env.degradations import STUDY, benchmark_recipes
-from opera_env.evaluation.study import Study, study
-from opera_env.files import replacing
+from opera_env.degradations import STUDY_RECIPES, benchmark_recipes
+from opera_env.evaluation.study import StudyResult, run_study
+from opera_env.files import atomic_write
 from opera_env.tools import Toolbox
 
 _METRICS = {"r_q": "R_q", "psnr_y": "PSNR-Y, dB", "ssim_y": "SSIM-Y"}
@@ -55,12 +55,12 @@ class StudyCommand(Command):
     def run(self) -> int:
         """Studies, prints and writes; returns the exit code."""
         source = bundled(self.canvas) if self.images is None else clean_folder(self.images, self.canvas)
-        recipes = STUDY if self.recipes == "study" else tuple(dict.fromkeys(benchmark_recipes()))
+        recipes = STUDY_RECIPES if self.recipes == "study" else tuple(dict.fromkeys(benchmark_recipes()))
         specs = source.enumerate(self.n, recipes, np.random.default_rng(self.seed))
         samples = [source.make(spec) for spec in specs]
         with Progress(console=Console(stderr=True)) as bar:
             task = bar.add_task("samples", total=len(samples))
-            result = study(
+            result = run_study(
                 Toolbox.load(self.toolbox),
                 samples,
                 self.max_length,
@@ -69,13 +69,13 @@ class StudyCommand(Command):
         console = Console(highlight=False)
         console.print(*_tables(result))
         if self.json is not None:
-            with replacing(self.json) as part:
+            with atomic_write(self.json) as part:
                 part.write_text(json.dumps(result.to_json(), indent=2) + "\n")
             console.print(f"written: {self.json}", markup=False, soft_wrap=True)
         return 0
 
 
-def _tables(result: Study) -> Iterator[Table]:
+def _tables(result: StudyResult) -> Iterator[Table]:
     """Yields what each freedom is worth, then what winning plans have in common."""
     title = f"{result.plans} plans of {', '.join(result.tools)} on {result.samples} samples"
     for metric, label in _METRICS.items():
@@ -84,7 +84,7 @@ def _tables(result: Study) -> Iterator[Table]:
         for column in ("mean (95 %)", "median", "of samples"):
             table.add_column(column, justify="right", no_wrap=True)
         digits = 3 if metric == "ssim_y" else 2
-        for worth in result.worths:
+        for worth in result.effects:
             if worth.metric == metric:
                 low, high = (f"{end:.{digits}f}" for end in (worth.mean.low, worth.mean.high))
                 mean = f"{worth.mean.mean:.{digits}f} ({low}..{high})"
@@ -96,7 +96,7 @@ def _tables(result: Study) -> Iterator[Table]:
     table.add_column("winners", justify="right")
     table.add_column("all plans", justify="right")
     table.add_row("plans an image", f"{winners.plans:.1f}", f"{result.plans}")
-    table.add_row("repeat a tool", f"{winners.repeats:.0%}", f"{winners.repeats_of_all:.0%}")
-    table.add_row("have a foreign tool", f"{winners.foreign:.0%}", f"{winners.foreign_of_all:.0%}")
-    table.add_row("plans above the best matched order", f"{winners.beat_matched:.1f}", "")
+    table.add_row("repeat a tool", f"{winners.repeats:.0%}", f"{winners.baseline_repeats:.0%}")
+    table.add_row("have a foreign tool", f"{winners.unmatched:.0%}", f"{winners.baseline_unmatched:.0%}")
+    table.add_row("plans above the best matched order", f"{winners.plans_above_matched:.1f}", "")
     yield table

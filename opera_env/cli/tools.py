@@ -17,24 +17,29 @@ from rich.table import Table
 from opera_env.cli.command import Command
 from opera_env.data.images import list_images, read_images
 from opera_env.degradations import DEGRADATIONS
-from opera_env.tool_training.card import ToolCard, card_of, draw_gains, measure
+from opera_env.tool_training.card import ToolCard, measure, plot_gains, read_card
 from opera_env.tool_training.pack import PackConfig, pack
 from opera_env.tool_training.train import TrainConfig, train
 from opera_env.tools import Tool, Toolbox
-from opera_env.tools.manifest import note_measured
+from opera_env.tools.manifest import write_measurements
 
-_SHORT = {"low_light": "dark", "motion_blur": "motion", "defocus_blur": "focus", "low_resolution": "x4"}
+_SHORT_LABELS = {
+    "low_light": "dark",
+    "motion_blur": "motion",
+    "defocus_blur": "focus",
+    "low_resolution": "x4",
+}
 """Names that fit eight columns into a terminal."""
 
 
-class _Action(ABC):
+class _ToolsAction(ABC):
     @abstractmethod
     def run(self) -> int:
         """Does it; returns the exit code."""
 
 
 @dataclass(frozen=True)
-class ListTools(_Action):
+class ListTools(_ToolsAction):
     """Lists the tools of a toolbox, in the order in which actions count them.
 
     opera-env tools list
@@ -60,7 +65,7 @@ class ListTools(_Action):
             halo = (
                 "?"
                 if row["halo"] is None
-                else f"{row['halo']}{' + all' if row['looks_everywhere'] else ''}"
+                else f"{row['halo']}{' + all' if row['uses_global_context'] else ''}"
             )
             size = f"{row['parameters']:,}", str(row["scale"]), str(row["multiple"]), halo
             table.add_row(row["name"], ", ".join(row["degradations"]), *size)
@@ -71,7 +76,7 @@ class ListTools(_Action):
 
 
 @dataclass(frozen=True)
-class Card(_Action):
+class ShowCard(_ToolsAction):
     """Prints the model card of a toolbox: what every tool mends, and what it harms.
 
     opera-env tools card
@@ -95,9 +100,9 @@ class Card(_Action):
 
     def run(self) -> int:
         toolbox = Toolbox.load(self.toolbox)
-        cards = {tool.name: card_of(tool) for tool in toolbox}
+        cards = {tool.name: read_card(tool) for tool in toolbox}
         if self.figure is not None:
-            draw_gains(cards, self.figure)
+            plot_gains(cards, self.figure)
         if self.json:
             rows = [{**_describe(tool), "card": cards[tool.name].to_json()} for tool in toolbox]
             print(json.dumps({"toolbox": self.toolbox, **_identity(toolbox), "tools": rows}, indent=2))
@@ -113,7 +118,7 @@ class Card(_Action):
 
 
 @dataclass(frozen=True)
-class Measure(_Action):
+class Measure(_ToolsAction):
     """Measures every tool of a toolbox folder alone, and notes it in the folder's manifest.
 
     opera-env tools measure runs/toolbox --images DIV2K/val
@@ -131,12 +136,12 @@ class Measure(_Action):
         photographs = read_images(list_images(self.images))
         data = f"{self.images.resolve().parent.name}/{self.images.resolve().name}"
         cards = measure(Toolbox.load(self.folder.resolve()), photographs, data, self.side, show=True)
-        note_measured(self.folder, {name: card.to_json() for name, card in cards.items()})
+        write_measurements(self.folder, {name: card.to_json() for name, card in cards.items()})
         return 0
 
 
 @dataclass(frozen=True)
-class Train(TrainConfig, _Action):
+class Train(TrainConfig, _ToolsAction):
     """Trains one tool of the lite toolbox on the one degradation it is for.
 
     opera-env tools train unet.denoise --images DIV2K/train --val DIV2K/val
@@ -152,7 +157,7 @@ class Train(TrainConfig, _Action):
 
 
 @dataclass(frozen=True)
-class Pack(PackConfig, _Action):
+class Pack(PackConfig, _ToolsAction):
     """Makes a toolbox folder of trained tools.
 
     opera-env tools pack --runs runs/lite --out runs/toolbox
@@ -167,9 +172,9 @@ class Pack(PackConfig, _Action):
         return 0
 
 
-_Actions = (
+_ToolsSubcommand = (
     Annotated[ListTools, tyro.conf.subcommand("list")]
-    | Annotated[Card, tyro.conf.subcommand("card")]
+    | Annotated[ShowCard, tyro.conf.subcommand("card")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Pack, tyro.conf.subcommand("pack")]
     | Annotated[Measure, tyro.conf.subcommand("measure")]
@@ -190,7 +195,7 @@ class Tools(Command):
         trains one; then `pack` makes a toolbox and `measure` its card.
     """
 
-    action: Annotated[_Actions, tyro.conf.arg(name="")] = field(default_factory=ListTools)
+    action: Annotated[_ToolsSubcommand, tyro.conf.arg(name="")] = field(default_factory=ListTools)
 
     def run(self) -> int:
         """Does it; returns the exit code."""
@@ -209,7 +214,7 @@ def _describe(tool: Tool) -> dict[str, Any]:
         "scale": tool.scale,
         "multiple": tool.multiple,
         "halo": tool.halo,
-        "looks_everywhere": tool.looks_everywhere,
+        "uses_global_context": tool.uses_global_context,
         "training": dict(tool.training),
     }
 
@@ -247,7 +252,7 @@ def _card_table(toolbox: Toolbox, cards: Mapping[str, ToolCard], markdown: bool)
 
 def _gains_table(cards: Mapping[str, ToolCard], markdown: bool) -> Table:
     """Gain in PSNR of every tool on every degradation."""
-    kinds = (kind if markdown else _SHORT.get(kind, kind) for kind in DEGRADATIONS)
+    kinds = (kind if markdown else _SHORT_LABELS.get(kind, kind) for kind in DEGRADATIONS)
     table = _table(("tool",), tuple(kinds), markdown)
     for name, card in cards.items():
         table.add_row(name, *(f"{card.gains[kind].psnr:+.1f}" for kind in DEGRADATIONS))

@@ -41,7 +41,7 @@ class Weights(Command):
 
     def run(self) -> int:
         """Does it and prints a table; returns the exit code."""
-        chosen = [weights.known(name) for name in self.names] or list(weights.KNOWN)
+        chosen = [weights.get_weight_file(name) for name in self.names] or list(weights.WEIGHT_FILES)
         if self.action == "fetch":
             return self._fetch()
         found: dict[str, weights.Status] = {weight.name: weights.status(weight.name) for weight in chosen}
@@ -52,7 +52,9 @@ class Weights(Command):
     def _fetch(self) -> int:
         console = Console(stderr=True, soft_wrap=True)
         if not self.names:
-            console.print(f"name what to fetch: {', '.join(weight.name for weight in weights.KNOWN)}")
+            console.print(
+                f"name what to fetch: {', '.join(weight.name for weight in weights.WEIGHT_FILES)}"
+            )
             return 2
         failed = 0
         for name in self.names:
@@ -70,6 +72,6 @@ def _print_table(found: dict[str, weights.Status]) -> None:
     table.add_column("where it belongs", overflow="fold")  # a path is no use cut short
     table.add_column("what it is")
     for name, state in found.items():
-        weight = weights.known(name)
+        weight = weights.get_weight_file(name)
         table.add_row(name, f"[{_COLOURS[state]}]{state}", str(weight.path), weight.what)
     Console().print(table)

@@ -46,7 +46,7 @@ class _Stage:
         return trained or self.inputs.requires_grad
 
 
-class Chains:
+class DifferentiablePlans:
     """Plans that have been run, and can be differentiated.
 
     Images that need the same tool next go through it together. Each tool's part of the graph begins at a

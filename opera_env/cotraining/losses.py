@@ -62,7 +62,7 @@ class LossWeights:
         return LossWeights(l1=1 - (1 - self.l1) * gamma, **others)
 
 
-LOSSES: Mapping[str, LossWeights] = {
+LOSS_PRESETS: Mapping[str, LossWeights] = {
     "lite": LossWeights(l1=0.8, lpips=0.06, critic=0.02),
     "paper": LossWeights(l1=0.4, vgg=0.1, lpips=0.15, musiq=0.1, clipiqa=0.1),
     "pixel": LossWeights(l1=1.0),
@@ -70,7 +70,7 @@ LOSSES: Mapping[str, LossWeights] = {
 """The presets: the paper's; one that needs no download but that of the reward; and L1 alone."""
 
 
-def get_loss(loss: str | LossWeights) -> LossWeights:
+def get_loss_weights(loss: str | LossWeights) -> LossWeights:
     """Returns a preset by name, or the weights themselves.
 
     Raises:
@@ -78,9 +78,9 @@ def get_loss(loss: str | LossWeights) -> LossWeights:
     """
     if isinstance(loss, LossWeights):
         return loss
-    if loss not in LOSSES:
-        raise UnknownPresetError("loss", loss, tuple(LOSSES))
-    return LOSSES[loss]
+    if loss not in LOSS_PRESETS:
+        raise UnknownPresetError("loss", loss, tuple(LOSS_PRESETS))
+    return LOSS_PRESETS[loss]
 
 
 class RestorationLoss(nn.Module):
@@ -149,7 +149,7 @@ def _vgg() -> nn.Module:
             return VggDistance(name)
     raise MissingWeightsError(
         "VGG19, or VGG16 in its place",
-        weights.known("vgg19").path,
+        weights.get_weight_file("vgg19").path,
         "opera-env weights fetch vgg19 (the paper's), or opera-env weights fetch vgg16",
     )
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from opera_env.errors import ExecutionUpdateError
 
 
-class Ranks:
+class DistributedContext:
     """All processes of a run; every method must be called by each of them.
 
     Args:
@@ -30,7 +30,7 @@ class Ranks:
         dist.all_reduce(total)
         return total.tolist()
 
-    def add_tensors(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+    def sum_tensors(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Returns the sums over all processes, shape by shape, in one message."""
         if not self.many:
             return list(tensors)

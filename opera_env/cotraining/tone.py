@@ -9,7 +9,7 @@ from opera_env.tools.nets import build_net
 from opera_env.tools.nets.brighten import Brightener
 
 
-def with_tone(toolbox: Toolbox) -> Toolbox:
+def add_tone_curves(toolbox: Toolbox) -> Toolbox:
     """Returns a toolbox of the same tools, whose brighteners have a tone curve that can be trained.
 
     The curves change nothing until they are trained, and the signature stays: agents for the one play the
@@ -23,13 +23,13 @@ def with_tone(toolbox: Toolbox) -> Toolbox:
         >>> plain = Toolbox.load("lite").subset(["brighten.gamma_correction"])
         >>> len(plain["brighten.gamma_correction"].parameters)
         0
-        >>> len(with_tone(plain)["brighten.gamma_correction"].parameters)
+        >>> len(add_tone_curves(plain)["brighten.gamma_correction"].parameters)
         4
     """
-    return Toolbox([_with_tone(tool) for tool in toolbox], toolbox.device)
+    return Toolbox([_add_tone_curve(tool) for tool in toolbox], toolbox.device)
 
 
-def _with_tone(tool: Tool) -> Tool:
+def _add_tone_curve(tool: Tool) -> Tool:
     if tool.net is None or not isinstance(tool.restore, Brightener) or tool.restore.tone is not None:
         return tool
     kind, options = tool.net

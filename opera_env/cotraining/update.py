@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from opera_env.cotraining.chains import Chains, Checkpointing
-from opera_env.cotraining.losses import LossWeights, RestorationLoss, get_loss, weighted
-from opera_env.cotraining.ranks import Ranks
+from opera_env.cotraining.chains import Checkpointing, DifferentiablePlans
+from opera_env.cotraining.losses import LossWeights, RestorationLoss, get_loss_weights, weighted
+from opera_env.cotraining.ranks import DistributedContext
 from opera_env.data.images import resize
 from opera_env.errors import ExecutionUpdateError, ToolboxError
 from opera_env.tools import Toolbox
@@ -89,7 +89,7 @@ class ExecutionUpdate:
     """
 
     def __init__(self, world: Any, config: ExecutionConfig = ExecutionConfig()) -> None:
-        self.toolbox, self.config, self.steps = toolbox_of(world), config, 0
+        self.toolbox, self.config, self.steps = get_toolbox(world), config, 0
         self._networks = {tool.name: tool.restore for tool in self.toolbox}
         trained = self.toolbox.subset(config.only) if config.only else self.toolbox
         self._parameters = {tool.name: tool.parameters for tool in trained if tool.parameters}
@@ -97,9 +97,9 @@ class ExecutionUpdate:
             raise ToolboxError("nothing to train: no tool of this toolbox has parameters.")
         if missing := [name for name in config.only if name not in self._parameters]:
             raise ToolboxError(
-                f"{', '.join(missing)}: nothing to train. Brighteners are given a curve by with_tone."
+                f"{', '.join(missing)}: nothing to train. Brighteners are given a curve by add_tone_curves."
             )
-        self._target = get_loss(config.loss)
+        self._target = get_loss_weights(config.loss)
         self._loss = RestorationLoss(self._target).to(self.toolbox.device)
         self._optimizers = {
             name: torch.optim.Adam(parameters, lr=config.lr)
@@ -128,7 +128,7 @@ class ExecutionUpdate:
             plans: Tool names; plans without anything to train count in the loss only.
 
         Returns:
-            ``loss`` and its terms, means over all plans; ``gradient_norm`` before it was clipped;
+            ``loss`` and its terms, means over all plans; ``grad_norm`` before it was clipped;
             ``tools``, how many were trained; ``epoch``; and each term's weight as ``weight/TERM``.
 
         Raises:
@@ -138,7 +138,10 @@ class ExecutionUpdate:
             ToolFailedError: If a tool raises or lets no gradients through.
             ToolboxError: If networks of the toolbox were replaced after this update was made.
         """
-        weights, ranks = self._target.at(self.epoch, self.config.epochs), Ranks(self.toolbox.device)
+        weights, ranks = (
+            self._target.at(self.epoch, self.config.epochs),
+            DistributedContext(self.toolbox.device),
+        )
         totals = dict.fromkeys(("loss", *self._loss.names), 0.0)
         failure: Exception | None = None
         try:
@@ -166,7 +169,7 @@ class ExecutionUpdate:
         self.toolbox.touch()
         means = {name: total / max(count, 1) for name, total in zip(totals, sums, strict=True)}
         parts = {f"weight/{name}": getattr(weights, name) for name in self._loss.names}
-        figures = {"gradient_norm": norm, "tools": float(len(used)), "epoch": float(self.epoch)}
+        figures = {"grad_norm": norm, "tools": float(len(used)), "epoch": float(self.epoch)}
         self.steps += 1
         return means | figures | parts
 
@@ -204,7 +207,7 @@ class ExecutionUpdate:
         device = self.toolbox.device
         canvases = [sample.canvas for sample in samples]
         images = [sample.lq.to(device) for sample in samples]
-        chains = Chains(
+        chains = DifferentiablePlans(
             self.toolbox, images, plans, canvases, self.config.checkpointing, self.config.autocast
         )
         totals = dict.fromkeys(("loss", *self._loss.names), 0.0)
@@ -228,14 +231,14 @@ class ExecutionUpdate:
         chains.backward()
         return totals
 
-    def _gather(self, used: Mapping[str, float], ranks: Ranks) -> float:
+    def _gather(self, used: Mapping[str, float], ranks: DistributedContext) -> float:
         """Averages each tool's gradient over its plans, in all processes, and clips them together."""
         for name, count in used.items():
             gradients = [
                 p.grad if p.grad is not None else torch.zeros_like(p) for p in self._parameters[name]
             ]
             for parameter, gradient in zip(
-                self._parameters[name], ranks.add_tensors(gradients), strict=True
+                self._parameters[name], ranks.sum_tensors(gradients), strict=True
             ):
                 parameter.grad = gradient.div_(count)
         norm = nn.utils.clip_grad_norm_(self._of(used), self.config.clip).item() if used else 0.0
@@ -270,7 +273,7 @@ class ExecutionUpdate:
         self.steps = state["steps"]
 
 
-def toolbox_of(world: Any) -> Toolbox:
+def get_toolbox(world: Any) -> Toolbox:
     """Returns the toolbox of an environment, or the toolbox itself.
 
     Raises:

@@ -4,24 +4,24 @@ from opera_env.data.sources import (
     Entry,
     FilesSource,
     Source,
-    SynthesisSource,
+    SyntheticSource,
     agenticir,
     bundled,
     clean_folder,
-    open_source,
     paired,
     photographs,
+    resolve_source,
 )
 
 __all__ = [
     "Entry",
     "FilesSource",
     "Source",
-    "SynthesisSource",
+    "SyntheticSource",
     "agenticir",
     "bundled",
     "clean_folder",
-    "open_source",
     "paired",
     "photographs",
+    "resolve_source",
 ]

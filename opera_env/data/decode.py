@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from opera_env.data.exif import describe, read_exif
-from opera_env.data.photo import FORMATS, Photo, Pixels, format_of
+from opera_env.data.photo import FORMATS, Photo, Pixels, format_from_name
 from opera_env.errors import ImageFileError
 
 for _library in ("PIL", "tifffile", "imagecodecs"):
@@ -30,19 +30,19 @@ for _library in ("PIL", "tifffile", "imagecodecs"):
 
 Level = TypeVar("Level", bound=np.generic)
 
-_CONTENT = tuple(FORMATS)
+_PILLOW_FORMATS = tuple(FORMATS)
 """What Pillow may take a file for. An MPO file, a JPEG with further pictures behind it, counts as JPEG."""
 
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-_WHITE = np.uint16(65535)
+_UINT16_MAX = np.uint16(65535)
 
-_MOST_DPI = 65535
+_MAX_DPI = 65535
 """More than this is nonsense, and no JPEG file can say it."""
 
 
 @contextmanager
-def open_picture(path: Path | str, formats: tuple[str, ...] | None = None) -> Iterator[Image.Image]:
+def open_image(path: Path | str, formats: tuple[str, ...] | None = None) -> Iterator[Image.Image]:
     """Opens an image file; whatever goes wrong until it is closed becomes an error with its path.
 
     Args:
@@ -52,12 +52,12 @@ def open_picture(path: Path | str, formats: tuple[str, ...] | None = None) -> It
     Raises:
         ImageFileError: If the file is absent, damaged, too large or no image.
     """
-    with _told_with(path, formats), Image.open(path, formats=formats) as picture:
+    with _image_file_errors(path, formats), Image.open(path, formats=formats) as picture:
         yield picture
 
 
 @contextmanager
-def _told_with(path: Path | str, formats: tuple[str, ...] | None) -> Iterator[None]:
+def _image_file_errors(path: Path | str, formats: tuple[str, ...] | None) -> Iterator[None]:
     """Turns whatever goes wrong with a file into an error with its path."""
     try:
         _check_file(Path(path))
@@ -76,10 +76,10 @@ def _told_with(path: Path | str, formats: tuple[str, ...] | None) -> Iterator[No
     except MemoryError as error:
         raise ImageFileError(path, "does not fit into memory") from error
     except Exception as error:  # decoders of damaged files raise whatever they like
-        raise ImageFileError(path, f"cannot be read: {in_words(error)}") from error
+        raise ImageFileError(path, f"cannot be read: {error_message(error)}") from error
 
 
-def in_words(error: Exception) -> str:
+def error_message(error: Exception) -> str:
     """What an error says, in one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
@@ -116,10 +116,10 @@ def read_photo(path: Path | str) -> Photo:
             content is not what its name says, or if it holds floating point numbers.
     """
     path = Path(path)
-    with _told_with(path, _CONTENT):
-        if _is_deep_tiff(path):
-            return _read_deep_tiff(path)
-        with Image.open(path, formats=_CONTENT) as picture:
+    with _image_file_errors(path, _PILLOW_FORMATS):
+        if _is_16bit_tiff(path):
+            return _read_16bit_tiff(path)
+        with Image.open(path, formats=_PILLOW_FORMATS) as picture:
             return _read(picture, path)
 
 
@@ -130,12 +130,12 @@ def read_size(path: Path | str) -> tuple[int, int]:
         ImageFileError: If there is no head to read.
     """
     path = Path(path)
-    with _told_with(path, _CONTENT):
-        if _is_deep_tiff(path):
+    with _image_file_errors(path, _PILLOW_FORMATS):
+        if _is_16bit_tiff(path):
             with tifffile.TiffFile(path) as file:
                 page = _first(file)
                 return int(page.imagelength), int(page.imagewidth)
-        with Image.open(path, formats=_CONTENT) as picture:
+        with Image.open(path, formats=_PILLOW_FORMATS) as picture:
             return picture.height, picture.width
 
 
@@ -145,8 +145,8 @@ def _read(picture: Image.Image, path: Path) -> Photo:
     notices = _count(getattr(picture, "n_frames", 1))
     exif, orientation = load(picture, kind, notices)
     info = dict(picture.info)
-    if kind == "PNG" and _is_deep_png(path):
-        pixels = _decode_deep_png(path)
+    if kind == "PNG" and _is_16bit_png(path):
+        pixels = _decode_16bit_png(path)
     else:
         pixels, info["icc_profile"] = _decode(picture, notices)
     colours, alpha = _split(upright(pixels, orientation))
@@ -183,27 +183,27 @@ def _count(pictures: int) -> list[str]:
 
 def _check_name(path: Path, kind: str) -> None:
     """Refuses a file whose name promises another format: written back, it would be one more lie."""
-    if format_of(path) != kind:
-        promised = format_of(path) or "no format known here"
+    if format_from_name(path) != kind:
+        promised = format_from_name(path) or "no format known here"
         right = path.with_suffix(FORMATS[kind].suffixes[0]).name
         raise ImageFileError(path, f"its name says {promised}, its content is {kind}: rename it to {right}")
 
 
-def _is_deep_png(path: Path) -> bool:
+def _is_16bit_png(path: Path) -> bool:
     """Whether a channel has more than 8 bits; Pillow would silently keep the upper 8 of colours."""
     with path.open("rb") as file:
         return file.read(25)[24] == 16
 
 
-def _decode_deep_png(path: Path) -> Pixels:
+def _decode_16bit_png(path: Path) -> Pixels:
     pixels = imagecodecs.png_decode(path.read_bytes())
     return np.atleast_3d(pixels)
 
 
-def _is_deep_tiff(path: Path) -> bool:
+def _is_16bit_tiff(path: Path) -> bool:
     """Whether Pillow would keep the upper 8 bits of a channel, or not know the file at all."""
     with path.open("rb") as file:
-        if file.read(4) not in _TIFF:
+        if file.read(4) not in _TIFF_SIGNATURES:
             return False
     try:
         with tifffile.TiffFile(path) as file:
@@ -216,12 +216,12 @@ def _first(file: tifffile.TiffFile) -> Any:
     return file.pages[0]
 
 
-def _read_deep_tiff(path: Path) -> Photo:
+def _read_16bit_tiff(path: Path) -> Photo:
     _check_name(path, "TIFF")
     with path.open("rb") as stored, tifffile.TiffFile(stored) as file:
         page = _first(file)
         notices = _count(len(file.pages))
-        pixels = _decode_deep_tiff(page, notices)
+        pixels = _decode_16bit_tiff(page, notices)
 
         def exif_data() -> Image.Exif:
             exif = Image.Exif()
@@ -243,7 +243,7 @@ def _read_deep_tiff(path: Path) -> Photo:
         )
 
 
-def _decode_deep_tiff(page: Any, notices: list[str]) -> Pixels:
+def _decode_16bit_tiff(page: Any, notices: list[str]) -> Pixels:
     """Decodes grey or RGB of 9 to 16 bits to uint16 (H, W, C), C from 1 to 4, alpha last."""
     count = page.imagewidth * page.imagelength
     if Image.MAX_IMAGE_PIXELS is not None and count > 2 * Image.MAX_IMAGE_PIXELS:  # as Pillow has it
@@ -264,10 +264,10 @@ def _decode_deep_tiff(page: Any, notices: list[str]) -> Pixels:
     pixels = np.atleast_3d(pixels)
     if page.bitspersample < 16:
         top = 2**page.bitspersample - 1
-        pixels = ((pixels.astype(np.uint32) * _WHITE + top // 2) // top).astype(np.uint16)
+        pixels = ((pixels.astype(np.uint32) * _UINT16_MAX + top // 2) // top).astype(np.uint16)
     colours, extra = np.split(pixels, [3 if photometric == "RGB" else 1], axis=2)
     if photometric == "MINISWHITE":
-        colours = _WHITE - colours
+        colours = _UINT16_MAX - colours
     return _with_alpha(colours, extra, tuple(page.extrasamples), notices)
 
 
@@ -280,8 +280,8 @@ def _with_alpha(colours: Pixels, extra: Pixels, kinds: tuple[int, ...], notices:
         return colours
     alpha = extra[..., found : found + 1]
     if kinds[found] == 1:  # the colours are stored multiplied by it
-        whole = colours.astype(np.uint32) * _WHITE // np.maximum(alpha, 1)
-        colours = np.minimum(whole, _WHITE).astype(np.uint16)
+        whole = colours.astype(np.uint32) * _UINT16_MAX // np.maximum(alpha, 1)
+        colours = np.minimum(whole, _UINT16_MAX).astype(np.uint16)
     return np.concatenate([colours, alpha], axis=2)
 
 
@@ -346,7 +346,7 @@ def _dpi(dpi: Any) -> tuple[float, float] | None:
         across, down = (float(value) for value in dpi)
     except (TypeError, ValueError, ArithmeticError):
         return None
-    return (across, down) if 0 < across < _MOST_DPI and 0 < down < _MOST_DPI else None
+    return (across, down) if 0 < across < _MAX_DPI and 0 < down < _MAX_DPI else None
 
 
 def _is_lossless_webp(path: Path) -> bool:

@@ -15,23 +15,23 @@ import numpy as np
 import tifffile
 from PIL import ExifTags, Image, TiffImagePlugin
 
-from opera_env.data.decode import in_words
+from opera_env.data.decode import error_message
 from opera_env.data.exif import DESCRIPTIVE, DIRECTORIES, ORIENTATION, copied
 from opera_env.data.photo import FORMATS, Photo, Pixels
 from opera_env.errors import ImageFileError
-from opera_env.files import creating, replacing
+from opera_env.files import atomic_create, atomic_write
 
-_JPEG_MARKER = 65533
+_JPEG_SEGMENT_MAX_BYTES = 65533
 """Most bytes of EXIF or XMP that a JPEG file holds in one piece."""
 
-_XMP_HEAD = len(b"http://ns.adobe.com/xap/1.0/\0")
+_XMP_HEADER_BYTES = len(b"http://ns.adobe.com/xap/1.0/\0")
 
-_PNG_HEAD = 8 + 25
+_PNG_HEADER_BYTES = 8 + 25
 """Bytes before the first chunk that may be left out."""
 
-_PNG_LEVEL = 6
+_PNG_COMPRESSION_LEVEL = 6
 
-_INCH = 0.0254
+_METRES_PER_INCH = 0.0254
 """In metres."""
 
 
@@ -54,8 +54,8 @@ def write_photo(path: Path | str, photo: Photo, quality: int = 95, overwrite: bo
     """
     path = Path(path)
     photo = fit(photo)
-    check_side(path, photo.format, photo.size)
-    target: AbstractContextManager[Path] = replacing(path) if overwrite else creating(path)
+    check_max_side(path, photo.format, photo.size)
+    target: AbstractContextManager[Path] = atomic_write(path) if overwrite else atomic_create(path)
     try:
         data = _encode(photo, quality)
         with target as part:
@@ -65,17 +65,17 @@ def write_photo(path: Path | str, photo: Photo, quality: int = 95, overwrite: bo
     except MemoryError as error:
         raise ImageFileError(path, "does not fit into memory") from error
     except Exception as error:  # encoders raise whatever they like
-        raise ImageFileError(path, f"cannot be written: {in_words(error)}") from error
+        raise ImageFileError(path, f"cannot be written: {error_message(error)}") from error
     return photo
 
 
-def check_side(path: Path, format: str, size: tuple[int, int]) -> None:
+def check_max_side(path: Path, format: str, size: tuple[int, int]) -> None:
     """Tells whether a photograph of this height and width fits into a format.
 
     Raises:
         ImageFileError: If it is too large.
     """
-    longest = FORMATS[format].longest_side
+    longest = FORMATS[format].max_side
     if longest is not None and max(size) > longest:
         raise ImageFileError(
             path,
@@ -89,8 +89,8 @@ def fit(photo: Photo) -> Photo:
     known, notices = FORMATS[photo.format], list(photo.notices)
     if photo.bits > 8 and not known.deep:
         notices.append(f"{photo.format} holds 8 of its {photo.bits} bits")
-        alpha = None if photo.alpha is None else _shallow(photo.alpha)
-        photo = replace(photo, pixels=_shallow(photo.pixels), alpha=alpha)
+        alpha = None if photo.alpha is None else _to_8bit(photo.alpha)
+        photo = replace(photo, pixels=_to_8bit(photo.pixels), alpha=alpha)
     if photo.alpha is not None and not known.alpha:
         notices.append(f"{photo.format} holds no transparency")
         photo = replace(photo, alpha=None)
@@ -101,22 +101,22 @@ def fit(photo: Photo) -> Photo:
         notices.append("WEBP holds no grey, so its profile of grey levels is left out")
         photo = replace(photo, icc=None)
     if photo.format == "JPEG":
-        photo = _fit_markers(photo, notices)
+        photo = _drop_oversized_metadata(photo, notices)
     return replace(photo, notices=tuple(notices))
 
 
-def _shallow(levels: Pixels) -> Pixels:
+def _to_8bit(levels: Pixels) -> Pixels:
     """Rounds 16 bits to 8."""
     return (levels // 257 + (levels % 257 > 128)).astype(np.uint8)
 
 
-def _fit_markers(photo: Photo, notices: list[str]) -> Photo:
+def _drop_oversized_metadata(photo: Photo, notices: list[str]) -> Photo:
     """Leaves out what is too long for one piece of a JPEG file."""
     exif = _exif(photo)
-    if exif is not None and len(exif.tobytes()) > _JPEG_MARKER:
+    if exif is not None and len(exif.tobytes()) > _JPEG_SEGMENT_MAX_BYTES:
         notices.append("its EXIF data is too long for JPEG")
         photo = replace(photo, exif=None)
-    if photo.xmp is not None and len(photo.xmp) > _JPEG_MARKER - _XMP_HEAD:
+    if photo.xmp is not None and len(photo.xmp) > _JPEG_SEGMENT_MAX_BYTES - _XMP_HEADER_BYTES:
         notices.append("its XMP data is too long for JPEG")
         photo = replace(photo, xmp=None)
     return photo
@@ -175,7 +175,7 @@ def _encode_png(photo: Photo) -> bytes:
     if photo.icc is not None:
         chunks.append(_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(photo.icc)))
     if photo.dpi is not None:
-        across, down = (round(dots / _INCH) for dots in photo.dpi)
+        across, down = (round(dots / _METRES_PER_INCH) for dots in photo.dpi)
         chunks.append(_chunk(b"pHYs", struct.pack(">IIB", across, down, 1)))
     if exif is not None:
         chunks.append(_chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")))
@@ -184,8 +184,8 @@ def _encode_png(photo: Photo) -> bytes:
     pixels = np.ascontiguousarray(_channels(photo))
     # A byte a row comes on top, which imagecodecs does not expect of images of one column.
     rows = pixels.nbytes + len(pixels)
-    data = imagecodecs.png_encode(pixels, level=_PNG_LEVEL, out=rows + rows // 512 + 4096)
-    return b"".join([data[:_PNG_HEAD], *chunks, data[_PNG_HEAD:]])
+    data = imagecodecs.png_encode(pixels, level=_PNG_COMPRESSION_LEVEL, out=rows + rows // 512 + 4096)
+    return b"".join([data[:_PNG_HEADER_BYTES], *chunks, data[_PNG_HEADER_BYTES:]])
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
@@ -235,7 +235,7 @@ def _tiff_tags(exif: Image.Exif | None) -> tuple[list[_Tag], dict[int, dict[int,
         value = exif[tag]
         if tag in DIRECTORIES:
             directories[tag] = exif.get_ifd(tag)
-            tags.append((_stand_in(tag), "I", 1, 0, True))  # where it is, told when it is there
+            tags.append((_placeholder_tag(tag), "I", 1, 0, True))  # where it is, told when it is there
         elif isinstance(value, str):
             tags.append((tag, "s", 0, value.encode("latin-1"), True))
         elif isinstance(value, bytes):
@@ -255,12 +255,12 @@ def _append_directory(file: BytesIO, tag: int, directory: dict[int, Any]) -> Non
     file.seek(0)
     with tifffile.TiffFile(file, mode="r+") as written:
         page: Any = written.pages[0]
-        pointer = page.tags[_stand_in(tag)]
+        pointer = page.tags[_placeholder_tag(tag)]
         pointer.overwrite(offset)
         file.seek(pointer.offset)
         file.write(struct.pack("<H", tag))
 
 
-def _stand_in(tag: int) -> int:
+def _placeholder_tag(tag: int) -> int:
     """The tag to write instead of a pointer, which tifffile refuses to: one that nothing comes between."""
     return tag - 1

@@ -100,7 +100,7 @@ def describe(
     return kept or None, orientation if isinstance(orientation, int) else 1
 
 
-class _Text(str):
+class _Latin1Str(str):
     """A text that Pillow writes with the bytes that it read, instead of question marks."""
 
     def encode(self, encoding: str = "latin-1", errors: str = "replace") -> bytes:
@@ -111,19 +111,19 @@ def copied(exif: Image.Exif) -> Image.Exif:
     """Returns EXIF data that depends on no file, and no longer on the original."""
     for tag in DIRECTORIES:
         if tag in exif:
-            _keep_letters(exif.get_ifd(tag))
-    _keep_letters(exif)
+            _preserve_latin1(exif.get_ifd(tag))
+    _preserve_latin1(exif)
     exif.bigtiff = False  # which Pillow writes and does not read
     copy = Image.Exif()
     copy.load(exif.tobytes())
     for tag in DIRECTORIES:
         if tag in copy:
-            _keep_letters(copy.get_ifd(tag))
-    _keep_letters(copy)
+            _preserve_latin1(copy.get_ifd(tag))
+    _preserve_latin1(copy)
     return copy
 
 
-def _keep_letters(directory: MutableMapping[int, Any]) -> None:
+def _preserve_latin1(directory: MutableMapping[int, Any]) -> None:
     for tag, value in list(directory.items()):
         if isinstance(value, str):
-            directory[tag] = _Text(value)
+            directory[tag] = _Latin1Str(value)

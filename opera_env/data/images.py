@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from opera_env.data.decode import load, open_picture, upright
+from opera_env.data.decode import load, open_image, upright
 from opera_env.errors import ImageFileError, SampleError
-from opera_env.files import replacing
+from opera_env.files import atomic_write
 from opera_env.types import Canvas
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
@@ -44,7 +44,7 @@ def read_image(path: Path | str) -> NDArray[np.uint8]:
     Raises:
         ImageFileError: If the file is absent, damaged or no image.
     """
-    with open_picture(path) as picture:
+    with open_image(path) as picture:
         _, orientation = load(picture, str(picture.format), notices=[])
         return upright(np.array(_to_rgb(picture), np.uint8), orientation)
 
@@ -67,7 +67,7 @@ def write_image(path: Path | str, image: NDArray[np.uint8]) -> None:
     kind = Image.registered_extensions().get(path.suffix.lower())
     if kind is None:
         raise ImageFileError(path, "unknown image format; use .png or .jpg")
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         Image.fromarray(image).save(part, format=kind)
 
 

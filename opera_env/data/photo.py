@@ -29,31 +29,31 @@ class Format:
         deep: Whether it holds 16 bits a channel.
         alpha: Whether it holds transparency.
         metadata: Whether it holds a colour profile, EXIF and XMP.
-        longest_side: In pixels; None if there is no limit worth naming.
+        max_side: In pixels; None if there is no limit worth naming.
     """
 
     suffixes: tuple[str, ...]
     deep: bool = False
     alpha: bool = True
     metadata: bool = True
-    longest_side: int | None = None
+    max_side: int | None = None
 
 
 FORMATS: Mapping[str, Format] = {
     "PNG": Format((".png",), deep=True),
-    "JPEG": Format((".jpg", ".jpeg", ".jpe", ".jfif"), alpha=False, longest_side=65500),
+    "JPEG": Format((".jpg", ".jpeg", ".jpe", ".jfif"), alpha=False, max_side=65500),
     "TIFF": Format((".tif", ".tiff"), deep=True),
-    "WEBP": Format((".webp",), longest_side=16383),
+    "WEBP": Format((".webp",), max_side=16383),
     "BMP": Format((".bmp",), alpha=False, metadata=False),
 }
 """The formats that photographs are read from and written to, under Pillow's names."""
 
 
-def format_of(path: Path | str) -> str | None:
+def format_from_name(path: Path | str) -> str | None:
     """Returns the format that a file's name promises, None if it is none of ours.
 
     Example:
-        >>> format_of("holiday.JPG")
+        >>> format_from_name("holiday.JPG")
         'JPEG'
     """
     suffix = Path(path).suffix.lower()

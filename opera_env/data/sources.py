@@ -56,7 +56,7 @@ class Source(Protocol):
         ...
 
 
-class _Images:
+class _ImageCache:
     """Image files by number, the most recent ones kept in memory."""
 
     def __init__(self, paths: Sequence[Path], max_bytes: int = 512 * 2**20) -> None:
@@ -102,7 +102,7 @@ def _check(source: Source, spec: SampleSpec) -> None:
         raise SampleError(f"source {source.name!r} has images 0 to {len(source) - 1}, found {spec.index}.")
 
 
-class SynthesisSource:
+class SyntheticSource:
     """Clean photographs, cropped and degraded on demand.
 
     Args:
@@ -135,7 +135,7 @@ class SynthesisSource:
         self.depth = None if depth is None else Path(depth)
         if self.depth is not None and not self.depth.is_dir():
             raise SampleError(f"{self.depth}: expected a folder of depth maps, found none there.")
-        self._images = _Images(paths)
+        self._images = _ImageCache(paths)
 
     def __len__(self) -> int:
         return len(self._images.paths)
@@ -233,7 +233,7 @@ class FilesSource:
         self.name = name
         self.canvas = canvas
         self.scale = scale
-        self._images = _Images([entry.lq for entry in entries])
+        self._images = _ImageCache([entry.lq for entry in entries])
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -289,7 +289,7 @@ class FilesSource:
         )
 
 
-BUNDLED = (
+BUNDLED_IMAGES = (
     "astronaut.png",
     "chelsea.png",
     "coffee.png",
@@ -306,12 +306,12 @@ def bundled(
     canvas: int | None = 128,
     recipes: Sequence[Recipe] = RECIPES,
     ratio: Mapping[int, float] | None = None,
-) -> SynthesisSource:
-    """The colour photographs that come with scikit-image; see :class:`SynthesisSource`."""
+) -> SyntheticSource:
+    """The colour photographs that come with scikit-image; see :class:`SyntheticSource`."""
     import skimage.data
 
     folder = Path(skimage.data.data_dir)
-    return SynthesisSource([folder / name for name in BUNDLED], "bundled", canvas, recipes, ratio)
+    return SyntheticSource([folder / name for name in BUNDLED_IMAGES], "bundled", canvas, recipes, ratio)
 
 
 def clean_folder(
@@ -320,13 +320,13 @@ def clean_folder(
     recipes: Sequence[Recipe] = RECIPES,
     ratio: Mapping[int, float] | None = None,
     depth: Path | str | None = None,
-) -> SynthesisSource:
-    """A folder of clean photographs; see :class:`SynthesisSource`."""
+) -> SyntheticSource:
+    """A folder of clean photographs; see :class:`SyntheticSource`."""
     name = Path(folder).resolve().name
-    return SynthesisSource(list_images(folder), name, canvas, recipes, ratio, depth)
+    return SyntheticSource(list_images(folder), name, canvas, recipes, ratio, depth)
 
 
-def _by_stem(folder: Path | str) -> dict[str, Path]:
+def _paths_by_stem(folder: Path | str) -> dict[str, Path]:
     """The images of a folder by their name without suffix, which no two may share."""
     found: dict[str, Path] = {}
     for path in list_images(folder):
@@ -336,7 +336,7 @@ def _by_stem(folder: Path | str) -> dict[str, Path]:
     return found
 
 
-def _partner(path: Path, partners: Mapping[str, Path], folder: Path | str) -> Path:
+def _find_reference(path: Path, partners: Mapping[str, Path], folder: Path | str) -> Path:
     if path.stem not in partners:
         raise SampleError(f"{path} has no partner of the same name in {folder}.")
     return partners[path.stem]
@@ -348,12 +348,12 @@ def paired(lq: Path | str, hq: Path | str, canvas: int | None = None) -> FilesSo
     Raises:
         SampleError: If a degraded image has no clean partner.
     """
-    partners = _by_stem(hq)
-    entries = [Entry(path, _partner(path, partners, hq)) for path in list_images(lq)]
+    partners = _paths_by_stem(hq)
+    entries = [Entry(path, _find_reference(path, partners, hq)) for path in list_images(lq)]
     return FilesSource(entries, Path(lq).resolve().name, canvas)
 
 
-AGENTICIR_NAMES: Mapping[str, str] = {
+AGENTICIR_DEGRADATIONS: Mapping[str, str] = {
     "dark": "low_light",
     "defocus blur": "defocus_blur",
     "haze": "haze",
@@ -373,24 +373,24 @@ def agenticir(root: Path | str, canvas: int | None = None) -> FilesSource:
         SampleError: If the layout is another one.
     """
     root = Path(root)
-    recipes = {path: _recipe_of(path) for path in sorted(root.glob("LQ/d*/*")) if path.is_dir()}
+    recipes = {path: _parse_recipe(path) for path in sorted(root.glob("LQ/d*/*")) if path.is_dir()}
     if not recipes:
         raise SampleError(f"{root}: expected folders LQ/d2/..., LQ/d3/... and HQ, found none.")
-    partners = _by_stem(root / "HQ")
+    partners = _paths_by_stem(root / "HQ")
     entries = [
-        Entry(path, _partner(path, partners, root / "HQ"), recipe, labelled=True)
+        Entry(path, _find_reference(path, partners, root / "HQ"), recipe, labelled=True)
         for folder, recipe in recipes.items()
         for path in list_images(folder)
     ]
     return FilesSource(entries, root.resolve().name, canvas)
 
 
-def _recipe_of(folder: Path) -> Recipe:
+def _parse_recipe(folder: Path) -> Recipe:
     """Reads the recipe off a benchmark folder's name."""
     parts = folder.name.split("+")
-    if unknown := [part for part in parts if part not in AGENTICIR_NAMES]:
-        raise SampleError(f"{folder}: {unknown[0]!r} is none of {', '.join(AGENTICIR_NAMES)}.")
-    return tuple(AGENTICIR_NAMES[part] for part in parts)
+    if unknown := [part for part in parts if part not in AGENTICIR_DEGRADATIONS]:
+        raise SampleError(f"{folder}: {unknown[0]!r} is none of {', '.join(AGENTICIR_DEGRADATIONS)}.")
+    return tuple(AGENTICIR_DEGRADATIONS[part] for part in parts)
 
 
 def photographs(
@@ -409,7 +409,7 @@ def photographs(
     return FilesSource([Entry(Path(path)) for path in paths], "photographs", canvas, scale)
 
 
-def open_source(source: Source | Path | str | None, canvas: int | None = 128) -> Source:
+def resolve_source(source: Source | Path | str | None, canvas: int | None = 128) -> Source:
     """Returns a source as it is; opens None or "bundled" and folders of clean photographs."""
     if source is None or source == "bundled":
         return bundled(canvas)

@@ -55,7 +55,7 @@ def training_recipes(max_length: int = 3) -> tuple[Recipe, ...]:
 
 RECIPES: tuple[Recipe, ...] = training_recipes()
 
-GROUPS: Mapping[str, tuple[Recipe, ...]] = {
+BENCHMARK_GROUPS: Mapping[str, tuple[Recipe, ...]] = {
     "A": (
         ("rain", "haze"),
         ("motion_blur", "low_resolution"),
@@ -81,7 +81,7 @@ GROUPS: Mapping[str, tuple[Recipe, ...]] = {
 }
 """The benchmark's 16 combinations by group. Source: AgenticIR's public benchmark."""
 
-STUDY: tuple[Recipe, ...] = (
+STUDY_RECIPES: tuple[Recipe, ...] = (
     ("rain", "noise"),
     ("rain", "haze"),
     ("haze", "noise"),
@@ -106,9 +106,9 @@ def check_recipe(recipe: Sequence[str]) -> Recipe:
     return tuple(recipe)
 
 
-def group_of(recipe: Recipe) -> str | None:
+def benchmark_group(recipe: Recipe) -> str | None:
     """Returns the benchmark group a recipe belongs to, None for any other recipe."""
-    return next((group for group, recipes in GROUPS.items() if recipe in recipes), None)
+    return next((group for group, recipes in BENCHMARK_GROUPS.items() if recipe in recipes), None)
 
 
 def benchmark_recipes() -> tuple[Recipe, ...]:
@@ -117,8 +117,10 @@ def benchmark_recipes() -> tuple[Recipe, ...]:
     B and C have half as many combinations as A and come round twice: 24 entries in which
     every group stands 8 times and all 16 combinations occur.
     """
-    longest = max(len(recipes) for recipes in GROUPS.values())
-    return tuple(recipes[turn % len(recipes)] for turn, recipes in product(range(longest), GROUPS.values()))
+    longest = max(len(recipes) for recipes in BENCHMARK_GROUPS.values())
+    return tuple(
+        recipes[turn % len(recipes)] for turn, recipes in product(range(longest), BENCHMARK_GROUPS.values())
+    )
 
 
 def sample_recipe(

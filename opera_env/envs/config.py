@@ -10,7 +10,7 @@ from opera_env.tools import Toolbox
 
 
 @dataclass(frozen=True)
-class WorldConfig:
+class EnvConfig:
     """Constructor arguments of every environment.
 
     Attributes:

@@ -42,7 +42,7 @@ def observe(episode: Episode, max_tools: int) -> Observation:
     return Observation(image, original, episode.plan, max_tools - len(episode.plan))
 
 
-def to_gym(image: torch.Tensor, obs_size: int) -> NDArray[np.uint8]:
+def to_pixels(image: torch.Tensor, obs_size: int) -> NDArray[np.uint8]:
     """Turns an image of an observation into a Gymnasium observation.
 
     Args:
@@ -55,24 +55,24 @@ def to_gym(image: torch.Tensor, obs_size: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(to_array(resize(image[None], (obs_size, obs_size))[0]))
 
 
-def look(episode: Episode, obs_size: int) -> NDArray[np.uint8]:
+def observe_pixels(episode: Episode, obs_size: int) -> NDArray[np.uint8]:
     """Returns the Gymnasium observation of an episode's image as it is now.
 
-    The same as ``to_gym(observe(episode).image)``; what is 8-bit and of the right size already does not
+    The same as ``to_pixels(observe(episode).image)``; what is 8-bit and of the right size already does not
     go through floating point again.
     """
     restored = episode.outcome.restored if episode.outcome is not None and episode.plan else None
     if restored is None:
-        return look_at_original(episode, obs_size)
+        return original_pixels(episode, obs_size)
     if restored.shape[-2:] == (obs_size, obs_size):
         return np.array(to_array(restored), order="C")
-    return to_gym(restored.to(torch.float32) / 255, obs_size)
+    return to_pixels(restored.to(torch.float32) / 255, obs_size)
 
 
-def look_at_original(episode: Episode, obs_size: int) -> NDArray[np.uint8]:
+def original_pixels(episode: Episode, obs_size: int) -> NDArray[np.uint8]:
     """Returns the Gymnasium observation of an episode's image before the first tool, a fresh copy."""
     if episode.original is None:
-        episode.original = to_gym(observe(Episode(episode.sample), 0).original, obs_size)
+        episode.original = to_pixels(observe(Episode(episode.sample), 0).original, obs_size)
     return episode.original.copy()
 
 

@@ -10,7 +10,7 @@ _CAPTION = 18
 _GAP = 4
 
 
-def strip(pictures: Sequence[tuple[str, Image.Image]], height: int = 192) -> Image.Image:
+def image_strip(pictures: Sequence[tuple[str, Image.Image]], height: int = 192) -> Image.Image:
     """Draws pictures in a row at one height, captions above.
 
     Args:

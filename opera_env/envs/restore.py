@@ -10,10 +10,10 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from opera_env.envs.config import WorldConfig
-from opera_env.envs.observation import Episode, look
-from opera_env.envs.render import strip
-from opera_env.envs.rules import HasToolbox, Info, Rules, Transition
+from opera_env.envs.config import EnvConfig
+from opera_env.envs.observation import Episode, observe_pixels
+from opera_env.envs.render import image_strip
+from opera_env.envs.rules import Info, Rules, ToolboxMixin, Transition
 from opera_env.types import Sample
 
 Pixels = NDArray[np.uint8]
@@ -22,24 +22,24 @@ Pixels = NDArray[np.uint8]
 class OneShotRules(Rules[Pixels]):
     """One action is a whole plan; every episode has one step."""
 
-    def __init__(self, config: WorldConfig) -> None:
+    def __init__(self, config: EnvConfig) -> None:
         super().__init__(config)
         side = config.obs_size
         self.observation_space = spaces.Box(0, 255, (side, side, 3), np.uint8)
         self.action_space = spaces.MultiDiscrete([len(self.toolbox) + 1] * config.max_tools)
 
     def _observe(self, episode: Episode) -> Pixels:
-        return look(episode, self.config.obs_size)
+        return observe_pixels(episode, self.config.obs_size)
 
-    def begin(self, samples: Sequence[Sample]) -> list[tuple[Episode, Pixels, Info]]:
+    def reset(self, samples: Sequence[Sample]) -> list[tuple[Episode, Pixels, Info]]:
         episodes = [Episode(sample) for sample in samples]
         return [(episode, self._observe(episode), self.info(episode)) for episode in episodes]
 
-    def ends(self, episode: Episode, action: Any) -> bool:
+    def terminates(self, episode: Episode, action: Any) -> bool:
         self.codec.decode(action)  # refused before the next photograph is drawn
         return True
 
-    def _advance(self, episodes: Sequence[Episode], actions: Sequence[Any]) -> list[Transition[Pixels]]:
+    def _step(self, episodes: Sequence[Episode], actions: Sequence[Any]) -> list[Transition[Pixels]]:
         plans = [self.codec.decode(action) for action in actions]
         outcomes = self.scorer.score([episode.sample for episode in episodes], plans)
         transitions: list[Transition[Pixels]] = []
@@ -50,7 +50,7 @@ class OneShotRules(Rules[Pixels]):
         return transitions
 
 
-class RestoreEnv(HasToolbox, gym.Env[Pixels, NDArray[np.int64]]):
+class RestoreEnv(ToolboxMixin, gym.Env[Pixels, NDArray[np.int64]]):
     """Write a whole restoration plan at once.
 
     ## Description
@@ -81,7 +81,7 @@ class RestoreEnv(HasToolbox, gym.Env[Pixels, NDArray[np.int64]]):
     step also ``metrics``, ``terms``, ``r_q`` and ``restored`` (a PIL image).
 
     ## Arguments
-    Those of :class:`~opera_env.envs.config.WorldConfig`, by name; ``render_mode="rgb_array"`` draws the
+    Those of :class:`~opera_env.envs.config.EnvConfig`, by name; ``render_mode="rgb_array"`` draws the
     input, every tool's result and the reference side by side.
 
     Source: sections 3.1 and 4.2 of the paper.
@@ -104,13 +104,13 @@ class RestoreEnv(HasToolbox, gym.Env[Pixels, NDArray[np.int64]]):
     ) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
         sample = self.rules.sample(self.np_random, options)
-        self._episode, observation, info = self.rules.begin([sample])[0]
+        self._episode, observation, info = self.rules.reset([sample])[0]
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         if self._episode is None:
             raise gym.error.ResetNeeded("call reset() before step().")
-        now = self.rules.advance([self._episode], [action])[0]
+        now = self.rules.step([self._episode], [action])[0]
         return now.observation, now.reward, now.terminated, False, now.info
 
     def render(self) -> Pixels | None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -119,4 +119,4 @@ class RestoreEnv(HasToolbox, gym.Env[Pixels, NDArray[np.int64]]):
             return None
         if self._episode is None:
             raise gym.error.ResetNeeded("call reset() before render().")
-        return np.asarray(strip(self.rules.frames(self._episode)))
+        return np.asarray(image_strip(self.rules.frames(self._episode)))

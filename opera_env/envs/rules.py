@@ -14,9 +14,9 @@ from gymnasium.error import ResetNeeded
 from numpy.random import Generator
 from PIL import Image
 
-from opera_env.data import open_source
+from opera_env.data import resolve_source
 from opera_env.data.images import resize, to_pil
-from opera_env.envs.config import WorldConfig
+from opera_env.envs.config import EnvConfig
 from opera_env.envs.observation import Episode, restored_pil
 from opera_env.errors import SampleError, ToolboxMismatchError
 from opera_env.execution import PrefixCache
@@ -25,21 +25,21 @@ from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Sample, SampleSpec
 
-Obs = TypeVar("Obs")
+ObsType = TypeVar("ObsType")
 Info = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Transition(Generic[Obs]):
+class Transition(Generic[ObsType]):
     """What an environment answers to one action of one episode."""
 
-    observation: Obs
+    observation: ObsType
     reward: float
     terminated: bool
     info: Info
 
 
-class Rules(ABC, Generic[Obs]):
+class Rules(ABC, Generic[ObsType]):
     """The rules of a game over a world, for any number of episodes at once.
 
     A single environment plays one episode, a vector environment many; both by the same
@@ -55,11 +55,11 @@ class Rules(ABC, Generic[Obs]):
         codec: Translates actions.
     """
 
-    config_class: type[WorldConfig] = WorldConfig
+    config_class: type[EnvConfig] = EnvConfig
     observation_space: spaces.Space[Any]
     action_space: spaces.Space[Any]
 
-    def __init__(self, config: WorldConfig) -> None:
+    def __init__(self, config: EnvConfig) -> None:
         self.config = config
         if isinstance(config.toolbox, Toolbox):
             self.toolbox = config.toolbox
@@ -70,7 +70,7 @@ class Rules(ABC, Generic[Obs]):
             self.toolbox = Toolbox.load(config.toolbox, device)
         if config.max_tools < 1 or len(self.toolbox) == 0:
             raise ToolboxMismatchError("an environment needs a tool at least, and max_tools of at least 1.")
-        self.source = open_source(config.source, config.canvas)
+        self.source = resolve_source(config.source, config.canvas)
         self.codec = PlanCodec(self.toolbox.names, config.max_tools)
         self.scorer = PlanScorer(self.toolbox, config.reward, cache=self._cache())
 
@@ -78,17 +78,17 @@ class Rules(ABC, Generic[Obs]):
         return None
 
     @abstractmethod
-    def begin(self, samples: Sequence[Sample]) -> list[tuple[Episode, Obs, Info]]:
+    def reset(self, samples: Sequence[Sample]) -> list[tuple[Episode, ObsType, Info]]:
         """Starts episodes, one per sample."""
 
     @abstractmethod
-    def _advance(self, episodes: Sequence[Episode], actions: Sequence[Any]) -> list[Transition[Obs]]: ...
+    def _step(self, episodes: Sequence[Episode], actions: Sequence[Any]) -> list[Transition[ObsType]]: ...
 
     @abstractmethod
-    def ends(self, episode: Episode, action: Any) -> bool:
+    def terminates(self, episode: Episode, action: Any) -> bool:
         """Whether this action ends the episode, which nothing but the action decides."""
 
-    def check(self, episodes: Sequence[Episode]) -> None:
+    def check_ready(self, episodes: Sequence[Episode]) -> None:
         """Refuses to play on where that makes no sense.
 
         Raises:
@@ -103,7 +103,7 @@ class Rules(ABC, Generic[Obs]):
                 f"{len(self.toolbox)}: make a new environment after toolbox.add(...)."
             )
 
-    def advance(self, episodes: Sequence[Episode], actions: Sequence[Any]) -> list[Transition[Obs]]:
+    def step(self, episodes: Sequence[Episode], actions: Sequence[Any]) -> list[Transition[ObsType]]:
         """Plays one action in each episode.
 
         Raises:
@@ -111,8 +111,8 @@ class Rules(ABC, Generic[Obs]):
             PlanParseError: If an action lies outside the action space.
             ToolboxMismatchError: If tools were added to the toolbox meanwhile.
         """
-        self.check(episodes)
-        return self._advance(episodes, actions)
+        self.check_ready(episodes)
+        return self._step(episodes, actions)
 
     def sample(self, rng: Generator, options: dict[str, Any] | None) -> Sample:
         """Draws a sample, or makes the one that ``options["sample"]`` specifies."""
@@ -157,7 +157,7 @@ class Rules(ABC, Generic[Obs]):
         return pictures
 
 
-class HasToolbox:
+class ToolboxMixin:
     """What an environment offers to whoever trains its tools, in this process or another.
 
     Attributes:

@@ -10,19 +10,19 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from opera_env.envs.config import WorldConfig
-from opera_env.envs.observation import Episode, look, look_at_original
+from opera_env.envs.config import EnvConfig
+from opera_env.envs.observation import Episode, observe_pixels, original_pixels
 from opera_env.envs.restore import RestoreEnv
 from opera_env.envs.rules import Info, Rules, Transition
 from opera_env.errors import RewardError
 from opera_env.execution import PrefixCache
 from opera_env.types import Sample
 
-StepObs = dict[str, Any]
+StepwiseObs = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class StepwiseConfig(WorldConfig):
+class StepwiseConfig(EnvConfig):
     """Constructor arguments of the stepwise environments: those of the one-shot game, and one.
 
     Attributes:
@@ -32,7 +32,7 @@ class StepwiseConfig(WorldConfig):
     mask_upscale: bool = False
 
 
-class StepwiseRules(Rules[StepObs]):
+class StepwiseRules(Rules[StepwiseObs]):
     """One action is one tool; an episode ends at STOP or after ``max_tools`` tools.
 
     Args:
@@ -47,7 +47,7 @@ class StepwiseRules(Rules[StepObs]):
 
     def __init__(self, config: StepwiseConfig) -> None:
         super().__init__(config)
-        if not self.scorer.reward.empty_plan:
+        if not self.scorer.reward.score_empty_plan:
             raise RewardError(
                 f"the reward {self.scorer.reward.name!r} gives 0 to the untouched image, so gains do "
                 "not add up to it: use it with OPERA-Restore-v0, or another reward here."
@@ -67,28 +67,30 @@ class StepwiseRules(Rules[StepObs]):
     def _cache(self) -> PrefixCache:
         return PrefixCache()  # so that a step runs one tool, not the plan so far
 
-    def _observe(self, episode: Episode) -> StepObs:
+    def _observe(self, episode: Episode) -> StepwiseObs:
         return {
-            "image": look(episode, self.config.obs_size),
-            "original": look_at_original(episode, self.config.obs_size),
+            "image": observe_pixels(episode, self.config.obs_size),
+            "original": original_pixels(episode, self.config.obs_size),
             "steps_left": np.int64(self.config.max_tools - len(episode.plan)),
             "used": self.codec.encode(episode.plan),
         }
 
-    def begin(self, samples: Sequence[Sample]) -> list[tuple[Episode, StepObs, Info]]:
+    def reset(self, samples: Sequence[Sample]) -> list[tuple[Episode, StepwiseObs, Info]]:
         outcomes = self.scorer.score(samples, [()] * len(samples))
         episodes = [
             Episode(sample, outcome=outcome) for sample, outcome in zip(samples, outcomes, strict=True)
         ]
         return [(episode, self._observe(episode), self.info(episode)) for episode in episodes]
 
-    def ends(self, episode: Episode, action: Any) -> bool:
-        tools = self.codec.decode_one(action)
+    def terminates(self, episode: Episode, action: Any) -> bool:
+        tools = self.codec.decode_tool(action)
         return not tools or len(episode.plan) + 1 == self.config.max_tools
 
-    def _advance(self, episodes: Sequence[Episode], actions: Sequence[Any]) -> list[Transition[StepObs]]:
-        added = [self.codec.decode_one(action) for action in actions]
-        ending = [self.ends(episode, action) for episode, action in zip(episodes, actions, strict=True)]
+    def _step(self, episodes: Sequence[Episode], actions: Sequence[Any]) -> list[Transition[StepwiseObs]]:
+        added = [self.codec.decode_tool(action) for action in actions]
+        ending = [
+            self.terminates(episode, action) for episode, action in zip(episodes, actions, strict=True)
+        ]
         plans = [episode.plan + tools for episode, tools in zip(episodes, added, strict=True)]
         moved = [index for index, tools in enumerate(added) if tools]
         outcomes = self.scorer.score([episodes[i].sample for i in moved], [plans[i] for i in moved])
@@ -98,7 +100,7 @@ class StepwiseRules(Rules[StepObs]):
             assert before is not None
             gains[index] = outcome.r_q - before.r_q - self.config.tool_cost
             episodes[index].plan, episodes[index].outcome = plans[index], outcome
-        transitions: list[Transition[StepObs]] = []
+        transitions: list[Transition[StepwiseObs]] = []
         for episode, ends, gain in zip(episodes, ending, gains, strict=True):
             episode.done = ends
             observation = self._observe(episode)
@@ -113,10 +115,10 @@ class StepwiseRules(Rules[StepObs]):
             height, width = int(size[0]), int(size[1])
             for name in episode.plan:
                 tool = self.toolbox[name]
-                if tool.grows((height, width), episode.sample.canvas):
+                if tool.upscales((height, width), episode.sample.canvas):
                     height, width = height * tool.scale, width * tool.scale
             for action, tool in enumerate(self.toolbox, start=1):
-                mask[action] = tool.scale == 1 or tool.grows((height, width), episode.sample.canvas)
+                mask[action] = tool.scale == 1 or tool.upscales((height, width), episode.sample.canvas)
         return mask
 
 

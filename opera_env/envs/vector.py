@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from opera_env.envs.observation import Episode
 from opera_env.envs.restore import OneShotRules
-from opera_env.envs.rules import HasToolbox, Rules, Transition
+from opera_env.envs.rules import Rules, ToolboxMixin, Transition
 from opera_env.envs.stepwise import StepwiseRules
 from opera_env.types import Sample, SampleSpec
 
 
-class RestoreVectorEnv(HasToolbox, VectorEnv[Any, Any, NDArray[np.float64]]):
+class RestoreVectorEnv(ToolboxMixin, VectorEnv[Any, Any, NDArray[np.float64]]):
     """Many one-shot games at once, autoreset in the same step.
 
     Sub-environment i behaves as a single environment reset with ``seed + i // group_size``,
@@ -31,7 +31,7 @@ class RestoreVectorEnv(HasToolbox, VectorEnv[Any, Any, NDArray[np.float64]]):
         num_envs: Number of sub-environments, a multiple of ``group_size``.
         group_size: Neighbours that share each image.
         render_mode: None; a vector environment draws nothing.
-        **world: Those of :class:`~opera_env.envs.config.WorldConfig`.
+        **world: Those of :class:`~opera_env.envs.config.EnvConfig`.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": [], "render_fps": 1}  # noqa: RUF012
@@ -71,7 +71,7 @@ class RestoreVectorEnv(HasToolbox, VectorEnv[Any, Any, NDArray[np.float64]]):
         """
         if seed is not None or self._generators is None:
             self._generators = self._seed(seed)
-        starts = self.rules.begin(self._samples(range(self.num_envs), options))
+        starts = self.rules.reset(self._samples(range(self.num_envs), options))
         self._episodes = [episode for episode, _, _ in starts]
         infos: dict[str, Any] = {}
         for index, (_, _, info) in enumerate(starts):
@@ -108,23 +108,23 @@ class RestoreVectorEnv(HasToolbox, VectorEnv[Any, Any, NDArray[np.float64]]):
         if not self._episodes:
             raise gym.error.ResetNeeded("call reset() before step().")
         chosen = list(iterate(self.action_space, actions))
-        self.rules.check(self._episodes)
+        self.rules.check_ready(self._episodes)
         ending = [
             index
             for index, (episode, action) in enumerate(zip(self._episodes, chosen, strict=True))
-            if self.rules.ends(episode, action)
+            if self.rules.terminates(episode, action)
         ]
         assert self._generators is not None
         before = [generator.bit_generator.state for generator in self._generators]
         try:
             with ThreadPoolExecutor(1) as background:  # degrades photographs while the tools run
                 fresh = background.submit(self._samples, ending)
-                played: list[Transition[Any]] = self.rules.advance(self._episodes, chosen)
+                played: list[Transition[Any]] = self.rules.step(self._episodes, chosen)
         except BaseException:  # a step that failed has drawn nothing
             for generator, state in zip(self._generators, before, strict=True):
                 generator.bit_generator.state = state
             raise
-        restarts = dict(zip(ending, self.rules.begin(fresh.result()) if ending else [], strict=True))
+        restarts = dict(zip(ending, self.rules.reset(fresh.result()) if ending else [], strict=True))
         observations: list[Any] = []
         infos: dict[str, Any] = {}
         for index, now in enumerate(played):

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from opera_env.agents import BLIND, label_free, make_agent, play
-from opera_env.degradations import group_of
-from opera_env.evaluation.scorers import Ledger, _Listener
-from opera_env.evaluation.stats import interval
+from opera_env.agents import BLIND_SUFFIX, label_free_scorer, make_agent, run_agent
+from opera_env.degradations import benchmark_group
+from opera_env.evaluation.scorers import CachingScorer, _RecordingScorer
+from opera_env.evaluation.stats import bootstrap_interval
 from opera_env.execution import PrefixCache
 from opera_env.reward import Reward
 from opera_env.scoring import PlanScorer
@@ -34,8 +34,8 @@ class EvaluationConfig:
         tool_cost: Taken from R_q per tool, for searches, rewards and regret alike.
         samples: How many plans agents that can draw several try for each image.
         seed: Of random agents and of the bootstrap.
-        frozen_length: The frozen set has all plans up to this length ...
-        frozen_width: ... and what a beam of this width finds.
+        frozen_max_length: The frozen set has all plans up to this length ...
+        frozen_beam_width: ... and what a beam of this width finds.
         regret: Whether to search the frozen set at all.
     """
 
@@ -44,8 +44,8 @@ class EvaluationConfig:
     tool_cost: float = 0.0
     samples: int = 1
     seed: int = 0
-    frozen_length: int = 2
-    frozen_width: int = 8
+    frozen_max_length: int = 2
+    frozen_beam_width: int = 8
     regret: bool = True
 
 
@@ -75,7 +75,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Price:
+class Cost:
     """What an agent's choices cost.
 
     Attributes:
@@ -96,19 +96,19 @@ class Comparison:
     Attributes:
         records: One per agent and sample.
         prices: One per agent.
-        plans_seen: Mean number of plans per sample in the frozen set; None if there was none.
+        frozen_set_size: Mean number of plans per sample in the frozen set; None if there was none.
         config: How they were compared.
         toolbox: Signature and fingerprint of the tools.
     """
 
     records: list[Record]
-    prices: dict[str, Price]
-    plans_seen: float | None
+    costs: dict[str, Cost]
+    frozen_set_size: float | None
     config: EvaluationConfig
     toolbox: Mapping[str, str] = field(default_factory=dict)
 
 
-def evaluate(
+def compare_agents(
     agents: Sequence[str] | Mapping[str, Agent | Search],
     samples: Sequence[Sample],
     toolbox: Toolbox,
@@ -130,13 +130,13 @@ def evaluate(
     """
     config = config or EvaluationConfig()
     progress = progress or (lambda name, done, total: None)
-    ledger = Ledger(PlanScorer(toolbox, config.reward, cache=PrefixCache()))
+    ledger = CachingScorer(PlanScorer(toolbox, config.reward, cache=PrefixCache()))
     plans: dict[str, list[Plan]] = {}
     errors: dict[str, list[str | None]] = {}
-    prices: dict[str, Price] = {}
+    costs: dict[str, Cost] = {}
     for name in agents:
         player = agents[name] if isinstance(agents, Mapping) else _make(name, toolbox, config)
-        plans[name], errors[name], prices[name] = _play(
+        plans[name], errors[name], costs[name] = _run_agent(
             name, player, samples, toolbox, config, ledger, progress
         )
 
@@ -161,12 +161,12 @@ def evaluate(
                 Record(name, sample.spec, plan, reward, outcome.r_q, outcome.metrics, regret, error)
             )
     identity = {"signature": toolbox.signature, "fingerprint": toolbox.fingerprint}
-    return Comparison(records, prices, float(np.mean(seen)) if seen else None, config, identity)
+    return Comparison(records, costs, float(np.mean(seen)) if seen else None, config, identity)
 
 
 def _make(name: str, toolbox: Toolbox, config: EvaluationConfig) -> Agent | Search:
     return make_agent(
-        name.removesuffix(BLIND),
+        name.removesuffix(BLIND_SUFFIX),
         toolbox=toolbox,
         max_tools=config.max_tools,
         seed=config.seed,
@@ -175,28 +175,28 @@ def _make(name: str, toolbox: Toolbox, config: EvaluationConfig) -> Agent | Sear
     )
 
 
-def _play(
+def _run_agent(
     name: str,
     player: Agent | Search,
     samples: Sequence[Sample],
     toolbox: Toolbox,
     config: EvaluationConfig,
-    ledger: Ledger,
+    ledger: CachingScorer,
     progress: Callable[[str, int, int], None],
-) -> tuple[list[Plan], list[str | None], Price]:
+) -> tuple[list[Plan], list[str | None], Cost]:
     """Lets one agent choose, with a scorer of its own, so that its price is its own."""
-    blind = name.endswith(BLIND)
+    blind = name.endswith(BLIND_SUFFIX)
     scorer = PlanScorer(toolbox, config.reward, cache=PrefixCache())
     if blind:
-        scorer = label_free(scorer)
-    listener = scorer if blind or not isinstance(player, Search) else _Listener(scorer, ledger)
+        scorer = label_free_scorer(scorer)
+    listener = scorer if blind or not isinstance(player, Search) else _RecordingScorer(scorer, ledger)
     plans: list[Plan] = []
     errors: list[str | None] = []
     start = time.perf_counter()
     for first in range(0, len(samples), CHUNK):
         chunk = samples[first : first + CHUNK]
         chunk = [sample.blind() for sample in chunk] if blind else chunk
-        played = play(player, chunk, listener, config.max_tools)
+        played = run_agent(player, chunk, listener, config.max_tools)
         plans += played.plans
         errors += [
             None if decision is None or decision.error is None else str(decision.error)
@@ -204,17 +204,17 @@ def _play(
         ]
         progress(name, len(plans), len(samples))
     seconds = time.perf_counter() - start
-    return plans, errors, Price(scorer.images_scored, scorer.tools_run, seconds)
+    return plans, errors, Cost(scorer.images_scored, scorer.tools_run, seconds)
 
 
-def frozen_set(sample: Sample, ledger: Ledger, config: EvaluationConfig) -> list[Plan]:
+def frozen_set(sample: Sample, ledger: CachingScorer, config: EvaluationConfig) -> list[Plan]:
     """Scores the plans that regret is measured against: all short ones and a beam's.
 
     The set does not depend on which agents play: what they tried only saves work.
     """
-    short = all_plans(ledger.tool_names, min(config.frozen_length, config.max_tools))
+    short = all_plans(ledger.tool_names, min(config.frozen_max_length, config.max_tools))
     ledger.score([sample] * len(short), short)
-    found = beam_search([sample], ledger, config.frozen_width, config.max_tools, config.tool_cost)[0]
+    found = beam_search([sample], ledger, config.frozen_beam_width, config.max_tools, config.tool_cost)[0]
     return list(dict.fromkeys([*short, *found]))
 
 
@@ -235,10 +235,10 @@ def summarise(comparison: Comparison) -> dict[str, Any]:
     rewards = {name: np.array([record.reward for record in rows]) for name, rows in by_agent.items()}
     agents: dict[str, Any] = {}
     for name, rows in by_agent.items():
-        price = comparison.prices[name]
+        price = comparison.costs[name]
         regrets = [record.regret for record in rows if record.regret is not None]
         agents[name] = {
-            "reward": asdict(interval(list(rewards[name]), images, seed)),
+            "reward": asdict(bootstrap_interval(list(rewards[name]), images, seed)),
             **{key: float(np.mean([row.metrics[key] for row in rows])) for key in rows[0].metrics},
             "tools": float(np.mean([len(row.plan) for row in rows])),
             "images_scored": price.images_scored,
@@ -249,13 +249,15 @@ def summarise(comparison: Comparison) -> dict[str, Any]:
         }
     names = list(by_agent)
     differences = {
-        f"{later} - {earlier}": asdict(interval(list(rewards[later] - rewards[earlier]), images, seed))
+        f"{later} - {earlier}": asdict(
+            bootstrap_interval(list(rewards[later] - rewards[earlier]), images, seed)
+        )
         for position, later in enumerate(names)
         for earlier in names[:position]
     }
     config = asdict(comparison.config)
     config["reward"] = getattr(comparison.config.reward, "name", comparison.config.reward)
-    config |= {"plans_seen": comparison.plans_seen, "samples": len(images), **comparison.toolbox}
+    config |= {"frozen_set_size": comparison.frozen_set_size, "samples": len(images), **comparison.toolbox}
     return {
         "agents": agents,
         "groups": {name: _group_means(rows) for name, rows in by_agent.items()},
@@ -268,7 +270,7 @@ def _group_means(rows: Sequence[Record]) -> dict[str, float]:
     """Mean reward per benchmark group: the unweighted mean over its combinations."""
     recipes: dict[str, dict[tuple[str, ...], list[float]]] = {}
     for row in rows:
-        group = group_of(row.spec.recipe)
+        group = benchmark_group(row.spec.recipe)
         if group is not None:
             recipes.setdefault(group, {}).setdefault(row.spec.recipe, []).append(row.reward)
     return {

@@ -8,7 +8,7 @@ from opera_env.scoring import PlanScorer
 from opera_env.types import Outcome, Plan, Sample
 
 
-class Ledger:
+class CachingScorer:
     """A scorer that remembers: what any agent has tried need not be run again.
 
     Keeps the first value seen for each plan, so that all agents are judged by the same one.
@@ -51,10 +51,10 @@ class Ledger:
         return max(self.known[sample.key, plan].r_q - tool_cost * len(plan) for plan in plans)
 
 
-class _Listener:
+class _RecordingScorer:
     """Passes an agent's questions on to a scorer and notes the answers in a ledger."""
 
-    def __init__(self, scorer: PlanScorer, ledger: Ledger) -> None:
+    def __init__(self, scorer: PlanScorer, ledger: CachingScorer) -> None:
         self.scorer, self.ledger = scorer, ledger
 
     @property

@@ -12,7 +12,7 @@ from scipy.stats import bootstrap
 
 
 @dataclass(frozen=True)
-class Interval:
+class ConfidenceInterval:
     """A mean and its 95 % confidence interval."""
 
     mean: float
@@ -20,7 +20,9 @@ class Interval:
     high: float
 
 
-def interval(values: Sequence[float], images: Sequence[tuple[str, int]], seed: int = 0) -> Interval:
+def bootstrap_interval(
+    values: Sequence[float], images: Sequence[tuple[str, int]], seed: int = 0
+) -> ConfidenceInterval:
     """Bootstraps a mean over source images: samples of one photograph are not independent.
 
     Args:
@@ -34,7 +36,7 @@ def interval(values: Sequence[float], images: Sequence[tuple[str, int]], seed: i
     counts = np.bincount(rows).astype(float)
     mean = float(sums.sum() / counts.sum())
     if len(sums) < 2:
-        return Interval(mean, float("nan"), float("nan"))
+        return ConfidenceInterval(mean, float("nan"), float("nan"))
 
     def ratio(total: NDArray[np.float64], count: NDArray[np.float64], axis: int = -1) -> Any:
         return total.sum(axis) / count.sum(axis)
@@ -42,4 +44,4 @@ def interval(values: Sequence[float], images: Sequence[tuple[str, int]], seed: i
     found = bootstrap(
         (sums, counts), ratio, paired=True, method="percentile", rng=np.random.default_rng(seed)
     ).confidence_interval
-    return Interval(mean, float(found.low), float(found.high))
+    return ConfidenceInterval(mean, float(found.low), float(found.high))

@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 
 from opera_env.degradations import Recipe
 from opera_env.errors import SampleError, ToolboxError
-from opera_env.evaluation.stats import Interval, interval
+from opera_env.evaluation.stats import ConfidenceInterval, bootstrap_interval
 from opera_env.scoring import PlanScorer
 from opera_env.search import all_plans
 from opera_env.tools import Toolbox
 from opera_env.types import Outcome, Plan, Sample
 
-Scores = Mapping[Plan, float]
+PlanScores = Mapping[Plan, float]
 """What every plan scores on one sample, higher is better."""
 
-Freedom = Callable[[Scores, Sequence[str]], float]
+PlanningFactor = Callable[[PlanScores, Sequence[str]], float]
 """Scores of all plans and the matched tools, one for each degradation, to a difference."""
 
 
@@ -35,51 +35,51 @@ def matched_orders(matched: Sequence[str]) -> list[Plan]:
     return list(permutations(matched))
 
 
-def _best(scores: Scores, plans: Iterable[Plan]) -> float:
+def _best(scores: PlanScores, plans: Iterable[Plan]) -> float:
     return max(scores[plan] for plan in plans)
 
 
-def _order(scores: Scores, matched: Sequence[str]) -> float:
+def _order(scores: PlanScores, matched: Sequence[str]) -> float:
     orders = [scores[plan] for plan in matched_orders(matched)]
     return max(orders) - min(orders)
 
 
-def _chance(scores: Scores, matched: Sequence[str]) -> float:
+def _random_order_effect(scores: PlanScores, matched: Sequence[str]) -> float:
     orders = [scores[plan] for plan in matched_orders(matched)]
     return max(orders) - float(np.mean(orders))
 
 
-def _fewer(scores: Scores, matched: Sequence[str]) -> float:
+def _omission_effect(scores: PlanScores, matched: Sequence[str]) -> float:
     subsets = [plan for size in range(len(matched) + 1) for plan in permutations(matched, size)]
     return _best(scores, subsets) - _best(scores, matched_orders(matched))
 
 
-def _repeats(scores: Scores, matched: Sequence[str]) -> float:
+def _repetition_effect(scores: PlanScores, matched: Sequence[str]) -> float:
     allowed = [plan for plan in scores if set(plan) <= set(matched)]
     once = [plan for plan in allowed if len(set(plan)) == len(plan)]
     return _best(scores, allowed) - _best(scores, once)
 
 
-def _foreign(scores: Scores, matched: Sequence[str]) -> float:
+def _unmatched_effect(scores: PlanScores, matched: Sequence[str]) -> float:
     once = [plan for plan in scores if len(set(plan)) == len(plan)]
     return _best(scores, once) - _best(scores, [plan for plan in once if set(plan) <= set(matched)])
 
 
-def _anything(scores: Scores, matched: Sequence[str]) -> float:
+def _any_plan_effect(scores: PlanScores, matched: Sequence[str]) -> float:
     return _best(scores, scores) - _best(scores, matched_orders(matched))
 
 
-FREEDOMS: Mapping[str, Freedom] = {
+PLANNING_FACTORS: Mapping[str, PlanningFactor] = {
     "matched tools, best order less worst": _order,
-    "matched tools, best order less a random one": _chance,
-    "leaving matched tools out": _fewer,
-    "repeating matched tools": _repeats,
-    "tools beyond the matched": _foreign,
-    "any plan less the best matched order": _anything,
+    "matched tools, best order less a random one": _random_order_effect,
+    "leaving matched tools out": _omission_effect,
+    "repeating matched tools": _repetition_effect,
+    "tools beyond the matched": _unmatched_effect,
+    "any plan less the best matched order": _any_plan_effect,
 }
 """What a planner may do, and what the best use of it earns on an image (winner's curse included)."""
 
-CONSTANT = "one plan for all images of a recipe, chosen on the others"
+CONSTANT_PLAN = "one plan for all images of a recipe, chosen on the others"
 """Any constant plan less a constant order of the matched tools: without the winner's curse."""
 
 REFERENCE, NO_REFERENCE = ("psnr_y", "ssim_y", "lpips"), ("niqe32", "piqe")
@@ -87,7 +87,7 @@ LOWER_IS_BETTER = frozenset({"lpips", "niqe32", "piqe"})
 
 
 @dataclass(frozen=True)
-class Worth:
+class Effect:
     """What a freedom is worth by one metric.
 
     Attributes:
@@ -100,13 +100,13 @@ class Worth:
 
     freedom: str
     metric: str
-    mean: Interval
+    mean: ConfidenceInterval
     median: float
     share: float
 
 
 @dataclass(frozen=True)
-class Winners:
+class ConsensusPlans:
     """What the plans have in common that several metrics agree on.
 
     A plan is good by a metric if it is among its best tenth on the image; it wins if three of the
@@ -116,9 +116,9 @@ class Winners:
         plans: Winners per image.
         repeats: Share of the winners that use a tool twice; 0 if there are none.
         foreign: Share of the winners that use a tool for a degradation that is not there.
-        repeats_of_all: The same share of all plans: what counting alone gives.
-        foreign_of_all: Likewise.
-        beat_matched: Plans per image whose R_q is above the best order of the matched tools.
+        baseline_repeats: The same share of all plans: what counting alone gives.
+        baseline_unmatched: Likewise.
+        plans_above_matched: Plans per image whose R_q is above the best order of the matched tools.
 
     Source: the paper's empirical study. Departure: lite's five metrics; the shares of all plans
         stand beside, without which those of the winners say little.
@@ -126,29 +126,29 @@ class Winners:
 
     plans: float
     repeats: float
-    foreign: float
-    repeats_of_all: float
-    foreign_of_all: float
-    beat_matched: float
+    unmatched: float
+    baseline_repeats: float
+    baseline_unmatched: float
+    plans_above_matched: float
 
 
 @dataclass(frozen=True)
-class Study:
+class StudyResult:
     """The result of a study; :meth:`to_json` is what ``opera-env study --json`` writes."""
 
     tools: tuple[str, ...]
     max_length: int
     plans: int
     samples: int
-    worths: tuple[Worth, ...]
-    winners: Winners
+    effects: tuple[Effect, ...]
+    winners: ConsensusPlans
 
     def to_json(self) -> dict[str, Any]:
         """Returns a dictionary of JSON types."""
         return asdict(self)
 
 
-def first_tools(toolbox: Toolbox, samples: Sequence[Sample]) -> dict[str, str]:
+def matched_tools(toolbox: Toolbox, samples: Sequence[Sample]) -> dict[str, str]:
     """Returns for each degradation that occurs the first tool of the toolbox that is for it.
 
     Raises:
@@ -189,13 +189,13 @@ def _check(samples: Sequence[Sample], max_length: int) -> None:
             )
 
 
-def study(
+def run_study(
     toolbox: Toolbox,
     samples: Sequence[Sample],
     max_length: int = 4,
     reward: str = "lite",
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Study:
+) -> StudyResult:
     """Runs every plan of one tool a degradation, repeats included, on every sample.
 
     Args:
@@ -209,7 +209,7 @@ def study(
         SampleError: If plans are shorter than a recipe, or a recipe has one photograph only.
     """
     _check(samples, max_length)
-    first = first_tools(toolbox, samples)
+    first = matched_tools(toolbox, samples)
     tools = tuple(name for name in toolbox.names if name in first.values())
     plans = all_plans(tools, max_length)
     scorer = PlanScorer(toolbox.subset(tools), reward)
@@ -222,17 +222,17 @@ def study(
         tables.append(_table(scorer.score([sample] * len(plans), plans, restored=False)))
         progress(done + 1, len(samples))
     photographs = [_photograph(sample) for sample in samples]
-    worths: list[Worth] = []
+    effects: list[Effect] = []
     for metric in ("r_q", "psnr_y", "ssim_y"):
         scores = [dict(zip(plans, table[metric], strict=True)) for table in tables]
         found = {
             name: [freedom(*pair) for pair in zip(scores, matched, strict=True)]
-            for name, freedom in FREEDOMS.items()
+            for name, freedom in PLANNING_FACTORS.items()
         }
-        found[CONSTANT] = _constant(samples, scores, matched)
-        worths += [_worth(name, metric, values, photographs) for name, values in found.items()]
-    winners = _winners(plans, tables, matched)
-    return Study(tools, max_length, len(plans), len(samples), tuple(worths), winners)
+        found[CONSTANT_PLAN] = _constant_plan_effect(samples, scores, matched)
+        effects += [_effect(name, metric, values, photographs) for name, values in found.items()]
+    winners = _consensus_plans(plans, tables, matched)
+    return StudyResult(tools, max_length, len(plans), len(samples), tuple(effects), winners)
 
 
 def _table(outcomes: Sequence[Outcome]) -> dict[str, NDArray[np.float64]]:
@@ -244,14 +244,16 @@ def _table(outcomes: Sequence[Outcome]) -> dict[str, NDArray[np.float64]]:
     return {"r_q": np.array([outcome.r_q for outcome in outcomes]), **columns}
 
 
-def _worth(
+def _effect(
     name: str, metric: str, values: Sequence[float], photographs: Sequence[tuple[str, int]]
-) -> Worth:
+) -> Effect:
     share = float(np.mean(np.array(values) > 1e-5))
-    return Worth(name, metric, interval(values, photographs), float(np.median(values)), share)
+    return Effect(name, metric, bootstrap_interval(values, photographs), float(np.median(values)), share)
 
 
-def _constant(samples: Sequence[Sample], scores: Sequence[Scores], matched: Sequence[Plan]) -> list[float]:
+def _constant_plan_effect(
+    samples: Sequence[Sample], scores: Sequence[PlanScores], matched: Sequence[Plan]
+) -> list[float]:
     """The best constant plan less the best constant matched order, chosen on a recipe's other images."""
     differences: list[float] = []
     for index, sample in enumerate(samples):
@@ -267,28 +269,28 @@ def _constant(samples: Sequence[Sample], scores: Sequence[Scores], matched: Sequ
     return differences
 
 
-def _winners(
+def _consensus_plans(
     plans: Sequence[Plan], tables: Sequence[Mapping[str, NDArray[np.float64]]], matched: Sequence[Plan]
-) -> Winners:
+) -> ConsensusPlans:
     repeats = np.array([len(set(plan)) < len(plan) for plan in plans])
-    foreign = np.array([[not set(plan) <= set(names) for plan in plans] for names in matched])
-    wins = np.array([_wins(table) for table in tables])
+    unmatched = np.array([[not set(plan) <= set(names) for plan in plans] for names in matched])
+    wins = np.array([_has_consensus(table) for table in tables])
     beat = [
         (table["r_q"] > max(table["r_q"][plans.index(plan)] for plan in matched_orders(names))).sum()
         for table, names in zip(tables, matched, strict=True)
     ]
     count = max(1, int(wins.sum()))
-    return Winners(
+    return ConsensusPlans(
         plans=float(wins.sum(axis=1).mean()),
         repeats=float((wins & repeats).sum() / count),
-        foreign=float((wins & foreign).sum() / count),
-        repeats_of_all=float(repeats.mean()),
-        foreign_of_all=float(foreign.mean()),
-        beat_matched=float(np.mean(beat)),
+        unmatched=float((wins & unmatched).sum() / count),
+        baseline_repeats=float(repeats.mean()),
+        baseline_unmatched=float(unmatched.mean()),
+        plans_above_matched=float(np.mean(beat)),
     )
 
 
-def _wins(table: Mapping[str, NDArray[np.float64]]) -> NDArray[np.bool_]:
+def _has_consensus(table: Mapping[str, NDArray[np.float64]]) -> NDArray[np.bool_]:
     """Which plans are good by three metrics, with and without reference."""
     good = {name: table[name] >= np.quantile(table[name], 0.9) for name in (*REFERENCE, *NO_REFERENCE)}
     with_reference = np.sum([good[name] for name in REFERENCE], axis=0)

@@ -1,7 +1,7 @@
 """From plans to images: schedule, batches, lanes, cache."""
 
 from opera_env.execution.cache import PrefixCache
-from opera_env.execution.run import SMALL, Executor, Result
-from opera_env.execution.worker_pool import MOST_LANES, Lanes
+from opera_env.execution.run import MAX_UNTILED_PIXELS, ExecutionResult, Executor
+from opera_env.execution.worker_pool import MAX_WORKERS, WorkerPool
 
-__all__ = ["MOST_LANES", "SMALL", "Executor", "Lanes", "PrefixCache", "Result"]
+__all__ = ["MAX_UNTILED_PIXELS", "MAX_WORKERS", "ExecutionResult", "Executor", "PrefixCache", "WorkerPool"]

@@ -51,7 +51,7 @@ class _Ledger(TorchDispatchMode):
         self.alive -= size
 
 
-def give_back() -> None:
+def release_freed_memory() -> None:
     """Returns freed memory to the system, where the C library keeps it for itself: glibc does.
 
     What one tool's tiles leave behind is of the wrong sizes for the next tool's.

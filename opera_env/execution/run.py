@@ -14,15 +14,15 @@ from torch import Tensor
 from opera_env.errors import ToolFailedError
 from opera_env.execution.cache import PrefixCache
 from opera_env.execution.memory import bytes_per_pixel
-from opera_env.execution.schedule import Node, Schedule, build_tries, look_ahead, walk
+from opera_env.execution.schedule import Node, Schedule, build_tries, compute_priorities, walk
 from opera_env.execution.tiles import restore_in_tiles
-from opera_env.execution.worker_pool import Lanes
+from opera_env.execution.worker_pool import WorkerPool
 from opera_env.tools import Tool, Toolbox
 from opera_env.types import Canvas, Plan, Sample
 
 
 @dataclass(frozen=True)
-class Result:
+class ExecutionResult:
     """The image a plan leads to.
 
     Attributes:
@@ -62,10 +62,10 @@ class _Job:
         return self.future is not None and self.future.done() and self.future.exception() is not None
 
 
-SMALL = 256 * 256
+MAX_UNTILED_PIXELS = 256 * 256
 """Pixels of an image that is never cut into tiles."""
 
-LARGEST_TILE = 1024 * 1024
+MAX_TILE_PIXELS = 1024 * 1024
 """Pixels of a tile beyond which nothing gets faster."""
 
 OnTile = Callable[[str, int, int], None]
@@ -79,10 +79,10 @@ class Executor:
         toolbox: The tools; shared, so training them is seen here at once.
         batch_pixels: Most pixels, of all images together, that a tool is given at once.
             A larger image goes alone.
-        live_pixels: Intermediate images, in pixels, that may wait before what is nearest to its
+        max_live_pixels: Intermediate images, in pixels, that may wait before what is nearest to its
             end goes first.
         cache: Where results are kept between calls; None keeps nothing.
-        tile_bytes: Memory that a tool may take for one image, beside the image and its result.
+        max_tile_bytes: Memory that a tool may take for one image, beside the image and its result.
             Images that would need more are cut into overlapping tiles.
         on_tile: Told when a tool begins, after each tile of a large image, and when it has done.
 
@@ -94,23 +94,23 @@ class Executor:
         self,
         toolbox: Toolbox,
         batch_pixels: int = 16 * 128 * 128,
-        live_pixels: int = 512 * 128 * 128,
+        max_live_pixels: int = 512 * 128 * 128,
         cache: PrefixCache | None = None,
-        tile_bytes: int = 512 * 2**20,
+        max_tile_bytes: int = 512 * 2**20,
         on_tile: OnTile | None = None,
     ) -> None:
         self.toolbox = toolbox
-        self.tile_bytes = tile_bytes
+        self.max_tile_bytes = max_tile_bytes
         self.on_tile = on_tile
         self.batch_pixels = batch_pixels
-        self.live_pixels = live_pixels
+        self.max_live_pixels = max_live_pixels
         self.cache = cache
         self.tools_run = 0
         self._bytes_per_pixel: dict[str, float] = {}
 
     def run(
-        self, samples: Sequence[Sample], plans: Sequence[Plan], lanes: Lanes | None = None
-    ) -> Iterator[Result]:
+        self, samples: Sequence[Sample], plans: Sequence[Plan], lanes: WorkerPool | None = None
+    ) -> Iterator[ExecutionResult]:
         """Yields the result of each distinct plan of each distinct image once, in no stated order.
 
         Args:
@@ -128,13 +128,13 @@ class Executor:
             for name in plan:
                 self.toolbox[name]
         fingerprint = self.toolbox.fingerprint if self.cache is not None else ""
-        lanes = lanes or Lanes()
+        lanes = lanes or WorkerPool()
         known, schedule = self._plan(samples, plans, fingerprint, lanes.count)
         for node in known:
-            yield from self._hand_out(node, fingerprint)
+            yield from self._emit_result(node, fingerprint)
         for batch in self._batches(schedule, lanes):
             for node in batch:
-                yield from self._hand_out(node, fingerprint)
+                yield from self._emit_result(node, fingerprint)
 
     def _plan(
         self, samples: Sequence[Sample], plans: Sequence[Plan], fingerprint: str, lanes: int
@@ -143,31 +143,31 @@ class Executor:
         roots = build_tries(samples, plans)
         for root in roots:
             root.image = root.sample.lq.to(self.toolbox.device)
-            self._recall(root, fingerprint)
+            self._load_cached(root, fingerprint)
         nodes = list(walk(roots))
-        look_ahead(nodes, self.toolbox)
+        compute_priorities(nodes, self.toolbox)
         known = [node for node in nodes if node.image is not None]
-        return known, Schedule(known, self.toolbox, self.live_pixels, lanes)
+        return known, Schedule(known, self.toolbox, self.max_live_pixels, lanes)
 
-    def _recall(self, node: Node, fingerprint: str) -> bool:
+    def _load_cached(self, node: Node, fingerprint: str) -> bool:
         """Gives nodes the images that are cached; returns whether nothing has to run for this one."""
         if self.cache is not None and node.prefix:
             node.image = self.cache.get((node.sample.key, fingerprint, node.prefix))
-        known = [self._recall(child, fingerprint) for child in node.children.values()]
+        known = [self._load_cached(child, fingerprint) for child in node.children.values()]
         node.known = node.image is not None or (not node.wanted and all(known))
         return node.known
 
-    def _hand_out(self, node: Node, fingerprint: str) -> Iterator[Result]:
+    def _emit_result(self, node: Node, fingerprint: str) -> Iterator[ExecutionResult]:
         """Yields a node's image if a plan ends there."""
         if not node.wanted:
             return
         assert node.image is not None
         if self.cache is not None and node.prefix:
             self.cache.put((node.sample.key, fingerprint, node.prefix), node.image)
-        yield Result(node.sample, node.prefix, node.image)
-        node.let_go()
+        yield ExecutionResult(node.sample, node.prefix, node.image)
+        node.release()
 
-    def _batches(self, schedule: Schedule, lanes: Lanes) -> Iterator[list[Node]]:
+    def _batches(self, schedule: Schedule, lanes: WorkerPool) -> Iterator[list[Node]]:
         """Runs what is scheduled and yields it in the order of the schedule.
 
         With several lanes, what is next but waits for a result is overtaken by a few that do not.
@@ -184,7 +184,7 @@ class Executor:
             if jobs[0].settled:
                 yield jobs.popleft().batch
 
-    def _begin(self, jobs: Sequence[_Job], lanes: Lanes) -> None:
+    def _begin(self, jobs: Sequence[_Job], lanes: WorkerPool) -> None:
         """Begins jobs whose inputs are there, as many as keep the lanes busy."""
         busy = sum(job.future is not None and not job.settled for job in jobs)
         for job in jobs:
@@ -213,7 +213,7 @@ class Executor:
             for node, image in zip(job.batch, job.future.result(), strict=True):
                 assert node.parent is not None
                 node.image = image
-                node.parent.let_go()
+                node.parent.release()
             job.settled = True
             self.tools_run += len(job.batch)
 
@@ -227,7 +227,7 @@ class Executor:
                 raise _failure(tool, batch[0], f"{type(error).__name__}: {error}") from error
             starved = _out_of_memory(error)
         if results is None:
-            return self._apply_in_parts(tool, batch, starved)
+            return self._apply_in_smaller_batches(tool, batch, starved)
         if not results.sum().isfinite():  # one cheap look; the exact one only on suspicion
             for node, result in zip(batch, results, strict=True):
                 if not result.isfinite().all():
@@ -240,7 +240,7 @@ class Executor:
     def _restore(self, tool: Tool, images: Sequence[Tensor], canvas: Canvas) -> Tensor:
         """Runs a tool on a batch, or on one image tile by tile if it is large."""
         listener = self.on_tile or (lambda name, done, total: None)
-        if len(images) == 1 and images[0].shape[-2] * images[0].shape[-1] > SMALL:
+        if len(images) == 1 and images[0].shape[-2] * images[0].shape[-1] > MAX_UNTILED_PIXELS:
             on_tile = partial(listener, tool.name)
             return restore_in_tiles(tool, images[0][None], canvas, self._tile_pixels(tool), on_tile)
         layout = torch.contiguous_format if tool.module is None else torch.channels_last
@@ -257,10 +257,10 @@ class Executor:
         """Pixels that the tool can take at once without needing more than its share of memory."""
         if tool.name not in self._bytes_per_pixel:
             self._bytes_per_pixel[tool.name] = bytes_per_pixel(tool, self.toolbox.device)
-        affordable = self.tile_bytes / self._bytes_per_pixel[tool.name]
-        return int(min(max(SMALL, affordable), LARGEST_TILE))
+        affordable = self.max_tile_bytes / self._bytes_per_pixel[tool.name]
+        return int(min(max(MAX_UNTILED_PIXELS, affordable), MAX_TILE_PIXELS))
 
-    def _apply_in_parts(self, tool: Tool, batch: Sequence[Node], starved: bool) -> list[Tensor]:
+    def _apply_in_smaller_batches(self, tool: Tool, batch: Sequence[Node], starved: bool) -> list[Tensor]:
         """Tries again in halves, or one by one: that tells which image a tool fails on."""
         size = len(batch) // 2 if starved else 1
         if starved:

@@ -39,11 +39,11 @@ class Node:
     users: int = 0
     left: int = 0
 
-    def next_to_run(self) -> list[Node]:
+    def pending_children(self) -> list[Node]:
         """Returns the states that a tool has to lead to from here."""
         return [child for child in self.children.values() if not child.known]
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Notes that one of those who needed the image does not any more."""
         self.users -= 1
         if not self.users:
@@ -87,7 +87,7 @@ def walk(roots: Iterable[Node]) -> Iterator[Node]:
         pending.extend(node.children.values())
 
 
-def look_ahead(nodes: Sequence[Node], toolbox: Toolbox) -> None:
+def compute_priorities(nodes: Sequence[Node], toolbox: Toolbox) -> None:
     """Notes who needs each node's image, and what is left to do from there.
 
     Args:
@@ -95,7 +95,7 @@ def look_ahead(nodes: Sequence[Node], toolbox: Toolbox) -> None:
         toolbox: The tools: one with scale s counts s squared, as it works on so many more pixels.
     """
     for node in reversed(nodes):  # children before their parents
-        ahead = node.next_to_run()
+        ahead = node.pending_children()
         node.users = len(ahead) + node.wanted
         node.left = max((child.left for child in ahead), default=0)
         if node.prefix:
@@ -117,21 +117,23 @@ class Schedule:
     done. Beyond that, what has least left goes first: memory is kept at a few batches a level.
 
     Args:
-        known: Nodes whose image is there, after :func:`look_ahead`; what they lead to is scheduled, and
-            forgotten by them.
+        known: Nodes whose image is there, after :func:`compute_priorities`; what they lead to is
+            scheduled, and forgotten by them.
         toolbox: The tools.
-        live_pixels: Intermediate images, in pixels, that may wait before the order turns.
+        max_live_pixels: Intermediate images, in pixels, that may wait before the order turns.
         lanes: How many batches will be under way at once: so many in a row do without each other's
             results, if anything does.
     """
 
-    def __init__(self, known: Iterable[Node], toolbox: Toolbox, live_pixels: int, lanes: int = 1) -> None:
+    def __init__(
+        self, known: Iterable[Node], toolbox: Toolbox, max_live_pixels: int, lanes: int = 1
+    ) -> None:
         self._toolbox = toolbox
         self._levels: defaultdict[int, dict[_Group, list[Node]]] = defaultdict(dict)  # by what is left
         self._waiting: dict[Node, int] = {}  # how many are to run on an image
         self._sizes: dict[Node, Canvas] = {}  # of images that something is to run on
         self._live = 0
-        self._live_limit = live_pixels
+        self._live_limit = max_live_pixels
         self._lanes = lanes
         self._running: deque[tuple[list[Node], Canvas]] = deque()  # what is taken to be under way, sizes
         for node in known:
@@ -181,7 +183,7 @@ class Schedule:
 
     def _unfold(self, node: Node, size: Canvas) -> None:
         """Queues what comes after a node whose image will be there."""
-        ahead = node.next_to_run()
+        ahead = node.pending_children()
         node.children.clear()  # a child knows its parent: both ways would outlive their last user
         if not ahead:
             return
@@ -189,7 +191,7 @@ class Schedule:
         self._live += size[0] * size[1]
         for child in ahead:
             name = child.prefix[-1]
-            group = (name, *size, self._toolbox[name].grows(size, child.sample.canvas))
+            group = (name, *size, self._toolbox[name].upscales(size, child.sample.canvas))
             self._levels[child.left].setdefault(group, []).append(child)
 
     def _release(self, node: Node | None) -> None:

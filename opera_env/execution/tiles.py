@@ -3,7 +3,7 @@
 A tile is a core and a margin around it. The outer part of the margin is context, as wide as
 the tool looks, and is thrown away; across the inner part neighbouring tiles are blended, which
 changes nothing where they agree and hides where they do not. What a network must know of the
-whole image (:class:`opera_env.tools.tool.LooksEverywhere`) it is told from an overview.
+whole image (:class:`opera_env.tools.tool.GlobalContextNet`) it is told from an overview.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from opera_env.types import Canvas
 BLEND = 8
 """Half the width, in pixels, over which neighbouring tiles are blended."""
 
-UNKNOWN_HALO, UNKNOWN_BLEND = 48, 16
+DEFAULT_HALO, DEFAULT_BLEND = 48, 16
 """Context and blending for a tool of which nobody has said how far it looks."""
 
-OVERVIEW, WINDOW = 1024 * 1024, 256
+MAX_STATISTICS_PIXELS, WINDOW = 1024 * 1024, 256
 """Most pixels that statistics of the whole image are taken from, and the side of their windows."""
 
 OnTile = Callable[[int, int], None]
@@ -91,16 +91,16 @@ def restore_in_tiles(
         halo; close to it otherwise.
     """
     height, width = image.shape[-2:]
-    grow = tool.grows((height, width), canvas)
+    grow = tool.upscales((height, width), canvas)
     scale = tool.scale if grow else 1
-    blend = UNKNOWN_BLEND if tool.halo is None else min(BLEND, tool.halo)
-    margin = (UNKNOWN_HALO if tool.halo is None else tool.halo) + blend
+    blend = DEFAULT_BLEND if tool.halo is None else min(BLEND, tool.halo)
+    margin = (DEFAULT_HALO if tool.halo is None else tool.halo) + blend
     margin += 2 * (tool.scale > 1)  # bicubic resampling looks two pixels further
     margin += -margin % tool.multiple
     side = math.isqrt(tile_pixels)
     rows, columns = (cut(length, side, margin, tool.multiple) for length in (height, width))
     tiled = len(rows) * len(columns) > 1
-    statistics = _statistics(tool, image, min(OVERVIEW, tile_pixels)) if tiled else None
+    statistics = _statistics(tool, image, min(MAX_STATISTICS_PIXELS, tile_pixels)) if tiled else None
     result = image.new_zeros((1, 3, height * scale, width * scale))
     tiles = list(product(rows, columns))
     for done, (row, column) in enumerate(tiles):

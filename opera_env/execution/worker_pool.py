@@ -17,18 +17,18 @@ import torch
 T = TypeVar("T")
 
 
-MOST_LANES = 8
+MAX_WORKERS = 8
 """More threads than this are shared between the lanes: every lane holds the activations of a batch."""
 
 
-class Lanes:
+class WorkerPool:
     """Threads that compute side by side, each with its share of torch's threads; a context manager.
 
     Args:
         count: How many; with one, all work is done where it is submitted, by all of torch's threads.
 
     Example:
-        >>> with Lanes(2) as lanes:
+        >>> with WorkerPool(2) as lanes:
         ...     doubled = [lanes.submit(lambda x=x: 2 * x) for x in range(3)]
         >>> [future.result() for future in doubled]
         [0, 2, 4]
@@ -56,7 +56,7 @@ class Lanes:
         future.set_result(work())
         return future
 
-    def __enter__(self) -> Lanes:
+    def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(

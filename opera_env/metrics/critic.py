@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from opera_env.encoder import ImageEncoder
 from opera_env.errors import MetricError, MissingWeightsError
-from opera_env.files import replacing
+from opera_env.files import atomic_write
 from opera_env.metrics.base import Features, Metric
 from opera_env.metrics.niqe import Niqe32
 from opera_env.metrics.piqe import Piqe
@@ -27,7 +27,7 @@ from opera_env.weights import load_tensors
 SHIPPED = Path(__file__).with_name("critic.safetensors")
 """The critic that comes with the package: R_q of the preset ``lite``, tools of the toolbox ``lite``."""
 
-COMPUTED: Mapping[str, Callable[[], Metric]] = {"niqe32": Niqe32, "piqe": Piqe}
+NO_REFERENCE_METRICS: Mapping[str, Callable[[], Metric]] = {"niqe32": Niqe32, "piqe": Piqe}
 """Metrics that need no reference: a critic need not guess what they say."""
 
 
@@ -110,9 +110,9 @@ class Critic(Metric):
     def __init__(self, weights: Path = SHIPPED) -> None:
         self.net, self.parts = load_critic(weights)
         self.computed = {
-            column: COMPUTED[part.metric]()
+            column: NO_REFERENCE_METRICS[part.metric]()
             for column, part in enumerate(self.parts)
-            if part.metric in COMPUTED
+            if part.metric in NO_REFERENCE_METRICS
         }
 
     def values(self, images: Tensor, reference: Features) -> Tensor:
@@ -136,7 +136,7 @@ def save_critic(net: CriticNet, parts: Sequence[Part], path: Path, about: Mappin
     """
     weights = {key: value.detach().cpu().half().contiguous() for key, value in net.state_dict().items()}
     terms = json.dumps([asdict(part) for part in parts])
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         save_file(weights, file, metadata={"terms": terms, "training": json.dumps(about)})
 
 

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from opera_env.data.images import list_images, read_image, to_tensor
+from opera_env.files import atomic_write
 from opera_env.metrics.niqe import PRISTINE, mean_and_covariance, niqe_features
-from opera_env.files import replacing
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def fit(config: FitConfig) -> None:
         features, sharpness = niqe_features(to_tensor(read_image(path))[None])
         kept.append(features[0][sharpness[0] > config.sharpness * sharpness.max()])
     mean, covariance = mean_and_covariance(torch.cat(kept)[None])
-    with replacing(config.out) as partial:
+    with atomic_write(config.out) as partial:
         save_file({"mean": mean[0].contiguous(), "covariance": covariance[0].contiguous()}, partial)
     print(f"{sum(map(len, kept))} blocks of {len(kept)} images -> {config.out}")
 

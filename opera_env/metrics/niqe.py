@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from opera_env.degradations.camera import bicubic_matrix
 from opera_env.metrics.base import Features, Metric
 from opera_env.metrics.full_reference import luma
-from opera_env.metrics.window import normalise
+from opera_env.metrics.window import mscn
 
 BLOCK = 32
 PRISTINE = Path(__file__).with_name("pristine_niqe32.safetensors")
@@ -85,9 +85,9 @@ def niqe_features(images: Tensor, block: int = BLOCK) -> tuple[Tensor, Tensor]:
     y = luma(images).round()
     rows, columns = y.shape[-2] // block * block, y.shape[-1] // block * block
     y = y[..., :rows, :columns]
-    normalised, deviation = normalise(y)
+    normalised, deviation = mscn(y)
     sharpness = F.avg_pool2d(deviation, block).flatten(1)
-    half, _ = normalise(_halve(y))
+    half, _ = mscn(_halve(y))
     features = [_block_features(normalised, block), _block_features(half, block // 2)]
     return torch.cat(features, dim=2), sharpness
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from opera_env.metrics.base import Features, Metric
-from opera_env.metrics.window import normalise
+from opera_env.metrics.window import mscn
 
 BLOCK = 16
 """Side of the blocks that are looked at one by one."""
@@ -36,7 +36,7 @@ class Piqe(Metric):
     def values(self, images: Tensor, reference: Features) -> Tensor:
         grey = (images * images.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
         grey = (255 * (grey / grey.amax(dim=(1, 2, 3), keepdim=True))).round()
-        blocks = _blocks(normalise(_pad(grey))[0])
+        blocks = _blocks(mscn(_pad(grey))[0])
         variance, noisy = _texture(blocks)
         active = variance > _ACTIVE
         impaired = active & _has_straight_edge(blocks)

@@ -29,7 +29,7 @@ def gaussian_mean(x: Tensor, size: int, sigma: float) -> Tensor:
     return mean.transpose(0, 1)
 
 
-def normalise(y: Tensor) -> tuple[Tensor, Tensor]:
+def mscn(y: Tensor) -> tuple[Tensor, Tensor]:
     """Subtracts the local mean and divides by the local deviation plus 1; returns both, (B, 1, H, W)."""
     level = y.mean(dim=(2, 3), keepdim=True).round()
     y = y - level  # squares of large numbers would leave float32 no digits for a small deviation

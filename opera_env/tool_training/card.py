@@ -18,12 +18,12 @@ from torch import Tensor
 from opera_env.data.images import to_tensor
 from opera_env.degradations import DEGRADATIONS, degrade
 from opera_env.errors import ToolboxError
-from opera_env.files import replacing
+from opera_env.files import atomic_write
 from opera_env.metrics import FunctionMetric
-from opera_env.reward import Reward, Term
+from opera_env.reward import Reward, RewardTerm
 from opera_env.scoring import PlanScorer
-from opera_env.tool_training.lite import LITE, ToolRecipe
-from opera_env.tool_training.patches import Degrade, validation_pair
+from opera_env.tool_training.lite import LITE_TOOLS, ToolSpec
+from opera_env.tool_training.patches import DegradeFn, validation_pair
 from opera_env.tools import Tool, Toolbox
 from opera_env.types import Outcome, Plan, Sample, SampleSpec
 
@@ -80,7 +80,7 @@ class ToolCard:
         return cls(**{**data, "own": Gain(**data["own"]), "gains": gains})
 
 
-def card_of(tool: Tool) -> ToolCard:
+def read_card(tool: Tool) -> ToolCard:
     """Returns what a toolbox's manifest says of a tool.
 
     Raises:
@@ -105,10 +105,10 @@ _CHUNK = 16
 _JUDGED = Reward(
     "card",
     (
-        Term(FunctionMetric("psnr", _psnr, worst=0.0, needs_reference=True), 0, 1, 1, clip=False),
-        Term("psnr_y", 0, 1, 1, clip=False),
-        Term("ssim_y", 0, 1, 1, clip=False),
-        Term("lpips", 0, 1, 1, clip=False),
+        RewardTerm(FunctionMetric("psnr", _psnr, worst=0.0, needs_reference=True), 0, 1, 1, clip=False),
+        RewardTerm("psnr_y", 0, 1, 1, clip=False),
+        RewardTerm("ssim_y", 0, 1, 1, clip=False),
+        RewardTerm("lpips", 0, 1, 1, clip=False),
     ),
 )
 
@@ -118,7 +118,7 @@ def measure(
     photographs: Sequence[NDArray[np.uint8]],
     data: str,
     side: int = 128,
-    recipes: Sequence[ToolRecipe] = LITE,
+    recipes: Sequence[ToolSpec] = LITE_TOOLS,
     show: bool = False,
 ) -> dict[str, ToolCard]:
     """Measures every tool alone on every degradation, and on clean images.
@@ -146,7 +146,7 @@ def measure(
             )
     scorer = PlanScorer(toolbox, _JUDGED)
 
-    def gains(degrade: Degrade, names: Sequence[str]) -> dict[str, Gain]:
+    def gains(degrade: DegradeFn, names: Sequence[str]) -> dict[str, Gain]:
         samples = [_sample(photograph, degrade, side, seed) for seed, photograph in enumerate(photographs)]
         found = _outcomes(scorer, samples, [(), *((name,) for name in names)])
         return {name: _gain(found[()], found[(name,)]) for name in names}
@@ -190,7 +190,7 @@ def milliseconds(tool: Tool, side: int, runs: int = 60) -> float:
     return 1e3 * min(times)
 
 
-def _operator(kind: str) -> Degrade:
+def _operator(kind: str) -> DegradeFn:
     return lambda image, rng: degrade(image, (kind,), rng)[0]
 
 
@@ -198,7 +198,7 @@ def _nothing(image: NDArray[np.uint8], rng: Generator) -> NDArray[np.uint8]:
     return image
 
 
-def _sample(photograph: NDArray[np.uint8], degrade: Degrade, side: int, seed: int) -> Sample:
+def _sample(photograph: NDArray[np.uint8], degrade: DegradeFn, side: int, seed: int) -> Sample:
     dirty, clean = validation_pair(photograph, degrade, side, seed)
     spec = SampleSpec("card", 0, seed=seed)
     return Sample(to_tensor(dirty), to_tensor(clean), None, (side, side), spec)
@@ -233,7 +233,7 @@ def _clean_psnr(scorer: PlanScorer, samples: Sequence[Sample]) -> dict[str, floa
     return psnr
 
 
-def draw_gains(cards: Mapping[str, ToolCard], file: Path) -> None:
+def plot_gains(cards: Mapping[str, ToolCard], file: Path) -> None:
     """Draws what every tool does to every degradation, in dB, as a picture."""
     from matplotlib.figure import Figure  # seconds to import
 
@@ -247,5 +247,5 @@ def draw_gains(cards: Mapping[str, ToolCard], file: Path) -> None:
         colour = "white" if abs(gain) > 5 else "black"
         axes.text(column, row, f"{gain:+.1f}", ha="center", va="center", fontsize=8, color=colour)
     figure.colorbar(picture, label="change in PSNR, dB", extend="both", pad=0.01)
-    with replacing(file) as part:
+    with atomic_write(file) as part:
         figure.savefig(part, format=file.suffix.lstrip(".") or "png", dpi=130)

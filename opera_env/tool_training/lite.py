@@ -20,7 +20,7 @@ from opera_env.errors import UnknownToolError
 
 
 @dataclass(frozen=True)
-class ToolRecipe:
+class ToolSpec:
     """One tool of a toolbox, before it is trained.
 
     Attributes:
@@ -65,9 +65,9 @@ class ToolRecipe:
         return degrade(image, (self.degradation,), rng)[0]
 
 
-def denoiser(family: str, sigma: float, start: str | None = None) -> ToolRecipe:
+def denoiser(family: str, sigma: float, start: str | None = None) -> ToolSpec:
     """A denoiser for Gaussian noise of one strength, in grey levels of 255."""
-    return ToolRecipe(
+    return ToolSpec(
         f"{family}.denoise_{sigma:.0f}",
         "noise",
         family,
@@ -79,15 +79,15 @@ def denoiser(family: str, sigma: float, start: str | None = None) -> ToolRecipe:
     )
 
 
-LITE: tuple[ToolRecipe, ...] = (
-    ToolRecipe("unet.denoise", "noise", steps=8_000, margin=0, lr=1e-3),
+LITE_TOOLS: tuple[ToolSpec, ...] = (
+    ToolSpec("unet.denoise", "noise", steps=8_000, margin=0, lr=1e-3),
     *(denoiser("unet", sigma, start="unet.denoise") for sigma in (15, 25, 50)),
     denoiser("nafnet", 15, start="nafnet.denoise_25"),
     denoiser("nafnet", 25),
     denoiser("nafnet", 50, start="nafnet.denoise_25"),
-    ToolRecipe("nafnet.derain", "rain", "nafnet", options={"width": 32}, steps=14_000, margin=32),
-    ToolRecipe("unet.derain", "rain", steps=16_000, margin=32),
-    ToolRecipe(
+    ToolSpec("nafnet.derain", "rain", "nafnet", options={"width": 32}, steps=14_000, margin=32),
+    ToolSpec("unet.derain", "rain", steps=16_000, margin=32),
+    ToolSpec(
         "unet.dehaze",
         "haze",
         options={"global_context": True},
@@ -96,10 +96,10 @@ LITE: tuple[ToolRecipe, ...] = (
         batch=4,
         lr=1e-3,
     ),
-    ToolRecipe("unet.defocus_deblur", "defocus_blur", steps=14_000, margin=8, lr=1e-3),
-    ToolRecipe("nafnet.defocus_deblur", "defocus_blur", "nafnet", steps=9_000, margin=8),
-    ToolRecipe("unet.motion_deblur", "motion_blur", steps=14_000, margin=32, lr=1e-3),
-    ToolRecipe(
+    ToolSpec("unet.defocus_deblur", "defocus_blur", steps=14_000, margin=8, lr=1e-3),
+    ToolSpec("nafnet.defocus_deblur", "defocus_blur", "nafnet", steps=9_000, margin=8),
+    ToolSpec("unet.motion_deblur", "motion_blur", steps=14_000, margin=32, lr=1e-3),
+    ToolSpec(
         "unet.super_resolution",
         "low_resolution",
         options={"widths": (48, 64), "blocks": 3, "unshuffle": 1, "scale": 4},
@@ -108,7 +108,7 @@ LITE: tuple[ToolRecipe, ...] = (
         patch=128,
         margin=16,
     ),
-    ToolRecipe(
+    ToolSpec(
         "unet.super_resolution_lpips",
         "low_resolution",
         options={"unshuffle": 1, "scale": 4},
@@ -118,19 +118,19 @@ LITE: tuple[ToolRecipe, ...] = (
         margin=16,
         perceptual=0.5,
     ),
-    ToolRecipe("unet.dejpeg", "jpeg", steps=14_000, margin=16, lr=1e-3),
-    ToolRecipe("brighten.gamma_correction", "low_light", "gamma", options={"gamma": 1.5}),
-    ToolRecipe("brighten.constant_shift", "low_light", "shift", options={"levels": 40.0}),
+    ToolSpec("unet.dejpeg", "jpeg", steps=14_000, margin=16, lr=1e-3),
+    ToolSpec("brighten.gamma_correction", "low_light", "gamma", options={"gamma": 1.5}),
+    ToolSpec("brighten.constant_shift", "low_light", "shift", options={"levels": 40.0}),
 )
 
 
-def lite_recipe(name: str) -> ToolRecipe:
+def lite_tool_spec(name: str) -> ToolSpec:
     """Returns the recipe of a tool by its name.
 
     Raises:
         UnknownToolError: If ``lite`` has no such tool.
     """
-    for recipe in LITE:
+    for recipe in LITE_TOOLS:
         if recipe.name == name:
             return recipe
-    raise UnknownToolError(name, [recipe.name for recipe in LITE])
+    raise UnknownToolError(name, [recipe.name for recipe in LITE_TOOLS])

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from opera_env.tool_training.lite import LITE, ToolRecipe
-from opera_env.tool_training.train import trained_weights
+from opera_env.tool_training.lite import LITE_TOOLS, ToolSpec
+from opera_env.tool_training.train import load_trained_weights
 from opera_env.tools.nets import build_net
 from opera_env.tools.tool import Tool
 from opera_env.tools.toolbox import Toolbox
@@ -32,7 +32,7 @@ class PackConfig:
     """Toolbox that tools without a folder in RUNS are taken from; without it they are an error."""
 
 
-def packed_tool(recipe: ToolRecipe, runs: Path) -> Tool:
+def build_tool(recipe: ToolSpec, runs: Path) -> Tool:
     """Builds one tool from its recipe and the folder of its training.
 
     Raises:
@@ -41,7 +41,7 @@ def packed_tool(recipe: ToolRecipe, runs: Path) -> Tool:
     net = build_net(recipe.net, recipe.options)
     training: dict[str, object] = {}
     if recipe.steps:
-        net.load_state_dict(trained_weights(runs, recipe.name))
+        net.load_state_dict(load_trained_weights(runs, recipe.name))
         training = json.loads((runs / recipe.name / "training.json").read_text())
     return Tool(
         recipe.name,
@@ -59,10 +59,10 @@ def pack(config: PackConfig) -> None:
     """Writes the toolbox folder."""
     base = None if config.base is None else Toolbox.load(config.base)
     toolbox = Toolbox(
-        packed_tool(recipe, config.runs)
+        build_tool(recipe, config.runs)
         if base is None or (config.runs / recipe.name).is_dir()
         else base[recipe.name]
-        for recipe in LITE
+        for recipe in LITE_TOOLS
     )
     toolbox.save(config.out, dtype=torch.float16)
     print(f"{len(toolbox)} tools, fingerprint {toolbox.fingerprint} -> {config.out}")

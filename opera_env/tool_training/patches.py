@@ -15,12 +15,12 @@ from opera_env.errors import SampleError
 
 Image = NDArray[np.uint8]
 Pair = tuple[Image, Image]
-Degrade = Callable[[Image, Generator], Image]
+DegradeFn = Callable[[Image, Generator], Image]
 
 
 def training_pair(
     images: Sequence[Image],
-    degrade: Degrade,
+    degrade: DegradeFn,
     patch: int,
     margin: int,
     rng: Generator,
@@ -62,7 +62,7 @@ def training_pair(
     )
 
 
-def validation_pair(image: Image, degrade: Degrade, side: int, seed: int) -> Pair:
+def validation_pair(image: Image, degrade: DegradeFn, side: int, seed: int) -> Pair:
     """Degrades the centre crop of an image as the environment does: the crop is all there is."""
     _check_size(image, side)
     top, left = ((length - side) // 2 for length in image.shape[:2])
@@ -77,7 +77,7 @@ def _check_size(image: Image, side: int) -> None:
         )
 
 
-def stack(pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
+def collate_pairs(pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
     """Stacks pairs into two float32 batches (B, 3, h, w) and (B, 3, H, W) in [0, 1]."""
     dirty, clean = zip(*pairs, strict=True)
     return torch.stack([to_tensor(image) for image in dirty]), torch.stack(

@@ -32,14 +32,14 @@ from torch.nn import functional as F
 
 from opera_env.data.images import list_images, quantise, read_images, resize
 from opera_env.errors import MissingWeightsError, ToolboxError
-from opera_env.files import replacing
-from opera_env.tool_training.lite import ToolRecipe, lite_recipe
-from opera_env.tool_training.patches import Pair, stack, training_pair, validation_pair
+from opera_env.files import atomic_write
+from opera_env.tool_training.lite import ToolSpec, lite_tool_spec
+from opera_env.tool_training.patches import Pair, collate_pairs, training_pair, validation_pair
 from opera_env.tools.nets import build_net
 from opera_env.weights import load_tensors
 
 
-def computes_bfloat16() -> bool:
+def supports_bfloat16() -> bool:
     """Whether half precision is fast here: a CPU without instructions for it takes ten times as long."""
     return torch.cuda.is_available() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
@@ -70,7 +70,7 @@ class TrainConfig:
     threads: int = 1
     """CPU threads: one each and several tools side by side is the fastest use of a CPU."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
-    autocast: Annotated[bool, tyro.conf.FlagConversionOff] = computes_bfloat16()
+    autocast: Annotated[bool, tyro.conf.FlagConversionOff] = supports_bfloat16()
     """Compute in bfloat16 while training, where that is fast; the weights and validation stay float32."""
 
 
@@ -88,7 +88,7 @@ def validate(net: nn.Module, pairs: Sequence[Pair], device: str) -> dict[str, An
     before: list[float] = []
     shown: list[Tensor] = []
     for pair in pairs:
-        dirty, clean = stack([pair])
+        dirty, clean = collate_pairs([pair])
         size = (clean.shape[-2], clean.shape[-1])
         restored = quantise(net(dirty.to(device)).cpu())
         untouched, target = quantise(resize(dirty, size)), quantise(clean)
@@ -112,13 +112,13 @@ def learning_rate(step: int, steps: int, warmup: int) -> float:
     return warm * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-def save_atomically(path: Path, state: dict[str, Any]) -> None:
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Writes a checkpoint so that a kill at any time leaves the old one or the new one."""
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         torch.save(state, part)
 
 
-def trained_weights(out: Path, name: str) -> dict[str, Tensor]:
+def load_trained_weights(out: Path, name: str) -> dict[str, Tensor]:
     """Reads the weights of a tool that was trained before.
 
     Raises:
@@ -131,10 +131,10 @@ def trained_weights(out: Path, name: str) -> dict[str, Tensor]:
     return {key: value.float() for key, value in load_tensors(path).items()}
 
 
-def export(net: nn.Module, recipe: ToolRecipe, config: TrainConfig, result: dict[str, Any], folder: Path):
+def export(net: nn.Module, recipe: ToolSpec, config: TrainConfig, result: dict[str, Any], folder: Path):
     """Writes the weights as fp16 safetensors and how they came about as JSON."""
     weights = {key: value.detach().cpu().half().contiguous() for key, value in net.state_dict().items()}
-    with replacing(folder / "tool.safetensors") as part:
+    with atomic_write(folder / "tool.safetensors") as part:
         save_file(weights, part)
     data, validation = (
         f"{path.resolve().parent.name}/{path.resolve().name}" for path in (config.images, config.val)
@@ -149,7 +149,7 @@ def export(net: nn.Module, recipe: ToolRecipe, config: TrainConfig, result: dict
         **({} if recipe.start is None else {"start": recipe.start}),
         **{key: value for key, value in result.items() if key != "picture"},
     }
-    with replacing(folder / "training.json") as part:
+    with atomic_write(folder / "training.json") as part:
         part.write_text(json.dumps(record, indent=2) + "\n")
 
 
@@ -165,7 +165,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
 
     from opera_env.metrics.lpips_alex import LpipsAlex
 
-    recipe = lite_recipe(config.tool)
+    recipe = lite_tool_spec(config.tool)
     steps, lr = config.steps or recipe.steps, config.lr or recipe.lr
     if steps == 0:
         raise ToolboxError(f"{recipe.name} has no weights to train.")
@@ -188,7 +188,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     net = build_net(recipe.net, recipe.options)
     checkpoint = folder / "checkpoint.pt"
     if recipe.start is not None and not checkpoint.exists():
-        net.load_state_dict(trained_weights(config.out, recipe.start))
+        net.load_state_dict(load_trained_weights(config.out, recipe.start))
     net = net.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.AdamW(net.parameters(), lr=lr, betas=(0.9, 0.99))
     scheduler = torch.optim.lr_scheduler.LambdaLR(
@@ -217,7 +217,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
             training_pair(images, recipe.degrade, recipe.patch, recipe.margin, rng, recipe.upright)
             for _ in range(recipe.batch)
         ]
-        dirty, clean = (part.to(device, memory_format=torch.channels_last) for part in stack(batch))
+        dirty, clean = (part.to(device, memory_format=torch.channels_last) for part in collate_pairs(batch))
         with torch.autocast(device.type, torch.bfloat16, enabled=config.autocast):
             restored = net(dirty)
         loss = (F.mse_loss(restored.float(), clean, reduction="none") + 1e-6).sqrt().mean()
@@ -246,7 +246,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
                 "rng": json.dumps(rng.bit_generator.state),
                 "step": step + 1,
             }
-            save_atomically(checkpoint, state)
+            save_checkpoint(checkpoint, state)
     result = result or validate(net, held_out, config.device)
     export(net, recipe, config, result, folder)
     writer.close()

@@ -13,7 +13,7 @@ from safetensors.torch import load as load_bytes
 from safetensors.torch import save as save_bytes
 
 from opera_env.errors import MissingWeightsError, ToolboxError, WeightsIntegrityError
-from opera_env.files import replacing
+from opera_env.files import atomic_write
 from opera_env.tools.nets import build_net
 from opera_env.tools.tool import Tool
 
@@ -84,7 +84,7 @@ def save_tools(tools: Sequence[Tool], folder: Path, dtype: torch.dtype) -> None:
     before = _files_of(folder)
     entries = [_save_tool(tool, folder, dtype) for tool in tools]
     manifest = json.dumps({"format": FORMAT, "tools": entries}, indent=2) + "\n"
-    with replacing(folder / MANIFEST) as part:
+    with atomic_write(folder / MANIFEST) as part:
         part.write_text(manifest)
     for name in before - {entry["file"] for entry in entries}:  # and no file that is not ours
         (folder / name).unlink(missing_ok=True)
@@ -122,17 +122,17 @@ def _save_tool(tool: Tool, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
         data = save_bytes(state)
         entry["sha256"] = hashlib.sha256(data).hexdigest()
         entry["file"] = f"{tool.name}-{entry['sha256'][:8]}.safetensors"
-        with replacing(folder / entry["file"]) as part:
+        with atomic_write(folder / entry["file"]) as part:
             part.write_bytes(data)
     if tool.measured and tool.measured["file"] == entry["file"]:  # of other weights, it would be a lie
         entry["measured"] = dict(tool.measured)
     return entry
 
 
-def note_measured(folder: Path, measured: Mapping[str, Mapping[str, Any]]) -> None:
+def write_measurements(folder: Path, measured: Mapping[str, Mapping[str, Any]]) -> None:
     """Adds to a manifest what was measured of its tools, by name; the weights stay as they are."""
     manifest = json.loads((folder / MANIFEST).read_text())
     for entry in manifest["tools"]:
         entry["measured"] = {"file": entry["file"], **measured[entry["name"]]}
-    with replacing(folder / MANIFEST) as part:
+    with atomic_write(folder / MANIFEST) as part:
         part.write_text(json.dumps(manifest, indent=2) + "\n")

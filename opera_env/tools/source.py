@@ -32,7 +32,7 @@ class SpandrelNet(nn.Module):
         return self._call(self.model, image)
 
 
-def restore_from(name: str, source: Restore | str | Path) -> Tool:
+def tool_from_source(name: str, source: Restore | str | Path) -> Tool:
     """Makes a tool; see :meth:`opera_env.tools.Toolbox.add`.
 
     Raises:

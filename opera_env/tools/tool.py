@@ -36,12 +36,12 @@ def pad_to_multiple(image: Tensor, multiple: int, minimum: int = 1) -> Tensor:
     return F.pad(image, (0, columns, 0, rows), mode=mode)
 
 
-Overview = Literal["copy", "windows", "all"]
+StatisticsSource = Literal["copy", "windows", "all"]
 """What is shown of a large photograph to a network that looks at the whole of it."""
 
 
 @runtime_checkable
-class LooksEverywhere(Protocol):
+class GlobalContextNet(Protocol):
     """A network that bases its result on statistics of the whole image, and can be told them.
 
     Without that, a tile of a large image would be restored as if it were the whole image.
@@ -55,7 +55,7 @@ class LooksEverywhere(Protocol):
     """
 
     global_context: bool
-    overview: Overview
+    overview: StatisticsSource
 
     def statistics(self, image: Tensor) -> tuple[Tensor, ...]:
         """Returns what the network knows of a whole image, (B, 3, H, W)."""
@@ -109,17 +109,17 @@ class Tool:
         return [parameter for parameter in every if parameter.is_floating_point()]
 
     @property
-    def looks_everywhere(self) -> bool:
+    def uses_global_context(self) -> bool:
         """Whether the network bases its result on statistics of the whole image."""
         return self.overview is not None
 
     @property
-    def overview(self) -> Overview | None:
+    def overview(self) -> StatisticsSource | None:
         """What statistics of a large image are taken from; None if the network bases nothing on them."""
         net = self.restore
-        return net.overview if isinstance(net, LooksEverywhere) and net.global_context else None
+        return net.overview if isinstance(net, GlobalContextNet) and net.global_context else None
 
-    def grows(self, size: Canvas, canvas: Canvas) -> bool:
+    def upscales(self, size: Canvas, canvas: Canvas) -> bool:
         """Whether the tool enlarges an image of this size: only while it is smaller than its canvas."""
         return self.scale > 1 and (size[0] < canvas[0] or size[1] < canvas[1])
 
@@ -138,7 +138,7 @@ class Tool:
         Raises:
             ValueError: If the network returns another shape than its scale says.
         """
-        return self.apply(image, self.grows((image.shape[-2], image.shape[-1]), canvas))
+        return self.apply(image, self.upscales((image.shape[-2], image.shape[-1]), canvas))
 
     def apply(self, image: Tensor, grow: bool, statistics: tuple[Tensor, ...] | None = None) -> Tensor:
         """Restores a batch of images, or of equal parts of larger ones.
@@ -147,11 +147,11 @@ class Tool:
             image: As for calling the tool.
             grow: Whether a tool with scale > 1 enlarges, or acts at constant size.
             statistics: Of the whole image, if the images are parts and the network wants to
-                know; see :class:`LooksEverywhere`.
+                know; see :class:`GlobalContextNet`.
         """
         height, width = image.shape[-2:]
         padded = pad_to_multiple(image, self.multiple, self.minimum)
-        if statistics is not None and isinstance(self.restore, LooksEverywhere):
+        if statistics is not None and isinstance(self.restore, GlobalContextNet):
             result = self.restore(padded, statistics)
         else:
             result = self.restore(padded)
@@ -164,6 +164,6 @@ class Tool:
 
     def statistics(self, image: Tensor) -> tuple[Tensor, ...] | None:
         """What the network knows of a whole image (B, 3, H, W); None if it looks at nothing like that."""
-        if not isinstance(self.restore, LooksEverywhere) or not self.looks_everywhere:
+        if not isinstance(self.restore, GlobalContextNet) or not self.uses_global_context:
             return None
         return self.restore.statistics(pad_to_multiple(image, self.multiple, self.minimum))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from opera_env.errors import ToolboxError, ToolboxMismatchError, UnknownToolError
 from opera_env.tools.manifest import load_tools, save_tools
-from opera_env.tools.source import restore_from
+from opera_env.tools.source import tool_from_source
 from opera_env.tools.tool import Restore, Tool
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
@@ -106,7 +106,7 @@ class Toolbox:
         Raises:
             ToolboxError: If the name is taken or malformed, or the file is no network.
         """
-        tool = restore_from(name, restore)
+        tool = tool_from_source(name, restore)
         self._insert(
             replace(
                 tool,

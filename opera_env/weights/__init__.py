@@ -1,22 +1,22 @@
 """Weight files: where they belong, where they come from, whether they are whole."""
 
 from opera_env.weights.cache import Status, fetch, require, status, verify
-from opera_env.weights.files import KNOWN, WeightFile, cache_dir, known
+from opera_env.weights.files import WEIGHT_FILES, WeightFile, cache_dir, get_weight_file
 from opera_env.weights.http import download
-from opera_env.weights.tensors import digest_of, load_tensors, sha256_of
+from opera_env.weights.tensors import file_sha256, load_tensors, tensors_sha256
 
 __all__ = [
-    "KNOWN",
+    "WEIGHT_FILES",
     "Status",
     "WeightFile",
     "cache_dir",
-    "digest_of",
     "download",
     "fetch",
-    "known",
+    "file_sha256",
+    "get_weight_file",
     "load_tensors",
     "require",
-    "sha256_of",
     "status",
+    "tensors_sha256",
     "verify",
 ]

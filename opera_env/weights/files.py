@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from opera_env.errors import UnknownPresetError
-from opera_env.weights.tensors import digest_of, load_tensors, sha256_of
+from opera_env.weights.tensors import file_sha256, load_tensors, tensors_sha256
 
 
 def cache_dir() -> Path:
@@ -29,7 +29,7 @@ class WeightFile:
         name: What ``opera-env weights fetch`` calls it.
         filename: Where it belongs, below the folder of its ``home``.
         sha256: Hash of the file, or its first 8 digits or more where its publisher
-            names no more. Of the tensors, see :func:`digest_of`, if we make the file.
+            names no more. Of the tensors, see :func:`tensors_sha256`, if we make the file.
         urls: Places to download it from, tried in turn; empty if we make the file.
         what: One line for people.
         home: "torch" for torch.hub's folder, where pyiqa and torchvision look, so that
@@ -50,7 +50,7 @@ class WeightFile:
 
     def digest(self) -> str:
         """Returns the hash of the file that is there, to be compared with ``sha256``."""
-        return sha256_of(self.path) if self.urls else digest_of(load_tensors(self.path))
+        return file_sha256(self.path) if self.urls else tensors_sha256(load_tensors(self.path))
 
 
 def _pyiqa_urls(filename: str) -> tuple[str, ...]:
@@ -62,7 +62,7 @@ def _pyiqa_urls(filename: str) -> tuple[str, ...]:
 
 _CLIP_RN50 = "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762"
 
-KNOWN: tuple[WeightFile, ...] = (
+WEIGHT_FILES: tuple[WeightFile, ...] = (
     WeightFile(
         name="lpips",
         # Not torchvision's name: a file of five layers under it would break whoever shares the cache.
@@ -129,13 +129,13 @@ KNOWN: tuple[WeightFile, ...] = (
 """Every weight file that a metric may ask for."""
 
 
-def known(name: str) -> WeightFile:
-    """Returns the entry of :data:`KNOWN` called ``name``.
+def get_weight_file(name: str) -> WeightFile:
+    """Returns the entry of :data:`WEIGHT_FILES` called ``name``.
 
     Raises:
         UnknownPresetError: If there is none.
     """
-    for weight in KNOWN:
+    for weight in WEIGHT_FILES:
         if weight.name == name:
             return weight
-    raise UnknownPresetError("weight file", name, [weight.name for weight in KNOWN])
+    raise UnknownPresetError("weight file", name, [weight.name for weight in WEIGHT_FILES])

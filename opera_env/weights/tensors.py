@@ -35,7 +35,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     return dict(tensors)
 
 
-def digest_of(tensors: Mapping[str, Tensor]) -> str:
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
     """Returns the sha256 of names, types, shapes and values, whatever file holds them."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
@@ -44,7 +44,7 @@ def digest_of(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def sha256_of(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """Returns the sha256 of a file, as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,7 +17,7 @@ from opera_baselines.untouched import Untouched
 from opera_env.degradations import DEGRADATIONS
 from opera_env.envs.observation import Episode, observe
 from opera_env.errors import SampleError
-from opera_env.evaluation.scorers import Ledger
+from opera_env.evaluation.scorers import CachingScorer
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Observation, Sample
@@ -29,8 +29,8 @@ def observations(samples: list[Sample]) -> list[Observation]:
 
 
 @pytest.fixture
-def ledger(toolbox: Toolbox) -> Ledger:
-    return Ledger(PlanScorer(toolbox, "classic"))
+def ledger(toolbox: Toolbox) -> CachingScorer:
+    return CachingScorer(PlanScorer(toolbox, "classic"))
 
 
 def test_untouched(observations: list[Observation]) -> None:
@@ -63,7 +63,7 @@ def test_fixed_order_is_one_plan_and_fits(toolbox: Toolbox, observations: list[O
     assert len(plans.pop()) == 3
 
 
-def test_matched_takes_one_tool_for_each_degradation(samples: list[Sample], ledger: Ledger) -> None:
+def test_matched_takes_one_tool_for_each_degradation(samples: list[Sample], ledger: CachingScorer) -> None:
     toolbox = ledger.scorer.toolbox
     for sample, plan in zip(samples, Matched(toolbox).search(samples, ledger), strict=True):
         assert sample.degradations is not None
@@ -72,14 +72,14 @@ def test_matched_takes_one_tool_for_each_degradation(samples: list[Sample], ledg
         assert len(meant) == len(set(meant))
 
 
-def test_matched_must_be_told(samples: list[Sample], ledger: Ledger) -> None:
+def test_matched_must_be_told(samples: list[Sample], ledger: CachingScorer) -> None:
     with pytest.raises(SampleError, match="leave this agent out"):
         Matched(ledger.scorer.toolbox).search([samples[0].blind()], ledger)
 
 
 @pytest.mark.parametrize("tool_cost", [0.0, 0.1])
 def test_exhaustive_beats_beam_beats_greedy_at_equal_length(
-    samples: list[Sample], ledger: Ledger, tool_cost: float
+    samples: list[Sample], ledger: CachingScorer, tool_cost: float
 ) -> None:
     def reward(plans: list[tuple[str, ...]]) -> np.ndarray:
         return np.array(
@@ -100,7 +100,7 @@ def test_exhaustive_beats_beam_beats_greedy_at_equal_length(
     assert (greedy > untouched).any()
 
 
-def test_a_tool_must_earn_its_cost(samples: list[Sample], ledger: Ledger) -> None:
+def test_a_tool_must_earn_its_cost(samples: list[Sample], ledger: CachingScorer) -> None:
     for search in (
         Greedy(tool_cost=100.0),
         Beam(tool_cost=100.0, max_tools=2),
@@ -109,7 +109,7 @@ def test_a_tool_must_earn_its_cost(samples: list[Sample], ledger: Ledger) -> Non
         assert search.search(samples, ledger) == [()] * len(samples)
 
 
-def test_a_margin_prefers_the_shorter_plan(samples: list[Sample], ledger: Ledger) -> None:
+def test_a_margin_prefers_the_shorter_plan(samples: list[Sample], ledger: CachingScorer) -> None:
     strict = Exhaustive(max_length=2).search(samples, ledger)
     lenient = Exhaustive(max_length=2, margin=1.0).search(samples, ledger)
     assert sum(map(len, lenient)) < sum(map(len, strict))

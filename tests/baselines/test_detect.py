@@ -68,7 +68,7 @@ def test_many_images_are_looked_at_in_parts(
 ) -> None:
     agent = Detect(toolbox, weights=weights)
     whole = agent.probabilities(images())
-    monkeypatch.setattr("opera_baselines.detect._BATCH_PIXELS", 1)
+    monkeypatch.setattr("opera_baselines.detect._MAX_BATCH_PIXELS", 1)
     torch.testing.assert_close(agent.probabilities(images()), whole, atol=1e-5, rtol=0)
 
 

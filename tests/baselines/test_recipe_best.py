@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from opera_baselines.fit_recipe_best import FitConfig, fit, mean_plan_rewards, search_constant_plan
 
-from opera_baselines import fit_recipes
-from opera_baselines.fit_recipes import FitConfig, constant_search, fit, mean_values
+from opera_baselines import fit_recipe_best
 from opera_baselines.recipe_best import TABLE, PlanTable, RecipeBest
-from opera_env.degradations import GROUPS, Recipe
+from opera_env.degradations import BENCHMARK_GROUPS, Recipe
 from opera_env.errors import (
     MissingWeightsError,
     OutputError,
@@ -86,7 +86,7 @@ def test_who_is_not_told_says_so(table: PlanTable, scorer: PlanScorer) -> None:
 
 def test_a_recipe_without_plan_names_what_fits_one(table: PlanTable, scorer: PlanScorer) -> None:
     for recipe in (("rain", "noise"), ("defocus_blur",)):
-        with pytest.raises(SampleError, match=r"fit_recipes .*--recipes " + r"\+".join(recipe)):
+        with pytest.raises(SampleError, match=r"fit_recipe_best .*--recipes " + r"\+".join(recipe)):
             played(table, recipe, scorer)
 
 
@@ -97,9 +97,9 @@ def test_other_tools_are_a_mismatch(table: PlanTable, scorer: PlanScorer) -> Non
 
 
 def test_other_weights_are_a_warning(
-    table: PlanTable, scorer: PlanScorer, trained_blur: Callable[[Toolbox], None]
+    table: PlanTable, scorer: PlanScorer, perturb_blur_weights: Callable[[Toolbox], None]
 ) -> None:
-    trained_blur(scorer.toolbox)
+    perturb_blur_weights(scorer.toolbox)
     with pytest.warns(UserWarning, match="weights have changed"):
         assert played(table, ("noise",), scorer) == PLANS["noise",]
 
@@ -114,7 +114,7 @@ def test_a_table_comes_back_from_its_file(table: PlanTable, scorer: PlanScorer, 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "plans.json"
-    with pytest.raises(MissingWeightsError, match="fit_recipes --images DIR"):
+    with pytest.raises(MissingWeightsError, match="fit_recipe_best --images DIR"):
         PlanTable.read(path)
     for text in ("", "[]", "{}", '{"plans": [], "scores": {}}', '{"plans": {}, "scores": {}}'):
         path.write_text(text)
@@ -157,7 +157,11 @@ def numbered(count: int) -> list[Sample]:
 
 def test_the_value_of_a_plan_is_its_mean() -> None:
     scorer = ByHand(lambda one, plan: one.spec.index * len(plan))
-    assert mean_values(numbered(3), [(), ("a",), ("a", "b")], scorer) == {(): 0, ("a",): 1, ("a", "b"): 2}
+    assert mean_plan_rewards(numbered(3), [(), ("a",), ("a", "b")], scorer) == {
+        (): 0,
+        ("a",): 1,
+        ("a", "b"): 2,
+    }
     assert len(scorer.calls) == 1
 
 
@@ -166,8 +170,8 @@ def test_a_wide_search_is_exhaustive(seed: int) -> None:
     """As long as longer plans are better, nothing is left out."""
     noise = noisy(seed)
     growing = ByHand(lambda one, plan: len(plan) + noise.worth(one, plan))
-    tried = constant_search(numbered(2), growing, [], width=27, max_tools=3)
-    expected = mean_values(numbered(2), all_plans("abc", 3), growing)
+    tried = search_constant_plan(numbered(2), growing, [], width=27, max_tools=3)
+    expected = mean_plan_rewards(numbered(2), all_plans("abc", 3), growing)
     assert tried == expected
 
 
@@ -175,8 +179,8 @@ def test_a_wide_search_is_exhaustive(seed: int) -> None:
 def test_never_worse_than_a_start(seed: int) -> None:
     samples, starts = numbered(2), [tuple("cab"), tuple("bca")]
     scorer = noisy(seed)
-    tried = constant_search(samples, scorer, starts, width=1, max_tools=4)
-    for start, value in mean_values(samples, starts, scorer).items():
+    tried = search_constant_plan(samples, scorer, starts, width=1, max_tools=4)
+    for start, value in mean_plan_rewards(samples, starts, scorer).items():
         assert tried[start] == value
     assert {len(plan) for plan in tried} >= {1, 2, 3, 4}  # starts are extended, too
     assert all(len(plan) <= 4 for plan in tried)
@@ -184,7 +188,7 @@ def test_never_worse_than_a_start(seed: int) -> None:
 
 def test_no_plan_is_scored_twice_and_a_level_is_one_call() -> None:
     scorer = noisy(0)
-    constant_search(numbered(3), scorer, [tuple("ab"), ("a",)], width=2, max_tools=3)
+    search_constant_plan(numbered(3), scorer, [tuple("ab"), ("a",)], width=2, max_tools=3)
     asked = [plan for call in scorer.calls for plan in call]
     assert len(asked) == len(set(asked))
     assert len(scorer.calls) <= 4
@@ -193,7 +197,7 @@ def test_no_plan_is_scored_twice_and_a_level_is_one_call() -> None:
 
 def test_it_stops_where_nothing_is_earned() -> None:
     scorer = ByHand(lambda one, plan: -abs(len(plan) - 1))
-    tried = constant_search(numbered(1), scorer, [], width=3, max_tools=5)
+    tried = search_constant_plan(numbered(1), scorer, [], width=3, max_tools=5)
     assert max(map(len, tried)) == 2
 
 
@@ -229,13 +233,13 @@ def test_it_goes_on_where_it_stopped(config: FitConfig, monkeypatch: pytest.Monk
     config.out.unlink()
     fit(replace(config, recipes=("haze",)))
     asked: list[Recipe] = []
-    original = fit_recipes.fit_recipe
+    original = fit_recipe_best.fit_recipe
 
     def spy(recipe: Recipe, config: FitConfig, scorer: PlanScorer) -> tuple[Plan, dict[str, float]]:
         asked.append(recipe)
         return original(recipe, config, scorer)
 
-    monkeypatch.setattr(fit_recipes, "fit_recipe", spy)
+    monkeypatch.setattr(fit_recipe_best, "fit_recipe", spy)
     assert fit(config) == whole
     assert asked == [("low_light",)]
 
@@ -268,7 +272,7 @@ def test_the_command_names_no_place_on_this_machine(config: FitConfig) -> None:
 
 def test_the_shipped_plans_are_for_the_benchmark_and_lite() -> None:
     table, toolbox = PlanTable.read(TABLE), Toolbox.load("lite")
-    assert set(table.plans) == {recipe for group in GROUPS.values() for recipe in group}
+    assert set(table.plans) == {recipe for group in BENCHMARK_GROUPS.values() for recipe in group}
     assert table.toolbox == {"signature": toolbox.signature, "fingerprint": toolbox.fingerprint}
     assert all(name in toolbox for plan in table.plans.values() for name in plan)
     assert "--images bsds500/train " in table.command

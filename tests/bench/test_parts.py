@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from opera_env.bench import FOUR, PARTS, Bench
+from opera_env.bench import FOUR, PARTS, BenchmarkContext
 from opera_env.bench.floor import applications
-from opera_env.bench.naive import naive_score, pyiqa_judge
-from opera_env.bench.plans import STAND_IN
+from opera_env.bench.naive import pyiqa_metrics, score_naively
+from opera_env.bench.plans import SERVICE_SCRIPT
 from opera_env.bench.settings import peak_memory
 from opera_env.errors import BenchError
 from opera_env.execution import Executor
@@ -26,18 +26,18 @@ needs_lpips = pytest.mark.needs_weights("lpips")
 
 
 @pytest.fixture(scope="module")
-def bench() -> Bench:
-    return Bench(Toolbox.load("lite").subset(FOUR), quick=True)
+def bench() -> BenchmarkContext:
+    return BenchmarkContext(Toolbox.load("lite").subset(FOUR), quick=True)
 
 
 @needs_lpips
-def test_the_naive_way_and_ours_agree(bench: Bench) -> None:
+def test_the_naive_way_and_ours_agree(bench: BenchmarkContext) -> None:
     """Every fast metric is pyiqa's, and every shared, batched plan the plan from the beginning."""
-    judge = pyiqa_judge(bench.device)
+    judge = pyiqa_metrics(bench.device)
     pairs = [(sample, plan) for sample in bench.samples for plan in all_plans(FOUR, 2)[::3]]
     outcomes = PlanScorer(bench.toolbox).score([sample for sample, _ in pairs], [plan for _, plan in pairs])
     for (sample, plan), outcome in zip(pairs, outcomes, strict=True):
-        naive = naive_score(bench.toolbox, sample, plan, judge)
+        naive = score_naively(bench.toolbox, sample, plan, judge)
         assert outcome.metrics["psnr_y"] == pytest.approx(naive["psnr_y"], abs=2e-3)
         assert outcome.metrics["ssim_y"] == pytest.approx(naive["ssim_y"], abs=1e-4)
         assert outcome.metrics["lpips"] == pytest.approx(naive["lpips"], abs=2e-4)
@@ -45,7 +45,7 @@ def test_the_naive_way_and_ours_agree(bench: Bench) -> None:
         assert outcome.metrics["piqe"] == pytest.approx(naive["piqe"], abs=1.5), "a block over a threshold"
 
 
-def test_applications_are_those_that_run(bench: Bench) -> None:
+def test_applications_are_those_that_run(bench: BenchmarkContext) -> None:
     samples = [sample for sample in bench.samples for _ in range(6)]
     plans = bench.random_plans(len(samples), 5)
     executor = Executor(bench.toolbox)
@@ -57,8 +57,10 @@ def test_applications_are_those_that_run(bench: Bench) -> None:
 
 def test_applications_know_what_grows() -> None:
     toolbox = Toolbox.load("lite").subset(["unet.super_resolution_lpips", "unet.denoise"])
-    bench = Bench(toolbox, quick=True)
-    small = next(sample for sample in Bench(toolbox, seed=0).samples if sample.lq.shape[-1] == 32)
+    bench = BenchmarkContext(toolbox, quick=True)
+    small = next(
+        sample for sample in BenchmarkContext(toolbox, seed=0).samples if sample.lq.shape[-1] == 32
+    )
     counted = applications(
         bench, [small], [("unet.denoise", "unet.super_resolution_lpips", "unet.denoise")]
     )
@@ -72,7 +74,7 @@ def test_applications_know_what_grows() -> None:
 
 @needs_lpips
 @pytest.mark.parametrize("name", ["exhaustive", "group"])
-def test_beside_naive_and_floor(bench: Bench, name: str) -> None:
+def test_beside_naive_and_floor(bench: BenchmarkContext, name: str) -> None:
     result = PARTS[name].measure(bench)
     assert {"naive_s", "ours_s", "floor_s"} < result.keys()
     assert all(value > 0 for value in result.values())
@@ -80,7 +82,7 @@ def test_beside_naive_and_floor(bench: Bench, name: str) -> None:
     assert len(list(PARTS[name].figures(result))) == 4
 
 
-def test_growth(bench: Bench) -> None:
+def test_growth(bench: BenchmarkContext) -> None:
     result = PARTS["growth"].measure(bench)
     assert [row["plans"] for row in result["plans"]] == [10, 30, 100]
     assert [row["images"] for row in result["images"]] == [1, 2, 4]
@@ -88,13 +90,13 @@ def test_growth(bench: Bench) -> None:
     assert len(list(PARTS["growth"].figures(result))) == 8
 
 
-def test_overhead(bench: Bench) -> None:
+def test_overhead(bench: BenchmarkContext) -> None:
     result = PARTS["overhead_ms"].measure(bench)
     assert result.keys() == {"one_shot", "stepwise"}
     assert all(0 < value < 1000 for value in result.values())
 
 
-def test_cotrain(bench: Bench) -> None:
+def test_cotrain(bench: BenchmarkContext) -> None:
     rows = PARTS["cotrain"].measure(bench)
     assert [(row["net"], row["length"]) for row in rows] == [
         ("lite", 1),
@@ -123,13 +125,13 @@ def test_goals_of_cotrain() -> None:
 
 @needs_lpips
 @pytest.mark.slow
-def test_the_service(bench: Bench) -> None:
+def test_the_service(bench: BenchmarkContext) -> None:
     result = PARTS["service"].measure(bench)
     assert result["service_s"] > result["ours_s"] > 0
 
 
 @pytest.mark.slow
-def test_large(bench: Bench) -> None:
+def test_large(bench: BenchmarkContext) -> None:
     rows = PARTS["large"].measure(bench)
     assert [round(row["megapixels"]) for row in rows] == [1, 2]
     assert all(0.3 < row["peak_gb"] < 2.5 and row["s_per_megapixel"] > 0 for row in rows)
@@ -137,7 +139,7 @@ def test_large(bench: Bench) -> None:
 
 @needs_lpips
 @pytest.mark.slow
-def test_vector(bench: Bench) -> None:
+def test_vector(bench: BenchmarkContext) -> None:
     threads = torch.get_num_threads()
     rows = PARTS["vector"].measure(bench)
     assert [(row["num_envs"], row["group_size"]) for row in rows] == [(8, 1), (8, 8)]
@@ -145,9 +147,11 @@ def test_vector(bench: Bench) -> None:
     assert torch.get_num_threads() == threads, "only the workers have one thread"
 
 
-def test_outside_the_repository_there_is_no_service(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert STAND_IN.is_file()
-    monkeypatch.setattr("opera_env.bench.plans.STAND_IN", STAND_IN.with_name("nothing.py"))
+def test_outside_the_repository_there_is_no_service(
+    bench: BenchmarkContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert SERVICE_SCRIPT.is_file()
+    monkeypatch.setattr("opera_env.bench.plans.SERVICE_SCRIPT", SERVICE_SCRIPT.with_name("nothing.py"))
     with pytest.raises(BenchError, match="only in the repository"):
         PARTS["service"].measure(bench)
 
@@ -195,7 +199,7 @@ def test_peak_memory_sees_what_comes_and_goes() -> None:
     assert peak.bytes > before.bytes + size // 2
 
 
-def test_what_is_measured_is_what_is_said(bench: Bench) -> None:
+def test_what_is_measured_is_what_is_said(bench: BenchmarkContext) -> None:
     assert 0.05 <= bench.seconds(lambda: time.sleep(0.05)) < 0.5
     assert bench.random_plans(50, 6) == bench.random_plans(50, 6)
     assert {len(plan) for plan in bench.random_plans(200, 6)} == {1, 2, 3, 4, 5, 6}
@@ -205,14 +209,14 @@ def test_what_is_measured_is_what_is_said(bench: Bench) -> None:
 
 
 def test_growth_of_one_tool_is_told() -> None:
-    bench = Bench(Toolbox.load("lite").subset(FOUR[:1]), quick=True)
+    bench = BenchmarkContext(Toolbox.load("lite").subset(FOUR[:1]), quick=True)
     with pytest.raises(BenchError, match="two tools"):
         PARTS["growth"].measure(bench)
 
 
 @needs_lpips
 @pytest.mark.slow
-def test_other_processes_take_the_same_toolbox(bench: Bench, tmp_path: Path) -> None:
+def test_other_processes_take_the_same_toolbox(bench: BenchmarkContext, tmp_path: Path) -> None:
     """A folder of one's own, with names that no shipped toolbox has."""
     mine = Toolbox([replace(tool, name=f"mine.{tool.name}") for tool in bench.toolbox])
     mine.save(tmp_path / "mine")

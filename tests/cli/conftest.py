@@ -41,9 +41,9 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path, draw_photograph: Draw) -> World:
+def world(tmp_path: Path, make_photograph: Draw) -> World:
     folder = tmp_path / "in"
     folder.mkdir()
-    draw_photograph(24, 32, 0).save(folder / "a.png")
-    draw_photograph(30, 20, 1).save(folder / "b.jpg", quality=92)
+    make_photograph(24, 32, 0).save(folder / "a.png")
+    make_photograph(30, 20, 1).save(folder / "b.jpg", quality=92)
     return World(folder, tmp_path / "out")

@@ -10,11 +10,11 @@ import pytest
 
 from opera_env.bench import FOUR, PARTS
 from opera_env.cli import main
-from opera_env.cli.bench import PartName
+from opera_env.cli.bench import BenchmarkName
 
 
 def test_every_part_can_be_asked_for() -> None:
-    assert get_args(PartName) == tuple(PARTS)
+    assert get_args(BenchmarkName) == tuple(PARTS)
 
 
 def test_a_table_and_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,7 +40,7 @@ def test_a_table_and_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_without_the_repository_one_part_is_left_out(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("opera_env.bench.plans.STAND_IN", tmp_path / "service.py")
+    monkeypatch.setattr("opera_env.bench.plans.SERVICE_SCRIPT", tmp_path / "service.py")
     assert main(["bench", "--quick", "--only", "service", "overhead_ms"]) == 0
     printed = capsys.readouterr().out
     assert "service: left out" in printed and "overhead_ms" in printed

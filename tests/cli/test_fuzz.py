@@ -53,8 +53,8 @@ def _tiff(pixels: np.ndarray[Any, Any], **options: Any) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def seeds(draw_photograph: Callable[[int, int, int], Image.Image]) -> Seeds:
-    picture = draw_photograph(HEIGHT, WIDTH, 3)
+def seeds(make_photograph: Callable[[int, int, int], Image.Image]) -> Seeds:
+    picture = make_photograph(HEIGHT, WIDTH, 3)
     pixels = np.asarray(picture)
     deep = pixels.astype(np.uint16) * 257
     clear = picture.copy()

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from opera_env.cli import main
-from opera_env.cli.command import one_line
+from opera_env.cli.command import format_error
 from opera_env.cli.tools import Tools
 from opera_env.errors import OperaError
 
@@ -130,4 +130,4 @@ def test_completion_without_its_package_is_one_line(
 
 
 def test_one_line_keeps_blanks_in_paths() -> None:
-    assert one_line(OperaError("/a  b/c.png: bad\n\n  file")) == "/a  b/c.png: bad file"
+    assert format_error(OperaError("/a  b/c.png: bad\n\n  file")) == "/a  b/c.png: bad file"

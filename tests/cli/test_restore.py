@@ -45,9 +45,9 @@ def test_a_folder_is_restored(world: Any, capsys: pytest.CaptureFixture[str]) ->
     assert records[0]["agent"] is None
 
 
-def test_subfolders_of_a_pattern_are_made_again(world: Any, draw_photograph: Draw) -> None:
+def test_subfolders_of_a_pattern_are_made_again(world: Any, make_photograph: Draw) -> None:
     (world.folder / "deep/er").mkdir(parents=True)
-    draw_photograph(16, 16, 2).save(world.folder / "deep/er/c.png")
+    make_photograph(16, 16, 2).save(world.folder / "deep/er/c.png")
     assert world.restore("--plan", PLAN, inputs=[world.folder / "**/*.png"]) == 0
     written = [path for path in world.out.rglob("*") if path.is_file()]
     assert sorted(path.relative_to(world.out).as_posix() for path in written) == ["a.png", "deep/er/c.png"]
@@ -101,9 +101,9 @@ def test_a_photograph_is_never_written_over(way: str, words: list[str], world: A
     assert {path: path.read_bytes() for path in world.folder.iterdir()} == held
 
 
-def test_nor_is_another_photograph_of_the_run(world: Any, draw_photograph: Draw) -> None:
+def test_nor_is_another_photograph_of_the_run(world: Any, make_photograph: Draw) -> None:
     world.out.mkdir()
-    draw_photograph(16, 16, 5).save(world.out / "a.png")
+    make_photograph(16, 16, 5).save(world.out / "a.png")
     held = (world.out / "a.png").read_bytes()
     inputs = [world.folder / "a.png", world.out / "a.png"]
     assert world.restore("--plan", PLAN, "--force", inputs=inputs) == 1
@@ -180,9 +180,9 @@ def test_nothing_to_restore_is_an_error(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_empty_plan_copies_the_very_bytes(world: Any, draw_photograph: Draw) -> None:
-    draw_photograph(16, 16, 2).save(
-        world.folder / "film.webp", save_all=True, append_images=[draw_photograph(16, 16, 3)]
+def test_the_empty_plan_copies_the_very_bytes(world: Any, make_photograph: Draw) -> None:
+    make_photograph(16, 16, 2).save(
+        world.folder / "film.webp", save_all=True, append_images=[make_photograph(16, 16, 3)]
     )
     code, records = world.report("--plan", "")
     assert code == 0
@@ -391,11 +391,11 @@ def test_a_toolbox_of_ones_own(world: Any, make_toolbox: Callable[[], Toolbox], 
 
 
 def test_brackets_in_paths_appear_whole(
-    tmp_path: Path, draw_photograph: Draw, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, make_photograph: Draw, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "[red]scans[dim]"
     folder.mkdir()
-    draw_photograph(16, 16, 0).save(folder / "a[1].png")
+    make_photograph(16, 16, 0).save(folder / "a[1].png")
     (folder / "[bold]bad.png").write_bytes(b"no")
     assert main(["restore", str(folder), "-o", str(tmp_path / "[out]"), "--plan", PLAN]) == 1
     lines = capsys.readouterr().err.splitlines()

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from opera_env.cli import main
-from opera_env.degradations import DEGRADATIONS, STUDY
-from opera_env.evaluation.study import CONSTANT, FREEDOMS
+from opera_env.degradations import DEGRADATIONS, STUDY_RECIPES
+from opera_env.evaluation.study import CONSTANT_PLAN, PLANNING_FACTORS
 from opera_env.tools import Tool, Toolbox
 from opera_env.tools.nets import build_net
 
@@ -64,7 +64,7 @@ def test_tables_and_a_file(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr("opera_env.cli.study.STUDY", STUDY[:6])  # those of two degradations
+    monkeypatch.setattr("opera_env.cli.study.STUDY_RECIPES", STUDY_RECIPES[:6])  # those of two degradations
     target = tmp_path / "deep" / "study.json"
     assert main(words(box, photos, "--max-length", "2", "--json", str(target))) == 0
     printed = capsys.readouterr().out
@@ -76,34 +76,34 @@ def test_tables_and_a_file(
     assert summary["tools"] == [f"tiny.{kind}" for kind in LEVELS]
     assert (summary["max_length"], summary["samples"]) == (2, 16)
     assert summary["plans"] == 1 + 4 + 4**2
-    assert len(summary["worths"]) == 3 * (len(FREEDOMS) + 1)
+    assert len(summary["effects"]) == 3 * (len(PLANNING_FACTORS) + 1)
 
     said = " ".join(printed.split())
     assert "21 plans of tiny.rain, tiny.haze, tiny.defocus_blur, tiny.noise on 16 samples" in said
     assert said.count("21 plans") == 1, "the tables share a heading"
     assert all(f"worth in {metric}" in printed for metric in ("R_q", "PSNR-Y, dB", "SSIM-Y"))
-    for row in summary["worths"]:
+    for row in summary["effects"]:
         digits = 3 if row["metric"] == "ssim_y" else 2
         mean = row["mean"]
         interval = f"{mean['mean']:.{digits}f} ({mean['low']:.{digits}f}..{mean['high']:.{digits}f})"
         assert f"{interval} {row['median']:.{digits}f} {row['share']:.0%}" in said
     names = " ".join(re.sub(r" -?\d+\.\d+ \(.*", "", printed).split())  # a name may take two lines
-    assert all(names.count(name) == 3 for name in (*FREEDOMS, CONSTANT))
-    assert f"{summary['winners']['repeats_of_all']:.0%}" in said
+    assert all(names.count(name) == 3 for name in (*PLANNING_FACTORS, CONSTANT_PLAN))
+    assert f"{summary['winners']['baseline_repeats']:.0%}" in said
 
 
 @needs_lpips
 def test_the_same_seed_gives_the_same_figures(
     box: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("opera_env.cli.study.STUDY", (("noise",), ("haze",)))
+    monkeypatch.setattr("opera_env.cli.study.STUDY_RECIPES", (("noise",), ("haze",)))
     found: list[list[float]] = []
     for name, seed in (("a", "5"), ("b", "5"), ("c", "6")):
         file = tmp_path / name
         options = ("--max-length", "1", "--n", "6", "--seed", seed, "--json", str(file))
         assert main(words(box, photos, *options)) == 0
         found.append(
-            [row["mean"][key] for row in json.loads(file.read_text())["worths"] for key in row["mean"]]
+            [row["mean"][key] for row in json.loads(file.read_text())["effects"] for key in row["mean"]]
         )
     assert found[0] == pytest.approx(found[1], abs=1e-5)
     assert found[0] != pytest.approx(found[2], abs=1e-2)
@@ -117,7 +117,7 @@ def test_a_file_whose_name_looks_like_markup(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("opera_env.cli.study.STUDY", (("noise",), ("haze",)))
+    monkeypatch.setattr("opera_env.cli.study.STUDY_RECIPES", (("noise",), ("haze",)))
     monkeypatch.chdir(tmp_path)
     assert main(words(box, photos, "--max-length", "1", "--n", "6", "--json", "[bold]/a.json")) == 0
     assert Path("[bold]/a.json").is_file()
@@ -163,12 +163,12 @@ def test_errors_are_one_line(
 def test_one_photograph_is_not_enough(
     box: Path,
     tmp_path: Path,
-    draw_photograph: Draw,
+    make_photograph: Draw,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("opera_env.cli.study.STUDY", (("noise", "haze"),))
-    draw_photograph(64, 64, 0).save(tmp_path / "0.png")
+    monkeypatch.setattr("opera_env.cli.study.STUDY_RECIPES", (("noise", "haze"),))
+    make_photograph(64, 64, 0).save(tmp_path / "0.png")
     assert main(words(box, tmp_path, "--max-length", "2", "--n", "3")) == 1
     assert "two photographs; noise + haze is on one" in failure(capsys)
 

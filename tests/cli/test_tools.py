@@ -17,8 +17,8 @@ from PIL import Image
 from opera_env.cli import main
 from opera_env.degradations import DEGRADATIONS
 from opera_env.tool_training import lite, pack
-from opera_env.tool_training.card import Gain, ToolCard, card_of
-from opera_env.tool_training.lite import ToolRecipe
+from opera_env.tool_training.card import Gain, ToolCard, read_card
+from opera_env.tool_training.lite import ToolSpec
 from opera_env.tools import Tool, Toolbox
 from opera_env.tools.nets import build_net
 
@@ -63,7 +63,7 @@ def test_the_table_names_every_tool_in_order(words: list[str], narrow: None, cap
         row = next(row for row in rows if row[0] == tool.name)
         assert all(degradation in row for degradation in tool.degradations)
         assert str(tool.multiple) in row
-        assert ("all" in row) == tool.looks_everywhere
+        assert ("all" in row) == tool.uses_global_context
     assert fits(printed)
 
 
@@ -94,7 +94,7 @@ def test_a_toolbox_from_a_folder(tmp_path: Path, capsys: Printed) -> None:
     assert main(["tools", "list", "--toolbox", str(folder), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert [tool["name"] for tool in summary["tools"]] == ["brighten.constant_shift", "unet.dehaze"]
-    assert [tool["looks_everywhere"] for tool in summary["tools"]] == [False, True]
+    assert [tool["uses_global_context"] for tool in summary["tools"]] == [False, True]
     assert main(["tools", "list", "--toolbox", str(folder)]) == 0
     printed = capsys.readouterr().out
     assert "+ all" in printed
@@ -201,7 +201,7 @@ def test_the_card_as_json(capsys: Printed) -> None:
     assert [tool["name"] for tool in summary["tools"]] == list(box.names)
     for row in summary["tools"]:
         card = ToolCard.from_json(row["card"])
-        assert card == card_of(box[row["name"]])
+        assert card == read_card(box[row["name"]])
         assert set(card.gains) == set(DEGRADATIONS)
         assert card.ms > 0
 
@@ -250,11 +250,11 @@ def test_weights_that_changed_have_no_card(
 
 
 @pytest.fixture
-def photographs(tmp_path: Path, draw_photograph: Draw) -> Path:
+def photographs(tmp_path: Path, make_photograph: Draw) -> Path:
     folder = tmp_path / "data" / "val"
     folder.mkdir(parents=True)
     for seed in range(2):
-        draw_photograph(128, 128, seed).save(folder / f"{seed}.png")
+        make_photograph(128, 128, seed).save(folder / f"{seed}.png")
     return folder
 
 
@@ -312,7 +312,9 @@ def test_measuring_leaves_weights_as_they_are(photographs: Path, tmp_path: Path)
     assert main(words) == 0
     assert {path.name: path.read_bytes() for path in folder.glob("*.safetensors")} == before
     assert len(before) == 1
-    assert card_of(Toolbox.load(folder)["tiny.unet"]).own.psnr == pytest.approx(0, abs=1e-3), "not trained"
+    assert read_card(Toolbox.load(folder)["tiny.unet"]).own.psnr == pytest.approx(0, abs=1e-3), (
+        "not trained"
+    )
 
 
 @pytest.mark.parametrize(
@@ -325,13 +327,13 @@ def test_what_cannot_be_measured(
     says: str,
     tmp_path: Path,
     photographs: Path,
-    draw_photograph: Draw,
+    make_photograph: Draw,
     capsys: Printed,
 ) -> None:
     Toolbox.load("lite").subset(BRIGHTENERS).save(tmp_path / "box")
     manifest = (tmp_path / "box" / "toolbox.json").read_bytes()
     (photographs.parent / "small").mkdir()
-    draw_photograph(100, 200, 0).save(photographs.parent / "small" / "0.png")
+    make_photograph(100, 200, 0).save(photographs.parent / "small" / "0.png")
     words = ["tools", "measure", str(tmp_path / folder), "--images", str(photographs.parent / images)]
     assert main(words) == 1
     out, err = capsys.readouterr()
@@ -365,7 +367,7 @@ def test_a_folder_that_is_called_like_a_shipped_toolbox(
 
 # ---- train and pack ----------------------------------------------------------------------------
 
-TINY = ToolRecipe(
+TINY = ToolSpec(
     "tiny.denoise",
     "noise",
     options={"widths": (4, 8), "unshuffle": 2},
@@ -374,14 +376,14 @@ TINY = ToolRecipe(
     patch=32,
     margin=8,
 )
-SHIFT = ToolRecipe("tiny.shift", "low_light", net="shift", options={"levels": 20.0})
+SHIFT = ToolSpec("tiny.shift", "low_light", net="shift", options={"levels": 20.0})
 
 
 @pytest.fixture
 def tiny_table(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Two tiny tools instead of the lite toolbox's."""
-    monkeypatch.setattr(lite, "LITE", (TINY, SHIFT))
-    monkeypatch.setattr(pack, "LITE", (TINY, SHIFT))
+    monkeypatch.setattr(lite, "LITE_TOOLS", (TINY, SHIFT))
+    monkeypatch.setattr(pack, "LITE_TOOLS", (TINY, SHIFT))
     threads = torch.get_num_threads(), cv2.getNumThreads()
     yield
     torch.set_num_threads(threads[0])

@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 import pytest
 import torch
 
-from opera_env.agents import ENTRY_POINTS, agent_names, make_agent, play
+from opera_env.agents import ENTRY_POINT_GROUP, agent_names, make_agent, run_agent
 from opera_env.degradations import DEGRADATIONS
 from opera_env.errors import AgentError, PlanParseError, ToolboxMismatchError, UnknownPresetError
 from opera_env.scoring import PlanScorer
@@ -18,7 +18,9 @@ from opera_env.types import Agent, Decision, Observation, Sample, Search
 
 MAX_TOOLS = 3
 NAMES = agent_names()
-AGENTS = [point.name for point in entry_points(group=ENTRY_POINTS) if not hasattr(point.load(), "search")]
+AGENTS = [
+    point.name for point in entry_points(group=ENTRY_POINT_GROUP) if not hasattr(point.load(), "search")
+]
 
 MakeAgent = Callable[..., Agent]
 
@@ -63,7 +65,7 @@ def test_it_loads_and_is_either_agent_or_search(name: str, toolbox: Toolbox) -> 
 
 
 def test_names_are_unique() -> None:
-    assert len(NAMES) == len(entry_points(group=ENTRY_POINTS))
+    assert len(NAMES) == len(entry_points(group=ENTRY_POINT_GROUP))
 
 
 @every_agent
@@ -133,7 +135,7 @@ def test_images_are_left_alone(make: MakeAgent) -> None:
 def test_it_plays(make: MakeAgent, toolbox: Toolbox, samples: list[Sample]) -> None:
     """Through the one function that everything uses; its plans can be scored."""
     scorer = PlanScorer(toolbox, "classic")
-    played = play(make(), samples, scorer, MAX_TOOLS)
+    played = run_agent(make(), samples, scorer, MAX_TOOLS)
     assert len(played.plans) == len(samples)
     assert all(len(plan) <= MAX_TOOLS for plan in played.plans)
     assert len(scorer.score(samples, played.plans)) == len(samples)
@@ -155,7 +157,7 @@ class _ClosedLoop:
 def test_a_closed_loop_agent_looks_again(toolbox: Toolbox, samples: list[Sample]) -> None:
     """At what its tools made of the image, with the original beside it."""
     agent = _ClosedLoop()
-    (plan,) = play(agent, samples[:1], PlanScorer(toolbox, "classic"), max_tools=4).plans
+    (plan,) = run_agent(agent, samples[:1], PlanScorer(toolbox, "classic"), max_tools=4).plans
     assert plan == ("tiny.darken",) * len(plan) and 1 <= len(plan) <= 4
     assert [one.used for one in agent.seen] == [plan[:length] for length in range(len(agent.seen))]
     assert [one.steps_left for one in agent.seen] == [4 - length for length in range(len(agent.seen))]
@@ -179,7 +181,7 @@ def test_who_breaks_the_contract_is_told(
     toolbox: Toolbox, samples: list[Sample], plans: list[tuple[str, ...]]
 ) -> None:
     with pytest.raises(AgentError, match=r"expected|at most"):
-        play(_Broken(plans), samples, PlanScorer(toolbox, "classic"), MAX_TOOLS)
+        run_agent(_Broken(plans), samples, PlanScorer(toolbox, "classic"), MAX_TOOLS)
 
 
 def test_unknown_agents() -> None:

@@ -15,7 +15,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from opera_env.data import Source
-from opera_env.envs.config import WorldConfig
+from opera_env.envs.config import EnvConfig
 from opera_env.envs.registration import ENVIRONMENTS
 from opera_env.tools import Toolbox
 
@@ -87,7 +87,7 @@ def test_rewards_are_floats_in_sb3_vectors(make_env: Callable[..., gym.Env[Any, 
 
 @every_game
 def test_both_forms_take_every_argument_and_no_other(name: str, toolbox: Toolbox, source: Source) -> None:
-    config = WorldConfig(toolbox, "classic", source, 2, 48, None, 0.1, "cpu")
+    config = EnvConfig(toolbox, "classic", source, 2, 48, None, 0.1, "cpu")
     world = {field.name: getattr(config, field.name) for field in fields(config)}
     single = gym.make(name, **world)
     vector = gym.make_vec(name, num_envs=2, vectorization_mode="vector_entry_point", group_size=2, **world)

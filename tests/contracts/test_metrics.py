@@ -15,7 +15,7 @@ from opera_env import weights
 from opera_env.data.images import quantise, to_tensor
 from opera_env.errors import MetricError, MissingWeightsError, UnknownPresetError
 from opera_env.metrics import METRICS, FunctionMetric, Metric, MetricSuite, build_metric
-from opera_env.reward import REWARDS
+from opera_env.reward import REWARD_PRESETS
 
 WEIGHTS = {"lpips": "lpips", "musiq": "musiq", "clipiqa": "clipiqa"}
 """Metrics that need a file, and its name in ``opera-env weights list``."""
@@ -234,9 +234,9 @@ def test_a_suite_is_its_metrics(names: tuple[str, ...]) -> None:
         assert [row[name] for row in rows] == judge(name, ruined(), photographs())
 
 
-@pytest.mark.parametrize("preset", REWARDS)
+@pytest.mark.parametrize("preset", REWARD_PRESETS)
 def test_every_reward_is_made_of_these(preset: str) -> None:
-    assert all(term.name in METRICS for term in REWARDS[preset].terms)
+    assert all(term.name in METRICS for term in REWARD_PRESETS[preset].terms)
 
 
 def test_a_metric_of_ones_own() -> None:
@@ -260,7 +260,7 @@ def test_missing_weights_are_an_error_that_helps(
     monkeypatch.setenv("OPERA_ENV_CACHE", str(tmp_path / "opera"))
     with pytest.raises(MissingWeightsError) as raised:
         build_metric(name)
-    path = weights.known(WEIGHTS[name]).path
+    path = weights.get_weight_file(WEIGHTS[name]).path
     assert raised.value.path == path and path.is_relative_to(tmp_path)
     assert str(path) in str(raised.value)
     assert f"opera-env weights fetch {WEIGHTS[name]}" in str(raised.value)

@@ -11,16 +11,18 @@ import torch
 from torch import Tensor
 
 from opera_baselines.recipe_best import PlanTable
-from opera_env.agents import ENTRY_POINTS, make_agent
+from opera_env.agents import ENTRY_POINT_GROUP, make_agent
 from opera_env.errors import SampleError
 from opera_env.metrics import FunctionMetric
-from opera_env.reward import Reward, Term
+from opera_env.reward import Reward, RewardTerm
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Outcome, Plan, Sample, Search
 
 MAX_TOOLS = 2
-SEARCHES = [point.name for point in entry_points(group=ENTRY_POINTS) if hasattr(point.load(), "search")]
+SEARCHES = [
+    point.name for point in entry_points(group=ENTRY_POINT_GROUP) if hasattr(point.load(), "search")
+]
 TOLD = ("matched", "recipe_best")
 """These read the labels and ask the scorer nothing."""
 
@@ -36,10 +38,10 @@ def _greyness(images: Tensor) -> Tensor:
     return 1 - (images - 0.5).abs().mean((1, 2, 3))
 
 
-NEAR = Reward("near", (Term(FunctionMetric("near", _nearness, 0.0, needs_reference=True), 0, 1, 10),))
+NEAR = Reward("near", (RewardTerm(FunctionMetric("near", _nearness, 0.0, needs_reference=True), 0, 1, 10),))
 """Quick and sharp; needs a reference."""
 
-GREY = Reward("grey", (Term(FunctionMetric("grey", _greyness, 0.0), 0, 1, 10),))
+GREY = Reward("grey", (RewardTerm(FunctionMetric("grey", _greyness, 0.0), 0, 1, 10),))
 """The same without reference."""
 
 

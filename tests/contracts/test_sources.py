@@ -20,13 +20,13 @@ from PIL import Image
 from opera_env.data import (
     FilesSource,
     Source,
-    SynthesisSource,
+    SyntheticSource,
     agenticir,
     bundled,
     clean_folder,
-    open_source,
     paired,
     photographs,
+    resolve_source,
 )
 from opera_env.degradations import DEGRADATIONS, RECIPES
 from opera_env.errors import ImageFileError, SampleError, UnknownDegradationError
@@ -40,14 +40,14 @@ CROP = 32
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory, draw_photograph: Draw) -> Path:
+def folders(tmp_path_factory: pytest.TempPathFactory, make_photograph: Draw) -> Path:
     """Photographs, pairs of equal size, pairs four times larger, and a benchmark in AgenticIR's layout."""
     root = tmp_path_factory.mktemp("sources")
     combinations = ("d2/dark+jpeg compression artifact", "d3/haze+motion blur+low resolution")
     for name in ("clean", "dirty", "large", "bench/HQ", *(f"bench/LQ/{name}" for name in combinations)):
         (root / name).mkdir(parents=True)
     for number, (height, width) in enumerate(((41, 67), (64, 48), (53, 53))):
-        clean = draw_photograph(height, width, number)
+        clean = make_photograph(height, width, number)
         dirty = clean.reduce(2).resize(clean.size)
         clean.save(root / f"clean/{number}.png")
         dirty.save(root / f"dirty/{number}.jpg", quality=95)
@@ -103,7 +103,7 @@ def assert_equal(one: Sample, other: Sample) -> None:
 def test_it_is_a_source(source: Source) -> None:
     assert isinstance(source, Source)
     assert source.name and len(source) > 0
-    assert open_source(source) is source
+    assert resolve_source(source) is source
 
 
 @every_source
@@ -221,7 +221,7 @@ def test_an_image_that_is_not_there_is_refused(source: Source, beyond: int) -> N
     ids=str,
 )
 def test_a_crop_outside_the_image_is_refused(source: Source, crop: tuple[int, int, int, int]) -> None:
-    recipe = ("noise",) if isinstance(source, SynthesisSource) else draws(source, 1)[0].recipe
+    recipe = ("noise",) if isinstance(source, SyntheticSource) else draws(source, 1)[0].recipe
     with pytest.raises(SampleError, match="crop"):
         source.make(SampleSpec(source.name, 0, recipe, crop=crop))
 
@@ -354,22 +354,22 @@ def test_a_crop_between_pixels_is_refused(sources: dict[str, Source]) -> None:
         source.make(SampleSpec(source.name, 0, crop=(2, 0, 32, 32)))
 
 
-def test_pairs_that_do_not_fit_are_refused(tmp_path: Path, draw_photograph: Draw) -> None:
+def test_pairs_that_do_not_fit_are_refused(tmp_path: Path, make_photograph: Draw) -> None:
     for side, size in (("lq", (40, 40)), ("hq", (40, 60))):
         (tmp_path / side).mkdir()
-        draw_photograph(*size, 0).save(tmp_path / side / "0.png")
+        make_photograph(*size, 0).save(tmp_path / side / "0.png")
     source = paired(tmp_path / "lq", tmp_path / "hq")
     with pytest.raises(SampleError, match=r"40 x 40 .* 60 x 40"):
         source.make(SampleSpec(source.name, 0))
 
 
-def test_pairs_are_found_by_name(tmp_path: Path, folders: Path, draw_photograph: Draw) -> None:
+def test_pairs_are_found_by_name(tmp_path: Path, folders: Path, make_photograph: Draw) -> None:
     (tmp_path / "lq").mkdir()
-    draw_photograph(64, 48, 1).save(tmp_path / "lq/1.png")
+    make_photograph(64, 48, 1).save(tmp_path / "lq/1.png")
     source = paired(tmp_path / "lq", folders / "clean")
     sample = source.make(SampleSpec(source.name, 0))
     assert sample.reference is not None and torch.equal(sample.lq, sample.reference)
-    draw_photograph(16, 16, 1).save(tmp_path / "lq/alone.png")
+    make_photograph(16, 16, 1).save(tmp_path / "lq/alone.png")
     with pytest.raises(SampleError, match=r"alone\.png has no partner"):
         paired(tmp_path / "lq", folders / "clean")
 
@@ -386,12 +386,12 @@ def test_agenticir_reads_labels_from_folders(sources: dict[str, Source]) -> None
     assert sample.depth is None  # nobody here made the haze
 
 
-def test_agenticir_refuses_other_layouts(tmp_path: Path, folders: Path, draw_photograph: Draw) -> None:
+def test_agenticir_refuses_other_layouts(tmp_path: Path, folders: Path, make_photograph: Draw) -> None:
     with pytest.raises(SampleError, match="LQ/d2"):
         agenticir(folders / "clean")
     (tmp_path / "LQ/d2/dark+snow").mkdir(parents=True)
     (tmp_path / "HQ").mkdir()
-    draw_photograph(16, 16, 0).save(tmp_path / "LQ/d2/dark+snow/0.png")
+    make_photograph(16, 16, 0).save(tmp_path / "LQ/d2/dark+snow/0.png")
     with pytest.raises(SampleError, match="'snow' is none of"):
         agenticir(tmp_path)
 
@@ -418,21 +418,21 @@ def test_photographs_by_name(folders: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "webp"])
-def test_image_files(tmp_path: Path, draw_photograph: Draw, suffix: str) -> None:
-    draw_photograph(20, 30, 0).save(tmp_path / f"a.{suffix}")
+def test_image_files(tmp_path: Path, make_photograph: Draw, suffix: str) -> None:
+    make_photograph(20, 30, 0).save(tmp_path / f"a.{suffix}")
     (tmp_path / "notes.txt").write_text("not an image")
     assert photographs(tmp_path).make(SampleSpec(tmp_path.name, 0)).lq.shape == (3, 20, 30)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "CMYK"])
-def test_images_of_other_modes_become_rgb(tmp_path: Path, draw_photograph: Draw, mode: str) -> None:
+def test_images_of_other_modes_become_rgb(tmp_path: Path, make_photograph: Draw, mode: str) -> None:
     suffix = "tif" if mode == "CMYK" else "png"
-    draw_photograph(20, 30, 0).convert(mode).save(tmp_path / f"a.{suffix}")
+    make_photograph(20, 30, 0).convert(mode).save(tmp_path / f"a.{suffix}")
     assert photographs(tmp_path).make(SampleSpec(tmp_path.name, 0)).lq.shape == (3, 20, 30)
 
 
-def test_a_damaged_file_says_which(tmp_path: Path, draw_photograph: Draw) -> None:
-    draw_photograph(64, 64, 0).save(tmp_path / "whole.png")
+def test_a_damaged_file_says_which(tmp_path: Path, make_photograph: Draw) -> None:
+    make_photograph(64, 64, 0).save(tmp_path / "whole.png")
     (tmp_path / "half.png").write_bytes((tmp_path / "whole.png").read_bytes()[:2000])
     source = photographs([tmp_path / "half.png"])
     with pytest.raises(ImageFileError, match=r"half\.png"):

@@ -27,7 +27,7 @@ class _Folded(nn.Module):
 
 
 @cache
-def toolbox_of(kind: str) -> Toolbox:
+def get_toolbox(kind: str) -> Toolbox:
     if kind == "curves":
         return Toolbox.load("lite-cotrained").subset(
             ["brighten.gamma_correction", "brighten.constant_shift"]
@@ -48,14 +48,14 @@ def toolbox_of(kind: str) -> Toolbox:
 
 every_tool = pytest.mark.parametrize(
     ("kind", "name"),
-    [(kind, name) for kind in KINDS for name in toolbox_of(kind).names],
+    [(kind, name) for kind in KINDS for name in get_toolbox(kind).names],
 )
 sizes = pytest.mark.parametrize("size", [(33, 47), (64, 32), (17, 16), (1, 1)], ids=str)
 
 
 @pytest.fixture
 def tool(kind: str, name: str) -> Tool:
-    return toolbox_of(kind)[name]
+    return get_toolbox(kind)[name]
 
 
 def images(count: int, size: tuple[int, int], low: float = 0.0, high: float = 1.0) -> Tensor:
@@ -83,14 +83,14 @@ def test_size_type_and_values(tool: Tool, size: tuple[int, int]) -> None:
 def test_it_grows_while_smaller_than_the_canvas(tool: Tool, canvas: tuple[int, int]) -> None:
     result = tool(images(1, (33, 47)), canvas)
     assert result.shape == (1, 3, 33 * tool.scale, 47 * tool.scale)
-    assert tool.grows((33, 47), canvas) == (tool.scale > 1)
+    assert tool.upscales((33, 47), canvas) == (tool.scale > 1)
 
 
 @every_tool
 @torch.inference_mode()
 def test_it_never_grows_beyond_the_canvas(tool: Tool) -> None:
     for canvas in ((33, 47), (20, 20), (1, 47)):
-        assert not tool.grows((33, 47), canvas)
+        assert not tool.upscales((33, 47), canvas)
         assert tool(images(1, (33, 47)), canvas).shape == (1, 3, 33, 47)
 
 
@@ -232,7 +232,7 @@ def test_its_name_can_be_written_in_a_plan(tool: Tool, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", SHIPPED)
 def test_a_shipped_toolbox_says_what_its_tools_are_for(kind: str) -> None:
-    toolbox = toolbox_of(kind)
+    toolbox = get_toolbox(kind)
     assert all(tool.degradations for tool in toolbox)
     mended = frozenset().union(*(tool.degradations for tool in toolbox))
     assert mended == set(DEGRADATIONS)
@@ -246,7 +246,7 @@ def test_a_shipped_toolbox_loads_the_same_twice(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", SHIPPED)
 def test_a_shipped_toolbox_survives_saving(kind: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    toolbox = toolbox_of(kind)
+    toolbox = get_toolbox(kind)
     folder = tmp_path_factory.mktemp(kind)
     toolbox.save(folder)
     again = Toolbox.load(folder)
@@ -259,7 +259,7 @@ def test_a_shipped_toolbox_survives_saving(kind: str, tmp_path_factory: pytest.T
 
 @pytest.mark.parametrize("kind", SHIPPED)
 def test_no_tool_names_a_degradation_that_does_not_exist(kind: str) -> None:
-    for tool in toolbox_of(kind):
+    for tool in get_toolbox(kind):
         assert tool.degradations <= set(DEGRADATIONS)
 
 

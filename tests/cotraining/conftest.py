@@ -41,5 +41,5 @@ def toolbox() -> Toolbox:
 
 
 @pytest.fixture(scope="session")
-def make_trainable() -> Callable[[], Toolbox]:
+def make_trainable_toolbox() -> Callable[[], Toolbox]:
     return trainable_toolbox

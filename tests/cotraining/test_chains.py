@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from opera_env.cotraining.chains import Chains
+from opera_env.cotraining.chains import DifferentiablePlans
 from opera_env.errors import ToolFailedError, UnknownToolError
 from opera_env.execution import Executor
 from opera_env.tools import Toolbox
@@ -23,9 +23,11 @@ NAMES = ("tiny.first", "tiny.second", "tiny.enlarge", "tiny.brighten")
 plans_of_four = st.lists(st.lists(st.sampled_from(NAMES), max_size=5).map(tuple), min_size=4, max_size=4)
 
 
-def _run(toolbox: Toolbox, samples: list[Sample], plans: list[Plan], mode: Any = "auto") -> Chains:
+def _run(
+    toolbox: Toolbox, samples: list[Sample], plans: list[Plan], mode: Any = "auto"
+) -> DifferentiablePlans:
     images = [sample.lq for sample in samples]
-    return Chains(toolbox, images, plans, [sample.canvas for sample in samples], mode)
+    return DifferentiablePlans(toolbox, images, plans, [sample.canvas for sample in samples], mode)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -48,11 +50,11 @@ def _gradients(toolbox: Toolbox) -> list[torch.Tensor | None]:
 @pytest.mark.parametrize("mode", ["never", "auto", "always"])
 @pytest.mark.parametrize("seed", range(4))
 def test_the_gradients_are_torchs(
-    mode: str, seed: int, make_trainable: Callable[[], Toolbox], samples: list[Sample]
+    mode: str, seed: int, make_trainable_toolbox: Callable[[], Toolbox], samples: list[Sample]
 ) -> None:
     rng = np.random.default_rng(seed)
     plans: list[Plan] = [tuple(rng.choice(NAMES, length)) for length in rng.permutation(5)[:4]]
-    ours, plain = make_trainable(), make_trainable()
+    ours, plain = make_trainable_toolbox(), make_trainable_toolbox()
     chains = _run(ours, samples, plans, mode)
     torch.stack([(image**2).mean() for image in chains.results]).sum().backward()
     chains.backward()
@@ -101,12 +103,12 @@ class WritesIntoItsInput(nn.Conv2d):
 
 @pytest.mark.parametrize("mode", ["never", "auto", "always"])
 def test_a_tool_may_write_into_what_it_is_given(
-    mode: str, make_trainable: Callable[[], Toolbox], samples: list[Sample]
+    mode: str, make_trainable_toolbox: Callable[[], Toolbox], samples: list[Sample]
 ) -> None:
     gradients = []
     for way in (mode, "never"):
         torch.manual_seed(0)
-        toolbox = make_trainable().add("tiny.writes", WritesIntoItsInput(3, 3, 3, padding=1))
+        toolbox = make_trainable_toolbox().add("tiny.writes", WritesIntoItsInput(3, 3, 3, padding=1))
         before = samples[0].lq.clone()
         chains = _run(toolbox, samples[:1], [("tiny.writes", "tiny.first")], way)
         chains.results[0].square().mean().backward()

@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from opera_env import weights
-from opera_env.cotraining.losses import LOSSES, LossWeights, RestorationLoss, _Score, get_loss, weighted
+from opera_env.cotraining.losses import (
+    LOSS_PRESETS,
+    LossWeights,
+    RestorationLoss,
+    _Score,
+    get_loss_weights,
+    weighted,
+)
 from opera_env.cotraining.vgg import VggDistance
 from opera_env.errors import MissingWeightsError, UnknownPresetError
 
@@ -20,7 +27,7 @@ def _pair(side: int = 64, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_the_schedule_is_the_papers() -> None:
-    target = LOSSES["paper"]
+    target = LOSS_PRESETS["paper"]
     for epoch in range(1, 24):  # 23 epochs, of which six are the transition
         gamma = (1 - math.cos(math.pi * epoch / 6)) / 2 if epoch <= 6 else 1.0
         now = target.at(epoch, 23)
@@ -31,20 +38,20 @@ def test_the_schedule_is_the_papers() -> None:
 
 
 def test_a_short_run_has_no_transition() -> None:
-    assert LOSSES["lite"].at(1, 3) == LOSSES["lite"]
+    assert LOSS_PRESETS["lite"].at(1, 3) == LOSS_PRESETS["lite"]
 
 
 def test_presets_by_name_and_ones_own() -> None:
     own = LossWeights(l1=0.2, lpips=0.8)
-    assert get_loss(own) is own and get_loss("pixel") == LossWeights(l1=1.0)
+    assert get_loss_weights(own) is own and get_loss_weights("pixel") == LossWeights(l1=1.0)
     with pytest.raises(UnknownPresetError, match=r"loss 'sharp'.*lite, paper, pixel"):
-        get_loss("sharp")
+        get_loss_weights("sharp")
 
 
 def test_l1_is_per_image_and_sees_beyond_the_range() -> None:
     originals = torch.zeros(2, 3, 8, 8)
     results = torch.stack([torch.full((3, 8, 8), 0.25), torch.full((3, 8, 8), -2.0)])
-    terms = RestorationLoss(LOSSES["pixel"])(results, originals)
+    terms = RestorationLoss(LOSS_PRESETS["pixel"])(results, originals)
     assert terms["l1"].tolist() == [0.25, 2.0]
     assert weighted(terms, LossWeights(l1=0.5)).tolist() == [0.125, 1.0]
 
@@ -52,7 +59,7 @@ def test_l1_is_per_image_and_sees_beyond_the_range() -> None:
 @pytest.mark.needs_weights("lpips")
 def test_every_term_of_the_lite_loss_has_gradients_and_prefers_the_original() -> None:
     results, originals = _pair()
-    loss = RestorationLoss(LOSSES["lite"])
+    loss = RestorationLoss(LOSS_PRESETS["lite"])
     assert loss.names == ("l1", "lpips", "critic")
     terms = loss(results, originals)
     for name, value in terms.items():

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 
-def _chart(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
+def _coordinate_image(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
     """Row in red, column in green, noise in blue; uint8 (H, W, 3), sides below 256."""
     rows, columns = np.mgrid[0:height, 0:width]
     noise = np.random.default_rng(seed).integers(0, 256, (height, width))
@@ -21,10 +21,10 @@ def _chart(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="session")
 def chart() -> Callable[..., NDArray[np.uint8]]:
-    return _chart
+    return _coordinate_image
 
 
-def _deep_png(pixels: NDArray[np.uint16], *extra: tuple[bytes, bytes]) -> bytes:
+def _png_16bit(pixels: NDArray[np.uint16], *extra: tuple[bytes, bytes]) -> bytes:
     """A 16-bit PNG file, written by hand as neither Pillow nor OpenCV writes them all."""
     height, width, channels = pixels.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
@@ -37,11 +37,11 @@ def _deep_png(pixels: NDArray[np.uint16], *extra: tuple[bytes, bytes]) -> bytes:
 
 
 @pytest.fixture(scope="session")
-def deep_png() -> Callable[..., bytes]:
-    return _deep_png
+def png_16bit() -> Callable[..., bytes]:
+    return _png_16bit
 
 
-def _turned(seen: NDArray[Any], orientation: int) -> NDArray[Any]:
+def _stored_with_orientation(seen: NDArray[Any], orientation: int) -> NDArray[Any]:
     """How a camera that notes this orientation stores what was seen, as the standard words it."""
     return {
         1: seen,
@@ -57,4 +57,4 @@ def _turned(seen: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 @pytest.fixture(scope="session")
 def turned() -> Callable[..., NDArray[Any]]:
-    return _turned
+    return _stored_with_orientation

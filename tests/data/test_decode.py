@@ -89,18 +89,20 @@ def test_lossy(tmp_path: Path, suffix: str, mode: str, size: tuple[int, int]) ->
 
 @pytest.mark.parametrize("size", [(13, 17), (1, 9), (9, 1), (1, 1)])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_sixteen_bit_png(tmp_path: Path, channels: int, size: tuple[int, int], deep_png: Encode) -> None:
+def test_sixteen_bit_png(tmp_path: Path, channels: int, size: tuple[int, int], png_16bit: Encode) -> None:
     pixels = noise(*size, channels, np.uint16)
-    (tmp_path / "a.png").write_bytes(deep_png(pixels))
+    (tmp_path / "a.png").write_bytes(png_16bit(pixels))
     alpha = pixels[..., -1] if channels in (2, 4) else None
     assert_read(tmp_path / "a.png", pixels if alpha is None else pixels[..., :-1], alpha)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_sixteen_bit_png_with_a_transparent_colour(tmp_path: Path, channels: int, deep_png: Encode) -> None:
+def test_sixteen_bit_png_with_a_transparent_colour(
+    tmp_path: Path, channels: int, png_16bit: Encode
+) -> None:
     pixels = noise(4, 5, channels, np.uint16)
     colour = b"".join(int(value).to_bytes(2, "big") for value in pixels[2, 3])
-    (tmp_path / "a.png").write_bytes(deep_png(pixels, (b"tRNS", colour)))
+    (tmp_path / "a.png").write_bytes(png_16bit(pixels, (b"tRNS", colour)))
     alpha = np.full((4, 5), 65535, np.uint16)
     alpha[2, 3] = 0
     assert_read(tmp_path / "a.png", pixels, alpha)

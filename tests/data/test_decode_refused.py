@@ -18,7 +18,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from opera_env.data.decode import open_picture, read_photo
+from opera_env.data.decode import open_image, read_photo
 from opera_env.data.photo import FORMATS
 from opera_env.errors import ImageFileError
 
@@ -231,7 +231,7 @@ def test_what_goes_wrong_while_a_picture_is_open_is_told(tmp_path: Path) -> None
     write(tmp_path / "a.png")
     with (
         pytest.raises(ImageFileError, match=r"a\.png: cannot be read: no"),
-        open_picture(tmp_path / "a.png"),
+        open_image(tmp_path / "a.png"),
     ):
         raise RuntimeError("no")
 

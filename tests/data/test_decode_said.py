@@ -67,13 +67,13 @@ def test_the_orientation_is_applied_once(
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_the_orientation_of_sixteen_bits_is_applied_once(
-    tmp_path: Path, suffix: str, orientation: int, deep_png: Callable[..., bytes], turned: Any
+    tmp_path: Path, suffix: str, orientation: int, png_16bit: Callable[..., bytes], turned: Any
 ) -> None:
     stored = np.ascontiguousarray(turned(corner(np.uint16), orientation))
     if suffix == "png":
         exif = Image.Exif()
         exif[ExifTags.Base.Orientation] = orientation
-        (tmp_path / "a.png").write_bytes(deep_png(stored, (b"eXIf", exif.tobytes()[6:])))
+        (tmp_path / "a.png").write_bytes(png_16bit(stored, (b"eXIf", exif.tobytes()[6:])))
     else:
         tag = (ExifTags.Base.Orientation, "H", 1, orientation, True)
         tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb", extratags=[tag], metadata=None)

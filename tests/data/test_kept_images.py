@@ -14,7 +14,7 @@ from PIL import Image
 from opera_env.data import clean_folder, photographs
 from opera_env.data import sources as sources_module
 from opera_env.data.images import write_image
-from opera_env.data.sources import _Images
+from opera_env.data.sources import _ImageCache
 
 
 def _clean(folder: Path, chart: Any, *sizes: tuple[int, int]) -> Path:
@@ -34,7 +34,7 @@ def test_old_images_leave_memory(tmp_path: Path, chart: Any, monkeypatch: pytest
         return real(path)
 
     monkeypatch.setattr(sources_module, "read_image", count)
-    images = _Images(paths, max_bytes=3 * 16 * 16 * 3)
+    images = _ImageCache(paths, max_bytes=3 * 16 * 16 * 3)
     for path in paths[:3]:
         assert np.array_equal(images[path], np.asarray(Image.open(path)))
     for path in paths[:3]:
@@ -52,7 +52,7 @@ def test_old_images_leave_memory(tmp_path: Path, chart: Any, monkeypatch: pytest
 
 def test_an_image_larger_than_the_memory_for_images_is_kept_alone(tmp_path: Path, chart: Any) -> None:
     _clean(tmp_path, chart, (16, 16), (40, 40), (16, 16))
-    images = _Images(sorted(tmp_path.iterdir()), max_bytes=1000)
+    images = _ImageCache(sorted(tmp_path.iterdir()), max_bytes=1000)
     for path in images.paths:
         assert images[path].shape[2] == 3
         assert list(images._kept) == [path]
@@ -61,7 +61,7 @@ def test_an_image_larger_than_the_memory_for_images_is_kept_alone(tmp_path: Path
 def test_eviction_does_not_change_samples(tmp_path: Path, chart: Any) -> None:
     folder = _clean(tmp_path, chart, *[(40, 52)] * 4)
     plain, forgetful = (clean_folder(folder, 16, [("noise",)]) for _ in range(2))
-    forgetful._images = _Images(forgetful._images.paths, max_bytes=1)
+    forgetful._images = _ImageCache(forgetful._images.paths, max_bytes=1)
     specs = plain.enumerate(8, [("noise",)], default_rng(0))
     for spec in specs:
         assert torch.equal(plain.make(spec).lq, forgetful.make(spec).lq)

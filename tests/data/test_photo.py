@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from opera_env.data.photo import FORMATS, Photo, format_of
+from opera_env.data.photo import FORMATS, Photo, format_from_name
 
 
 @pytest.mark.parametrize(
@@ -29,14 +29,14 @@ from opera_env.data.photo import FORMATS, Photo, format_of
     ],
 )
 def test_the_format_that_a_name_promises(name: str, expected: str | None) -> None:
-    assert format_of(name) == expected
-    assert format_of(Path("folder.bmp") / name) == expected
+    assert format_from_name(name) == expected
+    assert format_from_name(Path("folder.bmp") / name) == expected
 
 
 def test_a_suffix_belongs_to_one_format() -> None:
     suffixes = [suffix for known in FORMATS.values() for suffix in known.suffixes]
     assert len(suffixes) == len(set(suffixes))
-    assert all(format_of(f"a{known.suffixes[0]}") == name for name, known in FORMATS.items())
+    assert all(format_from_name(f"a{known.suffixes[0]}") == name for name, known in FORMATS.items())
 
 
 @pytest.mark.parametrize("channels", [1, 3])

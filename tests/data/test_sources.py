@@ -11,16 +11,16 @@ import torch
 from numpy.random import default_rng
 
 from opera_env.data import (
-    SynthesisSource,
+    SyntheticSource,
     agenticir,
     bundled,
     clean_folder,
-    open_source,
     paired,
     photographs,
+    resolve_source,
 )
 from opera_env.data.images import to_array, to_tensor, write_image
-from opera_env.data.sources import AGENTICIR_NAMES, BUNDLED
+from opera_env.data.sources import AGENTICIR_DEGRADATIONS, BUNDLED_IMAGES
 from opera_env.degradations import DEGRADATIONS, RECIPES, degrade
 from opera_env.errors import ImageFileError, SampleError, UnknownDegradationError
 from opera_env.types import Sample, SampleSpec
@@ -179,10 +179,10 @@ def test_the_benchmarks_layout(tmp_path: Path, chart: Any) -> None:
 
 
 def test_the_benchmarks_names_are_the_eight_degradations() -> None:
-    assert set(AGENTICIR_NAMES.values()) == set(DEGRADATIONS)
-    assert AGENTICIR_NAMES["dark"] == "low_light"
-    assert AGENTICIR_NAMES["jpeg compression artifact"] == "jpeg"
-    assert len(AGENTICIR_NAMES) == 8
+    assert set(AGENTICIR_DEGRADATIONS.values()) == set(DEGRADATIONS)
+    assert AGENTICIR_DEGRADATIONS["dark"] == "low_light"
+    assert AGENTICIR_DEGRADATIONS["jpeg compression artifact"] == "jpeg"
+    assert len(AGENTICIR_DEGRADATIONS) == 8
 
 
 def test_other_layouts_are_told(tmp_path: Path, chart: Any) -> None:
@@ -354,7 +354,7 @@ def test_an_image_of_under_4_pixels(tmp_path: Path, chart: Any) -> None:
     with pytest.raises(SampleError, match=r"0\.png"):
         clean_folder(tmp_path, 16).draw(default_rng(0))
     with pytest.raises(SampleError, match="no images"):
-        SynthesisSource([], "empty")
+        SyntheticSource([], "empty")
 
 
 def test_evaluation_goes_through_images_and_recipes_in_turn(tmp_path: Path, chart: Any) -> None:
@@ -432,7 +432,7 @@ def test_a_folder_of_depth_that_is_not_there_is_told(tmp_path: Path, chart: Any)
 
 def test_the_bundled_photographs() -> None:
     source = bundled()
-    assert len(source) == len(BUNDLED) == 8
+    assert len(source) == len(BUNDLED_IMAGES) == 8
     assert source.name == "bundled"
     for index in range(len(source)):
         sample = source.make(SampleSpec("bundled", index))
@@ -443,13 +443,13 @@ def test_the_bundled_photographs() -> None:
 
 
 def test_opening_by_name(tmp_path: Path, chart: Any) -> None:
-    assert open_source(None).name == "bundled"
-    assert open_source("bundled", canvas=64).make(  # type: ignore[attr-defined]
-        open_source("bundled", canvas=64).draw(default_rng(0))
+    assert resolve_source(None).name == "bundled"
+    assert resolve_source("bundled", canvas=64).make(  # type: ignore[attr-defined]
+        resolve_source("bundled", canvas=64).draw(default_rng(0))
     ).canvas == (64, 64)
     _clean(tmp_path / "mine", chart, (40, 52))
-    assert open_source(str(tmp_path / "mine"), 16).name == "mine"
+    assert resolve_source(str(tmp_path / "mine"), 16).name == "mine"
     own = photographs(tmp_path / "mine")
-    assert open_source(own) is own
+    assert resolve_source(own) is own
     with pytest.raises(SampleError, match="nowhere"):
-        open_source("nowhere")
+        resolve_source("nowhere")

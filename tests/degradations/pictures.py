@@ -17,7 +17,7 @@ def astronaut() -> Picture:
     return data.astronaut()
 
 
-def small_picture(seed: int, height: int = 40, width: int = 48) -> Picture:
+def small_image(seed: int, height: int = 40, width: int = 48) -> Picture:
     """A photograph's corner, colour noise, smooth colours or hard black and white, by seed."""
     rng = default_rng(seed)
     kind = seed % 4

@@ -18,13 +18,13 @@ from opera_env.degradations.blur import DefocusBlur, MotionBlur
 from opera_env.degradations.camera import Jpeg, LowLight, LowResolution, Noise
 from opera_env.degradations.weather import Haze, Rain
 from tests.degradations import slow_reference as slow
-from tests.degradations.pictures import Picture, furthest, small_picture
+from tests.degradations.pictures import Picture, furthest, small_image
 
 DRAWS = 3000
 steady = settings(max_examples=12, deadline=None, derandomize=True)
 
 
-pictures = st.integers(0, 2**32 - 1).map(small_picture)
+pictures = st.integers(0, 2**32 - 1).map(small_image)
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -161,7 +161,7 @@ def test_motion_blur_equals_reference(image: Picture, seed: int) -> None:
 @pytest.mark.parametrize("angle", [-90, -45, -30, 0, 30, 45, 60, 89.999])
 @pytest.mark.parametrize(("radius", "sigma"), MotionBlur.CHOICES)
 def test_motion_blur_at_round_angles(radius: int, sigma: float, angle: float) -> None:
-    image = small_picture(1)
+    image = small_image(1)
     fast = MotionBlur(radius, sigma, angle)(image, default_rng(0))
     assert furthest(fast, slow.motion_blur(image, radius, sigma, angle)) <= 1
 
@@ -236,7 +236,7 @@ def test_low_resolution_equals_reference(image: Picture) -> None:
 
 @pytest.mark.parametrize("shape", [(4, 4), (8, 128), (41, 46), (6, 3)])
 def test_low_resolution_equals_reference_at_odd_sizes(shape: tuple[int, int]) -> None:
-    image = small_picture(5, *shape)
+    image = small_image(5, *shape)
     fast = LowResolution()(image, default_rng(0))
     assert fast.shape == (math.ceil(shape[0] / 4), math.ceil(shape[1] / 4), 3)
     assert furthest(fast, slow.low_resolution(image)) <= 1
@@ -252,7 +252,7 @@ def test_low_light_equals_reference(image: Picture, seed: int) -> None:
 @pytest.mark.parametrize("op", [LowLight("shift", 30), LowLight("gamma", 0.6), LowLight("linear", 149)])
 @pytest.mark.parametrize("seed", range(4))
 def test_low_light_of_each_kind(op: LowLight, seed: int) -> None:
-    image = small_picture(seed)
+    image = small_image(seed)
     assert furthest(op(image, default_rng(0)), slow.low_light(image, op.kind, op.amount)) <= 1
 
 
@@ -365,7 +365,7 @@ def test_rain_only_brightens_and_is_grey() -> None:
 
 
 def test_haze_ends() -> None:
-    image, op = small_picture(1), Haze(0.8, 1.0)
+    image, op = small_image(1), Haze(0.8, 1.0)
     near = op(image, default_rng(0), np.zeros((40, 48), np.float32))
     assert furthest(near, image) == 0
     far = op(image, default_rng(0), np.full((40, 48), 1e3, np.float32))

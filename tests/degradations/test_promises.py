@@ -14,7 +14,7 @@ from opera_env.degradations import Operator
 from opera_env.degradations.blur import DefocusBlur, MotionBlur
 from opera_env.degradations.camera import Jpeg, LowLight, LowResolution, Noise
 from opera_env.degradations.weather import Haze, Rain
-from tests.degradations.pictures import Picture, astronaut, furthest, small_picture
+from tests.degradations.pictures import Picture, astronaut, furthest, small_image
 
 
 def instances() -> Iterator[Operator]:
@@ -33,7 +33,7 @@ each = pytest.mark.parametrize("op", list(instances()), ids=label)
 
 @each
 def test_shape_dtype_and_untouched_input(op: Operator) -> None:
-    image = small_picture(0, 64, 96)
+    image = small_image(0, 64, 96)
     kept = image.copy()
     image.setflags(write=False)
     result = op(image, default_rng(0))
@@ -51,7 +51,7 @@ def test_shape_dtype_and_untouched_input(op: Operator) -> None:
     ids=["crop", "flip", "bgr"],
 )
 def test_views_give_the_bits_of_their_copies(op: Operator, view: Callable[[Picture], Picture]) -> None:
-    image = view(small_picture(0, 80, 96))
+    image = view(small_image(0, 80, 96))
     assert (op(image, default_rng(3)) == op(image.copy(), default_rng(3))).all()
 
 

@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from skimage import data
 
 from opera_env.degradations import (
+    BENCHMARK_GROUPS,
     DEGRADATIONS,
-    GROUPS,
     OPERATORS,
     RECIPES,
-    STUDY,
+    STUDY_RECIPES,
     Recipe,
+    benchmark_group,
     benchmark_recipes,
     check_recipe,
     degrade,
-    group_of,
     sample_recipe,
     training_recipes,
 )
@@ -107,31 +107,33 @@ def test_training_recipes_up_to_a_length(longest: int, count: int) -> None:
 
 
 def test_groups_are_the_benchmarks() -> None:
-    assert {group: list(recipes) for group, recipes in GROUPS.items()} == EXPECTED
-    assert [len(GROUPS[group]) for group in "ABC"] == [8, 4, 4]
-    assert len({recipe for recipes in GROUPS.values() for recipe in recipes}) == 16
-    images = sum(len(GROUPS[group]) * each for group, each in zip("ABC", (80, 100, 100), strict=True))
+    assert {group: list(recipes) for group, recipes in BENCHMARK_GROUPS.items()} == EXPECTED
+    assert [len(BENCHMARK_GROUPS[group]) for group in "ABC"] == [8, 4, 4]
+    assert len({recipe for recipes in BENCHMARK_GROUPS.values() for recipe in recipes}) == 16
+    images = sum(
+        len(BENCHMARK_GROUPS[group]) * each for group, each in zip("ABC", (80, 100, 100), strict=True)
+    )
     assert images == 1440
 
 
 def test_two_benchmark_orders_lie_outside_the_rule() -> None:
-    outside = {r for recipes in GROUPS.values() for r in recipes} - set(RECIPES)
+    outside = {r for recipes in BENCHMARK_GROUPS.values() for r in recipes} - set(RECIPES)
     assert outside == {("motion_blur", "low_light"), ("defocus_blur", "haze")}
 
 
 def test_group_of() -> None:
     for group, recipes in EXPECTED.items():
-        assert [group_of(recipe) for recipe in recipes] == [group] * len(recipes)
-    assert group_of(("haze", "rain")) is None  # the order counts
-    assert group_of(("noise",)) is None
-    assert group_of(()) is None
+        assert [benchmark_group(recipe) for recipe in recipes] == [group] * len(recipes)
+    assert benchmark_group(("haze", "rain")) is None  # the order counts
+    assert benchmark_group(("noise",)) is None
+    assert benchmark_group(()) is None
 
 
 def test_benchmark_recipes_are_balanced() -> None:
     recipes = benchmark_recipes()
     assert len(recipes) == 24
     assert set(recipes) == {recipe for group in EXPECTED.values() for recipe in group}
-    groups = [group_of(recipe) for recipe in recipes]
+    groups = [benchmark_group(recipe) for recipe in recipes]
     assert groups == ["A", "B", "C"] * 8
     for stop in range(1, len(groups) + 1):
         counts = Counter(groups[:stop])
@@ -142,12 +144,12 @@ def test_benchmark_recipes_are_balanced() -> None:
 
 
 def test_the_study_has_eight_combinations() -> None:
-    assert len({frozenset(recipe) for recipe in STUDY}) == len(STUDY) == 8
-    for recipe in STUDY:
+    assert len({frozenset(recipe) for recipe in STUDY_RECIPES}) == len(STUDY_RECIPES) == 8
+    for recipe in STUDY_RECIPES:
         assert check_recipe(recipe) == recipe
         assert len(set(recipe)) == len(recipe) in (2, 3)
-    assert [len(recipe) for recipe in STUDY] == [2] * 6 + [3] * 2
-    assert set().union(*STUDY) == {"rain", "haze", "noise", "defocus_blur"}
+    assert [len(recipe) for recipe in STUDY_RECIPES] == [2] * 6 + [3] * 2
+    assert set().union(*STUDY_RECIPES) == {"rain", "haze", "noise", "defocus_blur"}
 
 
 # ---- sampling ----------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from PIL import Image
 from opera_env.data import photographs
 from opera_env.data.images import resize, to_array, to_pil
 from opera_env.envs.observation import Episode
-from opera_env.envs.render import strip
+from opera_env.envs.render import image_strip
 from opera_env.types import Sample, SampleSpec
 
 MakeEnv = Callable[..., gym.Env[Any, Any]]
@@ -34,7 +34,7 @@ def colours(row: Image.Image) -> list[tuple[int, ...]]:
 
 
 def test_a_strip_shows_pictures_in_order() -> None:
-    row = strip(
+    row = image_strip(
         [("a", Image.new("RGB", (30, 60), "red")), ("b", Image.new("RGB", (200, 50), "blue"))], height=50
     )
     assert row.mode == "RGB"
@@ -44,7 +44,7 @@ def test_a_strip_shows_pictures_in_order() -> None:
 
 def test_a_caption_stands_above_its_picture() -> None:
     def width_and_ink(caption: str) -> tuple[int, int]:
-        row = strip([(caption, Image.new("RGB", (20, 50), "red"))], height=50)
+        row = image_strip([(caption, Image.new("RGB", (20, 50), "red"))], height=50)
         top = np.asarray(row)[: row.height - 50]
         return row.width, int((top < 128).all(axis=-1).sum())
 
@@ -55,7 +55,7 @@ def test_a_caption_stands_above_its_picture() -> None:
 
 @pytest.mark.parametrize("size", [(1, 300), (300, 1), (1, 1)])
 def test_pictures_of_any_shape(size: tuple[int, int]) -> None:
-    assert strip([("thin", Image.new("RGB", size, "red"))], height=40).width >= 1
+    assert image_strip([("thin", Image.new("RGB", size, "red"))], height=40).width >= 1
 
 
 def test_frames(make_env: MakeEnv, samples: list[Sample]) -> None:

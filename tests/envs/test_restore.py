@@ -181,13 +181,16 @@ def test_steps_draw_nothing(env: gym.Env[Any, Any]) -> None:
 
 
 def test_tools_trained_in_place_change_the_world(
-    make_env: MakeEnv, toolbox: Toolbox, trained_blur: Callable[[Toolbox], None], samples: list[Sample]
+    make_env: MakeEnv,
+    toolbox: Toolbox,
+    perturb_blur_weights: Callable[[Toolbox], None],
+    samples: list[Sample],
 ) -> None:
     envs = [make_env(toolbox=toolbox), make_env(toolbox=toolbox)]
     options = {"sample": samples[0].spec}
     before = [play(env, ("tiny.blur",), options=options)[1] for env in envs]
     untouched = play(envs[0], (), options=options)[1]
-    trained_blur(toolbox)
+    perturb_blur_weights(toolbox)
     after = [play(env, ("tiny.blur",), options=options)[1] for env in envs]
     assert before[0] == before[1] != after[0] == after[1]
     assert play(envs[0], (), options=options)[1] == untouched

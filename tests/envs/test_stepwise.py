@@ -19,7 +19,7 @@ from PIL import Image
 from opera_env.data import Source
 from opera_env.envs.stepwise import StepwiseEnv
 from opera_env.errors import PlanParseError, RewardError, ToolboxMismatchError
-from opera_env.reward import Reward, Term
+from opera_env.reward import Reward, RewardTerm
 from opera_env.tools import Toolbox
 from opera_env.types import Plan, Sample
 
@@ -111,7 +111,7 @@ def test_stop_earns_and_costs_nothing(make_env: MakeEnv) -> None:
 
 def test_a_reward_that_refuses_the_empty_plan_is_refused(make_env: MakeEnv) -> None:
     """``release`` itself needs weights that this machine may not have."""
-    gated = Reward("gated", (Term("psnr_y", 10, 40, 1),), empty_plan=False)
+    gated = Reward("gated", (RewardTerm("psnr_y", 10, 40, 1),), score_empty_plan=False)
     with pytest.raises(RewardError, match="gated"):
         make_env(STEPWISE, reward=gated)
     rewarded = make_env(reward=gated)
@@ -251,14 +251,17 @@ def test_loaded_weights_are_seen_at_once(
 
 
 def test_training_in_mid_episode(
-    make_env: MakeEnv, toolbox: Toolbox, trained_blur: Callable[[Toolbox], None], samples: list[Sample]
+    make_env: MakeEnv,
+    toolbox: Toolbox,
+    perturb_blur_weights: Callable[[Toolbox], None],
+    samples: list[Sample],
 ) -> None:
     """The next step applies the whole plan with the new weights."""
     env = make_env(STEPWISE, toolbox=toolbox)
     options = {"sample": samples[0].spec}
     env.reset(options=options)
     env.step(3)
-    trained_blur(toolbox)
+    perturb_blur_weights(toolbox)
     info = env.step(1)[4]
     fresh = play(make_env(STEPWISE, toolbox=toolbox), ("tiny.blur", "tiny.brighten"), options=options)[2]
     assert info["r_q"] == fresh["r_q"]

@@ -16,7 +16,7 @@ from PIL import Image
 from opera_env.data import Source
 from opera_env.envs.vector import RestoreVectorEnv, StepwiseVectorEnv
 from opera_env.errors import PlanParseError, RewardError, ToolboxMismatchError, ToolFailedError
-from opera_env.reward import Reward, Term
+from opera_env.reward import Reward, RewardTerm
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
 
@@ -266,7 +266,7 @@ def test_tools_trained_in_place_change_the_world(
     make_vector: Callable[..., RestoreVectorEnv],
     make_env: MakeEnv,
     toolbox: Toolbox,
-    trained_blur: Callable[[Toolbox], None],
+    perturb_blur_weights: Callable[[Toolbox], None],
     samples: list[Sample],
 ) -> None:
     """A vector and a single environment share one toolbox."""
@@ -275,7 +275,7 @@ def test_tools_trained_in_place_change_the_world(
     rewards = []
     for train in (False, True):
         if train:
-            trained_blur(toolbox)
+            perturb_blur_weights(toolbox)
         vector.reset(options={"sample": samples[0].spec})
         single.reset(options={"sample": samples[0].spec})
         rewards.append((vector.step(np.array([3] * 4))[1][0], single.step(3)[1]))
@@ -288,7 +288,7 @@ def test_what_single_environments_refuse(
     make_vector: Callable[..., RestoreVectorEnv], toolbox: Toolbox
 ) -> None:
     with pytest.raises(RewardError):
-        gated = Reward("gated", (Term("psnr_y", 10, 40, 1),), empty_plan=False)
+        gated = Reward("gated", (RewardTerm("psnr_y", 10, 40, 1),), score_empty_plan=False)
         make_vector("OPERA-RestoreStepwise-v0", reward=gated)
     with pytest.raises(UnsupportedMode):
         make_vector(render_mode="rgb_array")

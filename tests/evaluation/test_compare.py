@@ -10,23 +10,23 @@ import pytest
 from opera_baselines.exhaustive import Exhaustive
 from opera_baselines.greedy import Greedy
 from opera_baselines.untouched import Untouched
-from opera_env.agents import make_agent, play
+from opera_env.agents import make_agent, run_agent
 from opera_env.errors import AgentError, PlanParseError, UnknownPresetError
-from opera_env.evaluation.compare import Comparison, EvaluationConfig, evaluate, summarise
-from opera_env.evaluation.scorers import Ledger
-from opera_env.evaluation.stats import interval
+from opera_env.evaluation.compare import Comparison, EvaluationConfig, compare_agents, summarise
+from opera_env.evaluation.scorers import CachingScorer
+from opera_env.evaluation.stats import bootstrap_interval
 from opera_env.scoring import PlanScorer
 from opera_env.search import all_plans
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Observation, Sample
 
-CONFIG = EvaluationConfig(reward="classic", max_tools=2, frozen_width=2)
+CONFIG = EvaluationConfig(reward="classic", max_tools=2, frozen_beam_width=2)
 
 
 @pytest.fixture(scope="module")
 def comparison(samples: list[Sample], make_toolbox: Any) -> Comparison:
     names = ("untouched", "random", "matched", "greedy", "beam", "exhaustive", "greedy-blind")
-    return evaluate(names, samples, make_toolbox(), CONFIG)
+    return compare_agents(names, samples, make_toolbox(), CONFIG)
 
 
 def rewards(comparison: Comparison, agent: str) -> np.ndarray:
@@ -35,7 +35,7 @@ def rewards(comparison: Comparison, agent: str) -> np.ndarray:
 
 def test_records_are_complete_and_in_order(comparison: Comparison, samples: list[Sample]) -> None:
     specs = [sample.spec for sample in samples]
-    for agent in comparison.prices:
+    for agent in comparison.costs:
         assert [record.spec for record in comparison.records if record.agent == agent] == specs
 
 
@@ -63,9 +63,9 @@ def test_regret_does_not_depend_on_who_plays(comparison: Comparison, samples: li
         return [record.regret for record in found.records if record.agent == "untouched"]
 
     # Fresh tools of the same definition: the fingerprint of plain modules is that of their weights.
-    alone = evaluate(["untouched"], samples, _same_toolbox(), CONFIG)
+    alone = compare_agents(["untouched"], samples, _same_toolbox(), CONFIG)
     assert of_untouched(alone) == pytest.approx(of_untouched(comparison), abs=0.02)
-    assert alone.plans_seen == comparison.plans_seen
+    assert alone.frozen_set_size == comparison.frozen_set_size
 
 
 def _same_toolbox() -> Toolbox:
@@ -75,12 +75,12 @@ def _same_toolbox() -> Toolbox:
 
 
 def test_prices_are_the_agents_own(comparison: Comparison, samples: list[Sample]) -> None:
-    prices = comparison.prices
-    assert (prices["untouched"].images_scored, prices["random"].images_scored) == (0, 0)
+    costs = comparison.costs
+    assert (costs["untouched"].images_scored, costs["random"].images_scored) == (0, 0)
     distinct = len(all_plans("abcde", 2)) * len(samples)
-    assert prices["exhaustive"].images_scored == distinct
-    assert 0 < prices["greedy"].images_scored < distinct
-    assert prices["greedy"].tools_run <= prices["greedy"].images_scored
+    assert costs["exhaustive"].images_scored == distinct
+    assert 0 < costs["greedy"].images_scored < distinct
+    assert costs["greedy"].tools_run <= costs["greedy"].images_scored
 
 
 def test_blind_search_chooses_by_the_label_free_score(
@@ -106,7 +106,7 @@ def test_summary_is_json_and_has_the_promised_keys(comparison: Comparison) -> No
 
 def test_tool_cost_is_taken_everywhere(samples: list[Sample], toolbox: Toolbox) -> None:
     config = EvaluationConfig(reward="classic", max_tools=2, tool_cost=0.3, regret=False)
-    for record in evaluate(["random", "greedy"], samples, toolbox, config).records:
+    for record in compare_agents(["random", "greedy"], samples, toolbox, config).records:
         assert record.reward == pytest.approx(record.r_q - 0.3 * len(record.plan))
         assert record.regret is None
 
@@ -118,7 +118,9 @@ def test_an_answer_that_is_no_plan_is_counted(samples: list[Sample], toolbox: To
         def act(self, observations: Sequence[Observation]) -> list[Decision]:
             return [Decision((), error=PlanParseError("no tags")) for _ in observations]
 
-    found = evaluate({"babbling": Babbling()}, samples, toolbox, EvaluationConfig("classic", regret=False))
+    found = compare_agents(
+        {"babbling": Babbling()}, samples, toolbox, EvaluationConfig("classic", regret=False)
+    )
     assert [record.error for record in found.records] == ["no tags"] * len(samples)
     assert summarise(found)["agents"]["babbling"]["errors"] == len(samples)
 
@@ -133,7 +135,7 @@ def test_a_closed_loop_agent_sees_what_its_tools_did(samples: list[Sample], tool
             seen.append(list(observations))
             return [Decision(("tiny.brighten",) if len(o.used) < 2 else ()) for o in observations]
 
-    played = play(BrightenTwice(), samples, PlanScorer(toolbox, "classic"), max_tools=5)
+    played = run_agent(BrightenTwice(), samples, PlanScorer(toolbox, "classic"), max_tools=5)
     assert played.plans == [("tiny.brighten", "tiny.brighten")] * len(samples)
     assert len(seen) == 3
     first, second, _ = seen
@@ -149,7 +151,9 @@ def test_steps_run_out(samples: list[Sample], toolbox: Toolbox) -> None:
         def act(self, observations: Sequence[Observation]) -> list[Decision]:
             return [Decision(("tiny.blur",) * 2) for _ in observations]
 
-    assert play(Tireless(), samples[:1], PlanScorer(toolbox, "classic"), 3).plans == [("tiny.blur",) * 3]
+    assert run_agent(Tireless(), samples[:1], PlanScorer(toolbox, "classic"), 3).plans == [
+        ("tiny.blur",) * 3
+    ]
 
 
 def test_wrong_answers_are_errors(samples: list[Sample], toolbox: Toolbox) -> None:
@@ -166,7 +170,7 @@ def test_wrong_answers_are_errors(samples: list[Sample], toolbox: Toolbox) -> No
     scorer = PlanScorer(toolbox, "classic")
     for agent in (TooFew(), TooLong()):
         with pytest.raises(AgentError):
-            play(agent, samples, scorer, max_tools=6)
+            run_agent(agent, samples, scorer, max_tools=6)
 
 
 def test_agents_by_name() -> None:
@@ -188,7 +192,7 @@ def test_agents_by_name() -> None:
 
 def test_a_ledger_asks_once(samples: list[Sample], toolbox: Toolbox) -> None:
     scorer = PlanScorer(toolbox, "classic")
-    ledger = Ledger(scorer)
+    ledger = CachingScorer(scorer)
     first = ledger.score(samples, [("tiny.blur",)] * len(samples))
     count = scorer.images_scored
     again = ledger.score(samples, [("tiny.blur",)] * len(samples))
@@ -202,8 +206,8 @@ def test_the_interval_resamples_images_not_samples() -> None:
     per_image = rng.normal(size=4)
     values = np.repeat(per_image, 10)
     images = [("s", index) for index in range(4) for _ in range(10)]
-    clustered = interval(list(values), images)
-    naive = interval(list(values), [("s", index) for index in range(40)])
+    clustered = bootstrap_interval(list(values), images)
+    naive = bootstrap_interval(list(values), [("s", index) for index in range(40)])
     assert clustered.mean == naive.mean == pytest.approx(per_image.mean())
     assert clustered.high - clustered.low > 2 * (naive.high - naive.low)
 
@@ -212,12 +216,12 @@ def test_the_interval_covers_the_mean() -> None:
     rng = np.random.default_rng(1)
     hits = 0
     for seed in range(60):
-        found = interval(list(rng.normal(size=40)), [("s", index) for index in range(40)], seed)
+        found = bootstrap_interval(list(rng.normal(size=40)), [("s", index) for index in range(40)], seed)
         hits += found.low <= 0 <= found.high
     assert hits >= 50
 
 
 def test_one_image_has_no_interval() -> None:
-    found = interval([1.0, 2.0], [("s", 0), ("s", 0)])
+    found = bootstrap_interval([1.0, 2.0], [("s", 0), ("s", 0)])
     assert found.mean == 1.5
     assert np.isnan(found.low)

@@ -17,7 +17,15 @@ from torch import Tensor
 
 from opera_env.data import Source, clean_folder
 from opera_env.errors import SampleError, ToolboxError
-from opera_env.evaluation.study import CONSTANT, FREEDOMS, Study, Worth, first_tools, matched_orders, study
+from opera_env.evaluation.study import (
+    CONSTANT_PLAN,
+    PLANNING_FACTORS,
+    Effect,
+    StudyResult,
+    matched_orders,
+    matched_tools,
+    run_study,
+)
 from opera_env.scoring import PlanScorer
 from opera_env.search import all_plans
 from opera_env.tools import Toolbox
@@ -76,20 +84,20 @@ BY_HAND = {
     ],
 )
 def test_freedoms_by_hand(freedom: str, matched: str, worth: float) -> None:
-    assert FREEDOMS[freedom](BY_HAND, plan(matched)) == pytest.approx(worth, abs=1e-12)
+    assert PLANNING_FACTORS[freedom](BY_HAND, plan(matched)) == pytest.approx(worth, abs=1e-12)
 
 
 def test_six_orders_of_three_tools_by_hand() -> None:
     scores = dict.fromkeys(all_plans("abc", 3), -9.0)
     scores |= {plan(word): float(score) for score, word in enumerate(("abc", "bac", "cab", "acb", "bca"))}
     scores[plan("cba")] = 11.0
-    assert FREEDOMS[ORDER](scores, plan("abc")) == 11
-    assert FREEDOMS[CHANCE](scores, plan("abc")) == pytest.approx(11 - (0 + 1 + 2 + 3 + 4 + 11) / 6)
+    assert PLANNING_FACTORS[ORDER](scores, plan("abc")) == 11
+    assert PLANNING_FACTORS[CHANCE](scores, plan("abc")) == pytest.approx(11 - (0 + 1 + 2 + 3 + 4 + 11) / 6)
 
 
 def test_every_freedom_has_a_case_by_hand() -> None:
-    assert set(FREEDOMS) == {ORDER, CHANCE, FEWER, REPEATS, FOREIGN, ANYTHING}
-    assert CONSTANT not in FREEDOMS
+    assert set(PLANNING_FACTORS) == {ORDER, CHANCE, FEWER, REPEATS, FOREIGN, ANYTHING}
+    assert CONSTANT_PLAN not in PLANNING_FACTORS
 
 
 def test_orders_of_matched_tools() -> None:
@@ -118,14 +126,14 @@ def tables(draw: st.DrawFn) -> tuple[dict[Plan, float], Plan]:
 @given(tables())
 @example((dict.fromkeys(all_plans("abc", 3), 0.1), plan("abc")))  # a mean that rounds up
 def test_no_freedom_is_worth_less_than_nothing(table: tuple[dict[Plan, float], Plan]) -> None:
-    for name, freedom in FREEDOMS.items():
+    for name, freedom in PLANNING_FACTORS.items():
         assert freedom(*table) >= -1e-9, name
 
 
 @given(tables())
 def test_larger_freedoms_are_worth_at_least_as_much(table: tuple[dict[Plan, float], Plan]) -> None:
     """The plans of a freedom are among all plans, and its yardstick is no lower."""
-    worth = {name: freedom(*table) for name, freedom in FREEDOMS.items()}
+    worth = {name: freedom(*table) for name, freedom in PLANNING_FACTORS.items()}
     assert worth[CHANCE] <= worth[ORDER] + 1e-9
     assert worth[FEWER] + worth[REPEATS] <= worth[ANYTHING] + 1e-9
     assert worth[FEWER] + worth[FOREIGN] <= worth[ANYTHING] + 1e-9
@@ -135,7 +143,7 @@ def test_larger_freedoms_are_worth_at_least_as_much(table: tuple[dict[Plan, floa
 def test_only_differences_of_scores_count(table: tuple[dict[Plan, float], Plan], constant: float) -> None:
     scores, matched = table
     moved = {plan: 3 * score + constant for plan, score in scores.items()}
-    for freedom in FREEDOMS.values():
+    for freedom in PLANNING_FACTORS.values():
         assert freedom(moved, matched) == pytest.approx(3 * freedom(scores, matched), abs=1e-6)
 
 
@@ -147,8 +155,8 @@ def test_what_matched_tools_are_worth_does_not_depend_on_foreign_ones(
     assume(len(matched) < 4)
     moved = {plan: score if set(plan) <= set(matched) else -100.0 for plan, score in scores.items()}
     for name in (ORDER, CHANCE, FEWER, REPEATS):
-        assert FREEDOMS[name](moved, matched) == FREEDOMS[name](scores, matched)
-    assert FREEDOMS[FOREIGN](moved, matched) == 0
+        assert PLANNING_FACTORS[name](moved, matched) == PLANNING_FACTORS[name](scores, matched)
+    assert PLANNING_FACTORS[FOREIGN](moved, matched) == 0
 
 
 # ---- studies -----------------------------------------------------------------------------------
@@ -195,15 +203,15 @@ def pictures(source: Source) -> list[Sample]:
 
 
 @pytest.fixture(scope="module")
-def found(pictures: list[Sample]) -> Study:
-    return study(tiny(), pictures, max_length=2)
+def found(pictures: list[Sample]) -> StudyResult:
+    return run_study(tiny(), pictures, max_length=2)
 
 
 needs_lpips = pytest.mark.needs_weights("lpips")
 
 
-def worth(result: Study, freedom: str, metric: str = "r_q") -> Worth:
-    rows = [row for row in result.worths if (row.freedom, row.metric) == (freedom, metric)]
+def worth(result: StudyResult, freedom: str, metric: str = "r_q") -> Effect:
+    rows = [row for row in result.effects if (row.freedom, row.metric) == (freedom, metric)]
     assert len(rows) == 1
     return rows[0]
 
@@ -217,27 +225,27 @@ def scores(
 
 
 def test_the_first_tool_for_each_degradation_takes_part(pictures: list[Sample]) -> None:
-    assert set(first_tools(tiny(), pictures).values()) == {"tiny.brighten", "tiny.invert"}
-    assert set(first_tools(tiny(), pictures[:2]).values()) == {"tiny.invert"}
+    assert set(matched_tools(tiny(), pictures).values()) == {"tiny.brighten", "tiny.invert"}
+    assert set(matched_tools(tiny(), pictures[:2]).values()) == {"tiny.invert"}
 
 
 @needs_lpips
-def test_all_plans_of_the_tools_on_all_samples(found: Study, pictures: list[Sample]) -> None:
+def test_all_plans_of_the_tools_on_all_samples(found: StudyResult, pictures: list[Sample]) -> None:
     assert found.tools == ("tiny.brighten", "tiny.invert")
     assert (found.max_length, found.samples) == (2, len(pictures))
     assert found.plans == 1 + 2 + 2**2
-    assert study(tiny(), pictures[:2], max_length=3).plans == 1 + 1 + 1 + 1
+    assert run_study(tiny(), pictures[:2], max_length=3).plans == 1 + 1 + 1 + 1
 
 
 @needs_lpips
-def test_each_freedom_is_there_once_a_metric_and_plausible(found: Study) -> None:
-    rows = [(row.freedom, row.metric) for row in found.worths]
-    freedoms = [*FREEDOMS, CONSTANT]
+def test_each_freedom_is_there_once_a_metric_and_plausible(found: StudyResult) -> None:
+    rows = [(row.freedom, row.metric) for row in found.effects]
+    freedoms = [*PLANNING_FACTORS, CONSTANT_PLAN]
     assert sorted(rows) == sorted((name, m) for name in freedoms for m in ("r_q", "psnr_y", "ssim_y"))
-    for row in found.worths:
+    for row in found.effects:
         assert row.mean.low <= row.mean.mean <= row.mean.high
         assert 0 <= row.share <= 1
-        if row.freedom != CONSTANT:
+        if row.freedom != CONSTANT_PLAN:
             assert row.mean.mean >= 0
             assert row.median >= 0
             assert (row.share > 0) == (row.mean.mean > 1e-9)
@@ -245,7 +253,7 @@ def test_each_freedom_is_there_once_a_metric_and_plausible(found: Study) -> None
 
 @needs_lpips
 @pytest.mark.parametrize("metric", ["r_q", "psnr_y", "ssim_y"])
-def test_worths_are_those_of_the_scores(found: Study, pictures: list[Sample], metric: str) -> None:
+def test_worths_are_those_of_the_scores(found: StudyResult, pictures: list[Sample], metric: str) -> None:
     plans = [(), ("tiny.brighten",), ("tiny.invert",)]
     plans += [(a, b) for a in found.tools for b in found.tools]
     any_plan, order = [], []
@@ -264,32 +272,32 @@ def test_worths_are_those_of_the_scores(found: Study, pictures: list[Sample], me
 
 
 @needs_lpips
-def test_winners(found: Study) -> None:
+def test_winners(found: StudyResult) -> None:
     winners = found.winners
     assert 0 < winners.plans <= found.plans
-    assert 0 <= winners.beat_matched < found.plans
+    assert 0 <= winners.plans_above_matched < found.plans
     assert 0 <= winners.repeats <= 1
-    assert 0 <= winners.foreign <= 1
-    assert winners.repeats_of_all == pytest.approx(2 / 7)  # two plans of seven use a tool twice
+    assert 0 <= winners.unmatched <= 1
+    assert winners.baseline_repeats == pytest.approx(2 / 7)  # two plans of seven use a tool twice
     # Brightening is foreign where there is no JPEG: in four plans of seven, on half of the samples.
-    assert winners.foreign_of_all == pytest.approx((4 / 7 + 0) / 2)
+    assert winners.baseline_unmatched == pytest.approx((4 / 7 + 0) / 2)
 
 
 @needs_lpips
-def test_the_result_is_json(found: Study) -> None:
+def test_the_result_is_json(found: StudyResult) -> None:
     read = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert read["tools"] == list(found.tools)
-    assert [row["mean"]["mean"] for row in read["worths"]] == [row.mean.mean for row in found.worths]
+    assert [row["mean"]["mean"] for row in read["effects"]] == [row.mean.mean for row in found.effects]
     assert read["winners"]["plans"] == found.winners.plans
 
 
 @needs_lpips
-def test_the_same_samples_give_the_same_figures(found: Study, pictures: list[Sample]) -> None:
-    again = study(tiny(), pictures, max_length=2)
-    assert [(row.freedom, row.metric) for row in again.worths] == [
-        (row.freedom, row.metric) for row in found.worths
+def test_the_same_samples_give_the_same_figures(found: StudyResult, pictures: list[Sample]) -> None:
+    again = run_study(tiny(), pictures, max_length=2)
+    assert [(row.freedom, row.metric) for row in again.effects] == [
+        (row.freedom, row.metric) for row in found.effects
     ]
-    for one, other in zip(again.worths, found.worths, strict=True):
+    for one, other in zip(again.effects, found.effects, strict=True):
         assert asdict(one.mean) == pytest.approx(asdict(other.mean), abs=1e-5)
         assert (one.median, one.share) == pytest.approx((other.median, other.share), abs=1e-5)
     assert asdict(again.winners) == pytest.approx(asdict(found.winners))
@@ -298,7 +306,7 @@ def test_the_same_samples_give_the_same_figures(found: Study, pictures: list[Sam
 @needs_lpips
 def test_progress_counts_samples(pictures: list[Sample]) -> None:
     heard: list[tuple[int, int]] = []
-    study(tiny(), pictures[:2], 1, progress=lambda done, total: heard.append((done, total)))
+    run_study(tiny(), pictures[:2], 1, progress=lambda done, total: heard.append((done, total)))
     assert heard == [(1, 2), (2, 2)]
 
 
@@ -311,8 +319,8 @@ def test_a_plan_that_is_best_everywhere_is_worth_its_advantage(source: Source, m
     known = [scores(toolbox, sample, [(), ("tiny.invert",)], metric) for sample in samples]
     advantages = [one[()] - one["tiny.invert",] for one in known]
     assert min(advantages) > 0, "else this test says nothing"
-    result = study(toolbox, samples, max_length=1)
-    for name in (CONSTANT, ANYTHING, FEWER):
+    result = run_study(toolbox, samples, max_length=1)
+    for name in (CONSTANT_PLAN, ANYTHING, FEWER):
         row = worth(result, name, metric)
         assert row.mean.mean == pytest.approx(np.mean(advantages), abs=1e-3), name
         assert row.median == pytest.approx(np.median(advantages), abs=1e-3)
@@ -343,8 +351,8 @@ def test_a_plan_that_is_best_on_one_photograph_is_worth_nothing_as_a_constant(so
     lost = gained["by.heart",] - gained[()]
     assert lost > 0 and ruined[()] > ruined["by.heart",]
 
-    result = study(toolbox, [first, second], max_length=2)
-    constant = worth(result, CONSTANT, "psnr_y")
+    result = run_study(toolbox, [first, second], max_length=2)
+    constant = worth(result, CONSTANT_PLAN, "psnr_y")
     assert constant.mean.mean == pytest.approx(-lost / 2, abs=1e-3)
     assert constant.share == 0
     anything = worth(result, ANYTHING, "psnr_y")
@@ -356,10 +364,10 @@ def test_a_plan_that_is_best_on_one_photograph_is_worth_nothing_as_a_constant(so
 def test_a_constant_plan_is_chosen_within_a_recipe(source: Source) -> None:
     """Adding samples of another recipe changes no constant plan of the first."""
     toolbox = Toolbox().add("tiny.invert", invert, degradations=["noise", "jpeg"])
-    alone = [study(toolbox, make(source, recipe), 1) for recipe in (NOISE, ("jpeg",))]
-    both = study(toolbox, [*make(source, NOISE), *make(source, ("jpeg",))], 1)
-    expected = np.mean([worth(result, CONSTANT).mean.mean for result in alone])
-    assert worth(both, CONSTANT).mean.mean == pytest.approx(expected, abs=1e-3)
+    alone = [run_study(toolbox, make(source, recipe), 1) for recipe in (NOISE, ("jpeg",))]
+    both = run_study(toolbox, [*make(source, NOISE), *make(source, ("jpeg",))], 1)
+    expected = np.mean([worth(result, CONSTANT_PLAN).mean.mean for result in alone])
+    assert worth(both, CONSTANT_PLAN).mean.mean == pytest.approx(expected, abs=1e-3)
 
 
 @needs_lpips
@@ -368,26 +376,26 @@ def test_a_tool_is_matched_only_where_it_is_the_first_for_a_degradation(source: 
     toolbox = Toolbox().add("tiny.invert", invert, degradations=["noise"])
     toolbox.add("tiny.brighten", brighten, degradations=["jpeg", "noise"])
     samples = [*make(source, NOISE), *make(source, ("jpeg",))]
-    result = study(toolbox, samples, max_length=1)
+    result = run_study(toolbox, samples, max_length=1)
     assert worth(result, ORDER).share == 0, "one matched tool an image has no order"
-    assert result.winners.foreign_of_all == pytest.approx(1 / 3)
+    assert result.winners.baseline_unmatched == pytest.approx(1 / 3)
 
 
 @needs_lpips
 def test_one_tool_for_two_degradations_is_used_once(source: Source) -> None:
     toolbox = Toolbox().add("tiny.keep", keep, degradations=["jpeg", "noise"])
-    result = study(toolbox, make(source, BOTH, (0, 1, 2)), max_length=30)
+    result = run_study(toolbox, make(source, BOTH, (0, 1, 2)), max_length=30)
     assert result.tools == ("tiny.keep",)
     assert result.plans == 31
-    for row in result.worths:
+    for row in result.effects:
         assert row.mean.mean == pytest.approx(0, abs=1e-5)
         assert row.share == 0, "equal images are worth the same, be their last bits what they are"
 
 
 @needs_lpips
-def test_no_plan_need_win(source: Source, draw_photograph: Callable[..., object]) -> None:
+def test_no_plan_need_win(source: Source, make_photograph: Callable[..., object]) -> None:
     """Doing nothing is closest to the reference; another photograph looks best without one."""
-    other = torch.from_numpy(np.array(draw_photograph(64, 64, 99))).permute(2, 0, 1) / 255
+    other = torch.from_numpy(np.array(make_photograph(64, 64, 99))).permute(2, 0, 1) / 255
     toolbox = Toolbox().add(
         "tiny.replace", lambda images: other.expand_as(images).contiguous(), degradations=["noise"]
     )
@@ -397,9 +405,9 @@ def test_no_plan_need_win(source: Source, draw_photograph: Callable[..., object]
             known = scores(toolbox, sample, [(), ("tiny.replace",)], metric)
             change = known["tiny.replace",] - known[()]
             assert change * higher > 0, f"else this test says nothing: {metric}"
-    winners = study(toolbox, samples, max_length=1).winners
+    winners = run_study(toolbox, samples, max_length=1).winners
     assert winners.plans == 0
-    assert winners.repeats_of_all == 0
+    assert winners.baseline_repeats == 0
 
 
 # ---- what cannot be studied --------------------------------------------------------------------
@@ -407,16 +415,16 @@ def test_no_plan_need_win(source: Source, draw_photograph: Callable[..., object]
 
 def test_plans_must_be_as_long_as_recipes(pictures: list[Sample]) -> None:
     with pytest.raises(SampleError, match=r"2 degradations.*not 1"):
-        study(tiny(), pictures, max_length=1)
+        run_study(tiny(), pictures, max_length=1)
 
 
 @needs_lpips
 def test_each_recipe_needs_two_photographs(source: Source, pictures: list[Sample]) -> None:
     with pytest.raises(SampleError, match=r"two photographs; noise \+ jpeg is on one"):
-        study(tiny(), pictures[:3], max_length=2)
+        run_study(tiny(), pictures[:3], max_length=2)
     twice = make(source, BOTH, (1, 1))  # two samples of one photograph
     with pytest.raises(SampleError, match="two photographs"):
-        study(tiny(), [*pictures[:2], *twice], max_length=2)
+        run_study(tiny(), [*pictures[:2], *twice], max_length=2)
 
 
 @needs_lpips
@@ -426,15 +434,15 @@ def test_photographs_of_two_sources_are_two(photos: Path, tmp_path: Path) -> Non
     elsewhere.mkdir()
     shutil.copy(photos / "2.png", elsewhere)
     samples = [*make(clean_folder(photos, 64), NOISE, [0]), *make(clean_folder(elsewhere, 64), NOISE, [0])]
-    assert study(tiny(), samples, max_length=1).samples == 2
+    assert run_study(tiny(), samples, max_length=1).samples == 2
 
 
 def test_each_degradation_needs_a_tool(source: Source) -> None:
     for recipe in (("rain",), ("noise", "rain")):
         with pytest.raises(ToolboxError, match="rain"):
-            study(tiny(), make(source, recipe), max_length=2)
+            run_study(tiny(), make(source, recipe), max_length=2)
 
 
 def test_no_samples(source: Source) -> None:
     with pytest.raises(SampleError):
-        study(tiny(), [], max_length=2)
+        run_study(tiny(), [], max_length=2)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from opera_env.agents import ENTRY_POINTS, make_agent, play
+from opera_env.agents import ENTRY_POINT_GROUP, make_agent, run_agent
 from opera_env.data import bundled
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
@@ -44,8 +44,8 @@ def installed(
     (info / "METADATA").write_text(
         f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
     )
-    names = project["entry-points"][ENTRY_POINTS]
-    lines = [f"[{ENTRY_POINTS}]", *(f"{name} = {target}" for name, target in names.items())]
+    names = project["entry-points"][ENTRY_POINT_GROUP]
+    lines = [f"[{ENTRY_POINT_GROUP}]", *(f"{name} = {target}" for name, target in names.items())]
     (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.syspath_prepend(folder)
@@ -63,7 +63,7 @@ def test_it_is_found_and_plays(name: str, toolbox: Toolbox, samples: list[Sample
     agent = make_agent(name, toolbox=toolbox, max_tools=2, seed=0, tool_cost=0.0)
     assert isinstance(agent, Agent)
     scorer = PlanScorer(toolbox, "classic")
-    played = play(agent, samples, scorer, max_tools=2)
+    played = run_agent(agent, samples, scorer, max_tools=2)
     assert len(scorer.score(samples, played.plans)) == len(samples)
     for plan, decision in zip(played.plans, played.decisions, strict=True):
         assert decision is not None and decision.degradations is not None
@@ -72,7 +72,7 @@ def test_it_is_found_and_plays(name: str, toolbox: Toolbox, samples: list[Sample
 
 @pytest.mark.usefixtures("installed")
 def test_the_entry_point_names_the_same_class() -> None:
-    (point,) = [point for point in entry_points(group=ENTRY_POINTS) if point.name == "mine"]
+    (point,) = [point for point in entry_points(group=ENTRY_POINT_GROUP) if point.name == "mine"]
     assert point.value == "three_questions:ThreeQuestions"
     assert point.load().__module__ == "three_questions"
 

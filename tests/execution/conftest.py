@@ -15,7 +15,7 @@ from opera_env.tools import Tool, Toolbox
 from opera_env.types import Canvas, Plan, Sample, SampleSpec
 
 # What the tools below ask for, typed again so that a mistake in Toolbox shows: scale, multiple, minimum.
-RULES = {
+SIZE_CONSTRAINTS = {
     "tiny.conv": (1, 4, 1),
     "tiny.odd": (1, 3, 10),
     "tiny.invert": (1, 1, 1),
@@ -59,7 +59,7 @@ def _halve(image: Tensor) -> Tensor:
     return image.mul_(0.5)  # in place: a tool may scribble on what it is given
 
 
-def _relative(image: Tensor) -> Tensor:
+def _subtract_global_mean(image: Tensor) -> Tensor:
     return image - 0.5 * image.mean(
         dim=(1, 2, 3), keepdim=True
     )  # looks at the whole image, padding included
@@ -72,7 +72,7 @@ def _make_toolbox() -> Toolbox:
             Tool("tiny.odd", Conv(2, 3, 10), multiple=3, minimum=10),
             Tool("tiny.invert", lambda image: 1 - image),
             Tool("tiny.halve", _halve),
-            Tool("tiny.global", _relative),
+            Tool("tiny.global", _subtract_global_mean),
             Tool("tiny.enlarge", Enlarge(3), scale=4, multiple=2),
         ]
     )
@@ -82,7 +82,7 @@ def _one_at_a_time(toolbox: Toolbox, image: Tensor, canvas: Canvas, plan: Plan) 
     """Executes one plan on one image, without the executor and without Tool.__call__."""
     with torch.no_grad():
         for name in plan:
-            scale, multiple, minimum = RULES[name]
+            scale, multiple, minimum = SIZE_CONSTRAINTS[name]
             height, width = image.shape[-2:]
             rows, columns = height, width
             while rows < minimum or rows % multiple:
@@ -113,7 +113,7 @@ def _make_sample(
     return Sample(lq, None, None, (lq.shape[-2], lq.shape[-1]) if canvas is None else canvas, spec)
 
 
-class Recorder:
+class BatchRecorder:
     """A tool that notes the size of every batch it is given.
 
     Attributes:
@@ -133,7 +133,7 @@ class Recorder:
         return sum(shape[0] for shape in self.batches)
 
 
-def _edges(samples: Sequence[Sample], plans: Sequence[Plan]) -> set[tuple[Any, ...]]:
+def _distinct_prefixes(samples: Sequence[Sample], plans: Sequence[Plan]) -> set[tuple[Any, ...]]:
     """Distinct (image, canvas, prefix) with a prefix of at least one tool: what must be run."""
     return {
         (sample.lq.numpy().tobytes(), sample.lq.shape, sample.canvas, plan[:length])
@@ -149,7 +149,7 @@ def make_toolbox() -> Callable[[], Toolbox]:
 
 
 @pytest.fixture(scope="session")
-def one_at_a_time() -> Callable[[Toolbox, Tensor, Canvas, Plan], Tensor]:
+def reference_execute() -> Callable[[Toolbox, Tensor, Canvas, Plan], Tensor]:
     return _one_at_a_time
 
 
@@ -159,10 +159,10 @@ def make_sample() -> Callable[..., Sample]:
 
 
 @pytest.fixture(scope="session")
-def recorder() -> type[Recorder]:
-    return Recorder
+def recorder() -> type[BatchRecorder]:
+    return BatchRecorder
 
 
 @pytest.fixture(scope="session")
 def edges() -> Callable[[Sequence[Sample], Sequence[Plan]], set[tuple[Any, ...]]]:
-    return _edges
+    return _distinct_prefixes

@@ -137,7 +137,7 @@ def test_a_cache_that_holds_nothing_is_no_error(make_toolbox: Any, make_sample: 
 
 
 def test_nothing_from_earlier_weights_is_served(
-    make_toolbox: Any, make_sample: Any, one_at_a_time: Any
+    make_toolbox: Any, make_sample: Any, reference_execute: Any
 ) -> None:
     toolbox = make_toolbox()
     cache = PrefixCache()
@@ -149,7 +149,7 @@ def test_nothing_from_earlier_weights_is_served(
 
     def run() -> Tensor:
         (result,) = executor.run([sample], [plan])
-        expected = one_at_a_time(toolbox, sample.lq, sample.canvas, plan)
+        expected = reference_execute(toolbox, sample.lq, sample.canvas, plan)
         torch.testing.assert_close(result.image, expected, atol=1e-4, rtol=0)
         return result.image.clone()
 

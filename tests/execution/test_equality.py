@@ -37,24 +37,24 @@ def _samples(make_sample: Any, described: list[Any]) -> list[Any]:
 @given(
     jobs=jobs,
     batch_pixels=st.sampled_from((1, 500, 3000, 10**6)),
-    live_pixels=st.sampled_from((0, 2000, 10**7)),
+    max_live_pixels=st.sampled_from((0, 2000, 10**7)),
     cache_bytes=st.sampled_from((None, 0, 5000, 2**24)),
 )
 def test_equals_one_plan_at_a_time(
     make_toolbox: Any,
     make_sample: Any,
-    one_at_a_time: Any,
+    reference_execute: Any,
     edges: Any,
     jobs: list[Any],
     batch_pixels: int,
-    live_pixels: int,
+    max_live_pixels: int,
     cache_bytes: int | None,
 ) -> None:
     toolbox = make_toolbox()
     samples = _samples(make_sample, [image for image, _ in jobs])
     chosen = [plan for _, plan in jobs]
     cache = None if cache_bytes is None else PrefixCache(cache_bytes)
-    executor = Executor(toolbox, batch_pixels, live_pixels, cache)
+    executor = Executor(toolbox, batch_pixels, max_live_pixels, cache)
     wanted = {(sample.key, plan): sample for sample, plan in zip(samples, chosen, strict=True)}
     needed = len(edges(samples, chosen))
 
@@ -64,7 +64,7 @@ def test_equals_one_plan_at_a_time(
         for result in executor.run(samples, chosen):
             seen.append((result.sample.key, result.plan))
             sample = wanted[seen[-1]]
-            expected = one_at_a_time(toolbox, sample.lq.clone(), sample.canvas, result.plan)
+            expected = reference_execute(toolbox, sample.lq.clone(), sample.canvas, result.plan)
             assert result.image.dtype == torch.float32
             assert result.image.shape == expected.shape
             assert (result.image - expected).abs().max() <= 1e-4

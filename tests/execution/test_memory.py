@@ -80,7 +80,7 @@ def _pairs(samples: Sequence[Any]) -> tuple[list[Any], list[Any]]:
 def test_few_images_are_alive_at_once(
     make_sample: Any, schedules: list[Any], batch: int, live: int
 ) -> None:
-    executor = WatchedExecutor(_toolbox(), batch_pixels=batch * PIXELS, live_pixels=live * PIXELS)
+    executor = WatchedExecutor(_toolbox(), batch_pixels=batch * PIXELS, max_live_pixels=live * PIXELS)
     assert _run(executor, make_sample) == 2 * len(PLANS) == 682
     # The bound, at most one batch beyond it a level, and the batch that was made last.
     bound = live + 4 * batch + batch
@@ -91,7 +91,7 @@ def test_few_images_are_alive_at_once(
 
 def test_without_a_bound_there_are_many(make_sample: Any) -> None:
     """The measurement can see: breadth first holds a whole level."""
-    executor = WatchedExecutor(_toolbox(), batch_pixels=4 * PIXELS, live_pixels=10**9)
+    executor = WatchedExecutor(_toolbox(), batch_pixels=4 * PIXELS, max_live_pixels=10**9)
     _run(executor, make_sample)
     assert executor.most_images >= 128
 
@@ -100,7 +100,7 @@ def test_without_a_bound_there_are_many(make_sample: Any) -> None:
 @pytest.mark.parametrize("live", [0, 32])
 def test_memory_held_is_bounded_like_the_images(make_sample: Any, batch: int, live: int) -> None:
     """An image that waits must not hold the memory of a whole batch whose other images are gone."""
-    executor = WatchedExecutor(_toolbox(), batch_pixels=batch * PIXELS, live_pixels=live * PIXELS)
+    executor = WatchedExecutor(_toolbox(), batch_pixels=batch * PIXELS, max_live_pixels=live * PIXELS)
     _run(executor, make_sample)
     bound = live + 4 * batch + batch
     assert executor.most_bytes <= bound * PIXELS * 3 * 4

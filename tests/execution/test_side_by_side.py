@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from opera_env.errors import ToolFailedError
-from opera_env.execution import Executor, Lanes, PrefixCache
-from opera_env.execution.schedule import Schedule, build_tries, look_ahead, walk
+from opera_env.execution import Executor, PrefixCache, WorkerPool
+from opera_env.execution.schedule import Schedule, build_tries, compute_priorities, walk
 from opera_env.tools import Tool, Toolbox
 
 PLANS = [plan for length in range(4) for plan in product(("tiny.conv", "tiny.odd", "slow"), repeat=length)]
@@ -54,7 +54,7 @@ def toolbox(make_toolbox: Any) -> Toolbox:
 def _run(toolbox: Toolbox, samples: Sequence[Any], lanes: int, **options: Any) -> list[tuple[Any, ...]]:
     pairs = [(sample, plan) for sample in samples for plan in PLANS]
     columns = [sample for sample, _ in pairs], [plan for _, plan in pairs]
-    with Lanes(lanes) as open_lanes:
+    with WorkerPool(lanes) as open_lanes:
         return [
             (result.sample.key, result.plan, result.image.numpy().tobytes())
             for result in Executor(toolbox, **options).run(*columns, open_lanes)
@@ -71,7 +71,7 @@ def _assert_close(found: list[tuple[Any, ...]], expected: list[tuple[Any, ...]])
 
 
 @pytest.mark.parametrize("lanes", [2, 3, 8])
-@pytest.mark.parametrize("options", [{}, {"batch_pixels": 400}, {"live_pixels": 500}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"batch_pixels": 400}, {"max_live_pixels": 500}], ids=str)
 def test_the_same_bits_in_the_same_order_every_time(
     toolbox: Toolbox, make_sample: Any, lanes: int, options: dict[str, int]
 ) -> None:
@@ -102,7 +102,7 @@ def test_plain_functions_run_in_the_callers_thread(make_sample: Any) -> None:
     module = Noted()
     toolbox = Toolbox([Tool("function", function), Tool("module", module)])
     plans = [plan for length in (1, 2) for plan in product(toolbox.names, repeat=length)]
-    with Lanes(2) as lanes:
+    with WorkerPool(2) as lanes:
         executor = Executor(toolbox, batch_pixels=12 * 16)
         assert len(list(executor.run([make_sample()] * len(plans), plans, lanes))) == len(plans)
     assert set(threads) == {threading.current_thread()}
@@ -115,7 +115,7 @@ def test_a_failure_waits_for_the_results_before_it(make_sample: Any) -> None:
     samples = [make_sample(seed) for seed in range(3)]
     for _ in range(3):
         got: list[Any] = []
-        with Lanes(4) as lanes, pytest.raises(ToolFailedError, match="no such layer") as caught:
+        with WorkerPool(4) as lanes, pytest.raises(ToolFailedError, match="no such layer") as caught:
             plans = [("slow", "slow", "slow"), ("slow",), ("bad",)]
             for result in Executor(toolbox).run(samples, plans, lanes):
                 got.append(result.plan)
@@ -129,8 +129,8 @@ def test_many_lanes_hold_few_images_more(make_sample: Any) -> None:
     toolbox = Toolbox([Tool(name, Noted()) for name in "abcd"])
     plans = [plan for length in range(5) for plan in product("abcd", repeat=length)]
     most = 0
-    with Lanes(2) as lanes:
-        executor = Executor(toolbox, batch_pixels=4 * pixels, live_pixels=0)
+    with WorkerPool(2) as lanes:
+        executor = Executor(toolbox, batch_pixels=4 * pixels, max_live_pixels=0)
         original = executor._settle
 
         def settle(jobs: Sequence[Any]) -> None:
@@ -164,7 +164,7 @@ def _schedule(
     toolbox: Toolbox, plans: Sequence[Any], make_sample: Any, live: int = 10**6, lanes: int = 1
 ) -> Schedule:
     roots = build_tries([make_sample()] * len(plans), plans)
-    look_ahead(list(walk(roots)), toolbox)
+    compute_priorities(list(walk(roots)), toolbox)
     for root in roots:
         root.image = root.sample.lq
     return Schedule(roots, toolbox, live, lanes)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from opera_env.execution import Executor
 from opera_env.execution.memory import bytes_per_pixel
-from opera_env.execution.run import SMALL
+from opera_env.execution.run import MAX_UNTILED_PIXELS
 from opera_env.execution.tiles import cut, restore_in_tiles, windows
 from opera_env.tools import Tool, Toolbox
 from opera_env.tools.nets import UNet
@@ -186,7 +186,7 @@ def test_memory_is_given_back() -> None:
 
 
 def _large(make_sample: Callable[..., Sample]) -> Sample:
-    return make_sample(seed=1, size=(SMALL // 200, 256))
+    return make_sample(seed=1, size=(MAX_UNTILED_PIXELS // 200, 256))
 
 
 def test_the_executor_cuts_what_does_not_fit(make_sample: Callable[..., Sample], recorder: type) -> None:
@@ -196,9 +196,9 @@ def test_the_executor_cuts_what_does_not_fit(make_sample: Callable[..., Sample],
     plenty = next(iter(Executor(toolbox).run([sample], [("blur", "blur")]))).image
     assert {shape[-2:] for shape in seen.batches} == {(128, 128), tuple(sample.lq.shape[-2:])}
     seen.batches.clear()
-    little = next(iter(Executor(toolbox, tile_bytes=1).run([sample], [("blur", "blur")]))).image
+    little = next(iter(Executor(toolbox, max_tile_bytes=1).run([sample], [("blur", "blur")]))).image
     sizes = {shape[-2] * shape[-1] for shape in seen.batches if shape[-2:] != (128, 128)}
-    assert max(sizes) <= SMALL * 1.1
+    assert max(sizes) <= MAX_UNTILED_PIXELS * 1.1
     assert len(seen.batches) > 3
     torch.testing.assert_close(little, plenty, atol=1e-6, rtol=0)
 
@@ -210,7 +210,7 @@ def test_the_executor_tells_of_every_tool(make_sample: Callable[..., Sample]) ->
     list(executor.run([make_sample()], [("a", "b")]))
     assert told == [("a", 0, 1), ("a", 1, 1), ("b", 0, 1), ("b", 1, 1)]
     told.clear()
-    executor.tile_bytes = 1
+    executor.max_tile_bytes = 1
     list(executor.run([_large(make_sample)], [("b",)]))
     assert told[0][:2] == ("b", 0)
     assert told[-1][1] == told[-1][2] > 1

@@ -20,7 +20,7 @@ from opera_env.degradations import benchmark_recipes
 from opera_env.errors import MetricError, MissingWeightsError, WeightsIntegrityError
 from opera_env.metrics import MetricSuite
 from opera_env.metrics.critic import SHIPPED, Critic, CriticNet, Part, save_critic
-from opera_env.reward import REWARDS
+from opera_env.reward import REWARD_PRESETS
 
 PHOTOGRAPHS = (0, 1, 2, 5, 7)
 """Of the bundled ones: astronaut, cat, coffee, motorcycle and rocket. Nobody trained on any."""
@@ -47,7 +47,7 @@ def damaged() -> tuple[Tensor, Tensor]:
 
 
 def quality(preset: str, images: Tensor) -> np.ndarray:
-    reward = REWARDS[preset]
+    reward = REWARD_PRESETS[preset]
     rows = MetricSuite([term.metric for term in reward.terms])(images, [])
     return np.array([sum(reward.contributions(row, ()).values()) for row in rows])
 
@@ -110,7 +110,7 @@ def test_what_needs_no_reference_is_computed(noisy: Tensor) -> None:
     """NIQE and PIQE exactly as the preset ``lite`` counts them, the rest by the network."""
     images = noisy / 255
     guessed = critic().net(images)[:, :3].sum(1)
-    terms = [term for term in REWARDS["lite"].terms if term.name in ("niqe32", "piqe")]
+    terms = [term for term in REWARD_PRESETS["lite"].terms if term.name in ("niqe32", "piqe")]
     rows = MetricSuite([term.metric for term in terms])(noisy, [])
     known = [sum(term.contribution(row[term.name]) for term in terms) for row in rows]
     assert critic().values(images, ()).tolist() == pytest.approx(
@@ -122,7 +122,7 @@ def test_what_needs_no_reference_is_computed(noisy: Tensor) -> None:
 
 def test_its_parts_are_those_of_lite() -> None:
     """Else ``lite`` has changed, and the critic must be trained again."""
-    terms = REWARDS["lite"].terms
+    terms = REWARD_PRESETS["lite"].terms
     assert critic().parts == tuple(Part(term.name, term.low, term.high, term.weight) for term in terms)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from opera_env import weights
 from opera_env.errors import MetricError, MissingWeightsError, UnknownPresetError
 from opera_env.metrics import METRICS, FunctionMetric, MetricSuite, PyiqaMetric, build_metric
-from opera_env.reward import REWARDS
+from opera_env.reward import REWARD_PRESETS
 
 needs_lpips = pytest.mark.skipif(
     weights.status("lpips") != "present",
@@ -85,7 +85,7 @@ def test_worst_is_worst() -> None:
     """A failure must not be a way to score."""
     for name in ("psnr_y", "ssim_y", "niqe32", "piqe", "gmsd"):
         metric = build_metric(name)
-        for reward in REWARDS.values():
+        for reward in REWARD_PRESETS.values():
             for term in reward.terms:
                 if term.name == name and term.clip:
                     assert term.contribution(metric.worst) == 0, (reward.name, name)
@@ -213,7 +213,7 @@ def test_missing_weights_name_the_file_and_the_command(
 
 
 def test_every_reward_can_name_its_metrics() -> None:
-    for reward in REWARDS.values():
+    for reward in REWARD_PRESETS.values():
         for term in reward.terms:
             assert term.metric in METRICS
 

@@ -10,7 +10,7 @@ import pytest
 from torch.utils.tensorboard import SummaryWriter
 
 from opera_env.tools import Toolbox
-from scripts import agent_curves, vlm_curves
+from scripts import agent_curves, agent_report, vlm_curves
 
 
 def row(
@@ -44,7 +44,7 @@ def results(tmp_path: Path) -> Path:
 
 
 def test_differences_are_paired(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    agent_report.report(agent_report.Report(results))
+    agent_report.report(agent_report.ReportConfig(results))
     said = capsys.readouterr().out
     assert "+1.00 (+1.00..+1.00)" in said and "closes +0.50 (+0.50..+0.50)" in said
 
@@ -56,7 +56,7 @@ def test_the_gap_is_weighed_by_its_size() -> None:
 
 
 def test_behaviour_is_counted() -> None:
-    said = "\n".join(agent_report.behaviour(ROWS[2:], Toolbox.load("lite")))
+    said = "\n".join(agent_report.plan_statistics(ROWS[2:], Toolbox.load("lite")))
     assert "2.5 for 2" in said
     assert "repeat a tool: 50%" in said
     assert "two tools for one damage: 50%" in said
@@ -69,7 +69,7 @@ def test_curves_are_drawn_over_what_was_spent(tmp_path: Path, capsys: pytest.Cap
     for seed in (0, 1):
         with SummaryWriter(str(tmp_path / f"planner-{seed}")) as writer:
             for step in range(1, 5):
-                for axis in agent_curves.AXES:
+                for axis in agent_curves.BUDGET_TAGS:
                     writer.add_scalar(axis, 100 * step, step)
             for step in (0, 2, 4):
                 writer.add_scalar("val/reward", 5 + step + seed, step)

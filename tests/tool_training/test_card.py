@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from opera_env.degradations import DEGRADATIONS, degrade
 from opera_env.errors import SampleError, ToolboxError
-from opera_env.tool_training.card import Gain, ToolCard, card_of, draw_gains, measure, milliseconds
-from opera_env.tool_training.lite import ToolRecipe
+from opera_env.tool_training.card import Gain, ToolCard, measure, milliseconds, plot_gains, read_card
+from opera_env.tool_training.lite import ToolSpec
 from opera_env.tools import Tool, Toolbox
-from opera_env.tools.manifest import note_measured
+from opera_env.tools.manifest import write_measurements
 from opera_env.tools.nets import ConstantShift, build_net
 
 SIDE = 64
@@ -65,9 +65,9 @@ def _darken(image: NDArray[np.uint8], rng: Generator) -> NDArray[np.uint8]:
 def cards() -> dict[str, ToolCard]:
     """Measured once for all tests, which only look."""
     recipes = (
-        ToolRecipe("hand.brighten", "low_light", operator=_darken),
-        ToolRecipe("hand.halve", "haze"),  # of no one strength
-        ToolRecipe("hand.absent", "noise", operator=_darken),
+        ToolSpec("hand.brighten", "low_light", operator=_darken),
+        ToolSpec("hand.halve", "haze"),  # of no one strength
+        ToolSpec("hand.absent", "noise", operator=_darken),
     )
     return measure(_box(), PHOTOGRAPHS, "skimage/two", side=SIDE, recipes=recipes)
 
@@ -222,14 +222,14 @@ def test_a_card_comes_back_from_a_toolbox_folder(tmp_path: Path) -> None:
     tool = Tool("a.gamma", build_net("gamma", {}), net=("gamma", {}))
     Toolbox([tool]).save(tmp_path / "box")
     with pytest.raises(ToolboxError, match="measure"):
-        card_of(Toolbox.load(tmp_path / "box")["a.gamma"])
-    note_measured(tmp_path / "box", {"a.gamma": _card().to_json()})
-    assert card_of(Toolbox.load(tmp_path / "box")["a.gamma"]) == _card()
+        read_card(Toolbox.load(tmp_path / "box")["a.gamma"])
+    write_measurements(tmp_path / "box", {"a.gamma": _card().to_json()})
+    assert read_card(Toolbox.load(tmp_path / "box")["a.gamma"]) == _card()
 
 
 def test_a_tool_nobody_measured_names_the_command() -> None:
     with pytest.raises(ToolboxError, match=r"hand\.identity.*`opera-env tools measure "):
-        card_of(_box()["hand.identity"])
+        read_card(_box()["hand.identity"])
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -268,7 +268,7 @@ def test_time_is_the_least_in_milliseconds(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize(("name", "kind"), [("new/gains.PNG", "PNG"), ("gains", "PNG"), ("g.jpg", "JPEG")])
 def test_a_pictures_name_says_of_which_kind_it_is(tmp_path: Path, name: str, kind: str) -> None:
-    draw_gains({"a.tool": _card()}, tmp_path / name)
+    plot_gains({"a.tool": _card()}, tmp_path / name)
     with Image.open(tmp_path / name) as picture:
         assert picture.format == kind
     assert [path for path in (tmp_path / name).parent.iterdir() if path.is_file()] == [tmp_path / name]
@@ -277,7 +277,7 @@ def test_a_pictures_name_says_of_which_kind_it_is(tmp_path: Path, name: str, kin
 def test_a_picture_of_the_gains_grows_with_the_tools(tmp_path: Path) -> None:
     pictures = []
     for count in (2, 18):
-        draw_gains({f"family.tool_{n}": _card(n) for n in range(count)}, tmp_path / "gains.png")
+        plot_gains({f"family.tool_{n}": _card(n) for n in range(count)}, tmp_path / "gains.png")
         pictures.append(Image.open(tmp_path / "gains.png").convert("RGB"))
     for picture in pictures:
         assert 500 < picture.height < 2000
@@ -291,6 +291,6 @@ def test_a_picture_that_cannot_be_drawn_leaves_the_old_one(tmp_path: Path) -> No
     file = tmp_path / "gains.xyz"
     file.write_text("mine")
     with pytest.raises(ValueError, match="xyz"):
-        draw_gains({"a.tool": _card()}, file)
+        plot_gains({"a.tool": _card()}, file)
     assert file.read_text() == "mine"
     assert list(tmp_path.iterdir()) == [file]

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from opera_env.data.images import list_images, quantise, read_images, resize
-from opera_env.tool_training.lite import LITE, ToolRecipe
-from opera_env.tool_training.patches import Pair, stack, validation_pair
+from opera_env.tool_training.lite import LITE_TOOLS, ToolSpec
+from opera_env.tool_training.patches import Pair, collate_pairs, validation_pair
 from opera_env.tool_training.train import psnr
 from opera_env.tools import Tool, Toolbox
 
@@ -30,9 +30,9 @@ tells, as in the benchmark."""
 
 
 def test_the_table_leaves_no_degradation_of_a_trained_tool_out() -> None:
-    recipes = {recipe.name: recipe for recipe in LITE}
+    recipes = {recipe.name: recipe for recipe in LITE_TOOLS}
     judged = {recipes[name].degradation for names, _ in LEAST.values() for name in names}
-    assert judged == {recipe.degradation for recipe in LITE if recipe.steps}
+    assert judged == {recipe.degradation for recipe in LITE_TOOLS if recipe.steps}
     for names, _ in LEAST.values():
         assert len({(recipes[name].degradation, recipes[name].operator) for name in names}) == 1
 
@@ -42,7 +42,7 @@ def test_the_table_leaves_no_degradation_of_a_trained_tool_out() -> None:
 @pytest.mark.parametrize("damage", LEAST)
 def test_gain_of_the_best_tool(damage: str, shared_data: Path) -> None:
     names, least = LEAST[damage]
-    recipe = next(recipe for recipe in LITE if recipe.name == names[0])
+    recipe = next(recipe for recipe in LITE_TOOLS if recipe.name == names[0])
     photographs = read_images(list_images(shared_data / "bsds500" / "val"))
     pairs = [validation_pair(image, recipe.degrade, 128, seed) for seed, image in enumerate(photographs)]
     box = Toolbox.load("lite")
@@ -50,11 +50,11 @@ def test_gain_of_the_best_tool(damage: str, shared_data: Path) -> None:
     assert max(gains.values()) >= least, gains
 
 
-def _gain(tool: Tool, recipe: ToolRecipe, pairs: list[Pair]) -> float:
+def _gain(tool: Tool, recipe: ToolSpec, pairs: list[Pair]) -> float:
     assert recipe.degradation in tool.degradations
     gains: list[float] = []
     for pair in pairs:
-        dirty, clean = stack([pair])
+        dirty, clean = collate_pairs([pair])
         with torch.inference_mode():
             restored = quantise(tool(dirty, (128, 128)))
         before = psnr(quantise(resize(dirty, (128, 128))), quantise(clean))

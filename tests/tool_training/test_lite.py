@@ -18,15 +18,15 @@ import opera_env.tools.toolbox as toolbox_module
 from opera_env.degradations import DEGRADATIONS, degrade
 from opera_env.degradations.camera import Noise
 from opera_env.errors import UnknownToolError
-from opera_env.tool_training.card import card_of
-from opera_env.tool_training.lite import LITE, ToolRecipe, lite_recipe
+from opera_env.tool_training.card import read_card
+from opera_env.tool_training.lite import LITE_TOOLS, ToolSpec, lite_tool_spec
 from opera_env.tools import Toolbox
 from opera_env.tools.nets import build_net
 
 FOLDER = Path(toolbox_module.__file__).parent / "weights" / "lite"
-TRAINED = [recipe for recipe in LITE if recipe.steps]
+TRAINED = [recipe for recipe in LITE_TOOLS if recipe.steps]
 
-every_recipe = pytest.mark.parametrize("recipe", LITE, ids=lambda recipe: recipe.name)
+every_recipe = pytest.mark.parametrize("recipe", LITE_TOOLS, ids=lambda recipe: recipe.name)
 every_trained = pytest.mark.parametrize("recipe", TRAINED, ids=lambda recipe: recipe.name)
 
 
@@ -47,17 +47,17 @@ def _as_stored(net: str, options: Any) -> str:
 
 
 def test_names_stand_once() -> None:
-    names = [recipe.name for recipe in LITE]
+    names = [recipe.name for recipe in LITE_TOOLS]
     assert len(set(names)) == len(names)
-    for recipe in LITE:
-        assert lite_recipe(recipe.name) is recipe
+    for recipe in LITE_TOOLS:
+        assert lite_tool_spec(recipe.name) is recipe
     with pytest.raises(UnknownToolError, match=r"unet\.denoize.*unet\.denoise"):
-        lite_recipe("unet.denoize")
+        lite_tool_spec("unet.denoize")
 
 
 def test_the_pool_is_the_papers_tool_for_tool() -> None:
-    assert len(LITE) == 18
-    assert Counter(recipe.degradation for recipe in LITE) == {
+    assert len(LITE_TOOLS) == 18
+    assert Counter(recipe.degradation for recipe in LITE_TOOLS) == {
         "noise": 7,
         "rain": 2,
         "haze": 1,
@@ -67,11 +67,11 @@ def test_the_pool_is_the_papers_tool_for_tool() -> None:
         "jpeg": 1,
         "low_light": 2,
     }
-    assert {recipe.degradation for recipe in LITE} == set(DEGRADATIONS)
+    assert {recipe.degradation for recipe in LITE_TOOLS} == set(DEGRADATIONS)
 
 
 def test_denoisers_are_for_three_strengths_in_two_families_and_one_is_blind() -> None:
-    denoisers = [recipe for recipe in LITE if recipe.degradation == "noise"]
+    denoisers = [recipe for recipe in LITE_TOOLS if recipe.degradation == "noise"]
     strengths: dict[str, set[float]] = {}
     for recipe in denoisers:
         if recipe.operator is not None:
@@ -85,26 +85,26 @@ def test_denoisers_are_for_three_strengths_in_two_families_and_one_is_blind() ->
 
 @pytest.mark.parametrize("degradation", ["rain", "defocus_blur"])
 def test_two_tools_for_one_degradation_are_of_two_families(degradation: str) -> None:
-    assert len({recipe.net for recipe in LITE if recipe.degradation == degradation}) == 2
+    assert len({recipe.net for recipe in LITE_TOOLS if recipe.degradation == degradation}) == 2
 
 
 def test_one_of_two_enlargers_alone_is_trained_to_look_right() -> None:
-    assert [recipe.degradation for recipe in LITE if recipe.perceptual > 0] == ["low_resolution"]
+    assert [recipe.degradation for recipe in LITE_TOOLS if recipe.perceptual > 0] == ["low_resolution"]
 
 
 @every_recipe
-def test_a_name_is_family_and_task(recipe: ToolRecipe) -> None:
+def test_a_name_is_family_and_task(recipe: ToolSpec) -> None:
     assert re.fullmatch(r"[a-z]+\.[a-z]+(_[a-z0-9]+)*", recipe.name)
     family = recipe.name.partition(".")[0]
     assert family == (recipe.net if recipe.steps else "brighten")
 
 
 @every_recipe
-def test_a_tool_starts_from_one_that_fits(recipe: ToolRecipe) -> None:
+def test_a_tool_starts_from_one_that_fits(recipe: ToolSpec) -> None:
     """And the chain of those comes to an end."""
     seen = {recipe.name}
     while recipe.start is not None:
-        start = lite_recipe(recipe.start)
+        start = lite_tool_spec(recipe.start)
         assert start.steps
         assert start.name not in seen
         assert start.degradation == recipe.degradation
@@ -114,7 +114,7 @@ def test_a_tool_starts_from_one_that_fits(recipe: ToolRecipe) -> None:
 
 
 @every_recipe
-def test_recipes_can_be_built_and_trained(recipe: ToolRecipe) -> None:
+def test_recipes_can_be_built_and_trained(recipe: ToolSpec) -> None:
     net = build_net(recipe.net, recipe.options)
     parameters = sum(parameter.numel() for parameter in net.parameters())
     assert 100_000 <= parameters <= 600_000 if recipe.steps else parameters == 0
@@ -127,7 +127,7 @@ def test_recipes_can_be_built_and_trained(recipe: ToolRecipe) -> None:
 
 
 @every_recipe
-def test_a_recipe_degrades_as_the_benchmark_or_at_its_strength(recipe: ToolRecipe) -> None:
+def test_a_recipe_degrades_as_the_benchmark_or_at_its_strength(recipe: ToolSpec) -> None:
     rows, columns = np.mgrid[0:64, 0:96]
     image = np.stack([64 + rows, 64 + columns, 192 - rows], axis=2).astype(np.uint8)
     found = recipe.degrade(image, np.random.default_rng(5))
@@ -141,15 +141,15 @@ def test_a_recipe_degrades_as_the_benchmark_or_at_its_strength(recipe: ToolRecip
 
 def test_an_operator_decides_and_not_the_name_of_the_degradation() -> None:
     image = np.full((32, 32, 3), 100, np.uint8)
-    recipe = ToolRecipe("mine.invert", "noise", operator=lambda image, rng: 255 - image)
+    recipe = ToolSpec("mine.invert", "noise", operator=lambda image, rng: 255 - image)
     assert (recipe.degrade(image, np.random.default_rng(0)) == 155).all()
     drawn = replace(recipe, operator=None).degrade(image, np.random.default_rng(0))
     assert not (drawn == 155).all()
 
 
 def test_the_shipped_toolbox_is_the_table(shipped: Toolbox) -> None:
-    assert shipped.names == tuple(recipe.name for recipe in LITE)
-    for recipe, tool in zip(LITE, shipped, strict=True):
+    assert shipped.names == tuple(recipe.name for recipe in LITE_TOOLS)
+    for recipe, tool in zip(LITE_TOOLS, shipped, strict=True):
         assert tool.degradations == {recipe.degradation}
         assert tool.scale == recipe.options.get("scale", 1)
         assert tool.multiple == getattr(tool.module, "multiple", 1)
@@ -177,7 +177,7 @@ def test_the_shipped_files_are_small_and_whole(entries: dict[str, Any]) -> None:
 
 
 @every_trained
-def test_the_manifest_says_how_a_tool_was_trained(entries: dict[str, Any], recipe: ToolRecipe) -> None:
+def test_the_manifest_says_how_a_tool_was_trained(entries: dict[str, Any], recipe: ToolSpec) -> None:
     training = entries[recipe.name]["training"]
     assert training["command"].startswith(f"opera-env tools train {recipe.name} ")
     assert f" --lr {recipe.lr:g} " in training["command"]
@@ -189,8 +189,8 @@ def test_the_manifest_says_how_a_tool_was_trained(entries: dict[str, Any], recip
 
 
 @every_recipe
-def test_the_manifest_has_a_card_of_every_tool(shipped: Toolbox, recipe: ToolRecipe) -> None:
-    card = card_of(shipped[recipe.name])
+def test_the_manifest_has_a_card_of_every_tool(shipped: Toolbox, recipe: ToolSpec) -> None:
+    card = read_card(shipped[recipe.name])
     assert set(card.gains) == set(DEGRADATIONS)
     assert card.ms > 0
     assert card.images > 0
@@ -199,7 +199,7 @@ def test_the_manifest_has_a_card_of_every_tool(shipped: Toolbox, recipe: ToolRec
 
 
 @every_recipe
-def test_every_shipped_tool_runs_on_any_size(shipped: Toolbox, recipe: ToolRecipe) -> None:
+def test_every_shipped_tool_runs_on_any_size(shipped: Toolbox, recipe: ToolSpec) -> None:
     tool = shipped[recipe.name]
     for size in ((128, 128), (37, 51), (1, 1)):
         image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))

@@ -12,12 +12,12 @@ from skimage import data
 
 from opera_env.degradations import DEGRADATIONS, degrade
 from opera_env.errors import OperaError
-from opera_env.tool_training.patches import Degrade, stack, training_pair, validation_pair
+from opera_env.tool_training.patches import DegradeFn, collate_pairs, training_pair, validation_pair
 
 PHOTOGRAPHS: list[NDArray[np.uint8]] = [data.astronaut()[:301, :258], data.coffee()[:203, 100:401]]
 
 
-def _by(*recipe: str) -> Degrade:
+def _by(*recipe: str) -> DegradeFn:
     """Degrades as the benchmark does."""
     return lambda image, rng: degrade(image, recipe, rng)[0]
 
@@ -191,7 +191,7 @@ def test_a_stack_is_float_and_in_range() -> None:
     pairs = [
         training_pair(PHOTOGRAPHS, _by("low_resolution"), 64, 0, default_rng(seed)) for seed in range(3)
     ]
-    dirty, clean = stack(pairs)
+    dirty, clean = collate_pairs(pairs)
     assert dirty.shape == (3, 3, 16, 16)
     assert clean.shape == (3, 3, 64, 64)
     assert dirty.dtype == clean.dtype == torch.float32

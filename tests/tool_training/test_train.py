@@ -23,7 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from opera_env.errors import MissingWeightsError, OperaError, ToolboxError
 from opera_env.metrics.lpips_alex import LpipsAlex
 from opera_env.tool_training import lite, pack, train
-from opera_env.tool_training.lite import ToolRecipe
+from opera_env.tool_training.lite import ToolSpec
 from opera_env.tool_training.pack import PackConfig
 from opera_env.tool_training.train import TrainConfig, learning_rate
 from opera_env.tools import Toolbox
@@ -31,8 +31,8 @@ from opera_env.tools.nets import build_net
 
 TINY = {"widths": (4, 8), "unshuffle": 2}
 RECIPES = (
-    ToolRecipe("tiny.denoise", "noise", options=TINY, steps=6, batch=2, patch=32, margin=8),
-    ToolRecipe(
+    ToolSpec("tiny.denoise", "noise", options=TINY, steps=6, batch=2, patch=32, margin=8),
+    ToolSpec(
         "tiny.enlarge",
         "low_resolution",
         options={"widths": (4, 8), "unshuffle": 1, "scale": 4},
@@ -41,7 +41,7 @@ RECIPES = (
         patch=32,
         margin=8,
     ),
-    ToolRecipe("tiny.shift", "low_light", net="shift", options={"levels": 20.0}, steps=0),
+    ToolSpec("tiny.shift", "low_light", net="shift", options={"levels": 20.0}, steps=0),
 )
 
 
@@ -56,9 +56,9 @@ def tiny_table(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     cv2.setNumThreads(threads[1])
 
 
-def _use(monkeypatch: pytest.MonkeyPatch, *recipes: ToolRecipe) -> None:
-    monkeypatch.setattr(lite, "LITE", recipes)
-    monkeypatch.setattr(pack, "LITE", recipes)
+def _use(monkeypatch: pytest.MonkeyPatch, *recipes: ToolSpec) -> None:
+    monkeypatch.setattr(lite, "LITE_TOOLS", recipes)
+    monkeypatch.setattr(pack, "LITE_TOOLS", recipes)
 
 
 @pytest.fixture
@@ -236,7 +236,9 @@ def test_a_recipes_operator_makes_the_pairs(config: TrainConfig, monkeypatch: py
     result = train.train(replace(config, val_every=40))
     photographs = train.read_images(train.list_images(config.val))
     pairs = [train.validation_pair(image, _invert, 64, 0) for image in photographs]
-    before = [train.psnr(*(part.mul(255).round() for part in train.stack([pair]))) for pair in pairs]
+    before = [
+        train.psnr(*(part.mul(255).round() for part in train.collate_pairs([pair]))) for pair in pairs
+    ]
     assert result["psnr_before"] == pytest.approx(float(torch.cat(before).mean()), abs=1e-3)
     assert seen == [(64, 64)] * 2 + [(32, 32)] * 40 * RECIPES[0].batch
     assert result["psnr_gain"] > 1, "a network that has seen noise alone cannot invert"
@@ -273,7 +275,7 @@ def test_a_perceptual_loss_makes_results_look_closer(
         train.train(run)
         net = build_net("unet", TINY)
         net.load_state_dict(_weights(run.out))
-        dirty, clean = train.stack(_held_out(config))
+        dirty, clean = train.collate_pairs(_held_out(config))
         with torch.inference_mode():
             distances[weight] = lpips(net(dirty).clamp(0, 1), clean).mean().item()
     assert distances[5.0] < 0.95 * distances[0.0]

@@ -347,7 +347,7 @@ def test_a_copy_of_nafnet_is_independent(duplicate: Callable[[NAFNet], NAFNet]) 
 
 def test_a_tool_knows_that_nafnet_looks_everywhere() -> None:
     tool = Tool("a.nafnet", _nafnet(), multiple=4)
-    assert tool.looks_everywhere
+    assert tool.uses_global_context
     image = IMAGE[..., :23, :30]
     with torch.inference_mode():
         statistics = tool.statistics(image)

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from opera_env.errors import MissingWeightsError, ToolboxError, WeightsIntegrityError
 from opera_env.tools import Tool, Toolbox
-from opera_env.tools.manifest import note_measured
+from opera_env.tools.manifest import write_measurements
 
 
 @pytest.fixture
@@ -300,7 +300,7 @@ def test_a_trained_toolbox_saves_its_new_weights(toolbox: Toolbox, folder: Path)
 def _note(folder: Path) -> None:
     """Notes the place of each tool as what was measured of it."""
     names = [entry["name"] for entry in _manifest(folder)["tools"]]
-    note_measured(folder, {name: {"place": place} for place, name in enumerate(names)})
+    write_measurements(folder, {name: {"place": place} for place, name in enumerate(names)})
 
 
 def _measured(folder: Path) -> dict[str, int]:
@@ -328,7 +328,7 @@ def test_what_was_measured_is_added_and_nothing_else_changes(folder: Path) -> No
 
 def test_measured_again_is_measured_anew(folder: Path) -> None:
     _note(folder)
-    note_measured(folder, {name: {"place": 9} for name in ALL_MEASURED})
+    write_measurements(folder, {name: {"place": 9} for name in ALL_MEASURED})
     assert set(_measured(folder).values()) == {9}
 
 

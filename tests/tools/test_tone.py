@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from opera_env.tools import Tool
 from opera_env.tools.nets import ConstantShift, GammaCorrection
-from opera_env.tools.nets.tone import Tone
+from opera_env.tools.nets.tone import ToneCurve
 
 Make = Callable[[bool], nn.Module]
 NETS: dict[str, Make] = {
@@ -35,7 +35,7 @@ def _wake(net: nn.Module, scale: float = 0.1) -> nn.Module:
 
 def test_an_untrained_curve_changes_nothing() -> None:
     image = 3 * _images() - 1
-    assert torch.equal(Tone()(image), image)
+    assert torch.equal(ToneCurve()(image), image)
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -48,7 +48,7 @@ def test_a_brightener_begins_as_it_was(name: str) -> None:
 @pytest.mark.parametrize("name", NETS)
 def test_told_the_statistics_of_its_image_it_does_the_same(name: str) -> None:
     tool = Tool("a.tool", _wake(NETS[name](True), 0.02))
-    assert tool.looks_everywhere and not Tool("a.tool", NETS[name](False)).looks_everywhere
+    assert tool.uses_global_context and not Tool("a.tool", NETS[name](False)).uses_global_context
     size = (24, 32)
     with torch.inference_mode():
         known = tool.statistics(_images())
@@ -59,7 +59,7 @@ def test_told_the_statistics_of_its_image_it_does_the_same(name: str) -> None:
 
 
 def test_a_part_is_laid_under_the_curve_of_the_whole() -> None:
-    tone, image = _wake(Tone(), 0.02), _images(1)
+    tone, image = _wake(ToneCurve(), 0.02), _images(1)
     part = image[..., :8]
     with torch.inference_mode():
         torch.testing.assert_close(tone(part, tone.statistics(image)), tone(image)[..., :8])
@@ -68,14 +68,14 @@ def test_a_part_is_laid_under_the_curve_of_the_whole() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (64, 64), (500, 300)])
 def test_images_of_any_size(size: tuple[int, int]) -> None:
-    tone = _wake(Tone())
+    tone = _wake(ToneCurve())
     with torch.inference_mode():
         assert tone.statistics(_images(2, *size)).shape == (2, 34)
         assert tone(_images(2, *size)).isfinite().all()
 
 
 def test_size_hardly_counts() -> None:
-    tone, image = _wake(Tone(), 0.02), _images(1, 60, 80)
+    tone, image = _wake(ToneCurve(), 0.02), _images(1, 60, 80)
     twice = image.repeat_interleave(2, 2).repeat_interleave(2, 3)
     with torch.inference_mode():
         torch.testing.assert_close(tone(twice)[..., ::2, ::2], tone(image), atol=0.01, rtol=0)
@@ -83,7 +83,7 @@ def test_size_hardly_counts() -> None:
 
 @pytest.mark.parametrize("scale", [0.1, 10.0, 1e4])
 def test_no_image_and_no_weights_make_it_run_away(scale: float) -> None:
-    tone = _wake(Tone(), scale)
+    tone = _wake(ToneCurve(), scale)
     for image in (torch.zeros(1, 3, 8, 8), torch.ones(1, 3, 8, 8), 1e4 * (_images() - 0.5)):
         image = image.clone().requires_grad_()
         result = tone(image)
@@ -96,7 +96,7 @@ def test_no_image_and_no_weights_make_it_run_away(scale: float) -> None:
 def test_it_learns_how_much_too_dark_an_image_is() -> None:
     """Darkened by chance, so that no constant brightener can mend them all."""
     generator = torch.Generator().manual_seed(0)
-    tone = Tone()
+    tone = ToneCurve()
     optimizer = torch.optim.Adam(tone.parameters(), lr=1e-3)
 
     def batch() -> tuple[Tensor, Tensor]:

@@ -20,9 +20,11 @@ import torch
 import tyro
 from safetensors.torch import save_file
 
-from opera_env import weights, weights_sdist
+from opera_env import weights
 from opera_env.cli.weights import Weights
 from opera_env.errors import DownloadError, MissingWeightsError, UnknownPresetError, WeightsIntegrityError
+from opera_env.weights import files
+from opera_env.weights import sdist as sdist_module
 
 BODY = b"weights " * 5000
 SHA = hashlib.sha256(BODY).hexdigest()
@@ -74,9 +76,10 @@ def trunk() -> dict[str, torch.Tensor]:
 
 def _know(monkeypatch: pytest.MonkeyPatch, name: str, **changes: object) -> weights.WeightFile:
     """Changes what is known of one file, for one test."""
-    changed = replace(weights.known(name), **changes)  # type: ignore[arg-type]
-    table = tuple(changed if weight.name == name else weight for weight in weights.KNOWN)
-    monkeypatch.setattr(weights, "KNOWN", table)
+    changed = replace(weights.get_weight_file(name), **changes)  # type: ignore[arg-type]
+    table = tuple(changed if weight.name == name else weight for weight in files.WEIGHT_FILES)
+    monkeypatch.setattr("opera_env.weights.files.WEIGHT_FILES", table)
+    monkeypatch.setattr("opera_env.weights.cache.WEIGHT_FILES", table)
     return changed
 
 
@@ -135,8 +138,8 @@ def test_a_redirect_cannot_leave_https(server: str, tmp_path: Path) -> None:
 
 
 def test_the_known_files_are_well_described() -> None:
-    assert len({weight.name for weight in weights.KNOWN}) == len(weights.KNOWN)
-    for weight in weights.KNOWN:
+    assert len({weight.name for weight in weights.WEIGHT_FILES}) == len(weights.WEIGHT_FILES)
+    for weight in weights.WEIGHT_FILES:
         assert all(url.startswith("https://") for url in weight.urls)
         assert len(weight.sha256) >= 8
         # Whoever publishes only a prefix writes it into the file's name.
@@ -189,9 +192,9 @@ def test_fetch_leaves_a_whole_file_alone(server: str, monkeypatch: pytest.Monkey
 def test_lpips_goes_on_to_the_index_when_the_usual_place_fails(
     trunk: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    lpips = _know(monkeypatch, "lpips", sha256=weights.digest_of(trunk))
+    lpips = _know(monkeypatch, "lpips", sha256=weights.tensors_sha256(trunk))
     _know(monkeypatch, "alexnet", urls=("http://127.0.0.1:1/alexnet.pth",))
-    monkeypatch.setattr(weights_sdist.Trunk, "read", lambda self: trunk)
+    monkeypatch.setattr(sdist_module.Backbone, "read", lambda self: trunk)
     assert weights.fetch("lpips") == lpips.path
     assert torch.equal(weights.load_tensors(lpips.path)["features.0.weight"], trunk["features.0.weight"])
     assert lpips.path.stat().st_mode & stat.S_IRGRP, "other users share the cache"
@@ -207,8 +210,8 @@ def test_lpips_goes_on_to_the_index_when_the_usual_place_fails(
 def test_lpips_from_another_trunk_is_refused(
     trunk: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weights, "_trunk_of_torchvision", lambda checkpoint, wanted: trunk)
-    monkeypatch.setattr(weights_sdist.Trunk, "read", lambda self: trunk)
+    monkeypatch.setattr("opera_env.weights.cache._torchvision_backbone", lambda checkpoint, wanted: trunk)
+    monkeypatch.setattr(sdist_module.Backbone, "read", lambda self: trunk)
     with pytest.raises(DownloadError, match=r"(?s)torchvision.*sha256.*index.*sha256"):
         weights.fetch("lpips")
     assert weights.status("lpips") == "missing"
@@ -216,14 +219,14 @@ def test_lpips_from_another_trunk_is_refused(
 
 def test_lpips_from_torchvisions_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arrays = _arrays()
-    expected = weights_sdist.ALEXNET.convert(arrays)
+    expected = sdist_module.ALEXNET.convert(arrays)
     checkpoint = dict(expected) | {"classifier.1.weight": torch.zeros(2, 2)}
     written = tmp_path / "written.pth"
     torch.save(checkpoint, written)
-    alexnet = _know(monkeypatch, "alexnet", sha256=weights.sha256_of(written))
+    alexnet = _know(monkeypatch, "alexnet", sha256=weights.file_sha256(written))
     alexnet.path.parent.mkdir(parents=True)
     written.rename(alexnet.path)
-    lpips = _know(monkeypatch, "lpips", sha256=weights.digest_of(expected))
+    lpips = _know(monkeypatch, "lpips", sha256=weights.tensors_sha256(expected))
     assert set(weights.load_tensors(weights.fetch("lpips"))) == set(expected)
     assert lpips.path.is_file()
     assert alexnet.path.is_file()
@@ -238,15 +241,17 @@ def test_digest_depends_on_names_shapes_types_and_values(trunk: dict[str, torch.
         trunk | {"features.0.weight": weight.to(torch.bfloat16)},
         trunk | {"features.0.weight": weight + 1e-6},
     ]
-    assert len({weights.digest_of(tensors) for tensors in variants}) == len(variants)
-    assert weights.digest_of(dict(reversed(trunk.items()))) == weights.digest_of(trunk)
+    assert len({weights.tensors_sha256(tensors) for tensors in variants}) == len(variants)
+    assert weights.tensors_sha256(dict(reversed(trunk.items()))) == weights.tensors_sha256(trunk)
 
 
 def test_load_tensors_runs_no_code(trunk: dict[str, torch.Tensor], tmp_path: Path) -> None:
     save_file(trunk, tmp_path / "a.safetensors")
     torch.save(trunk, tmp_path / "a.pth")
     for name in ("a.safetensors", "a.pth"):
-        assert weights.digest_of(weights.load_tensors(tmp_path / name)) == weights.digest_of(trunk)
+        assert weights.tensors_sha256(weights.load_tensors(tmp_path / name)) == weights.tensors_sha256(
+            trunk
+        )
     bad = {"code.pth": _Malicious(tmp_path / "ran"), "list.pth": [1, 2], "nested.pth": {"params": trunk}}
     for name, content in bad.items():
         torch.save(content, tmp_path / name)
@@ -281,7 +286,7 @@ def _arrays() -> dict[str, dict[str, dict[str, np.ndarray]]]:
 
 def test_the_unpickler_builds_arrays() -> None:
     arrays = _arrays()["AlexNet_0"]
-    read = weights_sdist.unpickle_arrays(pickle.dumps(arrays, 3))
+    read = sdist_module.unpickle_arrays(pickle.dumps(arrays, 3))
     for name, layer in arrays.items():
         np.testing.assert_array_equal(read[name]["kernel"], layer["kernel"])
         np.testing.assert_array_equal(read[name]["bias"], layer["bias"])
@@ -291,15 +296,15 @@ def test_the_unpickler_builds_arrays() -> None:
 def test_the_unpickler_builds_nothing_else(protocol: int, tmp_path: Path) -> None:
     payload = pickle.dumps({"code": _Malicious(tmp_path / "ran")}, protocol)
     with pytest.raises(pickle.UnpicklingError, match="mkdir"):
-        weights_sdist.unpickle_arrays(payload)
+        sdist_module.unpickle_arrays(payload)
     assert not (tmp_path / "ran").exists()
     with pytest.raises(pickle.UnpicklingError, match="getattr"):
-        weights_sdist.unpickle_arrays(b"\x80\x03cbuiltins\ngetattr\n.")
+        sdist_module.unpickle_arrays(b"\x80\x03cbuiltins\ngetattr\n.")
 
 
 def test_conversion_transposes_to_torchs_layout() -> None:
     arrays = _arrays()
-    trunk = weights_sdist.ALEXNET.convert(arrays)
+    trunk = sdist_module.ALEXNET.convert(arrays)
     assert list(trunk) == [f"features.{n}.{kind}" for n in (0, 3, 6, 8, 10) for kind in ("weight", "bias")]
     assert all(tensor.dtype == torch.float32 and tensor.is_contiguous() for tensor in trunk.values())
     kernel = arrays["AlexNet_0"]["Conv_1"]["kernel"]  # height, width, in, out
@@ -308,7 +313,7 @@ def test_conversion_transposes_to_torchs_layout() -> None:
 
 
 @pytest.fixture
-def sdist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> weights_sdist.SourceDistribution:
+def sdist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> sdist_module.SourceDistribution:
     """A source distribution that only a folder on this machine has, for the real pip.
 
     Its setup.py makes the folder ``ran`` if it is run.
@@ -331,22 +336,22 @@ def sdist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> weights_sdist.Sour
             tar.addfile(entry, io.BytesIO(content))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(links))
-    return weights_sdist.SourceDistribution(
+    return sdist_module.SourceDistribution(
         project="opera-fake",
         version="0.1.0",
-        sha256=weights.sha256_of(archive),
+        sha256=weights.file_sha256(archive),
         member="opera_fake-0.1.0/data/alexnet.ckpt",
         member_sha256=hashlib.sha256(payload).hexdigest(),
     )
 
 
-def test_the_source_distribution_is_read_through_pip(sdist: weights_sdist.SourceDistribution) -> None:
-    trunk = weights_sdist.ALEXNET.convert(weights_sdist.unpickle_arrays(sdist.read()))
-    assert weights.digest_of(trunk) == weights.digest_of(weights_sdist.ALEXNET.convert(_arrays()))
+def test_the_source_distribution_is_read_through_pip(sdist: sdist_module.SourceDistribution) -> None:
+    trunk = sdist_module.ALEXNET.convert(sdist_module.unpickle_arrays(sdist.read()))
+    assert weights.tensors_sha256(trunk) == weights.tensors_sha256(sdist_module.ALEXNET.convert(_arrays()))
 
 
 def test_another_source_distribution_is_refused_before_it_is_opened(
-    sdist: weights_sdist.SourceDistribution, tmp_path: Path
+    sdist: sdist_module.SourceDistribution, tmp_path: Path
 ) -> None:
     with pytest.raises(DownloadError, match=r"(?is)opera-fake.*hash"):
         replace(sdist, sha256="0" * 64).read()
@@ -354,10 +359,10 @@ def test_another_source_distribution_is_refused_before_it_is_opened(
 
 
 def test_another_member_is_refused(
-    sdist: weights_sdist.SourceDistribution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sdist: sdist_module.SourceDistribution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = tmp_path / "links" / "opera_fake-0.1.0.tar.gz"
-    monkeypatch.setattr(weights_sdist.SourceDistribution, "_download", lambda self, folder: archive)
+    monkeypatch.setattr(sdist_module.SourceDistribution, "_download", lambda self, folder: archive)
     with pytest.raises(WeightsIntegrityError, match="expected sha256 0000"):
         replace(sdist, member_sha256="0" * 64).read()
     with pytest.raises(WeightsIntegrityError, match=r"nothing\.ckpt"):
@@ -371,7 +376,7 @@ def test_the_command(
     _know(monkeypatch, "clipiqa", urls=(f"{server}/nowhere",))
     assert tyro.cli(Weights, args=["list"]).run() == 0
     listed = capsys.readouterr().out
-    assert all(weight.name in listed for weight in weights.KNOWN)
+    assert all(weight.name in listed for weight in weights.WEIGHT_FILES)
     assert tyro.cli(Weights, args=["verify", "musiq"]).run() == 1
     assert tyro.cli(Weights, args=["fetch", "musiq"]).run() == 0
     assert "present" in capsys.readouterr().out

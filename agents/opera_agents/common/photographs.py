@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from opera_env.data.images import list_images, read_image, write_image
-from opera_env.data.sources import SynthesisSource
+from opera_env.data.sources import SyntheticSource
 from opera_env.degradations import RECIPES, Recipe
 
 EVERY = 4
@@ -23,7 +23,7 @@ def training_source(
     clean: float = 1.0,
     recipes: Sequence[Recipe] = RECIPES,
     ratio: tuple[float, float, float] = (1, 3, 5),
-) -> SynthesisSource:
+) -> SyntheticSource:
     """Returns photographs to train on.
 
     Args:
@@ -36,13 +36,13 @@ def training_source(
     """
     paths = list_images(images)
     if enlarged is not None:
-        paths = [*paths, *enlarge(paths[::EVERY], enlarged)]
-    return SynthesisSource(
+        paths = [*paths, *write_enlarged(paths[::EVERY], enlarged)]
+    return SyntheticSource(
         paths, images.resolve().name, canvas, (*recipes, ()), {0: clean, **dict(enumerate(ratio, start=1))}
     )
 
 
-def enlarge(paths: Sequence[Path], folder: Path) -> list[Path]:
+def write_enlarged(paths: Sequence[Path], folder: Path) -> list[Path]:
     """Writes photographs 1.4 to 2 times as large, unless they are there; returns the files.
 
     Most photographs that people bring are softer, pixel by pixel, than the small ones of datasets. Whoever

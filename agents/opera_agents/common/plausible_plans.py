@@ -10,7 +10,11 @@ from opera_env.types import Plan
 
 
 def plausible_plan(
-    toolbox: Toolbox, degradations: frozenset[str], rng: Generator, max_tools: int, surprise: float = 0.25
+    toolbox: Toolbox,
+    degradations: frozenset[str],
+    rng: Generator,
+    max_tools: int,
+    tool_insertion_prob: float = 0.25,
 ) -> Plan:
     """Draws a plan that makes sense: a suitable tool for each degradation, mostly last damage first.
 
@@ -19,7 +23,7 @@ def plausible_plan(
         degradations: What is wrong.
         rng: The only source of chance.
         max_tools: Longest plan.
-        surprise: How often the order is any order, and how often one more tool, any, is put in: so that
+        tool_insertion_prob: How often the order is any order, and how often one more tool, any, is put in: so that
             nothing is impossible to a policy that learns from such plans.
     """
     plan: list[str] = []
@@ -27,8 +31,8 @@ def plausible_plan(
         suitable = [tool.name for tool in toolbox if degradation in tool.degradations]
         if degradation in degradations and suitable:
             plan.append(suitable[rng.integers(len(suitable))])
-    if rng.random() < surprise:
+    if rng.random() < tool_insertion_prob:
         rng.shuffle(plan)
-    if plan and rng.random() < surprise:
+    if plan and rng.random() < tool_insertion_prob:
         plan.insert(int(rng.integers(len(plan) + 1)), toolbox.names[rng.integers(len(toolbox))])
     return tuple(plan[:max_tools])

@@ -9,13 +9,13 @@ from typing import Any
 
 from opera_env.encoder import ImageEncoder
 from opera_env.errors import AgentError, MissingWeightsError
-from opera_env.files import replacing
+from opera_env.files import atomic_write
 from opera_env.weights import load_tensors
 
 _ENCODER = "encoder."
 
 
-def claim(folder: Path, settings: Mapping[str, Any], may_change: Collection[str] = ()) -> None:
+def claim_run_dir(folder: Path, settings: Mapping[str, Any], may_change: Collection[str] = ()) -> None:
     """Writes what decides the result into a run's folder, or checks that it is that of the run in it.
 
     Args:
@@ -39,7 +39,7 @@ def claim(folder: Path, settings: Mapping[str, Any], may_change: Collection[str]
             "the settings in its config.json."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         part.write_text(json.dumps(wanted, indent=2) + "\n")
 
 

@@ -14,22 +14,22 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from opera_env.agents import play
+from opera_env.agents import run_agent
 from opera_env.data import clean_folder
 from opera_env.data.images import quantise, resize
 from opera_env.degradations import benchmark_recipes
 from opera_env.evaluation.compare import EvaluationConfig, frozen_set
-from opera_env.evaluation.scorers import Ledger
+from opera_env.evaluation.scorers import CachingScorer
 from opera_env.execution import PrefixCache
-from opera_env.files import replacing
-from opera_env.reward import f1
+from opera_env.files import atomic_write
+from opera_env.reward import f1_score
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Agent, Sample, Search
 
 
 @dataclass(frozen=True)
-class Watched:
+class ValidationResult:
     """How an agent does on the validation set.
 
     Attributes:
@@ -80,19 +80,19 @@ class Validation:
         self.samples = [source.make(spec) for spec in specs]
         self.scorer = PlanScorer(toolbox, reward)
         self.max_tools, self.tool_cost = max_tools, tool_cost
-        self.best = None if frozen is None else self._find_best(frozen)
+        self.best = None if frozen is None else self._load_or_search_best(frozen)
 
-    def __call__(self, agent: Agent | Search) -> Watched:
+    def __call__(self, agent: Agent | Search) -> ValidationResult:
         """Lets an agent play all of it."""
-        played = play(agent, self.samples, self.scorer, self.max_tools)
+        played = run_agent(agent, self.samples, self.scorer, self.max_tools)
         outcomes = self.scorer.score(self.samples, played.plans)
         rewards = [outcome.r_q - self.tool_cost * outcome.tools_run for outcome in outcomes]
         said = [
-            f1(decision.degradations, sample.degradations or frozenset())
+            f1_score(decision.degradations, sample.degradations or frozenset())
             for decision, sample in zip(played.decisions, self.samples, strict=True)
             if decision is not None and decision.degradations is not None
         ]
-        return Watched(
+        return ValidationResult(
             reward=float(np.mean(rewards)),
             length=float(np.mean([len(plan) for plan in played.plans])),
             f1=float(np.mean(said)) if said else None,
@@ -104,7 +104,7 @@ class Validation:
             picture=_picture(self.samples, [outcome.image() for outcome in outcomes]),
         )
 
-    def _find_best(self, folder: Path) -> list[float]:
+    def _load_or_search_best(self, folder: Path) -> list[float]:
         """Reads the best reward of each sample, or searches it and writes it down."""
         toolbox, reward = self.scorer.toolbox, self.scorer.reward
         key = f"{toolbox.fingerprint} {reward} {self.max_tools} {self.tool_cost} " + " ".join(
@@ -115,15 +115,15 @@ class Validation:
             config = EvaluationConfig(reward, self.max_tools, self.tool_cost)
             found: list[float] = []
             for sample in track(self.samples, description="best plans of the validation set"):
-                ledger = Ledger(PlanScorer(toolbox, reward, cache=PrefixCache()))
+                ledger = CachingScorer(PlanScorer(toolbox, reward, cache=PrefixCache()))
                 found.append(ledger.best(sample, frozen_set(sample, ledger, config), self.tool_cost))
             folder.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as part:
+            with atomic_write(path) as part:
                 part.write_text(json.dumps(found) + "\n")
         return json.loads(path.read_text())
 
 
-def log_watched(writer: SummaryWriter, watched: Watched, step: int) -> None:
+def log_validation(writer: SummaryWriter, watched: ValidationResult, step: int) -> None:
     """Writes how a learner does on the validation set, under the same names for all of them."""
     for name in ("reward", "length", "f1", "regret"):
         if (value := getattr(watched, name)) is not None:

@@ -11,13 +11,13 @@ import tyro
 
 from opera_env.cotraining import ExecutionConfig
 from opera_env.cotraining.chains import Checkpointing
-from opera_env.tool_training.train import computes_bfloat16
+from opera_env.tool_training.train import supports_bfloat16
 
-_NOT_OF_THE_RESULT = ("images", "val", "out", "threads", "workers", "device", "at_once", "checkpointing")
+_RUNTIME_FIELDS = ("images", "val", "out", "threads", "workers", "device", "at_once", "checkpointing")
 
 
 @dataclass(frozen=True)
-class ToolsConfig:
+class CotrainingConfig:
     """How tools are trained under plans."""
 
     images: Path
@@ -40,7 +40,7 @@ class ToolsConfig:
     """Share of lessons in which one tool repeats what it was made for: without them it forgets."""
     idle: float = 0.2
     """Share of lessons in which nothing is wrong, and one to three tools are used all the same."""
-    surprise: float = 0.3
+    tool_insertion_prob: float = 0.3
     """Share of the agent's plans into which one more tool, any, is put: the agent will try it one day."""
     random: float = 0.0
     """Share of the agent's photographs that get a random plan of one to three tools instead."""
@@ -65,7 +65,7 @@ class ToolsConfig:
     checkpointing: Checkpointing = "auto"
     """Whether what happens inside tools is computed again for the gradients; never is faster, and needs
     memory that grows with the length of plans."""
-    autocast: Annotated[bool, tyro.conf.FlagConversionOff] = computes_bfloat16()
+    autocast: Annotated[bool, tyro.conf.FlagConversionOff] = supports_bfloat16()
     """Compute the tools in bfloat16 while training, where that is fast."""
     ratio: tuple[float, float, float] = (1.0, 3.0, 5.0)
     """Weights of photographs with one, two and three degradations."""
@@ -88,7 +88,7 @@ class ToolsConfig:
 
     def settings(self) -> dict[str, Any]:
         """Returns what decides the result, without the places where things lie."""
-        kept = {name: value for name, value in asdict(self).items() if name not in _NOT_OF_THE_RESULT}
+        kept = {name: value for name, value in asdict(self).items() if name not in _RUNTIME_FIELDS}
         images = self.images.resolve()
         return kept | {
             "images": f"{images.parent.name}/{images.name}",

@@ -27,13 +27,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from opera_env.agents import make_agent, play
+from opera_env.agents import make_agent, run_agent
 from opera_env.data import clean_folder
 from opera_env.data.images import list_images, read_images
-from opera_env.degradations import DEGRADATIONS, benchmark_recipes, group_of
+from opera_env.degradations import DEGRADATIONS, benchmark_group, benchmark_recipes
 from opera_env.errors import AgentError
-from opera_env.evaluation.stats import Interval, interval
-from opera_env.files import replacing
+from opera_env.evaluation.stats import ConfidenceInterval, bootstrap_interval
+from opera_env.files import atomic_write
 from opera_env.scoring import PlanScorer
 from opera_env.tool_training.card import ToolCard, measure
 from opera_env.tools import Tool, Toolbox
@@ -72,7 +72,7 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True)
-class Played:
+class AgentOutcomes:
     """What an agent reached with a toolbox.
 
     Attributes:
@@ -107,21 +107,21 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     torch.set_num_threads(config.threads)
     cv2.setNumThreads(config.threads)
     samples = benchmark(config)
-    console, played = Console(), list[Played]()
+    console, played = Console(), list[AgentOutcomes]()
     toolboxes = [Toolbox.load(name, config.device) for name in config.toolboxes]
     for name, toolbox, agent in zip(config.toolboxes, toolboxes, agents, strict=True):
         scorer = PlanScorer(toolbox, config.reward)
         player = make_agent(agent, toolbox=toolbox, max_tools=config.max_tools, seed=config.seed)
-        plans = play(player, samples, scorer, config.max_tools).plans
-        played.append(Played(f"{name}, {agent}", scorer.score(samples, plans, restored=False)))
-    figures: dict[str, Any] = {"groups": group_figures(played, samples)}
+        plans = run_agent(player, samples, scorer, config.max_tools).plans
+        played.append(AgentOutcomes(f"{name}, {agent}", scorer.score(samples, plans, restored=False)))
+    figures: dict[str, Any] = {"groups": group_results(played, samples)}
     for name, rows in figures["groups"].items():
         console.print(group_table(name, rows))
     if config.single:
         figures["alone"] = dict(alone(config, toolboxes))
-        console.print(alone_table(figures["alone"]))
+        console.print(single_tool_table(figures["alone"]))
     if config.json is not None:
-        with replacing(config.json) as part:
+        with atomic_write(config.json) as part:
             part.write_text(json.dumps(figures, indent=2) + "\n")
     return figures
 
@@ -133,9 +133,9 @@ def benchmark(config: EvaluateConfig) -> list[Sample]:
     return [source.make(spec) for spec in source.enumerate(config.n, benchmark_recipes(), rng)]
 
 
-def group_figures(played: Sequence[Played], samples: Sequence[Sample]) -> dict[str, Any]:
+def group_results(played: Sequence[AgentOutcomes], samples: Sequence[Sample]) -> dict[str, Any]:
     """Returns means by group, and paired differences to the first with intervals over photographs."""
-    groups = [group_of(sample.spec.recipe) for sample in samples]
+    groups = [benchmark_group(sample.spec.recipe) for sample in samples]
     photographs = [(sample.spec.source, sample.spec.index) for sample in samples]
     found: dict[str, Any] = {}
     for one in played:
@@ -143,26 +143,26 @@ def group_figures(played: Sequence[Played], samples: Sequence[Sample]) -> dict[s
         for group in (*sorted({group for group in groups if group}), "all"):
             mine = [index for index, its in enumerate(groups) if group in ("all", its)]
             rows[group] = {
-                metric: _compared(one.values(metric), played[0].values(metric), mine, photographs)
+                metric: _paired_difference(one.values(metric), played[0].values(metric), mine, photographs)
                 for metric in ("r_q", *METRICS, "tools")
             }
         found[one.name] = rows
     return found
 
 
-def _compared(
+def _paired_difference(
     values: Sequence[float],
     first: Sequence[float],
     mine: Sequence[int],
     photographs: Sequence[tuple[str, int]],
 ) -> dict[str, float]:
-    gain: Interval = interval(
+    gain: ConfidenceInterval = bootstrap_interval(
         [values[index] - first[index] for index in mine], [photographs[index] for index in mine]
     )
-    return {"mean": float(np.mean([values[index] for index in mine])), **_more(gain)}
+    return {"mean": float(np.mean([values[index] for index in mine])), **_difference_dict(gain)}
 
 
-def _more(gain: Interval) -> dict[str, float]:
+def _difference_dict(gain: ConfidenceInterval) -> dict[str, float]:
     return {"more": gain.mean, "low": gain.low, "high": gain.high}
 
 
@@ -174,10 +174,10 @@ def alone(config: EvaluateConfig, toolboxes: Sequence[Toolbox]) -> Iterator[tupl
     for name, toolbox in zip(config.toolboxes, toolboxes, strict=True):
         networks = toolbox.subset([tool.name for tool in toolbox if tool.name not in constants])
         cards = measure(networks, photographs, config.images.name, config.canvas)
-        yield name, _alone({tool.name: (tool, cards[tool.name]) for tool in networks})
+        yield name, _mean_tool_results({tool.name: (tool, cards[tool.name]) for tool in networks})
 
 
-def _alone(cards: Mapping[str, tuple[Tool, ToolCard]]) -> dict[str, Any]:
+def _mean_tool_results(cards: Mapping[str, tuple[Tool, ToolCard]]) -> dict[str, Any]:
     """Returns means over the networks; PSNR in dB, and the dB that it gained."""
     clean = np.array([card.clean for _, card in cards.values()])
     drawn = {
@@ -186,7 +186,7 @@ def _alone(cards: Mapping[str, tuple[Tool, ToolCard]]) -> dict[str, Any]:
     }
     return {
         "clean_psnr": float(-10 * np.log10(np.mean(10 ** (-clean / 10)))),
-        "clean_psnr_each": float(clean.mean()),
+        "clean_psnr_mean": float(clean.mean()),
         "gain": float(np.mean(list(drawn.values()))),
         "gain_at_strength": float(np.mean([card.own.psnr for _, card in cards.values()])),
         "tools": {
@@ -219,7 +219,7 @@ def _difference(row: Mapping[str, float], digits: int) -> str:
     return "" if row["low"] == row["high"] else f"{row['more']:+.{digits}f} ({low}..{high})"
 
 
-def alone_table(figures: Mapping[str, Any]) -> Table:
+def single_tool_table(figures: Mapping[str, Any]) -> Table:
     """Shows what networks do alone: to clean photographs, and to their own damage."""
     table = Table("each network alone, PSNR in dB", box=box.SIMPLE, padding=(0, 0, 0, 1))
     for title in _COLUMNS:
@@ -231,7 +231,7 @@ def alone_table(figures: Mapping[str, Any]) -> Table:
 
 _COLUMNS = {
     "clean, of the mean error": "clean_psnr",
-    "clean, mean": "clean_psnr_each",
+    "clean, mean": "clean_psnr_mean",
     "own damage as drawn, gain": "gain",
     "at the strength trained on": "gain_at_strength",
 }

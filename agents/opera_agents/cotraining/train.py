@@ -27,20 +27,20 @@ from accelerate import PartialState
 from rich.progress import track
 from torch.utils.tensorboard import SummaryWriter
 
-from opera_agents.common.runs import claim
-from opera_agents.common.validation import Validation, Watched, log_watched
-from opera_agents.cotraining.config import ToolsConfig
-from opera_agents.cotraining.training_examples import Lessons, plan_all
-from opera_agents.planner.rollout import made_ahead
+from opera_agents.common.runs import claim_run_dir
+from opera_agents.common.validation import Validation, ValidationResult, log_validation
+from opera_agents.cotraining.config import CotrainingConfig
+from opera_agents.cotraining.training_examples import TrainingExampleSampler, fill_in_plans
+from opera_agents.planner.rollout import prefetch
 from opera_env.agents import make_agent
-from opera_env.cotraining import ExecutionUpdate, with_tone
+from opera_env.cotraining import ExecutionUpdate, add_tone_curves
 from opera_env.execution import PrefixCache
 from opera_env.scoring import PlanScorer
-from opera_env.tool_training.train import save_atomically
+from opera_env.tool_training.train import save_checkpoint
 from opera_env.tools import Tool, Toolbox
 
 
-def train(config: ToolsConfig) -> Watched:
+def train(config: CotrainingConfig) -> ValidationResult:
     """Trains tools; returns the validation of the best.
 
     Raises:
@@ -55,15 +55,15 @@ def train(config: ToolsConfig) -> Watched:
     torch.set_num_threads(config.threads)
     cv2.setNumThreads(config.threads)
     if first:
-        claim(folder, config.settings())
+        claim_run_dir(folder, config.settings())
     processes.wait_for_everyone()
 
     torch.manual_seed(config.seed)  # of the curves' weights; everything else is drawn from numpy
     toolbox = Toolbox.load(config.toolbox, device)
     if config.tone:
-        toolbox = with_tone(toolbox)
+        toolbox = add_tone_curves(toolbox)
     with processes.main_process_first():  # it writes the enlarged photographs
-        lessons = Lessons(config, toolbox)
+        lessons = TrainingExampleSampler(config, toolbox)
     agent = make_agent(config.agent, toolbox=toolbox, max_tools=config.max_tools, seed=config.seed)
     scorer = PlanScorer(toolbox, config.reward, cache=PrefixCache())
     validate = Validation(
@@ -79,12 +79,12 @@ def train(config: ToolsConfig) -> Watched:
 
     writer = SummaryWriter(str(folder), purge_step=update.steps + 1) if first else None
     if writer is not None and update.steps == 0:
-        log_watched(writer, validate(agent), 0)
+        log_validation(writer, validate(agent), 0)
     mine = slice(processes.process_index, None, processes.num_processes)
     steps = range(update.steps, config.epochs * config.steps_per_epoch)
-    batches = made_ahead(lambda step: lessons.draw(step)[mine], steps, config.workers)
+    batches = prefetch(lambda step: lessons.draw(step)[mine], steps, config.workers)
     for step, batch in zip(track(steps, description="tools", disable=not first), batches, strict=True):
-        plans = plan_all(batch, agent, scorer, config.max_tools)
+        plans = fill_in_plans(batch, agent, scorer, config.max_tools)
         figures = update.step([lesson.sample for lesson in batch], plans)
 
         done = step + 1
@@ -97,13 +97,13 @@ def train(config: ToolsConfig) -> Watched:
             better = watched.reward > best
             best = max(best, watched.reward)
             if writer is not None:
-                log_watched(writer, watched, done)
+                log_validation(writer, watched, done)
                 print(
                     f"epoch {done // config.steps_per_epoch}/{config.epochs}: {line(watched)}", flush=True
                 )
                 if better:
                     save_tools(toolbox, folder / "toolbox", config, watched)
-                save_atomically(checkpoint, saved(toolbox, update, best))
+                save_checkpoint(checkpoint, saved(toolbox, update, best))
             processes.wait_for_everyone()
     if writer is not None:
         writer.close()
@@ -127,24 +127,24 @@ def restore(toolbox: Toolbox, update: ExecutionUpdate, state: dict[str, Any]) ->
     update.load_state_dict(state["update"])
 
 
-def save_tools(toolbox: Toolbox, folder: Path, config: ToolsConfig, watched: Watched) -> None:
+def save_tools(toolbox: Toolbox, folder: Path, config: CotrainingConfig, watched: ValidationResult) -> None:
     """Writes the tools, and into their manifest under which plans they were trained, and before that."""
     about = {**config.settings(), "val_reward": round(watched.reward, 4), "val_metrics": watched.metrics}
 
     def noted(tool: Tool) -> Tool:
         if tool.net is None or not tool.parameters or (config.only and tool.name not in config.only):
             return tool
-        before = {"before": tool.training["under_plans"]} if "under_plans" in tool.training else {}
-        return replace(tool, training={**tool.training, "under_plans": about | before})
+        before = {"before": tool.training["cotraining"]} if "cotraining" in tool.training else {}
+        return replace(tool, training={**tool.training, "cotraining": about | before})
 
     Toolbox(map(noted, toolbox), toolbox.device).save(folder, torch.float16)
 
 
-def line(watched: Watched) -> str:
+def line(watched: ValidationResult) -> str:
     """Says the same in one line."""
     metrics = ", ".join(f"{name} {value:.3f}" for name, value in watched.metrics.items())
     return f"reward {watched.reward:.3f}, {watched.length:.1f} tools, {metrics}"
 
 
 if __name__ == "__main__":
-    train(tyro.cli(ToolsConfig))
+    train(tyro.cli(CotrainingConfig))

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from opera_agents.common.photographs import training_source
 from opera_agents.common.plausible_plans import plausible_plan
-from opera_agents.cotraining.config import ToolsConfig
-from opera_env.agents import play
+from opera_agents.cotraining.config import CotrainingConfig
+from opera_env.agents import run_agent
 from opera_env.data.images import to_array, to_tensor
 from opera_env.degradations import DEGRADATIONS, RECIPES, degrade
 from opera_env.scoring import PlanScorer
-from opera_env.tool_training.lite import LITE
+from opera_env.tool_training.lite import LITE_TOOLS
 from opera_env.tools import Tool, Toolbox
 from opera_env.types import Agent, Plan, Sample, Search
 
@@ -25,7 +25,7 @@ _STAGE = 2
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingExample:
     """A photograph, and the plan to be learnt from.
 
     Attributes:
@@ -39,7 +39,7 @@ class Lesson:
     more: tuple[str, float] | None = None
 
 
-class Lessons:
+class TrainingExampleSampler:
     """Draws lessons: a function of the seed and the step, alike in all processes.
 
     Many are damaged photographs that the agent plans for, some with a tool more. The others are
@@ -51,7 +51,7 @@ class Lessons:
         toolbox: The tools.
     """
 
-    def __init__(self, config: ToolsConfig, toolbox: Toolbox) -> None:
+    def __init__(self, config: CotrainingConfig, toolbox: Toolbox) -> None:
         self.config, self.toolbox, self.names = config, toolbox, toolbox.names
         taught = toolbox.subset(config.only) if config.only else toolbox
         self.taught, self.trained = taught.names, [tool for tool in taught if tool.parameters]
@@ -59,30 +59,34 @@ class Lessons:
         recipes = [(name,) for name in DEGRADATIONS] if config.control else RECIPES
         self.source = training_source(config.images, config.canvas, enlarged, 0.0, recipes, config.ratio)
 
-    def draw(self, step: int) -> list[Lesson]:
+    def draw(self, step: int) -> list[TrainingExample]:
         """Returns the lessons of a step."""
         rng = np.random.default_rng((self.config.seed, _STAGE, step))
         return [self._one(rng) for _ in range(self.config.batch)]
 
-    def _one(self, rng: Generator) -> Lesson:
+    def _one(self, rng: Generator) -> TrainingExample:
         spec, chance = self.source.draw(rng), rng.random()
         if chance < self.config.idle + self.config.rehearsal:
             clean = self.source.make(replace(spec, recipe=()))
             if chance < self.config.idle:
-                return Lesson(clean, short_plan(self.taught, rng))
+                return TrainingExample(clean, random_short_plan(self.taught, rng))
             tool = self.trained[rng.integers(len(self.trained))]
-            return Lesson(damaged_for(tool, clean, rng), (tool.name,))
+            return TrainingExample(degrade_for_tool(tool, clean, rng), (tool.name,))
         sample = self.source.make(spec)
         if self.config.control:
             damage = sample.degradations or frozenset()
-            return Lesson(sample, plausible_plan(self.toolbox, damage, rng, 1, surprise=0.0))
+            return TrainingExample(
+                sample, plausible_plan(self.toolbox, damage, rng, 1, tool_insertion_prob=0.0)
+            )
         if rng.random() < self.config.random:
-            return Lesson(sample, short_plan(self.names, rng))
+            return TrainingExample(sample, random_short_plan(self.names, rng))
         more = (self.names[rng.integers(len(self.names))], rng.random())
-        return Lesson(sample, more=more if rng.random() < self.config.surprise else None)
+        return TrainingExample(
+            sample, more=more if rng.random() < self.config.tool_insertion_prob else None
+        )
 
 
-def damaged_for(tool: Tool, clean: Sample, rng: Generator) -> Sample:
+def degrade_for_tool(tool: Tool, clean: Sample, rng: Generator) -> Sample:
     """Does to a clean photograph what a tool is to undo.
 
     Args:
@@ -95,7 +99,7 @@ def damaged_for(tool: Tool, clean: Sample, rng: Generator) -> Sample:
         A sample with the damaged image; its specification remains that of the clean one.
     """
     image = to_array(clean.lq)
-    recipe = next((recipe for recipe in LITE if recipe.name == tool.name), None)
+    recipe = next((recipe for recipe in LITE_TOOLS if recipe.name == tool.name), None)
     if recipe is not None:
         dirty: NDArray[np.uint8] = recipe.degrade(image, rng)
         return replace(clean, lq=to_tensor(dirty), degradations=frozenset({recipe.degradation}))
@@ -105,14 +109,14 @@ def damaged_for(tool: Tool, clean: Sample, rng: Generator) -> Sample:
     return replace(clean, lq=to_tensor(dirty), degradations=frozenset({one} if one else ()))
 
 
-def short_plan(names: Sequence[str], rng: Generator, longest: int = 3) -> Plan:
+def random_short_plan(names: Sequence[str], rng: Generator, longest: int = 3) -> Plan:
     """Draws one to ``longest`` tools, whatever is wrong."""
     chosen = rng.integers(len(names), size=rng.integers(1, longest + 1))
     return tuple(names[int(index)] for index in chosen)
 
 
-def plan_all(
-    lessons: Sequence[Lesson], agent: Agent | Search, scorer: PlanScorer, max_tools: int
+def fill_in_plans(
+    lessons: Sequence[TrainingExample], agent: Agent | Search, scorer: PlanScorer, max_tools: int
 ) -> list[Plan]:
     """Returns the plan of each lesson, the agent's where there is none yet.
 
@@ -123,14 +127,14 @@ def plan_all(
         max_tools: Longest plan.
     """
     asked = [lesson.sample for lesson in lessons if lesson.plan is None]
-    answers = iter(play(agent, asked, scorer, max_tools).plans if asked else [])
+    answers = iter(run_agent(agent, asked, scorer, max_tools).plans if asked else [])
     return [
-        _with_more(next(answers) if lesson.plan is None else lesson.plan, lesson.more, max_tools)
+        _insert_tool(next(answers) if lesson.plan is None else lesson.plan, lesson.more, max_tools)
         for lesson in lessons
     ]
 
 
-def _with_more(plan: Plan, more: tuple[str, float] | None, max_tools: int) -> Plan:
+def _insert_tool(plan: Plan, more: tuple[str, float] | None, max_tools: int) -> Plan:
     if more is None or len(plan) == max_tools:
         return plan
     place = round(more[1] * len(plan))

@@ -21,21 +21,21 @@ from numpy.random import Generator
 from rich.progress import track
 from torch import Tensor
 
-from opera_agents.common.photographs import EVERY, enlarge
+from opera_agents.common.photographs import EVERY, write_enlarged
 from opera_agents.common.plausible_plans import plausible_plan
-from opera_agents.common.runs import claim
+from opera_agents.common.runs import claim_run_dir
 from opera_env.data import clean_folder
 from opera_env.data.images import list_images
-from opera_env.degradations import GROUPS, RECIPES, Recipe, benchmark_recipes
-from opera_env.files import replacing
+from opera_env.degradations import BENCHMARK_GROUPS, RECIPES, Recipe, benchmark_recipes
+from opera_env.files import atomic_write
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Plan, Sample
 
-RATIO = {0: 1, 1: 2, 2: 4, 3: 5}
+DEGRADATION_COUNT_WEIGHTS = {0: 1, 1: 2, 2: 4, 3: 5}
 """How often a photograph has none, one, two or three degradations."""
 
-_AT_ONCE = 50
+_CHUNK_SIZE = 50
 """Samples scored in one call: enough for full batches, few enough to be kept in memory."""
 
 
@@ -71,7 +71,7 @@ class CollectConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class ScoredImages:
     """Images and what they are worth.
 
     Attributes:
@@ -94,7 +94,7 @@ class Judged:
         return self.terms.sum(1)
 
     @classmethod
-    def join(cls, parts: Sequence[Judged]) -> Judged:
+    def join(cls, parts: Sequence[ScoredImages]) -> ScoredImages:
         """Puts several together, samples numbered on."""
         starts = np.cumsum([0, *(len(part.recipes) for part in parts)])
         return cls(
@@ -107,7 +107,7 @@ class Judged:
 
     def save(self, path: Path) -> None:
         """Writes a ``.npz`` file, whole or not at all."""
-        with replacing(path) as part, part.open("wb") as file:
+        with atomic_write(path) as part, part.open("wb") as file:
             np.savez(
                 file,
                 images=self.images.numpy(),
@@ -118,7 +118,7 @@ class Judged:
             )
 
     @classmethod
-    def load(cls, path: Path) -> Judged:
+    def load(cls, path: Path) -> ScoredImages:
         """Reads what :meth:`save` wrote."""
         with np.load(path, allow_pickle=False) as file:
             recipes = tuple(tuple(filter(None, str(text).split("+"))) for text in file["recipes"])
@@ -143,11 +143,13 @@ def held_out_recipes(seed: int = 0) -> tuple[Recipe, ...]:
         if sum(frozenset(recipe) in chosen for recipe in RECIPES) >= 0.15 * len(RECIPES):
             break
         chosen.append(names)
-    everything = dict.fromkeys([*RECIPES, *(recipe for group in GROUPS.values() for recipe in group)])
+    everything = dict.fromkeys(
+        [*RECIPES, *(recipe for group in BENCHMARK_GROUPS.values() for recipe in group)]
+    )
     return tuple(recipe for recipe in everything if frozenset(recipe) in chosen)
 
 
-def known_recipes() -> tuple[Recipe, ...]:
+def train_recipes() -> tuple[Recipe, ...]:
     """Lists the recipes that critics are trained on, the empty one among them."""
     held_out = held_out_recipes()
     return (*(recipe for recipe in RECIPES if recipe not in held_out), ())
@@ -161,9 +163,11 @@ def random_plan(toolbox: Toolbox, rng: Generator, longest: int = 6) -> Plan:
     return tuple(toolbox.names[index] for index in chosen)
 
 
-def sensible_plan(toolbox: Toolbox, degradations: frozenset[str], rng: Generator, longest: int = 6) -> Plan:
+def perturbed_plausible_plan(
+    toolbox: Toolbox, degradations: frozenset[str], rng: Generator, longest: int = 6
+) -> Plan:
     """Draws a tool for each degradation, in this order or that, now and then with one more or one again."""
-    plan = plausible_plan(toolbox, degradations, rng, longest, surprise=0.4)
+    plan = plausible_plan(toolbox, degradations, rng, longest, tool_insertion_prob=0.4)
     if plan and len(plan) < longest and rng.random() < 0.25:
         return (*plan, plan[rng.integers(len(plan))])
     return plan
@@ -173,14 +177,14 @@ def draw_plans(
     toolbox: Toolbox, degradations: frozenset[str], rng: Generator, plausible: int, random: int
 ) -> list[Plan]:
     """Draws plans for one image and lists them with all their beginnings, the empty one first."""
-    plans = [sensible_plan(toolbox, degradations, rng) for _ in range(plausible)]
+    plans = [perturbed_plausible_plan(toolbox, degradations, rng) for _ in range(plausible)]
     plans += [random_plan(toolbox, rng) for _ in range(random)]
     return list(dict.fromkeys(plan[:length] for plan in plans for length in range(len(plan) + 1))) or [()]
 
 
-def score_all(
+def score_plans(
     scorer: PlanScorer, samples: Sequence[Sample], plans: Sequence[Sequence[Plan]]
-) -> Iterator[Judged]:
+) -> Iterator[ScoredImages]:
     """Runs and judges several plans per sample, and the photograph itself; yields sample by sample.
 
     Args:
@@ -188,16 +192,19 @@ def score_all(
         samples: Of one canvas, with references.
         plans: Those of each sample.
     """
-    for first in range(0, len(samples), _AT_ONCE):
-        chunk = list(zip(samples, plans, strict=True))[first : first + _AT_ONCE]
+    for first in range(0, len(samples), _CHUNK_SIZE):
+        chunk = list(zip(samples, plans, strict=True))[first : first + _CHUNK_SIZE]
         asked: list[tuple[Sample, Plan]] = []
-        for sample, its_plans in chunk:
+        for sample, sample_plans in chunk:
             assert sample.reference is not None
-            asked += [(replace(sample, lq=sample.reference), ()), *((sample, plan) for plan in its_plans)]
+            asked += [
+                (replace(sample, lq=sample.reference), ()),
+                *((sample, plan) for plan in sample_plans),
+            ]
         outcomes = iter(scorer.score([sample for sample, _ in asked], [plan for _, plan in asked]))
-        for sample, its_plans in chunk:
-            found = [next(outcomes) for _ in range(len(its_plans) + 1)]
-            yield Judged(
+        for sample, sample_plans in chunk:
+            found = [next(outcomes) for _ in range(len(sample_plans) + 1)]
+            yield ScoredImages(
                 torch.stack([outcome.restored for outcome in found if outcome.restored is not None]),
                 torch.tensor([list(outcome.terms.values()) for outcome in found]),
                 torch.zeros(len(found), dtype=torch.int64),
@@ -213,7 +220,7 @@ def collect(config: CollectConfig) -> list[Path]:
         AgentError: If the folder holds shards made with other settings.
     """
     free = ("images", "out", "shards", "threads")
-    claim(config.out, {name: value for name, value in asdict(config).items() if name not in free})
+    claim_run_dir(config.out, {name: value for name, value in asdict(config).items() if name not in free})
     paths = [config.out / f"{number:03}.npz" for number in range(config.shards)]
     missing = [number for number, path in enumerate(paths) if not path.is_file()]
     if not missing:
@@ -222,12 +229,12 @@ def collect(config: CollectConfig) -> list[Path]:
     cv2.setNumThreads(config.threads)
     toolbox = Toolbox.load(config.toolbox)
     scorer = PlanScorer(toolbox, config.reward)
-    recipes = known_recipes() if config.recipes is None else config.recipes
-    sharp = clean_folder(config.images, config.canvas, recipes, RATIO)
+    recipes = train_recipes() if config.recipes is None else config.recipes
+    sharp = clean_folder(config.images, config.canvas, recipes, DEGRADATION_COUNT_WEIGHTS)
     soft = sharp
     if config.enlarged > 0:
-        enlarge(list_images(config.images)[::EVERY], config.out / "enlarged")
-        soft = clean_folder(config.out / "enlarged", config.canvas, recipes, RATIO)
+        write_enlarged(list_images(config.images)[::EVERY], config.out / "enlarged")
+        soft = clean_folder(config.out / "enlarged", config.canvas, recipes, DEGRADATION_COUNT_WEIGHTS)
     for number in track(missing, description=f"{config.out.name}: shards"):
         rng = np.random.default_rng((config.seed, number))
         samples: list[Sample] = []
@@ -238,7 +245,7 @@ def collect(config: CollectConfig) -> list[Path]:
             draw_plans(toolbox, sample.degradations or frozenset(), rng, config.plausible, config.random)
             for sample in samples
         ]
-        judged = Judged.join(list(score_all(scorer, samples, plans)))
+        judged = ScoredImages.join(list(score_plans(scorer, samples, plans)))
         judged.save(paths[number])
         print(
             f"{paths[number].name}: {len(judged.r_q)} images, mean R_q {judged.r_q.mean():.2f}", flush=True

@@ -27,14 +27,14 @@ from rich.table import Table
 from scipy.stats import kendalltau, spearmanr
 from torch import Tensor
 
-from opera_agents.critic.collect import Judged, draw_plans, held_out_recipes, score_all
+from opera_agents.critic.collect import ScoredImages, draw_plans, held_out_recipes, score_plans
 from opera_env.data import clean_folder
 from opera_env.degradations import Recipe, benchmark_recipes
-from opera_env.evaluation.stats import Interval, interval
-from opera_env.files import replacing
+from opera_env.evaluation.stats import ConfidenceInterval, bootstrap_interval
+from opera_env.files import atomic_write
 from opera_env.metrics import MetricSuite
 from opera_env.metrics.critic import Critic
-from opera_env.reward import Reward, Term, get_reward
+from opera_env.reward import Reward, RewardTerm, get_reward
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Plan, Sample
@@ -71,39 +71,41 @@ class RankConfig:
 
 
 @dataclass(frozen=True)
-class Ranking:
+class RankingMetrics:
     """How a metric ranks the results of one photograph.
 
     Attributes:
         spearman: Rank correlation with R_q over the results.
         kendall: The same by pairs.
-        clean_first: 1 if the original is valued above every result, else 0.
+        reference_first: 1 if the original is valued above every result, else 0.
         regret: R_q of the best result less R_q of the one the metric values most.
     """
 
     spearman: float
     kendall: float
-    clean_first: float
+    reference_first: float
     regret: float
 
 
-def ranking(values: NDArray[np.float64], r_q: NDArray[np.float64], clean: NDArray[np.bool_]) -> Ranking:
+def ranking(
+    values: NDArray[np.float64], r_q: NDArray[np.float64], clean: NDArray[np.bool_]
+) -> RankingMetrics:
     """Compares values with R_q, both (N,); ``clean`` says which is the original itself."""
     theirs, right = values[~clean], r_q[~clean]
     defined = np.ptp(theirs) > 0 and np.ptp(right) > 0  # what is all the same is not ranked at all
     spearman: Any = spearmanr(theirs, right) if defined else None  # scipy's types do not know the result
     kendall: Any = kendalltau(theirs, right) if defined else None
-    return Ranking(
+    return RankingMetrics(
         spearman=float(spearman.statistic) if defined else 0.0,
         kendall=float(kendall.statistic) if defined else 0.0,
-        clean_first=float(values[clean].min() > theirs.max()),
+        reference_first=float(values[clean].min() > theirs.max()),
         regret=float(right.max() - right[theirs.argmax()]),
     )
 
 
-def rankings(judged: Judged, values: NDArray[np.float64]) -> list[Ranking]:
+def ranking_metrics_per_sample(judged: ScoredImages, values: NDArray[np.float64]) -> list[RankingMetrics]:
     """Measures sample by sample; samples of undamaged photographs are left out."""
-    found: list[Ranking] = []
+    found: list[RankingMetrics] = []
     for number, recipe in enumerate(judged.recipes):
         if recipe:
             rows = (judged.sample == number).numpy()
@@ -112,7 +114,7 @@ def rankings(judged: Judged, values: NDArray[np.float64]) -> list[Ranking]:
     return found
 
 
-def judge_of(reward: Reward, batch: int = 32) -> Judge:
+def make_image_scorer(reward: Reward, batch: int = 32) -> Judge:
     """Returns what values images by a reward that needs no reference."""
     suite = MetricSuite([term.metric for term in reward.terms])
 
@@ -123,7 +125,7 @@ def judge_of(reward: Reward, batch: int = 32) -> Judge:
     return judge
 
 
-def several_plans(toolbox: Toolbox, sample: Sample, rng: Generator, count: int) -> list[Plan]:
+def draw_distinct_plans(toolbox: Toolbox, sample: Sample, rng: Generator, count: int) -> list[Plan]:
     """Draws that many different plans, sensible and random ones with their beginnings."""
     plans: dict[Plan, None] = {}
     while len(plans) < count:
@@ -131,56 +133,61 @@ def several_plans(toolbox: Toolbox, sample: Sample, rng: Generator, count: int) 
     return list(plans)[:count]
 
 
-def judge_samples(config: RankConfig, recipes: Sequence[Recipe]) -> tuple[Judged, list[tuple[str, int]]]:
+def score_samples(
+    config: RankConfig, recipes: Sequence[Recipe]
+) -> tuple[ScoredImages, list[tuple[str, int]]]:
     """Runs plans on photographs; returns the results and which photograph each sample is made of."""
     toolbox = Toolbox.load(config.toolbox)
     source = clean_folder(config.images, config.canvas)
     rng = np.random.default_rng(config.seed)
     samples = [source.make(spec) for spec in source.enumerate(config.count, recipes, rng)]
-    plans = [several_plans(toolbox, sample, rng, config.plans) for sample in samples]
-    scored = score_all(PlanScorer(toolbox, config.reward), samples, plans)
-    judged = Judged.join(list(track(scored, total=len(samples), description="plans")))
+    plans = [draw_distinct_plans(toolbox, sample, rng, config.plans) for sample in samples]
+    scored = score_plans(PlanScorer(toolbox, config.reward), samples, plans)
+    judged = ScoredImages.join(list(track(scored, total=len(samples), description="plans")))
     return judged, [(sample.spec.source, sample.spec.index) for sample in samples]
 
 
-def differences(ours: Sequence[Ranking], theirs: Sequence[Ranking]) -> list[Ranking]:
+def differences(ours: Sequence[RankingMetrics], theirs: Sequence[RankingMetrics]) -> list[RankingMetrics]:
     """Subtracts rankings of the same results, photograph by photograph."""
     pairs = zip(ours, theirs, strict=True)
-    return [Ranking(*np.subtract(astuple(one), astuple(other)).tolist()) for one, other in pairs]
+    return [RankingMetrics(*np.subtract(astuple(one), astuple(other)).tolist()) for one, other in pairs]
 
 
 def summarise(
-    found: Sequence[Ranking], images: Sequence[tuple[str, int]], seed: int = 0
-) -> dict[str, Interval]:
+    found: Sequence[RankingMetrics], images: Sequence[tuple[str, int]], seed: int = 0
+) -> dict[str, ConfidenceInterval]:
     """Averages rankings, with 95 % intervals over photographs."""
     columns = np.array([astuple(one) for one in found]).T
-    names = [field.name for field in fields(Ranking)]
-    return {name: interval(list(column), images, seed) for name, column in zip(names, columns, strict=True)}
+    names = [field.name for field in fields(RankingMetrics)]
+    return {
+        name: bootstrap_interval(list(column), images, seed)
+        for name, column in zip(names, columns, strict=True)
+    }
 
 
-def measure(config: RankConfig) -> dict[str, dict[str, dict[str, Interval]]]:
+def measure(config: RankConfig) -> dict[str, dict[str, dict[str, ConfidenceInterval]]]:
     """Measures every metric; figures by set of recipes, metric and name."""
     torch.set_num_threads(config.threads)
     cv2.setNumThreads(config.threads)
     rewards = {name: get_reward(name) for name in config.presets}
     if config.weights is not None:
-        term = Term(Critic(config.weights), 0, 10, 10)
+        term = RewardTerm(Critic(config.weights), 0, 10, 10)
         rewards[str(config.weights)] = Reward("weights", (term,))
-    figures: dict[str, dict[str, dict[str, Interval]]] = {}
+    figures: dict[str, dict[str, dict[str, ConfidenceInterval]]] = {}
     for title, recipes in (("held-out recipes", held_out_recipes()), ("benchmark", benchmark_recipes())):
-        judged, images = judge_samples(config, recipes)
-        values = {name: judge_of(reward)(judged.images) for name, reward in rewards.items()}
+        judged, images = score_samples(config, recipes)
+        values = {name: make_image_scorer(reward)(judged.images) for name, reward in rewards.items()}
         values["untouched"] = np.zeros(len(judged.r_q))  # says nothing, and so leaves the image alone
-        found = {name: rankings(judged, value) for name, value in values.items()}
+        found = {name: ranking_metrics_per_sample(judged, value) for name, value in values.items()}
         best, *others = rewards
         found |= {f"{best} - {other}": differences(found[best], found[other]) for other in others}
         figures[title] = {name: summarise(rows, images, config.seed) for name, rows in found.items()}
     return figures
 
 
-def table(title: str, figures: Mapping[str, Mapping[str, Interval]]) -> Table:
+def table(title: str, figures: Mapping[str, Mapping[str, ConfidenceInterval]]) -> Table:
     """Makes the table that people read."""
-    drawn = Table("metric", *(field.name for field in fields(Ranking)), title=title)
+    drawn = Table("metric", *(field.name for field in fields(RankingMetrics)), title=title)
     for name, row in figures.items():
         cells = [f"{one.mean:.2f} ({one.low:.2f}..{one.high:.2f})" for one in row.values()]
         drawn.add_row(name, *cells)
@@ -198,7 +205,7 @@ def main(config: RankConfig) -> None:
             title: {name: {key: asdict(one) for key, one in row.items()} for name, row in rows.items()}
             for title, rows in figures.items()
         }
-        with replacing(config.json) as part:
+        with atomic_write(config.json) as part:
             part.write_text(json.dumps(plain, indent=2) + "\n")
 
 

@@ -23,14 +23,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
-from opera_agents.common.runs import claim, load_encoder
-from opera_agents.critic.collect import CollectConfig, Judged, collect, held_out_recipes
-from opera_agents.critic.rank import Ranking, rankings
-from opera_env.degradations import GROUPS
+from opera_agents.common.runs import claim_run_dir, load_encoder
+from opera_agents.critic.collect import CollectConfig, ScoredImages, collect, held_out_recipes
+from opera_agents.critic.rank import RankingMetrics, ranking_metrics_per_sample
+from opera_env.degradations import BENCHMARK_GROUPS
 from opera_env.errors import AgentError
-from opera_env.metrics.critic import COMPUTED, CriticNet, Part, save_critic
+from opera_env.metrics.critic import NO_REFERENCE_METRICS, CriticNet, Part, save_critic
 from opera_env.reward import get_reward
-from opera_env.tool_training.train import computes_bfloat16, learning_rate, save_atomically
+from opera_env.tool_training.train import learning_rate, save_checkpoint, supports_bfloat16
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class CriticConfig:
     """Weight of the order among images of one photograph, beside the values themselves."""
     temperature: float = 0.5
     """How far apart in R_q two images must be for their order to matter fully."""
-    autocast: bool = computes_bfloat16()
+    autocast: bool = supports_bfloat16()
     """Compute in bfloat16 while training, where that is fast."""
     val_every: int = 500
     """Validate and checkpoint every this many steps."""
@@ -85,7 +85,7 @@ class CriticConfig:
 
 
 @dataclass(frozen=True)
-class Watched:
+class CriticValidation:
     """How the critic does on photographs and recipes it was not trained on.
 
     Attributes:
@@ -94,7 +94,7 @@ class Watched:
     """
 
     error: float
-    ranking: Ranking
+    ranking: RankingMetrics
 
 
 def critic_loss(
@@ -127,8 +127,8 @@ def critic_loss(
     return loss + ranking * F.binary_cross_entropy_with_logits(judged, better)
 
 
-def draw_batch(
-    judged: Judged, rows: Sequence[Tensor], config: CriticConfig, step: int
+def sample_batch(
+    judged: ScoredImages, rows: Sequence[Tensor], config: CriticConfig, step: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Draws several images of each of several photographs: a function of the seed and the step.
 
@@ -157,18 +157,18 @@ def draw_batch(
 
 
 @torch.inference_mode()
-def watch(net: CriticNet, judged: Judged, computed: Tensor, device: torch.device) -> Watched:
+def watch(net: CriticNet, judged: ScoredImages, computed: Tensor, device: torch.device) -> CriticValidation:
     """Measures the critic on results it was not trained on."""
     net.eval()
     parts = [net(part.to(device, torch.float32) / 255).cpu() for part in judged.images.split(32)]
     net.train()
     values = torch.where(computed.cpu(), judged.terms, torch.cat(parts)).sum(1)
-    found = rankings(judged, values.double().numpy())
+    found = ranking_metrics_per_sample(judged, values.double().numpy())
     mean = {name: float(np.mean([asdict(one)[name] for one in found])) for name in asdict(found[0])}
-    return Watched((values - judged.r_q).abs().mean().item(), Ranking(**mean))
+    return CriticValidation((values - judged.r_q).abs().mean().item(), RankingMetrics(**mean))
 
 
-def train(config: CriticConfig) -> Watched:
+def train(config: CriticConfig) -> CriticValidation:
     """Trains a critic; returns how it does in the end.
 
     Raises:
@@ -180,15 +180,15 @@ def train(config: CriticConfig) -> Watched:
             f"the reward {reward.name!r} has terms without bounds, which no critic has: train it "
             "on lite, classic or another reward whose terms are clipped."
         )
-    claim(folder, _settings(config))
-    judged, held_out = _collected(config)
+    claim_run_dir(folder, _settings(config))
+    judged, held_out = _load_data(config)
     rows = list(torch.split(torch.arange(len(judged.sample)), torch.bincount(judged.sample).tolist()))
 
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     device = torch.device(config.device)
     parts = [Part(term.name, term.low, term.high, term.weight) for term in reward.terms]
-    computed = torch.tensor([part.metric in COMPUTED for part in parts], device=device)
+    computed = torch.tensor([part.metric in NO_REFERENCE_METRICS for part in parts], device=device)
     net = CriticNet([part.weight for part in parts])
     if config.encoder is not None:
         load_encoder(net.encoder, config.encoder)
@@ -205,11 +205,11 @@ def train(config: CriticConfig) -> Watched:
     begin = time.perf_counter() - seconds
 
     writer = SummaryWriter(str(folder), purge_step=first + 1)
-    watched: Watched | None = None
+    watched: CriticValidation | None = None
     for step in track(range(first, config.steps), description="critic"):
         for group in optimizer.param_groups:
             group["lr"] = config.lr * learning_rate(step, config.steps, config.warmup)
-        images, terms, sample = (part.to(device) for part in draw_batch(judged, rows, config, step))
+        images, terms, sample = (part.to(device) for part in sample_batch(judged, rows, config, step))
         with torch.autocast(device.type, torch.bfloat16, enabled=config.autocast):
             said = net(images).float()
         loss = critic_loss(said, terms, sample, computed, config.ranking, config.temperature)
@@ -223,7 +223,7 @@ def train(config: CriticConfig) -> Watched:
             writer.add_scalar("train/loss", loss.item(), done)
             error = (said.detach() - terms).abs().sum(1).mean()
             writer.add_scalar("train/error", error.item(), done)
-            writer.add_scalar("train/gradient_norm", norm.item(), done)
+            writer.add_scalar("train/grad_norm", norm.item(), done)
         if done % config.val_every == 0 or done == config.steps:
             seconds = time.perf_counter() - begin
             watched = watch(net, held_out, computed, device)
@@ -235,7 +235,7 @@ def train(config: CriticConfig) -> Watched:
                 "step": done,
                 "seconds": seconds,
             }
-            save_atomically(checkpoint, state)
+            save_checkpoint(checkpoint, state)
     writer.close()
     watched = watched or watch(net, held_out, computed, device)
     found = {"seconds": round(seconds), "error": watched.error, **asdict(watched.ranking)}
@@ -243,13 +243,13 @@ def train(config: CriticConfig) -> Watched:
     return watched
 
 
-def _collected(config: CriticConfig) -> tuple[Judged, Judged]:
+def _load_data(config: CriticConfig) -> tuple[ScoredImages, ScoredImages]:
     """Reads what to learn from and what to be watched on; collects what is missing."""
     shared = {name: getattr(config, name) for name in ("canvas", "reward", "toolbox", "seed", "threads")}
     learned = CollectConfig(
         config.images, config.out / "train", shards=config.shards, samples=config.samples, **shared
     )
-    benchmark = (recipe for recipes in GROUPS.values() for recipe in recipes)
+    benchmark = (recipe for recipes in BENCHMARK_GROUPS.values() for recipe in recipes)
     watched = CollectConfig(
         config.val,
         config.out / "val",
@@ -260,7 +260,8 @@ def _collected(config: CriticConfig) -> tuple[Judged, Judged]:
         **shared,
     )
     learn, watch = (
-        Judged.join([Judged.load(path) for path in collect(which)]) for which in (learned, watched)
+        ScoredImages.join([ScoredImages.load(path) for path in collect(which)])
+        for which in (learned, watched)
     )
     return learn, watch
 
@@ -277,15 +278,15 @@ def _settings(config: CriticConfig) -> dict[str, Any]:
     return settings | data
 
 
-def _log(writer: SummaryWriter, watched: Watched, step: int) -> None:
+def _log(writer: SummaryWriter, watched: CriticValidation, step: int) -> None:
     for name, value in {"error": watched.error, **asdict(watched.ranking)}.items():
         writer.add_scalar(f"val/{name}", value, step)
 
 
-def _line(watched: Watched) -> str:
+def _line(watched: CriticValidation) -> str:
     one = watched.ranking
     return (
-        f"error {watched.error:.2f}, spearman {one.spearman:.3f}, clean first {one.clean_first:.0%}, "
+        f"error {watched.error:.2f}, spearman {one.spearman:.3f}, clean first {one.reference_first:.0%}, "
         f"regret {one.regret:.2f}"
     )
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from opera_agents.planner.policy import Draft, PlanPolicy
+from opera_agents.planner.policy import PlanPolicy, SampledPlans
 from opera_agents.planner.saved import SHIPPED, PolicyCard, load_policy
 from opera_env.envs.observation import Episode, observe
 from opera_env.plan import PlanCodec
-from opera_env.search import best, values
+from opera_env.search import best_plan, plan_rewards
 from opera_env.tools import Toolbox
 from opera_env.types import Agent, Decision, Observation, Plan, Sample, Scorer, Search
 
@@ -44,7 +44,7 @@ def make_planner(
     card.check(toolbox)
     policy.to(toolbox.device)
     planner = Planner(policy, card, max_tools)
-    return planner if samples <= 1 else BestOfSeveral(planner, samples, seed, tool_cost)
+    return planner if samples <= 1 else BestOfN(planner, samples, seed, tool_cost)
 
 
 class Planner:
@@ -64,10 +64,10 @@ class Planner:
     def act(self, observations: Sequence[Observation]) -> list[Decision]:
         if not observations:
             return []
-        return self.read(self.policy.most_likely(self.look(observations)))
+        return self.read(self.policy.most_likely(self.encode(observations)))
 
     @torch.inference_mode()
-    def look(self, observations: Sequence[Observation]) -> Tensor:
+    def encode(self, observations: Sequence[Observation]) -> Tensor:
         """Describes images, those of one size together, (B, features)."""
         by_size: dict[torch.Size, list[int]] = {}
         for index, observation in enumerate(observations):
@@ -76,10 +76,10 @@ class Planner:
         rows: dict[int, Tensor] = {}
         for indices in by_size.values():
             images = torch.stack([observations[index].image for index in indices]).to(device)
-            rows.update(zip(indices, self.policy.describe(images), strict=True))
+            rows.update(zip(indices, self.policy.encode(images), strict=True))
         return torch.stack([rows[index] for index in range(len(observations))])
 
-    def read(self, draft: Draft) -> list[Decision]:
+    def read(self, draft: SampledPlans) -> list[Decision]:
         """Puts numbers into words."""
         codec = PlanCodec(self.card.tools, self.policy.max_tools)
         return [
@@ -95,7 +95,7 @@ class Planner:
         ]
 
 
-class BestOfSeveral:
+class BestOfN:
     """Draws several plans, runs them with shared beginnings, and keeps the best.
 
     The most likely plan and the empty one are always among them.
@@ -112,7 +112,7 @@ class BestOfSeveral:
         self._generator = torch.Generator().manual_seed(seed)
 
     def search(self, samples: Sequence[Sample], scorer: Scorer) -> list[Plan]:
-        seen = self.planner.look([observe(Episode(sample), self.planner.max_tools) for sample in samples])
+        seen = self.planner.encode([observe(Episode(sample), self.planner.max_tools) for sample in samples])
         drawn = self.planner.policy.sample(seen.repeat_interleave(self.samples - 1, 0), self._generator)
         likely = [decision.plan for decision in self.planner.read(self.planner.policy.most_likely(seen))]
         others = iter(self.planner.read(drawn))
@@ -124,6 +124,8 @@ class BestOfSeveral:
             (sample, plan) for sample, plans in zip(samples, candidates, strict=True) for plan in plans
         ]
         scores = iter(
-            values([sample for sample, _ in asked], [plan for _, plan in asked], scorer, self.tool_cost)
+            plan_rewards(
+                [sample for sample, _ in asked], [plan for _, plan in asked], scorer, self.tool_cost
+            )
         )
-        return [best({plan: next(scores) for plan in plans}) for plans in candidates]
+        return [best_plan({plan: next(scores) for plan in plans}) for plans in candidates]

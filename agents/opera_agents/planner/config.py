@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from opera_env.tool_training.train import computes_bfloat16
+from opera_env.tool_training.train import supports_bfloat16
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class PlannerConfig:
     """Photographs per step of the warm start."""
     warm_lr: float = 2e-3
     """Its peak learning rate."""
-    autocast: bool = computes_bfloat16()
+    autocast: bool = supports_bfloat16()
     """Whether the warm start computes in bfloat16, where that is fast."""
     updates: int = 400
     """Updates by GRPO."""

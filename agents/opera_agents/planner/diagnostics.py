@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
-from opera_agents.common.validation import Watched
+from opera_agents.common.validation import ValidationResult
 from opera_agents.planner.rollout import Batch
-from opera_env.reward import f1
+from opera_env.reward import f1_score
 from opera_env.tools import Toolbox
 from opera_env.types import Outcome, Sample
 
 
-def log_batch(
+def log_rollout(
     writer: SummaryWriter, batch: Batch, samples: Sequence[Sample], step: int, group: int, toolbox: Toolbox
 ) -> None:
     """Writes what was drawn and what it was worth."""
@@ -28,7 +28,7 @@ def log_batch(
         "reward/r_d": float(
             np.mean(
                 [
-                    f1(said or frozenset(), true or frozenset())
+                    f1_score(said or frozenset(), true or frozenset())
                     for said, true in zip(right, truth, strict=True)
                 ]
             )
@@ -50,7 +50,7 @@ def _means(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, float]]:
         yield f"reward/{name}", float(np.mean([outcome.terms[name] for outcome in outcomes]))
 
 
-def line(watched: Watched) -> str:
+def line(watched: ValidationResult) -> str:
     """Says the same in one line."""
     regret = "" if watched.regret is None else f", regret {watched.regret:.2f}"
     return f"reward {watched.reward:.3f}{regret}, F1 {watched.f1 or 0:.2f}, {watched.length:.1f} tools"

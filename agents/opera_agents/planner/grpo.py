@@ -15,11 +15,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from opera_agents.planner.policy import Likelihood
-from opera_env.reward import total
+from opera_agents.planner.policy import LogProbs
+from opera_env.reward import combined_reward
 from opera_env.types import Decision, Outcome
 
-_TIE = 0.1
+_STD_EPS = 0.1
 """Added to the spread of a group, in points of reward: where all decisions are about as good, the
 difference is not blown up to a full step."""
 
@@ -50,7 +50,9 @@ def rewards(
     return torch.tensor(
         [
             [
-                total(outcome, replace(one, degradations=other.degradations), truth, None, form, tool_cost)
+                combined_reward(
+                    outcome, replace(one, degradations=other.degradations), truth, None, form, tool_cost
+                )
                 for other in decisions
             ]
             for outcome, one in zip(outcomes, decisions, strict=True)
@@ -58,7 +60,7 @@ def rewards(
     )
 
 
-def advantages(paired: Tensor, credit: Literal["paired", "joint"]) -> Advantages:
+def compute_advantages(paired: Tensor, credit: Literal["paired", "joint"]) -> Advantages:
     """Compares decisions within their groups.
 
     Args:
@@ -84,11 +86,11 @@ def advantages(paired: Tensor, credit: Literal["paired", "joint"]) -> Advantages
 def _normalise(values: Tensor) -> Tensor:
     """Subtracts each group's mean and divides by its deviation, (groups, G) to (groups * G,)."""
     mean, spread = values.mean(1, keepdim=True), values.std(1, correction=0, keepdim=True)
-    return ((values - mean) / (spread + _TIE)).flatten()
+    return ((values - mean) / (spread + _STD_EPS)).flatten()
 
 
 @dataclass(frozen=True)
-class Surrogate:
+class GRPOLoss:
     """What an update minimises, and how far it has moved.
 
     Attributes:
@@ -103,8 +105,8 @@ class Surrogate:
 
 
 def surrogate(
-    now: Likelihood, before: Likelihood, better: Advantages, clip: float, credit: Literal["paired", "joint"]
-) -> Surrogate:
+    now: LogProbs, before: LogProbs, better: Advantages, clip: float, credit: Literal["paired", "joint"]
+) -> GRPOLoss:
     """Computes the clipped objective of a batch of decisions."""
     if credit == "joint":
         parts = [(now.labels + now.plan - before.labels - before.plan, better.plan)]
@@ -117,10 +119,10 @@ def surrogate(
         loss = loss - torch.minimum(ratio * advantage, bounded * advantage).mean()
         clipped = clipped + ((ratio - 1).abs() > clip).float().mean() / len(parts)
     difference = (before.labels + before.plan - now.labels - now.plan).detach()
-    return Surrogate(loss, clipped.item(), divergence(difference).mean().item())
+    return GRPOLoss(loss, clipped.item(), approximate_kl(difference).mean().item())
 
 
-def divergence(log_ratio: Tensor) -> Tensor:
+def approximate_kl(log_ratio: Tensor) -> Tensor:
     """Estimates KL(p || q) from log(q / p) at draws from p; never negative.
 
     Source: the estimator of GRPO, exp(r) - r - 1.

@@ -17,7 +17,7 @@ _PREFIX = 4
 
 
 @dataclass(frozen=True)
-class Draft:
+class SampledPlans:
     """A batch of decisions as numbers.
 
     Attributes:
@@ -28,12 +28,12 @@ class Draft:
     labels: Tensor
     tokens: Tensor
 
-    def __getitem__(self, rows: slice | Tensor) -> Draft:
-        return Draft(self.labels[rows], self.tokens[rows])
+    def __getitem__(self, rows: slice | Tensor) -> SampledPlans:
+        return SampledPlans(self.labels[rows], self.tokens[rows])
 
 
 @dataclass(frozen=True)
-class Likelihood:
+class LogProbs:
     """How likely a policy is to say what a draft says.
 
     Attributes:
@@ -81,7 +81,7 @@ class PlanPolicy(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, tools + 1)
 
-    def describe(self, images: Tensor) -> Tensor:
+    def encode(self, images: Tensor) -> Tensor:
         """Looks at images, float32 (B, 3, H, W) in [0, 1]; returns descriptions (B, features)."""
         return self.detector.encoder(images)
 
@@ -107,15 +107,15 @@ class PlanPolicy(nn.Module):
         x = self.transformer(x + self.position[:length], mask=causal)
         return self.head(self.norm(x[:, _PREFIX:]))
 
-    def likelihood(self, seen: Tensor, draft: Draft) -> Likelihood:
+    def likelihood(self, seen: Tensor, draft: SampledPlans) -> LogProbs:
         """Returns how likely drafts are, (B,) each; gradients flow."""
         odds = self.label_logits(seen)
         of_labels = -F.binary_cross_entropy_with_logits(odds, draft.labels.float(), reduction="none")
         label_entropy = F.binary_cross_entropy_with_logits(odds, odds.sigmoid(), reduction="none")
         log_p = self.tool_logits(seen, draft.tokens[:, :-1]).log_softmax(-1)
         said = log_p.gather(-1, draft.tokens[..., None])[..., 0]
-        going = going_on(draft.tokens)
-        return Likelihood(
+        going = completion_mask(draft.tokens)
+        return LogProbs(
             labels=of_labels.sum(1),
             plan=(said * going).sum(1),
             label_entropy=label_entropy.sum(1),
@@ -123,7 +123,7 @@ class PlanPolicy(nn.Module):
         )
 
     @torch.no_grad()
-    def sample(self, seen: Tensor, generator: torch.Generator) -> Draft:
+    def sample(self, seen: Tensor, generator: torch.Generator) -> SampledPlans:
         """Draws a decision for each description.
 
         Args:
@@ -135,12 +135,12 @@ class PlanPolicy(nn.Module):
         def draw(odds: Tensor) -> Tensor:
             return torch.multinomial(odds.softmax(-1).cpu(), 1, generator=generator)[:, 0].to(seen.device)
 
-        return Draft(labels.bool().to(seen.device), self._write(seen, draw))
+        return SampledPlans(labels.bool().to(seen.device), self._write(seen, draw))
 
     @torch.no_grad()
-    def most_likely(self, seen: Tensor) -> Draft:
+    def most_likely(self, seen: Tensor) -> SampledPlans:
         """Returns the decision that is most likely, label by label and tool by tool."""
-        return Draft(self.label_logits(seen) > 0, self._write(seen, lambda odds: odds.argmax(-1)))
+        return SampledPlans(self.label_logits(seen) > 0, self._write(seen, lambda odds: odds.argmax(-1)))
 
     def _write(self, seen: Tensor, choose: Callable[[Tensor], Tensor]) -> Tensor:
         """Writes plans tool by tool until every one has stopped."""
@@ -155,11 +155,11 @@ class PlanPolicy(nn.Module):
         return tokens
 
 
-def going_on(tokens: Tensor) -> Tensor:
+def completion_mask(tokens: Tensor) -> Tensor:
     """Marks the steps that a policy decided: up to the first STOP, that one included; float (B, L).
 
     Example:
-        >>> going_on(torch.tensor([[3, 1, 0, 0], [0, 0, 0, 0]])).tolist()
+        >>> completion_mask(torch.tensor([[3, 1, 0, 0], [0, 0, 0, 0]])).tolist()
         [[1.0, 1.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0]]
     """
     stopped = (tokens == STOP).cumsum(1)

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from opera_agents.planner import grpo
 from opera_agents.planner.agent import Planner
 from opera_agents.planner.config import PlannerConfig
-from opera_agents.planner.policy import Draft, Likelihood
+from opera_agents.planner.policy import LogProbs, SampledPlans
 from opera_env.data import Source
 from opera_env.envs.observation import Episode, observe
 from opera_env.scoring import PlanScorer
@@ -39,8 +39,8 @@ class Batch:
     """
 
     images: Tensor
-    draft: Draft
-    before: Likelihood
+    draft: SampledPlans
+    before: LogProbs
     decisions: list[Decision]
     outcomes: list[Outcome]
     paired: Tensor
@@ -52,7 +52,7 @@ def draw_samples(source: Source, count: int, seed: Sequence[int]) -> list[Sample
     return [source.make(source.draw(rng)) for _ in range(count)]
 
 
-def made_ahead(make: Callable[[int], Made], steps: range, workers: int = 0) -> Iterator[Made]:
+def prefetch(make: Callable[[int], Made], steps: range, workers: int = 0) -> Iterator[Made]:
     """Yields ``make(step)`` for each step; the next ones are made in the background while one is in use.
 
     Args:
@@ -64,7 +64,9 @@ def made_ahead(make: Callable[[int], Made], steps: range, workers: int = 0) -> I
     if workers:
         # Forked: what ``make`` refers to need not be pickled.
         options: dict[str, Any] = {"num_workers": workers, "multiprocessing_context": "fork"}
-        yield from DataLoader(_Made(make, steps), batch_size=None, collate_fn=_as_it_is, **options)
+        yield from DataLoader(
+            _PrefetchDataset(make, steps), batch_size=None, collate_fn=_identity, **options
+        )
         return
     with ThreadPoolExecutor(1) as background:
         futures = deque(background.submit(make, step) for step in steps[:1])
@@ -74,7 +76,7 @@ def made_ahead(make: Callable[[int], Made], steps: range, workers: int = 0) -> I
             yield futures.popleft().result()
 
 
-class _Made(Dataset[Any]):
+class _PrefetchDataset(Dataset[Any]):
     """What is made, by number."""
 
     def __init__(self, make: Callable[[int], Any], steps: range) -> None:
@@ -87,24 +89,24 @@ class _Made(Dataset[Any]):
         return self.make(self.steps[index])
 
 
-def _as_it_is(made: Any) -> Any:
+def _identity(made: Any) -> Any:
     return made
 
 
-def see(samples: Sequence[Sample], max_tools: int, device: torch.device) -> Tensor:
+def observe_batch(samples: Sequence[Sample], max_tools: int, device: torch.device) -> Tensor:
     """Returns what an agent sees of equally large samples, (B, 3, H, W)."""
     images = [observe(Episode(sample), max_tools).image for sample in samples]
     return torch.stack(images).to(device, memory_format=torch.channels_last)
 
 
-def roll_out(
+def collect_rollout(
     planner: Planner, scorer: PlanScorer, samples: Sequence[Sample], config: PlannerConfig, seed: int
 ) -> Batch:
     """Draws a group of decisions for each photograph and has the plans run and judged."""
     policy, group = planner.policy, config.group
-    images = see(samples, config.max_tools, policy.position.device)
+    images = observe_batch(samples, config.max_tools, policy.position.device)
     with torch.no_grad():
-        seen = policy.describe(images).repeat_interleave(group, 0)
+        seen = policy.encode(images).repeat_interleave(group, 0)
         draft = policy.sample(seen, torch.Generator().manual_seed(seed))
         before = policy.likelihood(seen, draft)
     decisions = planner.read(draft)

@@ -14,7 +14,7 @@ from torch import nn
 from opera_agents.planner.policy import PlanPolicy
 from opera_env.degradations import DEGRADATIONS
 from opera_env.errors import AgentError, MissingWeightsError, ToolboxMismatchError
-from opera_env.files import replacing
+from opera_env.files import atomic_write
 from opera_env.tools import Toolbox
 from opera_env.weights import load_tensors
 
@@ -62,7 +62,7 @@ class PolicyCard:
 def save_weights(module: nn.Module, path: Path) -> None:
     """Writes weights as fp16 safetensors, whole or not at all."""
     weights = {key: value.detach().cpu().half().contiguous() for key, value in module.state_dict().items()}
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         save_file(weights, part)
 
 
@@ -85,7 +85,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
 def save_policy(policy: PlanPolicy, card: PolicyCard, folder: Path) -> None:
     """Writes ``planner.safetensors`` and ``planner.json``."""
     save_weights(policy, folder / "planner.safetensors")
-    with replacing(folder / "planner.json") as part:
+    with atomic_write(folder / "planner.json") as part:
         part.write_text(json.dumps(asdict(card), indent=2) + "\n")
 
 

@@ -27,17 +27,17 @@ from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
 from opera_agents.common.photographs import training_source
-from opera_agents.common.runs import claim
-from opera_agents.common.validation import Validation, Watched, log_watched
+from opera_agents.common.runs import claim_run_dir
+from opera_agents.common.validation import Validation, ValidationResult, log_validation
 from opera_agents.planner import grpo
 from opera_agents.planner.agent import Planner
 from opera_agents.planner.config import PlannerConfig
-from opera_agents.planner.diagnostics import line, log_batch
+from opera_agents.planner.diagnostics import line, log_rollout
 from opera_agents.planner.policy import PlanPolicy
-from opera_agents.planner.rollout import Batch, draw_samples, made_ahead, roll_out
+from opera_agents.planner.rollout import Batch, collect_rollout, draw_samples, prefetch
 from opera_agents.planner.saved import PolicyCard, load_weights, save_policy, save_weights
-from opera_agents.planner.warm_start import labels_of, make_optimizer, warm_up
-from opera_env.files import replacing
+from opera_agents.planner.warm_start import label_targets, make_optimizer, run_warm_start
+from opera_env.files import atomic_write
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
@@ -47,14 +47,14 @@ _STAGE = 1
 update), so no generator has to be kept for a run to go on exactly."""
 
 
-def train(config: PlannerConfig) -> Watched:
+def train(config: PlannerConfig) -> ValidationResult:
     """Trains a planner; returns its last validation.
 
     Raises:
         AgentError: If the folder holds another run.
     """
     folder = config.out
-    claim(folder, config.settings(), may_change=("threads",))
+    claim_run_dir(folder, config.settings(), may_change=("threads",))
     torch.set_num_threads(config.threads)
     cv2.setNumThreads(config.threads)
     torch.manual_seed(config.seed)
@@ -79,7 +79,7 @@ def train(config: PlannerConfig) -> Watched:
 
     start = config.start or folder / "warm.safetensors"
     if not start.is_file():
-        warm_up(policy, toolbox, source, config)
+        run_warm_start(policy, toolbox, source, config)
         save_weights(policy, start)
         save_weights(policy.detector, folder / "detector.safetensors")
     load_weights(policy.detector if start.name == "detector.safetensors" else policy, start)
@@ -99,16 +99,16 @@ def train(config: PlannerConfig) -> Watched:
 
     writer = SummaryWriter(str(folder), purge_step=first + 1)
     watched = validate(planner)
-    log_watched(writer, watched, first)
+    log_validation(writer, watched, first)
     updates = range(first, config.updates)
-    batches = made_ahead(
+    batches = prefetch(
         lambda update: draw_samples(source, config.photographs, (config.seed, _STAGE, update)), updates
     )
     for update, samples in zip(track(updates, description="GRPO"), batches, strict=True):
         for group in optimizer.param_groups:
             group["lr"] = config.lr * learning_rate(update, config.updates)
-        batch = roll_out(planner, scorer, samples, config, seed=config.seed * 1_000_003 + update)
-        better = grpo.advantages(batch.paired, config.credit)
+        batch = collect_rollout(planner, scorer, samples, config, seed=config.seed * 1_000_003 + update)
+        better = grpo.compute_advantages(batch.paired, config.credit)
         anchor = None if initial is None else _anchor(initial, batch, config.group)
 
         learned = learn(policy, optimizer, batch, samples, better, anchor, config)
@@ -118,7 +118,7 @@ def train(config: PlannerConfig) -> Watched:
             "tools_run": earlier["tools_run"] + scorer.tools_run,
             "seconds": earlier["seconds"] + time.perf_counter() - begin,
         }
-        log_batch(writer, batch, samples, done, config.group, toolbox)
+        log_rollout(writer, batch, samples, done, config.group, toolbox)
         for name, value in (
             *((f"grpo/{name}", value) for name, value in asdict(learned).items()),
             ("grpo/zero_spread", (better.spread < 1e-6).float().mean().item()),
@@ -129,7 +129,7 @@ def train(config: PlannerConfig) -> Watched:
             writer.add_scalar(name, value, done)
         if done % config.val_every == 0 or done == config.updates:
             watched = validate(planner)
-            log_watched(writer, watched, done)
+            log_validation(writer, watched, done)
             print(f"update {done}/{config.updates}, {spent['seconds']:.0f} s: {line(watched)}", flush=True)
         if done % config.save_every == 0 or done == config.updates:
             state = {
@@ -138,7 +138,7 @@ def train(config: PlannerConfig) -> Watched:
                 "update": done,
                 "spent": spent,
             }
-            with replacing(checkpoint) as part:
+            with atomic_write(checkpoint) as part:
                 torch.save(state, part)
 
     writer.close()
@@ -150,20 +150,20 @@ def train(config: PlannerConfig) -> Watched:
 
 
 @dataclass(frozen=True)
-class Learned:
+class UpdateStats:
     """How the last epoch on a batch went.
 
     Attributes:
         loss: With the entropy and, if there is one, the divergence from the first policy.
         kl: Estimated divergence from the policy that drew the batch, in nats.
         clipped: Share of the ratios that were clipped.
-        gradient_norm: Before it was clipped to 1.
+        grad_norm: Before it was clipped to 1.
     """
 
     loss: float
     kl: float
     clipped: float
-    gradient_norm: float
+    grad_norm: float
 
 
 def learn(
@@ -174,12 +174,12 @@ def learn(
     better: grpo.Advantages,
     anchor: Tensor | None,
     config: PlannerConfig,
-) -> Learned:
+) -> UpdateStats:
     """Learns from a batch, several times over."""
-    truth = labels_of(samples).to(batch.images.device)
-    learned = Learned(0.0, 0.0, 0.0, 0.0)
+    truth = label_targets(samples).to(batch.images.device)
+    learned = UpdateStats(0.0, 0.0, 0.0, 0.0)
     for _ in range(config.epochs):
-        seen = policy.describe(batch.images).repeat_interleave(config.group, 0)
+        seen = policy.encode(batch.images).repeat_interleave(config.group, 0)
         now = policy.likelihood(seen, batch.draft)
         surrogate = grpo.surrogate(now, batch.before, better, config.clip, config.credit)
         loss = surrogate.loss - config.entropy * now.plan_entropy.mean()
@@ -187,12 +187,12 @@ def learn(
             odds = policy.label_logits(seen[:: config.group])
             loss = loss + config.labels * F.binary_cross_entropy_with_logits(odds, truth)
         if anchor is not None:
-            loss = loss + config.kl * grpo.divergence(anchor - now.labels - now.plan).mean()
+            loss = loss + config.kl * grpo.approximate_kl(anchor - now.labels - now.plan).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         optimizer.step()
-        learned = Learned(loss.item(), surrogate.kl, surrogate.clipped, norm.item())
+        learned = UpdateStats(loss.item(), surrogate.kl, surrogate.clipped, norm.item())
     return learned
 
 
@@ -207,7 +207,7 @@ def learning_rate(update: int, updates: int, warmup: int = 25) -> float:
 def _anchor(initial: PlanPolicy, batch: Batch, group: int) -> Tensor:
     """How likely the first policy was to decide so."""
     with torch.no_grad():
-        likely = initial.likelihood(initial.describe(batch.images).repeat_interleave(group, 0), batch.draft)
+        likely = initial.likelihood(initial.encode(batch.images).repeat_interleave(group, 0), batch.draft)
     return likely.labels + likely.plan
 
 

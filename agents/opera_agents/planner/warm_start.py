@@ -19,11 +19,11 @@ from torch.utils.tensorboard import SummaryWriter
 
 from opera_agents.common.plausible_plans import plausible_plan
 from opera_agents.planner.config import PlannerConfig
-from opera_agents.planner.policy import PlanPolicy, going_on
-from opera_agents.planner.rollout import draw_samples, made_ahead, see
+from opera_agents.planner.policy import PlanPolicy, completion_mask
+from opera_agents.planner.rollout import draw_samples, observe_batch, prefetch
 from opera_env.data import Source
 from opera_env.degradations import DEGRADATIONS
-from opera_env.files import replacing
+from opera_env.files import atomic_write
 from opera_env.plan import PlanCodec
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
@@ -35,7 +35,7 @@ _STAGE = 0
 """The second number of every seed drawn from here; GRPO's is 1."""
 
 
-def labels_of(samples: Sequence[Sample]) -> Tensor:
+def label_targets(samples: Sequence[Sample]) -> Tensor:
     """Returns which degradations samples have, float32 (B, K)."""
     return torch.tensor(
         [[float(name in (sample.degradations or ())) for name in DEGRADATIONS] for sample in samples]
@@ -61,18 +61,18 @@ def imitation_loss(
     ]
     tokens = torch.from_numpy(np.stack([codec.encode(plan) for plan in plans])).to(images.device)
     with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):
-        seen = policy.describe(images)
+        seen = policy.encode(images)
     seen = seen.float()
     odds = policy.label_logits(seen)
-    of_labels = F.binary_cross_entropy_with_logits(odds, labels_of(samples).to(odds))
+    of_labels = F.binary_cross_entropy_with_logits(odds, label_targets(samples).to(odds))
     of_tools = F.cross_entropy(
         policy.tool_logits(seen, tokens[:, :-1]).flatten(0, 1), tokens.flatten(), reduction="none"
     )
-    going = going_on(tokens)
+    going = completion_mask(tokens)
     return of_labels, (of_tools.view_as(going) * going).sum() / going.sum()
 
 
-def warm_start_rate(step: int, steps: int, warmup: int = 50) -> float:
+def warmup_cosine(step: int, steps: int, warmup: int = 50) -> float:
     """Factor on the peak learning rate: linear warm-up, then cosine to a tenth."""
     return min(1.0, (step + 1) / warmup) * (0.55 + 0.45 * math.cos(math.pi * step / steps))
 
@@ -82,7 +82,7 @@ def make_optimizer(policy: nn.Module, lr: float) -> torch.optim.Optimizer:
     return torch.optim.AdamW(policy.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01)
 
 
-def warm_up(policy: PlanPolicy, toolbox: Toolbox, source: Source, config: PlannerConfig) -> None:
+def run_warm_start(policy: PlanPolicy, toolbox: Toolbox, source: Source, config: PlannerConfig) -> None:
     """Teaches the policy labels and plausible plans; goes on from its own checkpoint."""
     optimizer = make_optimizer(policy, config.warm_lr)
     checkpoint = config.out / "warm.pt"
@@ -94,13 +94,13 @@ def warm_up(policy: PlanPolicy, toolbox: Toolbox, source: Source, config: Planne
         first = state["step"]
     writer = SummaryWriter(str(config.out / "warm"), purge_step=first + 1)
     steps = range(first, config.warm_steps)
-    batches = made_ahead(
+    batches = prefetch(
         lambda step: draw_samples(source, config.warm_batch, (config.seed, _STAGE, step)), steps
     )
     for step, samples in zip(track(steps, description="warm start"), batches, strict=True):
         for group in optimizer.param_groups:
-            group["lr"] = config.warm_lr * warm_start_rate(step, config.warm_steps)
-        images = see(samples, config.max_tools, policy.position.device)
+            group["lr"] = config.warm_lr * warmup_cosine(step, config.warm_steps)
+        images = observe_batch(samples, config.max_tools, policy.position.device)
         rng = np.random.default_rng((config.seed, _STAGE, step, 1))
         of_labels, of_tools = imitation_loss(policy, images, samples, toolbox, rng, config.autocast)
         optimizer.zero_grad(set_to_none=True)
@@ -115,6 +115,6 @@ def warm_up(policy: PlanPolicy, toolbox: Toolbox, source: Source, config: Planne
                 f"warm start {done}: labels {of_labels.item():.3f}, tools {of_tools.item():.3f}", flush=True
             )
             state = {"policy": policy.state_dict(), "optimizer": optimizer.state_dict(), "step": done}
-            with replacing(checkpoint) as part:
+            with atomic_write(checkpoint) as part:
                 torch.save(state, part)
     writer.close()

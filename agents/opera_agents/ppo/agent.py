@@ -13,7 +13,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from opera_agents.ppo.saved import load_agent
-from opera_env.envs.observation import to_gym
+from opera_env.envs.observation import to_pixels
 from opera_env.errors import AgentError, ToolboxMismatchError
 from opera_env.plan import PlanCodec
 from opera_env.tools import Toolbox
@@ -102,9 +102,9 @@ class PredictAgent:
             return decisions
         asked = [observations[index] for index in going]
         masks = {"action_masks": self._allowed(asked)} if self._masks else {}
-        actions, _ = self.model.predict(self.look(asked), deterministic=True, **masks)
+        actions, _ = self.model.predict(self.encode_observations(asked), deterministic=True, **masks)
         for index, action in zip(going, actions, strict=True):
-            plan = self._codec.decode_one(action) if self.closed_loop else self._codec.decode(action)
+            plan = self._codec.decode_tool(action) if self.closed_loop else self._codec.decode(action)
             decisions[index] = Decision(plan[: observations[index].steps_left])
         return decisions
 
@@ -116,7 +116,7 @@ class PredictAgent:
     def _steps_left(self, observation: Observation) -> int:
         return min(observation.steps_left, self._codec.max_tools - len(observation.used))
 
-    def look(self, observations: Sequence[Observation]) -> Any:
+    def encode_observations(self, observations: Sequence[Observation]) -> Any:
         """Returns a batch of observations as the model knows them."""
         batch = {key: np.stack([self._part(key, one) for one in observations]) for key in self._parts}
         return batch if isinstance(self.model.observation_space, spaces.Dict) else batch["image"]
@@ -124,9 +124,9 @@ class PredictAgent:
     def _part(self, key: str, observation: Observation) -> NDArray[Any]:
         match key:
             case "image":
-                return to_gym(observation.image, self._obs_size)
+                return to_pixels(observation.image, self._obs_size)
             case "original":
-                return to_gym(observation.original, self._obs_size)
+                return to_pixels(observation.original, self._obs_size)
             case "used":
                 return self._codec.encode(observation.used)
             case _:

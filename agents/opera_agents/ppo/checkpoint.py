@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from sb3_contrib import MaskablePPO
 
-from opera_env.files import replacing
+from opera_env.files import atomic_write
 
 
 @dataclass(frozen=True)
-class Spent:
+class Budget:
     """What training has cost so far, validation not counted."""
 
     images_scored: int = 0
@@ -31,7 +31,7 @@ class Progress:
     """
 
     rollouts: int = 0
-    spent: Spent = field(default_factory=Spent)
+    spent: Budget = field(default_factory=Budget)
 
 
 def save(path: Path, model: MaskablePPO, progress: Progress) -> None:
@@ -43,7 +43,7 @@ def save(path: Path, model: MaskablePPO, progress: Progress) -> None:
         "n_updates": model._n_updates,
         "progress": asdict(progress),
     }
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         torch.save(state, part)
 
 
@@ -54,4 +54,4 @@ def restore(path: Path, model: MaskablePPO) -> Progress:
     model.policy.optimizer.load_state_dict(state["optimizer"])
     model.num_timesteps, model._n_updates = state["num_timesteps"], state["n_updates"]
     progress = state["progress"]
-    return Progress(progress["rollouts"], Spent(**progress["spent"]))
+    return Progress(progress["rollouts"], Budget(**progress["spent"]))

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import torch
 import tyro
 
-_NOT_OF_THE_RESULT = ("out", "threads", "device", "val", "val_every", "val_count", "val_reward", "regret")
+_RUNTIME_FIELDS = ("out", "threads", "device", "val", "val_every", "val_count", "val_reward", "regret")
 """Settings that may change between the parts of one run."""
 
 
@@ -91,7 +91,7 @@ class PPOConfig:
 
     def settings(self) -> dict[str, Any]:
         """Returns what decides the result, without the places where things lie."""
-        settings = {key: value for key, value in asdict(self).items() if key not in _NOT_OF_THE_RESULT}
+        settings = {key: value for key, value in asdict(self).items() if key not in _RUNTIME_FIELDS}
         images = self.images.resolve()
         encoder = None if self.encoder is None else self.encoder.name
         names = {"toolbox": Path(self.toolbox).name, "encoder": encoder}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from opera_env.encoder import ImageEncoder
 
 
-class StepwiseFeatures(BaseFeaturesExtractor):
+class StepwiseFeaturesExtractor(BaseFeaturesExtractor):
     """Turns stepwise observations into features, for the policy and the value alike.
 
     Stable-Baselines3 brings observations into this form: images transposed to (B, 3, H, W) and divided
@@ -48,10 +48,10 @@ class StepwiseFeatures(BaseFeaturesExtractor):
         return torch.cat([*seen, times, observations["steps_left"].flatten(1)], dim=1)
 
 
-def policy_options(original: bool) -> dict[str, Any]:
+def policy_kwargs(original: bool) -> dict[str, Any]:
     """Returns what the policy class of Stable-Baselines3 is made with, in training and after it."""
     return {
-        "features_extractor_class": StepwiseFeatures,
+        "features_extractor_class": StepwiseFeaturesExtractor,
         "features_extractor_kwargs": {"original": original},
         "share_features_extractor": True,
         "net_arch": {"pi": [128], "vf": [128]},

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from sb3_contrib.common.maskable.policies import MaskableMultiInputActorCriticPolicy
 from torch import nn
 
-from opera_agents.ppo.features import policy_options
+from opera_agents.ppo.features import policy_kwargs
 from opera_env.errors import AgentError, MissingWeightsError
-from opera_env.files import replacing
+from opera_env.files import atomic_write
 from opera_env.weights import load_tensors
 
 WEIGHTS, CARD = "agent.safetensors", "agent.json"
@@ -67,7 +67,7 @@ class AgentCard:
             self.observation_space,
             spaces.Discrete(len(self.tools) + 1),
             lr_schedule=lambda _: 0.0,
-            **policy_options(self.original),
+            **policy_kwargs(self.original),
         )
 
 
@@ -78,9 +78,9 @@ def save_agent(policy: nn.Module, card: AgentCard, folder: Path) -> None:
         for key, value in policy.state_dict().items()
         if not key.startswith(_ALIASES)
     }
-    with replacing(folder / WEIGHTS) as part:
+    with atomic_write(folder / WEIGHTS) as part:
         save_file(weights, part)
-    with replacing(folder / CARD) as part:
+    with atomic_write(folder / CARD) as part:
         part.write_text(json.dumps(asdict(card), indent=2) + "\n")
 
 

@@ -27,12 +27,12 @@ from stable_baselines3.common.logger import Logger
 from torch.utils.tensorboard import SummaryWriter
 
 from opera_agents.common.photographs import training_source
-from opera_agents.common.runs import claim, load_encoder
-from opera_agents.common.validation import Validation, Watched
+from opera_agents.common.runs import claim_run_dir, load_encoder
+from opera_agents.common.validation import Validation, ValidationResult
 from opera_agents.ppo.agent import PredictAgent
-from opera_agents.ppo.checkpoint import Progress, Spent, restore, save
+from opera_agents.ppo.checkpoint import Budget, Progress, restore, save
 from opera_agents.ppo.config import PPOConfig
-from opera_agents.ppo.features import StepwiseFeatures, policy_options
+from opera_agents.ppo.features import StepwiseFeaturesExtractor, policy_kwargs
 from opera_agents.ppo.saved import AgentCard, save_agent
 from opera_agents.ppo.vec_env import OperaVecEnv
 from opera_agents.ppo.warm_start import imitate
@@ -44,7 +44,7 @@ from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 
 
-def train(config: PPOConfig) -> Watched | None:
+def train(config: PPOConfig) -> ValidationResult | None:
     """Trains an agent; returns its last validation, if there is a folder to validate on.
 
     Raises:
@@ -59,18 +59,18 @@ def train(config: PPOConfig) -> Watched | None:
     cv2.setNumThreads(config.threads)
     toolbox = Toolbox.load(config.toolbox, config.device)
     checkpoint = folder / "checkpoint.pt"
-    claim(folder, config.settings() | {"fingerprint": toolbox.fingerprint})
+    claim_run_dir(folder, config.settings() | {"fingerprint": toolbox.fingerprint})
     enlarged = folder / "enlarged" if config.enlarged else None
     source = training_source(config.images, config.canvas, enlarged, config.clean)
     validate = make_validation(config, toolbox)
-    model = make_model(config, make_world(config, toolbox, source))
+    model = make_model(config, make_vec_env(config, toolbox, source))
     agent = PredictAgent(model.policy, toolbox, mask_upscale=config.mask_upscale)
     progress = Progress()
     if checkpoint.exists():
         progress = restore(checkpoint, model)
         print(f"going on from rollout {progress.rollouts} of {config.rollouts}")
     features = model.policy.get_submodule("features_extractor")
-    assert isinstance(features, StepwiseFeatures)
+    assert isinstance(features, StepwiseFeaturesExtractor)
     if not checkpoint.exists() and config.encoder is not None:
         load_encoder(features.encoder, config.encoder)  # after the policy was made, which draws it anew
     features.encoder.requires_grad_(not config.freeze)
@@ -82,15 +82,15 @@ def train(config: PPOConfig) -> Watched | None:
         save(checkpoint, model, progress)
 
     writer = SummaryWriter(str(folder), purge_step=model.num_timesteps + 1)
-    watched: Watched | None = None
+    watched: ValidationResult | None = None
     if validate is not None and progress.rollouts in (0, config.rollouts):
         watched = _watch(validate(agent), writer, model.num_timesteps)
     while progress.rollouts < config.rollouts:
         # Whatever chance decides in a segment begins anew: generators, games, and with the world its
         # caches, which decide what shares a batch. Going on is then the same as never having stopped.
-        world = make_world(config, toolbox, source)
+        world = make_vec_env(config, toolbox, source)
         model.set_env(world)
-        model.set_random_seed(_segment_seed(config.seed, progress.rollouts))
+        model.set_random_seed(segment_seed(config.seed, progress.rollouts))
         # As in model.learn(), which would let the learning rate fall to its end in every segment.
         _, callback = model._setup_learn(config.steps, reset_num_timesteps=False)
         before, scorer = progress.spent, world.envs.rules.scorer
@@ -106,7 +106,7 @@ def train(config: PPOConfig) -> Watched | None:
             model.train()
             updated = time.perf_counter()
 
-            spent = Spent(
+            spent = Budget(
                 before.images_scored + scorer.images_scored,
                 before.tools_run + scorer.tools_run,
                 progress.spent.seconds + updated - begin,
@@ -144,7 +144,7 @@ def train(config: PPOConfig) -> Watched | None:
     return watched
 
 
-def make_world(config: PPOConfig, toolbox: Toolbox, source: Source) -> OperaVecEnv:
+def make_vec_env(config: PPOConfig, toolbox: Toolbox, source: Source) -> OperaVecEnv:
     """Returns fresh games over shared tools and photographs."""
     envs = StepwiseVectorEnv(
         config.num_envs,
@@ -156,7 +156,7 @@ def make_world(config: PPOConfig, toolbox: Toolbox, source: Source) -> OperaVecE
         tool_cost=config.tool_cost,
         mask_upscale=config.mask_upscale,
     )
-    return OperaVecEnv(envs, leave_out=() if config.original else ("original",))
+    return OperaVecEnv(envs, exclude_keys=() if config.original else ("original",))
 
 
 def make_model(config: PPOConfig, world: OperaVecEnv) -> MaskablePPO:
@@ -173,7 +173,7 @@ def make_model(config: PPOConfig, world: OperaVecEnv) -> MaskablePPO:
         clip_range=config.clip,
         ent_coef=config.entropy,
         stats_window_size=config.n_steps * config.num_envs,  # all episodes of a rollout
-        policy_kwargs=policy_options(config.original),
+        policy_kwargs=policy_kwargs(config.original),
         seed=config.seed,
         device=config.device,
     )
@@ -201,7 +201,8 @@ def make_validation(config: PPOConfig, toolbox: Toolbox) -> Validation | None:
     return validation
 
 
-def _segment_seed(seed: int, rollout: int) -> int:
+def segment_seed(seed: int, rollout: int) -> int:
+    """Returns the seed of the segment of training that begins with a rollout."""
     return int(np.random.SeedSequence((seed, rollout)).generate_state(1)[0])
 
 
@@ -222,7 +223,7 @@ def _log(writer: SummaryWriter, model: MaskablePPO, scalars: dict[str, float], t
     writer.add_histogram("rollout/actions", actions, step, bins=np.arange(len(toolbox) + 2) - 0.5)  # pyright: ignore[reportArgumentType]
 
 
-def _watch(watched: Watched, writer: SummaryWriter, step: int) -> Watched:
+def _watch(watched: ValidationResult, writer: SummaryWriter, step: int) -> ValidationResult:
     """Writes and prints how validation went."""
     figures = _figures(watched)
     for name, value in figures.items():
@@ -234,7 +235,7 @@ def _watch(watched: Watched, writer: SummaryWriter, step: int) -> Watched:
     return watched
 
 
-def _figures(watched: Watched | None) -> dict[str, float]:
+def _figures(watched: ValidationResult | None) -> dict[str, float]:
     if watched is None:
         return {}
     figures = {"val_reward": watched.reward, "val_length": watched.length}

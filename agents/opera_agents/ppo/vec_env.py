@@ -29,7 +29,7 @@ class OperaVecEnv(VecEnv):
 
     Args:
         envs: Sub-environments that share one world.
-        leave_out: Keys of a Dict observation that the learner does not look at, and need not be kept.
+        exclude_keys: Keys of a Dict observation that the learner does not look at, and need not be kept.
 
     Example:
         >>> envs = OperaVecEnv(RestoreVectorEnv(num_envs=4, reward="classic"))
@@ -45,15 +45,15 @@ class OperaVecEnv(VecEnv):
     observation_space: spaces.Space[Any]
     action_space: spaces.Space[Any]
 
-    def __init__(self, envs: RestoreVectorEnv, leave_out: Sequence[str] = ()) -> None:
+    def __init__(self, envs: RestoreVectorEnv, exclude_keys: Sequence[str] = ()) -> None:
         space = envs.single_observation_space
-        absent = set(leave_out) - set(space.keys() if isinstance(space, spaces.Dict) else ())
+        absent = set(exclude_keys) - set(space.keys() if isinstance(space, spaces.Dict) else ())
         if absent:
             raise ValueError(
-                f"leave_out names {', '.join(sorted(absent))}, which no observation has: {space}."
+                f"exclude_keys names {', '.join(sorted(absent))}, which no observation has: {space}."
             )
         if isinstance(space, spaces.Dict):
-            space = spaces.Dict({key: part for key, part in space.items() if key not in leave_out})
+            space = spaces.Dict({key: part for key, part in space.items() if key not in exclude_keys})
         self.envs = envs
         self._actions: NDArray[Any] | None = None
         self._returns = np.zeros(envs.num_envs)

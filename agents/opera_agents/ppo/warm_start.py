@@ -14,9 +14,9 @@ from rich.progress import track
 from sb3_contrib import MaskablePPO
 
 from opera_agents.common.plausible_plans import plausible_plan
-from opera_agents.planner.warm_start import warm_start_rate
+from opera_agents.planner.warm_start import warmup_cosine
 from opera_agents.ppo.agent import PredictAgent
-from opera_agents.ppo.checkpoint import Spent
+from opera_agents.ppo.checkpoint import Budget
 from opera_env.data import Source
 from opera_env.data.images import quantise, resize
 from opera_env.execution import Executor
@@ -35,7 +35,7 @@ def imitate(
     steps: int,
     batch: int,
     seed: int,
-) -> Spent:
+) -> Budget:
     """Teaches a policy the next tool of plausible plans, at any place in them.
 
     Args:
@@ -64,19 +64,19 @@ def imitate(
         following = [codec.encode(plan[cut : cut + 1])[0] for plan, cut in zip(plans, cuts, strict=True)]
         beginnings = [plan[:cut] for plan, cut in zip(plans, cuts, strict=True)]
         seen, _ = model.policy.obs_to_tensor(
-            agent.look(_arrive(executor, samples, beginnings, codec.max_tools))
+            agent.encode_observations(_observe_after(executor, samples, beginnings, codec.max_tools))
         )
         actions = torch.as_tensor(following, device=model.device)
         _, log_probability, _ = model.policy.evaluate_actions(seen, actions)  # pyright: ignore[reportArgumentType]
         for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * warm_start_rate(step, steps)
+            group["lr"] = 1e-3 * warmup_cosine(step, steps)
         optimizer.zero_grad(set_to_none=True)
         (-log_probability.mean()).backward()
         optimizer.step()
-    return Spent(tools_run=executor.tools_run, seconds=time.perf_counter() - begin)
+    return Budget(tools_run=executor.tools_run, seconds=time.perf_counter() - begin)
 
 
-def _arrive(
+def _observe_after(
     executor: Executor, samples: Sequence[Sample], plans: Sequence[Plan], max_tools: int
 ) -> list[Observation]:
     """Returns what an agent sees after each plan, as the environment shows it."""

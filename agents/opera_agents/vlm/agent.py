@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from opera_agents.vlm.prompt import grammar_of, messages, system_prompt
-from opera_agents.vlm.saved import load_told
+from opera_agents.vlm.prompt import make_grammar, messages, system_prompt
+from opera_agents.vlm.saved import load_card
 from opera_env.data.images import to_pil
 from opera_env.errors import MissingWeightsError
 from opera_env.tools import Toolbox
@@ -81,7 +81,7 @@ class VLMAgent:
             remedy = "a folder with a model and its processor, or huggingface-cli download"
             raise MissingWeightsError(f"the vision-language model {model}", Path(model), remedy) from error
         if system is None:
-            told = load_told(model)
+            told = load_card(model)
             if told is not None:
                 told.check(toolbox)
             system = system_prompt(toolbox, max_tools) if told is None else told.system
@@ -118,7 +118,7 @@ class VLMAgent:
     ) -> None:
         self.model, self.processor, self.system = model, processor, system
         self.processor.tokenizer.padding_side = "left"
-        self.grammar = grammar_of(toolbox, max_tools)
+        self.grammar = make_grammar(toolbox, max_tools)
         self.longest, self.batch, self.seed = longest, batch, seed
         self.answers = list[str]()
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from opera_agents.vlm.endpoint import Endpoint, picture
-from opera_agents.vlm.prompt import QUESTION, grammar_of, system_prompt
+from opera_agents.vlm.prompt import USER_PROMPT, make_grammar, system_prompt
 from opera_env.data.images import to_pil
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Observation
@@ -42,7 +42,7 @@ class ApiAgent:
         endpoint: Endpoint | None = None,
     ) -> None:
         self.endpoint = endpoint or Endpoint(base_url, model)
-        self.grammar = grammar_of(toolbox, max_tools)
+        self.grammar = make_grammar(toolbox, max_tools)
         self.system = system or system_prompt(toolbox, max_tools)
         self.at_once = at_once
 
@@ -56,7 +56,7 @@ class ApiAgent:
             return list(pool.map(self._decide, observations))
 
     def _decide(self, observation: Observation) -> Decision:
-        user = [picture(to_pil(observation.image)), {"type": "text", "text": QUESTION}]
+        user = [picture(to_pil(observation.image)), {"type": "text", "text": USER_PROMPT}]
         asked: list[dict[str, Any]] = [
             {"role": "system", "content": self.system},
             {"role": "user", "content": user},

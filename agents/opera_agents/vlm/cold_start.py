@@ -30,32 +30,32 @@ from torch.utils.tensorboard import SummaryWriter
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from opera_agents.common.photographs import training_source
-from opera_agents.common.runs import claim
-from opera_agents.common.validation import Validation, Watched, log_watched
-from opera_agents.planner.rollout import draw_samples, made_ahead
-from opera_agents.planner.warm_start import warm_start_rate
+from opera_agents.common.runs import claim_run_dir
+from opera_agents.common.validation import Validation, ValidationResult, log_validation
+from opera_agents.planner.rollout import draw_samples, prefetch
+from opera_agents.planner.warm_start import warmup_cosine
 from opera_agents.vlm.agent import VLMAgent
 from opera_agents.vlm.answers import labelled_answer, random_answer
-from opera_agents.vlm.prompt import grammar_of, messages
-from opera_agents.vlm.saved import save_told
+from opera_agents.vlm.prompt import make_grammar, messages
+from opera_agents.vlm.saved import save_card
 from opera_agents.vlm.tiny import tiny_model, tiny_processor
 from opera_env.data.images import to_pil
 from opera_env.envs.observation import Episode, observe
-from opera_env.files import replacing
-from opera_env.tool_training.train import save_atomically
+from opera_env.files import atomic_write
+from opera_env.tool_training.train import save_checkpoint
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
 
 _STAGE = 3
 """The second number of every seed drawn here; 0 to 2 are the planner's and the tools'."""
 
-BRIEF = "Mend this photograph."
+TINY_SYSTEM_PROMPT = "Mend this photograph."
 """What a tiny model is told: the tools are in its vocabulary, and long instructions would cost it most of
 its time. Models that can read are given the whole prompt."""
 
 
 @dataclass(frozen=True)
-class ColdStartConfig:
+class VLMWarmStartConfig:
     """How a model is shown what answers look like."""
 
     images: Path
@@ -114,22 +114,22 @@ class ColdStartConfig:
     @property
     def system(self) -> str:
         """The instructions."""
-        return BRIEF if self.system_prompt is None else self.system_prompt.read_text()
+        return TINY_SYSTEM_PROMPT if self.system_prompt is None else self.system_prompt.read_text()
 
 
-def train(config: ColdStartConfig) -> Watched:
+def train(config: VLMWarmStartConfig) -> ValidationResult:
     """Shows a model answers; returns its validation.
 
     Raises:
         AgentError: If the folder holds another run.
     """
-    claim(config.out, config.settings())
+    claim_run_dir(config.out, config.settings())
     torch.set_num_threads(config.threads)
     cv2.setNumThreads(config.threads)
     torch.manual_seed(config.seed)
     toolbox = Toolbox.load(config.toolbox, config.device)
     source = training_source(config.images, config.canvas, None, config.clean)
-    processor, model = starting_point(config, toolbox)
+    processor, model = load_or_build_model(config, toolbox)
     model = model.to(config.device).train()
     optimizer = torch.optim.AdamW(model.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=0.01)
     checkpoint, first = config.out / "checkpoint.pt", 0
@@ -148,10 +148,10 @@ def train(config: ColdStartConfig) -> Watched:
         rng = np.random.default_rng((config.seed, _STAGE, step, 1))
         return batch_of(processor, config.system, samples, answers(config, toolbox, samples, rng))
 
-    batches = made_ahead(conversations, steps, config.workers)
+    batches = prefetch(conversations, steps, config.workers)
     for step, inputs in zip(track(steps, description="cold start"), batches, strict=True):
         for group in optimizer.param_groups:
-            group["lr"] = config.lr * warm_start_rate(step, config.steps)
+            group["lr"] = config.lr * warmup_cosine(step, config.steps)
         loss = model(**inputs.to(config.device)).loss
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -162,42 +162,42 @@ def train(config: ColdStartConfig) -> Watched:
         if done % config.save_every == 0 or done == config.steps:
             print(f"cold start {done}: loss {loss.item():.3f}", flush=True)
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": done}
-            save_atomically(checkpoint, state)
+            save_checkpoint(checkpoint, state)
 
     model.save_pretrained(config.out / "model")
     processor.save_pretrained(config.out / "model")
-    save_told(config.system, toolbox, config.out / "model")
+    save_card(config.system, toolbox, config.out / "model")
     agent = VLMAgent(toolbox, config.out / "model", config.max_tools)
     validate = Validation(
         config.val, toolbox, config.reward, config.val_count, config.canvas, config.max_tools
     )
     watched = validate(agent)
-    log_watched(writer, watched, config.steps)
+    log_validation(writer, watched, config.steps)
     writer.close()
-    with replacing(config.out / "result.json") as part:
+    with atomic_write(config.out / "result.json") as part:
         part.write_text(json.dumps({"val_reward": watched.reward, "val_f1": watched.f1}) + "\n")
     print(f"reward {watched.reward:.3f}, F1 {watched.f1 or 0:.2f}, {watched.length:.1f} tools")
     return watched
 
 
-def starting_point(config: ColdStartConfig, toolbox: Toolbox) -> tuple[Any, Any]:
+def load_or_build_model(config: VLMWarmStartConfig, toolbox: Toolbox) -> tuple[Any, Any]:
     """Returns a processor and a model: those of a folder, or tiny ones."""
     if config.model is not None:
         return (
             AutoProcessor.from_pretrained(config.model),
             AutoModelForImageTextToText.from_pretrained(config.model, dtype=torch.float32),
         )
-    rng, grammar = np.random.default_rng(config.seed), grammar_of(toolbox, config.max_tools)
+    rng, grammar = np.random.default_rng(config.seed), make_grammar(toolbox, config.max_tools)
     texts = [grammar.format(random_answer(toolbox, rng, config.max_tools)) for _ in range(500)]
     processor = tiny_processor(toolbox, [config.system, *texts])
     return processor, tiny_model(processor, seed=config.seed)
 
 
 def answers(
-    config: ColdStartConfig, toolbox: Toolbox, samples: Sequence[Sample], rng: Generator
+    config: VLMWarmStartConfig, toolbox: Toolbox, samples: Sequence[Sample], rng: Generator
 ) -> list[str]:
     """Draws an answer for each photograph, of the kind that is asked for."""
-    grammar = grammar_of(toolbox, config.max_tools)
+    grammar = make_grammar(toolbox, config.max_tools)
     if config.answers == "format":
         return [grammar.format(random_answer(toolbox, rng, config.max_tools)) for _ in samples]
     return [
@@ -230,4 +230,4 @@ def batch_of(processor: Any, system: str, samples: Sequence[Sample], texts: Sequ
 
 
 if __name__ == "__main__":
-    train(tyro.cli(ColdStartConfig))
+    train(tyro.cli(VLMWarmStartConfig))

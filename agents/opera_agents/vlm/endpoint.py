@@ -46,7 +46,7 @@ class Endpoint:
     Attributes:
         base_url: Such as ``http://127.0.0.1:8000/v1``.
         model: What the server calls the model.
-        key_variable: Environment variable with the key, if the server wants one; keys are never arguments.
+        api_key_env: Environment variable with the key, if the server wants one; keys are never arguments.
         timeout: Seconds to wait for an answer.
         retries: How often to ask again when the server is busy, away or fails, ever longer in between.
         options: Further fields of the request, such as ``{"temperature": 0}``.
@@ -54,7 +54,7 @@ class Endpoint:
 
     base_url: str
     model: str
-    key_variable: str = "OPENAI_API_KEY"
+    api_key_env: str = "OPENAI_API_KEY"
     timeout: float = 120.0
     retries: int = 4
     options: dict[str, Any] = field(default_factory=lambda: {"temperature": 0})
@@ -81,7 +81,7 @@ class Endpoint:
             EndpointError: If the server stays away, refuses, or answers something else.
         """
         url = f"{self.base_url.rstrip('/')}/chat/completions"
-        key = os.environ.get(self.key_variable)
+        key = os.environ.get(self.api_key_env)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         body = {"model": self.model, "messages": messages, **self.options}
         try:
@@ -92,7 +92,7 @@ class Endpoint:
                 "the address right?"
             ) from error
         if not response.ok:
-            hint = f" Set {self.key_variable}." if response.status_code in (401, 403) else ""
+            hint = f" Set {self.api_key_env}." if response.status_code in (401, 403) else ""
             raise EndpointError(f"{url}: HTTP {response.status_code}, {response.text[:300]!r}.{hint}")
         try:
             message = response.json()["choices"][0]["message"]

@@ -35,14 +35,14 @@ from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig, GRPOTrainer, ModelConfig, TrlParser, get_peft_config
 
 from opera_agents.common.photographs import training_source
-from opera_agents.common.runs import claim
-from opera_agents.common.validation import Validation, Watched, log_watched
+from opera_agents.common.runs import claim_run_dir
+from opera_agents.common.validation import Validation, ValidationResult, log_validation
 from opera_agents.vlm.agent import VLMAgent
 from opera_agents.vlm.endpoint import Endpoint
 from opera_agents.vlm.judge import EndpointJudge, Judge, LocalJudge, RulesJudge
-from opera_agents.vlm.prompt import QUESTION, grammar_of, system_prompt
-from opera_agents.vlm.reward import AnswerRewards, Earned, text_of
-from opera_agents.vlm.saved import load_told, save_told
+from opera_agents.vlm.prompt import USER_PROMPT, make_grammar, system_prompt
+from opera_agents.vlm.reward import AnswerScore, AnswerScorer, completion_text
+from opera_agents.vlm.saved import load_card, save_card
 from opera_env.data import Source
 from opera_env.data.images import to_pil
 from opera_env.envs.observation import Episode, observe
@@ -55,7 +55,7 @@ _STAGE = 4
 """The second number of every seed drawn here; 0 to 3 are the planner's, the tools' and the cold start's."""
 
 
-_LEARNING = (
+_TRAINING_OPTIONS = (
     *("learning_rate", "lr_scheduler_type", "max_steps", "num_train_epochs", "seed", "max_grad_norm"),
     *("per_device_train_batch_size", "gradient_accumulation_steps", "num_generations", "temperature"),
     *("max_completion_length", "loss_type", "beta", "scale_rewards", "num_iterations", "epsilon"),
@@ -64,7 +64,7 @@ _LEARNING = (
 
 
 @dataclass
-class WorldArguments:
+class EnvArguments:
     """What the model is trained in."""
 
     images: str = field(metadata={"help": "Folder of clean photographs to train on."})
@@ -93,7 +93,7 @@ class WorldArguments:
     threads: int = field(default=2, metadata={"help": "CPU threads."})
 
 
-def train(world: WorldArguments, training: GRPOConfig, model_options: ModelConfig) -> Watched:
+def train(world: EnvArguments, training: GRPOConfig, model_options: ModelConfig) -> ValidationResult:
     """Trains a model; returns its last validation.
 
     Raises:
@@ -108,27 +108,27 @@ def train(world: WorldArguments, training: GRPOConfig, model_options: ModelConfi
     toolbox = Toolbox.load(world.toolbox, training.device)
     system = instructions(world, name, toolbox)
     if training.process_index == 0:
-        claim(out, settings(world, training, model_options, system))
+        claim_run_dir(out, settings(world, training, model_options, system))
     processor: Any = AutoProcessor.from_pretrained(name, padding_side="left")
     model: Any = AutoModelForImageTextToText.from_pretrained(name, dtype=model_options.dtype or "float32")
     # Checkpoints in the hub's format are silently not read when a run goes on (transformers 5.23).
     model.save_pretrained = partial(model.save_pretrained, save_original_format=False)
     source = training_source(Path(world.images), world.canvas, None, world.clean)
-    rewards = AnswerRewards(
+    rewards = AnswerScorer(
         source.make,
         PlanScorer(toolbox, world.reward),
-        grammar_of(toolbox, world.max_tools),
+        make_grammar(toolbox, world.max_tools),
         make_judge(world, toolbox),
         cast(Any, world.form),
         world.tool_cost,
     )
     training.reward_weights = [0.0, 0.0, 0.0, 0.0, 1.0]
     training.remove_unused_columns = False
-    of_set = world.val_count, world.canvas, world.max_tools, world.tool_cost
-    validation = Validation(Path(world.val), toolbox, world.reward, *of_set)
-    agent = partial(agent_of, toolbox, processor, system, world, training)
+    validation_args = world.val_count, world.canvas, world.max_tools, world.tool_cost
+    validation = Validation(Path(world.val), toolbox, world.reward, *validation_args)
+    agent = partial(wrap_model, toolbox, processor, system, world, training)
     watch = Watch(validation, agent, out, world.val_every)
-    total = watched_total(rewards, training.num_generations or 8)
+    total = logging_total_reward(rewards, training.num_generations or 8)
     trainer = GRPOTrainer(
         model=model,
         reward_funcs=cast(Any, [*rewards.functions()[:-1], total]),
@@ -142,18 +142,16 @@ def train(world: WorldArguments, training: GRPOConfig, model_options: ModelConfi
     trainer.save_model(str(out / "model"))
     if trainer.accelerator.is_main_process:
         processor.save_pretrained(out / "model")
-        save_told(system, toolbox, out / "model")
+        save_card(system, toolbox, out / "model")
     return watch.last or validation(watch.agent(trainer.accelerator.unwrap_model(trainer.model)))
 
 
-def settings(
-    world: WorldArguments, training: GRPOConfig, model: ModelConfig, system: str
-) -> dict[str, Any]:
+def settings(world: EnvArguments, training: GRPOConfig, model: ModelConfig, system: str) -> dict[str, Any]:
     """Returns what decides the result, without the places where things lie."""
     places = ("images", "val", "instructions", "val_count", "val_every", "threads")
     kept = {name: value for name, value in asdict(world).items() if name not in places}
     images = Path(world.images).resolve()
-    learning = {name: getattr(training, name) for name in _LEARNING}
+    learning = {name: getattr(training, name) for name in _TRAINING_OPTIONS}
     start = {
         "model": Path(str(model.model_name_or_path)).name,
         "lora": model.lora_r if model.use_peft else None,
@@ -163,7 +161,7 @@ def settings(
     return kept | learning | start | {"images": f"{images.parent.name}/{images.name}"}
 
 
-def instructions(world: WorldArguments, model: str, toolbox: Toolbox) -> str:
+def instructions(world: EnvArguments, model: str, toolbox: Toolbox) -> str:
     """Returns what the model is told: from a file, from beside it, or built from the toolbox.
 
     Raises:
@@ -171,14 +169,14 @@ def instructions(world: WorldArguments, model: str, toolbox: Toolbox) -> str:
     """
     if world.instructions is not None:
         return Path(world.instructions).read_text()
-    told = load_told(model)
+    told = load_card(model)
     if told is None:
         return system_prompt(toolbox, world.max_tools)
     told.check(toolbox)
     return told.system
 
 
-def make_judge(world: WorldArguments, toolbox: Toolbox) -> Judge | None:
+def make_judge(world: EnvArguments, toolbox: Toolbox) -> Judge | None:
     """Returns who says R_c; None if nobody does."""
     if world.judge == "none":
         return None
@@ -207,17 +205,17 @@ def photographs(source: Source, system: str, count: int, seed: int) -> Dataset:
 
 def conversation(system: str) -> list[dict[str, str]]:
     """Returns the prompt; TRL puts the image before the question."""
-    return [{"role": "system", "content": system}, {"role": "user", "content": QUESTION}]
+    return [{"role": "system", "content": system}, {"role": "user", "content": USER_PROMPT}]
 
 
-def watched_total(rewards: AnswerRewards, group: int) -> Callable[..., list[float]]:
+def logging_total_reward(rewards: AnswerScorer, group: int) -> Callable[..., list[float]]:
     """Returns the reward function ``total``, which also tells TRL's log how the batch went."""
 
     def total(
         completions: Sequence[Any], spec: Sequence[Mapping[str, Any]], log_metric: Any = None, **others: Any
     ) -> list[float]:
         specs = [SampleSpec.from_json(one) for one in spec]
-        earned = rewards.earned([text_of(completion) for completion in completions], specs)
+        earned = rewards.earned([completion_text(completion) for completion in completions], specs)
         if log_metric is not None:
             for name, value in diagnostics(earned, group).items():
                 log_metric(name, value)
@@ -226,7 +224,7 @@ def watched_total(rewards: AnswerRewards, group: int) -> Callable[..., list[floa
     return total
 
 
-def diagnostics(earned: Sequence[Earned], group: int) -> dict[str, float]:
+def diagnostics(earned: Sequence[AnswerScore], group: int) -> dict[str, float]:
     """Returns what curves show of a batch of answers, group by group."""
     said = [one.decision for one in earned]
     exact = [one.decision.error is None and one.decision.degradations == one.labels for one in earned]
@@ -245,8 +243,8 @@ def diagnostics(earned: Sequence[Earned], group: int) -> dict[str, float]:
     }
 
 
-def agent_of(
-    toolbox: Toolbox, processor: Any, system: str, world: WorldArguments, training: GRPOConfig, model: Any
+def wrap_model(
+    toolbox: Toolbox, processor: Any, system: str, world: EnvArguments, training: GRPOConfig, model: Any
 ) -> VLMAgent:
     """Returns the model in training as an agent."""
     longest = training.max_completion_length or 512
@@ -267,7 +265,7 @@ class Watch(TrainerCallback):
         self, validation: Validation, agent: Callable[[Any], VLMAgent], out: Path, every: int
     ) -> None:
         self.validation, self.agent, self.every = validation, agent, every
-        self.out, self.last = out, cast(Watched | None, None)
+        self.out, self.last = out, cast(ValidationResult | None, None)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         if state.global_step == 0:
@@ -285,7 +283,7 @@ class Watch(TrainerCallback):
         if not state.is_world_process_zero:
             return
         with SummaryWriter(str(self.out / "val")) as writer:
-            log_watched(writer, self.last, state.global_step)
+            log_validation(writer, self.last, state.global_step)
             answers = "\n\n".join(f"    {text}" for text in agent.answers[:6])  # indented: tags are no HTML
             writer.add_text("val/answers", answers, state.global_step)
         print(
@@ -297,7 +295,7 @@ class Watch(TrainerCallback):
 
 def main() -> None:
     """Reads the options and trains."""
-    parser = TrlParser(cast(Any, (WorldArguments, GRPOConfig, ModelConfig)))
+    parser = TrlParser(cast(Any, (EnvArguments, GRPOConfig, ModelConfig)))
     world, training, model_options = cast(Any, parser.parse_args_and_config())
     train(world, training, model_options)
 

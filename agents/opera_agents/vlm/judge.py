@@ -38,15 +38,15 @@ class RulesJudge:
         self.toolbox = toolbox
 
     def judge(self, decisions: Sequence[Decision]) -> list[float]:
-        return [float(self.objection(decision) is None) for decision in decisions]
+        return [float(self.find_inconsistency(decision) is None) for decision in decisions]
 
-    def objection(self, decision: Decision) -> str | None:
+    def find_inconsistency(self, decision: Decision) -> str | None:
         """Says what is wrong with a decision; None if nothing is.
 
         Example:
             >>> judge = RulesJudge(Toolbox.load("lite"))
             >>> said = Decision(("unet.dehaze",), frozenset({"haze"}), "It is grainy.")
-            >>> judge.objection(said)
+            >>> judge.find_inconsistency(said)
             'haze is answered with, and not reasoned about'
         """
         if decision.error is not None:
@@ -91,11 +91,11 @@ class _ModelJudge(ABC):
             return 0.0
         key = (decision.reasoning or "", decision.plan)
         if key not in self._known:
-            self._known[key] = verdict(self._ask(question(decision)))
+            self._known[key] = parse_verdict(self._generate(question(decision)))
         return self._known[key]
 
     @abstractmethod
-    def _ask(self, messages: list[dict[str, str]]) -> str:
+    def _generate(self, messages: list[dict[str, str]]) -> str:
         """Returns the model's answer."""
 
 
@@ -110,7 +110,7 @@ class EndpointJudge(_ModelJudge):
         super().__init__()
         self.endpoint = endpoint
 
-    def _ask(self, messages: list[dict[str, str]]) -> str:
+    def _generate(self, messages: list[dict[str, str]]) -> str:
         return self.endpoint.ask(messages).text
 
 
@@ -136,7 +136,7 @@ class LocalJudge(_ModelJudge):
         self.model = net.to(device).eval()
 
     @torch.inference_mode()
-    def _ask(self, messages: list[dict[str, str]]) -> str:
+    def _generate(self, messages: list[dict[str, str]]) -> str:
         asked = self.words.apply_chat_template(
             messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
         ).to(self.model.device)
@@ -151,14 +151,14 @@ def question(decision: Decision) -> list[dict[str, str]]:
     return [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": text}]
 
 
-def verdict(answer: str) -> float:
+def parse_verdict(answer: str) -> float:
     """Reads a model's yes or no, whatever it puts around it.
 
     Raises:
         JudgeError: If it is neither.
 
     Example:
-        >>> [verdict(text) for text in ("Yes", "no.", "**Yes**, it does.")]
+        >>> [parse_verdict(text) for text in ("Yes", "no.", "**Yes**, it does.")]
         [1.0, 0.0, 1.0]
     """
     word = answer.strip().strip("*'`" + '"').lower()

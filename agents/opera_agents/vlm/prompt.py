@@ -9,11 +9,11 @@ from opera_env.degradations import DEGRADATIONS
 from opera_env.tools import Toolbox
 from opera_env.types import Decision
 
-QUESTION = "What is wrong with this photograph, and which tools mend it, in which order?"
+USER_PROMPT = "What is wrong with this photograph, and which tools mend it, in which order?"
 """What the user says beside the image."""
 
 
-def grammar_of(toolbox: Toolbox, max_tools: int = 6) -> AnswerGrammar:
+def make_grammar(toolbox: Toolbox, max_tools: int = 6) -> AnswerGrammar:
     """Returns the grammar of answers for a toolbox."""
     return AnswerGrammar(toolbox.names, DEGRADATIONS, max_tools)
 
@@ -28,13 +28,14 @@ def system_prompt(toolbox: Toolbox, max_tools: int = 6) -> str:
     Source: the structure and the tags of the paper's table 14; the wording is our own.
     """
     families = "\n\n".join(
-        f"Tools of the family {family}:\n{_lines(names)}" for family, names in families_of(toolbox).items()
+        f"Tools of the family {family}:\n{_lines(names)}"
+        for family, names in tools_by_family(toolbox).items()
     )
     return _SYSTEM.format(
         wrong=_lines(DEGRADATIONS),
         families=families,
         max_tools=max_tools,
-        example=grammar_of(toolbox, max_tools).format(_example(toolbox)),
+        example=make_grammar(toolbox, max_tools).format(_example(toolbox)),
     )
 
 
@@ -63,11 +64,11 @@ def messages(system: str, image: object | None = None) -> list[dict[str, object]
     picture: dict[str, object] = {"type": "image"} if image is None else {"type": "image", "image": image}
     return [
         {"role": "system", "content": [{"type": "text", "text": system}]},
-        {"role": "user", "content": [picture, {"type": "text", "text": QUESTION}]},
+        {"role": "user", "content": [picture, {"type": "text", "text": USER_PROMPT}]},
     ]
 
 
-def families_of(toolbox: Toolbox) -> dict[str, list[str]]:
+def tools_by_family(toolbox: Toolbox) -> dict[str, list[str]]:
     """Returns the tools' names by family, which is what stands before the first dot."""
     families: dict[str, list[str]] = {}
     for name in toolbox.names:

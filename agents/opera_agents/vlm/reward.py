@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from opera_agents.vlm.judge import Judge
 from opera_env.answer import AnswerGrammar
-from opera_env.reward import f1, total
+from opera_env.reward import combined_reward, f1_score
 from opera_env.scoring import PlanScorer
 from opera_env.types import Decision, Outcome, Sample, SampleSpec
 
@@ -17,7 +17,7 @@ Make = Callable[[SampleSpec], Sample]
 
 
 @dataclass(frozen=True)
-class Earned:
+class AnswerScore:
     """What one answer earns.
 
     Attributes:
@@ -42,7 +42,7 @@ class Earned:
 PARTS = ("r_q", "r_d", "r_f", "r_c", "total")
 
 
-class AnswerRewards:
+class AnswerScorer:
     """Judges answers about photographs in one go: all plans of a batch run with shared beginnings.
 
     Whatever fails, fails loudly: a reward that is 0 because something broke looks like one that is 0
@@ -69,9 +69,9 @@ class AnswerRewards:
         self.make, self.scorer, self.grammar = make, scorer, grammar
         self.judge, self.tool_cost = judge, tool_cost
         self.form: Literal["product", "gated"] = form
-        self._last: tuple[tuple[tuple[str, ...], tuple[SampleSpec, ...]], list[Earned]] | None = None
+        self._last: tuple[tuple[tuple[str, ...], tuple[SampleSpec, ...]], list[AnswerScore]] | None = None
 
-    def earned(self, texts: Sequence[str], specs: Sequence[SampleSpec]) -> list[Earned]:
+    def earned(self, texts: Sequence[str], specs: Sequence[SampleSpec]) -> list[AnswerScore]:
         """Returns what each answer earns; the last batch is remembered.
 
         Args:
@@ -87,7 +87,7 @@ class AnswerRewards:
             self._last = key, self._judge(texts, specs)
         return self._last[1]
 
-    def _judge(self, texts: Sequence[str], specs: Sequence[SampleSpec]) -> list[Earned]:
+    def _judge(self, texts: Sequence[str], specs: Sequence[SampleSpec]) -> list[AnswerScore]:
         made = {spec: self.make(spec) for spec in dict.fromkeys(specs)}
         samples = [made[spec] for spec in specs]
         decisions = [self.grammar.parse(text) for text in texts]
@@ -102,14 +102,16 @@ class AnswerRewards:
             for row in range(len(texts))
         ]
 
-    def _one(self, decision: Decision, sample: Sample, outcome: Outcome | None, r_c: float) -> Earned:
+    def _one(self, decision: Decision, sample: Sample, outcome: Outcome | None, r_c: float) -> AnswerScore:
         labels = sample.degradations
         if outcome is None:
-            return Earned(decision, labels, 0.0, 0.0, 0.0, 0.0 if self.judge else 1.0, 0.0)
-        reward = total(outcome, decision, labels, r_c if self.judge else None, self.form, self.tool_cost)
+            return AnswerScore(decision, labels, 0.0, 0.0, 0.0, 0.0 if self.judge else 1.0, 0.0)
+        reward = combined_reward(
+            outcome, decision, labels, r_c if self.judge else None, self.form, self.tool_cost
+        )
         r_q = outcome.r_q - self.tool_cost * outcome.tools_run
-        r_d = 1.0 if labels is None else f1(decision.degradations or frozenset(), labels)
-        return Earned(decision, labels, r_q, r_d, 1.0, r_c, reward)
+        r_d = 1.0 if labels is None else f1_score(decision.degradations or frozenset(), labels)
+        return AnswerScore(decision, labels, r_q, r_d, 1.0, r_c, reward)
 
     def functions(self) -> list[Callable[..., list[float]]]:
         """Returns reward functions for TRL, one a part, named as in :data:`PARTS`.
@@ -117,13 +119,13 @@ class AnswerRewards:
         TRL adds rewards up; give it the weights ``[0, 0, 0, 0, 1]``, so that it shows all and learns from
         the last. They read the column ``spec``, a specification in JSON types. All share one scoring.
         """
-        return [self._function(part) for part in PARTS]
+        return [self._reward_function(part) for part in PARTS]
 
-    def _function(self, part: str) -> Callable[..., list[float]]:
+    def _reward_function(self, part: str) -> Callable[..., list[float]]:
         def reward(
             completions: Sequence[Any], spec: Sequence[Mapping[str, Any]], **others: Any
         ) -> list[float]:
-            texts = [text_of(completion) for completion in completions]
+            texts = [completion_text(completion) for completion in completions]
             specs = [SampleSpec.from_json(one) for one in spec]
             return [getattr(one, part) for one in self.earned(texts, specs)]
 
@@ -131,11 +133,11 @@ class AnswerRewards:
         return reward
 
 
-def text_of(completion: Any) -> str:
+def completion_text(completion: Any) -> str:
     """Returns the text of a completion, which may be a conversation.
 
     Example:
-        >>> text_of("Hm."), text_of([{"role": "assistant", "content": "Hm."}])
+        >>> completion_text("Hm."), completion_text([{"role": "assistant", "content": "Hm."}])
         ('Hm.', 'Hm.')
     """
     if isinstance(completion, str):

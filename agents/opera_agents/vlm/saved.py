@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from opera_env.errors import AgentError, ToolboxMismatchError
-from opera_env.files import replacing
+from opera_env.files import atomic_write
 from opera_env.tools import Toolbox
 
 FILE = "opera_env.json"
@@ -15,7 +15,7 @@ FILE = "opera_env.json"
 
 
 @dataclass(frozen=True)
-class Told:
+class VLMCard:
     """What a model was told in training.
 
     Attributes:
@@ -42,15 +42,15 @@ class Told:
             )
 
 
-def save_told(system: str, toolbox: Toolbox, folder: Path) -> None:
+def save_card(system: str, toolbox: Toolbox, folder: Path) -> None:
     """Writes beside a model what it was told."""
-    told = Told(system, toolbox.signature, toolbox.names)
-    with replacing(folder / FILE) as part:
+    told = VLMCard(system, toolbox.signature, toolbox.names)
+    with atomic_write(folder / FILE) as part:
         part.write_text(json.dumps(asdict(told), indent=2) + "\n")
 
 
-def load_told(folder: Path | str) -> Told | None:
-    """Reads what :func:`save_told` wrote; None if a model comes from elsewhere.
+def load_card(folder: Path | str) -> VLMCard | None:
+    """Reads what :func:`save_card` wrote; None if a model comes from elsewhere.
 
     Raises:
         AgentError: If the file is another one's.
@@ -60,6 +60,6 @@ def load_told(folder: Path | str) -> Told | None:
         return None
     try:
         data = json.loads(path.read_text())
-        return Told(**data | {"tools": tuple(data["tools"])})
+        return VLMCard(**data | {"tools": tuple(data["tools"])})
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise AgentError(f"{path}: not what a model was told ({error!r})") from error

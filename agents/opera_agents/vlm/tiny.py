@@ -16,11 +16,11 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
-from opera_env.answer import TAGS
+from opera_env.answer import ANSWER_TAGS
 from opera_env.degradations import DEGRADATIONS
 from opera_env.tools import Toolbox
 
-PATCH, MERGE = 7, 3
+PATCH_SIZE, MERGE_SIZE = 7, 3
 """Side of a patch in pixels, and how many patches side by side become one token. Small ones see noise."""
 
 SIDE = 126
@@ -58,7 +58,7 @@ def tiny_processor(toolbox: Toolbox, texts: Iterable[str]) -> Qwen2_5_VLProcesso
     )
     tokenizer.train_from_iterator(texts, trainer)
     # As ordinary tokens: special ones would be left out when an answer is turned into text.
-    tokenizer.add_tokens([mark for tag in TAGS for mark in (f"<{tag}>", f"</{tag}>")])
+    tokenizer.add_tokens([mark for tag in ANSWER_TAGS for mark in (f"<{tag}>", f"</{tag}>")])
     tokenizer.add_tokens([*DEGRADATIONS, *toolbox.names])
     words = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -67,7 +67,7 @@ def tiny_processor(toolbox: Toolbox, texts: Iterable[str]) -> Qwen2_5_VLProcesso
         pad_token=_END,
         padding_side="left",
     )
-    sizes: dict[str, Any] = {"patch_size": PATCH, "merge_size": MERGE, "temporal_patch_size": 2}
+    sizes: dict[str, Any] = {"patch_size": PATCH_SIZE, "merge_size": MERGE_SIZE, "temporal_patch_size": 2}
     pixels = {"shortest_edge": SIDE * SIDE, "longest_edge": SIDE * SIDE}
     return Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(size=pixels, **sizes),
@@ -105,7 +105,7 @@ def tiny_model(
             "rope_parameters": {
                 "rope_type": "default",
                 "rope_theta": 10_000.0,
-                "mrope_section": _sections(width // 4 // 2),
+                "mrope_section": _mrope_section(width // 4 // 2),
             },
             "initializer_range": scale,
             "bos_token_id": ids[_END],
@@ -137,7 +137,7 @@ def tiny_model(
         return Qwen2_5_VLForConditionalGeneration(config)
 
 
-def _sections(half: int) -> Sequence[int]:
+def _mrope_section(half: int) -> Sequence[int]:
     """Shares of a head's rotations for time, height and width; they add up to half of its size."""
     side = half * 3 // 8
     return [half - 2 * side, side, side]

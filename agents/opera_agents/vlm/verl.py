@@ -24,12 +24,12 @@ import tyro
 from datasets import Dataset
 
 from opera_agents.vlm.judge import RulesJudge
-from opera_agents.vlm.prompt import QUESTION, grammar_of, system_prompt
-from opera_agents.vlm.reward import PARTS, AnswerRewards
+from opera_agents.vlm.prompt import USER_PROMPT, make_grammar, system_prompt
+from opera_agents.vlm.reward import PARTS, AnswerScorer
 from opera_env.data import clean_folder
 from opera_env.data.images import to_pil
 from opera_env.envs.observation import Episode, observe
-from opera_env.files import replacing
+from opera_env.files import atomic_write
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Sample, SampleSpec
@@ -108,14 +108,14 @@ def compute_score(
 
 
 @lru_cache(maxsize=4)
-def _rewards(world: str) -> AnswerRewards:
+def _rewards(world: str) -> AnswerScorer:
     """Makes a world once in each process."""
     given = World(**json.loads(world))
     toolbox = Toolbox.load(given.toolbox)
-    return AnswerRewards(
+    return AnswerScorer(
         clean_folder(Path(given.images), given.canvas).make,
         PlanScorer(toolbox, given.reward),
-        grammar_of(toolbox, given.max_tools),
+        make_grammar(toolbox, given.max_tools),
         RulesJudge(toolbox) if given.judged else None,
     )
 
@@ -135,9 +135,9 @@ def rows(config: ParquetConfig) -> Iterator[dict[str, Any]]:
             "data_source": SOURCE,
             "prompt": [
                 {"role": "system", "content": system},
-                {"role": "user", "content": f"<image>{QUESTION}"},
+                {"role": "user", "content": f"<image>{USER_PROMPT}"},
             ],
-            "images": [{"bytes": _png(sample)}],
+            "images": [{"bytes": _png_bytes(sample)}],
             "ability": "image restoration",
             "reward_model": {"style": "rule", "ground_truth": sorted(sample.degradations or ())},
             "extra_info": {
@@ -151,12 +151,12 @@ def rows(config: ParquetConfig) -> Iterator[dict[str, Any]]:
 def write(config: ParquetConfig) -> None:
     """Writes the file, whole or not at all."""
     table = Dataset.from_list(list(rows(config)))
-    with replacing(config.out) as part:
+    with atomic_write(config.out) as part:
         table.to_parquet(str(part))
     print(f"{len(table)} rows: {config.out}")
 
 
-def _png(sample: Sample) -> bytes:
+def _png_bytes(sample: Sample) -> bytes:
     buffer = io.BytesIO()
     to_pil(observe(Episode(sample), 0).image).save(buffer, "PNG")
     return buffer.getvalue()

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
-from opera_env.tools.nets.tone import Tone
+from opera_env.tools.nets.tone import ToneCurve
 
 
 class Brightener(nn.Module, ABC):
@@ -21,7 +21,7 @@ class Brightener(nn.Module, ABC):
     def __init__(self, tone: bool) -> None:
         super().__init__()
         self.global_context = tone
-        self.tone = Tone() if tone else None
+        self.tone = ToneCurve() if tone else None
 
     def statistics(self, image: Tensor) -> tuple[Tensor, ...]:
         """What the curve knows of an image; nothing without one."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class ChannelMeans(nn.Module):
+class GlobalAveragePool(nn.Module):
     """Mean of each channel; (B, C, H, W) to (B, C, 1, 1)."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -74,8 +74,8 @@ class NAFNet(nn.Module):
         for block in blocks:
             block.norm1 = ChannelNorm(block.norm1.weight.numel(), eps=1e-6)
             block.norm2 = ChannelNorm(block.norm2.weight.numel(), eps=1e-6)
-            block.sca[0] = ChannelMeans()
-        self._means: list[ChannelMeans] = [block.sca[0] for block in blocks]
+            block.sca[0] = GlobalAveragePool()
+        self._means: list[GlobalAveragePool] = [block.sca[0] for block in blocks]
         for parameter in self.body.ending.parameters():  # start as the identity: training only adds
             nn.init.zeros_(parameter)
 

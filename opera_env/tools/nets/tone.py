@@ -18,7 +18,7 @@ _LIMIT = 1.5
 """Largest logarithm of gain and power, and largest lift: the curve must not run away on an odd image."""
 
 
-class Tone(nn.Module):
+class ToneCurve(nn.Module):
     """Lays (gain x + lift) ** power over an image.
 
     Which gain, lift and power, a small network reads off the image's quantiles: whether a photograph is

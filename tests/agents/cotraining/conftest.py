@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from opera_agents.cotraining.config import ToolsConfig
+from opera_agents.cotraining.config import CotrainingConfig
 
-Configure = Callable[..., ToolsConfig]
+Configure = Callable[..., CotrainingConfig]
 
 
 @pytest.fixture
 def configure(photos: Path, small_toolbox: Path, tmp_path: Path) -> Configure:
     """``configure(out="a", **settings)``."""
 
-    def make(out: str = "run", **settings: Any) -> ToolsConfig:
+    def make(out: str = "run", **settings: Any) -> CotrainingConfig:
         small: dict[str, Any] = {
             "toolbox": str(small_toolbox),
             "agent": "matched",
@@ -33,6 +33,6 @@ def configure(photos: Path, small_toolbox: Path, tmp_path: Path) -> Configure:
             "device": "cpu",
             "autocast": False,
         }
-        return ToolsConfig(photos, photos, tmp_path / out, **(small | settings))
+        return CotrainingConfig(photos, photos, tmp_path / out, **(small | settings))
 
     return make

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from opera_env.agents import make_agent, play
+from opera_env.agents import make_agent, run_agent
 from opera_env.data import bundled, clean_folder
 from opera_env.degradations import benchmark_recipes
 from opera_env.scoring import PlanScorer
@@ -28,7 +28,7 @@ def cotrained() -> Toolbox:
 def test_they_are_the_same_tools_with_other_weights(lite: Toolbox, cotrained: Toolbox) -> None:
     assert cotrained.signature == lite.signature
     assert cotrained.fingerprint != lite.fingerprint
-    about = cotrained["unet.denoise"].training["under_plans"]
+    about = cotrained["unet.denoise"].training["cotraining"]
     assert about["images"] == "bsds500/train" and about["agent"] == "planner"
     Toolbox.load("lite").load_weights("lite-cotrained")
 
@@ -37,7 +37,7 @@ def test_their_planner_is_found_by_their_name(cotrained: Toolbox) -> None:
     agent = make_agent("planner:lite-cotrained", toolbox=cotrained)
     source = bundled()
     samples = [source.make(spec) for spec in source.enumerate(4, [("noise",)], np.random.default_rng(0))]
-    assert any(play(agent, samples, PlanScorer(cotrained, "classic"), 6).plans)
+    assert any(run_agent(agent, samples, PlanScorer(cotrained, "classic"), 6).plans)
 
 
 def test_they_do_less_harm_to_clean_photographs(lite: Toolbox, cotrained: Toolbox) -> None:
@@ -64,7 +64,7 @@ def test_plans_lead_further_with_them(shared_data: Path, lite: Toolbox, cotraine
 
     def reached(agent: str, toolbox: Toolbox) -> list[Outcome]:
         scorer = PlanScorer(toolbox, "lite")
-        plans = play(make_agent(agent, toolbox=toolbox), samples, scorer, 6).plans
+        plans = run_agent(make_agent(agent, toolbox=toolbox), samples, scorer, 6).plans
         return scorer.score(samples, plans, restored=False)
 
     def mean(outcomes: list[Outcome], metric: str) -> float:

@@ -14,12 +14,12 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from opera_agents.cotraining import train as training
-from opera_agents.cotraining.config import ToolsConfig
+from opera_agents.cotraining.config import CotrainingConfig
 from opera_agents.cotraining.train import train
 from opera_env.errors import AgentError, ExecutionUpdateError
 from opera_env.tools import Tool, Toolbox
 
-Configure = Callable[..., ToolsConfig]
+Configure = Callable[..., CotrainingConfig]
 
 
 def test_it_trains_logs_and_keeps_the_best(configure: Configure) -> None:
@@ -28,11 +28,11 @@ def test_it_trains_logs_and_keeps_the_best(configure: Configure) -> None:
     best = Toolbox.load(config.out / "toolbox")
     assert best.signature == Toolbox.load(config.toolbox).signature
     assert best.fingerprint != Toolbox.load(config.toolbox).fingerprint
-    about = best["unet.denoise"].training["under_plans"]
+    about = best["unet.denoise"].training["cotraining"]
     assert about["agent"] == "matched" and about["epochs"] == 2 and "photos" in about["images"]
     events = EventAccumulator(str(config.out)).Reload()
     tags = set(events.Tags()["scalars"])
-    assert {"tools/loss", "tools/gradient_norm", "tools/weight/l1", "val/reward", "val/psnr_y"} <= tags
+    assert {"tools/loss", "tools/grad_norm", "tools/weight/l1", "val/reward", "val/psnr_y"} <= tags
     assert [event.step for event in events.Scalars("val/reward")] == [0, 2, 4]
     assert max(event.value for event in events.Scalars("val/reward")[1:]) == pytest.approx(
         watched.reward, abs=0.02
@@ -105,7 +105,7 @@ def test_one_tool_alone_and_then_all_of_them(configure: Configure) -> None:
     second = configure("second", toolbox=str(first.out / "toolbox"))
     train(second)
     trained = Toolbox.load(second.out / "toolbox")
-    cards = {tool.name: tool.training.get("under_plans", {}) for tool in trained}
+    cards = {tool.name: tool.training.get("cotraining", {}) for tool in trained}
     assert cards["unet.denoise"]["before"]["only"] == ["unet.denoise"]
     assert "before" not in cards["unet.dejpeg"] and cards["unet.dejpeg"]["only"] == []
 
@@ -118,7 +118,7 @@ def test_brighteners_get_a_curve_unless_it_is_not_wanted(configure: Configure) -
         config = configure(f"tone-{tone}", toolbox=str(plain), tone=tone, epochs=1)
         train(config)
         brightener = Toolbox.load(config.out / "toolbox")["brighten.gamma_correction"]
-        assert bool(brightener.parameters) == tone == brightener.looks_everywhere
+        assert bool(brightener.parameters) == tone == brightener.uses_global_context
 
 
 def _differs(tool: Tool, other: Tool) -> bool:
@@ -136,9 +136,9 @@ def test_two_processes_train_as_one(
     script = tmp_path / "run.py"
     script.write_text(
         "import sys\nfrom pathlib import Path\n"
-        "from opera_agents.cotraining.config import ToolsConfig\n"
+        "from opera_agents.cotraining.config import CotrainingConfig\n"
         "from opera_agents.cotraining.train import train\n"
-        f"train(ToolsConfig(**{_literal(together)}))\n"
+        f"train(CotrainingConfig(**{_literal(together)}))\n"
     )
     command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
     command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", str(script)]
@@ -151,7 +151,7 @@ def test_two_processes_train_as_one(
         torch.testing.assert_close(second["tools"][name], weights, rtol=1e-3, atol=1e-5)
 
 
-def _literal(config: ToolsConfig) -> str:
+def _literal(config: CotrainingConfig) -> str:
     """The settings as Python text."""
     values = {name: getattr(config, name) for name in config.__dataclass_fields__}
     pairs = (

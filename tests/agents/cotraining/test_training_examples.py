@@ -9,13 +9,19 @@ import numpy as np
 import pytest
 import torch
 
-from opera_agents.cotraining.config import ToolsConfig
-from opera_agents.cotraining.training_examples import Lesson, Lessons, damaged_for, plan_all, short_plan
+from opera_agents.cotraining.config import CotrainingConfig
+from opera_agents.cotraining.training_examples import (
+    TrainingExample,
+    TrainingExampleSampler,
+    degrade_for_tool,
+    fill_in_plans,
+    random_short_plan,
+)
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Observation, Sample
 
-Configure = Callable[..., ToolsConfig]
+Configure = Callable[..., CotrainingConfig]
 
 
 class Brightens:
@@ -27,25 +33,29 @@ class Brightens:
         return [Decision(("tiny.brighten",) * 4) for _ in observations]
 
 
-def drawn(config: ToolsConfig, step: int = 0) -> list[Lesson]:
-    return Lessons(config, Toolbox.load(config.toolbox)).draw(step)
+def drawn(config: CotrainingConfig, step: int = 0) -> list[TrainingExample]:
+    return TrainingExampleSampler(config, Toolbox.load(config.toolbox)).draw(step)
 
 
 def test_the_agent_plans_where_no_plan_is_given(toolbox: Toolbox, samples: list[Sample]) -> None:
-    lessons = [Lesson(samples[0]), Lesson(samples[1], ("unet.denoise",)), Lesson(samples[2], ())]
-    plans = plan_all(lessons, Brightens(), PlanScorer(toolbox, "classic"), 4)
+    lessons = [
+        TrainingExample(samples[0]),
+        TrainingExample(samples[1], ("unet.denoise",)),
+        TrainingExample(samples[2], ()),
+    ]
+    plans = fill_in_plans(lessons, Brightens(), PlanScorer(toolbox, "classic"), 4)
     assert plans == [("tiny.brighten",) * 4, ("unet.denoise",), ()]
 
 
 def test_one_more_tool_is_put_into_a_plan(toolbox: Toolbox, samples: list[Sample]) -> None:
-    lessons = [Lesson(samples[0], ("a", "b"), ("c", place)) for place in (0.0, 0.5, 1.0)]
-    plans = plan_all(lessons, Brightens(), PlanScorer(toolbox, "classic"), 3)
+    lessons = [TrainingExample(samples[0], ("a", "b"), ("c", place)) for place in (0.0, 0.5, 1.0)]
+    plans = fill_in_plans(lessons, Brightens(), PlanScorer(toolbox, "classic"), 3)
     assert plans == [("c", "a", "b"), ("a", "c", "b"), ("a", "b", "c")]
-    assert plan_all(lessons[:1], Brightens(), PlanScorer(toolbox, "classic"), 2) == [("a", "b")]
+    assert fill_in_plans(lessons[:1], Brightens(), PlanScorer(toolbox, "classic"), 2) == [("a", "b")]
 
 
 def test_the_agents_plans_are_surprised(configure: Configure) -> None:
-    lessons = drawn(configure(batch=300, rehearsal=0.0, idle=0.0, surprise=0.3))
+    lessons = drawn(configure(batch=300, rehearsal=0.0, idle=0.0, tool_insertion_prob=0.3))
     assert np.mean([lesson.more is not None for lesson in lessons]) == pytest.approx(0.3, abs=0.08)
 
 
@@ -76,7 +86,7 @@ def test_shares_are_as_they_were_asked_for(configure: Configure) -> None:
 def test_a_tool_rehearses_what_it_was_made_for(configure: Configure) -> None:
     config = configure(batch=60, rehearsal=1.0, idle=0.0)
     toolbox = Toolbox.load(config.toolbox)
-    lessons = Lessons(config, toolbox).draw(0)
+    lessons = TrainingExampleSampler(config, toolbox).draw(0)
     assert {lesson.plan for lesson in lessons} == {(tool.name,) for tool in toolbox if tool.parameters}
     for lesson in lessons:
         assert lesson.plan is not None and lesson.sample.degradations
@@ -87,16 +97,16 @@ def test_a_denoiser_rehearses_noise_of_its_strength(samples: list[Sample]) -> No
     lite = Toolbox.load("lite")
     grey = torch.full((3, 128, 128), 0.5)
     clean = Sample(grey, grey, frozenset(), (128, 128), samples[0].spec)
-    noisy = damaged_for(lite["unet.denoise_25"], clean, np.random.default_rng(0))
+    noisy = degrade_for_tool(lite["unet.denoise_25"], clean, np.random.default_rng(0))
     assert (noisy.lq - grey).std().item() * 255 == pytest.approx(25, rel=0.03)
-    small = damaged_for(lite["unet.super_resolution"], clean, np.random.default_rng(0))
+    small = degrade_for_tool(lite["unet.super_resolution"], clean, np.random.default_rng(0))
     assert small.lq.shape == (3, 32, 32) and small.canvas == (128, 128)
 
 
 def test_the_control_has_one_suitable_tool_for_one_degradation(configure: Configure) -> None:
     config = configure(batch=40, control=True, rehearsal=0.0, idle=0.0)
     toolbox = Toolbox.load(config.toolbox)
-    for lesson in Lessons(config, toolbox).draw(0):
+    for lesson in TrainingExampleSampler(config, toolbox).draw(0):
         damage = lesson.sample.degradations or frozenset()
         assert len(damage) == 1 and lesson.plan is not None
         suited = [tool.name for tool in toolbox if damage <= tool.degradations]
@@ -104,11 +114,11 @@ def test_the_control_has_one_suitable_tool_for_one_degradation(configure: Config
 
 
 def test_short_plans_have_one_to_three_tools(toolbox: Toolbox) -> None:
-    plans = [short_plan(toolbox.names, np.random.default_rng(seed)) for seed in range(200)]
+    plans = [random_short_plan(toolbox.names, np.random.default_rng(seed)) for seed in range(200)]
     assert {len(plan) for plan in plans} == {1, 2, 3}
     assert {name for plan in plans for name in plan} == set(toolbox.names)
 
 
-def _reference(lesson: Lesson) -> torch.Tensor:
+def _reference(lesson: TrainingExample) -> torch.Tensor:
     assert lesson.sample.reference is not None
     return lesson.sample.reference

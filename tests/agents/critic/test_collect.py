@@ -11,14 +11,14 @@ import torch
 from opera_agents.critic import collect as collecting
 from opera_agents.critic.collect import (
     CollectConfig,
-    Judged,
+    ScoredImages,
     collect,
     draw_plans,
     held_out_recipes,
-    known_recipes,
+    perturbed_plausible_plan,
     random_plan,
-    score_all,
-    sensible_plan,
+    score_plans,
+    train_recipes,
 )
 from opera_env.degradations import RECIPES, benchmark_recipes
 from opera_env.errors import AgentError
@@ -34,14 +34,14 @@ def config(photos: Path, small_toolbox: Path, tmp_path: Path) -> CollectConfig:
     )
 
 
-def equal(a: Judged, b: Judged) -> bool:
+def equal(a: ScoredImages, b: ScoredImages) -> bool:
     return a.recipes == b.recipes and all(
         torch.equal(getattr(a, name), getattr(b, name)) for name in ("images", "terms", "sample", "clean")
     )
 
 
 def test_some_combinations_are_held_out_in_every_order() -> None:
-    held_out, known = held_out_recipes(), known_recipes()
+    held_out, known = held_out_recipes(), train_recipes()
     assert set(known) == {*RECIPES, ()} - set(held_out)
     assert not {frozenset(recipe) for recipe in held_out} & {frozenset(recipe) for recipe in known}
     of_training = [recipe for recipe in RECIPES if recipe in held_out]
@@ -73,7 +73,7 @@ def test_random_plans_are_of_any_length_and_seldom_enlarge(toolbox: Toolbox) -> 
 
 def test_sensible_plans_mend_and_sometimes_repeat(toolbox: Toolbox) -> None:
     rng = np.random.default_rng(0)
-    plans = [sensible_plan(toolbox, frozenset({"noise", "low_light"}), rng) for _ in range(200)]
+    plans = [perturbed_plausible_plan(toolbox, frozenset({"noise", "low_light"}), rng) for _ in range(200)]
     assert all({"tiny.blur", "tiny.brighten"} <= set(plan) for plan in plans)
     assert any(len(set(plan)) < len(plan) for plan in plans)
     assert sum(len(plan) == 2 for plan in plans) > 50
@@ -82,7 +82,7 @@ def test_sensible_plans_mend_and_sometimes_repeat(toolbox: Toolbox) -> None:
 def test_results_are_what_the_scorer_says(toolbox: Toolbox, samples: list[Sample]) -> None:
     plans = [[(), ("tiny.blur",)], [()], [("tiny.brighten", "tiny.blur")], [()]]
     scorer = PlanScorer(toolbox, "classic")
-    judged = Judged.join(list(score_all(scorer, samples, plans)))
+    judged = ScoredImages.join(list(score_plans(scorer, samples, plans)))
     assert judged.sample.tolist() == [0, 0, 0, 1, 1, 2, 2, 3, 3]
     assert judged.clean.tolist() == [True, False, False, True, False, True, False, True, False]
     assert judged.recipes == tuple(sample.spec.recipe for sample in samples)
@@ -94,7 +94,7 @@ def test_results_are_what_the_scorer_says(toolbox: Toolbox, samples: list[Sample
 
 
 def test_shards_can_be_read_again(tmp_path: Path) -> None:
-    judged = Judged(
+    judged = ScoredImages(
         torch.randint(0, 256, (3, 3, 8, 8), dtype=torch.uint8),
         torch.tensor([[6.0, 3.0], [2.0, 1.5], [1.0, 1.0]]),
         torch.tensor([0, 0, 1]),
@@ -102,18 +102,18 @@ def test_shards_can_be_read_again(tmp_path: Path) -> None:
         (("noise", "jpeg"), ()),
     )
     judged.save(tmp_path / "a.npz")
-    assert equal(Judged.load(tmp_path / "a.npz"), judged)
+    assert equal(ScoredImages.load(tmp_path / "a.npz"), judged)
     assert judged.r_q.tolist() == [9.0, 3.5, 2.0]
-    twice = Judged.join([judged, judged])
+    twice = ScoredImages.join([judged, judged])
     assert twice.sample.tolist() == [0, 0, 1, 2, 2, 3] and twice.recipes == judged.recipes * 2
 
 
 def test_what_is_collected(config: CollectConfig) -> None:
-    judged = Judged.join([Judged.load(path) for path in collect(config)])
+    judged = ScoredImages.join([ScoredImages.load(path) for path in collect(config)])
     assert judged.images.shape[1:] == (3, 64, 64) and judged.images.dtype == torch.uint8
     assert len(judged.recipes) == 6 and judged.clean.sum() == 6
     assert torch.equal(judged.sample.unique(), torch.arange(6)) and (judged.sample.diff() >= 0).all()
-    assert set(judged.recipes) <= set(known_recipes())
+    assert set(judged.recipes) <= set(train_recipes())
     assert ((judged.r_q >= 0) & (judged.r_q <= 10)).all()
     assert len(judged.r_q) > 12, "several results of most samples"
 
@@ -122,12 +122,12 @@ def test_a_run_goes_on_with_the_shard_that_is_missing(
     config: CollectConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = collect(config)
-    whole = [Judged.load(path) for path in (first, second)]
+    whole = [ScoredImages.load(path) for path in (first, second)]
     before = first.stat().st_mtime_ns
     second.unlink()
     collect(config)
     assert first.stat().st_mtime_ns == before
-    assert equal(Judged.load(second), whole[1]) and not equal(*whole)
+    assert equal(ScoredImages.load(second), whole[1]) and not equal(*whole)
     monkeypatch.setattr(collecting, "PlanScorer", None)
     assert collect(config) == [first, second], "nothing is left to do"
 

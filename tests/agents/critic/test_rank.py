@@ -9,8 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from opera_agents.critic.collect import Judged
-from opera_agents.critic.rank import RankConfig, judge_of, main, ranking, rankings, several_plans, summarise
+from opera_agents.critic.collect import ScoredImages
+from opera_agents.critic.rank import (
+    RankConfig,
+    draw_distinct_plans,
+    main,
+    make_image_scorer,
+    ranking,
+    ranking_metrics_per_sample,
+    summarise,
+)
 from opera_env.data import Source
 from opera_env.reward import get_reward
 from opera_env.tools import Toolbox
@@ -22,7 +30,7 @@ CLEAN = np.array([True, False, False, False, False])
 def test_a_perfect_ranking() -> None:
     found = ranking(R_Q / 2, R_Q, CLEAN)
     assert (found.spearman, found.kendall) == pytest.approx((1, 1))
-    assert (found.clean_first, found.regret) == (1, 0)
+    assert (found.reference_first, found.regret) == (1, 0)
 
 
 def test_a_wrong_one_by_hand() -> None:
@@ -30,24 +38,24 @@ def test_a_wrong_one_by_hand() -> None:
     found = ranking(np.array([8.0, 1.0, 9.0, 2.0, 3.0]), R_Q, CLEAN)
     assert found.spearman == pytest.approx(1 - 6 * 2 / (4 * 15))
     assert found.kendall == pytest.approx(4 / 6)
-    assert found.clean_first == 0
+    assert found.reference_first == 0
     assert found.regret == pytest.approx(2.0)
 
 
 def test_a_tie_with_the_original_is_not_first_and_a_constant_ranks_nothing() -> None:
     found = ranking(np.ones(5), R_Q, CLEAN)
-    assert (found.spearman, found.kendall, found.clean_first) == (0, 0, 0)
+    assert (found.spearman, found.kendall, found.reference_first) == (0, 0, 0)
 
 
 def test_undamaged_photographs_are_left_out() -> None:
-    judged = Judged(
+    judged = ScoredImages(
         torch.zeros(6, 3, 4, 4, dtype=torch.uint8),
         torch.tensor([[9.0], [9.0], [2.0], [9.0], [1.0], [3.0]]),
         torch.tensor([0, 0, 0, 1, 1, 1]),
         torch.tensor([True, False, False, True, False, False]),
         ((), ("rain",)),
     )
-    (found,) = rankings(judged, judged.r_q.double().numpy())
+    (found,) = ranking_metrics_per_sample(judged, judged.r_q.double().numpy())
     assert found.spearman == pytest.approx(1)
 
 
@@ -62,14 +70,14 @@ def test_intervals_are_over_photographs() -> None:
 
 def test_images_are_valued_by_the_reward() -> None:
     images = torch.randint(0, 256, (5, 3, 64, 64), dtype=torch.uint8)
-    values = judge_of(get_reward("no_reference"), batch=2)(images)
+    values = make_image_scorer(get_reward("no_reference"), batch=2)(images)
     assert values.shape == (5,) and ((values >= 0) & (values <= 10)).all()
-    assert values == pytest.approx(judge_of(get_reward("no_reference"))(images), abs=0.05)
+    assert values == pytest.approx(make_image_scorer(get_reward("no_reference"))(images), abs=0.05)
 
 
 def test_there_are_as_many_plans_as_asked_for(toolbox: Toolbox, source: Source) -> None:
     rng = np.random.default_rng(0)
-    plans = several_plans(toolbox, source.make(source.draw(rng)), rng, 24)
+    plans = draw_distinct_plans(toolbox, source.make(source.draw(rng)), rng, 24)
     assert len(plans) == len(set(plans)) == 24 and plans[0] == ()
 
 
@@ -96,7 +104,7 @@ def test_the_command(
         gain = rows["label_free"]["regret"]["mean"] - rows["no_reference"]["regret"]["mean"]
         assert rows[difference]["regret"]["mean"] == pytest.approx(gain)
         for row in (rows[name] for name in metrics):
-            assert list(row) == ["spearman", "kendall", "clean_first", "regret"]
+            assert list(row) == ["spearman", "kendall", "reference_first", "regret"]
             assert -1 <= row["spearman"]["mean"] <= 1 and row["regret"]["mean"] >= 0
     printed = capsys.readouterr().out
     assert "held-out recipes" in printed and "no_reference" in printed

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from opera_agents.common.runs import load_encoder
 from opera_agents.critic import train as trainer
-from opera_agents.critic.collect import Judged
-from opera_agents.critic.train import CriticConfig, critic_loss, draw_batch, train
+from opera_agents.critic.collect import ScoredImages
+from opera_agents.critic.train import CriticConfig, critic_loss, sample_batch, train
 from opera_env.encoder import Detector
 from opera_env.errors import AgentError, MissingWeightsError
 from opera_env.metrics.critic import Critic, CriticNet
@@ -57,7 +57,7 @@ def test_the_order_pulls_apart_what_stands_in_the_wrong_order() -> None:
 
 def test_batches_hold_several_results_of_each_photograph(configure: Configure) -> None:
     count = 40
-    judged = Judged(
+    judged = ScoredImages(
         torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 4, 4).clone(),
         torch.arange(count, dtype=torch.float32)[:, None],
         torch.arange(count) // 8,
@@ -68,16 +68,16 @@ def test_batches_hold_several_results_of_each_photograph(configure: Configure) -
     rows = list(torch.arange(count).split(8))
     config = configure()
     for step in range(10):
-        images, terms, sample = draw_batch(judged, rows, config, step)
+        images, terms, sample = sample_batch(judged, rows, config, step)
         r_q = terms[:, 0]
         assert images.shape == (6, 3, 4, 4) and len(set(r_q.tolist())) == 6
         assert sorted(torch.bincount(sample).tolist())[-2:] == [3, 3]
         assert torch.equal((images * 255).round().amin((1, 2, 3)), r_q), (
             "image, value and sample belong together"
         )
-        again = draw_batch(judged, rows, config, step)
+        again = sample_batch(judged, rows, config, step)
         assert all(torch.equal(a, b) for a, b in zip((images, terms, sample), again, strict=True))
-    seen = [draw_batch(judged, rows, config, step)[0] for step in range(10)]
+    seen = [sample_batch(judged, rows, config, step)[0] for step in range(10)]
     left = [bool((images[..., 0] > images[..., 3]).all()) for images in seen]
     right = [bool((images[..., 3] > images[..., 0]).all()) for images in seen]
     assert not all(left) and not all(right), "some are mirrored, some are not"
@@ -86,7 +86,9 @@ def test_batches_hold_several_results_of_each_photograph(configure: Configure) -
 def test_it_trains_and_what_it_writes_can_be_used(configure: Configure, tmp_path: Path) -> None:
     config = configure()
     watched = train(config)
-    assert 0 < watched.error < 10 and 0 <= watched.ranking.clean_first <= 1 and watched.ranking.regret >= 0
+    assert (
+        0 < watched.error < 10 and 0 <= watched.ranking.reference_first <= 1 and watched.ranking.regret >= 0
+    )
     values = Critic(config.out / "critic.safetensors").values(torch.rand(2, 3, 32, 40), ())
     assert ((values > 0) & (values < 10)).all()
     assert (config.out / "critic.safetensors").stat().st_size < 3_000_000
@@ -100,7 +102,9 @@ def test_it_learns(configure: Configure) -> None:
     config = configure(steps=40, groups=4, results=4, val_every=40)
     before = train(replace(config, out=config.out.with_name("before"), steps=1, lr=0.0))
     after = train(config)
-    judged = Judged.join([Judged.load(path) for path in sorted((config.out / "train").glob("*.npz"))])
+    judged = ScoredImages.join(
+        [ScoredImages.load(path) for path in sorted((config.out / "train").glob("*.npz"))]
+    )
     values = Critic(config.out / "critic.safetensors").values(judged.images / 255, ())
     assert np.corrcoef(values.numpy(), judged.r_q.numpy())[0, 1] > 0.7
     assert after.ranking.spearman > before.ranking.spearman + 0.2
@@ -111,14 +115,14 @@ def test_a_run_that_goes_on_ends_where_it_would_have(
 ) -> None:
     whole, parts = configure("whole"), configure("parts")
     train(whole)
-    original = trainer.draw_batch
+    original = trainer.sample_batch
 
     def interrupted(*args: object) -> object:
         if args[-1] == 4:
             raise KeyboardInterrupt
         return original(*args)  # pyright: ignore[reportArgumentType]
 
-    monkeypatch.setattr(trainer, "draw_batch", interrupted)
+    monkeypatch.setattr(trainer, "sample_batch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(parts)
     assert not (parts.out / "critic.safetensors").exists()
@@ -170,19 +174,21 @@ def test_what_is_no_encoder(tmp_path: Path) -> None:
 def test_cuts_are_of_one_place(configure: Configure) -> None:
     """All images of a photograph are cut alike, mirrored alike, and elsewhere the next time."""
     place = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8).expand(6, 3, 8, 8)
-    judged = Judged(place.clone(), torch.ones(6, 1), torch.zeros(6).long(), torch.zeros(6).bool(), ((),))
+    judged = ScoredImages(
+        place.clone(), torch.ones(6, 1), torch.zeros(6).long(), torch.zeros(6).bool(), ((),)
+    )
     config = configure(cut=5)
-    seen = [draw_batch(judged, [torch.arange(6)], config, step)[0] for step in range(10)]
+    seen = [sample_batch(judged, [torch.arange(6)], config, step)[0] for step in range(10)]
     assert all(images.shape == (3, 3, 5, 5) and (images == images[:1]).all() for images in seen)
     assert len({images.amin().item() for images in seen}) > 3
-    (whole, _, _) = draw_batch(judged, [torch.arange(6)], configure(cut=20), 0)
+    (whole, _, _) = sample_batch(judged, [torch.arange(6)], configure(cut=20), 0)
     assert whole.shape == (3, 3, 8, 8)
 
 
 def test_batches_differ_from_step_to_step(configure: Configure) -> None:
     config = configure(steps=1)
     train(config)
-    judged = Judged.load(config.out / "train" / "000.npz")
+    judged = ScoredImages.load(config.out / "train" / "000.npz")
     rows = [torch.from_numpy(np.flatnonzero(judged.sample == number)) for number in range(4)]
-    first, second = (draw_batch(judged, rows, config, step) for step in (0, 1))
+    first, second = (sample_batch(judged, rows, config, step) for step in (0, 1))
     assert first[1].tolist() != second[1].tolist()

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from opera_agents.planner.agent import BestOfSeveral, Planner, make_planner
+from opera_agents.planner.agent import BestOfN, Planner, make_planner
 from opera_agents.planner.saved import PolicyCard, load_policy, save_policy, save_weights
-from opera_env.agents import make_agent, play
+from opera_env.agents import make_agent, run_agent
 from opera_env.envs.observation import Episode, observe
 from opera_env.errors import AgentError, MissingWeightsError, ToolboxMismatchError
 from opera_env.scoring import PlanScorer
@@ -92,8 +92,8 @@ def test_the_best_of_several_is_kept(
 ) -> None:
     spy = Spy(PlanScorer(toolbox, "classic"))
     search = make_planner(toolbox, max_tools=3, samples=6, tool_cost=tool_cost, path=folder)
-    assert isinstance(search, BestOfSeveral) and isinstance(search, Search)
-    plans = play(search, samples, spy, 3).plans
+    assert isinstance(search, BestOfN) and isinstance(search, Search)
+    plans = run_agent(search, samples, spy, 3).plans
     alone = make_planner(toolbox, max_tools=3, path=folder)
     for sample, plan in zip(samples, plans, strict=True):
         tried = {
@@ -113,6 +113,6 @@ def test_more_samples_are_never_worse_by_their_own_judge(
     rewards = []
     for count in (1, 4, 16):
         player = make_planner(toolbox, max_tools=3, samples=count, seed=3, path=folder)
-        plans = play(player, samples, scorer, 3).plans
+        plans = run_agent(player, samples, scorer, 3).plans
         rewards.append(sum(outcome.r_q for outcome in scorer.score(samples, plans)))
     assert rewards[0] <= rewards[1] + 1e-6 and rewards[0] <= rewards[2] + 1e-6

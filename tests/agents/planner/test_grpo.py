@@ -8,15 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opera_agents.planner import grpo
-from opera_agents.planner.policy import Likelihood
+from opera_agents.planner.policy import LogProbs
 from opera_env.types import Decision, Outcome
 
 RAIN, HAZE = frozenset({"rain"}), frozenset({"haze"})
 
 
-def likelihood(labels: list[float], plan: list[float]) -> Likelihood:
+def likelihood(labels: list[float], plan: list[float]) -> LogProbs:
     zero = torch.zeros(len(plan))
-    return Likelihood(torch.tensor(labels), torch.tensor(plan), zero, zero)
+    return LogProbs(torch.tensor(labels), torch.tensor(plan), zero, zero)
 
 
 def test_every_plan_is_paired_with_every_set() -> None:
@@ -33,7 +33,7 @@ def test_without_labels_the_set_does_not_count() -> None:
     decisions = [Decision((), RAIN), Decision((), HAZE)]
     paired = grpo.rewards(outcomes, decisions, None, "product", 0.0)
     assert paired.tolist() == [[6.0, 6.0], [8.0, 8.0]]
-    assert grpo.advantages(paired[None], "paired").labels.tolist() == [0.0, 0.0]
+    assert grpo.compute_advantages(paired[None], "paired").labels.tolist() == [0.0, 0.0]
 
 
 def test_joint_credit_is_the_papers() -> None:
@@ -41,7 +41,7 @@ def test_joint_credit_is_the_papers() -> None:
     rewards = torch.tensor([[1.0, 2.0, 4.0, 5.0], [3.0, 3.0, 3.0, 3.0]])
     paired = torch.full((2, 4, 4), -9.0)
     paired[:, range(4), range(4)] = rewards
-    better = grpo.advantages(paired, "joint")
+    better = grpo.compute_advantages(paired, "joint")
     expected = (rewards[0] - 3) / (rewards[0].std(correction=0) + 0.1)
     assert torch.allclose(better.plan[:4], expected) and torch.equal(better.plan[4:], torch.zeros(4))
     assert torch.equal(better.plan, better.labels)
@@ -50,7 +50,7 @@ def test_joint_credit_is_the_papers() -> None:
 
 def test_paired_credit_does_not_blame_a_plan_for_its_set() -> None:
     quality, right = torch.tensor([5.0, 6.0, 7.0]), torch.tensor([1.0, 0.0, 0.5])
-    better = grpo.advantages((quality[:, None] * right[None])[None], "paired")
+    better = grpo.compute_advantages((quality[:, None] * right[None])[None], "paired")
     assert better.plan[0] < better.plan[1] < better.plan[2]
     assert better.labels[1] < better.labels[2] < better.labels[0]
 
@@ -59,14 +59,14 @@ def test_paired_credit_does_not_blame_a_plan_for_its_set() -> None:
 @settings(max_examples=50, deadline=None)
 def test_advantages_of_a_group_sum_to_nothing(rewards: list[float], credit: str) -> None:
     paired = torch.tensor(rewards)[:, None].expand(4, 4)[None]
-    better = grpo.advantages(paired, credit)  # pyright: ignore[reportArgumentType]
+    better = grpo.compute_advantages(paired, credit)  # pyright: ignore[reportArgumentType]
     assert better.plan.sum().abs() < 1e-3 and better.plan.abs().max() <= 2
 
 
 def test_at_the_policy_that_drew_nothing_is_clipped_and_the_gradient_is_the_advantage() -> None:
     before = likelihood([-1.0, -1.0], [-2.0, -3.0])
     plan = torch.tensor([-2.0, -3.0], requires_grad=True)
-    now = Likelihood(torch.tensor([-1.0, -1.0]), plan, torch.zeros(2), torch.zeros(2))
+    now = LogProbs(torch.tensor([-1.0, -1.0]), plan, torch.zeros(2), torch.zeros(2))
     better = grpo.Advantages(torch.zeros(2), torch.tensor([1.0, -0.5]), torch.ones(1))
     found = grpo.surrogate(now, before, better, clip=0.2, credit="paired")
     assert found.clipped == 0 and found.kl == pytest.approx(0)
@@ -79,7 +79,7 @@ def test_at_the_policy_that_drew_nothing_is_clipped_and_the_gradient_is_the_adva
 )
 def test_what_has_moved_far_enough_is_clipped(advantage: float, moved: float, learns: bool) -> None:
     plan = torch.tensor([-2.0 + moved], requires_grad=True)
-    now = Likelihood(torch.tensor([-1.0]), plan, torch.zeros(1), torch.zeros(1))
+    now = LogProbs(torch.tensor([-1.0]), plan, torch.zeros(1), torch.zeros(1))
     better = grpo.Advantages(torch.zeros(1), torch.tensor([float(advantage)]), torch.ones(1))
     found = grpo.surrogate(now, likelihood([-1.0], [-2.0]), better, clip=0.2, credit="paired")
     found.loss.backward()
@@ -96,4 +96,4 @@ def test_joint_ratio_is_of_set_and_plan_together() -> None:
 
 def test_divergence_is_never_negative() -> None:
     ratios = torch.linspace(-3, 3, 31)
-    assert (grpo.divergence(ratios) >= 0).all() and grpo.divergence(torch.zeros(1)).item() == 0
+    assert (grpo.approximate_kl(ratios) >= 0).all() and grpo.approximate_kl(torch.zeros(1)).item() == 0

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opera_agents.planner.policy import Draft, PlanPolicy, going_on
+from opera_agents.planner.policy import PlanPolicy, SampledPlans, completion_mask
 
 TOOLS, LABELS, LONGEST = 3, 2, 2
 
@@ -28,7 +28,7 @@ def policy() -> PlanPolicy:
 def seen(policy: PlanPolicy) -> torch.Tensor:
     images = torch.rand(2, 3, 24, 20, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        return policy.describe(images)
+        return policy.encode(images)
 
 
 def every_plan() -> torch.Tensor:
@@ -47,11 +47,11 @@ def test_probabilities_of_all_plans_and_of_all_sets_sum_to_one(
     assert len(plans) == 1 + TOOLS + TOOLS**2
     nothing = torch.zeros(len(plans), LABELS, dtype=torch.bool)
     one = seen[image : image + 1]
-    likely = policy.likelihood(one.expand(len(plans), -1), Draft(nothing, plans))
+    likely = policy.likelihood(one.expand(len(plans), -1), SampledPlans(nothing, plans))
     assert likely.plan.exp().sum().item() == pytest.approx(1, abs=1e-5)
     sets = torch.tensor(list(product([False, True], repeat=LABELS)))
     stop = torch.zeros(len(sets), LONGEST, dtype=torch.long)
-    likely = policy.likelihood(one.expand(len(sets), -1), Draft(sets, stop))
+    likely = policy.likelihood(one.expand(len(sets), -1), SampledPlans(sets, stop))
     assert likely.labels.exp().sum().item() == pytest.approx(1, abs=1e-5)
 
 
@@ -60,7 +60,7 @@ def test_draws_are_as_frequent_as_they_are_likely(policy: PlanPolicy, seen: torc
     draft = policy.sample(seen[:1].expand(count, -1), torch.Generator().manual_seed(3))
     plans = every_plan()
     nothing = torch.zeros(len(plans), LABELS, dtype=torch.bool)
-    expected = policy.likelihood(seen[:1].expand(len(plans), -1), Draft(nothing, plans)).plan.exp()
+    expected = policy.likelihood(seen[:1].expand(len(plans), -1), SampledPlans(nothing, plans)).plan.exp()
     found = torch.stack([(draft.tokens == plan).all(1).float().mean() for plan in plans])
     assert found.sum().item() == pytest.approx(1)
     assert (found - expected).abs().max().item() < 0.03
@@ -102,13 +102,13 @@ def test_later_tools_do_not_change_what_comes_before(policy: PlanPolicy, seen: t
 @settings(max_examples=50, deadline=None)
 def test_steps_up_to_the_first_stop_count(row: list[int]) -> None:
     expected = row.index(0) + 1 if 0 in row else len(row)
-    assert going_on(torch.tensor([row])).sum().item() == expected
+    assert completion_mask(torch.tensor([row])).sum().item() == expected
 
 
 def test_gradients_reach_every_parameter(policy: PlanPolicy) -> None:
     images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(5))
-    seen = policy.describe(images)
-    draft = Draft(torch.ones(3, LABELS, dtype=torch.bool), torch.tensor([[1, 2], [3, 1], [2, 3]]))
+    seen = policy.encode(images)
+    draft = SampledPlans(torch.ones(3, LABELS, dtype=torch.bool), torch.tensor([[1, 2], [3, 1], [2, 3]]))
     likely = policy.likelihood(seen, draft)
     (likely.labels.sum() + likely.plan.sum()).backward()
     without = [

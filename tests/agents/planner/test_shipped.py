@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from opera_agents.planner.saved import SHIPPED, load_policy
-from opera_env.agents import make_agent, play
+from opera_env.agents import make_agent, run_agent
 from opera_env.data import Source, bundled, clean_folder
 from opera_env.degradations import benchmark_recipes
 from opera_env.restoration import DEFAULT_TOOLBOX, Restorer
@@ -33,7 +33,7 @@ def scorer(lite: Toolbox) -> PlanScorer:
 
 
 def rewards(name: str, samples: list[Sample], scorer: PlanScorer, lite: Toolbox) -> list[float]:
-    plans = play(make_agent(name, toolbox=lite), samples, scorer, 6).plans
+    plans = run_agent(make_agent(name, toolbox=lite), samples, scorer, 6).plans
     return [outcome.r_q for outcome in scorer.score(samples, plans, restored=False)]
 
 

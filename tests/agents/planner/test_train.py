@@ -94,16 +94,16 @@ def test_a_run_that_goes_on_ends_where_it_would_have(
 ) -> None:
     train(configure("whole"))
     rounds = 0
-    original = trainer.roll_out
+    original = trainer.collect_rollout
 
-    def roll_out(*args: object, **options: object) -> trainer.Batch:
+    def collect_rollout(*args: object, **options: object) -> trainer.Batch:
         nonlocal rounds
         rounds += 1
         if rounds > interrupted_at:
             raise KeyboardInterrupt
         return original(*args, **options)  # pyright: ignore[reportArgumentType]
 
-    monkeypatch.setattr(trainer, "roll_out", roll_out)
+    monkeypatch.setattr(trainer, "collect_rollout", collect_rollout)
     with pytest.raises(KeyboardInterrupt):
         train(configure("parts"))
     monkeypatch.undo()

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from opera_agents.planner.policy import PlanPolicy
-from opera_agents.planner.warm_start import imitation_loss, labels_of, make_optimizer, warm_start_rate
+from opera_agents.planner.warm_start import imitation_loss, label_targets, make_optimizer, warmup_cosine
 from opera_env.degradations import DEGRADATIONS
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
 
 
 def test_labels_stand_in_the_order_of_the_degradations(samples: list[Sample]) -> None:
-    labels = labels_of(samples)
+    labels = label_targets(samples)
     assert labels.shape == (len(samples), len(DEGRADATIONS))
     for row, sample in zip(labels, samples, strict=True):
         assert {name for name, there in zip(DEGRADATIONS, row, strict=True) if there} == sample.degradations
@@ -36,7 +36,7 @@ def test_labels_and_tools_are_learned(toolbox: Toolbox, samples: list[Sample]) -
 
 
 def test_the_rate_rises_and_falls() -> None:
-    rates = [warm_start_rate(step, 200, warmup=20) for step in range(200)]
+    rates = [warmup_cosine(step, 200, warmup=20) for step in range(200)]
     assert (
         rates[0] == pytest.approx(0.05) and max(rates) > 0.95 and rates[-1] == pytest.approx(0.1, abs=0.01)
     )

@@ -20,8 +20,8 @@ MakeEnvs = Callable[..., OperaVecEnv]
 
 
 @pytest.fixture
-def make_native(source: Source, make_toolbox: Callable[[], Toolbox]) -> Callable[..., RestoreVectorEnv]:
-    """``make_native(game, num_envs, **world)``"""
+def make_vector_env(source: Source, make_toolbox: Callable[[], Toolbox]) -> Callable[..., RestoreVectorEnv]:
+    """``make_vector_env(game, num_envs, **world)``"""
 
     def make(game: str, num_envs: int = 4, **world: Any) -> RestoreVectorEnv:
         small = {"reward": "classic", "source": source, "max_tools": 3, "obs_size": 48}
@@ -31,11 +31,11 @@ def make_native(source: Source, make_toolbox: Callable[[], Toolbox]) -> Callable
 
 
 @pytest.fixture
-def make_envs(make_native: Callable[..., RestoreVectorEnv]) -> MakeEnvs:
-    """``make_envs(game, num_envs, leave_out=..., **world)``"""
+def make_envs(make_vector_env: Callable[..., RestoreVectorEnv]) -> MakeEnvs:
+    """``make_envs(game, num_envs, exclude_keys=..., **world)``"""
 
-    def make(game: str, num_envs: int = 4, leave_out: tuple[str, ...] = (), **world: Any) -> OperaVecEnv:
-        return OperaVecEnv(make_native(game, num_envs, **world), leave_out)
+    def make(game: str, num_envs: int = 4, exclude_keys: tuple[str, ...] = (), **world: Any) -> OperaVecEnv:
+        return OperaVecEnv(make_vector_env(game, num_envs, **world), exclude_keys)
 
     return make
 

@@ -14,10 +14,10 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3 import PPO
 
 from opera_agents.ppo.agent import PredictAgent, load_ppo
-from opera_agents.ppo.features import policy_options
+from opera_agents.ppo.features import policy_kwargs
 from opera_agents.ppo.saved import CARD, WEIGHTS, AgentCard, load_agent, save_agent
 from opera_agents.ppo.vec_env import OperaVecEnv
-from opera_env.agents import play
+from opera_env.agents import run_agent
 from opera_env.envs.observation import Episode, observe
 from opera_env.errors import AgentError, MissingWeightsError, ToolboxMismatchError
 from opera_env.scoring import PlanScorer
@@ -57,7 +57,7 @@ def seen_of(samples: Sequence[Sample], max_tools: int = 3) -> list[Observation]:
     return [observe(Episode(sample), max_tools) for sample in samples]
 
 
-def card_of(toolbox: Toolbox, **options: Any) -> AgentCard:
+def read_card(toolbox: Toolbox, **options: Any) -> AgentCard:
     return AgentCard(toolbox.signature, toolbox.names, **{"max_tools": 3, "obs_size": 48} | options)
 
 
@@ -67,22 +67,26 @@ def test_a_closed_loop_sees_what_the_environment_shows(
     envs = make_envs("stepwise", num_envs=1, toolbox=toolbox)
     actions = [3, 1, 2]
     model = Remembers(envs.observation_space, envs.action_space, [[action] for action in actions])
-    played = play(PredictAgent(model, toolbox), samples[:1], PlanScorer(toolbox, "classic"), max_tools=3)
+    played = run_agent(
+        PredictAgent(model, toolbox), samples[:1], PlanScorer(toolbox, "classic"), max_tools=3
+    )
     assert played.plans == [("tiny.blur", "tiny.brighten", "tiny.darken")]
 
     rules = envs.envs.rules
-    ((episode, observation, _),) = rules.begin(samples[:1])
+    ((episode, observation, _),) = rules.reset(samples[:1])
     for asked, action in zip(model.asked, actions, strict=True):
         assert asked.keys() == observation.keys()
         for key, value in observation.items():
             assert np.array_equal(asked[key][0], value), key
-        observation = rules.advance([episode], [np.int64(action)])[0].observation
+        observation = rules.step([episode], [np.int64(action)])[0].observation
 
 
 def test_stop_ends_the_plan(make_envs: MakeEnvs, samples: list[Sample], toolbox: Toolbox) -> None:
     envs = make_envs("stepwise", toolbox=toolbox)
     model = Remembers(envs.observation_space, envs.action_space, [[0, 5], [0]])
-    played = play(PredictAgent(model, toolbox), samples[:2], PlanScorer(toolbox, "classic"), max_tools=3)
+    played = run_agent(
+        PredictAgent(model, toolbox), samples[:2], PlanScorer(toolbox, "classic"), max_tools=3
+    )
     assert played.plans == [(), ("tiny.identity",)]
 
 
@@ -102,7 +106,9 @@ def test_no_more_steps_than_the_model_knows(
 ) -> None:
     envs = make_envs("stepwise", toolbox=toolbox)  # of three tools
     model = Remembers(envs.observation_space, envs.action_space, [[5], [5], [5]])
-    played = play(PredictAgent(model, toolbox), samples[:1], PlanScorer(toolbox, "classic"), max_tools=6)
+    played = run_agent(
+        PredictAgent(model, toolbox), samples[:1], PlanScorer(toolbox, "classic"), max_tools=6
+    )
     assert played.plans == [("tiny.identity",) * 3]
     assert [asked["steps_left"].item() for asked in model.asked] == [3, 2, 1]
 
@@ -110,7 +116,9 @@ def test_no_more_steps_than_the_model_knows(
 def test_a_model_may_see_the_image_alone(samples: list[Sample], toolbox: Toolbox) -> None:
     image = spaces.Box(0, 255, (3, 24, 24), np.uint8)
     model = Remembers(image, spaces.Discrete(6), [[2], [0]])
-    played = play(PredictAgent(model, toolbox), samples[:1], PlanScorer(toolbox, "classic"), max_tools=4)
+    played = run_agent(
+        PredictAgent(model, toolbox), samples[:1], PlanScorer(toolbox, "classic"), max_tools=4
+    )
     assert played.plans == [("tiny.darken",)]
     assert model.asked[0].shape == (1, 24, 24, 3)
 
@@ -123,7 +131,7 @@ def test_masks_are_passed_to_who_takes_them(
     for mask_upscale in (False, True):
         model = RemembersMasks(*spaces_, [[4], [3], [0]])
         agent = PredictAgent(model, toolbox, mask_upscale=mask_upscale)
-        play(agent, samples[:1], PlanScorer(toolbox, "classic"), max_tools=3)
+        run_agent(agent, samples[:1], PlanScorer(toolbox, "classic"), max_tools=3)
         allowed = [True] * 4 + [not mask_upscale, True]
         assert [mask.tolist() for mask in model.masks] == [[[True] * 6], [allowed], [allowed]]
 
@@ -139,14 +147,14 @@ def test_models_of_stable_baselines_play(
     else:
         envs = make_envs(game, toolbox=toolbox)
         model = MaskablePPO(
-            "MultiInputPolicy", envs, n_steps=2, device="cpu", policy_kwargs=policy_options(True)
+            "MultiInputPolicy", envs, n_steps=2, device="cpu", policy_kwargs=policy_kwargs(True)
         )
     agent = PredictAgent(model, toolbox)
     assert isinstance(agent, Agent)
     assert agent.act([]) == []
     before = torch.random.get_rng_state()
-    played = play(agent, samples, PlanScorer(toolbox, "classic"), max_tools=3)
-    assert played.plans == play(agent, samples, PlanScorer(toolbox, "classic"), max_tools=3).plans
+    played = run_agent(agent, samples, PlanScorer(toolbox, "classic"), max_tools=3)
+    assert played.plans == run_agent(agent, samples, PlanScorer(toolbox, "classic"), max_tools=3).plans
     assert torch.equal(before, torch.random.get_rng_state())
     assert PredictAgent(model.policy, toolbox).act(seen_of(samples)) == agent.act(seen_of(samples))
 
@@ -176,7 +184,7 @@ def test_other_spaces_are_refused(toolbox: Toolbox) -> None:
 def test_a_saved_agent_is_read_back(
     original: bool, toolbox: Toolbox, samples: list[Sample], tmp_path: Path
 ) -> None:
-    card = card_of(toolbox, original=original, reward="classic", training={"steps": 3})
+    card = read_card(toolbox, original=original, reward="classic", training={"steps": 3})
     policy = card.build()
     save_agent(policy, card, tmp_path)
     assert (tmp_path / WEIGHTS).stat().st_size < 2.2 * sum(value.numel() for value in policy.parameters())
@@ -190,7 +198,7 @@ def test_a_saved_agent_is_read_back(
 
 
 def test_a_saved_agent_refuses_another_toolbox(toolbox: Toolbox, tmp_path: Path) -> None:
-    card = card_of(toolbox)
+    card = read_card(toolbox)
     save_agent(card.build(), card, tmp_path)
     reordered = toolbox.subset(list(reversed(toolbox.names)))
     with pytest.raises(ToolboxMismatchError, match=toolbox.signature):
@@ -200,8 +208,8 @@ def test_a_saved_agent_refuses_another_toolbox(toolbox: Toolbox, tmp_path: Path)
 def test_files_of_something_else_are_refused(toolbox: Toolbox, tmp_path: Path) -> None:
     with pytest.raises(MissingWeightsError, match=r"opera_agents\.ppo\.train"):
         load_ppo(tmp_path, toolbox)
-    card = card_of(toolbox)
-    save_agent(card.build(), card_of(toolbox, original=True, max_tools=2), tmp_path)
+    card = read_card(toolbox)
+    save_agent(card.build(), read_card(toolbox, original=True, max_tools=2), tmp_path)
     with pytest.raises(AgentError, match="weights"):
         load_ppo(tmp_path, toolbox)
     (tmp_path / CARD).write_text("{}")

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from sb3_contrib import MaskablePPO
 
 from opera_agents.common.runs import load_encoder
-from opera_agents.ppo.features import StepwiseFeatures, policy_options
+from opera_agents.ppo.features import StepwiseFeaturesExtractor, policy_kwargs
 from opera_agents.ppo.saved import AgentCard
 from opera_agents.ppo.vec_env import OperaVecEnv
 from opera_env.encoder import Detector, ImageEncoder
@@ -23,13 +23,13 @@ MakeEnvs = Callable[..., OperaVecEnv]
 
 def make_model(envs: OperaVecEnv, original: bool) -> MaskablePPO:
     return MaskablePPO(
-        "MultiInputPolicy", envs, n_steps=2, device="cpu", policy_kwargs=policy_options(original)
+        "MultiInputPolicy", envs, n_steps=2, device="cpu", policy_kwargs=policy_kwargs(original)
     )
 
 
 @pytest.mark.parametrize("original", [False, True])
 def test_features_are_the_encoders_of_the_image_in_zero_to_one(original: bool, make_envs: MakeEnvs) -> None:
-    envs = make_envs("stepwise", leave_out=() if original else ("original",))
+    envs = make_envs("stepwise", exclude_keys=() if original else ("original",))
     model = make_model(envs, original)
     envs.seed(0)
     envs.reset()
@@ -40,7 +40,7 @@ def test_features_are_the_encoders_of_the_image_in_zero_to_one(original: bool, m
     assert isinstance(features, torch.Tensor)
 
     extractor = model.policy.features_extractor
-    assert isinstance(extractor, StepwiseFeatures)
+    assert isinstance(extractor, StepwiseFeaturesExtractor)
     for place, key in enumerate(("image", "original") if original else ("image",)):
         floats = torch.from_numpy(seen[key]).permute(0, 3, 1, 2).float() / 255
         assert floats.max() > 0.5
@@ -72,7 +72,7 @@ def test_policy_and_value_share_the_encoder(make_envs: MakeEnvs) -> None:
 
 
 def test_the_card_has_the_space_of_training(make_envs: MakeEnvs) -> None:
-    envs = make_envs("stepwise", leave_out=("original",))
+    envs = make_envs("stepwise", exclude_keys=("original",))
     model = make_model(envs, original=False)
     toolbox = envs.toolbox
     card = AgentCard(toolbox.signature, toolbox.names, max_tools=3, obs_size=48)
@@ -90,7 +90,7 @@ def test_an_encoder_is_taken_from_a_detector(make_envs: MakeEnvs, tmp_path: Path
     policy = make_model(make_envs("stepwise"), original=False).policy
     load_encoder(policy.features_extractor.encoder, tmp_path / "detector.safetensors")
     features = policy.features_extractor
-    assert isinstance(features, StepwiseFeatures)
+    assert isinstance(features, StepwiseFeaturesExtractor)
     for key, value in features.encoder.state_dict().items():
         assert torch.equal(value, detector.encoder.state_dict()[key].half().float())
 

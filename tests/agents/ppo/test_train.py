@@ -23,7 +23,7 @@ from opera_agents.ppo.agent import load_ppo
 from opera_agents.ppo.config import PPOConfig
 from opera_agents.ppo.saved import CARD, WEIGHTS
 from opera_agents.ppo.train import train
-from opera_env.agents import play
+from opera_env.agents import run_agent
 from opera_env.encoder import Detector
 from opera_env.errors import AgentError, SampleError, ToolboxMismatchError
 from opera_env.scoring import PlanScorer
@@ -84,7 +84,7 @@ def test_it_trains_logs_and_exports(tiny: PPOConfig, samples: list[Sample]) -> N
     assert card["training"]["val_reward"] == pytest.approx(watched.reward)
     assert str(tiny.images) not in (tiny.out / CARD).read_text() + (tiny.out / "config.json").read_text()
     agent = load_ppo(tiny.out, toolbox)
-    play(agent, samples, PlanScorer(toolbox, "classic"), tiny.max_tools)
+    run_agent(agent, samples, PlanScorer(toolbox, "classic"), tiny.max_tools)
     with pytest.raises(ToolboxMismatchError):
         load_ppo(tiny.out, toolbox.subset(["unet.denoise"]))
 

@@ -41,9 +41,9 @@ def draw(envs: OperaVecEnv, rng: np.random.Generator) -> np.ndarray:
 
 @both
 def test_it_steps_as_the_native_environment(
-    game: str, make_envs: MakeEnvs, make_native: Callable[..., RestoreVectorEnv]
+    game: str, make_envs: MakeEnvs, make_vector_env: Callable[..., RestoreVectorEnv]
 ) -> None:
-    envs, native = make_envs(game), make_native(game)
+    envs, native = make_envs(game), make_vector_env(game)
     envs.seed(3)
     observations, (expected, _) = envs.reset(), native.reset(seed=3)
     assert same(observations, expected)
@@ -144,7 +144,7 @@ def test_infos_are_light(game: str, make_envs: MakeEnvs) -> None:
 
 
 def test_parts_of_the_observation_can_be_left_out(make_envs: MakeEnvs) -> None:
-    envs = make_envs("stepwise", leave_out=("original",))
+    envs = make_envs("stepwise", exclude_keys=("original",))
     kept = {"image", "steps_left", "used"}
     assert isinstance(envs.observation_space, spaces.Dict)
     assert set(envs.observation_space.keys()) == kept
@@ -154,9 +154,9 @@ def test_parts_of_the_observation_can_be_left_out(make_envs: MakeEnvs) -> None:
     _, _, _, infos = envs.step(np.zeros(4, np.int64))
     assert infos[0]["terminal_observation"].keys() == kept
     with pytest.raises(ValueError, match="smell"):
-        make_envs("stepwise", leave_out=("smell",))
+        make_envs("stepwise", exclude_keys=("smell",))
     with pytest.raises(ValueError, match="image"):
-        make_envs("one-shot", leave_out=("image",))
+        make_envs("one-shot", exclude_keys=("image",))
 
 
 def test_masks_are_those_of_the_native_environment(make_envs: MakeEnvs) -> None:

@@ -22,8 +22,8 @@ from PIL import Image
 from opera_agents.vlm.agent import SHIPPED, make_vlm
 from opera_agents.vlm.api import ApiAgent
 from opera_agents.vlm.prompt import system_prompt
-from opera_agents.vlm.saved import load_told
-from opera_env.agents import play
+from opera_agents.vlm.saved import load_card
+from opera_env.agents import run_agent
 from opera_env.data.images import to_array
 from opera_env.envs.observation import Episode, observe
 from opera_env.errors import PlanParseError
@@ -40,7 +40,7 @@ def test_it_sees_the_image_and_plans(
     server = serve(GOOD)
     agent = ApiAgent(toolbox, server.url, "somebody's")
     assert isinstance(agent, Agent)
-    played = play(agent, samples, PlanScorer(toolbox, "classic"), 6)
+    played = run_agent(agent, samples, PlanScorer(toolbox, "classic"), 6)
     assert played.plans == [("tiny.blur",)] * len(samples)
     assert played.decisions[0] is not None and played.decisions[0].reasoning == "Noise."
     assert len(server.requests) == len(samples)
@@ -112,7 +112,7 @@ def test_a_real_server_answers(
     lite, port = Toolbox.load("lite"), free_port()
     command = [str(Path(sys.executable).with_name("transformers")), "serve", str(SHIPPED)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
-    told = load_told(SHIPPED)
+    told = load_card(SHIPPED)
     assert told is not None
     observations = [observe(Episode(sample), 6) for sample in samples[:2]]
     with (tmp_path / "log").open("w") as log:

@@ -12,17 +12,17 @@ import torch
 
 from opera_agents.vlm import cold_start
 from opera_agents.vlm.agent import VLMAgent
-from opera_agents.vlm.cold_start import ColdStartConfig, answers, batch_of, starting_point, train
-from opera_agents.vlm.prompt import grammar_of
-from opera_agents.vlm.saved import load_told
+from opera_agents.vlm.cold_start import VLMWarmStartConfig, answers, batch_of, load_or_build_model, train
+from opera_agents.vlm.prompt import make_grammar
+from opera_agents.vlm.saved import load_card
 from opera_env.data import Source
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
 
 
 @pytest.fixture
-def config(photos: Path, tmp_path: Path) -> ColdStartConfig:
-    return ColdStartConfig(
+def config(photos: Path, tmp_path: Path) -> VLMWarmStartConfig:
+    return VLMWarmStartConfig(
         photos,
         photos,
         tmp_path / "run",
@@ -37,16 +37,16 @@ def config(photos: Path, tmp_path: Path) -> ColdStartConfig:
     )
 
 
-def test_it_trains_and_is_an_agent(config: ColdStartConfig) -> None:
+def test_it_trains_and_is_an_agent(config: VLMWarmStartConfig) -> None:
     watched = train(config)
     assert 0 < watched.reward < 10
-    told = load_told(config.out / "model")
-    assert told is not None and told.system == cold_start.BRIEF
+    told = load_card(config.out / "model")
+    assert told is not None and told.system == cold_start.TINY_SYSTEM_PROMPT
     VLMAgent(Toolbox.load("lite"), config.out / "model")
 
 
 def test_a_stopped_run_ends_as_one_that_was_not(
-    config: ColdStartConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: VLMWarmStartConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, parts = replace(config, out=tmp_path / "whole"), replace(config, out=tmp_path / "parts")
     train(whole)
@@ -69,9 +69,9 @@ def test_a_stopped_run_ends_as_one_that_was_not(
     torch.testing.assert_close(first, second, rtol=0, atol=0)
 
 
-def test_only_the_answer_is_learned(config: ColdStartConfig, samples: list[Sample]) -> None:
+def test_only_the_answer_is_learned(config: VLMWarmStartConfig, samples: list[Sample]) -> None:
     toolbox = Toolbox.load("lite")
-    processor, _ = starting_point(config, toolbox)
+    processor, _ = load_or_build_model(config, toolbox)
     texts = answers(config, toolbox, samples, np.random.default_rng(0))
     inputs = batch_of(processor, config.system, samples, texts)
     for labels, text in zip(inputs["labels"], texts, strict=True):
@@ -79,9 +79,9 @@ def test_only_the_answer_is_learned(config: ColdStartConfig, samples: list[Sampl
         assert processor.tokenizer.decode(kept) == text + processor.tokenizer.eos_token
 
 
-def test_both_kinds_of_answers(config: ColdStartConfig, samples: list[Sample]) -> None:
+def test_both_kinds_of_answers(config: VLMWarmStartConfig, samples: list[Sample]) -> None:
     toolbox = Toolbox.load("lite")
-    grammar, rng = grammar_of(toolbox), np.random.default_rng(0)
+    grammar, rng = make_grammar(toolbox), np.random.default_rng(0)
     labelled = [grammar.parse(text) for text in answers(config, toolbox, samples, rng)]
     assert [one.degradations for one in labelled] == [sample.degradations for sample in samples]
     format_alone = replace(config, answers="format")
@@ -91,9 +91,9 @@ def test_both_kinds_of_answers(config: ColdStartConfig, samples: list[Sample]) -
 
 
 @pytest.mark.slow
-def test_labels_are_learned(config: ColdStartConfig, source: Source) -> None:
+def test_labels_are_learned(config: VLMWarmStartConfig, source: Source) -> None:
     toolbox = Toolbox.load("lite")
-    processor, model = starting_point(config, toolbox)
+    processor, model = load_or_build_model(config, toolbox)
     rng = np.random.default_rng(0)
     fixed = [source.make(source.draw(rng)) for _ in range(8)]
     inputs = batch_of(processor, config.system, fixed, answers(config, toolbox, fixed, rng))

@@ -16,8 +16,8 @@ from transformers import AutoModelForImageTextToText
 
 from opera_agents.vlm.agent import VLMAgent
 from opera_agents.vlm.answers import random_answer
-from opera_agents.vlm.prompt import grammar_of
-from opera_agents.vlm.saved import save_told
+from opera_agents.vlm.prompt import make_grammar
+from opera_agents.vlm.saved import save_card
 from opera_agents.vlm.tiny import tiny_model, tiny_processor
 from opera_env.errors import AgentError
 from opera_env.tools import Toolbox
@@ -28,8 +28,8 @@ pytest.importorskip("trl", reason="TRL is not installed: pip install 'opera-env[
 from trl import GRPOConfig, ModelConfig, TrlParser
 
 from opera_agents.vlm import grpo
-from opera_agents.vlm.grpo import WorldArguments, photographs, train
-from opera_agents.vlm.reward import AnswerRewards
+from opera_agents.vlm.grpo import EnvArguments, photographs, train
+from opera_agents.vlm.reward import AnswerScorer
 
 PRESETS = Path(grpo.__file__).with_name("presets")
 
@@ -39,15 +39,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained model that has to write six tokens."""
     folder, toolbox = tmp_path_factory.mktemp("model"), Toolbox.load("lite")
     rng = np.random.default_rng(0)
-    texts = [grammar_of(toolbox).format(random_answer(toolbox, rng)) for _ in range(50)]
+    texts = [make_grammar(toolbox).format(random_answer(toolbox, rng)) for _ in range(50)]
     processor = tiny_processor(toolbox, texts)
     processor.save_pretrained(folder)
     tiny_model(processor, width=32, layers=1).save_pretrained(folder)
-    save_told("Mend it.", toolbox, folder)
+    save_card("Mend it.", toolbox, folder)
     return folder
 
 
-def _world(photos: Path, **settings: Any) -> WorldArguments:
+def _world(photos: Path, **settings: Any) -> EnvArguments:
     small = {
         "reward": "classic",
         "canvas": 64,
@@ -56,7 +56,7 @@ def _world(photos: Path, **settings: Any) -> WorldArguments:
         "val_every": 2,
         "threads": 1,
     }
-    return WorldArguments(str(photos), str(photos), **(small | settings))
+    return EnvArguments(str(photos), str(photos), **(small | settings))
 
 
 def _training(out: Path, **settings: Any) -> GRPOConfig:
@@ -87,12 +87,12 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
 @pytest.fixture
 def lengths_pay(monkeypatch: pytest.MonkeyPatch) -> None:
     """An untrained model earns nothing, and learns nothing from that: so pay for something it varies in."""
-    original = AnswerRewards._one
+    original = AnswerScorer._one
 
-    def one(self: AnswerRewards, decision: Any, *others: Any) -> Any:
+    def one(self: AnswerScorer, decision: Any, *others: Any) -> Any:
         return replace(original(self, decision, *others), total=float(len(str(decision.error))))
 
-    monkeypatch.setattr(AnswerRewards, "_one", one)
+    monkeypatch.setattr(AnswerScorer, "_one", one)
 
 
 def test_it_trains_logs_and_is_an_agent(
@@ -170,7 +170,7 @@ def test_presets_are_options(name: str, tmp_path: Path) -> None:
     arguments = ["--config", str(path), "--images", "a", "--val", "b", "--output_dir", str(tmp_path)]
     if not torch.cuda.is_available():
         arguments += ["--bf16", "false", "--use_cpu", "true"]
-    parser = TrlParser((WorldArguments, GRPOConfig, ModelConfig))
+    parser = TrlParser((EnvArguments, GRPOConfig, ModelConfig))
     world, training, options = parser.parse_args_and_config(arguments)  # pyright: ignore[reportAssignmentType]
     told = yaml.safe_load(path.read_text())
     assert world.images == "a" and training.num_generations == 8 and training.beta == 0.0

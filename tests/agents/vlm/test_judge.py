@@ -11,7 +11,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from opera_agents.vlm.endpoint import Endpoint
-from opera_agents.vlm.judge import EndpointJudge, LocalJudge, RulesJudge, verdict
+from opera_agents.vlm.judge import EndpointJudge, LocalJudge, RulesJudge, parse_verdict
 from opera_agents.vlm.tiny import tiny_processor
 from opera_env.errors import EndpointError, JudgeError, MissingWeightsError, PlanParseError
 from opera_env.tools import Toolbox
@@ -35,10 +35,10 @@ GOOD = Decision(("tiny.blur", "tiny.brighten"), frozenset({"noise", "low_light"}
         ),
     ],
 )
-def test_rules(toolbox: Toolbox, decision: Decision, objection: str | None) -> None:
+def test_rules(toolbox: Toolbox, decision: Decision, find_inconsistency: str | None) -> None:
     judge = RulesJudge(toolbox)
-    assert judge.objection(decision) == objection
-    assert judge.judge([decision, GOOD]) == [float(objection is None), 1.0]
+    assert judge.find_inconsistency(decision) == find_inconsistency
+    assert judge.judge([decision, GOOD]) == [float(find_inconsistency is None), 1.0]
 
 
 def _judge(server: Any, **settings: Any) -> EndpointJudge:
@@ -90,10 +90,10 @@ def test_another_answer_is_an_error(serve: Callable[..., Any], body: bytes) -> N
 
 def test_a_refusal_names_the_key(serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EndpointError, match=r"HTTP 401.*Set MY_KEY"):
-        _judge(serve(401), key_variable="MY_KEY").judge([GOOD])
+        _judge(serve(401), api_key_env="MY_KEY").judge([GOOD])
     monkeypatch.setenv("MY_KEY", "secret")
     server = serve("Yes")
-    _judge(server, key_variable="MY_KEY").judge([GOOD])
+    _judge(server, api_key_env="MY_KEY").judge([GOOD])
     assert server.headers[0]["Authorization"] == "Bearer secret"
 
 
@@ -101,7 +101,7 @@ def test_neither_yes_nor_no_is_an_error(serve: Callable[..., Any]) -> None:
     with pytest.raises(JudgeError, match="Perhaps"):
         _judge(serve("Perhaps.")).judge([GOOD])
     with pytest.raises(JudgeError):
-        verdict("Nobody knows.")
+        parse_verdict("Nobody knows.")
 
 
 def test_a_model_on_this_machine_is_asked(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from opera_agents.vlm.prompt import families_of, grammar_of, messages, system_prompt
+from opera_agents.vlm.prompt import make_grammar, messages, system_prompt, tools_by_family
 from opera_env.degradations import DEGRADATIONS
 from opera_env.tools import Toolbox
 
@@ -12,7 +12,7 @@ from opera_env.tools import Toolbox
 def test_every_tool_and_degradation_is_named_once_in_the_lists(toolbox: Toolbox) -> None:
     for box in (toolbox, Toolbox.load("lite")):
         lines = re.findall(r"^- (\S+)$", system_prompt(box), re.MULTILINE)
-        families = [name for names in families_of(box).values() for name in names]
+        families = [name for names in tools_by_family(box).values() for name in names]
         assert lines == [*DEGRADATIONS, *families]
         assert sorted(families) == sorted(box.names)
 
@@ -20,13 +20,13 @@ def test_every_tool_and_degradation_is_named_once_in_the_lists(toolbox: Toolbox)
 def test_the_example_is_an_answer(toolbox: Toolbox) -> None:
     for box in (toolbox, Toolbox.load("lite"), Toolbox.load("lite").subset(["unet.dehaze"])):
         example = system_prompt(box).rpartition("\n")[2]
-        said = grammar_of(box).parse(example)
+        said = make_grammar(box).parse(example)
         assert said.error is None and said.plan and said.degradations and said.reasoning
 
 
 def test_a_toolbox_for_nothing_has_an_example_too() -> None:
     box = Toolbox().add("mine.invert", lambda image: 1 - image)
-    said = grammar_of(box).parse(system_prompt(box).rpartition("\n")[2])
+    said = make_grammar(box).parse(system_prompt(box).rpartition("\n")[2])
     assert said.error is None and said.plan == ()
 
 

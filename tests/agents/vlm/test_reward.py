@@ -7,25 +7,25 @@ from collections.abc import Sequence
 import pytest
 
 from opera_agents.vlm.judge import RulesJudge
-from opera_agents.vlm.prompt import grammar_of
-from opera_agents.vlm.reward import PARTS, AnswerRewards, text_of
+from opera_agents.vlm.prompt import make_grammar
+from opera_agents.vlm.reward import PARTS, AnswerScorer, completion_text
 from opera_env.data import Source
 from opera_env.errors import ToolFailedError
-from opera_env.reward import f1
+from opera_env.reward import f1_score
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Sample
 
 
-def _rewards(source: Source, toolbox: Toolbox, judged: bool = True, **settings: object) -> AnswerRewards:
+def _rewards(source: Source, toolbox: Toolbox, judged: bool = True, **settings: object) -> AnswerScorer:
     judge = RulesJudge(toolbox) if judged else None
     scorer = PlanScorer(toolbox, "classic")
-    return AnswerRewards(source.make, scorer, grammar_of(toolbox), judge, **settings)  # type: ignore[arg-type]
+    return AnswerScorer(source.make, scorer, make_grammar(toolbox), judge, **settings)  # type: ignore[arg-type]
 
 
 def _answers(toolbox: Toolbox, samples: Sequence[Sample]) -> list[str]:
     """Right, half right, inconsistent and unreadable."""
-    grammar, sample = grammar_of(toolbox), samples[0]
+    grammar, sample = make_grammar(toolbox), samples[0]
     right = sample.degradations or frozenset()
     reason = f"There is {' and '.join(sorted(right))}."
     return [
@@ -43,7 +43,9 @@ def test_each_part_and_their_product(source: Source, toolbox: Toolbox, samples: 
     direct = PlanScorer(toolbox, "classic").score(samples[:1], [("tiny.blur",)])[0].r_q
     assert right.r_q == pytest.approx(direct) and right.total == pytest.approx(direct)
     labels = samples[0].degradations or frozenset()
-    assert half.r_d == f1(labels | {"haze"}, labels) and half.total == pytest.approx(direct * half.r_d)
+    assert half.r_d == f1_score(labels | {"haze"}, labels) and half.total == pytest.approx(
+        direct * half.r_d
+    )
     assert loose.r_c == 0 and loose.total == 0 and loose.r_q > 0
     assert (unread.r_q, unread.r_d, unread.r_f, unread.r_c, unread.total) == (0, 0, 0, 0, 0)
     assert unread.decision.error is not None
@@ -84,11 +86,11 @@ def test_a_tool_that_fails_is_no_reward_of_nothing(
 ) -> None:
     toolbox.add("tiny.broken", lambda image: image[..., 1:])
     rewards = _rewards(source, toolbox)
-    text = grammar_of(toolbox).format(Decision(("tiny.broken",), frozenset(), "tiny.broken"))
+    text = make_grammar(toolbox).format(Decision(("tiny.broken",), frozenset(), "tiny.broken"))
     with pytest.raises(ToolFailedError):
         rewards.earned([text], [samples[0].spec])
 
 
 def test_the_text_of_a_conversation_in_parts() -> None:
     parts = [{"type": "text", "text": "H"}, {"type": "text", "text": "m."}]
-    assert text_of([{"role": "assistant", "content": parts}]) == "Hm."
+    assert completion_text([{"role": "assistant", "content": parts}]) == "Hm."

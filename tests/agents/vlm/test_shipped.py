@@ -10,12 +10,12 @@ import skimage.data
 from PIL import Image
 
 from opera_agents.vlm.agent import SHIPPED
-from opera_agents.vlm.saved import load_told
-from opera_env.agents import make_agent, play
+from opera_agents.vlm.saved import load_card
+from opera_env.agents import make_agent, run_agent
 from opera_env.cli import main
 from opera_env.data import bundled, clean_folder
 from opera_env.degradations import benchmark_recipes, degrade
-from opera_env.reward import f1
+from opera_env.reward import f1_score
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 
@@ -27,7 +27,7 @@ def lite() -> Toolbox:
 
 def test_it_is_small_and_knows_the_shipped_tools(lite: Toolbox) -> None:
     assert sum(file.stat().st_size for file in SHIPPED.iterdir()) < 8e6
-    told = load_told(SHIPPED)
+    told = load_card(SHIPPED)
     assert told is not None
     told.check(lite)
 
@@ -36,7 +36,7 @@ def test_its_answers_can_be_read_and_give_reasons(lite: Toolbox) -> None:
     source = bundled()
     specs = source.enumerate(12, benchmark_recipes(), np.random.default_rng(3))
     samples = [source.make(spec) for spec in specs]
-    played = play(make_agent("vlm", toolbox=lite), samples, PlanScorer(lite, "classic"), 6)
+    played = run_agent(make_agent("vlm", toolbox=lite), samples, PlanScorer(lite, "classic"), 6)
     assert all(said is not None and said.error is None and said.reasoning for said in played.decisions)
     assert len(set(played.plans)) > 4, "it looks at the photograph"
 
@@ -46,9 +46,9 @@ def test_it_sees_what_is_wrong(shared_data: Path, lite: Toolbox) -> None:
     source = clean_folder(shared_data / "bsds500" / "val")
     specs = source.enumerate(48, benchmark_recipes(), np.random.default_rng(6))
     samples = [source.make(spec) for spec in specs]
-    played = play(make_agent("vlm", toolbox=lite), samples, PlanScorer(lite, "classic"), 6)
+    played = run_agent(make_agent("vlm", toolbox=lite), samples, PlanScorer(lite, "classic"), 6)
     found = [
-        f1(said.degradations or frozenset(), sample.degradations or frozenset())
+        f1_score(said.degradations or frozenset(), sample.degradations or frozenset())
         for said, sample in zip(played.decisions, samples, strict=True)
         if said is not None
     ]

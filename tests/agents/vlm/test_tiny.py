@@ -13,8 +13,8 @@ from PIL import Image
 from opera_agents.vlm.agent import VLMAgent
 from opera_agents.vlm.answers import labelled_answer, random_answer
 from opera_agents.vlm.judge import RulesJudge
-from opera_agents.vlm.prompt import grammar_of, messages
-from opera_agents.vlm.saved import save_told
+from opera_agents.vlm.prompt import make_grammar, messages
+from opera_agents.vlm.saved import save_card
 from opera_agents.vlm.tiny import SIDE, tiny_model, tiny_processor
 from opera_env.degradations import DEGRADATIONS
 from opera_env.envs.observation import Episode, observe
@@ -31,7 +31,7 @@ def lite() -> Toolbox:
 @pytest.fixture(scope="module")
 def texts(lite: Toolbox) -> list[str]:
     rng = np.random.default_rng(0)
-    return [grammar_of(lite).format(random_answer(lite, rng)) for _ in range(200)]
+    return [make_grammar(lite).format(random_answer(lite, rng)) for _ in range(200)]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def saved(lite: Toolbox, texts: list[str], tmp_path_factory: pytest.TempPathFact
     processor = tiny_processor(lite, texts)
     processor.save_pretrained(folder)
     tiny_model(processor).save_pretrained(folder)
-    save_told("Mend it.", lite, folder)
+    save_card("Mend it.", lite, folder)
     return folder
 
 
@@ -91,7 +91,7 @@ def test_an_untrained_one_answers_what_cannot_be_read(
 def test_what_can_be_read_the_second_time_counts(
     saved: Path, lite: Toolbox, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    good = grammar_of(lite).format(labelled_answer(lite, frozenset({"haze"}), np.random.default_rng(0)))
+    good = make_grammar(lite).format(labelled_answer(lite, frozenset({"haze"}), np.random.default_rng(0)))
     agent = VLMAgent(lite, saved)
     asked: list[tuple[int, bool]] = []
 
@@ -113,10 +113,10 @@ def test_a_missing_model_is_named(lite: Toolbox, tmp_path: Path) -> None:
 
 def test_labelled_answers_are_right_and_consistent(lite: Toolbox) -> None:
     rng, judge = np.random.default_rng(0), RulesJudge(lite)
-    grammar = grammar_of(lite)
+    grammar = make_grammar(lite)
     for _ in range(200):
         degradations = frozenset(rng.choice(DEGRADATIONS, rng.integers(0, 4), replace=False).tolist())
         decision = labelled_answer(lite, degradations, rng)
         assert decision.degradations == degradations
-        assert judge.objection(decision) is None
+        assert judge.find_inconsistency(decision) is None
         assert grammar.parse(grammar.format(decision)) == decision

@@ -11,7 +11,7 @@ import pytest
 from datasets import Dataset
 from PIL import Image
 
-from opera_agents.vlm.prompt import grammar_of
+from opera_agents.vlm.prompt import make_grammar
 from opera_agents.vlm.verl import SOURCE, ParquetConfig, compute_score, write
 from opera_env.data import clean_folder
 from opera_env.data.images import to_array
@@ -40,7 +40,7 @@ def test_rows_are_judged_as_everywhere(config: ParquetConfig, photos: Path) -> N
         assert np.array_equal(shown, to_array(observe(Episode(sample), 0).image))
         labels = frozenset(row["reward_model"]["ground_truth"])
         assert labels == sample.degradations
-        text = grammar_of(toolbox).format(Decision((), labels, " ".join(sorted(labels)) or "Clean."))
+        text = make_grammar(toolbox).format(Decision((), labels, " ".join(sorted(labels)) or "Clean."))
         found = compute_score(SOURCE, text, row["reward_model"]["ground_truth"], row["extra_info"])
         wanted = PlanScorer(toolbox, "classic").score([sample], [()])[0].r_q
         assert found == pytest.approx({"score": wanted, "r_q": wanted, "r_d": 1, "r_f": 1, "r_c": 1})

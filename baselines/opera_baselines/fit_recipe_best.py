@@ -1,7 +1,7 @@
 """Fits what ``recipe_best`` knows: the plan that is best on average for each of the benchmark's recipes.
 
 Example:
-    python -m opera_baselines.fit_recipes --images bsds500/train
+    python -m opera_baselines.fit_recipe_best --images bsds500/train
 
 Interrupt it at any time: the same command goes on after the last recipe that was finished. More recipes
 are added to a file by ``--recipes rain+noise haze+noise+jpeg``.
@@ -23,17 +23,17 @@ from rich.progress import track
 
 from opera_baselines.order import domain_plan
 from opera_baselines.recipe_best import TABLE, PlanTable
-from opera_env.data import SynthesisSource
+from opera_env.data import SyntheticSource
 from opera_env.data.images import list_images
-from opera_env.degradations import DEGRADATIONS, GROUPS, Recipe, check_recipe
+from opera_env.degradations import BENCHMARK_GROUPS, DEGRADATIONS, Recipe, check_recipe
 from opera_env.errors import OutputError, SampleError
 from opera_env.execution import PrefixCache
 from opera_env.scoring import PlanScorer
-from opera_env.search import Tried, best, values
+from opera_env.search import PlanRewards, best_plan, plan_rewards
 from opera_env.tools import Toolbox
 from opera_env.types import Plan, Sample, Scorer
 
-FINALISTS = 10
+NUM_FINALISTS = 10
 """Plans that are judged again: the best of hundreds is partly the luckiest."""
 
 
@@ -53,7 +53,9 @@ class FitConfig:
     """A shipped toolbox, or a folder written by Toolbox.save."""
     reward: str = "lite"
     """What counts as quality."""
-    recipes: tuple[str, ...] = tuple("+".join(recipe) for group in GROUPS.values() for recipe in group)
+    recipes: tuple[str, ...] = tuple(
+        "+".join(recipe) for group in BENCHMARK_GROUPS.values() for recipe in group
+    )
     """Degradations in the order they are applied; the benchmark's 16 combinations by default."""
     per_recipe: int = 12
     """Photographs on which the plans of a recipe are searched; the folder needs three times as many."""
@@ -70,23 +72,23 @@ class FitConfig:
         """Returns the command line that gives the same plans, without paths of this machine."""
         images = self.images.resolve()
         return (
-            f"python -m opera_baselines.fit_recipes --images {images.parent.name}/{images.name} "
+            f"python -m opera_baselines.fit_recipe_best --images {images.parent.name}/{images.name} "
             f"--toolbox {Path(self.toolbox).name} --reward {self.reward} --per-recipe {self.per_recipe} "
             f"--width {self.width} --max-tools {self.max_tools} --seed {self.seed}"
         )
 
 
-def mean_values(samples: Sequence[Sample], plans: Sequence[Plan], scorer: Scorer) -> Tried:
+def mean_plan_rewards(samples: Sequence[Sample], plans: Sequence[Plan], scorer: Scorer) -> PlanRewards:
     """Scores every plan on every sample, in one call; returns the means over the samples."""
     pairs = [(sample, plan) for plan in plans for sample in samples]
-    found = values([sample for sample, _ in pairs], [plan for _, plan in pairs], scorer)
+    found = plan_rewards([sample for sample, _ in pairs], [plan for _, plan in pairs], scorer)
     means = np.reshape(found, (len(plans), len(samples))).mean(1)
     return dict(zip(plans, means.tolist(), strict=True))
 
 
-def constant_search(
+def search_constant_plan(
     samples: Sequence[Sample], scorer: Scorer, starts: Sequence[Plan], width: int, max_tools: int
-) -> Tried:
+) -> PlanRewards:
     """Extends the plans of each length that are best on average, until that earns nothing.
 
     Args:
@@ -99,13 +101,13 @@ def constant_search(
     Returns:
         Mean R_q of all plans tried, the empty one and ``starts`` among them.
     """
-    tried = mean_values(samples, list(dict.fromkeys([(), *starts])), scorer)
+    tried = mean_plan_rewards(samples, list(dict.fromkeys([(), *starts])), scorer)
     longest = max(map(len, starts), default=0)
     for length in range(max_tools):
         level = {plan: value for plan, value in tried.items() if len(plan) == length}
         prefixes = sorted(level, key=level.__getitem__, reverse=True)[:width]
         plans = [(*prefix, name) for prefix in prefixes for name in scorer.tool_names]
-        found = mean_values(samples, [plan for plan in plans if plan not in tried], scorer)
+        found = mean_plan_rewards(samples, [plan for plan in plans if plan not in tried], scorer)
         tried |= found
         if length >= longest and max(found.values()) <= max(level.values()):
             break
@@ -126,7 +128,7 @@ def draw_samples(recipe: Recipe, config: FitConfig) -> list[Sample]:
             "(at least 3): add photographs, or choose another number."
         )
     rng = np.random.default_rng((config.seed, *map(DEGRADATIONS.index, recipe)))
-    source = SynthesisSource([paths[index] for index in rng.permutation(len(paths))], "shuffled")
+    source = SyntheticSource([paths[index] for index in rng.permutation(len(paths))], "shuffled")
     return [source.make(spec) for spec in source.enumerate(count, [recipe], rng)]
 
 
@@ -136,10 +138,10 @@ def fit_recipe(recipe: Recipe, config: FitConfig, scorer: PlanScorer) -> tuple[P
     first, fresh = samples[: config.per_recipe], samples[config.per_recipe :]
     matched = domain_plan(scorer.toolbox, recipe)[: config.max_tools]
     starts = list(dict.fromkeys(permutations(matched)))
-    tried = constant_search(first, scorer, starts, config.width, config.max_tools)
-    finalists = sorted(tried, key=tried.__getitem__, reverse=True)[:FINALISTS]
-    judged = mean_values(fresh, list(dict.fromkeys([*finalists, matched, ()])), scorer)
-    plan = best(judged)
+    tried = search_constant_plan(first, scorer, starts, config.width, config.max_tools)
+    finalists = sorted(tried, key=tried.__getitem__, reverse=True)[:NUM_FINALISTS]
+    judged = mean_plan_rewards(fresh, list(dict.fromkeys([*finalists, matched, ()])), scorer)
+    plan = best_plan(judged)
     rounded = {"untouched": judged[()], "matched": judged[matched], "plan": judged[plan]}
     return plan, {name: round(value, 3) for name, value in rounded.items()}
 
