@@ -21,7 +21,7 @@ GOOD = Decision(("tiny.blur", "tiny.brighten"), frozenset({"noise", "low_light"}
 
 
 @pytest.mark.parametrize(
-    ("decision", "objection"),
+    ("decision", "inconsistency"),
     [
         (GOOD, None),
         (Decision((), frozenset(), "All is well."), None),
@@ -35,10 +35,10 @@ GOOD = Decision(("tiny.blur", "tiny.brighten"), frozenset({"noise", "low_light"}
         ),
     ],
 )
-def test_rules(toolbox: Toolbox, decision: Decision, find_inconsistency: str | None) -> None:
+def test_rules(toolbox: Toolbox, decision: Decision, inconsistency: str | None) -> None:
     judge = RulesJudge(toolbox)
-    assert judge.find_inconsistency(decision) == find_inconsistency
-    assert judge.judge([decision, GOOD]) == [float(find_inconsistency is None), 1.0]
+    assert judge.find_inconsistency(decision) == inconsistency
+    assert judge.judge([decision, GOOD]) == [float(inconsistency is None), 1.0]
 
 
 def _judge(server: Any, **settings: Any) -> EndpointJudge:
