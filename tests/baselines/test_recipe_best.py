@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from opera_baselines.fit_recipe_best import FitConfig, fit, mean_plan_rewards, search_constant_plan
 
 from opera_baselines import fit_recipe_best
+from opera_baselines.fit_recipe_best import FitConfig, fit, mean_plan_rewards, search_constant_plan
 from opera_baselines.recipe_best import TABLE, PlanTable, RecipeBest
 from opera_env.degradations import BENCHMARK_GROUPS, Recipe
 from opera_env.errors import (

@@ -23,8 +23,8 @@ def plausible_plan(
         degradations: What is wrong.
         rng: The only source of chance.
         max_tools: Longest plan.
-        tool_insertion_prob: How often the order is any order, and how often one more tool, any, is put in: so that
-            nothing is impossible to a policy that learns from such plans.
+        tool_insertion_prob: How often the order is any order, and how often one more tool, any, is put in:
+            so that nothing is impossible to a policy that learns from such plans.
     """
     plan: list[str] = []
     for degradation in reversed(DEGRADATIONS):
