@@ -124,6 +124,22 @@ def get_reward(reward: str | Reward) -> Reward:
     return REWARD_PRESETS[reward]
 
 
+def env_reward(outcome: Outcome, tool_cost: float) -> float:
+    """Returns the reward of an environment: R_q less the cost of the tools.
+
+    Environments, searches, comparisons and trainers all use this function.
+
+    Args:
+        outcome: The outcome of the plan.
+        tool_cost: Cost of each tool of the plan, in units of R_q.
+
+    Example:
+        >>> env_reward(Outcome(restored=None, r_q=6.0, tools_run=2), tool_cost=0.25)
+        5.5
+    """
+    return outcome.r_q - tool_cost * outcome.tools_run
+
+
 def f1_score(predicted: frozenset[str], true: frozenset[str]) -> float:
     """F1 score of two sets; 1 if both are empty.
 
@@ -172,7 +188,7 @@ def combined_reward(
     if decision.error is not None:
         return 0.0
     r_c = 1.0 if consistency is None else consistency
-    r_q = max(outcome.r_q - tool_cost * outcome.tools_run, 0.0)
+    r_q = max(env_reward(outcome, tool_cost), 0.0)
     known = decision.degradations is not None and labels is not None
     if form == "product":
         r_d = f1_score(decision.degradations, labels) if known else 1.0  # pyright: ignore[reportArgumentType]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import product
 
+from opera_env.reward import env_reward
 from opera_env.types import Plan, Sample, Scorer
 
 PlanRewards = dict[Plan, float]
@@ -16,7 +17,7 @@ def plan_rewards(
 ) -> list[float]:
     """Scores one plan per sample; R_q less the cost of the tools."""
     outcomes = scorer.score(samples, plans, restored=False)
-    return [outcome.r_q - tool_cost * len(plan) for outcome, plan in zip(outcomes, plans, strict=True)]
+    return [env_reward(outcome, tool_cost) for outcome in outcomes]
 
 
 def best_plan(tried: Mapping[Plan, float], margin: float = 0.0) -> Plan:

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from opera_env.errors import PlanParseError, UnknownPresetError
 from opera_env.metrics import METRICS, FunctionMetric, build_metric
-from opera_env.reward import REWARD_PRESETS, Reward, RewardTerm, combined_reward, f1_score, get_reward
+from opera_env.reward import (
+    REWARD_PRESETS,
+    Reward,
+    RewardTerm,
+    combined_reward,
+    env_reward,
+    f1_score,
+    get_reward,
+)
 from opera_env.types import Decision, Outcome
 
 BOUNDED = ("lite", "classic", "label_free", "no_reference")
@@ -194,6 +202,14 @@ def test_f1_is_the_harmonic_mean_of_precision_and_recall(
 
 
 OUTCOME = Outcome(restored=None, r_q=6.0, tools_run=2)
+
+
+def test_env_reward_is_r_q_less_the_cost_of_each_tool() -> None:
+    assert env_reward(OUTCOME, 0.0) == 6.0
+    assert env_reward(OUTCOME, 0.25) == 5.5
+    assert env_reward(replace(OUTCOME, tools_run=0), 0.25) == 6.0
+
+
 RAIN, RAIN_HAZE = frozenset({"rain"}), frozenset({"rain", "haze"})
 
 

@@ -30,7 +30,7 @@ class Known:
         self, samples: Sequence[Sample], plans: Sequence[Plan], *, restored: bool = True
     ) -> list[Outcome]:
         self.asked += plans
-        return [Outcome(None, r_q=self.value(plan)) for plan in plans]
+        return [Outcome(None, r_q=self.value(plan), tools_run=len(plan)) for plan in plans]
 
 
 def sample() -> Sample:

@@ -14,6 +14,7 @@ from opera_env.envs.config import EnvConfig
 from opera_env.envs.observation import Episode, observe_pixels
 from opera_env.envs.render import image_strip
 from opera_env.envs.rules import Info, Rules, ToolboxMixin, Transition
+from opera_env.reward import env_reward
 from opera_env.types import Sample
 
 Pixels = NDArray[np.uint8]
@@ -45,7 +46,7 @@ class OneShotRules(Rules[Pixels]):
         transitions: list[Transition[Pixels]] = []
         for episode, plan, outcome in zip(episodes, plans, outcomes, strict=True):
             episode.plan, episode.outcome, episode.done = plan, outcome, True
-            reward = float(outcome.r_q - self.config.tool_cost * len(plan))
+            reward = env_reward(outcome, self.config.tool_cost)
             transitions.append(Transition(self._observe(episode), reward, True, self.info(episode)))
         return transitions
 

@@ -16,6 +16,7 @@ from opera_env.envs.restore import RestoreEnv
 from opera_env.envs.rules import Info, Rules, Transition
 from opera_env.errors import RewardError
 from opera_env.execution import PrefixCache
+from opera_env.reward import env_reward
 from opera_env.types import Sample
 
 StepwiseObs = dict[str, Any]
@@ -94,11 +95,11 @@ class StepwiseRules(Rules[StepwiseObs]):
         plans = [episode.plan + tools for episode, tools in zip(episodes, added, strict=True)]
         moved = [index for index, tools in enumerate(added) if tools]
         outcomes = self.scorer.score([episodes[i].sample for i in moved], [plans[i] for i in moved])
-        gains = [0.0] * len(episodes)
+        cost, gains = self.config.tool_cost, [0.0] * len(episodes)
         for index, outcome in zip(moved, outcomes, strict=True):
             before = episodes[index].outcome
             assert before is not None
-            gains[index] = outcome.r_q - before.r_q - self.config.tool_cost
+            gains[index] = env_reward(outcome, cost) - env_reward(before, cost)
             episodes[index].plan, episodes[index].outcome = plans[index], outcome
         transitions: list[Transition[StepwiseObs]] = []
         for episode, ends, gain in zip(episodes, ending, gains, strict=True):

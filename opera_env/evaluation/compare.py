@@ -14,7 +14,7 @@ from opera_env.degradations import benchmark_group
 from opera_env.evaluation.scorers import CachingScorer, _RecordingScorer
 from opera_env.evaluation.stats import bootstrap_interval
 from opera_env.execution import PrefixCache
-from opera_env.reward import Reward
+from opera_env.reward import Reward, env_reward
 from opera_env.scoring import PlanScorer
 from opera_env.search import all_plans, beam_search
 from opera_env.tools import Toolbox
@@ -155,7 +155,7 @@ def compare_agents(
         for sample, plan, outcome, top, error in zip(
             samples, plans[name], outcomes, best, errors[name], strict=True
         ):
-            reward = outcome.r_q - config.tool_cost * len(plan)
+            reward = env_reward(outcome, config.tool_cost)
             regret = None if top is None else top - reward
             records.append(
                 Record(name, sample.spec, plan, reward, outcome.r_q, outcome.metrics, regret, error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from opera_env.reward import env_reward
 from opera_env.scoring import PlanScorer
 from opera_env.types import Outcome, Plan, Sample
 
@@ -48,7 +49,7 @@ class CachingScorer:
 
     def best(self, sample: Sample, plans: Sequence[Plan], tool_cost: float) -> float:
         """Returns the best reward among plans that are known."""
-        return max(self.known[sample.key, plan].r_q - tool_cost * len(plan) for plan in plans)
+        return max(env_reward(self.known[sample.key, plan], tool_cost) for plan in plans)
 
 
 class _RecordingScorer:

@@ -138,7 +138,10 @@ class ByHand:
         self, samples: Sequence[Sample], plans: Sequence[Plan], *, restored: bool = True
     ) -> list[Outcome]:
         self.calls.append(list(dict.fromkeys(plans)))
-        return [Outcome(None, r_q=self.worth(one, plan)) for one, plan in zip(samples, plans, strict=True)]
+        return [
+            Outcome(None, r_q=self.worth(one, plan), tools_run=len(plan))
+            for one, plan in zip(samples, plans, strict=True)
+        ]
 
 
 def noisy(seed: int) -> ByHand:

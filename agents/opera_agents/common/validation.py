@@ -22,7 +22,7 @@ from opera_env.evaluation.compare import EvaluationConfig, frozen_set
 from opera_env.evaluation.scorers import CachingScorer
 from opera_env.execution import PrefixCache
 from opera_env.files import atomic_write
-from opera_env.reward import f1_score
+from opera_env.reward import env_reward, f1_score
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Agent, Sample, Search
@@ -86,7 +86,7 @@ class Validation:
         """Lets an agent play all of it."""
         played = run_agent(agent, self.samples, self.scorer, self.max_tools)
         outcomes = self.scorer.score(self.samples, played.plans)
-        rewards = [outcome.r_q - self.tool_cost * outcome.tools_run for outcome in outcomes]
+        rewards = [env_reward(outcome, self.tool_cost) for outcome in outcomes]
         said = [
             f1_score(decision.degradations, sample.degradations or frozenset())
             for decision, sample in zip(played.decisions, self.samples, strict=True)

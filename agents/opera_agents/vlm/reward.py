@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from opera_agents.vlm.judge import Judge
 from opera_env.answer import AnswerGrammar
-from opera_env.reward import combined_reward, f1_score
+from opera_env.reward import combined_reward, env_reward, f1_score
 from opera_env.scoring import PlanScorer
 from opera_env.types import Decision, Outcome, Sample, SampleSpec
 
@@ -109,7 +109,7 @@ class AnswerScorer:
         reward = combined_reward(
             outcome, decision, labels, r_c if self.judge else None, self.form, self.tool_cost
         )
-        r_q = outcome.r_q - self.tool_cost * outcome.tools_run
+        r_q = env_reward(outcome, self.tool_cost)
         r_d = 1.0 if labels is None else f1_score(decision.degradations or frozenset(), labels)
         return AnswerScore(decision, labels, r_q, r_d, 1.0, r_c, reward)
 
