@@ -22,7 +22,7 @@ class DenoiseTheRough:
 
 source = bundled()
 samples = [
-    source.make(spec) for spec in source.enumerate(12, benchmark_recipes(), np.random.default_rng(0))
+    source.make(spec) for spec in source.list_specs(12, benchmark_recipes(), np.random.default_rng(0))
 ]
 config = EvaluationConfig(reward="classic", regret=False)
 agents = {"untouched": Untouched(), "mine": DenoiseTheRough()}

@@ -10,8 +10,8 @@ import numpy as np
 import skimage.data
 from PIL import Image
 
-from opera_env.data.decode import read_photo
-from opera_env.data.encode import write_photo
+from opera_env.data.read import read_photo
+from opera_env.data.write import write_photo
 from opera_env.degradations import degrade
 from opera_env.restoration import DEFAULT_TOOLBOX, Restorer
 from opera_env.tools import Toolbox

@@ -43,7 +43,7 @@ for update in range(1, 6):
     reward = np.mean([episode["r"] for episode in model.ep_info_buffer])
     print(f"update {update}: reward of the last plans {reward:.2f}")
 
-specs = source.enumerate(24, benchmark_recipes(), np.random.default_rng(0))
+specs = source.list_specs(24, benchmark_recipes(), np.random.default_rng(0))
 agents = {
     "random": RandomPlans(toolbox, MAX_TOOLS, seed=0),
     "ppo": PredictAgent(model, toolbox),

@@ -19,7 +19,7 @@ scorer = PlanScorer(toolbox, "classic")
 
 # Each tool was trained alone, on one damage; under a plan they meet what the other one leaves behind.
 recipe, rng = ("noise", "jpeg"), np.random.default_rng(0)
-held_out = [source.make(spec) for spec in source.enumerate(16, [recipe], rng)]
+held_out = [source.make(spec) for spec in source.list_specs(16, [recipe], rng)]
 
 
 def quality() -> float:
@@ -30,7 +30,7 @@ def quality() -> float:
 print(f"tools {toolbox.fingerprint}: {quality():.2f} dB")
 update = ExecutionUpdate(env, ExecutionConfig(loss="pixel", lr=3e-4, epochs=4, steps_per_epoch=10))
 for _ in range(40):
-    samples = [source.make(spec) for spec in source.enumerate(8, [recipe], rng)]
+    samples = [source.make(spec) for spec in source.list_specs(8, [recipe], rng)]
     figures = update.step(samples, [PLAN] * len(samples))
     if update.steps % 10 == 0:
         print(f"step {update.steps}: loss {figures['loss']:.4f}, gradient {figures['grad_norm']:.2f}")

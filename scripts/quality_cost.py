@@ -117,7 +117,7 @@ def main(config: QualityCostConfig) -> None:
     """Measures, prints and draws."""
     toolbox = Toolbox.load("lite")
     source = clean_folder(config.images)
-    specs = source.enumerate(config.n, benchmark_recipes(), np.random.default_rng(config.seed))
+    specs = source.list_specs(config.n, benchmark_recipes(), np.random.default_rng(config.seed))
     samples = [source.make(spec) for spec in specs]
     table = Table("plans", "cost", "R_q (95 %)", "tools a plan", "tools run", "s an image", box=box.SIMPLE)
     points: list[QualityCostPoint] = []

@@ -105,7 +105,7 @@ def source(photos: Path) -> Source:
 def samples(source: Source) -> list[Sample]:
     """One sample per recipe; the last one's image is smaller than its canvas."""
     rng = np.random.default_rng(0)
-    return [source.make(spec) for spec in source.enumerate(len(RECIPES), RECIPES, rng)]
+    return [source.make(spec) for spec in source.list_specs(len(RECIPES), RECIPES, rng)]
 
 
 def tiny_toolbox() -> Toolbox:

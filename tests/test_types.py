@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opera_env.degradations import RECIPES
+from opera_env.degradations import TRAINING_RECIPES
 from opera_env.errors import OperaError, PlanParseError, SampleError
 from opera_env.types import Agent, Decision, Observation, Outcome, Sample, SampleSpec, Search
 
@@ -21,7 +21,7 @@ specs = st.builds(
     SampleSpec,
     source=st.text(min_size=1),
     index=st.integers(0, 10**6),
-    recipe=st.sampled_from([(), *RECIPES]),
+    recipe=st.sampled_from([(), *TRAINING_RECIPES]),
     seed=st.integers(0, 2**63 - 1),
     crop=st.none() | st.tuples(sides, sides, sides, sides),
 )

@@ -129,7 +129,7 @@ def draw_samples(recipe: Recipe, config: FitConfig) -> list[Sample]:
         )
     rng = np.random.default_rng((config.seed, *map(DEGRADATIONS.index, recipe)))
     source = SyntheticSource([paths[index] for index in rng.permutation(len(paths))], "shuffled")
-    return [source.make(spec) for spec in source.enumerate(count, [recipe], rng)]
+    return [source.make(spec) for spec in source.list_specs(count, [recipe], rng)]
 
 
 def fit_recipe(recipe: Recipe, config: FitConfig, scorer: PlanScorer) -> tuple[Plan, dict[str, float]]:

@@ -162,7 +162,7 @@ class Compare(Command):
         else:
             source = bundled(self.canvas)
         rng = np.random.default_rng(self.seed)
-        return [source.make(spec) for spec in source.enumerate(self.n, benchmark_recipes(), rng)]
+        return [source.make(spec) for spec in source.list_specs(self.n, benchmark_recipes(), rng)]
 
     def _agents(self, samples: Sequence[Sample], toolbox: Toolbox, console: Console) -> list[str]:
         if self.agents is not None:

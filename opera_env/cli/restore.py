@@ -19,10 +19,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from opera_env.cli.command import Command, format_error
 from opera_env.cli.jobs import Job, check_target, find_jobs, is_input, real_path
-from opera_env.data.decode import read_photo, read_size
-from opera_env.data.encode import check_max_side, write_photo
 from opera_env.data.images import resize, to_pil
 from opera_env.data.photo import Photo, format_from_name
+from opera_env.data.read import read_photo, read_size
+from opera_env.data.write import check_max_side, write_photo
 from opera_env.envs.render import image_strip
 from opera_env.errors import OutputError
 from opera_env.files import atomic_create, atomic_write

@@ -56,7 +56,7 @@ class StudyCommand(Command):
         """Studies, prints and writes; returns the exit code."""
         source = bundled(self.canvas) if self.images is None else clean_folder(self.images, self.canvas)
         recipes = STUDY_RECIPES if self.recipes == "study" else tuple(dict.fromkeys(benchmark_recipes()))
-        specs = source.enumerate(self.n, recipes, np.random.default_rng(self.seed))
+        specs = source.list_specs(self.n, recipes, np.random.default_rng(self.seed))
         samples = [source.make(spec) for spec in specs]
         with Progress(console=Console(stderr=True)) as bar:
             task = bar.add_task("samples", total=len(samples))

@@ -1,7 +1,7 @@
 """Sources of samples, and image files in and out."""
 
 from opera_env.data.sources import (
-    Entry,
+    FileEntry,
     FilesSource,
     Source,
     SyntheticSource,
@@ -14,7 +14,7 @@ from opera_env.data.sources import (
 )
 
 __all__ = [
-    "Entry",
+    "FileEntry",
     "FilesSource",
     "Source",
     "SyntheticSource",

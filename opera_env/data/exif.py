@@ -8,12 +8,12 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
-ORIENTATION = ExifTags.Base.Orientation
+ORIENTATION_TAG = ExifTags.Base.Orientation
 
-DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+IFD_POINTER_TAGS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 """Tags that point to further tags."""
 
-DESCRIPTIVE = frozenset(
+DESCRIPTIVE_TAGS = frozenset(
     {
         ExifTags.Base.DocumentName,
         ExifTags.Base.ImageDescription,
@@ -30,12 +30,12 @@ DESCRIPTIVE = frozenset(
         ExifTags.Base.XPAuthor,
         ExifTags.Base.XPKeywords,
         ExifTags.Base.XPSubject,
-        *DIRECTORIES,
+        *IFD_POINTER_TAGS,
     }
 )
 """Tags of a TIFF file that speak of the photograph, not of how it is stored."""
 
-STORAGE = frozenset(
+STORAGE_TAGS = frozenset(
     {
         ExifTags.Base.ImageWidth,
         ExifTags.Base.ImageLength,
@@ -64,12 +64,12 @@ def read_exif(picture: Image.Image) -> Image.Exif:
         return exif
     again = Image.Exif()  # Pillow reads that of a JPEG file on opening, and forgets what was wrong with it
     again.load(picture.info["exif"])
-    if ORIENTATION not in again and ORIENTATION in exif:  # which Pillow also finds in XMP
-        again[ORIENTATION] = exif[ORIENTATION]
+    if ORIENTATION_TAG not in again and ORIENTATION_TAG in exif:  # which Pillow also finds in XMP
+        again[ORIENTATION_TAG] = exif[ORIENTATION_TAG]
     return again
 
 
-def describe(
+def filter_exif(
     read: Callable[[], Image.Exif], kind: str, notices: list[str]
 ) -> tuple[Image.Exif | None, int]:
     """Keeps what EXIF says of the photograph; nothing of how the old file was stored or turned.
@@ -87,10 +87,10 @@ def describe(
         warnings.simplefilter("always")
         try:
             exif = read()
-            orientation = exif.pop(ORIENTATION, 1)
-            for tag in set(exif) & STORAGE if kind != "TIFF" else set(exif) - DESCRIPTIVE:
+            orientation = exif.pop(ORIENTATION_TAG, 1)
+            for tag in set(exif) & STORAGE_TAGS if kind != "TIFF" else set(exif) - DESCRIPTIVE_TAGS:
                 del exif[tag]
-            kept = copied(exif)
+            kept = copy_exif(exif)
         except Exception as error:  # noqa: BLE001 - cameras write nonsense, and Pillow notices when it writes it again
             notices.append(f"its EXIF data is damaged and left out ({type(error).__name__})")
             kept = None
@@ -107,16 +107,16 @@ class _Latin1Str(str):
         return super().encode("latin-1", "replace")
 
 
-def copied(exif: Image.Exif) -> Image.Exif:
+def copy_exif(exif: Image.Exif) -> Image.Exif:
     """Returns EXIF data that depends on no file, and no longer on the original."""
-    for tag in DIRECTORIES:
+    for tag in IFD_POINTER_TAGS:
         if tag in exif:
             _preserve_latin1(exif.get_ifd(tag))
     _preserve_latin1(exif)
     exif.bigtiff = False  # which Pillow writes and does not read
     copy = Image.Exif()
     copy.load(exif.tobytes())
-    for tag in DIRECTORIES:
+    for tag in IFD_POINTER_TAGS:
         if tag in copy:
             _preserve_latin1(copy.get_ifd(tag))
     _preserve_latin1(copy)

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from opera_env.data.decode import load, open_image, upright
+from opera_env.data.read import apply_orientation, load_with_exif, open_image
 from opera_env.errors import ImageFileError, SampleError
 from opera_env.files import atomic_write
 from opera_env.types import Canvas
@@ -45,8 +45,8 @@ def read_image(path: Path | str) -> NDArray[np.uint8]:
         ImageFileError: If the file is absent, damaged or no image.
     """
     with open_image(path) as picture:
-        _, orientation = load(picture, str(picture.format), notices=[])
-        return upright(np.array(_to_rgb(picture), np.uint8), orientation)
+        _, orientation = load_with_exif(picture, str(picture.format), notices=[])
+        return apply_orientation(np.array(_to_rgb(picture), np.uint8), orientation)
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:

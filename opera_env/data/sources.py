@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from opera_env.data.images import list_images, read_image, to_tensor
 from opera_env.degradations import (
-    RECIPES,
+    TRAINING_RECIPES,
     Recipe,
     check_recipe,
     degrade,
@@ -43,7 +43,7 @@ class Source(Protocol):
         """Draws a specification; ``rng`` is the only source of chance."""
         ...
 
-    def enumerate(self, count: int, recipes: Sequence[Recipe], rng: Generator) -> list[SampleSpec]:
+    def list_specs(self, count: int, recipes: Sequence[Recipe], rng: Generator) -> list[SampleSpec]:
         """Lists ``count`` specifications for an evaluation: images and recipes in turn."""
         ...
 
@@ -120,7 +120,7 @@ class SyntheticSource:
         paths: Sequence[Path],
         name: str,
         canvas: int | None = 128,
-        recipes: Sequence[Recipe] = RECIPES,
+        recipes: Sequence[Recipe] = TRAINING_RECIPES,
         ratio: Mapping[int, float] | None = None,
         depth: Path | str | None = None,
     ) -> None:
@@ -155,7 +155,7 @@ class SyntheticSource:
     def draw(self, rng: Generator) -> SampleSpec:
         return self._spec(int(rng.integers(len(self))), sample_recipe(rng, self.recipes, self.ratio), rng)
 
-    def enumerate(self, count: int, recipes: Sequence[Recipe], rng: Generator) -> list[SampleSpec]:
+    def list_specs(self, count: int, recipes: Sequence[Recipe], rng: Generator) -> list[SampleSpec]:
         # One image further every round, so that no image is tied to a few recipes.
         return [
             self._spec((turn + turn // len(self)) % len(self), recipes[turn % len(recipes)], rng)
@@ -194,7 +194,7 @@ class SyntheticSource:
 
 
 @dataclass(frozen=True)
-class Entry:
+class FileEntry:
     """A degraded file and what is known about it.
 
     Attributes:
@@ -223,7 +223,7 @@ class FilesSource:
     """
 
     def __init__(
-        self, entries: Sequence[Entry], name: str, canvas: int | None = None, scale: int = 1
+        self, entries: Sequence[FileEntry], name: str, canvas: int | None = None, scale: int = 1
     ) -> None:
         if not entries:
             raise SampleError(f"source {name!r} has no images.")
@@ -266,7 +266,7 @@ class FilesSource:
     def draw(self, rng: Generator) -> SampleSpec:
         return self._spec(int(rng.integers(len(self))), rng)
 
-    def enumerate(self, count: int, recipes: Sequence[Recipe], rng: Generator) -> list[SampleSpec]:
+    def list_specs(self, count: int, recipes: Sequence[Recipe], rng: Generator) -> list[SampleSpec]:
         """Lists files in turn; the recipes are the files' own."""
         return [self._spec(turn % len(self), rng) for turn in range(count)]
 
@@ -304,7 +304,7 @@ BUNDLED_IMAGES = (
 
 def bundled(
     canvas: int | None = 128,
-    recipes: Sequence[Recipe] = RECIPES,
+    recipes: Sequence[Recipe] = TRAINING_RECIPES,
     ratio: Mapping[int, float] | None = None,
 ) -> SyntheticSource:
     """The colour photographs that come with scikit-image; see :class:`SyntheticSource`."""
@@ -317,7 +317,7 @@ def bundled(
 def clean_folder(
     folder: Path | str,
     canvas: int | None = 128,
-    recipes: Sequence[Recipe] = RECIPES,
+    recipes: Sequence[Recipe] = TRAINING_RECIPES,
     ratio: Mapping[int, float] | None = None,
     depth: Path | str | None = None,
 ) -> SyntheticSource:
@@ -349,7 +349,7 @@ def paired(lq: Path | str, hq: Path | str, canvas: int | None = None) -> FilesSo
         SampleError: If a degraded image has no clean partner.
     """
     partners = _paths_by_stem(hq)
-    entries = [Entry(path, _find_reference(path, partners, hq)) for path in list_images(lq)]
+    entries = [FileEntry(path, _find_reference(path, partners, hq)) for path in list_images(lq)]
     return FilesSource(entries, Path(lq).resolve().name, canvas)
 
 
@@ -378,7 +378,7 @@ def agenticir(root: Path | str, canvas: int | None = None) -> FilesSource:
         raise SampleError(f"{root}: expected folders LQ/d2/..., LQ/d3/... and HQ, found none.")
     partners = _paths_by_stem(root / "HQ")
     entries = [
-        Entry(path, _find_reference(path, partners, root / "HQ"), recipe, labelled=True)
+        FileEntry(path, _find_reference(path, partners, root / "HQ"), recipe, labelled=True)
         for folder, recipe in recipes.items()
         for path in list_images(folder)
     ]
@@ -404,9 +404,9 @@ def photographs(
         canvas: Side of square crops, in pixels of the result; None for whole images.
     """
     if isinstance(paths, str | Path):
-        entries = [Entry(path) for path in list_images(paths)]
+        entries = [FileEntry(path) for path in list_images(paths)]
         return FilesSource(entries, Path(paths).resolve().name, canvas, scale)
-    return FilesSource([Entry(Path(path)) for path in paths], "photographs", canvas, scale)
+    return FilesSource([FileEntry(Path(path)) for path in paths], "photographs", canvas, scale)
 
 
 def resolve_source(source: Source | Path | str | None, canvas: int | None = 128) -> Source:

@@ -3,10 +3,10 @@
 from opera_env.degradations.depth import find_depth, procedural_depth, read_depth
 from opera_env.degradations.recipes import (
     BENCHMARK_GROUPS,
+    DEGRADATION_CLASSES,
     DEGRADATIONS,
-    OPERATORS,
-    RECIPES,
     STUDY_RECIPES,
+    TRAINING_RECIPES,
     Operator,
     Recipe,
     benchmark_group,
@@ -20,9 +20,9 @@ from opera_env.degradations.recipes import (
 __all__ = [
     "BENCHMARK_GROUPS",
     "DEGRADATIONS",
-    "OPERATORS",
-    "RECIPES",
+    "DEGRADATION_CLASSES",
     "STUDY_RECIPES",
+    "TRAINING_RECIPES",
     "Operator",
     "Recipe",
     "benchmark_group",

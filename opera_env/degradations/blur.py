@@ -11,10 +11,10 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
-Image = NDArray[np.uint8]
+Uint8Image = NDArray[np.uint8]
 
 
-def to_uint8(image: ArrayLike) -> Image:
+def to_uint8(image: ArrayLike) -> Uint8Image:
     """Clips to [0, 255] and rounds: what every operator does last."""
     return np.clip(np.rint(np.asarray(image)), 0, 255).astype(np.uint8)
 
@@ -59,7 +59,7 @@ class MotionBlur:
             kernel[row, column] += weight
         return kernel
 
-    def __call__(self, image: Image, rng: Generator) -> Image:
+    def __call__(self, image: Uint8Image, rng: Generator) -> Uint8Image:
         blurred = cv2.filter2D(image.astype(np.float32), -1, self.kernel(), borderType=cv2.BORDER_REPLICATE)
         return to_uint8(blurred)
 
@@ -93,5 +93,5 @@ class DefocusBlur:
         disk /= disk.sum()
         return np.asarray(cv2.GaussianBlur(disk, (3, 3), sigmaX=self.alias_sigma), np.float32)
 
-    def __call__(self, image: Image, rng: Generator) -> Image:
+    def __call__(self, image: Uint8Image, rng: Generator) -> Uint8Image:
         return to_uint8(cv2.filter2D(image.astype(np.float32), -1, self.kernel()))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from opera_env.degradations.blur import Image, to_uint8
+from opera_env.degradations.blur import Uint8Image, to_uint8
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Noise:
             return cls("gaussian", float(rng.uniform(20, 50)))
         return cls("poisson", float(rng.uniform(1, 3)))
 
-    def __call__(self, image: Image, rng: Generator) -> Image:
+    def __call__(self, image: Uint8Image, rng: Generator) -> Uint8Image:
         if self.kind == "gaussian":
             return to_uint8(image + rng.standard_normal(image.shape, np.float32) * self.level)
         levels = np.count_nonzero(np.bincount(image.ravel(), minlength=256))
@@ -63,7 +63,7 @@ class Jpeg:
     def draw(cls, rng: Generator) -> Jpeg:
         return cls(int(rng.integers(10, 30)))
 
-    def __call__(self, image: Image, rng: Generator) -> Image:
+    def __call__(self, image: Uint8Image, rng: Generator) -> Uint8Image:
         bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
         _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, self.quality])
         decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
@@ -111,7 +111,7 @@ class LowResolution:
     def draw(cls, rng: Generator) -> LowResolution:
         return cls()
 
-    def __call__(self, image: Image, rng: Generator) -> Image:
+    def __call__(self, image: Uint8Image, rng: Generator) -> Uint8Image:
         rows = bicubic_matrix(image.shape[0], self.FACTOR)
         columns = bicubic_matrix(image.shape[1], self.FACTOR)
         return to_uint8(np.einsum("ih,hwc,jw->ijc", rows, image, columns, optimize=True))
@@ -153,7 +153,7 @@ class LowLight:
         low, high = value.min(), value.max()
         return (value - low) / max(high - low, 1) * self.amount
 
-    def __call__(self, image: Image, rng: Generator) -> Image:
+    def __call__(self, image: Uint8Image, rng: Generator) -> Uint8Image:
         value = image.max(axis=2).astype(np.float64)
         darker = np.rint(self.darken(value))
         return to_uint8(image * (darker / np.maximum(value, 1))[..., None])

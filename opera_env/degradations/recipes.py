@@ -27,8 +27,8 @@ STAGES: tuple[tuple[type[Operator], ...], ...] = (
 )
 """The operators in the order a photograph meets them."""
 
-OPERATORS: Mapping[str, type[Operator]] = {op.name: op for stage in STAGES for op in stage}
-DEGRADATIONS: tuple[str, ...] = tuple(OPERATORS)
+DEGRADATION_CLASSES: Mapping[str, type[Operator]] = {op.name: op for stage in STAGES for op in stage}
+DEGRADATIONS: tuple[str, ...] = tuple(DEGRADATION_CLASSES)
 
 
 def training_recipes(max_length: int = 3) -> tuple[Recipe, ...]:
@@ -53,7 +53,7 @@ def training_recipes(max_length: int = 3) -> tuple[Recipe, ...]:
     )
 
 
-RECIPES: tuple[Recipe, ...] = training_recipes()
+TRAINING_RECIPES: tuple[Recipe, ...] = training_recipes()
 
 BENCHMARK_GROUPS: Mapping[str, tuple[Recipe, ...]] = {
     "A": (
@@ -101,7 +101,7 @@ def check_recipe(recipe: Sequence[str]) -> Recipe:
         UnknownDegradationError: If it names something that is no degradation.
     """
     for name in recipe:
-        if name not in OPERATORS:
+        if name not in DEGRADATION_CLASSES:
             raise UnknownDegradationError(name, DEGRADATIONS)
     return tuple(recipe)
 
@@ -125,7 +125,7 @@ def benchmark_recipes() -> tuple[Recipe, ...]:
 
 def sample_recipe(
     rng: Generator,
-    recipes: Sequence[Recipe] = RECIPES,
+    recipes: Sequence[Recipe] = TRAINING_RECIPES,
     ratio: Mapping[int, float] | None = None,
 ) -> Recipe:
     """Draws a recipe: first how many degradations, then one recipe of that length.
@@ -169,7 +169,7 @@ def degrade(
     """
     applied: list[Operator] = []
     for name in check_recipe(recipe):
-        operator = OPERATORS[name].draw(rng)
+        operator = DEGRADATION_CLASSES[name].draw(rng)
         image = operator(image, rng, depth) if isinstance(operator, Haze) else operator(image, rng)
         applied.append(operator)
     return image, tuple(applied)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from opera_env.degradations.blur import Image, to_uint8
+from opera_env.degradations.blur import Uint8Image, to_uint8
 from opera_env.degradations.depth import procedural_depth
 
 
@@ -50,7 +50,7 @@ class Rain:
         line = cv2.warpAffine(np.eye(self.length), turn, (self.length, self.length))
         return np.asarray(cv2.GaussianBlur(line, (3, 3), 0), np.float64)
 
-    def streaks(self, shape: tuple[int, int], rng: Generator) -> Image:
+    def streaks(self, shape: tuple[int, int], rng: Generator) -> Uint8Image:
         """Returns the layer of rain, uint8 (H, W), stretched to 0..255."""
         drops = rng.uniform(0, 256, shape)
         drops[drops < 256 - 0.01 * self.amount] = 0
@@ -60,7 +60,7 @@ class Rain:
             return np.zeros(shape, np.uint8)
         return ((layer - low) * (255 / (high - low))).astype(np.uint8)
 
-    def __call__(self, image: Image, rng: Generator) -> Image:
+    def __call__(self, image: Uint8Image, rng: Generator) -> Uint8Image:
         rain = self.streaks((image.shape[0], image.shape[1]), rng)
         return to_uint8(image.astype(np.float32) + rain[..., None])
 
@@ -86,7 +86,9 @@ class Haze:
     def draw(cls, rng: Generator) -> Haze:
         return cls(airlight=float(rng.uniform(0.7, 1)), beta=float(rng.uniform(0.6, 1.8)))
 
-    def __call__(self, image: Image, rng: Generator, depth: NDArray[np.float32] | None = None) -> Image:
+    def __call__(
+        self, image: Uint8Image, rng: Generator, depth: NDArray[np.float32] | None = None
+    ) -> Uint8Image:
         """Adds haze.
 
         Args:

@@ -127,7 +127,7 @@ def test_other_files_are_refused(toolbox: Toolbox, weights: Path, tmp_path: Path
 def test_what_is_shipped_recognises_degradations(toolbox: Toolbox, shared_data: Path) -> None:
     """On photographs it was not trained on: far more hits than misses and false alarms."""
     source = clean_folder(shared_data / "bsds500" / "val")
-    specs = source.enumerate(48, benchmark_recipes(), np.random.default_rng(0))
+    specs = source.list_specs(48, benchmark_recipes(), np.random.default_rng(0))
     samples = [source.make(spec) for spec in specs]
     decisions = Detect(toolbox).act([observe(Episode(sample), 6) for sample in samples])
     hits = wrong = 0

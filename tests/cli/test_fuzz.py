@@ -23,7 +23,7 @@ from numpy.random import Generator
 from PIL import Image
 
 from opera_env.cli import main
-from opera_env.data.decode import read_photo
+from opera_env.data.read import read_photo
 
 WIDTH, HEIGHT = 41, 29
 """Of the seeds: numbers whose bytes are found again in a file's head."""

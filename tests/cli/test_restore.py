@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageCms
 
 from opera_env.cli import main
-from opera_env.data.decode import read_photo
+from opera_env.data.read import read_photo
 from opera_env.tools import Toolbox
 
 PLAN = "brighten.gamma_correction"

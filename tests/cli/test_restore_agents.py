@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from torch import Tensor
 
-from opera_env.data.decode import read_photo
+from opera_env.data.read import read_photo
 from opera_env.errors import PlanParseError
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Observation

@@ -28,7 +28,7 @@ from opera_env.data import (
     photographs,
     resolve_source,
 )
-from opera_env.degradations import DEGRADATIONS, RECIPES
+from opera_env.degradations import DEGRADATIONS, TRAINING_RECIPES
 from opera_env.errors import ImageFileError, SampleError, UnknownDegradationError
 from opera_env.types import Sample, SampleSpec
 
@@ -227,25 +227,25 @@ def test_a_crop_outside_the_image_is_refused(source: Source, crop: tuple[int, in
 
 
 @every_source
-def test_enumerate(source: Source) -> None:
+def test_list_specs(source: Source) -> None:
     """As many as asked for, every image about equally often, the same for the same generator."""
-    recipes = RECIPES[:5]
+    recipes = TRAINING_RECIPES[:5]
     count = 3 * len(source) + 1
-    specs = source.enumerate(count, recipes, default_rng(0))
+    specs = source.list_specs(count, recipes, default_rng(0))
     assert len(specs) == count
-    assert specs == source.enumerate(count, recipes, default_rng(0))
+    assert specs == source.list_specs(count, recipes, default_rng(0))
     times = np.bincount([spec.index for spec in specs], minlength=len(source))
     assert times.min() >= 3 and times.max() <= 4
     for spec in specs[: len(source)]:
         assert source.make(spec).spec == spec
-    assert source.enumerate(0, recipes, default_rng(0)) == []
+    assert source.list_specs(0, recipes, default_rng(0)) == []
 
 
 @pytest.mark.parametrize("kind", ["bundled", "clean_folder", "whole"])
-def test_enumerate_takes_recipes_in_turn(source: Source) -> None:
+def test_list_specs_takes_recipes_in_turn(source: Source) -> None:
     """And images beside them, so that no recipe is tied to one image even with as many of both."""
-    recipes = RECIPES[: len(source)]
-    specs = source.enumerate(len(source) ** 2, recipes, default_rng(0))
+    recipes = TRAINING_RECIPES[: len(source)]
+    specs = source.list_specs(len(source) ** 2, recipes, default_rng(0))
     assert [spec.recipe for spec in specs] == list(recipes) * len(source)
     assert {(spec.recipe, spec.index) for spec in specs} == {
         (recipe, index) for recipe in recipes for index in range(len(source))
@@ -253,9 +253,9 @@ def test_enumerate_takes_recipes_in_turn(source: Source) -> None:
 
 
 @pytest.mark.parametrize("kind", ["paired", "agenticir", "photographs"])
-def test_enumerate_keeps_what_files_are(source: Source) -> None:
+def test_list_specs_keeps_what_files_are(source: Source) -> None:
     assert isinstance(source, FilesSource)
-    for spec in source.enumerate(6, RECIPES[:2], default_rng(0)):
+    for spec in source.list_specs(6, TRAINING_RECIPES[:2], default_rng(0)):
         assert spec.recipe == source.entries[spec.index].recipe
 
 

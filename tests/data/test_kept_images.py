@@ -62,7 +62,7 @@ def test_eviction_does_not_change_samples(tmp_path: Path, chart: Any) -> None:
     folder = _clean(tmp_path, chart, *[(40, 52)] * 4)
     plain, forgetful = (clean_folder(folder, 16, [("noise",)]) for _ in range(2))
     forgetful._images = _ImageCache(forgetful._images.paths, max_bytes=1)
-    specs = plain.enumerate(8, [("noise",)], default_rng(0))
+    specs = plain.list_specs(8, [("noise",)], default_rng(0))
     for spec in specs:
         assert torch.equal(plain.make(spec).lq, forgetful.make(spec).lq)
     assert len(forgetful._images._kept) == 1
@@ -70,7 +70,7 @@ def test_eviction_does_not_change_samples(tmp_path: Path, chart: Any) -> None:
 
 def test_a_kept_image_cannot_be_changed_through_a_sample(tmp_path: Path, chart: Any) -> None:
     source = photographs(_clean(tmp_path, chart, (16, 16)))
-    spec = source.enumerate(1, (), default_rng(0))[0]
+    spec = source.list_specs(1, (), default_rng(0))[0]
     sample = source.make(spec)
     before = sample.lq.clone()
     sample.lq.zero_()

@@ -21,7 +21,7 @@ from opera_env.data import (
 )
 from opera_env.data.images import to_array, to_tensor, write_image
 from opera_env.data.sources import AGENTICIR_DEGRADATIONS, BUNDLED_IMAGES
-from opera_env.degradations import DEGRADATIONS, RECIPES, degrade
+from opera_env.degradations import DEGRADATIONS, TRAINING_RECIPES, degrade
 from opera_env.errors import ImageFileError, SampleError, UnknownDegradationError
 from opera_env.types import Sample, SampleSpec
 
@@ -33,7 +33,7 @@ def _pair(folder: Path, lq: Any, hq: Any, canvas: int | None = None) -> Any:
 
 
 def _only(source: Any) -> Sample:
-    (spec,) = source.enumerate(1, (), default_rng(0))
+    (spec,) = source.list_specs(1, (), default_rng(0))
     return source.make(spec)
 
 
@@ -89,7 +89,7 @@ def test_sizes_that_do_not_fit_are_told_with_the_files(
 ) -> None:
     source = _pair(tmp_path, chart(30, 41), chart(*large))
     with pytest.raises(SampleError, match=rf"a\.png is 41 x 30.*{large[1]} x {large[0]}"):
-        source.enumerate(1, (), default_rng(0))
+        source.list_specs(1, (), default_rng(0))
     with pytest.raises(SampleError, match="41 x 30"):
         source.make(SampleSpec(source.name, 0))
 
@@ -164,7 +164,7 @@ def test_the_benchmarks_layout(tmp_path: Path, chart: Any) -> None:
     source = agenticir(tmp_path / "MiO100")
     assert len(source) == 4
     assert source.name == "MiO100"
-    samples = [source.make(spec) for spec in source.enumerate(4, (), default_rng(0))]
+    samples = [source.make(spec) for spec in source.list_specs(4, (), default_rng(0))]
     assert [sample.spec.recipe for sample in samples] == [
         ("low_light", "noise"),
         ("low_light", "noise"),
@@ -206,7 +206,7 @@ def test_only_images_are_references(tmp_path: Path, chart: Any) -> None:
         (tmp_path / "HQ" / f"001{suffix}").write_text("not an image")
     source = agenticir(tmp_path)
     assert {entry.hq.suffix for entry in source.entries if entry.hq} == {".png"}
-    assert source.make(source.enumerate(1, (), default_rng(0))[0]).reference is not None
+    assert source.make(source.list_specs(1, (), default_rng(0))[0]).reference is not None
 
 
 # Plain photographs
@@ -254,7 +254,7 @@ def test_a_damaged_file_among_many_is_told(tmp_path: Path, chart: Any) -> None:
     (tmp_path / "b.png").write_bytes(b"")
     for source in (photographs(tmp_path), clean_folder(tmp_path, canvas=8, recipes=[("noise",)])):
         with pytest.raises(ImageFileError, match=r"b\.png"):
-            source.enumerate(2, [("noise",)], default_rng(0))
+            source.list_specs(2, [("noise",)], default_rng(0))
 
 
 # Synthesis
@@ -346,7 +346,7 @@ def test_recipes_and_ratio(tmp_path: Path, chart: Any) -> None:
     assert {own.draw(rng).recipe for _ in range(60)} == {("noise",), ("jpeg", "noise")}
     with pytest.raises(UnknownDegradationError, match="fog"):
         clean_folder(tmp_path, 16, recipes=[("fog",)])
-    assert clean_folder(tmp_path, 16).recipes == RECIPES
+    assert clean_folder(tmp_path, 16).recipes == TRAINING_RECIPES
 
 
 def test_an_image_of_under_4_pixels(tmp_path: Path, chart: Any) -> None:
@@ -360,11 +360,11 @@ def test_an_image_of_under_4_pixels(tmp_path: Path, chart: Any) -> None:
 def test_evaluation_goes_through_images_and_recipes_in_turn(tmp_path: Path, chart: Any) -> None:
     source = clean_folder(_clean(tmp_path, chart, *[(40, 52)] * 3), 16)
     recipes = [("noise",), ("jpeg",), ("rain",)]
-    specs = source.enumerate(9, recipes, default_rng(0))
+    specs = source.list_specs(9, recipes, default_rng(0))
     assert [spec.recipe[0] for spec in specs] == ["noise", "jpeg", "rain"] * 3
     assert len({(spec.index, spec.recipe) for spec in specs}) == 9, "every image with every recipe"
     assert all([spec.index for spec in specs].count(index) == 3 for index in range(3))
-    assert specs == source.enumerate(9, recipes, default_rng(0))
+    assert specs == source.list_specs(9, recipes, default_rng(0))
     assert len({spec.seed for spec in specs}) == 9
 
 

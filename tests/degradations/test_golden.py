@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.random import default_rng
 
-from opera_env.degradations import DEGRADATIONS, OPERATORS, Operator
+from opera_env.degradations import DEGRADATION_CLASSES, DEGRADATIONS, Operator
 from opera_env.degradations.blur import DefocusBlur, MotionBlur
 from opera_env.degradations.camera import Jpeg, LowLight, LowResolution, Noise
 from opera_env.degradations.weather import Haze, Rain
@@ -56,7 +56,7 @@ def test_golden_statistics(op: Operator) -> None:
 
 @pytest.mark.parametrize("name", DEGRADATIONS)
 def test_golden_draws(name: str) -> None:
-    drawn, expected = OPERATORS[name].draw(default_rng(0)), DRAWN[name]
+    drawn, expected = DEGRADATION_CLASSES[name].draw(default_rng(0)), DRAWN[name]
     assert type(drawn) is type(expected)
     for field, value in vars(expected).items():
         same = value if isinstance(value, str) else pytest.approx(value, rel=1e-9)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.random import default_rng
 from skimage import data
 
-from opera_env.degradations import DEGRADATIONS, OPERATORS, Operator, procedural_depth
+from opera_env.degradations import DEGRADATION_CLASSES, DEGRADATIONS, Operator, procedural_depth
 from opera_env.degradations.blur import DefocusBlur, MotionBlur
 from opera_env.degradations.camera import Jpeg, LowLight, LowResolution, Noise
 from opera_env.degradations.weather import Haze, Rain
@@ -34,7 +34,7 @@ def grey(level: int = 128, side: int = 256) -> Picture:
 
 def draws_of(name: str) -> list[Operator]:
     rng = default_rng(20260522)
-    return [OPERATORS[name].draw(rng) for _ in range(DRAWS)]
+    return [DEGRADATION_CLASSES[name].draw(rng) for _ in range(DRAWS)]
 
 
 def assert_uniform(values: Sequence[float], low: float, high: float) -> None:
@@ -126,8 +126,8 @@ def test_low_resolution_has_no_parameter() -> None:
 
 def test_registry_is_the_eight_of_the_table() -> None:
     eight = ["noise", "motion_blur", "defocus_blur", "rain", "haze", "jpeg", "low_resolution", "low_light"]
-    assert sorted(DEGRADATIONS) == sorted(OPERATORS) == sorted(eight)
-    for name, operator in OPERATORS.items():
+    assert sorted(DEGRADATIONS) == sorted(DEGRADATION_CLASSES) == sorted(eight)
+    for name, operator in DEGRADATION_CLASSES.items():
         assert operator.name == name
 
 

@@ -16,10 +16,10 @@ from skimage import data
 
 from opera_env.degradations import (
     BENCHMARK_GROUPS,
+    DEGRADATION_CLASSES,
     DEGRADATIONS,
-    OPERATORS,
-    RECIPES,
     STUDY_RECIPES,
+    TRAINING_RECIPES,
     Recipe,
     benchmark_group,
     benchmark_recipes,
@@ -73,8 +73,8 @@ def test_the_145_recipes_equal_a_brute_force_search() -> None:
             pairs = list(itertools.combinations(word, 2))
             if all(a != b and not STAGE[a] > STAGE[b] for a, b in pairs):
                 found.add(word)
-    assert set(RECIPES) == found
-    assert len(RECIPES) == len(found) == 145
+    assert set(TRAINING_RECIPES) == found
+    assert len(TRAINING_RECIPES) == len(found) == 145
 
 
 def test_the_145_recipes_equal_a_count_by_stages() -> None:
@@ -85,17 +85,20 @@ def test_the_145_recipes_equal_a_count_by_stages() -> None:
             ways = math.prod(math.perm(size, n) for n, size in zip(chosen, sizes, strict=True))
             by_length[sum(chosen)] += ways
     assert [by_length[length] for length in (1, 2, 3)] == [8, 35, 102]
-    assert Counter(map(len, RECIPES)) == {1: 8, 2: 35, 3: 102}
+    assert Counter(map(len, TRAINING_RECIPES)) == {1: 8, 2: 35, 3: 102}
     assert len(training_recipes(4)) == 145 + by_length[4]
 
 
 def test_recipes_are_distinct_and_follow_the_stages() -> None:
-    assert len(set(RECIPES)) == len(RECIPES)
-    for recipe in RECIPES:
+    assert len(set(TRAINING_RECIPES)) == len(TRAINING_RECIPES)
+    for recipe in TRAINING_RECIPES:
         assert len(set(recipe)) == len(recipe)
         assert [STAGE[name] for name in recipe] == sorted(STAGE[name] for name in recipe)
-    assert ("rain", "haze") in RECIPES and ("haze", "rain") in RECIPES  # any order inside a stage
-    assert ("noise", "rain") not in RECIPES
+    assert ("rain", "haze") in TRAINING_RECIPES and (
+        "haze",
+        "rain",
+    ) in TRAINING_RECIPES  # any order inside a stage
+    assert ("noise", "rain") not in TRAINING_RECIPES
 
 
 @pytest.mark.parametrize(("longest", "count"), [(0, 0), (1, 8), (2, 43), (3, 145)])
@@ -117,7 +120,7 @@ def test_groups_are_the_benchmarks() -> None:
 
 
 def test_two_benchmark_orders_lie_outside_the_rule() -> None:
-    outside = {r for recipes in BENCHMARK_GROUPS.values() for r in recipes} - set(RECIPES)
+    outside = {r for recipes in BENCHMARK_GROUPS.values() for r in recipes} - set(TRAINING_RECIPES)
     assert outside == {("motion_blur", "low_light"), ("defocus_blur", "haze")}
 
 
@@ -165,7 +168,7 @@ def test_sampling_is_1_3_5_and_uniform_inside_a_length() -> None:
     lengths, times = Counter(map(len, drawn)), Counter(drawn)
     assert_fair([lengths[n] for n in (1, 2, 3)], [1000, 3000, 5000])
     for n, recipes in ((1, 8), (2, 35), (3, 102)):
-        counts = [times[recipe] for recipe in RECIPES if len(recipe) == n]
+        counts = [times[recipe] for recipe in TRAINING_RECIPES if len(recipe) == n]
         assert_fair(counts, [lengths[n] / recipes] * recipes)
 
 
@@ -247,7 +250,7 @@ def test_degrade_applies_from_left_to_right(recipe: Recipe) -> None:
     image, rng = photograph(), default_rng(11)
     result, applied = degrade(image, recipe, default_rng(11))
     for name, operator in zip(recipe, applied, strict=True):
-        drawn = OPERATORS[name].draw(rng)
+        drawn = DEGRADATION_CLASSES[name].draw(rng)
         assert drawn == operator
         image = drawn(image, rng)
         assert image.dtype == np.uint8
@@ -265,7 +268,7 @@ def test_every_recipe_runs(seed: int) -> None:
     image = photograph(40, 48)
     kept = image.copy()
     image.setflags(write=False)
-    for recipe in {*RECIPES, *benchmark_recipes()}:
+    for recipe in {*TRAINING_RECIPES, *benchmark_recipes()}:
         result, applied = degrade(image, recipe, default_rng(seed))
         assert result.dtype == np.uint8
         assert result.shape == ((10, 12, 3) if "low_resolution" in recipe else (40, 48, 3))

@@ -92,7 +92,7 @@ def test_it_sees_what_it_asks_for(toolbox: Toolbox) -> None:
     """On photographs with one damage it is right far more often than wrong."""
     recipes = (("noise",), ("low_light",), ("haze",))
     source = bundled()
-    specs = source.enumerate(24, recipes, np.random.default_rng(0))
+    specs = source.list_specs(24, recipes, np.random.default_rng(0))
     samples = [source.make(spec) for spec in specs]
     agent = make_agent("mine", toolbox=toolbox)
     assert isinstance(agent, Agent)

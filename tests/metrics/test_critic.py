@@ -39,7 +39,7 @@ def judge(images: Tensor) -> list[float]:
 def damaged() -> tuple[Tensor, Tensor]:
     """Clean and damaged photographs, uint8 (40, 3, 128, 128) each: eight combinations for each of them."""
     source, rng = bundled(), np.random.default_rng(0)
-    specs = [spec for spec in source.enumerate(64, benchmark_recipes(), rng) if spec.index in PHOTOGRAPHS]
+    specs = [spec for spec in source.list_specs(64, benchmark_recipes(), rng) if spec.index in PHOTOGRAPHS]
     samples = [source.make(spec) for spec in specs]
     clean = torch.stack([quantise(sample.reference) for sample in samples if sample.reference is not None])
     dirty = torch.stack([quantise(resize(sample.lq[None], sample.canvas)[0]) for sample in samples])

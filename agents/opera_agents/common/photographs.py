@@ -10,7 +10,7 @@ import numpy as np
 
 from opera_env.data.images import list_images, read_image, write_image
 from opera_env.data.sources import SyntheticSource
-from opera_env.degradations import RECIPES, Recipe
+from opera_env.degradations import TRAINING_RECIPES, Recipe
 
 EVERY = 4
 """One in so many photographs is there a second time, enlarged."""
@@ -21,7 +21,7 @@ def training_source(
     canvas: int = 128,
     enlarged: Path | None = None,
     clean: float = 1.0,
-    recipes: Sequence[Recipe] = RECIPES,
+    recipes: Sequence[Recipe] = TRAINING_RECIPES,
     ratio: tuple[float, float, float] = (1, 3, 5),
 ) -> SyntheticSource:
     """Returns photographs to train on.

@@ -76,7 +76,7 @@ class Validation:
         frozen: Path | None = None,
     ) -> None:
         source = clean_folder(folder, canvas)
-        specs = source.enumerate(count, benchmark_recipes(), np.random.default_rng(0))
+        specs = source.list_specs(count, benchmark_recipes(), np.random.default_rng(0))
         self.samples = [source.make(spec) for spec in specs]
         self.scorer = PlanScorer(toolbox, reward)
         self.max_tools, self.tool_cost = max_tools, tool_cost

@@ -130,7 +130,7 @@ def benchmark(config: EvaluateConfig) -> list[Sample]:
     """Draws samples as ``opera-env compare`` does."""
     source = clean_folder(config.images, config.canvas)
     rng = np.random.default_rng(config.seed)
-    return [source.make(spec) for spec in source.enumerate(config.n, benchmark_recipes(), rng)]
+    return [source.make(spec) for spec in source.list_specs(config.n, benchmark_recipes(), rng)]
 
 
 def group_results(played: Sequence[AgentOutcomes], samples: Sequence[Sample]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from opera_agents.common.plausible_plans import plausible_plan
 from opera_agents.cotraining.config import CotrainingConfig
 from opera_env.agents import run_agent
 from opera_env.data.images import to_array, to_tensor
-from opera_env.degradations import DEGRADATIONS, RECIPES, degrade
+from opera_env.degradations import DEGRADATIONS, TRAINING_RECIPES, degrade
 from opera_env.scoring import PlanScorer
 from opera_env.tool_training.lite import LITE_TOOLS
 from opera_env.tools import Tool, Toolbox
@@ -56,7 +56,7 @@ class TrainingExampleSampler:
         taught = toolbox.subset(config.only) if config.only else toolbox
         self.taught, self.trained = taught.names, [tool for tool in taught if tool.parameters]
         enlarged = config.out / "enlarged" if config.enlarged else None
-        recipes = [(name,) for name in DEGRADATIONS] if config.control else RECIPES
+        recipes = [(name,) for name in DEGRADATIONS] if config.control else TRAINING_RECIPES
         self.source = training_source(config.images, config.canvas, enlarged, 0.0, recipes, config.ratio)
 
     def draw(self, step: int) -> list[TrainingExample]:

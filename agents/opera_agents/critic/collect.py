@@ -26,7 +26,7 @@ from opera_agents.common.plausible_plans import plausible_plan
 from opera_agents.common.runs import claim_run_dir
 from opera_env.data import clean_folder
 from opera_env.data.images import list_images
-from opera_env.degradations import BENCHMARK_GROUPS, RECIPES, Recipe, benchmark_recipes
+from opera_env.degradations import BENCHMARK_GROUPS, TRAINING_RECIPES, Recipe, benchmark_recipes
 from opera_env.files import atomic_write
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
@@ -135,16 +135,16 @@ def held_out_recipes(seed: int = 0) -> tuple[Recipe, ...]:
     About 15 % of the training recipes, none of them single degradations.
     """
     benchmark = {frozenset(recipe) for recipe in benchmark_recipes()}
-    combinations = sorted({tuple(sorted(recipe)) for recipe in RECIPES if len(recipe) > 1})
+    combinations = sorted({tuple(sorted(recipe)) for recipe in TRAINING_RECIPES if len(recipe) > 1})
     order = np.random.default_rng(seed).permutation(len(combinations))
     shuffled = [frozenset(combinations[index]) for index in order]
     chosen = [names for names in shuffled if names in benchmark][:4]
     for names in (names for names in shuffled if names not in benchmark):
-        if sum(frozenset(recipe) in chosen for recipe in RECIPES) >= 0.15 * len(RECIPES):
+        if sum(frozenset(recipe) in chosen for recipe in TRAINING_RECIPES) >= 0.15 * len(TRAINING_RECIPES):
             break
         chosen.append(names)
     everything = dict.fromkeys(
-        [*RECIPES, *(recipe for group in BENCHMARK_GROUPS.values() for recipe in group)]
+        [*TRAINING_RECIPES, *(recipe for group in BENCHMARK_GROUPS.values() for recipe in group)]
     )
     return tuple(recipe for recipe in everything if frozenset(recipe) in chosen)
 
@@ -152,7 +152,7 @@ def held_out_recipes(seed: int = 0) -> tuple[Recipe, ...]:
 def train_recipes() -> tuple[Recipe, ...]:
     """Lists the recipes that critics are trained on, the empty one among them."""
     held_out = held_out_recipes()
-    return (*(recipe for recipe in RECIPES if recipe not in held_out), ())
+    return (*(recipe for recipe in TRAINING_RECIPES if recipe not in held_out), ())
 
 
 def random_plan(toolbox: Toolbox, rng: Generator, longest: int = 6) -> Plan:

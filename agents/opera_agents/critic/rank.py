@@ -140,7 +140,7 @@ def score_samples(
     toolbox = Toolbox.load(config.toolbox)
     source = clean_folder(config.images, config.canvas)
     rng = np.random.default_rng(config.seed)
-    samples = [source.make(spec) for spec in source.enumerate(config.count, recipes, rng)]
+    samples = [source.make(spec) for spec in source.list_specs(config.count, recipes, rng)]
     plans = [draw_distinct_plans(toolbox, sample, rng, config.plans) for sample in samples]
     scored = score_plans(PlanScorer(toolbox, config.reward), samples, plans)
     judged = ScoredImages.join(list(track(scored, total=len(samples), description="plans")))

@@ -36,13 +36,13 @@ def test_they_are_the_same_tools_with_other_weights(lite: Toolbox, cotrained: To
 def test_their_planner_is_found_by_their_name(cotrained: Toolbox) -> None:
     agent = make_agent("planner:lite-cotrained", toolbox=cotrained)
     source = bundled()
-    samples = [source.make(spec) for spec in source.enumerate(4, [("noise",)], np.random.default_rng(0))]
+    samples = [source.make(spec) for spec in source.list_specs(4, [("noise",)], np.random.default_rng(0))]
     assert any(run_agent(agent, samples, PlanScorer(cotrained, "classic"), 6).plans)
 
 
 def test_they_do_less_harm_to_clean_photographs(lite: Toolbox, cotrained: Toolbox) -> None:
     source = bundled()
-    specs = source.enumerate(12, [()], np.random.default_rng(0))
+    specs = source.list_specs(12, [()], np.random.default_rng(0))
     samples = [source.make(spec) for spec in specs]
     names = [tool.name for tool in lite if tool.parameters]
     kept = []
@@ -59,7 +59,7 @@ def test_they_do_less_harm_to_clean_photographs(lite: Toolbox, cotrained: Toolbo
 @pytest.mark.needs_weights("lpips")
 def test_plans_lead_further_with_them(shared_data: Path, lite: Toolbox, cotrained: Toolbox) -> None:
     source = clean_folder(shared_data / "bsds500" / "val")
-    specs = source.enumerate(48, benchmark_recipes(), np.random.default_rng(6))
+    specs = source.list_specs(48, benchmark_recipes(), np.random.default_rng(6))
     samples = [source.make(spec) for spec in specs]
 
     def reached(agent: str, toolbox: Toolbox) -> list[Outcome]:

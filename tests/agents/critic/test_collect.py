@@ -20,7 +20,7 @@ from opera_agents.critic.collect import (
     score_plans,
     train_recipes,
 )
-from opera_env.degradations import RECIPES, benchmark_recipes
+from opera_env.degradations import TRAINING_RECIPES, benchmark_recipes
 from opera_env.errors import AgentError
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
@@ -42,10 +42,10 @@ def equal(a: ScoredImages, b: ScoredImages) -> bool:
 
 def test_some_combinations_are_held_out_in_every_order() -> None:
     held_out, known = held_out_recipes(), train_recipes()
-    assert set(known) == {*RECIPES, ()} - set(held_out)
+    assert set(known) == {*TRAINING_RECIPES, ()} - set(held_out)
     assert not {frozenset(recipe) for recipe in held_out} & {frozenset(recipe) for recipe in known}
-    of_training = [recipe for recipe in RECIPES if recipe in held_out]
-    assert 0.12 <= len(of_training) / len(RECIPES) <= 0.2
+    of_training = [recipe for recipe in TRAINING_RECIPES if recipe in held_out]
+    assert 0.12 <= len(of_training) / len(TRAINING_RECIPES) <= 0.2
     assert len({*held_out} & {*benchmark_recipes()}) >= 3
     assert {*benchmark_recipes()} & {*known}, "the benchmark is not all held out"
     assert min(map(len, held_out)) > 1, "every single degradation is known"

@@ -46,7 +46,7 @@ def test_it_is_small_and_made_for_the_shipped_tools(lite: Toolbox) -> None:
 
 def kept_of_clean(source: Source, count: int, scorer: PlanScorer, lite: Toolbox) -> float:
     """The share of R_q that clean photographs keep."""
-    samples = [source.make(spec) for spec in source.enumerate(count, [()], np.random.default_rng(4))]
+    samples = [source.make(spec) for spec in source.list_specs(count, [()], np.random.default_rng(4))]
     before, after = (rewards(name, samples, scorer, lite) for name in ("untouched", "planner"))
     kept = float(np.mean(after) / np.mean(before))
     print(f"{source.name}, {samples[0].canvas}: {kept:.1%} kept")  # with pytest -s
@@ -78,7 +78,7 @@ def test_clean_photographs_of_another_kind_are_not_ruined(
 def test_restore_leaves_clean_photographs_alone() -> None:
     toolbox, source = Toolbox.load(DEFAULT_TOOLBOX), bundled(256)
     restorer, scorer = Restorer(toolbox), PlanScorer(toolbox, "lite")
-    samples = [source.make(spec) for spec in source.enumerate(48, [()], np.random.default_rng(4))]
+    samples = [source.make(spec) for spec in source.list_specs(48, [()], np.random.default_rng(4))]
     plans = [restorer.plan(sample.lq).plan for sample in samples]
     before, after = (
         np.mean([outcome.r_q for outcome in scorer.score(samples, some, restored=False)])
@@ -92,7 +92,7 @@ def test_it_mends_better_than_who_guesses_and_who_only_recognises(
     scorer: PlanScorer, lite: Toolbox
 ) -> None:
     source = bundled(128)
-    specs = source.enumerate(48, benchmark_recipes(), np.random.default_rng(5))
+    specs = source.list_specs(48, benchmark_recipes(), np.random.default_rng(5))
     samples = [source.make(spec) for spec in specs]
     found = {
         name: np.mean(rewards(name, samples, scorer, lite)) for name in ("random", "detect", "planner")

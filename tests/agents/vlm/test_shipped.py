@@ -34,7 +34,7 @@ def test_it_is_small_and_knows_the_shipped_tools(lite: Toolbox) -> None:
 
 def test_its_answers_can_be_read_and_give_reasons(lite: Toolbox) -> None:
     source = bundled()
-    specs = source.enumerate(12, benchmark_recipes(), np.random.default_rng(3))
+    specs = source.list_specs(12, benchmark_recipes(), np.random.default_rng(3))
     samples = [source.make(spec) for spec in specs]
     played = run_agent(make_agent("vlm", toolbox=lite), samples, PlanScorer(lite, "classic"), 6)
     assert all(said is not None and said.error is None and said.reasoning for said in played.decisions)
@@ -44,7 +44,7 @@ def test_its_answers_can_be_read_and_give_reasons(lite: Toolbox) -> None:
 @pytest.mark.needs_shared_data
 def test_it_sees_what_is_wrong(shared_data: Path, lite: Toolbox) -> None:
     source = clean_folder(shared_data / "bsds500" / "val")
-    specs = source.enumerate(48, benchmark_recipes(), np.random.default_rng(6))
+    specs = source.list_specs(48, benchmark_recipes(), np.random.default_rng(6))
     samples = [source.make(spec) for spec in specs]
     played = run_agent(make_agent("vlm", toolbox=lite), samples, PlanScorer(lite, "classic"), 6)
     found = [

@@ -13,7 +13,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms
 
-from opera_env.data.decode import read_photo, upright
+from opera_env.data.read import apply_orientation, read_photo
 
 Array = NDArray[Any]
 
@@ -28,14 +28,14 @@ def noise(height: int, width: int, channels: int, dtype: Any = np.uint8, seed: i
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_upright_undoes_what_the_camera_did(orientation: int, turned: Any) -> None:
     seen = noise(3, 5, 3)
-    assert np.array_equal(upright(turned(seen, orientation), orientation), seen)
-    assert np.array_equal(upright(turned(seen[..., 0], orientation), orientation), seen[..., 0])
-    assert upright(turned(seen, orientation), orientation).flags.c_contiguous
+    assert np.array_equal(apply_orientation(turned(seen, orientation), orientation), seen)
+    assert np.array_equal(apply_orientation(turned(seen[..., 0], orientation), orientation), seen[..., 0])
+    assert apply_orientation(turned(seen, orientation), orientation).flags.c_contiguous
 
 
 @pytest.mark.parametrize("orientation", [0, 9, -1, 274])
 def test_no_orientation(orientation: int) -> None:
-    assert np.array_equal(upright(noise(3, 5, 3), orientation), noise(3, 5, 3))
+    assert np.array_equal(apply_orientation(noise(3, 5, 3), orientation), noise(3, 5, 3))
 
 
 def corner(dtype: Any = np.uint8) -> Array:

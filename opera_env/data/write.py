@@ -15,9 +15,9 @@ import numpy as np
 import tifffile
 from PIL import ExifTags, Image, TiffImagePlugin
 
-from opera_env.data.decode import error_message
-from opera_env.data.exif import DESCRIPTIVE, DIRECTORIES, ORIENTATION, copied
+from opera_env.data.exif import DESCRIPTIVE_TAGS, IFD_POINTER_TAGS, ORIENTATION_TAG, copy_exif
 from opera_env.data.photo import FORMATS, Photo, Pixels
+from opera_env.data.read import error_message
 from opera_env.errors import ImageFileError
 from opera_env.files import atomic_create, atomic_write
 
@@ -53,7 +53,7 @@ def write_photo(path: Path | str, photo: Photo, quality: int = 95, overwrite: bo
         ImageFileError: If the photograph is too large for the format or cannot be written.
     """
     path = Path(path)
-    photo = fit(photo)
+    photo = drop_unsupported(photo)
     check_max_side(path, photo.format, photo.size)
     target: AbstractContextManager[Path] = atomic_write(path) if overwrite else atomic_create(path)
     try:
@@ -84,7 +84,7 @@ def check_max_side(path: Path, format: str, size: tuple[int, int]) -> None:
         )
 
 
-def fit(photo: Photo) -> Photo:
+def drop_unsupported(photo: Photo) -> Photo:
     """Leaves out what the photograph's format cannot hold, and says so in its notices."""
     known, notices = FORMATS[photo.format], list(photo.notices)
     if photo.bits > 8 and not known.deep:
@@ -157,8 +157,8 @@ def _exif(photo: Photo) -> Image.Exif | None:
     """A copy of the EXIF data with the size that the photograph has now."""
     if photo.exif is None:
         return None
-    exif = copied(photo.exif)
-    exif.pop(ORIENTATION, None)
+    exif = copy_exif(photo.exif)
+    exif.pop(ORIENTATION_TAG, None)
     if ExifTags.IFD.Exif in exif:
         details = exif.get_ifd(ExifTags.IFD.Exif)
         height, width = photo.size
@@ -231,9 +231,9 @@ def _tiff_tags(exif: Image.Exif | None) -> tuple[list[_Tag], dict[int, dict[int,
     directories: dict[int, dict[int, Any]] = {}
     if exif is None:
         return tags, directories
-    for tag in sorted(set(exif) & DESCRIPTIVE):
+    for tag in sorted(set(exif) & DESCRIPTIVE_TAGS):
         value = exif[tag]
-        if tag in DIRECTORIES:
+        if tag in IFD_POINTER_TAGS:
             directories[tag] = exif.get_ifd(tag)
             tags.append((_placeholder_tag(tag), "I", 1, 0, True))  # where it is, told when it is there
         elif isinstance(value, str):

@@ -20,7 +20,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
-from opera_env.data.exif import describe, read_exif
+from opera_env.data.exif import filter_exif, read_exif
 from opera_env.data.photo import FORMATS, Photo, Pixels, format_from_name
 from opera_env.errors import ImageFileError
 
@@ -94,7 +94,7 @@ def _check_file(path: Path) -> None:
         raise ImageFileError(path, "the file is empty")
 
 
-def upright(pixels: NDArray[Level], orientation: int) -> NDArray[Level]:
+def apply_orientation(pixels: NDArray[Level], orientation: int) -> NDArray[Level]:
     """Turns (H, W, ...) as a viewer would, by its EXIF orientation from 1 to 8."""
     if orientation in (5, 6, 7, 8):
         pixels = np.swapaxes(pixels, 0, 1)
@@ -143,13 +143,13 @@ def _read(picture: Image.Image, path: Path) -> Photo:
     kind = "JPEG" if picture.format == "MPO" else str(picture.format)
     _check_name(path, kind)
     notices = _count(getattr(picture, "n_frames", 1))
-    exif, orientation = load(picture, kind, notices)
+    exif, orientation = load_with_exif(picture, kind, notices)
     info = dict(picture.info)
     if kind == "PNG" and _is_16bit_png(path):
         pixels = _decode_16bit_png(path)
     else:
         pixels, info["icc_profile"] = _decode(picture, notices)
-    colours, alpha = _split(upright(pixels, orientation))
+    colours, alpha = _split(apply_orientation(pixels, orientation))
     return Photo(
         pixels=colours,
         alpha=alpha,
@@ -163,7 +163,7 @@ def _read(picture: Image.Image, path: Path) -> Photo:
     )
 
 
-def load(picture: Image.Image, kind: str, notices: list[str]) -> tuple[Image.Exif | None, int]:
+def load_with_exif(picture: Image.Image, kind: str, notices: list[str]) -> tuple[Image.Exif | None, int]:
     """Decodes a picture, which shows whether the file is whole, and reads its EXIF data.
 
     Returns:
@@ -172,7 +172,7 @@ def load(picture: Image.Image, kind: str, notices: list[str]) -> tuple[Image.Exi
     if kind != "TIFF":  # reading EXIF may load the picture: what is wrong with the one is not the other's
         picture.load()
     # Before a TIFF is loaded: Pillow would turn it by an orientation that is still there.
-    described = describe(lambda: read_exif(picture), kind, notices)
+    described = filter_exif(lambda: read_exif(picture), kind, notices)
     picture.load()
     return described
 
@@ -229,8 +229,8 @@ def _read_16bit_tiff(path: Path) -> Photo:
             exif.load_from_fp(stored, page.offset)
             return exif
 
-        exif, orientation = describe(exif_data, "TIFF", notices)
-        colours, alpha = _split(upright(pixels, orientation))
+        exif, orientation = filter_exif(exif_data, "TIFF", notices)
+        colours, alpha = _split(apply_orientation(pixels, orientation))
         return Photo(
             pixels=colours,
             alpha=alpha,

@@ -18,8 +18,8 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from opera_env.data.decode import open_image, read_photo
 from opera_env.data.photo import FORMATS
+from opera_env.data.read import open_image, read_photo
 from opera_env.errors import ImageFileError
 
 Array = NDArray[Any]
@@ -174,7 +174,7 @@ def test_nothing_else_is_said_of_a_damaged_file(tmp_path: Path, child_environmen
     whole = write(path, deep=True)
     path.write_bytes(whole[:8] + b"\xff" + whole[9:40] + b"\xff" * 40 + whole[80:])
     code = (
-        "import sys\nfrom opera_env.data.decode import read_photo\n"
+        "import sys\nfrom opera_env.data.read import read_photo\n"
         "try:\n    read_photo(sys.argv[1])\nexcept Exception as error:\n    print(error)"
     )
     command = [sys.executable, "-c", code, str(path)]

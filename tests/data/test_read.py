@@ -14,7 +14,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from opera_env.data.decode import read_photo
+from opera_env.data.read import read_photo
 
 Array = NDArray[Any]
 Encode = Callable[..., bytes]

@@ -13,9 +13,9 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from opera_env.data.decode import read_photo
-from opera_env.data.encode import write_photo
 from opera_env.data.photo import FORMATS, Photo
+from opera_env.data.read import read_photo
+from opera_env.data.write import write_photo
 from opera_env.errors import ImageFileError
 
 Array = NDArray[Any]

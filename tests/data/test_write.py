@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms
 from PIL.TiffImagePlugin import IFDRational
 
-from opera_env.data.decode import read_photo
-from opera_env.data.encode import fit, write_photo
 from opera_env.data.photo import FORMATS, Photo
+from opera_env.data.read import read_photo
+from opera_env.data.write import drop_unsupported, write_photo
 from opera_env.errors import ImageFileError
 
 Array = NDArray[Any]
@@ -329,11 +329,13 @@ def test_transparency_and_grey_live_with_a_profile(
     again = there_and_back(tmp_path, photo)
     if kind == "WEBP" and channels == 1:
         assert again.icc is None, "it would not fit the colours"
-        assert fit(photo).notices == ("WEBP holds no grey, so its profile of grey levels is left out",)
+        assert drop_unsupported(photo).notices == (
+            "WEBP holds no grey, so its profile of grey levels is left out",
+        )
     else:
         assert again.icc == icc
         assert again.pixels.shape == photo.pixels.shape
-        assert fit(photo).notices == ()
+        assert drop_unsupported(photo).notices == ()
     if kind not in ("JPEG", "WEBP"):
         assert_same(again, photo)
 
@@ -410,9 +412,9 @@ def test_what_bmp_has_no_place_for_goes_with_a_notice(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", FORMATS)
 def test_what_fits_is_left_alone(kind: str) -> None:
     photo = Photo(noise(4, 4, 3), format=kind, dpi=(72, 72))
-    assert fit(photo).notices == ()
-    assert fit(photo).pixels is photo.pixels
-    assert fit(fit(photo)).notices == ()
+    assert drop_unsupported(photo).notices == ()
+    assert drop_unsupported(photo).pixels is photo.pixels
+    assert drop_unsupported(drop_unsupported(photo)).notices == ()
 
 
 @pytest.mark.parametrize("said", ["exif", "xmp"])
