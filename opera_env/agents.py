@@ -12,7 +12,7 @@ from typing import Any
 from opera_env.envs.observation import Episode, observe
 from opera_env.errors import AgentError, UnknownPresetError
 from opera_env.scoring import PlanScorer
-from opera_env.types import Agent, Decision, Plan, Sample, Scorer, Search
+from opera_env.types import Agent, DecidingSearch, Decision, Plan, Sample, Scorer, Search
 
 ENTRY_POINT_GROUP = "opera_env.agents"
 BLIND_SUFFIX = "-blind"
@@ -30,7 +30,7 @@ def make_agent(name: str, **options: Any) -> Agent | Search:
     Args:
         name: Name in the entry-point group ``opera_env.agents``; ``name:path`` for one that was trained
             and lies in a folder; or ``module:attribute``.
-        **options: Offered to it (``toolbox``, ``max_tools``, ``seed``, ``tool_cost``, ``samples``); it
+        **options: Offered to it (``toolbox``, ``max_tools``, ``seed``, ``tool_cost``, ``num_plans``); it
             gets those that its signature names.
 
     Raises:
@@ -72,7 +72,8 @@ class AgentRun:
 
     Attributes:
         plans: One per sample.
-        decisions: What an open-loop agent said; None for searches and closed-loop agents.
+        decisions: What an open-loop agent or a :class:`DecidingSearch` decided; None for other searches
+            and for closed-loop agents.
     """
 
     plans: list[Plan]
@@ -94,7 +95,10 @@ def run_agent(
     Raises:
         AgentError: If it answers with the wrong number of plans, or too long ones.
     """
-    if isinstance(player, Search):
+    if isinstance(player, DecidingSearch):
+        found = list(player.decide(samples, scorer))
+        played = AgentRun([decision.plan for decision in found], [*found])
+    elif isinstance(player, Search):
         played = AgentRun(list(player.search(samples, scorer)), [None] * len(samples))
     elif player.closed_loop:
         played = _closed_loop(player, samples, scorer, max_tools)

@@ -54,7 +54,7 @@ class RestorerConfig:
         scale: How many times larger the result is than the photograph.
         max_tools: Longest plan of an agent.
         tool_cost: What a tool must earn, for agents that weigh it.
-        samples: How many plans an agent that can draw several tries before it chooses among them and the
+        num_plans: How many plans an agent that can draw several tries before it chooses among them and the
             photograph as it is; 1 tries nothing.
         view: Side of the window, in pixels of the photograph, that the agent plans on; 0 shows it
             everything, which takes a search as many times longer.
@@ -68,7 +68,7 @@ class RestorerConfig:
     scale: int = 1
     max_tools: int = 6
     tool_cost: float = 0.1
-    samples: int = 2
+    num_plans: int = 2
     view: int = 256
     max_memory: int | None = None
     seed: int = 0
@@ -217,7 +217,7 @@ class _PhotographPlanner:
             max_tools=config.max_tools,
             seed=config.seed,
             tool_cost=config.tool_cost,
-            samples=config.samples,
+            num_plans=config.num_plans,
         )
         self._scorer = PlanScorer(toolbox, "label_free", cache=PrefixCache(_SEARCH_CACHE_BYTES))
         self.least = max(metric.min_side for metric in self._scorer.metrics.metrics)

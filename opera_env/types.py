@@ -35,12 +35,15 @@ class Decision:
         reasoning: Why, in words, if the agent has words.
         error: Why the agent's answer could not be read; the plan is then ``()`` but
             must not be taken for a wish to do nothing.
+        probabilities: Probability of each degradation that the agent knows, in [0, 1]; None for
+            an agent that has no such estimate. Two decisions are equal whatever they are.
     """
 
     plan: Plan
     degradations: frozenset[str] | None = None
     reasoning: str | None = None
     error: PlanParseError | None = None
+    probabilities: Mapping[str, float] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,11 @@ class SampleSpec:
     recipe: tuple[str, ...] = ()
     seed: int = 0
     crop: tuple[int, int, int, int] | None = None
+
+    @property
+    def source_image(self) -> tuple[str, int]:
+        """Source and index of the image: samples made of one image are not independent."""
+        return self.source, self.index
 
     def to_json(self) -> dict[str, Any]:
         """Returns a dictionary of JSON types; :meth:`from_json` is its inverse."""
@@ -221,3 +229,10 @@ class Search(Protocol):
     """
 
     def search(self, samples: Sequence[Sample], scorer: Scorer) -> list[Plan]: ...
+
+
+@runtime_checkable
+class DecidingSearch(Search, Protocol):
+    """A search that returns whole decisions: with the plans, what it estimates of the images."""
+
+    def decide(self, samples: Sequence[Sample], scorer: Scorer) -> list[Decision]: ...

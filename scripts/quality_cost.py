@@ -68,7 +68,7 @@ def measure(
 ) -> QualityCostPoint:
     """Lets the planner choose blindly and the reference judge."""
     critic, judge = PlanScorer(toolbox, "label_free"), PlanScorer(toolbox, "lite")
-    player = make_agent("planner", toolbox=toolbox, seed=config.seed, tool_cost=tool_cost, samples=count)
+    player = make_agent("planner", toolbox=toolbox, seed=config.seed, tool_cost=tool_cost, num_plans=count)
     plans: list[Plan] = []
     start = time.perf_counter()
     for sample in samples:  # one by one, as photographs come
@@ -78,7 +78,7 @@ def measure(
     return QualityCostPoint(
         count,
         tool_cost,
-        bootstrap_interval(rewards, [(sample.spec.source, sample.spec.index) for sample in samples]),
+        bootstrap_interval(rewards, [sample.spec.source_image for sample in samples]),
         float(np.mean([len(plan) for plan in plans])),
         critic.tools_run / len(samples),
         seconds / len(samples),

@@ -51,9 +51,10 @@ class Detect:
     def act(self, observations: Sequence[Observation]) -> list[Decision]:
         decisions: list[Decision] = []
         for row in self.probabilities([observation.image for observation in observations]):
-            found = {name for name, p in zip(DEGRADATIONS, row.tolist(), strict=True) if p > self.threshold}
+            probabilities = dict(zip(DEGRADATIONS, row.tolist(), strict=True))
+            found = {name for name, probability in probabilities.items() if probability > self.threshold}
             plan = domain_plan(self.toolbox, found)[: self.max_tools]
-            decisions.append(Decision(plan, degradations=frozenset(found)))
+            decisions.append(Decision(plan, degradations=frozenset(found), probabilities=probabilities))
         return decisions
 
     @torch.inference_mode()

@@ -18,6 +18,7 @@ from opera_env.cli.command import Command
 from opera_env.errors import BenchError
 from opera_env.files import atomic_write
 from opera_env.tools import Toolbox
+from opera_env.tools.device import resolve_device
 
 BenchmarkName = Literal[
     "exhaustive", "group", "service", "vector", "overhead_ms", "large", "growth", "cotrain"
@@ -57,10 +58,7 @@ class BenchCommand(Command):
 
     def run(self) -> int:
         """Measures, prints and writes; returns the exit code."""
-        device = self.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        toolbox = Toolbox.load(self.toolbox, device)
+        toolbox = Toolbox.load(self.toolbox, resolve_device(self.device))
         if self.tools != ("all",):
             toolbox = toolbox.subset(self.tools)
         known = self._known()

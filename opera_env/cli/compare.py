@@ -24,6 +24,7 @@ from opera_env.errors import SampleError
 from opera_env.evaluation.compare import EvaluationConfig, Record, compare_agents, summarise
 from opera_env.files import atomic_write
 from opera_env.tools import Toolbox
+from opera_env.tools.device import resolve_device
 from opera_env.types import Sample
 
 AGENTS = (
@@ -100,7 +101,7 @@ class Compare(Command):
     def run(self) -> int:
         """Compares, prints and writes; returns the exit code."""
         console = Console()
-        device = ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+        device = resolve_device(self.device)
         toolbox = Toolbox.load(self.toolbox, device)
         samples = self._samples()
         names = self._agents(samples, toolbox, console)
@@ -108,7 +109,7 @@ class Compare(Command):
             reward=self.reward,
             max_tools=self.max_tools,
             tool_cost=self.tool_cost,
-            samples=self.samples,
+            num_plans=self.samples,
             seed=self.seed,
             regret=self.regret,
         )

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import torch
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -29,6 +28,7 @@ from opera_env.files import atomic_create, atomic_write
 from opera_env.plan import parse_plan
 from opera_env.restoration import DEFAULT_TOOLBOX, Restoration, Restorer, RestorerConfig
 from opera_env.tools import Toolbox
+from opera_env.tools.device import resolve_device
 
 _COMPARISON_MAX_HEIGHT, _COMPARISON_MAX_WIDTH = 720, 4096
 """Largest pictures in a strip of before and after, in pixels."""
@@ -83,7 +83,7 @@ class Restore(Command):
     """Longest plan of an agent."""
     tool_cost: float = RestorerConfig.tool_cost
     """What a tool must earn for a search to take it, in points of a scale from 0 to 10."""
-    samples: int = RestorerConfig.samples
+    samples: int = RestorerConfig.num_plans
     """How many plans the planner tries before a critic chooses among them and leaving the photograph alone;
     1 takes the most likely one unseen."""
     view: int = RestorerConfig.view
@@ -100,7 +100,7 @@ class Restore(Command):
         """Restores, prints and writes; returns the exit code."""
         console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
         self._check()
-        device = ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+        device = resolve_device(self.device)
         toolbox = Toolbox.load(self.toolbox, device)
         wanted = None if self.format == "keep" else self.format.upper()
         jobs = find_jobs(self.inputs, self.out, wanted, self.compare)
@@ -168,7 +168,7 @@ class Restore(Command):
             scale=self.scale,
             max_tools=self.max_tools,
             tool_cost=self.tool_cost,
-            samples=self.samples,
+            num_plans=self.samples,
             view=self.view,
             max_memory=None if self.max_memory is None else int(self.max_memory * 1e9),
             seed=self.seed,

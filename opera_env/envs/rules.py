@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import torch
 from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from numpy.random import Generator
@@ -23,6 +22,7 @@ from opera_env.execution import PrefixCache
 from opera_env.plan import PlanCodec
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
+from opera_env.tools.device import resolve_device
 from opera_env.types import Sample, SampleSpec
 
 ObsType = TypeVar("ObsType")
@@ -64,10 +64,7 @@ class Rules(ABC, Generic[ObsType]):
         if isinstance(config.toolbox, Toolbox):
             self.toolbox = config.toolbox
         else:
-            device = config.device
-            if device == "auto":
-                device = "cuda" if torch.cuda.is_available() else "cpu"
-            self.toolbox = Toolbox.load(config.toolbox, device)
+            self.toolbox = Toolbox.load(config.toolbox, resolve_device(config.device))
         if config.max_tools < 1 or len(self.toolbox) == 0:
             raise ToolboxMismatchError("an environment needs a tool at least, and max_tools of at least 1.")
         self.source = resolve_source(config.source, config.canvas)

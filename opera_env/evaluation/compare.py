@@ -32,7 +32,7 @@ class EvaluationConfig:
         reward: Preset, or a reward of one's own.
         max_tools: Longest plan.
         tool_cost: Taken from R_q per tool, for searches, rewards and regret alike.
-        samples: How many plans agents that can draw several try for each image.
+        num_plans: Plans that an agent which can sample several tries for each image.
         seed: Of random agents and of the bootstrap.
         frozen_max_length: The frozen set has all plans up to this length ...
         frozen_beam_width: ... and what a beam of this width finds.
@@ -42,7 +42,7 @@ class EvaluationConfig:
     reward: str | Reward = "lite"
     max_tools: int = 6
     tool_cost: float = 0.0
-    samples: int = 1
+    num_plans: int = 1
     seed: int = 0
     frozen_max_length: int = 2
     frozen_beam_width: int = 8
@@ -171,7 +171,7 @@ def _make(name: str, toolbox: Toolbox, config: EvaluationConfig) -> Agent | Sear
         max_tools=config.max_tools,
         seed=config.seed,
         tool_cost=config.tool_cost,
-        samples=config.samples,
+        num_plans=config.num_plans,
     )
 
 
@@ -230,7 +230,7 @@ def summarise(comparison: Comparison) -> dict[str, Any]:
     by_agent: dict[str, list[Record]] = {}
     for record in comparison.records:
         by_agent.setdefault(record.agent, []).append(record)
-    images = [(record.spec.source, record.spec.index) for record in next(iter(by_agent.values()))]
+    images = [record.spec.source_image for record in next(iter(by_agent.values()))]
     seed = comparison.config.seed
     rewards = {name: np.array([record.reward for record in rows]) for name, rows in by_agent.items()}
     agents: dict[str, Any] = {}

@@ -165,10 +165,6 @@ def matched_tools(toolbox: Toolbox, samples: Sequence[Sample]) -> dict[str, str]
     return first
 
 
-def _photograph(sample: Sample) -> tuple[str, int]:
-    return sample.spec.source, sample.spec.index
-
-
 def _check(samples: Sequence[Sample], max_length: int) -> None:
     """Refuses what cannot be studied, before the long wait."""
     longest = max((len(sample.degradations or ()) for sample in samples), default=0)
@@ -180,7 +176,7 @@ def _check(samples: Sequence[Sample], max_length: int) -> None:
         )
     photographs: dict[Recipe, set[tuple[str, int]]] = {}
     for sample in samples:
-        photographs.setdefault(sample.spec.recipe, set()).add(_photograph(sample))
+        photographs.setdefault(sample.spec.recipe, set()).add(sample.spec.source_image)
     for recipe, found in photographs.items():
         if len(found) < 2:
             raise SampleError(
@@ -221,7 +217,7 @@ def run_study(
     for done, sample in enumerate(samples):
         tables.append(_table(scorer.score([sample] * len(plans), plans, restored=False)))
         progress(done + 1, len(samples))
-    photographs = [_photograph(sample) for sample in samples]
+    photographs = [sample.spec.source_image for sample in samples]
     effects: list[Effect] = []
     for metric in ("r_q", "psnr_y", "ssim_y"):
         scores = [dict(zip(plans, table[metric], strict=True)) for table in tables]
@@ -260,7 +256,8 @@ def _constant_plan_effect(
         others = [
             scores[other]
             for other, candidate in enumerate(samples)
-            if candidate.spec.recipe == sample.spec.recipe and _photograph(candidate) != _photograph(sample)
+            if candidate.spec.recipe == sample.spec.recipe
+            and candidate.spec.source_image != sample.spec.source_image
         ]
         mean = {plan: float(np.mean([one[plan] for one in others])) for plan in scores[index]}
         free = max(mean, key=mean.__getitem__)

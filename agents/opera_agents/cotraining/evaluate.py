@@ -136,7 +136,7 @@ def benchmark(config: EvaluateConfig) -> list[Sample]:
 def group_results(played: Sequence[AgentOutcomes], samples: Sequence[Sample]) -> dict[str, Any]:
     """Returns means by group, and paired differences to the first with intervals over photographs."""
     groups = [benchmark_group(sample.spec.recipe) for sample in samples]
-    photographs = [(sample.spec.source, sample.spec.index) for sample in samples]
+    photographs = [sample.spec.source_image for sample in samples]
     found: dict[str, Any] = {}
     for one in played:
         rows: dict[str, Any] = {}

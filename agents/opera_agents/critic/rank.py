@@ -144,7 +144,7 @@ def score_samples(
     plans = [draw_distinct_plans(toolbox, sample, rng, config.plans) for sample in samples]
     scored = score_plans(PlanScorer(toolbox, config.reward), samples, plans)
     judged = ScoredImages.join(list(track(scored, total=len(samples), description="plans")))
-    return judged, [(sample.spec.source, sample.spec.index) for sample in samples]
+    return judged, [sample.spec.source_image for sample in samples]
 
 
 def differences(ours: Sequence[RankingMetrics], theirs: Sequence[RankingMetrics]) -> list[RankingMetrics]:

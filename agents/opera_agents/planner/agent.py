@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ def make_planner(
     max_tools: int = 6,
     seed: int = 0,
     tool_cost: float = 0.0,
-    samples: int = 1,
+    num_plans: int = 1,
     path: Path | str = SHIPPED,
 ) -> Agent | Search:
     """Makes the agent ``planner``.
@@ -30,10 +31,10 @@ def make_planner(
     Args:
         toolbox: The tools it was trained for.
         max_tools: Longest plan.
-        seed: Of the draws, where there are several samples.
-        tool_cost: What a tool must earn, where there are several samples to choose from.
-        samples: 1 writes the most likely plan. More draws as many, runs them and keeps the best in the eyes
-            of the scorer: of a critic if it plays blind, else of the very reward.
+        seed: Of the draws, where there are several plans.
+        tool_cost: What a tool must earn, where there are several plans to choose from.
+        num_plans: 1 writes the most likely plan. More draws as many, runs them and keeps the one with the
+            highest score: of a critic where there is no reference, else of the reward itself.
         path: Folder of a trained policy, or the toolbox that a shipped one is for: ``lite-cotrained``; by
             default the one for ``lite``.
 
@@ -44,7 +45,7 @@ def make_planner(
     card.check(toolbox)
     policy.to(toolbox.device)
     planner = Planner(policy, card, max_tools)
-    return planner if samples <= 1 else BestOfN(planner, samples, seed, tool_cost)
+    return planner if num_plans <= 1 else BestOfN(planner, num_plans, seed, tool_cost)
 
 
 class Planner:
@@ -64,7 +65,14 @@ class Planner:
     def act(self, observations: Sequence[Observation]) -> list[Decision]:
         if not observations:
             return []
-        return self.read(self.policy.most_likely(self.encode(observations)))
+        features = self.encode(observations)
+        return self.read(self.policy.most_likely(features), self.probabilities(features))
+
+    @torch.inference_mode()
+    def probabilities(self, features: Tensor) -> list[dict[str, float]]:
+        """Returns the probability of each degradation for images encoded as ``features`` (B, features)."""
+        rows = self.policy.label_logits(features).sigmoid().tolist()
+        return [dict(zip(self.card.degradations, row, strict=True)) for row in rows]
 
     @torch.inference_mode()
     def encode(self, observations: Sequence[Observation]) -> Tensor:
@@ -79,8 +87,15 @@ class Planner:
             rows.update(zip(indices, self.policy.encode(images), strict=True))
         return torch.stack([rows[index] for index in range(len(observations))])
 
-    def read(self, draft: SampledPlans) -> list[Decision]:
-        """Puts numbers into words."""
+    def read(
+        self, draft: SampledPlans, probabilities: Sequence[Mapping[str, float]] | None = None
+    ) -> list[Decision]:
+        """Translates labels and tokens to names.
+
+        Args:
+            draft: Labels and plans as numbers.
+            probabilities: Probability of each degradation, one mapping per plan; None leaves it out.
+        """
         codec = PlanCodec(self.card.tools, self.policy.max_tools)
         return [
             Decision(
@@ -90,8 +105,9 @@ class Planner:
                     for name, there in zip(self.card.degradations, labels.tolist(), strict=True)
                     if there
                 ),
+                probabilities=None if probabilities is None else probabilities[row],
             )
-            for tokens, labels in zip(draft.tokens.cpu(), draft.labels.cpu(), strict=True)
+            for row, (tokens, labels) in enumerate(zip(draft.tokens.cpu(), draft.labels.cpu(), strict=True))
         ]
 
 
@@ -102,23 +118,29 @@ class BestOfN:
 
     Args:
         planner: Who draws.
-        samples: How many plans, the most likely one included.
+        num_plans: How many plans, the most likely one included.
         seed: Of the draws.
         tool_cost: What a tool must earn.
     """
 
-    def __init__(self, planner: Planner, samples: int, seed: int = 0, tool_cost: float = 0.0) -> None:
-        self.planner, self.samples, self.tool_cost = planner, samples, tool_cost
+    def __init__(self, planner: Planner, num_plans: int, seed: int = 0, tool_cost: float = 0.0) -> None:
+        self.planner, self.num_plans, self.tool_cost = planner, num_plans, tool_cost
         self._generator = torch.Generator().manual_seed(seed)
 
     def search(self, samples: Sequence[Sample], scorer: Scorer) -> list[Plan]:
+        return [decision.plan for decision in self.decide(samples, scorer)]
+
+    def decide(self, samples: Sequence[Sample], scorer: Scorer) -> list[Decision]:
+        """Returns the best plan of each sample with the degradations that the planner predicts."""
         seen = self.planner.encode([observe(Episode(sample), self.planner.max_tools) for sample in samples])
-        drawn = self.planner.policy.sample(seen.repeat_interleave(self.samples - 1, 0), self._generator)
-        likely = [decision.plan for decision in self.planner.read(self.planner.policy.most_likely(seen))]
+        drawn = self.planner.policy.sample(seen.repeat_interleave(self.num_plans - 1, 0), self._generator)
+        likely = self.planner.read(self.planner.policy.most_likely(seen), self.planner.probabilities(seen))
         others = iter(self.planner.read(drawn))
         candidates = [
-            list(dict.fromkeys([plan, (), *(next(others).plan for _ in range(self.samples - 1))]))
-            for plan in likely
+            list(
+                dict.fromkeys([decision.plan, (), *(next(others).plan for _ in range(self.num_plans - 1))])
+            )
+            for decision in likely
         ]
         asked = [
             (sample, plan) for sample, plans in zip(samples, candidates, strict=True) for plan in plans
@@ -128,4 +150,7 @@ class BestOfN:
                 [sample for sample, _ in asked], [plan for _, plan in asked], scorer, self.tool_cost
             )
         )
-        return [best_plan({plan: next(scores) for plan in plans}) for plans in candidates]
+        return [
+            replace(decision, plan=best_plan({plan: next(scores) for plan in plans}))
+            for decision, plans in zip(likely, candidates, strict=True)
+        ]

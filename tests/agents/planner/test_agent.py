@@ -91,7 +91,7 @@ def test_the_best_of_several_is_kept(
     folder: Path, toolbox: Toolbox, samples: list[Sample], tool_cost: float
 ) -> None:
     spy = Spy(PlanScorer(toolbox, "classic"))
-    search = make_planner(toolbox, max_tools=3, samples=6, tool_cost=tool_cost, path=folder)
+    search = make_planner(toolbox, max_tools=3, num_plans=6, tool_cost=tool_cost, path=folder)
     assert isinstance(search, BestOfN) and isinstance(search, Search)
     plans = run_agent(search, samples, spy, 3).plans
     alone = make_planner(toolbox, max_tools=3, path=folder)
@@ -112,7 +112,7 @@ def test_more_samples_are_never_worse_by_their_own_judge(
     scorer = PlanScorer(toolbox, "classic")
     rewards = []
     for count in (1, 4, 16):
-        player = make_planner(toolbox, max_tools=3, samples=count, seed=3, path=folder)
+        player = make_planner(toolbox, max_tools=3, num_plans=count, seed=3, path=folder)
         plans = run_agent(player, samples, scorer, 3).plans
         rewards.append(sum(outcome.r_q for outcome in scorer.score(samples, plans)))
     assert rewards[0] <= rewards[1] + 1e-6 and rewards[0] <= rewards[2] + 1e-6
