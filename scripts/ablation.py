@@ -1,4 +1,4 @@
-"""What each part of the speed gives: the 340 plans of the benchmark with everything but one part.
+"""Measures what each optimisation of scoring contributes: 340 plans, one optimisation removed at a time.
 
 Example:
     python scripts/ablation.py --rounds 5
@@ -16,7 +16,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from opera_env.bench import FOUR, BenchmarkContext
+from opera_env.bench import STUDY_TOOLS, BenchmarkContext
 from opera_env.metrics import PyiqaMetric
 from opera_env.reward import REWARD_PRESETS, Reward
 from opera_env.scoring import PlanScorer
@@ -24,26 +24,28 @@ from opera_env.search import all_plans
 from opera_env.tools import Toolbox
 from opera_env.types import Plan, Sample
 
+ScoreFn = Callable[[list[Sample], list[Plan]], object]
+
 
 @dataclass(frozen=True)
 class AblationConfig:
-    """Measures all variants in turn, several times."""
+    """Measures all variants in turn, several times, and prints the median seconds of each."""
 
     rounds: int = 3
-    """Times that each is measured; the median counts."""
+    """Number of measurements of each variant."""
     length: int = 4
-    """Longest plan."""
+    """Largest number of tools in a plan."""
 
 
 class SingleWorkerScorer(PlanScorer):
-    """One batch after the other, each by all threads."""
+    """Runs one batch after the other, each with all threads."""
 
     def _lanes(self, samples: Any) -> int:
         return 1
 
 
 class UncachedReferenceScorer(PlanScorer):
-    """Prepares the reference again for every batch."""
+    """Computes the features of the reference again for every batch."""
 
     def _submit(self, *args: Any) -> Any:
         self._references.clear()
@@ -51,53 +53,54 @@ class UncachedReferenceScorer(PlanScorer):
 
 
 def with_pyiqa(name: str, **options: Any) -> Reward:
-    """Preset ``lite`` with one metric as pyiqa has it."""
+    """Returns the preset ``lite`` with pyiqa's implementation of one metric."""
     lite = REWARD_PRESETS["lite"]
-    theirs = PyiqaMetric(name.removesuffix("_y"), worst=0.0, higher_is_better=True, **options)
-    theirs.concurrent = name == "ssim_y"  # pyiqa's PIQE keeps something of every call
-    terms = (replace(term, metric=theirs) if term.metric == name else term for term in lite.terms)
+    pyiqa_metric = PyiqaMetric(name.removesuffix("_y"), worst=0.0, higher_is_better=True, **options)
+    pyiqa_metric.concurrent = name == "ssim_y"  # pyiqa's PIQE keeps state between calls
+    terms = (replace(term, metric=pyiqa_metric) if term.metric == name else term for term in lite.terms)
     return Reward("lite", tuple(terms))
 
 
-def variants(toolbox: Toolbox) -> dict[str, Callable[[list[Sample], list[Plan]], object]]:
-    """Returns what is measured, by name; scorers are new each time."""
+def variants(toolbox: Toolbox) -> dict[str, ScoreFn]:
+    """Returns the variants by name; each call creates a new scorer, without caches."""
     luma = {"test_y_channel": True, "color_space": "ycbcr", "needs_reference": True}
     piqe, ssim = with_pyiqa("piqe"), with_pyiqa("ssim_y", **luma)
 
-    def each(samples: list[Sample], plans: list[Plan]) -> None:
+    def score_one_by_one(samples: list[Sample], plans: list[Plan]) -> None:
         scorer = PlanScorer(toolbox)
         for sample, plan in zip(samples, plans, strict=True):
             scorer.score([sample], [plan], restored=False)
 
-    def scored(scorer: Callable[[], PlanScorer]) -> Callable[[list[Sample], list[Plan]], object]:
-        return lambda samples, plans: scorer().score(samples, plans, restored=False)
+    def batched(make_scorer: Callable[[], PlanScorer]) -> ScoreFn:
+        return lambda samples, plans: make_scorer().score(samples, plans, restored=False)
 
     return {
-        "all of it": scored(lambda: PlanScorer(toolbox)),
-        "batches one after the other": scored(lambda: SingleWorkerScorer(toolbox)),
-        "batches of one image": scored(lambda: PlanScorer(toolbox, batch=1)),
-        "batches of 64 images": scored(lambda: PlanScorer(toolbox, batch=64)),
-        "the reference prepared for every batch": scored(lambda: UncachedReferenceScorer(toolbox)),
-        "pyiqa's PIQE": scored(lambda: PlanScorer(toolbox, piqe)),
-        "pyiqa's SSIM": scored(lambda: PlanScorer(toolbox, ssim)),
-        "plan by plan, nothing shared": each,
+        "all optimisations": batched(lambda: PlanScorer(toolbox)),
+        "one worker": batched(lambda: SingleWorkerScorer(toolbox)),
+        "batches of 1 image": batched(lambda: PlanScorer(toolbox, batch=1)),
+        "batches of 64 images": batched(lambda: PlanScorer(toolbox, batch=64)),
+        "reference features not cached": batched(lambda: UncachedReferenceScorer(toolbox)),
+        "pyiqa's PIQE": batched(lambda: PlanScorer(toolbox, piqe)),
+        "pyiqa's SSIM": batched(lambda: PlanScorer(toolbox, ssim)),
+        "plan by plan, no shared prefixes": score_one_by_one,
     }
 
 
-def main(options: AblationConfig) -> None:
-    bench = BenchmarkContext(Toolbox.load("lite").subset(FOUR), quick=True)
-    plans = [plan for plan in all_plans(FOUR, options.length) if plan]
+def main(config: AblationConfig) -> None:
+    """Measures all variants and prints a table."""
+    bench = BenchmarkContext(Toolbox.load("lite").subset(STUDY_TOOLS), quick=True)
+    plans = [plan for plan in all_plans(STUDY_TOOLS, config.length) if plan]
     samples = [bench.samples[0]] * len(plans)
-    works = variants(bench.toolbox)
-    works["all of it"](samples[:8], plans[:8])
-    seconds: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(options.rounds):
-        for name, work in works.items():
-            seconds[name].append(bench.seconds(lambda work=work: work(samples, plans)))
-    median = {name: float(np.median(taken)) for name, taken in seconds.items()}
-    table = Table(f"{len(plans)} plans, {torch.get_num_threads()} threads", "s", "beside all of it")
-    for name, taken in median.items():
-        table.add_row(name, f"{taken:.2f}", f"{taken / median['all of it']:.2f} x")
+    scorers = variants(bench.toolbox)
+    scorers["all optimisations"](samples[:8], plans[:8])
+    seconds: dict[str, list[float]] = {name: [] for name in scorers}
+    for _ in range(config.rounds):
+        for name, score in scorers.items():
+            seconds[name].append(bench.seconds(lambda score=score: score(samples, plans)))
+    medians = {name: float(np.median(values)) for name, values in seconds.items()}
+    table = Table(f"{len(plans)} plans, {torch.get_num_threads()} threads", "s", "relative time")
+    for name, median in medians.items():
+        table.add_row(name, f"{median:.2f}", f"{median / medians['all optimisations']:.2f} x")
     Console().print(table)
 
 

@@ -1,6 +1,7 @@
-"""Draws how agents learned, from the tensorboard files of their runs.
+"""Draws learning curves of agents from the TensorBoard files of their runs.
 
-python scripts/agent_curves.py planner="runs/planner-*" ppo="runs/ppo-*" --out learning.png
+Example:
+    python scripts/agent_curves.py planner="runs/planner-*" ppo="runs/ppo-*" --out learning.png
 """
 
 from __future__ import annotations
@@ -17,61 +18,58 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 BUDGET_TAGS = {
     "budget/images_scored": "images scored",
-    "budget/tools_run": "tool applications",
+    "budget/tools_run": "tool calls",
     "budget/seconds": "seconds, one thread",
 }
 
 
 @dataclass(frozen=True)
-class Curves:
-    """Draws the reward on the validation set over images scored, tool applications and seconds."""
+class AgentCurvesConfig:
+    """Draws the validation reward over images scored, tool calls and seconds."""
 
     runs: tyro.conf.Positional[tuple[str, ...]]
-    """NAME=PATTERN: the runs of one learner, a folder a seed."""
+    """NAME=PATTERN of the runs of one agent, one folder for each seed."""
     out: Path = Path("curves.png")
-    """Picture to write."""
+    """Image file to write."""
     lines: tuple[str, ...] = ()
-    """NAME=REWARD: horizontal lines."""
+    """NAME=REWARD of horizontal lines, for example the rewards of baselines."""
 
 
-def curve(folder: str, axis: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Reads (budget, reward) of one run."""
+def read_curve(folder: str, budget_tag: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Reads the budgets and the validation rewards of one run."""
     events = EventAccumulator(folder)
     events.Reload()
-    spent = {event.step: event.value for event in events.Scalars(axis)}
-    steps, budgets = np.array(sorted(spent)), np.array([spent[step] for step in sorted(spent)])
+    budget_by_step = {event.step: event.value for event in events.Scalars(budget_tag)}
+    steps = np.array(sorted(budget_by_step))
+    budgets = np.array([budget_by_step[step] for step in sorted(budget_by_step)])
     rewards = {event.step: event.value for event in events.Scalars("val/reward")}
-    at = np.array(sorted(rewards))
-    x = np.interp(at, np.concatenate([[0], steps]), np.concatenate([[0], budgets]))
-    return x, np.array([rewards[step] for step in at])
+    eval_steps = np.array(sorted(rewards))
+    x = np.interp(eval_steps, np.concatenate([[0], steps]), np.concatenate([[0], budgets]))
+    return x, np.array([rewards[step] for step in eval_steps])
 
 
-def draw(config: Curves) -> None:
-    """Writes the picture and prints where each run ends."""
+def draw(config: AgentCurvesConfig) -> None:
+    """Writes the image and prints the first and last reward of each run."""
     figure = Figure(figsize=(4.2 * len(BUDGET_TAGS), 3.6), layout="constrained")
     panels = figure.subplots(1, len(BUDGET_TAGS), sharey=True)
     for number, entry in enumerate(config.runs):
         name, _, pattern = entry.partition("=")
         folders = sorted(glob(pattern))
-        for axis, panel in zip(BUDGET_TAGS, panels, strict=True):
-            curves = [curve(folder, axis) for folder in folders]
+        for budget_tag, panel in zip(BUDGET_TAGS, panels, strict=True):
+            curves = [read_curve(folder, budget_tag) for folder in folders]
             grid = np.linspace(0, min(x[-1] for x, _ in curves), 100)
             rewards = np.stack([np.interp(grid, x, y) for x, y in curves])
-            colour = f"C{number}"
-            panel.plot(grid, rewards.mean(0), color=colour, label=f"{name} ({len(folders)})")
-            panel.fill_between(grid, rewards.min(0), rewards.max(0), color=colour, alpha=0.2, linewidth=0)
+            color = f"C{number}"
+            panel.plot(grid, rewards.mean(0), color=color, label=f"{name} ({len(folders)})")
+            panel.fill_between(grid, rewards.min(0), rewards.max(0), color=color, alpha=0.2, linewidth=0)
             for folder, (x, y) in zip(folders, curves, strict=True):
-                print(f"{name} {folder}: {y[0]:.3f} to {y[-1]:.3f} after {x[-1]:.0f} {BUDGET_TAGS[axis]}")
-    for (_, label), panel in zip(BUDGET_TAGS.items(), panels, strict=True):
+                budget = f"{x[-1]:.0f} {BUDGET_TAGS[budget_tag]}"
+                print(f"{name} {folder}: {y[0]:.3f} to {y[-1]:.3f} after {budget}")
+    for label, panel in zip(BUDGET_TAGS.values(), panels, strict=True):
         for number, entry in enumerate(config.lines):
             name, _, value = entry.partition("=")
-            panel.axhline(
-                float(value),
-                color="black",
-                alpha=0.6,
-                linewidth=0.8,
-                linestyle=["--", ":", "-."][number % 3],
-            )
+            style = ["--", ":", "-."][number % 3]
+            panel.axhline(float(value), color="black", alpha=0.6, linewidth=0.8, linestyle=style)
             panel.annotate(
                 name, (0.02, float(value)), xycoords=("axes fraction", "data"), fontsize=7, va="bottom"
             )
@@ -83,4 +81,4 @@ def draw(config: Curves) -> None:
 
 
 if __name__ == "__main__":
-    draw(tyro.cli(Curves))
+    draw(tyro.cli(AgentCurvesConfig))

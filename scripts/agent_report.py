@@ -1,7 +1,8 @@
-"""Says what an agent does, and how it compares, from the samples that `opera-env compare --json` wrote.
+"""Reports what one agent does and how it differs from the others, from the samples of a comparison.
 
-opera-env compare --images bsds500/val --n 96 --agents random,detect,matched,planner --json out.json
-python scripts/agent_report.py out.jsonl --agent planner
+Example:
+    opera-env compare --images bsds500/val --n 96 --agents random,detect,matched,planner --json out.json
+    python scripts/agent_report.py out.jsonl --agent planner
 """
 
 from __future__ import annotations
@@ -31,16 +32,16 @@ Value = Callable[[Row], float]
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """Prints one agent's paired differences to the others, the share of the gap it closes, its plans."""
+    """Prints how one agent differs from the others, the share of the gap it closes, and its plans."""
 
     samples: tyro.conf.Positional[Path]
-    """The .jsonl file of a comparison."""
+    """The .jsonl file that ``opera-env compare --json`` wrote beside its .json file."""
     agent: str = "planner"
-    """Whose report it is."""
-    told: str = "matched"
+    """The agent that is reported."""
+    baseline: str = "matched"
     """The agent from which the gap to the best known plans is measured."""
     toolbox: str = "lite"
-    """The toolbox that was played with; says what tools are for."""
+    """The toolbox of the comparison; it lists the degradations that each tool is for."""
 
 
 def reward(row: Row) -> float:
@@ -51,45 +52,47 @@ def psnr(row: Row) -> float:
     return row["metrics"]["psnr_y"]
 
 
-def photograph(row: Row) -> tuple[str, int]:
+def image_id(row: Row) -> tuple[str, int]:
     return row["spec"]["source"], row["spec"]["index"]
 
 
 def difference(
     rows: Sequence[Row], others: Sequence[Row], value: Value, group: str | None = None
 ) -> ConfidenceInterval | None:
-    """Paired difference with a 95 % interval over photographs; None if the group has no sample."""
+    """Returns the paired difference with a 95 % interval over photographs, None for an empty group."""
     pairs = [
         (row, other)
         for row, other in zip(rows, others, strict=True)
         if group is None or benchmark_group(tuple(row["spec"]["recipe"])) == group
     ]
     values = [value(row) - value(other) for row, other in pairs]
-    return bootstrap_interval(values, [photograph(row) for row, _ in pairs]) if pairs else None
+    return bootstrap_interval(values, [image_id(row) for row, _ in pairs]) if pairs else None
 
 
-def told(found: ConfidenceInterval, digits: int = 2) -> str:
-    return f"{found.mean:+.{digits}f} ({found.low:+.{digits}f}..{found.high:+.{digits}f})"
+def format_interval(interval: ConfidenceInterval, digits: int = 2) -> str:
+    """Returns an estimate with its interval, for example ``+0.34 [-0.26, 0.93]``."""
+    return f"{interval.mean:+.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
 
 
 def differences(agents: dict[str, list[Row]], agent: str) -> Iterator[Table]:
-    """Yields the differences in reward and in PSNR, on all samples and by group."""
+    """Yields tables of the differences in reward and in PSNR, on all samples and by group."""
     for title, value in (("R_q", reward), ("PSNR-Y, dB", psnr)):
-        table = Table(f"{agent} less", "all", "A", "B", "C", title=title, box=box.SIMPLE, pad_edge=False)
+        header = f"{agent} minus"
+        table = Table(header, "all", "A", "B", "C", title=title, box=box.SIMPLE, pad_edge=False)
         for name, rows in agents.items():
             if name != agent:
                 found = [difference(agents[agent], rows, value, group) for group in (None, "A", "B", "C")]
-                table.add_row(name, *("" if one is None else told(one) for one in found))
+                table.add_row(name, *("" if one is None else format_interval(one) for one in found))
         yield table
 
 
 def gap_closed(rows: Sequence[Row], others: Sequence[Row], seed: int = 0) -> ConfidenceInterval:
-    """The share of the way from the others' reward to the best known one, bootstrapped over photographs."""
-    photographs = sorted({photograph(row) for row in rows})
+    """Returns the share of the gap to the best known plans, with an interval over photographs."""
+    photographs = sorted({image_id(row) for row in rows})
     gains, gaps = defaultdict(float), defaultdict(float)
     for row, other in zip(rows, others, strict=True):
-        gains[photograph(row)] += row["reward"] - other["reward"]
-        gaps[photograph(row)] += other["regret"]
+        gains[image_id(row)] += row["reward"] - other["reward"]
+        gaps[image_id(row)] += other["regret"]
     gained = np.array([gains[name] for name in photographs])
     missing = np.array([gaps[name] for name in photographs])
     drawn = np.random.default_rng(seed).integers(len(photographs), size=(9999, len(photographs)))
@@ -99,7 +102,7 @@ def gap_closed(rows: Sequence[Row], others: Sequence[Row], seed: int = 0) -> Con
 
 
 def plan_statistics(rows: Sequence[Row], toolbox: Toolbox) -> Iterator[str]:
-    """Yields what the plans have in common, a line each."""
+    """Yields statistics of the plans, one line each."""
     plans = [tuple(row["plan"]) for row in rows]
     lengths: dict[int, list[int]] = defaultdict(list)
     for row, plan in zip(rows, plans, strict=True):
@@ -107,61 +110,61 @@ def plan_statistics(rows: Sequence[Row], toolbox: Toolbox) -> Iterator[str]:
     by_number = ", ".join(f"{np.mean(found):.1f} for {n}" for n, found in sorted(lengths.items()))
     yield f"tools per plan, by number of degradations: {by_number}"
     yield f"distinct plans: {len(set(plans))} of {len(plans)}"
-    yield f"plans that repeat a tool: {share(len(set(plan)) < len(plan) for plan in plans)}"
-    kinds = {tool.name: tool.degradations for tool in toolbox}
-    yield "plans with two tools for one damage: " + share(
-        any(kinds[a] & kinds[b] for a, b in combinations(plan, 2)) for plan in plans
+    yield f"plans that repeat a tool: {format_fraction(len(set(plan)) < len(plan) for plan in plans)}"
+    degradations = {tool.name: tool.degradations for tool in toolbox}
+    yield "plans with two tools for one degradation: " + format_fraction(
+        any(degradations[a] & degradations[b] for a, b in combinations(plan, 2)) for plan in plans
     )
-    yield "plans with a tool for a damage that is not there: " + share(
-        any(not kinds[name] & set(row["spec"]["recipe"]) for name in plan)
+    yield "plans with an unmatched tool: " + format_fraction(
+        any(not degradations[name] & set(row["spec"]["recipe"]) for name in plan)
         for row, plan in zip(rows, plans, strict=True)
     )
-    yield "plans that leave a damage to itself: " + share(
-        any(not any(wrong in kinds[name] for name in plan) for wrong in row["spec"]["recipe"])
+    yield "plans without a tool for one of the degradations: " + format_fraction(
+        any(not any(wrong in degradations[name] for name in plan) for wrong in row["spec"]["recipe"])
         for row, plan in zip(rows, plans, strict=True)
     )
-    yield "tools: " + counted(name for plan in plans for name in plan)
-    yield "orders, by what the tools are for: " + counted(orders(plans, kinds), most=8)
+    yield "tools: " + format_counts(name for plan in plans for name in plan)
+    yield "order of neighbours: " + format_counts(adjacent_pairs(plans, degradations), most=8)
     by_recipe: dict[str, Counter[str]] = defaultdict(Counter)
     for row, plan in zip(rows, plans, strict=True):
-        by_recipe[" + ".join(row["spec"]["recipe"])][" > ".join(plan) or "nothing"] += 1
+        by_recipe[" + ".join(row["spec"]["recipe"])][" > ".join(plan) or "empty plan"] += 1
     for recipe, found in by_recipe.items():
         plan, count = found.most_common(1)[0]
         yield f"  {recipe}: {plan} ({count} of {found.total()})"
 
 
-def orders(plans: Iterable[Sequence[str]], kinds: dict[str, frozenset[str]]) -> Iterator[str]:
-    """Yields each pair of damages that neighbours in a plan are for."""
+def adjacent_pairs(
+    plans: Iterable[Sequence[str]], degradations: dict[str, frozenset[str]]
+) -> Iterator[str]:
+    """Yields the degradations that neighbouring tools of a plan are for."""
     for plan in plans:
         for a, b in zip(plan, plan[1:], strict=False):
-            if kinds[a] != kinds[b]:
-                yield f"{'/'.join(sorted(kinds[a]))} before {'/'.join(sorted(kinds[b]))}"
+            if degradations[a] != degradations[b]:
+                yield f"{'/'.join(sorted(degradations[a]))} before {'/'.join(sorted(degradations[b]))}"
 
 
-def counted(names: Iterable[str], most: int | None = None) -> str:
+def format_counts(names: Iterable[str], most: int | None = None) -> str:
     return ", ".join(f"{name} {count}" for name, count in Counter(names).most_common(most))
 
 
-def share(flags: Iterable[bool]) -> str:
+def format_fraction(flags: Iterable[bool]) -> str:
     return f"{np.mean(list(flags)):.0%}"
 
 
 def report(config: ReportConfig) -> None:
-    """Prints it."""
-    console = Console(width=120, highlight=False)
+    """Prints the report."""
+    console = Console(width=120, highlight=False, markup=False)
     agents: dict[str, list[Row]] = defaultdict(list)
     for line in config.samples.read_text().splitlines():
         row = json.loads(line)
         row["spec"] = SampleSpec.from_json(row["spec"]).to_json()
         agents[row["agent"]].append(row)
     console.print(*differences(agents, config.agent))
-    if config.told in agents and agents[config.told][0]["regret"] is not None:
+    if config.baseline in agents and agents[config.baseline][0]["regret"] is not None:
         for name, rows in agents.items():
-            if name != config.told:
-                closed = gap_closed(rows, agents[config.told])
-                console.print(
-                    f"{name} closes {told(closed)} of the gap from {config.told} to the best known plans"
-                )
+            if name != config.baseline:
+                closed = format_interval(gap_closed(rows, agents[config.baseline]))
+                console.print(f"{name} closes {closed} of the gap from {config.baseline} to the best plans")
     console.print(*plan_statistics(agents[config.agent], Toolbox.load(config.toolbox)), sep="\n")
 
 

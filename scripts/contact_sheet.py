@@ -1,8 +1,8 @@
-"""Puts the before-and-after strips of `opera-env restore --compare` on one sheet.
+"""Puts the before-and-after strips of ``opera-env restore --compare`` on one sheet.
 
 Example:
-    opera-env restore "photos/**/*" -o mended --compare
-    python scripts/contact_sheet.py mended --out sheet.jpg
+    opera-env restore "photos/**/*" -o restored --compare
+    python scripts/contact_sheet.py restored --out sheet.jpg
 """
 
 from __future__ import annotations
@@ -19,29 +19,30 @@ class ContactSheetConfig:
     """Draws a contact sheet."""
 
     folder: tyro.conf.Positional[Path]
-    """Where the strips are; subfolders count."""
+    """Folder with the strips, searched with its subfolders."""
     out: Path = Path("sheet.jpg")
-    """The sheet."""
+    """JPEG file to write."""
     columns: int = 3
-    """Strips side by side."""
+    """Number of strips in a row."""
     width: int = 640
-    """Of each strip, in pixels."""
+    """Width of each strip in pixels."""
     quality: int = 85
-    """Of the JPEG file."""
+    """JPEG quality, 1 to 95."""
 
 
-def main(options: ContactSheetConfig) -> None:
+def main(config: ContactSheetConfig) -> None:
+    """Draws the sheet."""
     strips: list[Image.Image] = []
-    for path in sorted(options.folder.rglob("*.compare.jpg")):
+    for path in sorted(config.folder.rglob("*.compare.jpg")):
         with Image.open(path) as strip:
-            strips.append(strip.resize((options.width, round(strip.height * options.width / strip.width))))
-    rows = [strips[first : first + options.columns] for first in range(0, len(strips), options.columns)]
+            strips.append(strip.resize((config.width, round(strip.height * config.width / strip.width))))
+    rows = [strips[first : first + config.columns] for first in range(0, len(strips), config.columns)]
     heights = [max(strip.height for strip in row) + 6 for row in rows]
-    sheet = Image.new("RGB", (options.columns * (options.width + 6), sum(heights)), "white")
+    sheet = Image.new("RGB", (config.columns * (config.width + 6), sum(heights)), "white")
     for index, row in enumerate(rows):
         for column, strip in enumerate(row):
-            sheet.paste(strip, (column * (options.width + 6), sum(heights[:index])))
-    sheet.save(options.out, quality=options.quality)
+            sheet.paste(strip, (column * (config.width + 6), sum(heights[:index])))
+    sheet.save(config.out, quality=config.quality)
 
 
 if __name__ == "__main__":

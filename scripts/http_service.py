@@ -1,8 +1,8 @@
-"""A small stand-in for how public agents call restoration tools: HTTP, PNG files, prefixes on disk.
+"""Times plans that run through an HTTP service with PNG files, as public agents call their tools.
 
-Every step of a plan is a request that names a file and a tool; the answer names the file that the tool
-wrote. A prefix whose file is there already is not run again. The result is read back and judged by
-pyiqa's metrics one by one. Prints the seconds that all plans took.
+Each step of a plan is a request that names an input file, a tool and an output file. A prefix whose file
+exists is not run again. The result is read back and scored with pyiqa's metrics one by one. The script
+prints the seconds of all plans; ``opera-env bench --only service`` runs it.
 
 Example:
     python scripts/http_service.py --length 4
@@ -23,7 +23,7 @@ from typing import ClassVar
 import torch
 import tyro
 
-from opera_env.bench import FOUR, BenchmarkContext
+from opera_env.bench import STUDY_TOOLS, BenchmarkContext
 from opera_env.bench.naive import pyiqa_metrics
 from opera_env.data.images import read_image, resize, to_array, to_tensor, write_image
 from opera_env.search import all_plans
@@ -32,19 +32,19 @@ from opera_env.types import Plan, Sample
 
 
 @dataclass(frozen=True)
-class Service:
+class HttpServiceConfig:
     """Runs all plans up to a length through the service."""
 
     toolbox: str = "lite"
-    """A shipped toolbox or a folder."""
-    tools: tuple[str, ...] = FOUR
-    """Which of its tools."""
+    """Name of a shipped toolbox, or a folder."""
+    tools: tuple[str, ...] = STUDY_TOOLS
+    """Tools of the toolbox that are used."""
     length: int = 4
-    """Longest plan."""
+    """Largest number of tools in a plan."""
     device: str = "cpu"
-    """Where tools and metrics run."""
+    """Device of tools and metrics."""
     seed: int = 0
-    """Of the sample."""
+    """Seed of the sample."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -55,25 +55,25 @@ class Handler(BaseHTTPRequestHandler):
     canvas: ClassVar[tuple[int, int]]
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        source, target = Path(asked["image"]), Path(asked["result"])
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        source, target = Path(request["image"]), Path(request["result"])
         if not target.exists():
             image = to_tensor(read_image(source))[None].to(self.toolbox.device)
             with torch.inference_mode():
-                result = self.toolbox[asked["tool"]](image, self.canvas)
+                result = self.toolbox[request["tool"]](image, self.canvas)
             write_image(target, to_array(result[0]))
-        answer = json.dumps({"image": str(target)}).encode()
+        response = json.dumps({"image": str(target)}).encode()
         self.send_response(200)
-        self.send_header("Content-Length", str(len(answer)))
+        self.send_header("Content-Length", str(len(response)))
         self.end_headers()
-        self.wfile.write(answer)
+        self.wfile.write(response)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Says nothing."""
+        """Suppresses the log line of each request."""
 
 
-def restored(address: str, folder: Path, plan: Plan) -> Path:
-    """Asks for one tool after the other; returns the last file."""
+def request_plan(address: str, folder: Path, plan: Plan) -> Path:
+    """Requests the tools of a plan one after the other; returns the last file."""
     image = folder / "input.png"
     for length in range(1, len(plan) + 1):
         target = folder / f"{'+'.join(plan[:length])}.png"
@@ -84,30 +84,35 @@ def restored(address: str, folder: Path, plan: Plan) -> Path:
     return image
 
 
-def seconds(toolbox: Toolbox, sample: Sample, plans: list[Plan]) -> float:
-    """Runs and judges plans; returns how long it took."""
+def time_plans(toolbox: Toolbox, sample: Sample, plans: list[Plan]) -> float:
+    """Runs and scores plans; returns the seconds of all of them."""
     assert sample.reference is not None
-    judge = pyiqa_metrics(toolbox.device)
+    compute_metrics = pyiqa_metrics(toolbox.device)
     reference = sample.reference[None].to(toolbox.device)
     Handler.toolbox, Handler.canvas = toolbox, sample.canvas
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_image(folder / "input.png", to_array(sample.lq))
         start = time.perf_counter()
         for plan in plans:
-            image = to_tensor(read_image(restored(f"http://127.0.0.1:{server.server_port}/", folder, plan)))
+            image = to_tensor(read_image(request_plan(address, folder, plan)))
             image = resize(image[None].to(toolbox.device), sample.canvas).clamp(0, 1)
             with torch.inference_mode():
-                judge(image, reference)
-        took = time.perf_counter() - start
+                compute_metrics(image, reference)
+        seconds = time.perf_counter() - start
     server.shutdown()
-    return took
+    return seconds
+
+
+def main(config: HttpServiceConfig) -> None:
+    """Prints the seconds of all plans up to a length."""
+    toolbox = Toolbox.load(config.toolbox, config.device).subset(config.tools)
+    sample = BenchmarkContext(toolbox, config.toolbox, quick=True, seed=config.seed).samples[0]
+    print(time_plans(toolbox, sample, [plan for plan in all_plans(toolbox.names, config.length) if plan]))
 
 
 if __name__ == "__main__":
-    options = tyro.cli(Service)
-    box = Toolbox.load(options.toolbox, options.device).subset(options.tools)
-    sample = BenchmarkContext(box, options.toolbox, quick=True, seed=options.seed).samples[0]
-    print(seconds(box, sample, [plan for plan in all_plans(box.names, options.length) if plan]))
+    main(tyro.cli(HttpServiceConfig))

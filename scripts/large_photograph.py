@@ -1,4 +1,4 @@
-"""Restores large synthetic photographs and prints peak memory and seconds per megapixel.
+"""Restores large synthetic photographs and prints the peak memory and the seconds per megapixel.
 
 Example:
     python scripts/large_photograph.py --megapixels 12 24 --plan unet.denoise unet.dehaze
@@ -12,25 +12,26 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from opera_env.bench.large import MAX_MEMORY, restored
+from opera_env.bench.large import MAX_MEMORY, measure_restore
 
 
 @dataclass(frozen=True)
-class Large:
-    """Restores large photographs, each in a process of its own."""
+class LargePhotographConfig:
+    """Restores large photographs, each in a separate process."""
 
     megapixels: tuple[float, ...] = (12.0, 24.0)
-    """Sizes, in millions of pixels, at 3 : 2."""
+    """Sizes in millions of pixels; the aspect ratio is 3 : 2."""
     plan: tuple[str, ...] = ("unet.denoise", "unet.dehaze", "unet.super_resolution_lpips")
-    """Tools in order."""
+    """Tools of the plan, in order."""
     max_memory: float = MAX_MEMORY
-    """In GB, as the command's."""
+    """Memory limit in GB, as ``opera-env restore --max-memory``."""
 
 
-def main(options: Large) -> None:
+def main(config: LargePhotographConfig) -> None:
+    """Measures each size and prints a table."""
     table = Table("megapixels", "peak GB", "process s", "tools", "s per megapixel")
-    for megapixels in options.megapixels:
-        row = restored(megapixels, options.plan, options.max_memory)
+    for megapixels in config.megapixels:
+        row = measure_restore(megapixels, config.plan, config.max_memory)
         table.add_row(
             f"{row['megapixels']:.1f}",
             f"{row['peak_gb']:.2f}",
@@ -42,4 +43,4 @@ def main(options: Large) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Large))
+    main(tyro.cli(LargePhotographConfig))

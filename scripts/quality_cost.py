@@ -1,6 +1,7 @@
-"""Measures what more tries buy: the planner draws several plans an image, the critic keeps the best.
+"""Measures the effect of trying several plans: the planner samples them, the critic selects one.
 
-python scripts/quality_cost.py bsds500/val --out docs/figures/quality-cost.png
+Example:
+    python scripts/quality_cost.py bsds500/val --n 32 --num-plans 1 2 4 8 --out docs/figures/quality-cost.png
 """
 
 from __future__ import annotations
@@ -28,34 +29,36 @@ from opera_env.types import Plan, Sample
 
 @dataclass(frozen=True)
 class QualityCostConfig:
-    """Measures reward, tools and work for several numbers of plans and costs of a tool."""
+    """Measures reward, plan length and work for several numbers of plans and tool costs."""
 
     images: tyro.conf.Positional[Path]
     """Folder of clean photographs."""
     n: int = 48
     """Number of samples."""
-    samples: tuple[int, ...] = (1, 2, 4, 8, 16)
-    """Plans tried for each image."""
+    num_plans: tuple[int, ...] = (1, 2, 4, 8, 16)
+    """Numbers of plans that are tried for each image."""
     tool_costs: tuple[float, ...] = (0.0, 0.1, 0.3)
-    """What a tool must earn in the eyes of the critic."""
+    """Tool costs that the critic subtracts for each tool."""
     seed: int = 1
-    """Of the samples and of the draws."""
+    """Seed of the samples and of the planner."""
     out: Path | None = None
-    """Picture to write."""
+    """Image file to write; none by default."""
 
 
 @dataclass(frozen=True)
 class QualityCostPoint:
-    """What one setting of the dial costs and yields.
+    """Reward and cost of one setting.
 
     Attributes:
-        reward: R_q by the reference, without the cost.
-        length: Tools per plan.
-        tools_run: Tools run per image, to choose and not counting the final run.
-        seconds: Per image, to choose.
+        num_plans: Number of plans that were tried for each image.
+        tool_cost: Cost of a tool, in points of R_q.
+        reward: R_q computed with the reference, tool cost not subtracted.
+        length: Mean number of tools in the selected plans.
+        tools_run: Tools run per image to select a plan, without the final run.
+        seconds: Seconds per image to select a plan.
     """
 
-    samples: int
+    num_plans: int
     tool_cost: float
     reward: ConfidenceInterval
     length: float
@@ -64,48 +67,46 @@ class QualityCostPoint:
 
 
 def measure(
-    config: QualityCostConfig, toolbox: Toolbox, samples: Sequence[Sample], count: int, tool_cost: float
+    config: QualityCostConfig, toolbox: Toolbox, samples: Sequence[Sample], num_plans: int, tool_cost: float
 ) -> QualityCostPoint:
-    """Lets the planner choose blindly and the reference judge."""
-    critic, judge = PlanScorer(toolbox, "label_free"), PlanScorer(toolbox, "lite")
-    player = make_agent("planner", toolbox=toolbox, seed=config.seed, tool_cost=tool_cost, num_plans=count)
+    """Lets the planner select plans with the critic and scores them with the reference."""
+    blind_scorer, reference_scorer = PlanScorer(toolbox, "label_free"), PlanScorer(toolbox, "lite")
+    agent = make_agent(
+        "planner", toolbox=toolbox, seed=config.seed, tool_cost=tool_cost, num_plans=num_plans
+    )
     plans: list[Plan] = []
     start = time.perf_counter()
-    for sample in samples:  # one by one, as photographs come
-        plans += run_agent(player, [sample.blind()], critic, 6).plans
+    for sample in samples:  # one image at a time, as in opera-env restore
+        plans += run_agent(agent, [sample.blind()], blind_scorer, 6).plans
     seconds = time.perf_counter() - start
-    rewards = [outcome.r_q for outcome in judge.score(samples, plans, restored=False)]
+    rewards = [outcome.r_q for outcome in reference_scorer.score(samples, plans, restored=False)]
     return QualityCostPoint(
-        count,
+        num_plans,
         tool_cost,
         bootstrap_interval(rewards, [sample.spec.source_image for sample in samples]),
         float(np.mean([len(plan) for plan in plans])),
-        critic.tools_run / len(samples),
+        blind_scorer.tools_run / len(samples),
         seconds / len(samples),
     )
 
 
 def draw(points: Sequence[QualityCostPoint], path: Path) -> None:
-    """Writes reward over the tools run, a line for each cost."""
+    """Draws the reward over the number of tools run, one line for each tool cost."""
     figure = Figure(figsize=(5, 3.6), layout="constrained")
     axes = figure.subplots()
     for tool_cost in sorted({point.tool_cost for point in points}):
         line = [point for point in points if point.tool_cost == tool_cost]
-        run = [point.tools_run + point.length for point in line]
-        axes.plot(
-            run, [point.reward.mean for point in line], marker="o", label=f"a tool costs {tool_cost:g}"
-        )
-        for x, point in zip(run, line, strict=True):
+        tools = [point.tools_run + point.length for point in line]
+        rewards = [point.reward.mean for point in line]
+        axes.plot(tools, rewards, marker="o", label=f"tool cost {tool_cost:g}")
+        for x, point in zip(tools, line, strict=True):
+            place = (x, point.reward.mean)
             axes.annotate(
-                str(point.samples),
-                (x, point.reward.mean),
-                fontsize=7,
-                xytext=(3, 3),
-                textcoords="offset points",
+                str(point.num_plans), place, fontsize=7, xytext=(3, 3), textcoords="offset points"
             )
     axes.set(
-        xlabel="tools run per image (the number of plans beside)",
-        ylabel="R_q by the reference",
+        xlabel="tools run per image (labels: number of plans)",
+        ylabel="R_q with the reference",
         xscale="log",
     )
     axes.grid(alpha=0.3)
@@ -114,22 +115,22 @@ def draw(points: Sequence[QualityCostPoint], path: Path) -> None:
 
 
 def main(config: QualityCostConfig) -> None:
-    """Measures, prints and draws."""
+    """Measures all settings, prints a table and draws the image."""
     toolbox = Toolbox.load("lite")
     source = clean_folder(config.images)
     specs = source.list_specs(config.n, benchmark_recipes(), np.random.default_rng(config.seed))
     samples = [source.make(spec) for spec in specs]
-    table = Table("plans", "cost", "R_q (95 %)", "tools a plan", "tools run", "s an image", box=box.SIMPLE)
+    table = Table("plans", "tool cost", "R_q [95 %]", "tools/plan", "tools run", "s/image", box=box.SIMPLE)
     points: list[QualityCostPoint] = []
     for tool_cost in config.tool_costs:
-        for count in config.samples:
-            point = measure(config, toolbox, samples, count, tool_cost)
+        for num_plans in config.num_plans:
+            point = measure(config, toolbox, samples, num_plans, tool_cost)
             points.append(point)
-            found = point.reward
+            reward = point.reward
             table.add_row(
-                str(count),
+                str(num_plans),
                 f"{tool_cost:g}",
-                f"{found.mean:.2f} ({found.low:.2f}..{found.high:.2f})",
+                f"{reward.mean:.2f} \\[{reward.low:.2f}, {reward.high:.2f}]",
                 f"{point.length:.2f}",
                 f"{point.tools_run:.1f}",
                 f"{point.seconds:.2f}",

@@ -1,7 +1,7 @@
-"""How far a tiled result is from the untiled one, for every tool of a toolbox.
+"""Measures how far a tiled result is from the untiled one, for every tool of a toolbox.
 
-Tools that look no further than their halo agree to rounding. One that sees statistics of the whole image
-takes them from an overview of it: the difference is what this costs.
+Tools whose receptive field lies within their halo agree up to rounding. A tool that uses statistics of the
+whole image takes them from an overview of it when it runs in tiles, which changes the result slightly.
 
 Example:
     python scripts/tile_difference.py --image photograph.jpg
@@ -27,39 +27,41 @@ from opera_env.tools import Toolbox
 
 
 @dataclass(frozen=True)
-class Difference:
+class TileDifferenceConfig:
     """Compares tiled with untiled restoration."""
 
     image: Path | None = None
-    """A photograph; by default one that comes with scikit-image, enlarged to the size."""
+    """A photograph; by default one from scikit-image, resized to the given size."""
     toolbox: str = DEFAULT_TOOLBOX
-    """A shipped toolbox or a folder."""
+    """Name of a shipped toolbox, or a folder."""
     megapixels: float = 4.0
-    """Size that the photograph is brought to."""
+    """Size that the photograph is resized to, in millions of pixels."""
     tile: int = 1024
-    """Side of the tiles; the default is the largest that the executor uses."""
+    """Side of a tile in pixels; the default is the largest that the executor uses."""
 
 
-def photograph(options: Difference) -> Tensor:
-    pixels = np.asarray(skimage.data.coffee()) if options.image is None else read_image(options.image)
+def load_photograph(config: TileDifferenceConfig) -> Tensor:
+    """Returns the photograph as float32 (1, 3, H, W)."""
+    pixels = np.asarray(skimage.data.coffee()) if config.image is None else read_image(config.image)
     image = to_tensor(pixels)[None]
-    factor = (options.megapixels * 1e6 / image[0, 0].numel()) ** 0.5
+    factor = (config.megapixels * 1e6 / image[0, 0].numel()) ** 0.5
     return resize(image, (round(image.shape[-2] * factor), round(image.shape[-1] * factor))).clamp(0, 1)
 
 
 @torch.inference_mode()
-def main(options: Difference) -> None:
-    image = photograph(options)
+def main(config: TileDifferenceConfig) -> None:
+    """Measures every tool and prints a table."""
+    image = load_photograph(config)
     canvas = (image.shape[-2], image.shape[-1])
-    table = Table("tool", "largest, of 255", "mean, of 255", "PSNR tiled to untiled, dB")
-    for tool in Toolbox.load(options.toolbox):
+    table = Table("tool", "largest, of 255", "mean, of 255", "PSNR, tiled to untiled, dB")
+    for tool in Toolbox.load(config.toolbox):
         whole = tool(image.contiguous(memory_format=torch.channels_last), canvas)
-        difference = (restore_in_tiles(tool, image, canvas, options.tile**2) - whole).abs()
+        difference = (restore_in_tiles(tool, image, canvas, config.tile**2) - whole).abs()
         psnr = -10 * difference.square().mean().clamp_min(1e-12).log10().item()
         largest, mean = difference.max().item() * 255, difference.mean().item() * 255
         table.add_row(tool.name, f"{largest:.5f}", f"{mean:.5f}", f"{psnr:.1f}")
-    Console().print(f"{canvas[1]} x {canvas[0]} pixels, tiles of {options.tile}", table)
+    Console().print(f"{canvas[1]} x {canvas[0]} pixels, tiles of {config.tile}", table)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Difference))
+    main(tyro.cli(TileDifferenceConfig))

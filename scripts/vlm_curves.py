@@ -1,6 +1,7 @@
-"""Draws what a vision-language model earned while GRPO trained it, from the tensorboard files of its runs.
+"""Draws the rewards of a vision-language model during GRPO from the TensorBoard files of its runs.
 
-python scripts/vlm_curves.py labelled=runs/vlm format=runs/vlm-format --out vlm.png
+Example:
+    python scripts/vlm_curves.py labels=runs/vlm format=runs/vlm-format --out vlm.png
 """
 
 from __future__ import annotations
@@ -15,54 +16,54 @@ from numpy.typing import NDArray
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 PANELS = {
-    "train/rewards/r_q/mean": "R_q of drawn answers",
-    "train/rewards/r_d/mean": "R_d of drawn answers",
-    "train/rewards/total/mean": "R of drawn answers",
+    "train/rewards/r_q/mean": "R_q of sampled answers",
+    "train/rewards/r_d/mean": "R_d of sampled answers",
+    "train/rewards/total/mean": "R of sampled answers",
     "train/answers/reasoning_words": "words of reasoning",
 }
 
 
 @dataclass(frozen=True)
-class Curves:
-    """Draws running means of each part of the reward over the steps."""
+class VlmCurvesConfig:
+    """Draws moving averages of the parts of the reward over the steps."""
 
     runs: tyro.conf.Positional[tuple[str, ...]]
-    """NAME=FOLDER: the output_dir of a run."""
+    """NAME=FOLDER, the output_dir of a run."""
     out: Path = Path("vlm.png")
-    """Picture to write."""
-    over: int = 10
-    """Steps that a running mean is over."""
+    """Image file to write."""
+    window: int = 10
+    """Number of steps of the moving average."""
 
 
-def curve(folder: Path, tag: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Reads (step, value) of one run, which may have been stopped and gone on."""
+def read_curve(folder: Path, tag: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Reads (step, value) of one run, which may consist of several files if it was resumed."""
     found: dict[int, float] = {}
     for events in sorted((folder / "runs").iterdir()):
-        read = EventAccumulator(str(events)).Reload()
-        if tag in read.Tags()["scalars"]:
-            found |= {event.step: event.value for event in read.Scalars(tag)}
+        accumulator = EventAccumulator(str(events)).Reload()
+        if tag in accumulator.Tags()["scalars"]:
+            found |= {event.step: event.value for event in accumulator.Scalars(tag)}
     steps = np.array(sorted(found), np.int64)
     return steps, np.array([found[step] for step in steps.tolist()])
 
 
-def running_mean(values: NDArray[np.float64], over: int) -> NDArray[np.float64]:
-    """Means of the last ``over`` values, or of as many as there are."""
+def moving_average(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+    """Returns the means of the last ``window`` values, of fewer at the beginning."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     ends = np.arange(1, len(values) + 1)
-    starts = np.maximum(ends - over, 0)
+    starts = np.maximum(ends - window, 0)
     return (sums[ends] - sums[starts]) / (ends - starts)
 
 
-def draw(config: Curves) -> None:
-    """Writes the picture and prints where each curve begins and ends."""
+def draw(config: VlmCurvesConfig) -> None:
+    """Writes the image and prints the first and last average of each curve."""
     figure = Figure(figsize=(3.4 * len(PANELS), 3.0), layout="constrained")
     panels = figure.subplots(1, len(PANELS))
     for entry in config.runs:
         name, _, folder = entry.partition("=")
         for (tag, label), panel in zip(PANELS.items(), panels, strict=True):
-            steps, values = curve(Path(folder), tag)
-            panel.plot(steps, running_mean(values, config.over), label=name)
-            first, last = values[: config.over].mean(), values[-config.over :].mean()
+            steps, values = read_curve(Path(folder), tag)
+            panel.plot(steps, moving_average(values, config.window), label=name)
+            first, last = values[: config.window].mean(), values[-config.window :].mean()
             print(f"{name}, {label}: {first:.3f} to {last:.3f} in {steps[-1]} steps")
     for label, panel in zip(PANELS.values(), panels, strict=True):
         panel.set(xlabel="step", title=label)
@@ -72,4 +73,4 @@ def draw(config: Curves) -> None:
 
 
 if __name__ == "__main__":
-    draw(tyro.cli(Curves))
+    draw(tyro.cli(VlmCurvesConfig))

@@ -1,6 +1,10 @@
-"""How fast this is on the machine at hand: beside the naive way, and beside what cannot be undercut."""
+"""Speed and memory on this machine, relative to a naive implementation and to a measured lower bound.
 
-from opera_env.bench.parts import PARTS, Part
-from opera_env.bench.settings import FOUR, BenchmarkContext
+Example:
+    opera-env bench --only exhaustive scaling
+"""
 
-__all__ = ["FOUR", "PARTS", "BenchmarkContext", "Part"]
+from opera_env.bench.benchmarks import BENCHMARKS, Benchmark
+from opera_env.bench.context import STUDY_TOOLS, BenchmarkContext
+
+__all__ = ["BENCHMARKS", "STUDY_TOOLS", "Benchmark", "BenchmarkContext"]

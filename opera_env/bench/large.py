@@ -16,17 +16,28 @@ import psutil
 import skimage.data
 from numpy.typing import NDArray
 
-from opera_env.bench.settings import BenchmarkContext
+from opera_env.bench.context import BenchmarkContext
 from opera_env.data.images import write_image
 
 MAX_MEMORY = 2.5
-"""In GB, as the command's own default."""
+"""Memory limit in GB, the default of the command."""
 
-_COMMAND = (sys.executable, "-c", "import sys; from opera_env.cli import main; sys.exit(main())")
+_CLI = (sys.executable, "-c", "import sys; from opera_env.cli import main; sys.exit(main())")
 
 
-def photograph(megapixels: float, seed: int = 0) -> NDArray[np.uint8]:
-    """A mosaic of photographs with noise over it, at 3 : 2: uint8 (H, W, 3)."""
+def large(bench: BenchmarkContext) -> list[dict[str, Any]]:
+    """Restores photographs of 12 and 24 megapixels with the first and the third tool of the toolbox."""
+    plan = bench.toolbox.names[:1] + bench.toolbox.names[2:3]
+    rows: list[dict[str, Any]] = []
+    for megapixels in (1.0, 2.0) if bench.quick else (12.0, 24.0):
+        bench.progress(f"large: {megapixels:.0f} megapixels")
+        device = str(bench.device)
+        rows.append(measure_restore(megapixels, plan, MAX_MEMORY, bench.toolbox_name, device, bench.seed))
+    return rows
+
+
+def synthetic_photograph(megapixels: float, seed: int = 0) -> NDArray[np.uint8]:
+    """Makes a noisy mosaic of photographs with an aspect ratio of 3 : 2, uint8 (H, W, 3)."""
     height = round((megapixels * 1e6 / 1.5) ** 0.5)
     width = round(height * 1.5)
     rng = np.random.default_rng(seed)
@@ -36,23 +47,13 @@ def photograph(megapixels: float, seed: int = 0) -> NDArray[np.uint8]:
         for _ in range(-(-height // 300))
     ]
     picture = np.concatenate(rows)[:height]
-    for top in range(0, height, 256):  # in strips: noise for all of it would take gigabytes
+    for top in range(0, height, 256):  # in strips: the noise of the whole image would take gigabytes
         strip = picture[top : top + 256] + rng.normal(0, 15, picture[top : top + 256].shape)
         picture[top : top + 256] = strip.clip(0, 255)
     return picture
 
 
-def large(bench: BenchmarkContext) -> list[dict[str, Any]]:
-    """Restores photographs of 12 and 24 megapixels by the first tool and the third, if there is one."""
-    plan = bench.toolbox.names[:1] + bench.toolbox.names[2:3]
-    rows: list[dict[str, Any]] = []
-    for megapixels in (1.0, 2.0) if bench.quick else (12.0, 24.0):
-        bench.progress(f"large: {megapixels:.0f} megapixels")
-        rows.append(restored(megapixels, plan, MAX_MEMORY, bench.pool, str(bench.device), bench.seed))
-    return rows
-
-
-def restored(
+def measure_restore(
     megapixels: float,
     plan: tuple[str, ...],
     max_memory: float,
@@ -60,47 +61,39 @@ def restored(
     device: str = "cpu",
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Restores a synthetic photograph in a process of its own; peak memory, seconds per megapixel."""
-    picture = photograph(megapixels, seed)
+    """Restores a synthetic photograph in a separate process; returns peak memory and time per megapixel."""
+    picture = synthetic_photograph(megapixels, seed)
     pixels = picture.shape[0] * picture.shape[1]
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "large.jpg"
         write_image(source, picture)
         del picture
-        words = [*_COMMAND, "restore", str(source), "-o", str(Path(folder) / "restored"), "--json"]
-        words += [
-            "--toolbox",
-            toolbox,
-            "--plan",
-            ",".join(plan),
-            "--max-memory",
-            str(max_memory),
-            "--device",
-            device,
-        ]
+        command = [*_CLI, "restore", str(source), "-o", str(Path(folder) / "restored"), "--json"]
+        command += ["--toolbox", toolbox, "--plan", ",".join(plan)]
+        command += ["--max-memory", str(max_memory), "--device", device]
         start = time.perf_counter()
-        done, peak = _watched(words)
-        took = time.perf_counter() - start
-    rates = [seconds / pixels * 1e6 for seconds in done["photographs"][0]["seconds"]]
+        result, peak = _run_with_peak_memory(command)
+        seconds = time.perf_counter() - start
+    rates = [seconds / pixels * 1e6 for seconds in result["photographs"][0]["seconds"]]
     return {
         "megapixels": pixels / 1e6,
         "peak_gb": peak / 1e9,
-        "process_s": took,
+        "process_s": seconds,
         "s_per_megapixel": sum(rates),
         "tools": dict(zip(plan, rates, strict=True)),
     }
 
 
-def _watched(words: list[str]) -> tuple[dict[str, Any], int]:
-    """Runs a command; returns what it printed as JSON and the most bytes it was seen resident with."""
+def _run_with_peak_memory(command: list[str]) -> tuple[dict[str, Any], int]:
+    """Runs a command; returns its JSON output and its peak resident memory in bytes."""
     peak = 0
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        watched = psutil.Process(process.pid)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        child = psutil.Process(process.pid)
         while process.poll() is None:
             with suppress(psutil.NoSuchProcess):
-                peak = max(peak, watched.memory_info().rss)
+                peak = max(peak, child.memory_info().rss)
             time.sleep(0.02)
-        printed, said = process.communicate()
+        stdout, stderr = process.communicate()
     if process.returncode != 0:
-        raise subprocess.CalledProcessError(process.returncode, words, printed, said)
-    return json.loads(printed), peak
+        raise subprocess.CalledProcessError(process.returncode, command, stdout, stderr)
+    return json.loads(stdout), peak

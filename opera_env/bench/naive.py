@@ -1,4 +1,4 @@
-"""The naive way: every plan from the beginning, one image at a time, metrics one by one as they come."""
+"""The naive implementation: each plan from its beginning, one image at a time, pyiqa's own metrics."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from opera_env.metrics.niqe import BLOCK, Niqe32
 from opera_env.tools import Toolbox
 from opera_env.types import Plan, Sample
 
-Judge = Callable[[Tensor, Tensor], dict[str, float]]
-"""An image and its reference, float32 (1, 3, H, W) in [0, 1], to its metrics."""
+MetricsFn = Callable[[Tensor, Tensor], dict[str, float]]
+"""Maps an image and its reference, float32 (1, 3, H, W) in [0, 1], to metric values by name."""
 
 
-def pyiqa_metrics(device: torch.device) -> Judge:
-    """Returns the five metrics of preset ``lite`` as pyiqa and lpips have them.
+def pyiqa_metrics(device: torch.device) -> MetricsFn:
+    """Returns the five metrics of the preset ``lite`` as pyiqa and lpips implement them.
 
-    LPIPS is the official network on both images, as in pyiqa; NIQE is pyiqa's function with blocks
-    of 32 and our statistics, since its own do not fit a 128-pixel image.
+    LPIPS runs the official network on both images, as pyiqa does. NIQE is pyiqa's function with blocks
+    of 32 pixels and our statistics, because its own blocks do not fit a 128-pixel image.
     """
-    import pyiqa  # seconds to import: only where it is measured
+    import pyiqa  # takes seconds to import, so only where it is needed
     from pyiqa.archs.niqe_arch import niqe
 
     with warnings.catch_warnings():
@@ -36,7 +36,7 @@ def pyiqa_metrics(device: torch.device) -> Judge:
     lpips = LpipsAlex().to(device)
     mean, covariance = (part.double().to(device) for part in (Niqe32().mean, Niqe32().covariance))
 
-    def judge(image: Tensor, reference: Tensor) -> dict[str, float]:
+    def compute_metrics(image: Tensor, reference: Tensor) -> dict[str, float]:
         y = luma(image).round().double()
         return {
             "psnr_y": float(psnr(image, reference)),
@@ -46,16 +46,18 @@ def pyiqa_metrics(device: torch.device) -> Judge:
             "piqe": float(piqe(image)),
         }
 
-    return judge
+    return compute_metrics
 
 
 @torch.inference_mode()
-def score_naively(toolbox: Toolbox, sample: Sample, plan: Plan, judge: Judge) -> dict[str, float]:
-    """Runs one plan from the beginning and judges the result."""
+def score_naively(
+    toolbox: Toolbox, sample: Sample, plan: Plan, compute_metrics: MetricsFn
+) -> dict[str, float]:
+    """Runs one plan from its beginning and returns the metrics of the result."""
     image = sample.lq[None].to(toolbox.device)
     for name in plan:
         image = toolbox[name](image, sample.canvas)
     assert sample.reference is not None
     images = (resize(image, sample.canvas), sample.reference[None].to(toolbox.device))
     restored, reference = (quantise(one).float() / 255 for one in images)
-    return judge(restored, reference)
+    return compute_metrics(restored, reference)

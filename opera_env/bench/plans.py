@@ -1,4 +1,4 @@
-"""Many plans: beside the naive way, beside the floor, and as their number grows."""
+"""Benchmarks of scoring: against the naive implementation and the lower bound, and with growing load."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from opera_env.bench.floor import applications, lower_bound_seconds
+from opera_env.bench.context import BenchmarkContext, peak_memory
+from opera_env.bench.lower_bound import count_tool_calls, lower_bound_seconds
 from opera_env.bench.naive import pyiqa_metrics, score_naively
-from opera_env.bench.settings import BenchmarkContext, peak_memory
 from opera_env.errors import BenchError
 from opera_env.metrics import FunctionMetric
 from opera_env.reward import Reward, RewardTerm
@@ -25,74 +25,122 @@ from opera_env.scoring import PlanScorer
 from opera_env.search import all_plans
 from opera_env.types import Plan, Sample
 
-_ROUNDS = 3
+_NUM_REPEATS = 3
 
-_Pairs = Sequence[tuple[Sample, Plan]]
+_SamplePlanPairs = Sequence[tuple[Sample, Plan]]
 
 SERVICE_SCRIPT = Path(__file__).parents[2] / "scripts" / "http_service.py"
-"""How public agents call their tools; in the repository, not in the package."""
+"""A service as public agents call their tools. It is in the repository, not in the package."""
 
 
 def exhaustive(bench: BenchmarkContext) -> dict[str, float]:
-    """All 340 plans of up to four of four tools on one image."""
-    plans = _every_plan(bench)
-    return _against_naive_and_floor(bench, [bench.samples[0]] * len(plans), plans)
+    """Scores all 340 plans of one to four of four tools on one image."""
+    plans = _all_plans(bench)
+    return _compare_with_baselines(bench, [bench.samples[0]] * len(plans), plans)
 
 
 def group(bench: BenchmarkContext) -> dict[str, float]:
-    """Eight random plans of up to six tools on each of 32 images: a step of a group-relative learner."""
+    """Scores eight random plans of up to six tools on each of 32 images, as one GRPO update does."""
     images = bench.samples[: len(bench.samples) // 2]
     samples = [sample for sample in images for _ in range(8)]
-    return _against_naive_and_floor(bench, samples, bench.random_plans(len(samples), 6))
+    return _compare_with_baselines(bench, samples, bench.random_plans(len(samples), 6))
 
 
-def _every_plan(bench: BenchmarkContext) -> list[Plan]:
+def service(bench: BenchmarkContext) -> dict[str, float]:
+    """Runs the plans of :func:`exhaustive` through an HTTP service that passes files between the tools.
+
+    Raises:
+        BenchError: If the package runs outside the repository, where the script of the service is missing.
+    """
+    if not SERVICE_SCRIPT.is_file():
+        raise BenchError(
+            "scripts/http_service.py is only in the repository: run this benchmark from a clone."
+        )
+    plans = _all_plans(bench)
+    samples = [bench.samples[0]] * len(plans)
+    PlanScorer(bench.toolbox).score(samples[:4], plans[:4])
+    bench.progress("service: HTTP service")
+    command = [sys.executable, str(SERVICE_SCRIPT), "--toolbox", bench.toolbox_name]
+    command += ["--device", str(bench.device), "--seed", str(bench.seed)]
+    command += ["--length", "2" if bench.quick else "4", "--tools", *bench.toolbox.names[:4]]
+    # The service runs with OpenMP's default wait policy: our command line sets another one.
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    stdout = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+    bench.progress("service: ours")
+    repeats = 1 if bench.quick else _NUM_REPEATS
+    ours = [_time_scorer(bench, PlanScorer(bench.toolbox), samples, plans) for _ in range(repeats)]
+    return {"service_s": float(stdout.split()[-1]), "ours_s": float(np.median(ours))}
+
+
+def scaling(bench: BenchmarkContext) -> dict[str, list[dict[str, Any]]]:
+    """Measures time and memory of execution for more plans on one image, and for more images.
+
+    Four tools are used. A metric that costs nothing stands in for the reward; each image has eight plans.
+    """
+    bench = replace(bench, toolbox=bench.toolbox.subset(bench.toolbox.names[:4]))
+    counts = (10, 30, 100) if bench.quick else (10, 100, 1_000, 10_000)
+    plans = bench.distinct_plans(counts[-1])
+    by_plans = [_measure_scaling(bench, [bench.samples[0]] * count, plans[:count]) for count in counts]
+    by_images: list[dict[str, Any]] = []
+    for count in (1, 2, 4) if bench.quick else (1, 4, 16, 64):
+        samples = [sample for sample in bench.samples[:count] for _ in range(8)]
+        by_images.append({"images": count, **_measure_scaling(bench, samples, plans[: len(samples)])})
+    return {"plans": by_plans, "images": by_images}
+
+
+def _all_plans(bench: BenchmarkContext) -> list[Plan]:
     return [plan for plan in all_plans(bench.toolbox.names[:4], 2 if bench.quick else 4) if plan]
 
 
-def _ours(
+def _time_scorer(
     bench: BenchmarkContext, scorer: PlanScorer, samples: Sequence[Sample], plans: Sequence[Plan]
 ) -> float:
     return bench.seconds(lambda: scorer.score(samples, plans, restored=False))
 
 
-def _against_naive_and_floor(
+def _compare_with_baselines(
     bench: BenchmarkContext, samples: Sequence[Sample], plans: Sequence[Plan]
 ) -> dict[str, float]:
-    """Measures the three in turn, the naive way a part a round, so that all see the same machine.
+    """Measures ours, the naive implementation and the lower bound in turn.
 
-    The naive way gets all threads or one, whichever is faster: small images are not worth sharing.
+    Each repeat runs a part of the naive plans, so that all three see the same state of the machine. The
+    naive implementation uses all threads or one, whichever is faster on these small images.
     """
-    judge, pairs = pyiqa_metrics(bench.device), list(zip(samples, plans, strict=True))
+    compute_metrics = pyiqa_metrics(bench.device)
+    pairs = list(zip(samples, plans, strict=True))
 
-    def naively(pairs: _Pairs) -> float:
-        return sum(bench.seconds(partial(score_naively, bench.toolbox, *pair, judge)) for pair in pairs)
+    def time_naive(pairs: _SamplePlanPairs) -> float:
+        return sum(
+            bench.seconds(partial(score_naively, bench.toolbox, *pair, compute_metrics)) for pair in pairs
+        )
 
-    naively(pairs[:1])
-    threads = min((torch.get_num_threads(), 1), key=lambda count: _with_threads(count, naively, pairs[:8]))
+    time_naive(pairs[:1])
+    threads = min(
+        (torch.get_num_threads(), 1), key=lambda count: _with_threads(count, time_naive, pairs[:8])
+    )
     PlanScorer(bench.toolbox).score(samples[:4], plans[:4])
-    rounds = 1 if bench.quick else _ROUNDS
-    naive, ours, floors = 0.0, [], []
-    for number in range(rounds):
-        bench.progress(f"ours, round {number + 1} of {rounds}")
-        ours.append(_ours(bench, PlanScorer(bench.toolbox), samples, plans))
-        bench.progress(f"naive, round {number + 1} of {rounds}")
-        naive += _with_threads(threads, naively, pairs[number::rounds])
-        floors.append(lower_bound_seconds(bench, samples, plans))
-    tools, metrics = (float(np.median(column)) for column in zip(*floors, strict=True))
+    repeats = 1 if bench.quick else _NUM_REPEATS
+    naive, ours, lower_bounds = 0.0, [], []
+    for number in range(repeats):
+        bench.progress(f"ours, repeat {number + 1} of {repeats}")
+        ours.append(_time_scorer(bench, PlanScorer(bench.toolbox), samples, plans))
+        bench.progress(f"naive, repeat {number + 1} of {repeats}")
+        naive += _with_threads(threads, time_naive, pairs[number::repeats])
+        lower_bounds.append(lower_bound_seconds(bench, samples, plans))
+    tools, metrics = (float(np.median(column)) for column in zip(*lower_bounds, strict=True))
     return {
         "naive_s": naive,
         "naive_threads": threads,
         "ours_s": float(np.median(ours)),
-        "floor_s": tools + metrics,
-        "floor_tools_s": tools,
-        "floor_metrics_s": metrics,
+        "lower_bound_s": tools + metrics,
+        "lower_bound_tools_s": tools,
+        "lower_bound_metrics_s": metrics,
         "plans": len(plans),
-        "applications": sum(applications(bench, samples, plans).values()),
+        "tool_calls": sum(count_tool_calls(bench, samples, plans).values()),
     }
 
 
-def _with_threads(count: int, work: Callable[[_Pairs], float], pairs: _Pairs) -> float:
+def _with_threads(count: int, work: Callable[[_SamplePlanPairs], float], pairs: _SamplePlanPairs) -> float:
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -101,62 +149,26 @@ def _with_threads(count: int, work: Callable[[_Pairs], float], pairs: _Pairs) ->
         torch.set_num_threads(before)
 
 
-def service(bench: BenchmarkContext) -> dict[str, float]:
-    """The plans of :func:`exhaustive` through an HTTP service with files between the tools.
-
-    Raises:
-        BenchError: Outside the repository.
-    """
-    if not SERVICE_SCRIPT.is_file():
-        raise BenchError("the stand-in for a service is only in the repository, run it from there.")
-    plans = _every_plan(bench)
-    samples = [bench.samples[0]] * len(plans)
-    PlanScorer(bench.toolbox).score(samples[:4], plans[:4])
-    bench.progress("service: the stand-in")
-    words = [sys.executable, str(SERVICE_SCRIPT), "--toolbox", bench.pool, "--device", str(bench.device)]
-    words += ["--seed", str(bench.seed), "--length", "2" if bench.quick else "4"]
-    words += ["--tools", *bench.toolbox.names[:4]]
-    # With OpenMP as it is by default: that our own command lets its threads sleep would not be fair.
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    printed = subprocess.run(words, check=True, capture_output=True, text=True, env=environment).stdout
-    bench.progress("service: ours")
-    rounds = 1 if bench.quick else _ROUNDS
-    ours = [_ours(bench, PlanScorer(bench.toolbox), samples, plans) for _ in range(rounds)]
-    return {"service_s": float(printed.split()[-1]), "ours_s": float(np.median(ours))}
-
-
-def growth(bench: BenchmarkContext) -> dict[str, list[dict[str, Any]]]:
-    """More and more plans of the first four tools on one image, then of eight each on more and more.
-
-    Execution alone, judged by a metric that costs nothing, and its memory.
-    """
-    bench = replace(bench, toolbox=bench.toolbox.subset(bench.toolbox.names[:4]))
-    counts = (10, 30, 100) if bench.quick else (10, 100, 1_000, 10_000)
-    plans = bench.distinct_plans(counts[-1])
-    by_plans = [_grown(bench, [bench.samples[0]] * count, plans[:count]) for count in counts]
-    by_images: list[dict[str, Any]] = []
-    for count in (1, 2, 4) if bench.quick else (1, 4, 16, 64):
-        samples = [sample for sample in bench.samples[:count] for _ in range(8)]
-        by_images.append({"images": count, **_grown(bench, samples, plans[: len(samples)])})
-    return {"plans": by_plans, "images": by_images}
-
-
 def _mean(images: Tensor) -> Tensor:
     return images.mean((1, 2, 3))
 
 
-def _grown(bench: BenchmarkContext, samples: Sequence[Sample], plans: Sequence[Plan]) -> dict[str, Any]:
-    """Scores by a metric that costs nothing; per distinct application of a tool."""
-    bench.progress(f"growth: {len(plans)} plans, {len({sample.key for sample in samples})} images")
+def _measure_scaling(
+    bench: BenchmarkContext, samples: Sequence[Sample], plans: Sequence[Plan]
+) -> dict[str, Any]:
+    """Returns milliseconds per distinct tool call and peak memory."""
+    bench.progress(f"scaling: {len(plans)} plans, {len({sample.key for sample in samples})} images")
     free = Reward("free", (RewardTerm(FunctionMetric("mean", _mean, worst=0.0), 0, 1, 1),))
-    count = sum(applications(bench, samples, plans).values())
-    rounds = max(1, 300 // count) if not bench.quick else 1  # few plans are over too soon to be measured
+    count = sum(count_tool_calls(bench, samples, plans).values())
+    repeats = max(1, 300 // count) if not bench.quick else 1  # a few plans alone are too short to measure
     PlanScorer(bench.toolbox, free).score(samples[:8], plans[:8])
     with peak_memory(bench.device) as peak:
-        seconds = [_ours(bench, PlanScorer(bench.toolbox, free), samples, plans) for _ in range(rounds)]
+        seconds = [
+            _time_scorer(bench, PlanScorer(bench.toolbox, free), samples, plans) for _ in range(repeats)
+        ]
     return {
         "plans": len(plans),
-        "applications": count,
-        "ms_per_application": 1000 * float(np.median(seconds)) / count,
+        "tool_calls": count,
+        "ms_per_tool_call": 1000 * float(np.median(seconds)) / count,
         "peak_mib": peak.bytes / 2**20,
     }

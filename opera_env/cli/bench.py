@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from opera_env.bench import FOUR, PARTS, BenchmarkContext
+from opera_env.bench import BENCHMARKS, STUDY_TOOLS, BenchmarkContext
 from opera_env.cli.command import Command
 from opera_env.errors import BenchError
 from opera_env.files import atomic_write
@@ -21,7 +21,7 @@ from opera_env.tools import Toolbox
 from opera_env.tools.device import resolve_device
 
 BenchmarkName = Literal[
-    "exhaustive", "group", "service", "vector", "overhead_ms", "large", "growth", "cotrain"
+    "exhaustive", "group", "service", "vector", "overhead_ms", "large", "scaling", "cotraining"
 ]
 
 
@@ -33,7 +33,7 @@ class BenchCommand(Command):
         takes about a quarter of an hour on two cores; Gymnasium's processes need 20 GB of memory,
         and are left out where there is less.
 
-    opera-env bench --only exhaustive growth --json bench.json
+    opera-env bench --only exhaustive scaling --json bench.json
         measures two parts and writes what was measured.
 
     opera-env bench --only group vector --tools all
@@ -44,7 +44,7 @@ class BenchCommand(Command):
     """Parts to measure; all by default."""
     toolbox: str = "lite"
     """A shipped toolbox or a folder."""
-    tools: tuple[str, ...] = FOUR
+    tools: tuple[str, ...] = STUDY_TOOLS
     """Which of its tools; "all" for all of them."""
     device: str = "auto"
     """cpu, cuda or auto."""
@@ -70,9 +70,9 @@ class BenchCommand(Command):
             bench = BenchmarkContext(
                 toolbox, self.toolbox, self.quick, self.seed, lambda what: status.update(what)
             )
-            for name in self.only or PARTS:
+            for name in self.only or BENCHMARKS:
                 try:
-                    known[name] = PARTS[name].measure(bench)
+                    known[name] = BENCHMARKS[name].measure(bench)
                 except BenchError as error:
                     console.print(f"{name}: left out, {error}", markup=False)
                     continue
@@ -115,9 +115,9 @@ def _machine(toolbox: Toolbox) -> str:
 def _table(name: str, result: Any) -> Table:
     table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 0, 0, 1))
     table.add_column(name)
-    for column in ("measured", "goal", ""):
+    for column in ("measured", "target", ""):
         table.add_column(column, justify="right", no_wrap=True)
-    for figure in PARTS[name].figures(result):
-        mark = "" if not figure.goal else "met" if figure.met else "missed"
-        table.add_row(figure.what, figure.value, figure.goal, mark)
+    for row in BENCHMARKS[name].report(result):
+        mark = "" if not row.target else "met" if row.met else "missed"
+        table.add_row(row.label, row.value, row.target, mark)
     return table

@@ -8,13 +8,13 @@ from typing import get_args
 
 import pytest
 
-from opera_env.bench import FOUR, PARTS
+from opera_env.bench import BENCHMARKS, STUDY_TOOLS
 from opera_env.cli import main
 from opera_env.cli.bench import BenchmarkName
 
 
 def test_every_part_can_be_asked_for() -> None:
-    assert get_args(BenchmarkName) == tuple(PARTS)
+    assert get_args(BenchmarkName) == tuple(BENCHMARKS)
 
 
 def test_a_table_and_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -26,14 +26,14 @@ def test_a_table_and_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     written = json.loads(target.read_text())
     assert written["overhead_ms"].keys() == {"one_shot", "stepwise"}
     run = written["runs"]["overhead_ms"]
-    assert run["tools"] == list(FOUR) and run["quick"] is True and "CPU" in run["machine"]
+    assert run["tools"] == list(STUDY_TOOLS) and run["quick"] is True and "CPU" in run["machine"]
 
-    assert main([*words, "growth", "--tools", "brighten.gamma_correction", "unet.denoise"]) == 0
+    assert main([*words, "scaling", "--tools", "brighten.gamma_correction", "unet.denoise"]) == 0
     both = json.loads(target.read_text())
     assert both["overhead_ms"] == written["overhead_ms"], "what is not measured again is kept"
     assert both["runs"]["overhead_ms"] == run, "and says with what it was measured"
-    assert both["runs"]["growth"]["tools"] == ["brighten.gamma_correction", "unet.denoise"]
-    assert len(both["growth"]["plans"]) == 3
+    assert both["runs"]["scaling"]["tools"] == ["brighten.gamma_correction", "unet.denoise"]
+    assert len(both["scaling"]["plans"]) == 3
     assert [path.name for path in target.parent.iterdir()] == ["bench.json"]
 
 

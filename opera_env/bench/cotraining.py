@@ -1,4 +1,4 @@
-"""The execution update: memory and time of plans of one to ten tools, beside keeping every activation."""
+"""The execution update: memory and time for plans of one to ten tools, against keeping every activation."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ import psutil
 import torch
 from spandrel.architectures.NAFNet import NAFNet
 
-from opera_env.bench.settings import BenchmarkContext, peak_memory
+from opera_env.bench.context import BenchmarkContext, peak_memory
 from opera_env.cotraining import ExecutionConfig, ExecutionUpdate
 from opera_env.execution.memory import release_freed_memory
 from opera_env.tools import Toolbox
 from opera_env.types import Plan, Sample
 
 LENGTHS = (1, 2, 4, 10)
-_TOOLS = 2
-"""Networks that plans alternate between."""
+"""Numbers of tools in a plan."""
 
-_ROUNDS = 2
+_NUM_TOOLS = 2
+"""Number of networks that plans alternate between."""
 
-_ROOM = 0.7
-"""Share of the memory that is free which the plain way may be expected to need."""
+_NUM_REPEATS = 2
+
+_MEMORY_FRACTION = 0.7
+"""Share of the free memory that keeping every activation may be expected to need."""
 
 
-def cotrain(bench: BenchmarkContext) -> list[dict[str, Any]]:
-    """Trains with small networks and with ones of the paper's size, which have random weights."""
+def cotraining(bench: BenchmarkContext) -> list[dict[str, Any]]:
+    """Measures one update with small networks, and with random networks of the paper's size."""
     rows: list[dict[str, Any]] = []
-    for net, toolbox, batch in _worlds(bench):
-        bench.progress(f"cotrain: {net}")
+    for net, toolbox, batch in _configurations(bench):
+        bench.progress(f"cotraining: {net}")
         updates = {
             mode: ExecutionUpdate(
                 toolbox, ExecutionConfig(loss="pixel", lr=0.0, at_once=batch, checkpointing=mode)
@@ -38,29 +40,29 @@ def cotrain(bench: BenchmarkContext) -> list[dict[str, Any]]:
             for mode in ("never", "auto")
         }
         samples = bench.samples[:1] * batch
-        _step(bench, updates["auto"], samples, toolbox.names)  # every tool has had a gradient
+        _step(bench, updates["auto"], samples, toolbox.names)  # allocates the gradients of all tools
         _step(bench, updates["never"], samples, toolbox.names)
-        plain: list[tuple[int, float]] = []
+        baseline: list[tuple[int, float]] = []
         for length in LENGTHS[:2] if bench.quick else LENGTHS:
-            plan = tuple(toolbox.names[step % _TOOLS] for step in range(length))
+            plan = tuple(toolbox.names[step % _NUM_TOOLS] for step in range(length))
             row: dict[str, Any] = {"net": net, "length": length, "batch": batch}
             row["ours_mib"], row["ours_s"] = _step(bench, updates["auto"], samples, plan)
-            row["plain_mib"] = row["plain_s"] = None
-            if _fits(bench, plain, length):
-                row["plain_mib"], row["plain_s"] = _step(bench, updates["never"], samples, plan)
-                plain.append((length, row["plain_mib"]))
+            row["baseline_mib"] = row["baseline_s"] = None
+            if _fits(bench, baseline, length):
+                row["baseline_mib"], row["baseline_s"] = _step(bench, updates["never"], samples, plan)
+                baseline.append((length, row["baseline_mib"]))
             rows.append(row)
     return rows
 
 
-def _worlds(bench: BenchmarkContext) -> Iterator[tuple[str, Toolbox, int]]:
-    """Yields a name, two networks, and how many patches are trained on at once."""
+def _configurations(bench: BenchmarkContext) -> Iterator[tuple[str, Toolbox, int]]:
+    """Yields a name, a toolbox of two networks, and the number of patches in a batch."""
     lite = Toolbox.load("lite", bench.device).subset(["unet.denoise", "unet.dejpeg"])
     yield "lite", lite, 2 if bench.quick else 8
     blocks = (1, 1) if bench.quick else (2, 2, 4, 8)
     large = Toolbox(device=bench.device)
     parameters = 0
-    for number in range(_TOOLS):
+    for number in range(_NUM_TOOLS):
         torch.manual_seed(bench.seed + number)
         net = NAFNet(
             width=8 if bench.quick else 32,
@@ -75,7 +77,7 @@ def _worlds(bench: BenchmarkContext) -> Iterator[tuple[str, Toolbox, int]]:
 
 
 def _fits(bench: BenchmarkContext, measured: list[tuple[int, float]], length: int) -> bool:
-    """Whether keeping everything will fit, judging by the shorter plans: it grows with the length."""
+    """Returns whether keeping every activation will fit, extrapolated from shorter plans."""
     if not measured or length == 1:
         return True
     per_tool = max(mib / shorter for shorter, mib in measured)
@@ -83,26 +85,26 @@ def _fits(bench: BenchmarkContext, measured: list[tuple[int, float]], length: in
         free, _ = torch.cuda.mem_get_info(bench.device)
     else:
         free = psutil.virtual_memory().available
-    return length == measured[-1][0] + 1 or per_tool * length * 2**20 < _ROOM * free
+    return length == measured[-1][0] + 1 or per_tool * length * 2**20 < _MEMORY_FRACTION * free
 
 
 def _step(
     bench: BenchmarkContext, update: ExecutionUpdate, samples: list[Sample], plan: Plan
 ) -> tuple[float, float]:
-    """Returns the most memory that a step takes beyond what was held, in MiB, and its least seconds."""
-    samples = [replace(sample, lq=_patch(sample)) for sample in samples]
-    plans, held, seconds = [plan] * len(samples), list[int](), list[float]()
-    for _ in range(_ROUNDS):
+    """Returns the peak memory of a step beyond what was held before, in MiB, and its least seconds."""
+    samples = [replace(sample, lq=_reference(sample)) for sample in samples]
+    plans, extra_bytes, seconds = [plan] * len(samples), list[int](), list[float]()
+    for _ in range(_NUM_REPEATS):
         release_freed_memory()
         with peak_memory(bench.device) as before:
             pass
         with peak_memory(bench.device) as peak:
             seconds.append(bench.seconds(lambda: update.step(samples, plans)))
-        held.append(peak.bytes - before.bytes)
-    return max(held) / 2**20, min(seconds)
+        extra_bytes.append(peak.bytes - before.bytes)
+    return max(extra_bytes) / 2**20, min(seconds)
 
 
-def _patch(sample: Sample) -> torch.Tensor:
-    """An image as large as its canvas, so that all plans cost the same."""
+def _reference(sample: Sample) -> torch.Tensor:
+    """Returns the reference: it has the size of the canvas, so that all plans cost the same."""
     assert sample.reference is not None
     return sample.reference

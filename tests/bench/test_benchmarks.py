@@ -1,0 +1,99 @@
+"""Every benchmark runs at a small size and reports its figures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from opera_env.bench import BENCHMARKS, BenchmarkContext
+from opera_env.bench.plans import SERVICE_SCRIPT
+from opera_env.errors import BenchError
+from opera_env.tools import Toolbox
+
+needs_lpips = pytest.mark.needs_weights("lpips")
+
+
+@needs_lpips
+@pytest.mark.parametrize("name", ["exhaustive", "group"])
+def test_scoring_is_compared_with_naive_and_lower_bound(bench: BenchmarkContext, name: str) -> None:
+    result = BENCHMARKS[name].measure(bench)
+    assert {"naive_s", "ours_s", "lower_bound_s"} < result.keys()
+    assert all(value > 0 for value in result.values())
+    assert result["naive_s"] > result["ours_s"], "sharing prefixes must help on any machine"
+    assert len(list(BENCHMARKS[name].report(result))) == 4
+
+
+def test_scaling(bench: BenchmarkContext) -> None:
+    result = BENCHMARKS["scaling"].measure(bench)
+    assert [row["plans"] for row in result["plans"]] == [10, 30, 100]
+    assert [row["images"] for row in result["images"]] == [1, 2, 4]
+    assert all(row["ms_per_tool_call"] > 0 for rows in result.values() for row in rows)
+    assert len(list(BENCHMARKS["scaling"].report(result))) == 8
+
+
+def test_overhead(bench: BenchmarkContext) -> None:
+    result = BENCHMARKS["overhead_ms"].measure(bench)
+    assert result.keys() == {"one_shot", "stepwise"}
+    assert all(0 < value < 1000 for value in result.values())
+
+
+def test_cotraining(bench: BenchmarkContext) -> None:
+    rows = BENCHMARKS["cotraining"].measure(bench)
+    assert [(row["net"], row["length"]) for row in rows] == [
+        ("lite", 1),
+        ("lite", 2),
+        ("nafnet 0 M", 1),
+        ("nafnet 0 M", 2),
+    ]
+    for row in rows:
+        assert row["ours_s"] > 0 and row["baseline_s"] > 0
+    assert len(list(BENCHMARKS["cotraining"].report(rows))) == 10
+
+
+@needs_lpips
+@pytest.mark.slow
+def test_service(bench: BenchmarkContext) -> None:
+    result = BENCHMARKS["service"].measure(bench)
+    assert result["service_s"] > result["ours_s"] > 0
+
+
+def test_service_outside_the_repository_is_an_error(
+    bench: BenchmarkContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert SERVICE_SCRIPT.is_file()
+    monkeypatch.setattr("opera_env.bench.plans.SERVICE_SCRIPT", SERVICE_SCRIPT.with_name("nothing.py"))
+    with pytest.raises(BenchError, match="only in the repository"):
+        BENCHMARKS["service"].measure(bench)
+
+
+@pytest.mark.slow
+def test_large(bench: BenchmarkContext) -> None:
+    rows = BENCHMARKS["large"].measure(bench)
+    assert [round(row["megapixels"]) for row in rows] == [1, 2]
+    assert all(0.3 < row["peak_gb"] < 2.5 and row["s_per_megapixel"] > 0 for row in rows)
+
+
+@needs_lpips
+@pytest.mark.slow
+def test_vector(bench: BenchmarkContext) -> None:
+    threads = torch.get_num_threads()
+    rows = BENCHMARKS["vector"].measure(bench)
+    assert [(row["num_envs"], row["group_size"]) for row in rows] == [(8, 1), (8, 8)]
+    assert all(row[key] > 0 for row in rows for key in ("native_sps", "sync_sps", "async_sps"))
+    assert torch.get_num_threads() == threads, "only the worker processes are limited to one thread"
+
+
+@needs_lpips
+@pytest.mark.slow
+def test_other_processes_load_the_same_toolbox(bench: BenchmarkContext, tmp_path: Path) -> None:
+    """The toolbox is a folder whose tool names no shipped toolbox has."""
+    mine = Toolbox([replace(tool, name=f"mine.{tool.name}") for tool in bench.toolbox])
+    mine.save(tmp_path / "mine")
+    own = replace(bench, toolbox=mine, toolbox_name=str(tmp_path / "mine"))
+    assert BENCHMARKS["service"].measure(own)["service_s"] > 0
+    for row in BENCHMARKS["large"].measure(own):
+        assert all(name.startswith("mine.") for name in row["tools"])
+    assert all(row["async_sps"] > 0 for row in BENCHMARKS["vector"].measure(own))
