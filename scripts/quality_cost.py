@@ -1,7 +1,7 @@
 """Measures the effect of trying several plans: the planner samples them, the critic selects one.
 
 Example:
-    python scripts/quality_cost.py bsds500/val --n 32 --num-plans 1 2 4 8 --out docs/figures/quality-cost.png
+    python scripts/quality_cost.py bsds500/val --n 32 --num-plans 1 2 4 8 --out quality-cost.png
 """
 
 from __future__ import annotations
