@@ -17,8 +17,7 @@ from opera_env.errors import AgentError, MemoryLimitError
 from opera_env.execution import Executor, PrefixCache
 from opera_env.execution.memory import release_freed_memory
 from opera_env.scoring import PlanScorer
-from opera_env.tools import Toolbox
-from opera_env.tools.tool import pad_to_multiple
+from opera_env.tools import Toolbox, pad_to_multiple
 from opera_env.types import Agent, Canvas, Decision, Observation, Plan, Sample, SampleSpec, Search
 
 DEFAULT_TOOLBOX, DEFAULT_AGENT = "lite-cotrained", "planner"

@@ -13,7 +13,7 @@ import tyro
 from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from opera_env.tool_training.lite import LITE_TOOLS
+from opera_env.tool_training.lite_tools import LITE_TOOLS
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def cotraining(bench: BenchmarkContext) -> list[dict[str, Any]]:
         bench.progress(f"cotraining: {net}")
         updates = {
             mode: ExecutionUpdate(
-                toolbox, ExecutionConfig(loss="pixel", lr=0.0, at_once=batch, checkpointing=mode)
+                toolbox, ExecutionConfig(loss="pixel", lr=0.0, micro_batch_size=batch, checkpointing=mode)
             )
             for mode in ("never", "auto")
         }

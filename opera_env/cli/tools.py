@@ -17,7 +17,7 @@ from rich.table import Table
 from opera_env.cli.command import Command
 from opera_env.data.images import list_images, read_images
 from opera_env.degradations import DEGRADATIONS
-from opera_env.tool_training.card import ToolCard, measure, plot_gains, read_card
+from opera_env.tool_training.model_card import ToolCard, measure_tools, plot_gains, read_card
 from opera_env.tool_training.pack import PackConfig, pack
 from opera_env.tool_training.train import TrainConfig, train
 from opera_env.tools import Tool, Toolbox
@@ -135,7 +135,8 @@ class Measure(_ToolsAction):
     def run(self) -> int:
         photographs = read_images(list_images(self.images))
         data = f"{self.images.resolve().parent.name}/{self.images.resolve().name}"
-        cards = measure(Toolbox.load(self.folder.resolve()), photographs, data, self.side, show=True)
+        toolbox = Toolbox.load(self.folder.resolve())
+        cards = measure_tools(toolbox, photographs, data, self.side, show_progress=True)
         write_measurements(self.folder, {name: card.to_json() for name, card in cards.items()})
         return 0
 

@@ -73,5 +73,5 @@ def _print_table(found: dict[str, weights.Status]) -> None:
     table.add_column("what it is")
     for name, state in found.items():
         weight = weights.get_weight_file(name)
-        table.add_row(name, f"[{_COLOURS[state]}]{state}", str(weight.path), weight.what)
+        table.add_row(name, f"[{_COLOURS[state]}]{state}", str(weight.path), weight.description)
     Console().print(table)

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from opera_env import weights
 from opera_env.cotraining.vgg import VggDistance
 from opera_env.errors import MissingWeightsError, UnknownPresetError
-from opera_env.metrics.critic import SHIPPED as CRITIC
-from opera_env.metrics.critic import load_critic
+from opera_env.metrics.critic import SHIPPED_CRITIC, load_critic
 from opera_env.metrics.lpips_alex import LpipsAlex
 from opera_env.metrics.pretrained import PyiqaMetric
 
@@ -41,7 +40,7 @@ class LossWeights:
     clipiqa: float = 0.0
     critic: float = 0.0
 
-    def at(self, epoch: int, epochs: int) -> LossWeights:
+    def at_epoch(self, epoch: int, epochs: int) -> LossWeights:
         """Returns the weights of an epoch: pixels first, the rest comes in over the first 30 %.
 
         Args:
@@ -49,7 +48,7 @@ class LossWeights:
             epochs: How many there will be.
 
         Example:
-            >>> half_way = LossWeights(l1=0.4, lpips=0.15).at(3, 20)
+            >>> half_way = LossWeights(l1=0.4, lpips=0.15).at_epoch(3, 20)
             >>> round(half_way.l1, 3), round(half_way.lpips, 3)
             (0.7, 0.075)
 
@@ -102,7 +101,7 @@ class RestorationLoss(nn.Module):
     def __init__(self, target: LossWeights) -> None:
         super().__init__()
         self.names = tuple(field.name for field in fields(target) if getattr(target, field.name) > 0)
-        self.nets = nn.ModuleDict({name: _NETS[name]() for name in self.names if name in _NETS})
+        self.nets = nn.ModuleDict({name: _TERM_NETS[name]() for name in self.names if name in _TERM_NETS})
         self.requires_grad_(False)
         super().train(False)
 
@@ -125,7 +124,7 @@ class RestorationLoss(nn.Module):
         return found | {name: net(seen, originals) for name, net in self.nets.items()}
 
 
-class _Score(nn.Module):
+class _ScoreLoss(nn.Module):
     """A no-reference score between 0 and its highest, turned into a loss."""
 
     def __init__(self, net: nn.Module, highest: float) -> None:
@@ -139,7 +138,7 @@ class _Score(nn.Module):
 
 def _pyiqa(name: str, highest: float) -> nn.Module:
     metric = PyiqaMetric(name, 0.0, True, name, as_loss=True, loss_reduction="none")
-    return _Score(metric.net, highest)
+    return _ScoreLoss(metric.net, highest)
 
 
 def _vgg() -> nn.Module:
@@ -154,15 +153,15 @@ def _vgg() -> nn.Module:
     )
 
 
-_NETS: Mapping[str, Callable[[], nn.Module]] = {
+_TERM_NETS: Mapping[str, Callable[[], nn.Module]] = {
     "vgg": _vgg,
     "lpips": LpipsAlex,
     "musiq": lambda: _pyiqa("musiq", 100.0),
     "clipiqa": lambda: _pyiqa("clipiqa", 1.0),
-    "critic": lambda: _Score(load_critic(CRITIC)[0], 10.0),
+    "critic": lambda: _ScoreLoss(load_critic(SHIPPED_CRITIC)[0], 10.0),
 }
 
 
-def weighted(terms: Mapping[str, Tensor], by: LossWeights) -> Tensor:
+def weighted_loss(terms: Mapping[str, Tensor], by: LossWeights) -> Tensor:
     """Returns the loss of each result, (B,)."""
     return torch.stack([getattr(by, name) * value for name, value in terms.items()]).sum(0)

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from opera_env.cotraining.chains import Checkpointing, DifferentiablePlans
-from opera_env.cotraining.losses import LossWeights, RestorationLoss, get_loss_weights, weighted
-from opera_env.cotraining.ranks import DistributedContext
+from opera_env.cotraining.differentiable import Checkpointing, DifferentiablePlans
+from opera_env.cotraining.distributed import DistributedContext
+from opera_env.cotraining.losses import LossWeights, RestorationLoss, get_loss_weights, weighted_loss
 from opera_env.data.images import resize
 from opera_env.errors import ExecutionUpdateError, ToolboxError
 from opera_env.tools import Toolbox
@@ -39,15 +39,15 @@ class ExecutionConfig:
 
     loss: str | LossWeights = "lite"
     lr: float = 1e-4
-    warmup: int = 0
-    decay: bool = False
-    clip: float = 0.5
+    warmup_steps: int = 0
+    cosine_decay: bool = False
+    max_grad_norm: float = 0.5
     epochs: int = 20
     steps_per_epoch: int = 100
-    at_once: int = 8
+    micro_batch_size: int = 8
     checkpointing: Checkpointing = "auto"
     autocast: bool = False
-    only: tuple[str, ...] = ()
+    trainable_tools: tuple[str, ...] = ()
 
 
 class ExecutionUpdate:
@@ -91,11 +91,11 @@ class ExecutionUpdate:
     def __init__(self, world: Any, config: ExecutionConfig = ExecutionConfig()) -> None:
         self.toolbox, self.config, self.steps = get_toolbox(world), config, 0
         self._networks = {tool.name: tool.restore for tool in self.toolbox}
-        trained = self.toolbox.subset(config.only) if config.only else self.toolbox
+        trained = self.toolbox.subset(config.trainable_tools) if config.trainable_tools else self.toolbox
         self._parameters = {tool.name: tool.parameters for tool in trained if tool.parameters}
         if not self._parameters:
             raise ToolboxError("nothing to train: no tool of this toolbox has parameters.")
-        if missing := [name for name in config.only if name not in self._parameters]:
+        if missing := [name for name in config.trainable_tools if name not in self._parameters]:
             raise ToolboxError(
                 f"{', '.join(missing)}: nothing to train. Brighteners are given a curve by add_tone_curves."
             )
@@ -114,8 +114,8 @@ class ExecutionUpdate:
     @property
     def lr(self) -> float:
         """The learning rate of the next step."""
-        lr = self.config.lr * min(1.0, (self.steps + 1) / max(1, self.config.warmup))
-        if not self.config.decay:
+        lr = self.config.lr * min(1.0, (self.steps + 1) / max(1, self.config.warmup_steps))
+        if not self.config.cosine_decay:
             return lr
         done = self.steps / (self.config.epochs * self.config.steps_per_epoch)
         return lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
@@ -139,7 +139,7 @@ class ExecutionUpdate:
             ToolboxError: If networks of the toolbox were replaced after this update was made.
         """
         weights, ranks = (
-            self._target.at(self.epoch, self.config.epochs),
+            self._target.at_epoch(self.epoch, self.config.epochs),
             DistributedContext(self.toolbox.device),
         )
         totals = dict.fromkeys(("loss", *self._loss.names), 0.0)
@@ -154,9 +154,9 @@ class ExecutionUpdate:
         except Exception as error:  # noqa: BLE001 - raised below, once the other processes know
             failure = error
         try:
-            ranks.agree(failure)
-            count, *sums = ranks.add([len(plans), *totals.values()])
-            users = ranks.add([sum(name in plan for plan in plans) for name in self._parameters])
+            ranks.raise_if_any_failed(failure)
+            count, *sums = ranks.sum_scalars([len(plans), *totals.values()])
+            users = ranks.sum_scalars([sum(name in plan for plan in plans) for name in self._parameters])
             used = {name: n for name, n in zip(self._parameters, users, strict=True) if n}
             norm = self._gather(used, ranks)
             for name in used:
@@ -166,7 +166,7 @@ class ExecutionUpdate:
         finally:
             for optimizer in self._optimizers.values():
                 optimizer.zero_grad(set_to_none=False)
-        self.toolbox.touch()
+        self.toolbox.invalidate_fingerprint()
         means = {name: total / max(count, 1) for name, total in zip(totals, sums, strict=True)}
         parts = {f"weight/{name}": getattr(weights, name) for name in self._loss.names}
         figures = {"grad_norm": norm, "tools": float(len(used)), "epoch": float(self.epoch)}
@@ -197,8 +197,8 @@ class ExecutionUpdate:
     def _parts(self, plans: Sequence[Plan]) -> Iterator[list[int]]:
         """Rows that are run together: of about the same length, so that few wait for a long one."""
         order = sorted(range(len(plans)), key=lambda row: len(plans[row]))
-        for first in range(0, len(order), self.config.at_once):
-            yield order[first : first + self.config.at_once]
+        for first in range(0, len(order), self.config.micro_batch_size):
+            yield order[first : first + self.config.micro_batch_size]
 
     def _backward(
         self, samples: Sequence[Sample], plans: Sequence[Plan], weights: LossWeights
@@ -217,7 +217,7 @@ class ExecutionUpdate:
             result = torch.cat([resize(chains.results[row][None], canvas) for row in rows])
             reference = torch.stack([_reference(samples[row]) for row in rows]).to(device)
             terms = self._loss(result, reference)
-            loss = weighted(terms, weights)
+            loss = weighted_loss(terms, weights)
             for row, value in zip(rows, loss.tolist(), strict=True):
                 if not math.isfinite(value):
                     raise ExecutionUpdateError(
@@ -241,7 +241,7 @@ class ExecutionUpdate:
                 self._parameters[name], ranks.sum_tensors(gradients), strict=True
             ):
                 parameter.grad = gradient.div_(count)
-        norm = nn.utils.clip_grad_norm_(self._of(used), self.config.clip).item() if used else 0.0
+        norm = nn.utils.clip_grad_norm_(self._of(used), self.config.max_grad_norm).item() if used else 0.0
         if not math.isfinite(norm):
             raise ExecutionUpdateError(
                 f"a gradient of {', '.join(used)} is not finite: nothing was changed. Lower the learning "

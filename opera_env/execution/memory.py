@@ -70,5 +70,5 @@ def bytes_per_pixel(tool: Tool, device: torch.device) -> float:
     """
     image = torch.full((1, 3, _PROBE, _PROBE), 0.5, device=device)
     with _Ledger() as ledger:
-        tool.apply(image, grow=False)
+        tool.apply(image, upscale=False)
     return _WORKSPACE * ledger.peak / _PROBE**2

@@ -3,7 +3,7 @@
 A tile is a core and a margin around it. The outer part of the margin is context, as wide as
 the tool looks, and is thrown away; across the inner part neighbouring tiles are blended, which
 changes nothing where they agree and hides where they do not. What a network must know of the
-whole image (:class:`opera_env.tools.tool.GlobalContextNet`) it is told from an overview.
+whole image (:class:`opera_env.tools.global_context.GlobalContextNet`) it is told from an overview.
 """
 
 from __future__ import annotations
@@ -116,12 +116,12 @@ def restore_in_tiles(
 
 def _statistics(tool: Tool, image: Tensor, most: int) -> tuple[Tensor, ...] | None:
     """What the tool's network knows of the whole image."""
-    match tool.overview:
-        case "copy":
+    match tool.statistics_source:
+        case "downscaled":
             image = smaller(image, most)
         case "windows":
             image = windows(image, most)
-        case "all":
+        case "full":
             pass
         case None:
             return None

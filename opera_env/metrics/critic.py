@@ -24,7 +24,7 @@ from opera_env.metrics.niqe import Niqe32
 from opera_env.metrics.piqe import Piqe
 from opera_env.weights import load_tensors
 
-SHIPPED = Path(__file__).with_name("critic.safetensors")
+SHIPPED_CRITIC = Path(__file__).with_name("critic.safetensors")
 """The critic that comes with the package: R_q of the preset ``lite``, tools of the toolbox ``lite``."""
 
 NO_REFERENCE_METRICS: Mapping[str, Callable[[], Metric]] = {"niqe32": Niqe32, "piqe": Piqe}
@@ -69,7 +69,7 @@ class CriticNet(nn.Module):
 
 
 @dataclass(frozen=True)
-class Part:
+class CriticTerm:
     """One term of the reward that a critic has learned.
 
     Attributes:
@@ -107,25 +107,25 @@ class Critic(Metric):
     name, higher_is_better, worst, min_side = "critic", True, 0.0, 16
     concurrent = True
 
-    def __init__(self, weights: Path = SHIPPED) -> None:
-        self.net, self.parts = load_critic(weights)
-        self.computed = {
+    def __init__(self, weights: Path = SHIPPED_CRITIC) -> None:
+        self.net, self.terms = load_critic(weights)
+        self.no_reference_metrics = {
             column: NO_REFERENCE_METRICS[part.metric]()
-            for column, part in enumerate(self.parts)
+            for column, part in enumerate(self.terms)
             if part.metric in NO_REFERENCE_METRICS
         }
 
     def values(self, images: Tensor, reference: Features) -> Tensor:
         columns = list(self.net(images).unbind(1))
-        for column, metric in self.computed.items():
+        for column, metric in self.no_reference_metrics.items():
             if min(images.shape[-2:]) >= metric.min_side:
                 values = metric.values(images, ())
                 values = torch.where(values.isfinite(), values, metric.worst)
-                columns[column] = self.parts[column].contribution(values)
+                columns[column] = self.terms[column].contribution(values)
         return torch.stack(columns).sum(0)
 
 
-def save_critic(net: CriticNet, parts: Sequence[Part], path: Path, about: Mapping[str, Any]) -> None:
+def save_critic(net: CriticNet, parts: Sequence[CriticTerm], path: Path, about: Mapping[str, Any]) -> None:
     """Writes a critic as fp16 safetensors, whole or not at all.
 
     Args:
@@ -140,7 +140,7 @@ def save_critic(net: CriticNet, parts: Sequence[Part], path: Path, about: Mappin
         save_file(weights, file, metadata={"terms": terms, "training": json.dumps(about)})
 
 
-def load_critic(path: Path) -> tuple[CriticNet, tuple[Part, ...]]:
+def load_critic(path: Path) -> tuple[CriticNet, tuple[CriticTerm, ...]]:
     """Reads what :func:`save_critic` wrote.
 
     Raises:
@@ -152,7 +152,7 @@ def load_critic(path: Path) -> tuple[CriticNet, tuple[Part, ...]]:
     tensors = {name: tensor.float() for name, tensor in load_tensors(path).items()}
     try:
         with safe_open(path, "pt") as file:
-            parts = tuple(Part(**part) for part in json.loads(file.metadata()["terms"]))
+            parts = tuple(CriticTerm(**part) for part in json.loads(file.metadata()["terms"]))
         with torch.random.fork_rng(devices=[]):  # its first weights are not kept, so chance is left alone
             net = CriticNet([part.weight for part in parts])
         net.load_state_dict(tensors)

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from opera_env.metrics.base import Features, Metric
-from opera_env.metrics.window import gaussian_mean
+from opera_env.metrics.local_statistics import gaussian_mean
 
 
 def luma(images: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """NIQE on small images, with natural-scene statistics of our own.
 
-``python -m opera_env.metrics.fit_pristine`` fits the statistics again on other photographs.
+``python scripts/fit_niqe_statistics.py`` fits the statistics again on other photographs.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from torch.nn import functional as F
 from opera_env.degradations.camera import bicubic_matrix
 from opera_env.metrics.base import Features, Metric
 from opera_env.metrics.full_reference import luma
-from opera_env.metrics.window import mscn
+from opera_env.metrics.local_statistics import mscn
 
 BLOCK = 32
-PRISTINE = Path(__file__).with_name("pristine_niqe32.safetensors")
+PRISTINE_STATISTICS = Path(__file__).with_name("pristine_niqe32.safetensors")
 
 
 @cache
@@ -116,7 +116,7 @@ class Niqe32(Metric):
     concurrent = True
 
     def __init__(self) -> None:
-        statistics = load_file(PRISTINE)
+        statistics = load_file(PRISTINE_STATISTICS)
         self.mean, self.covariance = statistics["mean"], statistics["covariance"]
 
     def values(self, images: Tensor, reference: Features) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from opera_env.metrics.base import Features, Metric
-from opera_env.metrics.window import mscn
+from opera_env.metrics.local_statistics import mscn
 
 BLOCK = 16
 """Side of the blocks that are looked at one by one."""

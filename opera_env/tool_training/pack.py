@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from opera_env.tool_training.lite import LITE_TOOLS, ToolSpec
+from opera_env.tool_training.lite_tools import LITE_TOOLS, ToolSpec
 from opera_env.tool_training.train import load_trained_weights
 from opera_env.tools.nets import build_net
 from opera_env.tools.tool import Tool
@@ -32,25 +32,25 @@ class PackConfig:
     """Toolbox that tools without a folder in RUNS are taken from; without it they are an error."""
 
 
-def build_tool(recipe: ToolSpec, runs: Path) -> Tool:
-    """Builds one tool from its recipe and the folder of its training.
+def build_tool(spec: ToolSpec, runs: Path) -> Tool:
+    """Builds one tool from its spec and the folder of its training.
 
     Raises:
         MissingWeightsError: If it has not been trained.
     """
-    net = build_net(recipe.net, recipe.options)
+    net = build_net(spec.net, spec.options)
     training: dict[str, object] = {}
-    if recipe.steps:
-        net.load_state_dict(load_trained_weights(runs, recipe.name))
-        training = json.loads((runs / recipe.name / "training.json").read_text())
+    if spec.steps:
+        net.load_state_dict(load_trained_weights(runs, spec.name))
+        training = json.loads((runs / spec.name / "training.json").read_text())
     return Tool(
-        recipe.name,
+        spec.name,
         net.eval(),
-        scale=recipe.options.get("scale", 1),
+        scale=spec.options.get("scale", 1),
         multiple=getattr(net, "multiple", 1),
         halo=getattr(net, "halo", None),
-        degradations=frozenset({recipe.degradation}),
-        net=(recipe.net, recipe.options),
+        degradations=frozenset({spec.degradation}),
+        net=(spec.net, spec.options),
         training=training,
     )
 
@@ -59,10 +59,10 @@ def pack(config: PackConfig) -> None:
     """Writes the toolbox folder."""
     base = None if config.base is None else Toolbox.load(config.base)
     toolbox = Toolbox(
-        build_tool(recipe, config.runs)
-        if base is None or (config.runs / recipe.name).is_dir()
-        else base[recipe.name]
-        for recipe in LITE_TOOLS
+        build_tool(spec, config.runs)
+        if base is None or (config.runs / spec.name).is_dir()
+        else base[spec.name]
+        for spec in LITE_TOOLS
     )
     toolbox.save(config.out, dtype=torch.float16)
     print(f"{len(toolbox)} tools, fingerprint {toolbox.fingerprint} -> {config.out}")

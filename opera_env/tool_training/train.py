@@ -33,7 +33,7 @@ from torch.nn import functional as F
 from opera_env.data.images import list_images, quantise, read_images, resize
 from opera_env.errors import MissingWeightsError, ToolboxError
 from opera_env.files import atomic_write
-from opera_env.tool_training.lite import ToolSpec, lite_tool_spec
+from opera_env.tool_training.lite_tools import ToolSpec, lite_tool_spec
 from opera_env.tool_training.patches import Pair, collate_pairs, training_pair, validation_pair
 from opera_env.tools.nets import build_net
 from opera_env.weights import load_tensors
@@ -49,7 +49,7 @@ class TrainConfig:
     """How one tool of the lite toolbox is trained."""
 
     tool: tyro.conf.Positional[str]
-    """Name of the tool, as in opera_env/tool_training/lite.py."""
+    """Name of the tool, as in opera_env/tool_training/lite_tools.py."""
     images: Path
     """Folder of clean photographs to train on, each at least 128 pixels a side."""
     val: Path
@@ -131,7 +131,7 @@ def load_trained_weights(out: Path, name: str) -> dict[str, Tensor]:
     return {key: value.float() for key, value in load_tensors(path).items()}
 
 
-def export(net: nn.Module, recipe: ToolSpec, config: TrainConfig, result: dict[str, Any], folder: Path):
+def export_tool(net: nn.Module, spec: ToolSpec, config: TrainConfig, result: dict[str, Any], folder: Path):
     """Writes the weights as fp16 safetensors and how they came about as JSON."""
     weights = {key: value.detach().cpu().half().contiguous() for key, value in net.state_dict().items()}
     with atomic_write(folder / "tool.safetensors") as part:
@@ -139,14 +139,14 @@ def export(net: nn.Module, recipe: ToolSpec, config: TrainConfig, result: dict[s
     data, validation = (
         f"{path.resolve().parent.name}/{path.resolve().name}" for path in (config.images, config.val)
     )
-    steps, lr = config.steps or recipe.steps, config.lr or recipe.lr
+    steps, lr = config.steps or spec.steps, config.lr or spec.lr
     record = {
-        "command": f"opera-env tools train {recipe.name} --images {data} --val {validation} "
+        "command": f"opera-env tools train {spec.name} --images {data} --val {validation} "
         f"--steps {steps} --lr {lr:g} --seed {config.seed}",
         "data": data,
         "validation": validation,
         "steps": steps,
-        **({} if recipe.start is None else {"start": recipe.start}),
+        **({} if spec.init_from is None else {"start": spec.init_from}),
         **{key: value for key, value in result.items() if key != "picture"},
     }
     with atomic_write(folder / "training.json") as part:
@@ -165,11 +165,11 @@ def train(config: TrainConfig) -> dict[str, Any]:
 
     from opera_env.metrics.lpips_alex import LpipsAlex
 
-    recipe = lite_tool_spec(config.tool)
-    steps, lr = config.steps or recipe.steps, config.lr or recipe.lr
+    spec = lite_tool_spec(config.tool)
+    steps, lr = config.steps or spec.steps, config.lr or spec.lr
     if steps == 0:
-        raise ToolboxError(f"{recipe.name} has no weights to train.")
-    folder = config.out / recipe.name
+        raise ToolboxError(f"{spec.name} has no weights to train.")
+    folder = config.out / spec.name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(asdict(config), default=str, indent=2) + "\n")
 
@@ -180,21 +180,21 @@ def train(config: TrainConfig) -> dict[str, Any]:
 
     images: list[NDArray[np.uint8]] = read_images(list_images(config.images))
     held_out = [
-        validation_pair(image, recipe.degrade, config.val_side, seed)
+        validation_pair(image, spec.degrade, config.val_side, seed)
         for seed, image in enumerate(read_images(list_images(config.val)))
     ]
 
     device = torch.device(config.device)
-    net = build_net(recipe.net, recipe.options)
+    net = build_net(spec.net, spec.options)
     checkpoint = folder / "checkpoint.pt"
-    if recipe.start is not None and not checkpoint.exists():
-        net.load_state_dict(load_trained_weights(config.out, recipe.start))
+    if spec.init_from is not None and not checkpoint.exists():
+        net.load_state_dict(load_trained_weights(config.out, spec.init_from))
     net = net.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.AdamW(net.parameters(), lr=lr, betas=(0.9, 0.99))
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: learning_rate(step, steps, config.warmup)
     )
-    lpips = LpipsAlex().to(device) if recipe.perceptual else None
+    lpips = LpipsAlex().to(device) if spec.lpips_weight else None
     first = 0
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=config.device, weights_only=True)
@@ -205,24 +205,24 @@ def train(config: TrainConfig) -> dict[str, Any]:
         first = state["step"]
         if first > steps:
             raise ToolboxError(
-                f"{recipe.name} was trained for {first} steps in {folder}, which cannot become {steps}: "
+                f"{spec.name} was trained for {first} steps in {folder}, which cannot become {steps}: "
                 "ask for more steps, or choose another --out."
             )
         print(f"going on from step {first} of {steps}")
 
     writer = SummaryWriter(str(folder))
     result: dict[str, Any] = {}
-    for step in track(range(first, steps), description=recipe.name, disable=not sys.stdout.isatty()):
+    for step in track(range(first, steps), description=spec.name, disable=not sys.stdout.isatty()):
         batch = [
-            training_pair(images, recipe.degrade, recipe.patch, recipe.margin, rng, recipe.upright)
-            for _ in range(recipe.batch)
+            training_pair(images, spec.degrade, spec.patch_size, spec.margin, rng, spec.flip_only)
+            for _ in range(spec.batch_size)
         ]
         dirty, clean = (part.to(device, memory_format=torch.channels_last) for part in collate_pairs(batch))
         with torch.autocast(device.type, torch.bfloat16, enabled=config.autocast):
             restored = net(dirty)
         loss = (F.mse_loss(restored.float(), clean, reduction="none") + 1e-6).sqrt().mean()
         if lpips is not None:
-            loss = loss + recipe.perceptual * lpips(restored.float().clamp(0, 1), clean).mean()
+            loss = loss + spec.lpips_weight * lpips(restored.float().clamp(0, 1), clean).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -238,7 +238,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
                 writer.add_scalar(f"val/{key}", result[key], step + 1)
             writer.add_image("val/input_restored_clean", result["picture"], step + 1)
             gain = f"{result['psnr_gain']:+.2f} dB"
-            print(f"{recipe.name} {step + 1}/{steps} loss {loss.item():.4f} gain {gain}")
+            print(f"{spec.name} {step + 1}/{steps} loss {loss.item():.4f} gain {gain}")
             state = {
                 "net": net.state_dict(),
                 "optimizer": optimizer.state_dict(),
@@ -248,6 +248,6 @@ def train(config: TrainConfig) -> dict[str, Any]:
             }
             save_checkpoint(checkpoint, state)
     result = result or validate(net, held_out, config.device)
-    export(net, recipe, config, result, folder)
+    export_tool(net, spec, config, result, folder)
     writer.close()
     return result

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from opera_env.errors import ToolboxError
-from opera_env.tools.tool import Restore, Tool
+from opera_env.tools.tool import RestoreFn, Tool
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
@@ -32,7 +32,7 @@ class SpandrelNet(nn.Module):
         return self._call(self.model, image)
 
 
-def tool_from_source(name: str, source: Restore | str | Path) -> Tool:
+def tool_from_source(name: str, source: RestoreFn | str | Path) -> Tool:
     """Makes a tool; see :meth:`opera_env.tools.Toolbox.add`.
 
     Raises:

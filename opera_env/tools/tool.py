@@ -1,93 +1,60 @@
-"""A tool: a restoration network with its name and its rules of size."""
+"""A tool: a restoration network together with its name and the image sizes that it accepts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from opera_env.data.images import resize
+from opera_env.tools.global_context import GlobalContextNet, StatisticsSource
+from opera_env.tools.padding import pad_to_multiple
 from opera_env.types import Canvas
 
-Restore = Callable[[Tensor], Tensor]
-"""float32 (B, 3, H, W) in [0, 1] to (B, 3, scale * H, scale * W), not necessarily clamped."""
+RestoreFn = Callable[[Tensor], Tensor]
+"""A restoration network: float32 (B, 3, H, W) in [0, 1] to (B, 3, scale * H, scale * W).
 
-
-def pad_to_multiple(image: Tensor, multiple: int, minimum: int = 1) -> Tensor:
-    """Pads right and bottom so that both sides are multiples and at least ``minimum``.
-
-    The border is mirrored while there is enough to mirror, else repeated.
-
-    Example:
-        >>> pad_to_multiple(torch.zeros(1, 3, 5, 16), 8).shape
-        torch.Size([1, 3, 8, 16])
-    """
-    height, width = image.shape[-2:]
-    least = minimum + -minimum % multiple
-    rows = max(least, height + -height % multiple) - height
-    columns = max(least, width + -width % multiple) - width
-    if not rows and not columns:
-        return image
-    mode = "reflect" if rows < height and columns < width else "replicate"
-    return F.pad(image, (0, columns, 0, rows), mode=mode)
-
-
-StatisticsSource = Literal["copy", "windows", "all"]
-"""What is shown of a large photograph to a network that looks at the whole of it."""
-
-
-@runtime_checkable
-class GlobalContextNet(Protocol):
-    """A network that bases its result on statistics of the whole image, and can be told them.
-
-    Without that, a tile of a large image would be restored as if it were the whole image.
-
-    Attributes:
-        global_context: Whether this one does; its class may leave the choice.
-        overview: What its statistics of a photograph are taken from that is too large to go through it at
-            once. A smaller "copy" leaves nothing out, but has less noise and sharper edges; "windows"
-            side by side have just as much, and leave something out; "all" is the photograph, of which
-            the network must make nothing that is much larger.
-    """
-
-    global_context: bool
-    overview: StatisticsSource
-
-    def statistics(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Returns what the network knows of a whole image, (B, 3, H, W)."""
-        ...
-
-    def __call__(self, image: Tensor, statistics: tuple[Tensor, ...] | None = None) -> Tensor:
-        """Restores an image, or a part of one whose statistics are given."""
-        ...
+The result need not be clamped to [0, 1].
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class Tool:
     """A restoration network that a plan can name.
 
+    You rarely construct a tool yourself: :meth:`opera_env.tools.Toolbox.add` makes one from a function, a
+    module or a checkpoint file.
+
+    Calling a tool pads the images to a size that the network accepts, runs the network, and crops the
+    result. Between the tools of a plan, images stay float32 and may leave [0, 1]: a network that needs the
+    range must clamp its input itself.
+
     Attributes:
-        name: ``family.task``; no comma, blank or angle bracket.
-        restore: The network. It may clamp inside if it needs a range.
-        scale: How many times larger its result is: 1, or e.g. 4 for super-resolution.
-        multiple: Height and width must be multiples of this; the tool pads and cuts.
-        minimum: Height and width must be at least this; the tool pads and cuts.
-        halo: How many pixels around a pixel can change its result, statistics of the whole image
-            apart; None if nobody has said. Large images are cut into tiles by it.
-        degradations: What it is meant for; the ``matched`` baseline and prompts read it.
-        net: Kind and options from which the network can be built again, if it is one of
-            ours: ``("unet", {...})``.
-        training: How it was trained, as in the manifest.
-        measured: What was measured of it with the weights it was loaded with; see
-            :mod:`opera_env.tool_training.card`.
+        name: ``family.task``, for example ``unet.denoise``: letters, digits, dots, dashes and underscores.
+        restore: The network, a module or a plain function; see :data:`RestoreFn`. Only modules can be
+            trained and saved.
+        scale: Factor by which the network enlarges an image: 1, or for example 4 for super-resolution.
+        multiple: The network accepts heights and widths that are multiples of this number of pixels. The
+            tool pads images to such a size and crops the results.
+        minimum: The network accepts heights and widths of at least this number of pixels.
+        halo: Receptive-field radius: distance in pixels, at the size of the input, beyond which an input
+            pixel cannot change an output pixel. Large images are cut into tiles that overlap by this much.
+            None if it is unknown; statistics of the whole image do not count, see
+            :class:`opera_env.tools.global_context.GlobalContextNet`.
+        degradations: Names of the degradations that the tool is meant to remove. The ``matched`` baseline
+            and the prompts of language models read them.
+        net: Kind and options from which :func:`opera_env.tools.nets.build_net` can build the network again,
+            for example ``("unet", {...})``; None if the network is none of ours, and cannot be saved.
+        training: How the tool was trained, as recorded in the manifest.
+        measured: Measurements of the tool with the weights that it was loaded with; see
+            :mod:`opera_env.tool_training.model_card`.
     """
 
     name: str
-    restore: Restore
+    restore: RestoreFn
     scale: int = 1
     multiple: int = 1
     minimum: int = 1
@@ -99,55 +66,69 @@ class Tool:
 
     @property
     def module(self) -> nn.Module | None:
-        """The network as a module, None if it is a plain function."""
+        """The network as a module; None if it is a plain function."""
         return self.restore if isinstance(self.restore, nn.Module) else None
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        """What can be trained in it; nothing where it is a plain function."""
+        """The trainable parameters of the network; empty if it is a plain function."""
         every = () if self.module is None else self.module.parameters()
         return [parameter for parameter in every if parameter.is_floating_point()]
 
     @property
     def uses_global_context(self) -> bool:
-        """Whether the network bases its result on statistics of the whole image."""
-        return self.overview is not None
+        """Whether the result of the network depends on statistics of the whole image."""
+        return self.statistics_source is not None
 
     @property
-    def overview(self) -> StatisticsSource | None:
-        """What statistics of a large image are taken from; None if the network bases nothing on them."""
+    def statistics_source(self) -> StatisticsSource | None:
+        """What the statistics of a large image are computed from; None if the network uses none."""
         net = self.restore
-        return net.overview if isinstance(net, GlobalContextNet) and net.global_context else None
+        return net.statistics_source if isinstance(net, GlobalContextNet) and net.global_context else None
 
     def upscales(self, size: Canvas, canvas: Canvas) -> bool:
-        """Whether the tool enlarges an image of this size: only while it is smaller than its canvas."""
+        """Returns whether the tool enlarges an image of this size.
+
+        A tool with ``scale`` above 1 enlarges an image only while the image is smaller than its canvas.
+        Otherwise its result is resized back to the size of the image.
+
+        Args:
+            size: Height and width of the image.
+            canvas: Height and width at which the image will be scored.
+        """
         return self.scale > 1 and (size[0] < canvas[0] or size[1] < canvas[1])
 
     def __call__(self, image: Tensor, canvas: Canvas) -> Tensor:
-        """Restores a batch.
+        """Restores a batch of images.
 
         Args:
-            image: float32 (B, 3, H, W), nominally in [0, 1]; may lie outside between tools.
-            canvas: Size at which the images will be judged; decides whether a tool with
-                scale > 1 enlarges or acts at constant size.
+            image: float32 (B, 3, H, W), nominally in [0, 1]; values between tools may lie outside.
+            canvas: Height and width at which the images will be scored; see :meth:`upscales`.
 
         Returns:
-            float32 (B, 3, H', W'); H' and W' are H and W, or ``scale`` times that where the
-            tool grows the image. Neither clamped nor rounded.
+            float32 (B, 3, H', W'), neither clamped nor rounded. H' and W' are H and W, or ``scale`` times
+            H and W where the tool enlarges the image.
 
         Raises:
-            ValueError: If the network returns another shape than its scale says.
+            ValueError: If the network returns another shape than its ``scale`` says.
         """
         return self.apply(image, self.upscales((image.shape[-2], image.shape[-1]), canvas))
 
-    def apply(self, image: Tensor, grow: bool, statistics: tuple[Tensor, ...] | None = None) -> Tensor:
-        """Restores a batch of images, or of equal parts of larger ones.
+    def apply(self, image: Tensor, upscale: bool, statistics: tuple[Tensor, ...] | None = None) -> Tensor:
+        """Restores a batch of whole images, or of tiles of equal size.
 
         Args:
-            image: As for calling the tool.
-            grow: Whether a tool with scale > 1 enlarges, or acts at constant size.
-            statistics: Of the whole image, if the images are parts and the network wants to
-                know; see :class:`GlobalContextNet`.
+            image: float32 (B, 3, H, W), as for :meth:`__call__`.
+            upscale: Whether a tool with ``scale`` above 1 enlarges the image; otherwise its result is
+                resized back to (H, W).
+            statistics: Statistics of the whole image, from :meth:`statistics`, if ``image`` is a batch of
+                tiles; None for whole images.
+
+        Returns:
+            float32 (B, 3, H', W'), as from :meth:`__call__`.
+
+        Raises:
+            ValueError: If the network returns another shape than its ``scale`` says.
         """
         height, width = image.shape[-2:]
         padded = pad_to_multiple(image, self.multiple, self.minimum)
@@ -160,10 +141,17 @@ class Tool:
             found = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
             raise ValueError(f"expected a result of shape {expected}, found {found}")
         result = result[..., : height * self.scale, : width * self.scale].to(torch.float32)
-        return result if grow else resize(result, (height, width))
+        return result if upscale else resize(result, (height, width))
 
     def statistics(self, image: Tensor) -> tuple[Tensor, ...] | None:
-        """What the network knows of a whole image (B, 3, H, W); None if it looks at nothing like that."""
+        """Computes the global statistics of a whole image, to be passed to :meth:`apply` with its tiles.
+
+        Args:
+            image: float32 (B, 3, H, W) in [0, 1].
+
+        Returns:
+            The statistics; None if the network uses none.
+        """
         if not isinstance(self.restore, GlobalContextNet) or not self.uses_global_context:
             return None
         return self.restore.statistics(pad_to_multiple(image, self.multiple, self.minimum))

@@ -15,7 +15,7 @@ from torch import Tensor
 from opera_env.errors import ToolboxError, ToolboxMismatchError, UnknownToolError
 from opera_env.tools.manifest import load_tools, save_tools
 from opera_env.tools.source import tool_from_source
-from opera_env.tools.tool import Restore, Tool
+from opera_env.tools.tool import RestoreFn, Tool
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 _SHIPPED = Path(__file__).parent / "weights"
@@ -79,7 +79,7 @@ class Toolbox:
     def add(
         self,
         name: str,
-        restore: Restore | str | Path,
+        restore: RestoreFn | str | Path,
         *,
         scale: int | None = None,
         multiple: int | None = None,
@@ -212,10 +212,10 @@ class Toolbox:
                 self._tools[tool.name] = new
             elif tool.module is not None and new.module is not None:
                 tool.module.load_state_dict(new.module.state_dict())
-        self.touch()
+        self.invalidate_fingerprint()
         return self
 
-    def touch(self) -> None:
+    def invalidate_fingerprint(self) -> None:
         """Says that weights have changed; needed only after writing through ``parameter.data``."""
         self._fingerprint = None
 

@@ -40,7 +40,7 @@ class WeightFile:
     filename: str
     sha256: str
     urls: tuple[str, ...]
-    what: str
+    description: str
     home: Literal["torch", "opera"] = "torch"
 
     @property
@@ -69,7 +69,7 @@ WEIGHT_FILES: tuple[WeightFile, ...] = (
         filename="lpips_alex.safetensors",
         sha256="dad556f11d2a50ed4dc90e8eebf7ef8d3494e51dc5dda06d7972984533778242",
         urls=(),
-        what="LPIPS: the five convolutions of AlexNet, 10 MB, made from 'alexnet' or a package index",
+        description="LPIPS: the five convolutions of AlexNet, 10 MB, made from 'alexnet' or a package",
         home="opera",
     ),
     WeightFile(
@@ -77,14 +77,14 @@ WEIGHT_FILES: tuple[WeightFile, ...] = (
         filename="checkpoints/alexnet-owt-7be5be79.pth",
         sha256="7be5be79",
         urls=("https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",),
-        what="torchvision's AlexNet, 233 MB: what 'lpips' is made from",
+        description="torchvision's AlexNet, 233 MB: what 'lpips' is made from",
     ),
     WeightFile(
         name="vgg16",
         filename="vgg16_relu4_3.safetensors",
         sha256="1c198732b83fe2daa016be9c6fac6864ce46fea0fefd6bf4f543f606832ca881",
         urls=(),
-        what="ten convolutions of VGG16, 31 MB, for training tools, made as 'lpips' is",
+        description="ten convolutions of VGG16, 31 MB, for training tools, made as 'lpips' is",
         home="opera",
     ),
     WeightFile(
@@ -92,28 +92,28 @@ WEIGHT_FILES: tuple[WeightFile, ...] = (
         filename="checkpoints/vgg16-397923af.pth",
         sha256="397923af",
         urls=("https://download.pytorch.org/models/vgg16-397923af.pth",),
-        what="torchvision's VGG16, 528 MB: what 'vgg16' is made from",
+        description="torchvision's VGG16, 528 MB: what 'vgg16' is made from",
     ),
     WeightFile(
         name="vgg19",
         filename="checkpoints/vgg19-dcbb9e9d.pth",
         sha256="dcbb9e9d",
         urls=("https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",),
-        what="torchvision's VGG19, 548 MB: for training tools with the paper's loss",
+        description="torchvision's VGG19, 548 MB: for training tools with the paper's loss",
     ),
     WeightFile(
         name="musiq",
         filename="pyiqa/musiq_koniq_ckpt-e95806b9.pth",
         sha256="e95806b9",
         urls=_pyiqa_urls("musiq_koniq_ckpt-e95806b9.pth"),
-        what="MUSIQ trained on KonIQ-10k, 104 MB",
+        description="MUSIQ trained on KonIQ-10k, 104 MB",
     ),
     WeightFile(
         name="clipiqa",
         filename="clip/RN50.pt",
         sha256=_CLIP_RN50,
         urls=(f"https://openaipublic.azureedge.net/clip/models/{_CLIP_RN50}/RN50.pt",),
-        what="CLIP-IQA: CLIP with a ResNet-50, 244 MB",
+        description="CLIP-IQA: CLIP with a ResNet-50, 244 MB",
     ),
     WeightFile(
         name="maniqa",
@@ -123,7 +123,7 @@ WEIGHT_FILES: tuple[WeightFile, ...] = (
             "https://github.com/IIGROUP/MANIQA/releases/download/Koniq10k/ckpt_koniq10k.pt",
             *_pyiqa_urls("ckpt_koniq10k.pt"),
         ),
-        what="MANIQA trained on KonIQ-10k, its ViT included, 543 MB",
+        description="MANIQA trained on KonIQ-10k, its ViT included, 543 MB",
     ),
 )
 """Every weight file that a metric may ask for."""

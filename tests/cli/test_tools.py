@@ -16,9 +16,9 @@ from PIL import Image
 
 from opera_env.cli import main
 from opera_env.degradations import DEGRADATIONS
-from opera_env.tool_training import lite, pack
-from opera_env.tool_training.card import Gain, ToolCard, read_card
-from opera_env.tool_training.lite import ToolSpec
+from opera_env.tool_training import lite_tools, pack
+from opera_env.tool_training.lite_tools import ToolSpec
+from opera_env.tool_training.model_card import Gain, ToolCard, read_card
 from opera_env.tools import Tool, Toolbox
 from opera_env.tools.nets import build_net
 
@@ -372,8 +372,8 @@ TINY = ToolSpec(
     "noise",
     options={"widths": (4, 8), "unshuffle": 2},
     steps=2,
-    batch=2,
-    patch=32,
+    batch_size=2,
+    patch_size=32,
     margin=8,
 )
 SHIFT = ToolSpec("tiny.shift", "low_light", net="shift", options={"levels": 20.0})
@@ -382,7 +382,7 @@ SHIFT = ToolSpec("tiny.shift", "low_light", net="shift", options={"levels": 20.0
 @pytest.fixture
 def tiny_table(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Two tiny tools instead of the lite toolbox's."""
-    monkeypatch.setattr(lite, "LITE_TOOLS", (TINY, SHIFT))
+    monkeypatch.setattr(lite_tools, "LITE_TOOLS", (TINY, SHIFT))
     monkeypatch.setattr(pack, "LITE_TOOLS", (TINY, SHIFT))
     threads = torch.get_num_threads(), cv2.getNumThreads()
     yield

@@ -12,9 +12,9 @@ from opera_env.cotraining.losses import (
     LOSS_PRESETS,
     LossWeights,
     RestorationLoss,
-    _Score,
+    _ScoreLoss,
     get_loss_weights,
-    weighted,
+    weighted_loss,
 )
 from opera_env.cotraining.vgg import VggDistance
 from opera_env.errors import MissingWeightsError, UnknownPresetError
@@ -30,15 +30,15 @@ def test_the_schedule_is_the_papers() -> None:
     target = LOSS_PRESETS["paper"]
     for epoch in range(1, 24):  # 23 epochs, of which six are the transition
         gamma = (1 - math.cos(math.pi * epoch / 6)) / 2 if epoch <= 6 else 1.0
-        now = target.at(epoch, 23)
+        now = target.at_epoch(epoch, 23)
         assert now.l1 == pytest.approx(1 - 0.6 * gamma)
         for name in ("vgg", "lpips", "musiq", "clipiqa"):
             assert getattr(now, name) == pytest.approx(getattr(target, name) * gamma)
-    assert target.at(7, 23) == target.at(23, 23) == target
+    assert target.at_epoch(7, 23) == target.at_epoch(23, 23) == target
 
 
 def test_a_short_run_has_no_transition() -> None:
-    assert LOSS_PRESETS["lite"].at(1, 3) == LOSS_PRESETS["lite"]
+    assert LOSS_PRESETS["lite"].at_epoch(1, 3) == LOSS_PRESETS["lite"]
 
 
 def test_presets_by_name_and_ones_own() -> None:
@@ -53,7 +53,7 @@ def test_l1_is_per_image_and_sees_beyond_the_range() -> None:
     results = torch.stack([torch.full((3, 8, 8), 0.25), torch.full((3, 8, 8), -2.0)])
     terms = RestorationLoss(LOSS_PRESETS["pixel"])(results, originals)
     assert terms["l1"].tolist() == [0.25, 2.0]
-    assert weighted(terms, LossWeights(l1=0.5)).tolist() == [0.125, 1.0]
+    assert weighted_loss(terms, LossWeights(l1=0.5)).tolist() == [0.125, 1.0]
 
 
 @pytest.mark.needs_weights("lpips")
@@ -103,7 +103,7 @@ def test_pyiqas_scores_become_losses_with_gradients() -> None:
     torch.manual_seed(0)  # random weights: that gradients flow does not depend on them
     net = pyiqa.create_metric("musiq", pretrained=False, as_loss=True, loss_reduction="none", device="cpu")
     results, originals = _pair(64)
-    losses = _Score(net.eval(), 100.0)(results, originals)
+    losses = _ScoreLoss(net.eval(), 100.0)(results, originals)
     assert losses.shape == (2,)
     (gradient,) = torch.autograd.grad(losses.sum(), results)
     assert gradient.isfinite().all() and gradient.abs().sum() > 0

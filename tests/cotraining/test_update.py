@@ -21,7 +21,7 @@ from opera_env.errors import ExecutionUpdateError, ToolboxError, ToolboxMismatch
 from opera_env.tools import Toolbox
 from opera_env.types import Plan, Sample
 
-PIXEL = ExecutionConfig(loss="pixel", lr=1e-2, clip=math.inf)
+PIXEL = ExecutionConfig(loss="pixel", lr=1e-2, max_grad_norm=math.inf)
 PLANS: list[Plan] = [("tiny.first", "tiny.second"), ("tiny.first",) * 2, ("tiny.brighten",), ()]
 
 
@@ -53,18 +53,18 @@ def test_the_tools_of_the_plans_learn_and_no_others(toolbox: Toolbox, samples: l
 def test_only_some_are_trained(toolbox: Toolbox, samples: list[Sample]) -> None:
     """The others stay, but pass gradients on; an update for all of them trains them again."""
     before = _weights(toolbox)
-    ExecutionUpdate(toolbox, replace(PIXEL, only=("tiny.first",))).step(samples, PLANS)
+    ExecutionUpdate(toolbox, replace(PIXEL, trainable_tools=("tiny.first",))).step(samples, PLANS)
     assert _changed(before, toolbox) == {"tiny.first"}
     assert all(parameter.grad is None for parameter in toolbox["tiny.second"].parameters)
     ExecutionUpdate(toolbox, PIXEL).step(samples, PLANS)
     assert _changed(before, toolbox) == {"tiny.first", "tiny.second"}
     with pytest.raises(UnknownToolError, match="nobody"):
-        ExecutionUpdate(toolbox, replace(PIXEL, only=("nobody",)))
+        ExecutionUpdate(toolbox, replace(PIXEL, trainable_tools=("nobody",)))
 
 
 def test_two_updates_share_a_world(toolbox: Toolbox, samples: list[Sample]) -> None:
     """Each trains its own tools, whichever was made last."""
-    updates = {name: ExecutionUpdate(toolbox, replace(PIXEL, only=(name,))) for name in PLANS[0]}
+    updates = {name: ExecutionUpdate(toolbox, replace(PIXEL, trainable_tools=(name,))) for name in PLANS[0]}
     for name, update in updates.items():
         before = _weights(toolbox)
         update.step(samples, PLANS)
@@ -73,7 +73,7 @@ def test_two_updates_share_a_world(toolbox: Toolbox, samples: list[Sample]) -> N
 
 def test_a_constant_cannot_be_trained(toolbox: Toolbox) -> None:
     with pytest.raises(ToolboxError, match=r"tiny\.brighten: nothing to train.*add_tone_curves"):
-        ExecutionUpdate(toolbox, replace(PIXEL, only=("tiny.first", "tiny.brighten")))
+        ExecutionUpdate(toolbox, replace(PIXEL, trainable_tools=("tiny.first", "tiny.brighten")))
 
 
 def test_a_batch_is_learned(toolbox: Toolbox, samples: list[Sample]) -> None:
@@ -109,20 +109,20 @@ def _gradients_of(update: ExecutionUpdate, name: str) -> list[torch.Tensor]:
 
 
 def test_the_norm_counts_a_repeated_tool_once(toolbox: Toolbox, samples: list[Sample]) -> None:
-    update = ExecutionUpdate(toolbox, replace(PIXEL, clip=1e-3))
+    update = ExecutionUpdate(toolbox, replace(PIXEL, max_grad_norm=1e-3))
     seen = _gradients_of(update, "tiny.first")
     figures = update.step(samples[:1], [("tiny.first",) * 3])
     norm = torch.stack([gradient.norm() for gradient in seen]).norm().item()
     assert figures["grad_norm"] > 1e-3 and norm == pytest.approx(1e-3, rel=1e-3)
 
 
-@pytest.mark.parametrize("at_once", [1, 3])
+@pytest.mark.parametrize("micro_batch_size", [1, 3])
 def test_how_many_run_at_once_changes_nothing(
-    at_once: int, make_trainable_toolbox: Callable[[], Toolbox], samples: list[Sample]
+    micro_batch_size: int, make_trainable_toolbox: Callable[[], Toolbox], samples: list[Sample]
 ) -> None:
     one, other = make_trainable_toolbox(), make_trainable_toolbox()
     first = ExecutionUpdate(one, PIXEL).step(samples, PLANS)
-    second = ExecutionUpdate(other, replace(PIXEL, at_once=at_once)).step(samples, PLANS)
+    second = ExecutionUpdate(other, replace(PIXEL, micro_batch_size=micro_batch_size)).step(samples, PLANS)
     assert first == pytest.approx(second, rel=1e-4)
 
 
@@ -132,7 +132,7 @@ def test_a_loss_that_is_not_finite_names_the_plan_and_changes_nothing(
     toolbox.add("tiny.broken", nn.Sequential(nn.Conv2d(3, 3, 1)))
     module = toolbox["tiny.broken"].module
     assert module is not None
-    update = ExecutionUpdate(toolbox, replace(PIXEL, at_once=1))
+    update = ExecutionUpdate(toolbox, replace(PIXEL, micro_batch_size=1))
     update.step(samples, [("tiny.first",)] * len(samples))
     nn.init.constant_(next(module.parameters()), math.nan)
     before, state = _weights(toolbox), copy.deepcopy(update.state_dict())

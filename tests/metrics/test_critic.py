@@ -19,7 +19,7 @@ from opera_env.data.images import quantise, resize
 from opera_env.degradations import benchmark_recipes
 from opera_env.errors import MetricError, MissingWeightsError, WeightsIntegrityError
 from opera_env.metrics import MetricSuite
-from opera_env.metrics.critic import SHIPPED, Critic, CriticNet, Part, save_critic
+from opera_env.metrics.critic import SHIPPED_CRITIC, Critic, CriticNet, CriticTerm, save_critic
 from opera_env.reward import REWARD_PRESETS
 
 PHOTOGRAPHS = (0, 1, 2, 5, 7)
@@ -123,7 +123,8 @@ def test_what_needs_no_reference_is_computed(noisy: Tensor) -> None:
 def test_its_parts_are_those_of_lite() -> None:
     """Else ``lite`` has changed, and the critic must be trained again."""
     terms = REWARD_PRESETS["lite"].terms
-    assert critic().parts == tuple(Part(term.name, term.low, term.high, term.weight) for term in terms)
+    expected = [CriticTerm(term.name, term.low, term.high, term.weight) for term in terms]
+    assert list(critic().terms) == expected
 
 
 def test_a_flat_image_gets_what_its_worst_values_earn() -> None:
@@ -149,9 +150,9 @@ def test_it_moves_to_a_gpu(noisy: Tensor) -> None:
 
 
 def test_the_shipped_file_is_small_and_says_where_it_comes_from() -> None:
-    assert SHIPPED.stat().st_size < 3_000_000
-    assert {value.dtype for value in load_file(SHIPPED).values()} == {torch.float16}
-    with safe_open(SHIPPED, "pt") as file:
+    assert SHIPPED_CRITIC.stat().st_size < 3_000_000
+    assert {value.dtype for value in load_file(SHIPPED_CRITIC).values()} == {torch.float16}
+    with safe_open(SHIPPED_CRITIC, "pt") as file:
         about = file.metadata()["training"]
     assert '"reward": "lite"' in about and '"images": ' in about
 
@@ -162,7 +163,7 @@ def test_no_file(tmp_path: Path) -> None:
 
 
 def damage(path: Path) -> None:
-    path.write_bytes(SHIPPED.read_bytes()[:1000])
+    path.write_bytes(SHIPPED_CRITIC.read_bytes()[:1000])
 
 
 def other_network(path: Path) -> None:
@@ -184,6 +185,6 @@ def test_a_file_that_is_no_critics(
 def test_another_file_is_another_critic(tmp_path: Path, noisy: Tensor) -> None:
     torch.manual_seed(0)
     path = tmp_path / "own.safetensors"
-    save_critic(CriticNet([4.0, 6.0]), [Part("a", 0, 1, 4.0), Part("b", 1, 0, 6.0)], path, {})
+    save_critic(CriticNet([4.0, 6.0]), [CriticTerm("a", 0, 1, 4.0), CriticTerm("b", 1, 0, 6.0)], path, {})
     own = MetricSuite([Critic(path)])(noisy, [])
     assert [row["critic"] for row in own] != judge(noisy)

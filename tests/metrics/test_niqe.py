@@ -15,9 +15,9 @@ from torch import Tensor
 
 from opera_env.errors import SampleError
 from opera_env.metrics import MetricSuite
-from opera_env.metrics.fit_pristine import FitConfig, fit
 from opera_env.metrics.full_reference import luma
-from opera_env.metrics.niqe import PRISTINE, Niqe32, niqe_features
+from opera_env.metrics.niqe import PRISTINE_STATISTICS, Niqe32, niqe_features
+from scripts.fit_niqe_statistics import FitConfig, fit
 
 
 def _theirs(metric: Niqe32, images: Tensor) -> list[float]:
@@ -96,7 +96,7 @@ def test_features_have_the_stated_shapes(noisy: Tensor) -> None:
 
 
 def test_the_shipped_statistics() -> None:
-    statistics = load_file(PRISTINE)
+    statistics = load_file(PRISTINE_STATISTICS)
     assert statistics["mean"].shape == (36,)
     covariance = statistics["covariance"]
     assert covariance.shape == (36, 36)
@@ -118,16 +118,16 @@ def test_the_command_fits_statistics_that_can_be_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photographs: Tensor, noisy: Tensor
 ) -> None:
     _write(tmp_path / "clean", 4)
-    shipped = PRISTINE.read_bytes()
+    shipped = PRISTINE_STATISTICS.read_bytes()
     out = tmp_path / "fitted.safetensors"
     fit(FitConfig(tmp_path / "clean", out, sharpness=0.3))
-    assert PRISTINE.read_bytes() == shipped
+    assert PRISTINE_STATISTICS.read_bytes() == shipped
     fitted = load_file(out)
     assert fitted["mean"].shape == (36,)
     assert fitted["covariance"].shape == (36, 36)
     assert bool(fitted["covariance"].isfinite().all())
 
-    monkeypatch.setattr("opera_env.metrics.niqe.PRISTINE", out)
+    monkeypatch.setattr("opera_env.metrics.niqe.PRISTINE_STATISTICS", out)
     metric = Niqe32()
     assert torch.equal(metric.mean, fitted["mean"])
     # What the statistics come from is nearer to them than photographs with or without noise.

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from opera_env.data.images import list_images, quantise, read_images, resize
-from opera_env.tool_training.lite import LITE_TOOLS, ToolSpec
+from opera_env.tool_training.lite_tools import LITE_TOOLS, ToolSpec
 from opera_env.tool_training.patches import Pair, collate_pairs, validation_pair
 from opera_env.tool_training.train import psnr
 from opera_env.tools import Tool, Toolbox
@@ -30,11 +30,11 @@ tells, as in the benchmark."""
 
 
 def test_the_table_leaves_no_degradation_of_a_trained_tool_out() -> None:
-    recipes = {recipe.name: recipe for recipe in LITE_TOOLS}
-    judged = {recipes[name].degradation for names, _ in LEAST.values() for name in names}
-    assert judged == {recipe.degradation for recipe in LITE_TOOLS if recipe.steps}
+    specs = {spec.name: spec for spec in LITE_TOOLS}
+    judged = {specs[name].degradation for names, _ in LEAST.values() for name in names}
+    assert judged == {spec.degradation for spec in LITE_TOOLS if spec.steps}
     for names, _ in LEAST.values():
-        assert len({(recipes[name].degradation, recipes[name].operator) for name in names}) == 1
+        assert len({(specs[name].degradation, specs[name].fixed_operator) for name in names}) == 1
 
 
 @pytest.mark.slow
@@ -42,16 +42,16 @@ def test_the_table_leaves_no_degradation_of_a_trained_tool_out() -> None:
 @pytest.mark.parametrize("damage", LEAST)
 def test_gain_of_the_best_tool(damage: str, shared_data: Path) -> None:
     names, least = LEAST[damage]
-    recipe = next(recipe for recipe in LITE_TOOLS if recipe.name == names[0])
+    spec = next(spec for spec in LITE_TOOLS if spec.name == names[0])
     photographs = read_images(list_images(shared_data / "bsds500" / "val"))
-    pairs = [validation_pair(image, recipe.degrade, 128, seed) for seed, image in enumerate(photographs)]
+    pairs = [validation_pair(image, spec.degrade, 128, seed) for seed, image in enumerate(photographs)]
     box = Toolbox.load("lite")
-    gains = {name: _gain(box[name], recipe, pairs) for name in names}
+    gains = {name: _gain(box[name], spec, pairs) for name in names}
     assert max(gains.values()) >= least, gains
 
 
-def _gain(tool: Tool, recipe: ToolSpec, pairs: list[Pair]) -> float:
-    assert recipe.degradation in tool.degradations
+def _gain(tool: Tool, spec: ToolSpec, pairs: list[Pair]) -> float:
+    assert spec.degradation in tool.degradations
     gains: list[float] = []
     for pair in pairs:
         dirty, clean = collate_pairs([pair])

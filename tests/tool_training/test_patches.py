@@ -17,9 +17,9 @@ from opera_env.tool_training.patches import DegradeFn, collate_pairs, training_p
 PHOTOGRAPHS: list[NDArray[np.uint8]] = [data.astronaut()[:301, :258], data.coffee()[:203, 100:401]]
 
 
-def _by(*recipe: str) -> DegradeFn:
+def _by(*spec: str) -> DegradeFn:
     """Degrades as the benchmark does."""
-    return lambda image, rng: degrade(image, recipe, rng)[0]
+    return lambda image, rng: degrade(image, spec, rng)[0]
 
 
 def _upsampled(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float64]:
@@ -37,23 +37,23 @@ def _match(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(np.corrcoef(details(a).ravel(), details(b).ravel())[0, 1])
 
 
-@pytest.mark.parametrize("recipe", [(), *((name,) for name in DEGRADATIONS), ("rain", "low_resolution")])
+@pytest.mark.parametrize("spec", [(), *((name,) for name in DEGRADATIONS), ("rain", "low_resolution")])
 @pytest.mark.parametrize("margin", [0, 8, 48])
-def test_sizes(recipe: tuple[str, ...], margin: int) -> None:
-    side = 16 if "low_resolution" in recipe else 64
+def test_sizes(spec: tuple[str, ...], margin: int) -> None:
+    side = 16 if "low_resolution" in spec else 64
     for seed in range(4):
-        dirty, clean = training_pair(PHOTOGRAPHS, _by(*recipe), 64, margin, default_rng(seed))
+        dirty, clean = training_pair(PHOTOGRAPHS, _by(*spec), 64, margin, default_rng(seed))
         assert dirty.shape == (side, side, 3)
         assert clean.shape == (64, 64, 3)
         assert dirty.dtype == clean.dtype == np.uint8
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (65, 67), (64, 130), (71, 64), (100, 90)])
-@pytest.mark.parametrize("recipe", [("noise",), ("low_resolution",)])
-def test_the_margin_gives_way_where_the_image_ends(shape: tuple[int, int], recipe: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("spec", [("noise",), ("low_resolution",)])
+def test_the_margin_gives_way_where_the_image_ends(shape: tuple[int, int], spec: tuple[str, ...]) -> None:
     image = PHOTOGRAPHS[0][: shape[0], : shape[1]]
     for seed in range(8):
-        dirty, clean = training_pair([image], _by(*recipe), 64, 48, default_rng(seed))
+        dirty, clean = training_pair([image], _by(*spec), 64, 48, default_rng(seed))
         assert clean.shape == (64, 64, 3)
         assert dirty.shape[0] in (16, 64)
 
@@ -70,12 +70,12 @@ def test_without_degradation_both_are_the_same(margin: int) -> None:
         assert np.array_equal(dirty, clean)
 
 
-@pytest.mark.parametrize("recipe", [("low_resolution",), ("jpeg",), ("haze",), ("low_light",)])
+@pytest.mark.parametrize("spec", [("low_resolution",), ("jpeg",), ("haze",), ("low_light",)])
 @pytest.mark.parametrize("margin", [0, 8, 48])
-def test_both_show_the_same_part_of_the_image(recipe: tuple[str, ...], margin: int) -> None:
+def test_both_show_the_same_part_of_the_image(spec: tuple[str, ...], margin: int) -> None:
     """The degraded patch, enlarged, matches the clean one best where it is, not beside it."""
     for seed in range(6):
-        dirty, clean = training_pair(PHOTOGRAPHS, _by(*recipe), 64, margin, default_rng(seed))
+        dirty, clean = training_pair(PHOTOGRAPHS, _by(*spec), 64, margin, default_rng(seed))
         seen = _upsampled(dirty, (64, 64))
         scores = {
             (dy, dx): _match(seen, np.roll(clean.astype(np.float64), (dy, dx), axis=(0, 1)))
@@ -126,8 +126,8 @@ def test_chance_comes_from_the_generator_alone() -> None:
         torch.manual_seed(draw.calls)
         draw.calls += 1
         pairs = [
-            training_pair(PHOTOGRAPHS, _by(*recipe), 64, 16, rng)
-            for recipe in (("rain", "noise"), ("haze",)) * 2
+            training_pair(PHOTOGRAPHS, _by(*spec), 64, 16, rng)
+            for spec in (("rain", "noise"), ("haze",)) * 2
         ]
         return [patch.tobytes() for pair in pairs for patch in pair]
 
@@ -176,12 +176,12 @@ def test_pairs_are_what_the_callable_made_of_the_clean_image() -> None:
 
 def test_validation_is_the_middle_of_the_image_degraded_alone() -> None:
     image = PHOTOGRAPHS[0]
-    for recipe, side in ((("noise",), 128), (("low_resolution",), 32)):
-        dirty, clean = validation_pair(image, _by(*recipe), 128, 7)
+    for spec, side in ((("noise",), 128), (("low_resolution",), 32)):
+        dirty, clean = validation_pair(image, _by(*spec), 128, 7)
         top, left = (301 - 128) // 2, (258 - 128) // 2
         assert np.array_equal(clean, image[top : top + 128, left : left + 128])
         assert dirty.shape == (side, side, 3)
-        again, _ = validation_pair(image, _by(*recipe), 128, 7)
+        again, _ = validation_pair(image, _by(*spec), 128, 7)
         assert np.array_equal(dirty, again)
     other, _ = validation_pair(image, _by("noise"), 128, 8)
     assert not np.array_equal(other, validation_pair(image, _by("noise"), 128, 7)[0])

@@ -22,23 +22,23 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from opera_env.errors import MissingWeightsError, OperaError, ToolboxError
 from opera_env.metrics.lpips_alex import LpipsAlex
-from opera_env.tool_training import lite, pack, train
-from opera_env.tool_training.lite import ToolSpec
+from opera_env.tool_training import lite_tools, pack, train
+from opera_env.tool_training.lite_tools import ToolSpec
 from opera_env.tool_training.pack import PackConfig
 from opera_env.tool_training.train import TrainConfig, learning_rate
 from opera_env.tools import Toolbox
 from opera_env.tools.nets import build_net
 
 TINY = {"widths": (4, 8), "unshuffle": 2}
-RECIPES = (
-    ToolSpec("tiny.denoise", "noise", options=TINY, steps=6, batch=2, patch=32, margin=8),
+SPECS = (
+    ToolSpec("tiny.denoise", "noise", options=TINY, steps=6, batch_size=2, patch_size=32, margin=8),
     ToolSpec(
         "tiny.enlarge",
         "low_resolution",
         options={"widths": (4, 8), "unshuffle": 1, "scale": 4},
         steps=4,
-        batch=2,
-        patch=32,
+        batch_size=2,
+        patch_size=32,
         margin=8,
     ),
     ToolSpec("tiny.shift", "low_light", net="shift", options={"levels": 20.0}, steps=0),
@@ -48,7 +48,7 @@ RECIPES = (
 @pytest.fixture(autouse=True)
 def tiny_table(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Three tiny tools instead of the lite toolbox's."""
-    _use(monkeypatch, *RECIPES)
+    _use(monkeypatch, *SPECS)
     monkeypatch.setattr("sys.argv", ["train", "tiny.denoise", "--images", "photographs"])
     threads = torch.get_num_threads(), cv2.getNumThreads()
     yield
@@ -56,9 +56,9 @@ def tiny_table(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     cv2.setNumThreads(threads[1])
 
 
-def _use(monkeypatch: pytest.MonkeyPatch, *recipes: ToolSpec) -> None:
-    monkeypatch.setattr(lite, "LITE_TOOLS", recipes)
-    monkeypatch.setattr(pack, "LITE_TOOLS", recipes)
+def _use(monkeypatch: pytest.MonkeyPatch, *specs: ToolSpec) -> None:
+    monkeypatch.setattr(lite_tools, "LITE_TOOLS", specs)
+    monkeypatch.setattr(pack, "LITE_TOOLS", specs)
 
 
 @pytest.fixture
@@ -109,22 +109,22 @@ def test_training_moves_the_weights_and_lowers_the_loss(config: TrainConfig, mon
     untrained = train.validate(build_net("unet", TINY), _held_out(config), "cpu")
     assert untrained["psnr_gain"] == pytest.approx(0, abs=1e-6), "it starts as the identity"
     assert untrained["worse"] == 0
-    _use(monkeypatch, replace(RECIPES[0], batch=4))
+    _use(monkeypatch, replace(SPECS[0], batch_size=4))
     result = train.train(replace(config, steps=60, val_every=60, lr=5e-3))
     assert result["psnr_gain"] > 0.5
 
 
 def _held_out(config: TrainConfig) -> Any:
     images = train.read_images(train.list_images(config.val))
-    return [train.validation_pair(image, RECIPES[0].degrade, 64, seed) for seed, image in enumerate(images)]
+    return [train.validation_pair(image, SPECS[0].degrade, 64, seed) for seed, image in enumerate(images)]
 
 
 def test_super_resolution_is_compared_with_bicubic(config: TrainConfig) -> None:
     pairs = [
-        train.validation_pair(image, RECIPES[1].degrade, 64, 0)
+        train.validation_pair(image, SPECS[1].degrade, 64, 0)
         for image in train.read_images(train.list_images(config.val))
     ]
-    untrained = train.validate(build_net("unet", dict(RECIPES[1].options)), pairs, "cpu")
+    untrained = train.validate(build_net("unet", dict(SPECS[1].options)), pairs, "cpu")
     assert untrained["psnr_gain"] == pytest.approx(0, abs=0.05)
     assert untrained["images"] == 2
 
@@ -157,7 +157,7 @@ def test_the_recorded_command_trains_the_same_tool_again(
     assert _equal(_weights(config.out), _weights(tmp_path / "again"))
 
 
-def test_the_learning_rate_is_the_recipes_unless_told(
+def test_the_learning_rate_is_the_specs_unless_told(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A step of 1e-9 is none, one of 1e-2 is one."""
@@ -168,7 +168,7 @@ def test_the_learning_rate_is_the_recipes_unless_told(
         ("fast", 1e-2, None),
         ("told", 1e-9, 1e-2),
     ):
-        _use(monkeypatch, replace(RECIPES[0], lr=own))
+        _use(monkeypatch, replace(SPECS[0], lr=own))
         run = replace(config, out=tmp_path / name, lr=told)
         train.train(run)
         weights[name] = _weights(run.out)
@@ -181,8 +181,8 @@ def test_the_learning_rate_is_the_recipes_unless_told(
 def test_a_tool_starts_from_the_weights_of_another(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    second = replace(RECIPES[0], name="tiny.second", steps=1, lr=1e-9, start="tiny.denoise")
-    _use(monkeypatch, *RECIPES, second)
+    second = replace(SPECS[0], name="tiny.second", steps=1, lr=1e-9, init_from="tiny.denoise")
+    _use(monkeypatch, *SPECS, second)
     train.train(replace(config, lr=1e-2))
     start = load_file(config.out / "tiny.denoise" / "tool.safetensors")
     assert start["tail.weight"].abs().max() > 1e-3, "which a network has only after training"
@@ -197,7 +197,7 @@ def test_a_tool_that_starts_from_another_is_resumed_where_it_was(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The weights it starts from are not read over the checkpoint."""
-    _use(monkeypatch, *RECIPES, replace(RECIPES[0], name="tiny.second", start="tiny.denoise"))
+    _use(monkeypatch, *SPECS, replace(SPECS[0], name="tiny.second", init_from="tiny.denoise"))
     for out in (config.out, tmp_path / "whole"):
         train.train(replace(config, out=out))
     second = replace(config, tool="tiny.second", seed=4)
@@ -212,7 +212,7 @@ def test_a_tool_that_starts_from_another_is_resumed_where_it_was(
 def test_what_a_tool_starts_from_has_to_be_trained_first(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _use(monkeypatch, *RECIPES, replace(RECIPES[0], name="tiny.second", start="tiny.denoise"))
+    _use(monkeypatch, *SPECS, replace(SPECS[0], name="tiny.second", init_from="tiny.denoise"))
     with pytest.raises(MissingWeightsError, match=r"opera-env tools train tiny\.denoise ") as caught:
         train.train(replace(config, tool="tiny.second"))
     assert str(config.out) in str(caught.value)
@@ -224,7 +224,7 @@ def _invert(image: NDArray[np.uint8], rng: Generator) -> NDArray[np.uint8]:
     return 255 - image
 
 
-def test_a_recipes_operator_makes_the_pairs(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_specs_operator_makes_the_pairs(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that are trained on, and those that are validated on."""
     seen: list[tuple[int, ...]] = []
 
@@ -232,7 +232,7 @@ def test_a_recipes_operator_makes_the_pairs(config: TrainConfig, monkeypatch: py
         seen.append(image.shape[:2])
         return _invert(image, rng)
 
-    _use(monkeypatch, replace(RECIPES[0], operator=invert, margin=0, steps=40, lr=2e-2))
+    _use(monkeypatch, replace(SPECS[0], fixed_operator=invert, margin=0, steps=40, lr=2e-2))
     result = train.train(replace(config, val_every=40))
     photographs = train.read_images(train.list_images(config.val))
     pairs = [train.validation_pair(image, _invert, 64, 0) for image in photographs]
@@ -240,7 +240,7 @@ def test_a_recipes_operator_makes_the_pairs(config: TrainConfig, monkeypatch: py
         train.psnr(*(part.mul(255).round() for part in train.collate_pairs([pair]))) for pair in pairs
     ]
     assert result["psnr_before"] == pytest.approx(float(torch.cat(before).mean()), abs=1e-3)
-    assert seen == [(64, 64)] * 2 + [(32, 32)] * 40 * RECIPES[0].batch
+    assert seen == [(64, 64)] * 2 + [(32, 32)] * 40 * SPECS[0].batch_size
     assert result["psnr_gain"] > 1, "a network that has seen noise alone cannot invert"
 
 
@@ -257,7 +257,7 @@ def test_hazy_patches_alone_are_kept_upright(
         upright.append(bool(image[-1, 0, 0] > image[0, 0, 0]))
         return image
 
-    _use(monkeypatch, replace(RECIPES[0], degradation=degradation, operator=watch, batch=8))
+    _use(monkeypatch, replace(SPECS[0], degradation=degradation, fixed_operator=watch, batch_size=8))
     train.train(replace(config, images=tmp_path / "ramp", val=tmp_path / "ramp", steps=2))
     assert all(upright) == (degradation == "haze")
 
@@ -270,7 +270,7 @@ def test_a_perceptual_loss_makes_results_look_closer(
     lpips = LpipsAlex()
     distances: dict[float, float] = {}
     for weight in (0.0, 5.0):
-        _use(monkeypatch, replace(RECIPES[0], perceptual=weight, steps=40, lr=1e-2))
+        _use(monkeypatch, replace(SPECS[0], lpips_weight=weight, steps=40, lr=1e-2))
         run = replace(config, out=tmp_path / f"{weight}", val_every=40)
         train.train(run)
         net = build_net("unet", TINY)
@@ -283,7 +283,7 @@ def test_a_perceptual_loss_makes_results_look_closer(
 
 def _kill_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process dies in the step after this one."""
-    left = step * RECIPES[0].batch
+    left = step * SPECS[0].batch_size
     real = train.training_pair
 
     def draw(*arguments: Any) -> Any:

@@ -169,10 +169,10 @@ def test_every_way_to_change_a_weight_is_seen(change: Any, conv: nn.Module) -> N
 def test_a_write_through_data_is_seen_after_touch(conv: nn.Module) -> None:
     toolbox = Toolbox().add("a", conv)
     before = toolbox.fingerprint
-    toolbox.touch()
+    toolbox.invalidate_fingerprint()
     assert toolbox.fingerprint == before
     conv.weight.data.mul_(2)  # type: ignore[union-attr, operator]
-    toolbox.touch()
+    toolbox.invalidate_fingerprint()
     assert toolbox.fingerprint != before
 
 

@@ -10,7 +10,7 @@ import torch
 import tyro
 
 from opera_env.cotraining import ExecutionConfig
-from opera_env.cotraining.chains import Checkpointing
+from opera_env.cotraining.differentiable import Checkpointing
 from opera_env.tool_training.train import supports_bfloat16
 
 _RUNTIME_FIELDS = ("images", "val", "out", "threads", "workers", "device", "at_once", "checkpointing")
@@ -101,13 +101,13 @@ class CotrainingConfig:
         return ExecutionConfig(
             loss=self.loss,
             lr=self.lr,
-            warmup=self.warmup,
-            decay=True,
-            clip=self.clip,
+            warmup_steps=self.warmup,
+            cosine_decay=True,
+            max_grad_norm=self.clip,
             epochs=self.epochs,
             steps_per_epoch=self.steps_per_epoch,
-            at_once=self.at_once,
+            micro_batch_size=self.at_once,
             checkpointing=self.checkpointing,
-            only=self.only,
+            trainable_tools=self.only,
             autocast=self.autocast,
         )

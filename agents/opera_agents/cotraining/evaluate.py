@@ -35,7 +35,7 @@ from opera_env.errors import AgentError
 from opera_env.evaluation.stats import ConfidenceInterval, bootstrap_interval
 from opera_env.files import atomic_write
 from opera_env.scoring import PlanScorer
-from opera_env.tool_training.card import ToolCard, measure
+from opera_env.tool_training.model_card import ToolCard, measure_tools
 from opera_env.tools import Tool, Toolbox
 from opera_env.types import Outcome, Sample
 
@@ -173,7 +173,7 @@ def alone(config: EvaluateConfig, toolboxes: Sequence[Toolbox]) -> Iterator[tupl
     constants = {tool.name for toolbox in toolboxes for tool in toolbox if not tool.parameters}
     for name, toolbox in zip(config.toolboxes, toolboxes, strict=True):
         networks = toolbox.subset([tool.name for tool in toolbox if tool.name not in constants])
-        cards = measure(networks, photographs, config.images.name, config.canvas)
+        cards = measure_tools(networks, photographs, config.images.name, config.canvas)
         yield name, _mean_tool_results({tool.name: (tool, cards[tool.name]) for tool in networks})
 
 

@@ -123,7 +123,7 @@ def restore(toolbox: Toolbox, update: ExecutionUpdate, state: dict[str, Any]) ->
         module = toolbox[name].module
         assert module is not None
         module.load_state_dict(weights)
-    toolbox.touch()
+    toolbox.invalidate_fingerprint()
     update.load_state_dict(state["update"])
 
 

@@ -16,7 +16,7 @@ from opera_env.agents import run_agent
 from opera_env.data.images import to_array, to_tensor
 from opera_env.degradations import DEGRADATIONS, TRAINING_RECIPES, degrade
 from opera_env.scoring import PlanScorer
-from opera_env.tool_training.lite import LITE_TOOLS
+from opera_env.tool_training.lite_tools import LITE_TOOLS
 from opera_env.tools import Tool, Toolbox
 from opera_env.types import Agent, Plan, Sample, Search
 

@@ -28,7 +28,7 @@ from opera_agents.critic.collect import CollectConfig, ScoredImages, collect, he
 from opera_agents.critic.rank import RankingMetrics, ranking_metrics_per_sample
 from opera_env.degradations import BENCHMARK_GROUPS
 from opera_env.errors import AgentError
-from opera_env.metrics.critic import NO_REFERENCE_METRICS, CriticNet, Part, save_critic
+from opera_env.metrics.critic import NO_REFERENCE_METRICS, CriticNet, CriticTerm, save_critic
 from opera_env.reward import get_reward
 from opera_env.tool_training.train import learning_rate, save_checkpoint, supports_bfloat16
 
@@ -187,7 +187,7 @@ def train(config: CriticConfig) -> CriticValidation:
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     device = torch.device(config.device)
-    parts = [Part(term.name, term.low, term.high, term.weight) for term in reward.terms]
+    parts = [CriticTerm(term.name, term.low, term.high, term.weight) for term in reward.terms]
     computed = torch.tensor([part.metric in NO_REFERENCE_METRICS for part in parts], device=device)
     net = CriticNet([part.weight for part in parts])
     if config.encoder is not None:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
-from opera_env.tools.nets.tone import ToneCurve
+from opera_env.tools.nets.tone_curve import ToneCurve
 
 
 class Brightener(nn.Module, ABC):
@@ -16,7 +16,7 @@ class Brightener(nn.Module, ABC):
         tone: Whether it has.
     """
 
-    halo, overview = 0, "all"
+    halo, statistics_source = 0, "full"
 
     def __init__(self, tone: bool) -> None:
         super().__init__()

@@ -45,7 +45,7 @@ class NAFNet(nn.Module):
         attention that can be told the means of a whole image of which it sees a part.
     """
 
-    global_context, overview = True, "windows"
+    global_context, statistics_source = True, "windows"
 
     def __init__(
         self,

@@ -70,7 +70,7 @@ class UNet(nn.Module):
         are multiples of :attr:`multiple`.
     """
 
-    overview = "copy"
+    statistics_source = "downscaled"
 
     def __init__(
         self,

@@ -20,7 +20,7 @@ always did, and a longer one needs little more memory than that."""
 
 
 @dataclass(eq=False)
-class _Stage:
+class _ToolStep:
     """One tool on a batch of images, with gradients once it has been run for them.
 
     Attributes:
@@ -79,7 +79,7 @@ class DifferentiablePlans:
         checkpointing: Checkpointing = "auto",
         autocast: bool = False,
     ) -> None:
-        self._plans, self._autocast, self._stages = plans, autocast, list[_Stage]()
+        self._plans, self._autocast, self._stages = plans, autocast, list[_ToolStep]()
         now, learns = list(images), [False] * len(images)  # whether a tool before this one learns
         longest = max(map(len, plans), default=0)
         for step in range(longest):
@@ -91,13 +91,13 @@ class DifferentiablePlans:
             for (name, _, canvas), rows in groups.items():
                 inputs = _batch(toolbox[name], [now[row] for row in rows])
                 inputs.requires_grad_(any(learns[row] for row in rows))
-                stage = _Stage(toolbox[name], canvas, rows, inputs, step)
+                stage = _ToolStep(toolbox[name], canvas, rows, inputs, step)
                 self._stages.append(stage)
                 for row, image in zip(rows, self._run(stage, keep), strict=True):
                     now[row], learns[row] = image, learns[row] or stage.learns
         self.results = [image.detach().requires_grad_() for image in now]
 
-    def _run(self, stage: _Stage, keep: bool) -> Tensor:
+    def _run(self, stage: _ToolStep, keep: bool) -> Tensor:
         """Runs a stage, and remembers the graph if that is wanted; returns its results without it."""
         try:
             with (
@@ -108,7 +108,7 @@ class DifferentiablePlans:
                 given = stage.inputs if keep else stage.inputs.clone()
                 output = stage.tool(given, stage.canvas)
         except (RuntimeError, ValueError) as error:
-            raise self._failure(stage, str(error)) from error
+            raise self._tool_failed(stage, str(error)) from error
         stage.output = output if output.requires_grad else None
         return output.detach()
 
@@ -126,7 +126,7 @@ class DifferentiablePlans:
             if stage.output is None:
                 self._run(stage, keep=True)
             if stage.output is None:
-                raise self._failure(stage, "it lets no gradients through, so tools before it cannot learn")
+                raise self._tool_failed(stage, "it lets no gradients through to the tools before it")
             wanted = [gradients[row] for row in stage.rows]
             given = torch.stack(
                 [
@@ -139,7 +139,7 @@ class DifferentiablePlans:
                 for row, gradient in zip(stage.rows, stage.inputs.grad, strict=True):
                     gradients[row] = gradient
 
-    def _failure(self, stage: _Stage, reason: str) -> ToolFailedError:
+    def _tool_failed(self, stage: _ToolStep, reason: str) -> ToolFailedError:
         before = self._plans[stage.rows[0]][: stage.step]
         return ToolFailedError(stage.tool.name, before, tuple(stage.inputs.shape[1:]), reason)
 

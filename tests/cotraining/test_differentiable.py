@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from opera_env.cotraining.chains import DifferentiablePlans
+from opera_env.cotraining.differentiable import DifferentiablePlans
 from opera_env.errors import ToolFailedError, UnknownToolError
 from opera_env.execution import Executor
 from opera_env.tools import Toolbox

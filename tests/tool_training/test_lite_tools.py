@@ -18,16 +18,16 @@ import opera_env.tools.toolbox as toolbox_module
 from opera_env.degradations import DEGRADATIONS, degrade
 from opera_env.degradations.camera import Noise
 from opera_env.errors import UnknownToolError
-from opera_env.tool_training.card import read_card
-from opera_env.tool_training.lite import LITE_TOOLS, ToolSpec, lite_tool_spec
+from opera_env.tool_training.lite_tools import LITE_TOOLS, ToolSpec, lite_tool_spec
+from opera_env.tool_training.model_card import read_card
 from opera_env.tools import Toolbox
 from opera_env.tools.nets import build_net
 
 FOLDER = Path(toolbox_module.__file__).parent / "weights" / "lite"
-TRAINED = [recipe for recipe in LITE_TOOLS if recipe.steps]
+TRAINED = [spec for spec in LITE_TOOLS if spec.steps]
 
-every_recipe = pytest.mark.parametrize("recipe", LITE_TOOLS, ids=lambda recipe: recipe.name)
-every_trained = pytest.mark.parametrize("recipe", TRAINED, ids=lambda recipe: recipe.name)
+every_spec = pytest.mark.parametrize("spec", LITE_TOOLS, ids=lambda spec: spec.name)
+every_trained = pytest.mark.parametrize("spec", TRAINED, ids=lambda spec: spec.name)
 
 
 @pytest.fixture(scope="module")
@@ -47,17 +47,17 @@ def _as_stored(net: str, options: Any) -> str:
 
 
 def test_names_stand_once() -> None:
-    names = [recipe.name for recipe in LITE_TOOLS]
+    names = [spec.name for spec in LITE_TOOLS]
     assert len(set(names)) == len(names)
-    for recipe in LITE_TOOLS:
-        assert lite_tool_spec(recipe.name) is recipe
+    for spec in LITE_TOOLS:
+        assert lite_tool_spec(spec.name) is spec
     with pytest.raises(UnknownToolError, match=r"unet\.denoize.*unet\.denoise"):
         lite_tool_spec("unet.denoize")
 
 
 def test_the_pool_is_the_papers_tool_for_tool() -> None:
     assert len(LITE_TOOLS) == 18
-    assert Counter(recipe.degradation for recipe in LITE_TOOLS) == {
+    assert Counter(spec.degradation for spec in LITE_TOOLS) == {
         "noise": 7,
         "rain": 2,
         "haze": 1,
@@ -67,95 +67,95 @@ def test_the_pool_is_the_papers_tool_for_tool() -> None:
         "jpeg": 1,
         "low_light": 2,
     }
-    assert {recipe.degradation for recipe in LITE_TOOLS} == set(DEGRADATIONS)
+    assert {spec.degradation for spec in LITE_TOOLS} == set(DEGRADATIONS)
 
 
 def test_denoisers_are_for_three_strengths_in_two_families_and_one_is_blind() -> None:
-    denoisers = [recipe for recipe in LITE_TOOLS if recipe.degradation == "noise"]
+    denoisers = [spec for spec in LITE_TOOLS if spec.degradation == "noise"]
     strengths: dict[str, set[float]] = {}
-    for recipe in denoisers:
-        if recipe.operator is not None:
-            assert isinstance(recipe.operator, Noise)
-            assert recipe.operator.kind == "gaussian"
-            assert recipe.name.endswith(f"_{recipe.operator.level:.0f}")
-            strengths.setdefault(recipe.net, set()).add(recipe.operator.level)
+    for spec in denoisers:
+        if spec.fixed_operator is not None:
+            assert isinstance(spec.fixed_operator, Noise)
+            assert spec.fixed_operator.kind == "gaussian"
+            assert spec.name.endswith(f"_{spec.fixed_operator.level:.0f}")
+            strengths.setdefault(spec.net, set()).add(spec.fixed_operator.level)
     assert list(strengths.values()) == [{15, 25, 50}] * 2
-    assert len([recipe for recipe in denoisers if recipe.operator is None]) == 1
+    assert len([spec for spec in denoisers if spec.fixed_operator is None]) == 1
 
 
 @pytest.mark.parametrize("degradation", ["rain", "defocus_blur"])
 def test_two_tools_for_one_degradation_are_of_two_families(degradation: str) -> None:
-    assert len({recipe.net for recipe in LITE_TOOLS if recipe.degradation == degradation}) == 2
+    assert len({spec.net for spec in LITE_TOOLS if spec.degradation == degradation}) == 2
 
 
 def test_one_of_two_enlargers_alone_is_trained_to_look_right() -> None:
-    assert [recipe.degradation for recipe in LITE_TOOLS if recipe.perceptual > 0] == ["low_resolution"]
+    assert [spec.degradation for spec in LITE_TOOLS if spec.lpips_weight > 0] == ["low_resolution"]
 
 
-@every_recipe
-def test_a_name_is_family_and_task(recipe: ToolSpec) -> None:
-    assert re.fullmatch(r"[a-z]+\.[a-z]+(_[a-z0-9]+)*", recipe.name)
-    family = recipe.name.partition(".")[0]
-    assert family == (recipe.net if recipe.steps else "brighten")
+@every_spec
+def test_a_name_is_family_and_task(spec: ToolSpec) -> None:
+    assert re.fullmatch(r"[a-z]+\.[a-z]+(_[a-z0-9]+)*", spec.name)
+    family = spec.name.partition(".")[0]
+    assert family == (spec.net if spec.steps else "brighten")
 
 
-@every_recipe
-def test_a_tool_starts_from_one_that_fits(recipe: ToolSpec) -> None:
+@every_spec
+def test_a_tool_starts_from_one_that_fits(spec: ToolSpec) -> None:
     """And the chain of those comes to an end."""
-    seen = {recipe.name}
-    while recipe.start is not None:
-        start = lite_tool_spec(recipe.start)
+    seen = {spec.name}
+    while spec.init_from is not None:
+        start = lite_tool_spec(spec.init_from)
         assert start.steps
         assert start.name not in seen
-        assert start.degradation == recipe.degradation
-        assert _as_stored(start.net, start.options) == _as_stored(recipe.net, recipe.options)
+        assert start.degradation == spec.degradation
+        assert _as_stored(start.net, start.options) == _as_stored(spec.net, spec.options)
         seen.add(start.name)
-        recipe = start
+        spec = start
 
 
-@every_recipe
-def test_recipes_can_be_built_and_trained(recipe: ToolSpec) -> None:
-    net = build_net(recipe.net, recipe.options)
+@every_spec
+def test_specs_can_be_built_and_trained(spec: ToolSpec) -> None:
+    net = build_net(spec.net, spec.options)
     parameters = sum(parameter.numel() for parameter in net.parameters())
-    assert 100_000 <= parameters <= 600_000 if recipe.steps else parameters == 0
-    assert recipe.patch % 4 == 0
-    assert recipe.margin % 4 == 0
-    scale = recipe.options.get("scale", 1)
-    assert (scale == 4) == (recipe.degradation == "low_resolution")
-    assert (recipe.patch // scale) % getattr(net, "multiple", 1) == 0, "a patch needs no padding"
-    assert recipe.upright == (recipe.degradation == "haze")
+    assert 100_000 <= parameters <= 600_000 if spec.steps else parameters == 0
+    assert spec.patch_size % 4 == 0
+    assert spec.margin % 4 == 0
+    scale = spec.options.get("scale", 1)
+    assert (scale == 4) == (spec.degradation == "low_resolution")
+    assert (spec.patch_size // scale) % getattr(net, "multiple", 1) == 0, "a patch needs no padding"
+    assert spec.flip_only == (spec.degradation == "haze")
 
 
-@every_recipe
-def test_a_recipe_degrades_as_the_benchmark_or_at_its_strength(recipe: ToolSpec) -> None:
+@every_spec
+def test_a_spec_degrades_as_the_benchmark_or_at_its_strength(spec: ToolSpec) -> None:
     rows, columns = np.mgrid[0:64, 0:96]
     image = np.stack([64 + rows, 64 + columns, 192 - rows], axis=2).astype(np.uint8)
-    found = recipe.degrade(image, np.random.default_rng(5))
-    if recipe.operator is None:
-        assert np.array_equal(found, degrade(image, (recipe.degradation,), np.random.default_rng(5))[0])
+    found = spec.degrade(image, np.random.default_rng(5))
+    if spec.fixed_operator is None:
+        assert np.array_equal(found, degrade(image, (spec.degradation,), np.random.default_rng(5))[0])
     else:
         spread = (found.astype(float) - image).std()
-        assert spread == pytest.approx(float(recipe.name.rpartition("_")[2]), rel=0.05)
-    assert recipe.operator is None or recipe.degradation == "noise"
+        assert spread == pytest.approx(float(spec.name.rpartition("_")[2]), rel=0.05)
+    assert spec.fixed_operator is None or spec.degradation == "noise"
 
 
 def test_an_operator_decides_and_not_the_name_of_the_degradation() -> None:
     image = np.full((32, 32, 3), 100, np.uint8)
-    recipe = ToolSpec("mine.invert", "noise", operator=lambda image, rng: 255 - image)
-    assert (recipe.degrade(image, np.random.default_rng(0)) == 155).all()
-    drawn = replace(recipe, operator=None).degrade(image, np.random.default_rng(0))
+    spec = ToolSpec("mine.invert", "noise", fixed_operator=lambda image, rng: 255 - image)
+    assert (spec.degrade(image, np.random.default_rng(0)) == 155).all()
+    drawn = replace(spec, fixed_operator=None).degrade(image, np.random.default_rng(0))
     assert not (drawn == 155).all()
 
 
 def test_the_shipped_toolbox_is_the_table(shipped: Toolbox) -> None:
-    assert shipped.names == tuple(recipe.name for recipe in LITE_TOOLS)
-    for recipe, tool in zip(LITE_TOOLS, shipped, strict=True):
-        assert tool.degradations == {recipe.degradation}
-        assert tool.scale == recipe.options.get("scale", 1)
+    assert shipped.names == tuple(spec.name for spec in LITE_TOOLS)
+    for spec, tool in zip(LITE_TOOLS, shipped, strict=True):
+        assert tool.degradations == {spec.degradation}
+        assert tool.scale == spec.options.get("scale", 1)
         assert tool.multiple == getattr(tool.module, "multiple", 1)
         assert tool.halo == getattr(tool.module, "halo", None)
         assert tool.net is not None
-        assert _as_stored(*tool.net) == _as_stored(recipe.net, recipe.options)
+        assert _as_stored(*tool.net) == _as_stored(spec.net, spec.options)
 
 
 def test_the_shipped_files_are_small_and_whole(entries: dict[str, Any]) -> None:
@@ -177,10 +177,10 @@ def test_the_shipped_files_are_small_and_whole(entries: dict[str, Any]) -> None:
 
 
 @every_trained
-def test_the_manifest_says_how_a_tool_was_trained(entries: dict[str, Any], recipe: ToolSpec) -> None:
-    training = entries[recipe.name]["training"]
-    assert training["command"].startswith(f"opera-env tools train {recipe.name} ")
-    assert f" --lr {recipe.lr:g} " in training["command"]
+def test_the_manifest_says_how_a_tool_was_trained(entries: dict[str, Any], spec: ToolSpec) -> None:
+    training = entries[spec.name]["training"]
+    assert training["command"].startswith(f"opera-env tools train {spec.name} ")
+    assert f" --lr {spec.lr:g} " in training["command"]
     assert training["data"]
     assert training["validation"]
     assert training["steps"] > 0
@@ -188,9 +188,9 @@ def test_the_manifest_says_how_a_tool_was_trained(entries: dict[str, Any], recip
     assert isinstance(training["psnr_gain"], int | float)
 
 
-@every_recipe
-def test_the_manifest_has_a_card_of_every_tool(shipped: Toolbox, recipe: ToolSpec) -> None:
-    card = read_card(shipped[recipe.name])
+@every_spec
+def test_the_manifest_has_a_card_of_every_tool(shipped: Toolbox, spec: ToolSpec) -> None:
+    card = read_card(shipped[spec.name])
     assert set(card.gains) == set(DEGRADATIONS)
     assert card.ms > 0
     assert card.images > 0
@@ -198,9 +198,9 @@ def test_the_manifest_has_a_card_of_every_tool(shipped: Toolbox, recipe: ToolSpe
     assert all(0 <= gain.worse <= card.images for gain in card.gains.values())
 
 
-@every_recipe
-def test_every_shipped_tool_runs_on_any_size(shipped: Toolbox, recipe: ToolSpec) -> None:
-    tool = shipped[recipe.name]
+@every_spec
+def test_every_shipped_tool_runs_on_any_size(shipped: Toolbox, spec: ToolSpec) -> None:
+    tool = shipped[spec.name]
     for size in ((128, 128), (37, 51), (1, 1)):
         image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():

@@ -37,54 +37,54 @@ class ToolSpec:
             the degradation reaches.
         lr: Peak learning rate.
         perceptual: Weight of LPIPS in the loss, beside 1 for the Charbonnier distance.
-        start: Name of a tool whose weights it starts from, trained before it.
+        init_from: Name of a tool whose weights it starts from, trained before it.
     """
 
     name: str
     degradation: str
     net: str = "unet"
     options: Mapping[str, Any] = field(default_factory=dict)
-    operator: Operator | None = None
+    fixed_operator: Operator | None = None
     steps: int = 0
-    batch: int = 8
-    patch: int = 64
+    batch_size: int = 8
+    patch_size: int = 64
     margin: int = 48
     lr: float = 2e-3
-    perceptual: float = 0.0
-    start: str | None = None
+    lpips_weight: float = 0.0
+    init_from: str | None = None
 
     @property
-    def upright(self) -> bool:
+    def flip_only(self) -> bool:
         """Whether patches must not be turned: haze is thickest where the sky is."""
         return self.degradation == "haze"
 
     def degrade(self, image: NDArray[np.uint8], rng: Generator) -> NDArray[np.uint8]:
         """Does to a clean image, uint8 (H, W, 3), what the tool is to undo."""
-        if self.operator is not None:
-            return self.operator(image, rng)
+        if self.fixed_operator is not None:
+            return self.fixed_operator(image, rng)
         return degrade(image, (self.degradation,), rng)[0]
 
 
-def denoiser(family: str, sigma: float, start: str | None = None) -> ToolSpec:
+def denoiser_spec(family: str, sigma: float, init_from: str | None = None) -> ToolSpec:
     """A denoiser for Gaussian noise of one strength, in grey levels of 255."""
     return ToolSpec(
         f"{family}.denoise_{sigma:.0f}",
         "noise",
         family,
-        operator=Noise("gaussian", sigma),
-        steps=6_000 if start is None else 2_000,
+        fixed_operator=Noise("gaussian", sigma),
+        steps=6_000 if init_from is None else 2_000,
         margin=0,
-        lr=2e-3 if start is None else 1e-3,
-        start=start,
+        lr=2e-3 if init_from is None else 1e-3,
+        init_from=init_from,
     )
 
 
 LITE_TOOLS: tuple[ToolSpec, ...] = (
     ToolSpec("unet.denoise", "noise", steps=8_000, margin=0, lr=1e-3),
-    *(denoiser("unet", sigma, start="unet.denoise") for sigma in (15, 25, 50)),
-    denoiser("nafnet", 15, start="nafnet.denoise_25"),
-    denoiser("nafnet", 25),
-    denoiser("nafnet", 50, start="nafnet.denoise_25"),
+    *(denoiser_spec("unet", sigma, init_from="unet.denoise") for sigma in (15, 25, 50)),
+    denoiser_spec("nafnet", 15, init_from="nafnet.denoise_25"),
+    denoiser_spec("nafnet", 25),
+    denoiser_spec("nafnet", 50, init_from="nafnet.denoise_25"),
     ToolSpec("nafnet.derain", "rain", "nafnet", options={"width": 32}, steps=14_000, margin=32),
     ToolSpec("unet.derain", "rain", steps=16_000, margin=32),
     ToolSpec(
@@ -92,8 +92,8 @@ LITE_TOOLS: tuple[ToolSpec, ...] = (
         "haze",
         options={"global_context": True},
         steps=10_000,
-        patch=128,
-        batch=4,
+        patch_size=128,
+        batch_size=4,
         lr=1e-3,
     ),
     ToolSpec("unet.defocus_deblur", "defocus_blur", steps=14_000, margin=8, lr=1e-3),
@@ -104,8 +104,8 @@ LITE_TOOLS: tuple[ToolSpec, ...] = (
         "low_resolution",
         options={"widths": (48, 64), "blocks": 3, "unshuffle": 1, "scale": 4},
         steps=14_000,
-        batch=4,
-        patch=128,
+        batch_size=4,
+        patch_size=128,
         margin=16,
     ),
     ToolSpec(
@@ -113,10 +113,10 @@ LITE_TOOLS: tuple[ToolSpec, ...] = (
         "low_resolution",
         options={"unshuffle": 1, "scale": 4},
         steps=5_000,
-        batch=4,
-        patch=128,
+        batch_size=4,
+        patch_size=128,
         margin=16,
-        perceptual=0.5,
+        lpips_weight=0.5,
     ),
     ToolSpec("unet.dejpeg", "jpeg", steps=14_000, margin=16, lr=1e-3),
     ToolSpec("brighten.gamma_correction", "low_light", "gamma", options={"gamma": 1.5}),
@@ -125,12 +125,12 @@ LITE_TOOLS: tuple[ToolSpec, ...] = (
 
 
 def lite_tool_spec(name: str) -> ToolSpec:
-    """Returns the recipe of a tool by its name.
+    """Returns the spec of a tool by its name.
 
     Raises:
         UnknownToolError: If ``lite`` has no such tool.
     """
-    for recipe in LITE_TOOLS:
-        if recipe.name == name:
-            return recipe
-    raise UnknownToolError(name, [recipe.name for recipe in LITE_TOOLS])
+    for spec in LITE_TOOLS:
+        if spec.name == name:
+            return spec
+    raise UnknownToolError(name, [spec.name for spec in LITE_TOOLS])

@@ -1,7 +1,7 @@
 """Fits the natural-scene statistics that NIQE compares with.
 
 Example:
-    python -m opera_env.metrics.fit_pristine --images bsds500/train
+    python scripts/fit_niqe_statistics.py --images bsds500/train
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from opera_env.data.images import list_images, read_image, to_tensor
 from opera_env.files import atomic_write
-from opera_env.metrics.niqe import PRISTINE, mean_and_covariance, niqe_features
+from opera_env.metrics.niqe import PRISTINE_STATISTICS, mean_and_covariance, niqe_features
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class FitConfig:
 
     images: Path
     """Folder of clean photographs."""
-    out: Path = PRISTINE
+    out: Path = PRISTINE_STATISTICS
     """File to write; the package's own by default."""
     sharpness: float = 0.75
     """Blocks at least this sharp, relative to the sharpest of their image, are used."""

@@ -22,7 +22,7 @@ from opera_env.files import atomic_write
 from opera_env.metrics import FunctionMetric
 from opera_env.reward import Reward, RewardTerm
 from opera_env.scoring import PlanScorer
-from opera_env.tool_training.lite import LITE_TOOLS, ToolSpec
+from opera_env.tool_training.lite_tools import LITE_TOOLS, ToolSpec
 from opera_env.tool_training.patches import DegradeFn, validation_pair
 from opera_env.tools import Tool, Toolbox
 from opera_env.types import Outcome, Plan, Sample, SampleSpec
@@ -113,13 +113,13 @@ _JUDGED = Reward(
 )
 
 
-def measure(
+def measure_tools(
     toolbox: Toolbox,
     photographs: Sequence[NDArray[np.uint8]],
     data: str,
     side: int = 128,
-    recipes: Sequence[ToolSpec] = LITE_TOOLS,
-    show: bool = False,
+    specs: Sequence[ToolSpec] = LITE_TOOLS,
+    show_progress: bool = False,
 ) -> dict[str, ToolCard]:
     """Measures every tool alone on every degradation, and on clean images.
 
@@ -128,9 +128,9 @@ def measure(
         photographs: Clean ones, uint8 (H, W, 3); their centre crops are used.
         data: Name of the photographs.
         side: Of the crops.
-        recipes: Who was trained on one strength alone; any other tool's own degradation is the
+        specs: Who was trained on one strength alone; any other tool's own degradation is the
             one that it is for, as the benchmark draws it.
-        show: Draw a progress bar.
+        show_progress: Draw a progress bar.
 
     Returns:
         A card for each tool, by its name.
@@ -151,14 +151,14 @@ def measure(
         found = _outcomes(scorer, samples, [(), *((name,) for name in names)])
         return {name: _gain(found[()], found[(name,)]) for name in names}
 
-    kinds = track(DEGRADATIONS, "degradations", disable=not show)
+    kinds = track(DEGRADATIONS, "degradations", disable=not show_progress)
     on = {kind: gains(_operator(kind), toolbox.names) for kind in kinds}
-    strengths = [recipe for recipe in recipes if recipe.operator is not None and recipe.name in toolbox]
-    own = {recipe.name: gains(recipe.degrade, [recipe.name])[recipe.name] for recipe in strengths}
+    strengths = [spec for spec in specs if spec.fixed_operator is not None and spec.name in toolbox]
+    own = {spec.name: gains(spec.degrade, [spec.name])[spec.name] for spec in strengths}
     clean = _clean_psnr(scorer, [_sample(photograph, _nothing, side, 0) for photograph in photographs])
     return {
         tool.name: ToolCard(
-            ms=milliseconds(tool, side),
+            ms=measure_latency_ms(tool, side),
             own=own.get(tool.name) or on[min(tool.degradations & set(DEGRADATIONS))][tool.name],
             gains={kind: on[kind][tool.name] for kind in DEGRADATIONS},
             clean=clean[tool.name],
@@ -169,7 +169,7 @@ def measure(
     }
 
 
-def milliseconds(tool: Tool, side: int, runs: int = 60) -> float:
+def measure_latency_ms(tool: Tool, side: int, runs: int = 60) -> float:
     """Times a tool on one image that fills, or is enlarged to, a canvas of ``side``; one thread.
 
     The least of all runs: whatever else a machine does can only make a run longer.

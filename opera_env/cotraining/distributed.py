@@ -22,7 +22,7 @@ class DistributedContext:
         self.device = device
         self.many = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
-    def add(self, values: Sequence[float]) -> list[float]:
+    def sum_scalars(self, values: Sequence[float]) -> list[float]:
         """Returns the sums over all processes."""
         if not self.many:
             return [float(value) for value in values]
@@ -39,14 +39,14 @@ class DistributedContext:
         parts = flat.split([tensor.numel() for tensor in tensors])
         return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
-    def agree(self, failure: Exception | None) -> None:
+    def raise_if_any_failed(self, failure: Exception | None) -> None:
         """Raises if any process has failed, so that none waits for it.
 
         Raises:
             Exception: This process's failure.
             ExecutionUpdateError: If another one has failed.
         """
-        failed = self.add([float(failure is not None)])[0]
+        failed = self.sum_scalars([float(failure is not None)])[0]
         if failure is not None:
             raise failure
         if failed:

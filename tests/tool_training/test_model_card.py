@@ -19,8 +19,15 @@ from torch import Tensor, nn
 
 from opera_env.degradations import DEGRADATIONS, degrade
 from opera_env.errors import SampleError, ToolboxError
-from opera_env.tool_training.card import Gain, ToolCard, measure, milliseconds, plot_gains, read_card
-from opera_env.tool_training.lite import ToolSpec
+from opera_env.tool_training.lite_tools import ToolSpec
+from opera_env.tool_training.model_card import (
+    Gain,
+    ToolCard,
+    measure_latency_ms,
+    measure_tools,
+    plot_gains,
+    read_card,
+)
 from opera_env.tools import Tool, Toolbox
 from opera_env.tools.manifest import write_measurements
 from opera_env.tools.nets import ConstantShift, build_net
@@ -64,12 +71,12 @@ def _darken(image: NDArray[np.uint8], rng: Generator) -> NDArray[np.uint8]:
 @pytest.fixture(scope="module")
 def cards() -> dict[str, ToolCard]:
     """Measured once for all tests, which only look."""
-    recipes = (
-        ToolSpec("hand.brighten", "low_light", operator=_darken),
+    specs = (
+        ToolSpec("hand.brighten", "low_light", fixed_operator=_darken),
         ToolSpec("hand.halve", "haze"),  # of no one strength
-        ToolSpec("hand.absent", "noise", operator=_darken),
+        ToolSpec("hand.absent", "noise", fixed_operator=_darken),
     )
-    return measure(_box(), PHOTOGRAPHS, "skimage/two", side=SIDE, recipes=recipes)
+    return measure_tools(_box(), PHOTOGRAPHS, "skimage/two", side=SIDE, specs=specs)
 
 
 def _crops() -> list[NDArray[np.uint8]]:
@@ -172,7 +179,7 @@ def test_a_tool_that_enlarges_is_compared_with_enlarging(cards: dict[str, ToolCa
 
 @needs_lpips
 def test_measuring_twice_gives_the_same_but_for_time(cards: dict[str, ToolCard]) -> None:
-    again = measure(_box().subset(["hand.invert"]), PHOTOGRAPHS, "skimage/two", side=SIDE)
+    again = measure_tools(_box().subset(["hand.invert"]), PHOTOGRAPHS, "skimage/two", side=SIDE)
     assert replace(again["hand.invert"], ms=0) == replace(cards["hand.invert"], ms=0)
 
 
@@ -180,8 +187,8 @@ def test_measuring_twice_gives_the_same_but_for_time(cards: dict[str, ToolCard])
 def test_measuring_leaves_the_networks_as_they_are() -> None:
     box = _box().add("hand.conv", nn.Conv2d(3, 3, 3, padding=1), degradations=["noise"])
     before = box.fingerprint
-    measure(box.subset(["hand.conv"]), PHOTOGRAPHS[:1], "one", side=SIDE)
-    box.touch()
+    measure_tools(box.subset(["hand.conv"]), PHOTOGRAPHS[:1], "one", side=SIDE)
+    box.invalidate_fingerprint()
     assert box.fingerprint == before
     module = box["hand.conv"].module
     assert module is not None
@@ -203,14 +210,14 @@ def test_a_tool_for_nothing_known_is_told_before_anything_is_measured(purpose: l
         .add("mine.purpose", watch, degradations=purpose)
     )
     with pytest.raises(ToolboxError, match=r"mine\.purpose"):
-        measure(box, PHOTOGRAPHS[:1], "one", side=SIDE)
+        measure_tools(box, PHOTOGRAPHS[:1], "one", side=SIDE)
     assert not ran
 
 
 @needs_lpips
 def test_photographs_smaller_than_the_crop_are_an_error() -> None:
     with pytest.raises(SampleError, match="too small"):
-        measure(_box().subset(["hand.identity"]), [PHOTOGRAPHS[0][:40]], "small", side=SIDE)
+        measure_tools(_box().subset(["hand.identity"]), [PHOTOGRAPHS[0][:40]], "small", side=SIDE)
 
 
 def test_a_card_comes_back_from_json() -> None:
@@ -249,9 +256,9 @@ def test_time_is_taken_on_one_thread(fails: bool) -> None:
     try:
         if fails:
             with pytest.raises(RuntimeError, match="no"):
-                milliseconds(Tool("a", restore, scale=4), 32, runs=3)
+                measure_latency_ms(Tool("a", restore, scale=4), 32, runs=3)
         else:
-            assert milliseconds(Tool("a", restore, scale=4), 32, runs=3) > 0
+            assert measure_latency_ms(Tool("a", restore, scale=4), 32, runs=3) > 0
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -263,7 +270,7 @@ def test_time_is_the_least_in_milliseconds(monkeypatch: pytest.MonkeyPatch) -> N
     """One run that the machine interrupts does not count."""
     now = iter([0.0, 0.002, 1.0, 9.0, 10.0, 10.004])
     monkeypatch.setattr("time.perf_counter", lambda: next(now))
-    assert milliseconds(Tool("a", nn.Identity()), 16, runs=3) == pytest.approx(2)
+    assert measure_latency_ms(Tool("a", nn.Identity()), 16, runs=3) == pytest.approx(2)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("new/gains.PNG", "PNG"), ("gains", "PNG"), ("g.jpg", "JPEG")])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from opera_env.tools import Tool
 from opera_env.tools.nets import ConstantShift, GammaCorrection
-from opera_env.tools.nets.tone import ToneCurve
+from opera_env.tools.nets.tone_curve import ToneCurve
 
 Make = Callable[[bool], nn.Module]
 NETS: dict[str, Make] = {
