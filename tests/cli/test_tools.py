@@ -360,7 +360,7 @@ def test_a_folder_that_is_called_like_a_shipped_toolbox(
         seen.append(toolbox)
         return {name: made_up(0) for name in toolbox.names}
 
-    monkeypatch.setattr("opera_env.cli.tools.measure", fake)
+    monkeypatch.setattr("opera_env.cli.tools.measure_tools", fake)
     assert main(["tools", "measure", "lite", "--images", str(photographs)]) == 0
     assert [toolbox.names for toolbox in seen] == [(BRIGHTENERS[0],)]
 
