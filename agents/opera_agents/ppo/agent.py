@@ -1,4 +1,4 @@
-"""Stable-Baselines3 models, and anything with their ``predict``, as agents of this world."""
+"""Stable-Baselines3 models, and anything else with their ``predict`` method, as agents of this package."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from opera_env.tools import Toolbox
 from opera_env.types import Decision, Observation
 
 SHIPPED = Path(__file__).with_name("weights")
-"""The policy that comes with the package, for the toolbox ``lite``."""
+"""Folder of the policy that comes with the package, trained for the toolbox ``lite``."""
 
-_PARTS = ("image", "original", "steps_left", "used")
+_OBSERVATION_KEYS = ("image", "original", "steps_left", "used")
 
 
-class Predictor(Protocol):
-    """What Stable-Baselines3's models and policies have in common."""
+class SupportsPredict(Protocol):
+    """The attributes that Stable-Baselines3's models and policies have in common."""
 
     @property
     def observation_space(self) -> Any: ...
@@ -39,89 +39,116 @@ class Predictor(Protocol):
 
 
 class PredictAgent:
-    """Lets a model with ``predict(observation, deterministic)`` play.
+    """Wraps a model that has ``predict(observation, deterministic=...)`` as an agent.
 
-    Observations are built as its observation space says: the image, or a Dict of any of ``image``,
-    ``original``, ``steps_left`` and ``used``. A ``MultiDiscrete`` action is a whole plan; a ``Discrete``
-    one is the next tool, and the model is asked again after it.
+    Observations are encoded as the model's observation space says: the image alone, or a ``Dict`` of any
+    of ``image``, ``original``, ``steps_left`` and ``used``. An action of a ``MultiDiscrete`` space is a
+    whole plan (an open-loop agent). An action of a ``Discrete`` space is the next tool, after which the
+    model observes the result (a closed-loop agent).
 
     Args:
-        model: A model, or its policy.
-        toolbox: The tools it was trained for.
-        signature: Of the toolbox it was trained for, if that is known.
-        mask_upscale: Forbid a second enlarging tool, to a model that takes ``action_masks``. Whether the
-            image was small to begin with cannot be seen, so the first one stays allowed.
+        model: A model or its policy.
+        toolbox: The toolbox that the model was trained for.
+        signature: Signature of the toolbox that the model was trained for, if it is known.
+        mask_upscale: Whether the environment of the training was made with ``mask_upscale=True``. A model
+            that takes ``action_masks`` then gets a mask that forbids a second upscaling tool. The mask
+            of the environment also depends on the size of the input, which an observation does not
+            contain; the first upscaling tool is therefore always allowed.
+        deterministic: Whether ``predict`` returns the most probable action instead of a sampled one.
+            Sampled actions draw from PyTorch's global generator: call ``torch.manual_seed`` to repeat
+            them.
+
+    Attributes:
+        closed_loop: Whether the model chooses one tool at a time.
 
     Raises:
-        ToolboxMismatchError: If it was trained for other tools.
-        AgentError: If its spaces are not those of this world.
+        ToolboxMismatchError: If the model was trained for another toolbox.
+        AgentError: If the model's spaces are not those of an environment of this package.
     """
 
     def __init__(
         self,
-        model: Predictor,
+        model: SupportsPredict,
         toolbox: Toolbox,
         signature: str | None = None,
         mask_upscale: bool = False,
+        deterministic: bool = True,
     ) -> None:
         space = model.action_space
         if isinstance(space, spaces.Discrete):
-            actions = {int(space.n)}
+            num_actions = {int(space.n)}
         elif isinstance(space, spaces.MultiDiscrete):
-            actions = {int(n) for n in space.nvec}
+            num_actions = {int(n) for n in space.nvec}
         else:
             raise AgentError(f"expected a model with Discrete or MultiDiscrete actions, found {space}.")
-        if signature not in (None, toolbox.signature) or actions != {len(toolbox) + 1}:
+        if signature not in (None, toolbox.signature) or num_actions != {len(toolbox) + 1}:
             raise ToolboxMismatchError(
-                f"the agent was trained for {', '.join(str(n - 1) for n in sorted(actions))} tools"
-                f"{f' of signature {signature}' if signature else ''}, and the toolbox has {len(toolbox)}: "
-                f"{', '.join(toolbox.names)} ({toolbox.signature}). Use the toolbox it was trained for, or "
-                "train it again for this one."
+                f"the agent was trained for {', '.join(str(n - 1) for n in sorted(num_actions))} tools"
+                f"{f' (signature {signature})' if signature else ''}, but the toolbox has {len(toolbox)}: "
+                f"{', '.join(toolbox.names)} (signature {toolbox.signature}). Use the toolbox that the "
+                "agent was trained for, or train an agent for this one."
             )
         self.model = model
         self.closed_loop = isinstance(space, spaces.Discrete)
-        self._parts = _parts(model.observation_space)
-        self._obs_size = int(self._parts["image"].shape[1])  # (H, W, 3) or (3, H, W), and square
-        self._codec = PlanCodec(toolbox.names, self._longest(space))
-        self._enlarging = frozenset(tool.name for tool in toolbox if tool.scale > 1)
-        self._masks = self.closed_loop and "action_masks" in inspect.signature(model.predict).parameters
+        self.deterministic = deterministic
+        self._observation_spaces = _observation_spaces(model.observation_space)
+        # The image is square, (H, W, 3) or (3, H, W): the second dimension is its side in both layouts.
+        self._obs_size = int(self._observation_spaces["image"].shape[1])
+        self._codec = PlanCodec(toolbox.names, self._max_tools_of(space))
+        self._upscaling_tools = frozenset(tool.name for tool in toolbox if tool.scale > 1)
+        parameters = inspect.signature(model.predict).parameters
+        self._supports_masks = self.closed_loop and "action_masks" in parameters
         self._mask_upscale = mask_upscale
 
-    def _longest(self, space: spaces.Space[Any]) -> int:
-        """The longest plan the model knows of; one that sees only the image knows no end."""
+    def _max_tools_of(self, space: spaces.Space[Any]) -> int:
+        """Returns the length of the longest plan that the spaces allow; an image alone sets no limit."""
         if isinstance(space, spaces.MultiDiscrete):
             return len(space.nvec)
-        if "used" in self._parts:
-            return len(self._parts["used"].nvec)
-        return int(self._parts["steps_left"].n) - 1 if "steps_left" in self._parts else sys.maxsize
+        if "used" in self._observation_spaces:
+            return len(self._observation_spaces["used"].nvec)
+        if "steps_left" in self._observation_spaces:
+            return int(self._observation_spaces["steps_left"].n) - 1
+        return sys.maxsize
 
     def act(self, observations: Sequence[Observation]) -> list[Decision]:
-        going = [index for index, seen in enumerate(observations) if self._steps_left(seen) > 0]
         decisions = [Decision(())] * len(observations)
-        if not going:
+        active = [index for index, one in enumerate(observations) if self._steps_left(one) > 0]
+        if not active:
             return decisions
-        asked = [observations[index] for index in going]
-        masks = {"action_masks": self._allowed(asked)} if self._masks else {}
-        actions, _ = self.model.predict(self.encode_observations(asked), deterministic=True, **masks)
-        for index, action in zip(going, actions, strict=True):
+        active_observations = [observations[index] for index in active]
+        masks = {"action_masks": self._action_masks(active_observations)} if self._supports_masks else {}
+        actions, _ = self.model.predict(
+            self.encode_observations(active_observations), deterministic=self.deterministic, **masks
+        )
+        for index, action in zip(active, actions, strict=True):
             plan = self._codec.decode_tool(action) if self.closed_loop else self._codec.decode(action)
             decisions[index] = Decision(plan[: observations[index].steps_left])
         return decisions
 
     @property
-    def longest(self) -> int:
-        """The longest plan the model knows of."""
+    def max_tools(self) -> int:
+        """Length of the longest plan that the model can write."""
         return self._codec.max_tools
 
     def _steps_left(self, observation: Observation) -> int:
         return min(observation.steps_left, self._codec.max_tools - len(observation.used))
 
     def encode_observations(self, observations: Sequence[Observation]) -> Any:
-        """Returns a batch of observations as the model knows them."""
-        batch = {key: np.stack([self._part(key, one) for one in observations]) for key in self._parts}
+        """Returns a batch of observations in the form of the model's observation space.
+
+        Args:
+            observations: Observations whose images may differ in size.
+
+        Returns:
+            For a ``Dict`` space, a dictionary of arrays with a leading dimension B: ``image`` and
+            ``original`` uint8 (B, H, W, 3), ``steps_left`` int64 (B,), ``used`` int64 (B, max_tools).
+            For an image space, the array of ``image`` alone.
+        """
+        keys = self._observation_spaces
+        batch = {key: np.stack([self._encode_key(key, one) for one in observations]) for key in keys}
         return batch if isinstance(self.model.observation_space, spaces.Dict) else batch["image"]
 
-    def _part(self, key: str, observation: Observation) -> NDArray[Any]:
+    def _encode_key(self, key: str, observation: Observation) -> NDArray[Any]:
         match key:
             case "image":
                 return to_pixels(observation.image, self._obs_size)
@@ -132,40 +159,45 @@ class PredictAgent:
             case _:
                 return np.asarray(self._steps_left(observation), np.int64)
 
-    def _allowed(self, observations: Sequence[Observation]) -> NDArray[np.bool_]:
-        """Returns the masks, bool (B, N + 1)."""
+    def _action_masks(self, observations: Sequence[Observation]) -> NDArray[np.bool_]:
+        """Returns the masks of allowed actions, bool (B, N + 1)."""
         names = self._codec.names
         masks = np.ones((len(observations), len(names) + 1), np.bool_)
         if self._mask_upscale:
             for mask, observation in zip(masks, observations, strict=True):
-                if self._enlarging.intersection(observation.used):
-                    mask[1:] = [name not in self._enlarging for name in names]
+                if self._upscaling_tools.intersection(observation.used):
+                    mask[1:] = [name not in self._upscaling_tools for name in names]
         return masks
 
 
-def _parts(space: spaces.Space[Any]) -> dict[str, Any]:
-    """Returns the spaces of what is observed, by name."""
+def _observation_spaces(space: spaces.Space[Any]) -> dict[str, Any]:
+    """Returns the space of each part of an observation by its key."""
     parts: dict[str, Any] = dict(space.items()) if isinstance(space, spaces.Dict) else {"image": space}
     image = parts.get("image")
-    if not set(parts) <= set(_PARTS) or not isinstance(image, spaces.Box) or len(image.shape) != 3:
+    if not set(parts) <= set(_OBSERVATION_KEYS) or not isinstance(image, spaces.Box) or len(image.shape) != 3:
         raise AgentError(
-            f"expected a model that observes an image, or a Dict of {', '.join(_PARTS)}; found {space}."
+            f"expected a model that observes an image, or a Dict of {', '.join(_OBSERVATION_KEYS)}; "
+            f"found {space}."
         )
     return parts
 
 
-def load_ppo(folder: Path | str, toolbox: Toolbox) -> PredictAgent:
-    """Returns the agent that ``opera_agents.ppo.train`` wrote into a folder.
+def make_ppo(toolbox: Toolbox, path: Path | str = SHIPPED, deterministic: bool = True) -> PredictAgent:
+    """Makes the agent ``ppo``: a stepwise policy that ``opera_agents.ppo.train`` trained.
+
+    Args:
+        toolbox: The toolbox that the policy was trained for.
+        path: Folder with ``agent.safetensors`` and ``agent.json``; by default the shipped policy, which
+            is for the toolbox ``lite``. On the command line: ``--agents ppo:FOLDER``.
+        deterministic: Whether the most probable tool is chosen instead of a sampled one.
 
     Raises:
-        MissingWeightsError: If it is not there.
-        AgentError: If the files are something else.
-        ToolboxMismatchError: If it was trained for other tools.
+        MissingWeightsError: If the folder does not contain these files; the message names the command
+            that trains a policy.
+        AgentError: If the files belong to something else.
+        ToolboxMismatchError: If the policy was trained for another toolbox.
     """
-    policy, card = load_agent(Path(folder))
-    return PredictAgent(policy.to(toolbox.device), toolbox, card.signature, card.mask_upscale)
-
-
-def make_ppo(toolbox: Toolbox, weights: Path | str = SHIPPED) -> PredictAgent:
-    """Makes the agent ``ppo``: the shipped one, or the one in a folder; see :func:`load_ppo`."""
-    return load_ppo(weights, toolbox)
+    policy, card = load_agent(Path(path))
+    return PredictAgent(
+        policy.to(toolbox.device), toolbox, card.signature, card.mask_upscale, deterministic
+    )

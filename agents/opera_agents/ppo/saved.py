@@ -1,4 +1,4 @@
-"""A trained stepwise policy as files: weights in fp16, and beside them what it was trained for."""
+"""A trained stepwise policy as two files: weights in fp16, and a card that says what it was trained for."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from safetensors.torch import save_file
 from sb3_contrib.common.maskable.policies import MaskableMultiInputActorCriticPolicy
@@ -21,7 +22,7 @@ from opera_env.weights import load_tensors
 WEIGHTS, CARD = "agent.safetensors", "agent.json"
 
 _ALIASES = ("pi_features_extractor.", "vf_features_extractor.")
-"""Further names of the shared features extractor; its weights are written once."""
+"""Further names of the shared features extractor, whose weights are saved once."""
 
 _REMEDY = "python -m opera_agents.ppo.train --images DIR --out runs/ppo"
 
@@ -31,48 +32,48 @@ class AgentCard:
     """What a policy was trained for, and how.
 
     Attributes:
-        signature: Of the toolbox it chooses from.
-        tools: Names of the tools in order.
-        max_tools: Longest plan.
-        obs_size: Side of the images it sees.
-        original: Whether it sees the first image too.
-        mask_upscale: Whether enlarging tools were forbidden at canvas size.
-        reward: What it maximises.
-        training: How it came about.
+        signature: Signature of the toolbox.
+        tools: Names of the tools in the order of the actions.
+        max_tools: Length of the longest plan.
+        obs_size: Side of the observed images in pixels.
+        observe_original: Whether the policy observes the image before the first tool too.
+        mask_upscale: Whether upscaling tools were forbidden once the image filled its canvas.
+        reward: Name of the reward that it was trained to maximise.
+        training: Settings of the training, its cost and its last validation.
     """
 
     signature: str
     tools: tuple[str, ...]
     max_tools: int = 6
     obs_size: int = 128
-    original: bool = False
+    observe_original: bool = False
     mask_upscale: bool = False
     reward: str = "lite"
     training: dict[str, Any] = field(default_factory=dict)
 
     @property
     def observation_space(self) -> spaces.Dict:
-        """The stepwise observation as Stable-Baselines3 hands it on, images (3, H, W)."""
+        """The observation space after Stable-Baselines3's preprocessing: images are (3, H, W)."""
         image = spaces.Box(0, 255, (3, self.obs_size, self.obs_size), np.uint8)
         parts: dict[str, spaces.Space[Any]] = {
             "image": image,
             "steps_left": spaces.Discrete(self.max_tools + 1),
             "used": spaces.MultiDiscrete([len(self.tools) + 1] * self.max_tools),
         }
-        return spaces.Dict(parts | ({"original": image} if self.original else {}))
+        return spaces.Dict(parts | ({"original": image} if self.observe_original else {}))
 
     def build(self) -> MaskableMultiInputActorCriticPolicy:
-        """Returns an untrained policy of this shape."""
+        """Returns an untrained policy with these spaces."""
         return MaskableMultiInputActorCriticPolicy(
             self.observation_space,
             spaces.Discrete(len(self.tools) + 1),
             lr_schedule=lambda _: 0.0,
-            **policy_kwargs(self.original),
+            **policy_kwargs(self.observe_original),
         )
 
 
 def save_agent(policy: nn.Module, card: AgentCard, folder: Path) -> None:
-    """Writes ``agent.safetensors`` and ``agent.json``, each whole or not at all."""
+    """Writes ``agent.safetensors`` and ``agent.json``; each file is written atomically."""
     weights = {
         key: value.detach().cpu().half().contiguous()
         for key, value in policy.state_dict().items()
@@ -85,11 +86,11 @@ def save_agent(policy: nn.Module, card: AgentCard, folder: Path) -> None:
 
 
 def load_agent(folder: Path) -> tuple[MaskableMultiInputActorCriticPolicy, AgentCard]:
-    """Reads what :func:`save_agent` wrote.
+    """Reads the files that :func:`save_agent` wrote.
 
     Raises:
         MissingWeightsError: If a file is absent.
-        AgentError: If a file is no stepwise agent's.
+        AgentError: If a file is not one of a stepwise agent.
     """
     for name in (CARD, WEIGHTS):
         if not (folder / name).is_file():
@@ -98,18 +99,19 @@ def load_agent(folder: Path) -> tuple[MaskableMultiInputActorCriticPolicy, Agent
         data = json.loads((folder / CARD).read_text())
         card = AgentCard(**data | {"tools": tuple(data["tools"])})
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise AgentError(f"{folder / CARD}: not a stepwise agent's description ({error!r})") from error
-    policy = card.build()
+        raise AgentError(f"{folder / CARD}: not the card of a stepwise agent ({error!r}).") from error
+    with torch.random.fork_rng(devices=[]):  # The initial weights, drawn here, are replaced below.
+        policy = card.build()
     weights = {key: value.float() for key, value in load_tensors(folder / WEIGHTS).items()}
     try:
-        found = policy.load_state_dict(weights, strict=False)
+        incompatible = policy.load_state_dict(weights, strict=False)
     except RuntimeError as error:
-        raise AgentError(f"{folder / WEIGHTS}: not the weights of this policy ({error})") from error
-    missing = [key for key in found.missing_keys if not key.startswith(_ALIASES)]
-    if missing or found.unexpected_keys:
+        raise AgentError(f"{folder / WEIGHTS}: not the weights of this policy ({error}).") from error
+    missing = [key for key in incompatible.missing_keys if not key.startswith(_ALIASES)]
+    if missing or incompatible.unexpected_keys:
         raise AgentError(
             f"{folder / WEIGHTS}: not the weights of the policy that {CARD} describes; "
-            f"missing {missing}, unexpected {found.unexpected_keys}."
+            f"missing {missing}, unexpected {incompatible.unexpected_keys}."
         )
     policy.set_training_mode(False)
     return policy, card
