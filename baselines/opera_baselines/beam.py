@@ -1,4 +1,4 @@
-"""Keeps several prefixes at once, greedy's among them."""
+"""Beam search over plans; greedy search's plan is always among those it scores."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from opera_env.types import Plan, Sample, Scorer
 class Beam:
     """Extends the best prefixes of each length and returns the best plan of any length.
 
-    Never worse than greedy, whose prefix always keeps one of the places.
+    The result is never worse than greedy search's, because greedy's prefix always stays in the beam.
 
     Args:
-        width: Prefixes kept per length.
-        max_tools: Longest plan.
-        tool_cost: What a tool must earn.
-        margin: Of plans this close to the best, the shortest is returned.
+        width: Beam width: number of prefixes kept for each length.
+        max_tools: Length of the longest plan.
+        tool_cost: Cost of each tool, subtracted from R_q.
+        margin: Among plans whose reward is within ``margin`` of the best, the shortest is returned.
     """
 
     def __init__(
@@ -29,5 +29,5 @@ class Beam:
         self.margin = margin
 
     def search(self, samples: Sequence[Sample], scorer: Scorer) -> list[Plan]:
-        tried = beam_search(samples, scorer, self.width, self.max_tools, self.tool_cost)
-        return [best_plan(plans, self.margin) for plans in tried]
+        rewards_per_sample = beam_search(samples, scorer, self.width, self.max_tools, self.tool_cost)
+        return [best_plan(rewards, self.margin) for rewards in rewards_per_sample]

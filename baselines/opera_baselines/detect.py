@@ -1,4 +1,4 @@
-"""Sees for itself what is wrong with an image, then mends each thing once, in domain order."""
+"""A degradation detector, followed by one tool for each detected degradation in domain order."""
 
 from __future__ import annotations
 
@@ -16,69 +16,98 @@ from opera_env.tools import Toolbox
 from opera_env.types import Decision, Observation
 from opera_env.weights import load_tensors
 
-WEIGHTS = Path(__file__).with_name("detect.safetensors")
-"""The trained detector that comes with this package."""
+SHIPPED_WEIGHTS = Path(__file__).with_name("detect.safetensors")
+"""Weights of the trained detector that comes with this package."""
 
 _MAX_BATCH_PIXELS = 64 * 128 * 128
-"""Images looked at together, in pixels, which bounds the memory."""
+"""Number of pixels in a batch of images, which bounds the memory."""
 
 
 class Detect:
-    """What ``matched`` is without being told: a classifier looks, the order is everybody's.
+    """Plans as ``matched`` does, with detected instead of true degradations.
 
     Args:
         toolbox: The tools.
-        max_tools: The plan is cut after this many.
-        threshold: How probable a degradation must be to count as present.
-        weights: Weights of a :class:`opera_env.encoder.Detector` of all degradations, as
-            safetensors; the package's own by default.
+        max_tools: Length to which plans are cut.
+        threshold: Probability above which a degradation counts as present.
+        weights: Weights of an :class:`opera_env.encoder.Detector` as safetensors; by default the
+            shipped ones.
+        degradations: Labels of the detector, in the order of its outputs. The shipped detector knows
+            the eight degradations of this package; a sample's other degradations are never detected.
+
+    Attributes:
+        degradations: The labels that this agent can name.
 
     Raises:
         MissingWeightsError: If there is no such file.
-        WeightsIntegrityError: If the file holds something else.
+        WeightsIntegrityError: If the file does not hold a detector of these labels.
     """
 
     closed_loop = False
 
     def __init__(
-        self, toolbox: Toolbox, max_tools: int = 6, threshold: float = 0.5, weights: Path | None = None
+        self,
+        toolbox: Toolbox,
+        max_tools: int = 6,
+        threshold: float = 0.5,
+        weights: Path | None = None,
+        degradations: Sequence[str] = DEGRADATIONS,
     ) -> None:
         self.toolbox = toolbox
         self.max_tools = max_tools
         self.threshold = threshold
-        self.detector = load_detector(weights or WEIGHTS).to(toolbox.device)
+        self.degradations = tuple(degradations)
+        detector = load_detector(weights or SHIPPED_WEIGHTS, len(self.degradations))
+        self.detector = detector.to(toolbox.device)
 
     def act(self, observations: Sequence[Observation]) -> list[Decision]:
         decisions: list[Decision] = []
         for row in self.probabilities([observation.image for observation in observations]):
-            probabilities = dict(zip(DEGRADATIONS, row.tolist(), strict=True))
-            found = {name for name, probability in probabilities.items() if probability > self.threshold}
-            plan = domain_plan(self.toolbox, found)[: self.max_tools]
-            decisions.append(Decision(plan, degradations=frozenset(found), probabilities=probabilities))
+            probabilities = dict(zip(self.degradations, row.tolist(), strict=True))
+            detected = {name for name, value in probabilities.items() if value > self.threshold}
+            plan = domain_plan(self.toolbox, detected)[: self.max_tools]
+            decisions.append(Decision(plan, degradations=frozenset(detected), probabilities=probabilities))
         return decisions
 
     @torch.inference_mode()
     def probabilities(self, images: Sequence[Tensor]) -> Tensor:
-        """Returns how probable each of :data:`DEGRADATIONS` is, (B, 8); sizes may differ."""
+        """Returns the probability of each degradation.
+
+        Args:
+            images: Images float32 (3, H, W) in [0, 1]; their sizes may differ.
+
+        Returns:
+            Probabilities float32 (B, number of labels).
+        """
         by_size: dict[torch.Size, list[int]] = {}
         for index, image in enumerate(images):
             by_size.setdefault(image.shape, []).append(index)
-        found = torch.empty(len(images), len(DEGRADATIONS))
+        probabilities = torch.empty(len(images), len(self.degradations))
         for (_, height, width), indices in by_size.items():
-            most = max(1, _MAX_BATCH_PIXELS // (height * width))
-            for rows in (indices[first : first + most] for first in range(0, len(indices), most)):
+            batch_size = max(1, _MAX_BATCH_PIXELS // (height * width))
+            for start in range(0, len(indices), batch_size):
+                rows = indices[start : start + batch_size]
                 batch = torch.stack([images[row] for row in rows]).to(self.toolbox.device)
-                found[rows] = self.detector(batch).sigmoid().cpu()
-        return found
+                probabilities[rows] = self.detector(batch).sigmoid().cpu()
+        return probabilities
 
 
-def load_detector(path: Path) -> Detector:
-    """Reads a detector of all degradations, ready to look."""
+def load_detector(path: Path, num_labels: int = len(DEGRADATIONS)) -> Detector:
+    """Loads a detector in evaluation mode.
+
+    Args:
+        path: Weights as safetensors.
+        num_labels: Number of labels of the detector.
+
+    Raises:
+        MissingWeightsError: If there is no such file.
+        WeightsIntegrityError: If the file does not hold a detector of that many labels.
+    """
     if not path.is_file():
         remedy = "a fresh copy of opera-env, or a trained Detector of your own: Detect(..., weights=FILE)"
         raise MissingWeightsError("weights of the detector", path, remedy)
-    with torch.device("meta"):  # draws no initial weights, so that no global generator moves
-        detector = Detector(len(DEGRADATIONS))
+    with torch.device("meta"):  # No initial weights are drawn, so the global generator stays as it is.
+        detector = Detector(num_labels)
     weights = load_tensors(path)
     expected, found = _shapes(detector.state_dict()), _shapes(weights)
     for key in {**expected, **found}:

@@ -1,4 +1,4 @@
-"""Tries every plan up to a length."""
+"""Exhaustive search: every plan up to a length is scored."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from opera_env.types import Plan, Sample, Scorer
 
 
 class Exhaustive:
-    """Tries all plans up to a length, repeats included: with N tools, N^length of the longest.
+    """Scores all plans up to a length, with repeated tools; N tools have N^L plans of length L.
 
     Args:
-        max_length: Longest plan tried.
-        max_tools: Longest plan allowed.
-        tool_cost: What a tool must earn.
-        margin: Of plans this close to the best, the shortest is returned.
+        max_length: Length of the longest plan that is scored.
+        max_tools: Length of the longest plan that is allowed; a smaller value bounds ``max_length``.
+        tool_cost: Cost of each tool, subtracted from R_q.
+        margin: Among plans whose reward is within ``margin`` of the best, the shortest is returned.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class Exhaustive:
     def search(self, samples: Sequence[Sample], scorer: Scorer) -> list[Plan]:
         plans = all_plans(scorer.tool_names, self.max_length)
         chosen: list[Plan] = []
-        for sample in samples:  # one at a time: all plans of an image share most of their work
-            scores = plan_rewards([sample] * len(plans), plans, scorer, self.tool_cost)
-            chosen.append(best_plan(dict(zip(plans, scores, strict=True)), self.margin))
+        for sample in samples:  # One image at a time: its plans share most of their work.
+            rewards = plan_rewards([sample] * len(plans), plans, scorer, self.tool_cost)
+            chosen.append(best_plan(dict(zip(plans, rewards, strict=True)), self.margin))
         return chosen

@@ -1,10 +1,10 @@
-"""Fits what ``recipe_best`` knows: the plan that is best on average for each of the benchmark's recipes.
+"""Fits the plans of ``recipe_best``: for each recipe, the plan with the highest mean reward.
 
 Example:
     python -m opera_baselines.fit_recipe_best --images bsds500/train
 
-Interrupt it at any time: the same command goes on after the last recipe that was finished. More recipes
-are added to a file by ``--recipes rain+noise haze+noise+jpeg``.
+The run may be interrupted at any time: the same command resumes after the last finished recipe. Further
+recipes are added to a file with ``--recipes rain+noise haze+noise+jpeg``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import tyro
 from rich.progress import track
 
 from opera_baselines.order import domain_plan
-from opera_baselines.recipe_best import TABLE, PlanTable
+from opera_baselines.recipe_best import SHIPPED_PLANS, PlanTable
 from opera_env.data import SyntheticSource
 from opera_env.data.images import list_images
 from opera_env.degradations import BENCHMARK_GROUPS, DEGRADATIONS, Recipe, check_recipe
@@ -34,98 +34,103 @@ from opera_env.tools import Toolbox
 from opera_env.types import Plan, Sample, Scorer
 
 NUM_FINALISTS = 10
-"""Plans that are judged again: the best of hundreds is partly the luckiest."""
+"""Number of plans that are scored again on fresh photographs.
+
+The best of hundreds of plans on few photographs is partly the luckiest.
+"""
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """Searches, recipe by recipe, the plan with the highest mean reward over photographs.
+    """Fits, for each recipe, the plan with the highest mean reward over photographs.
 
-    A beam search finds candidates on some photographs; the best of them are judged again, beside the
-    matched tools, on twice as many others, and the best of those is kept.
+    A beam search finds candidates on some photographs. The best candidates and the matched tools are
+    scored again on twice as many other photographs, and the best of these plans is kept.
     """
 
     images: Path
     """Folder of clean photographs."""
-    out: Path = TABLE
-    """File to write; the package's own by default."""
+    out: Path = SHIPPED_PLANS
+    """File to write; by default the file in the package."""
     toolbox: str = "lite"
-    """A shipped toolbox, or a folder written by Toolbox.save."""
+    """Name of a shipped toolbox, or a folder written by Toolbox.save."""
     reward: str = "lite"
-    """What counts as quality."""
+    """Reward that the plans maximise."""
     recipes: tuple[str, ...] = tuple(
         "+".join(recipe) for group in BENCHMARK_GROUPS.values() for recipe in group
     )
-    """Degradations in the order they are applied; the benchmark's 16 combinations by default."""
-    per_recipe: int = 12
-    """Photographs on which the plans of a recipe are searched; the folder needs three times as many."""
-    width: int = 3
-    """Prefixes kept per length."""
+    """Recipes: degradations in the order they are applied; by default the benchmark's 16 recipes."""
+    images_per_recipe: int = 12
+    """Photographs on which the plans of a recipe are searched. Three times as many are needed in all."""
+    beam_width: int = 3
+    """Beam width: number of prefixes kept for each length."""
     max_tools: int = 5
-    """Longest plan."""
+    """Length of the longest plan."""
     seed: int = 0
-    """Of photographs, crops and degradations."""
+    """Seed of the photographs, the crops and the degradations."""
     threads: int = 1
-    """CPU threads."""
+    """Number of CPU threads."""
 
     def command(self) -> str:
-        """Returns the command line that gives the same plans, without paths of this machine."""
+        """Returns the command that fits the same plans, without absolute paths."""
         images = self.images.resolve()
         return (
             f"python -m opera_baselines.fit_recipe_best --images {images.parent.name}/{images.name} "
-            f"--toolbox {Path(self.toolbox).name} --reward {self.reward} --per-recipe {self.per_recipe} "
-            f"--width {self.width} --max-tools {self.max_tools} --seed {self.seed}"
+            f"--toolbox {Path(self.toolbox).name} --reward {self.reward} "
+            f"--images-per-recipe {self.images_per_recipe} --beam-width {self.beam_width} "
+            f"--max-tools {self.max_tools} --seed {self.seed}"
         )
 
 
 def mean_plan_rewards(samples: Sequence[Sample], plans: Sequence[Plan], scorer: Scorer) -> PlanRewards:
-    """Scores every plan on every sample, in one call; returns the means over the samples."""
+    """Scores every plan on every sample in one call; returns each plan's mean R_q over the samples."""
     pairs = [(sample, plan) for plan in plans for sample in samples]
-    found = plan_rewards([sample for sample, _ in pairs], [plan for _, plan in pairs], scorer)
-    means = np.reshape(found, (len(plans), len(samples))).mean(1)
+    rewards = plan_rewards([sample for sample, _ in pairs], [plan for _, plan in pairs], scorer)
+    means = np.reshape(rewards, (len(plans), len(samples))).mean(1)
     return dict(zip(plans, means.tolist(), strict=True))
 
 
 def search_constant_plan(
-    samples: Sequence[Sample], scorer: Scorer, starts: Sequence[Plan], width: int, max_tools: int
+    samples: Sequence[Sample], scorer: Scorer, initial_plans: Sequence[Plan], width: int, max_tools: int
 ) -> PlanRewards:
-    """Extends the plans of each length that are best on average, until that earns nothing.
+    """Runs a beam search for one plan over several samples, until longer plans are no better.
 
     Args:
-        samples: The images that one plan must suit.
-        scorer: Judges plans.
-        starts: Plans that compete with those of their length.
-        width: Prefixes kept per length.
-        max_tools: Longest plan.
+        samples: The samples over which rewards are averaged.
+        scorer: Scores the plans.
+        initial_plans: Plans that compete with the prefixes of their length.
+        width: Beam width: number of prefixes kept for each length.
+        max_tools: Length of the longest plan.
 
     Returns:
-        Mean R_q of all plans tried, the empty one and ``starts`` among them.
+        Mean R_q of all scored plans, including the empty one and ``initial_plans``.
     """
-    tried = mean_plan_rewards(samples, list(dict.fromkeys([(), *starts])), scorer)
-    longest = max(map(len, starts), default=0)
+    rewards = mean_plan_rewards(samples, list(dict.fromkeys([(), *initial_plans])), scorer)
+    longest = max(map(len, initial_plans), default=0)
     for length in range(max_tools):
-        level = {plan: value for plan, value in tried.items() if len(plan) == length}
-        prefixes = sorted(level, key=level.__getitem__, reverse=True)[:width]
-        plans = [(*prefix, name) for prefix in prefixes for name in scorer.tool_names]
-        found = mean_plan_rewards(samples, [plan for plan in plans if plan not in tried], scorer)
-        tried |= found
-        if length >= longest and max(found.values()) <= max(level.values()):
+        frontier = {plan: reward for plan, reward in rewards.items() if len(plan) == length}
+        prefixes = sorted(frontier, key=frontier.__getitem__, reverse=True)[:width]
+        extended = [(*prefix, name) for prefix in prefixes for name in scorer.tool_names]
+        new = mean_plan_rewards(samples, [plan for plan in extended if plan not in rewards], scorer)
+        rewards |= new
+        if length >= longest and max(new.values()) <= max(frontier.values()):
             break
-    return tried
+    return rewards
 
 
 def draw_samples(recipe: Recipe, config: FitConfig) -> list[Sample]:
-    """Makes the samples to fit one recipe on, each of another photograph.
+    """Draws the samples on which a recipe's plan is fitted, each from another photograph.
 
     Raises:
         SampleError: If the folder has too few photographs.
     """
     paths = list_images(config.images)
-    count = 3 * config.per_recipe
+    count = 3 * config.images_per_recipe
     if not 0 < count <= len(paths):
         raise SampleError(
-            f"{config.images} has {len(paths)} photographs, --per-recipe {config.per_recipe} needs {count} "
-            "(at least 3): add photographs, or choose another number."
+            f"{config.images} has {len(paths)} photographs, --images-per-recipe "
+            f"{config.images_per_recipe} needs {count} (at least 3): add photographs, or choose another "
+            "number."
         )
     rng = np.random.default_rng((config.seed, *map(DEGRADATIONS.index, recipe)))
     source = SyntheticSource([paths[index] for index in rng.permutation(len(paths))], "shuffled")
@@ -133,44 +138,57 @@ def draw_samples(recipe: Recipe, config: FitConfig) -> list[Sample]:
 
 
 def fit_recipe(recipe: Recipe, config: FitConfig, scorer: PlanScorer) -> tuple[Plan, dict[str, float]]:
-    """Finds the plan for one recipe, and what it, its matched tools and nothing earn on fresh images."""
+    """Fits the plan of one recipe.
+
+    Returns:
+        The plan, and the mean R_q of the untouched image, the matched tools and the plan on
+        photographs that the search did not use.
+    """
     samples = draw_samples(recipe, config)
-    first, fresh = samples[: config.per_recipe], samples[config.per_recipe :]
+    search_samples, fresh_samples = samples[: config.images_per_recipe], samples[config.images_per_recipe :]
     matched = domain_plan(scorer.toolbox, recipe)[: config.max_tools]
-    starts = list(dict.fromkeys(permutations(matched)))
-    tried = search_constant_plan(first, scorer, starts, config.width, config.max_tools)
-    finalists = sorted(tried, key=tried.__getitem__, reverse=True)[:NUM_FINALISTS]
-    judged = mean_plan_rewards(fresh, list(dict.fromkeys([*finalists, matched, ()])), scorer)
-    plan = best_plan(judged)
-    rounded = {"untouched": judged[()], "matched": judged[matched], "plan": judged[plan]}
-    return plan, {name: round(value, 3) for name, value in rounded.items()}
+    initial_plans = list(dict.fromkeys(permutations(matched)))
+    rewards = search_constant_plan(
+        search_samples, scorer, initial_plans, config.beam_width, config.max_tools
+    )
+    finalists = sorted(rewards, key=rewards.__getitem__, reverse=True)[:NUM_FINALISTS]
+    candidates = list(dict.fromkeys([*finalists, matched, ()]))
+    fresh_rewards = mean_plan_rewards(fresh_samples, candidates, scorer)
+    plan = best_plan(fresh_rewards)
+    scores = {
+        "untouched": fresh_rewards[()],
+        "matched": fresh_rewards[matched],
+        "plan": fresh_rewards[plan],
+    }
+    return plan, {name: round(value, 3) for name, value in scores.items()}
 
 
-def begin(config: FitConfig, toolbox: Toolbox) -> PlanTable:
-    """Returns the table to go on with, or an empty one.
+def load_or_create_table(config: FitConfig, toolbox: Toolbox) -> PlanTable:
+    """Returns the table to resume from, or an empty one.
 
     Raises:
-        OutputError: If the file holds plans that were fitted otherwise.
+        OutputError: If the file holds plans that were fitted with other settings.
     """
     identity = {"signature": toolbox.signature, "fingerprint": toolbox.fingerprint}
-    empty = PlanTable(identity, config.reward, config.command(), 3 * config.per_recipe)
+    empty = PlanTable(identity, config.reward, config.command(), 3 * config.images_per_recipe)
     if not config.out.exists():
         return empty
     table = PlanTable.read(config.out)
     if replace(table, plans={}, scores={}) != empty:
         raise OutputError(
-            f"{config.out} was fitted otherwise, by {table.command} for the toolbox {dict(table.toolbox)}; "
-            f"this is {empty.command} for {identity}: delete it, or choose another --out."
+            f"{config.out} was fitted with other settings, by {table.command} for the toolbox "
+            f"{dict(table.toolbox)}; this run is {empty.command} for {identity}: delete the file, or "
+            "choose another --out."
         )
     return table
 
 
 def fit(config: FitConfig) -> PlanTable:
-    """Fits all recipes that the file lacks, and writes it after each."""
+    """Fits the recipes that the file lacks, and writes the file after each."""
     torch.set_num_threads(config.threads)
     cv2.setNumThreads(config.threads)
     toolbox = Toolbox.load(config.toolbox)
-    table = begin(config, toolbox)
+    table = load_or_create_table(config, toolbox)
     recipes = [check_recipe(recipe.split("+")) for recipe in config.recipes]
     missing = [recipe for recipe in recipes if recipe not in table.plans]
     for recipe in track(missing, "recipes", disable=not sys.stdout.isatty()):
@@ -178,7 +196,10 @@ def fit(config: FitConfig) -> PlanTable:
         plan, scores = fit_recipe(recipe, config, scorer)
         table = replace(table, plans={**table.plans, recipe: plan}, scores={**table.scores, recipe: scores})
         table.write(config.out)
-        print(f"{'+'.join(recipe)}: {' > '.join(plan)} {scores}, {scorer.images_scored} scored", flush=True)
+        print(
+            f"{'+'.join(recipe)}: {' > '.join(plan)} {scores}, {scorer.images_scored} images scored",
+            flush=True,
+        )
     return table
 
 

@@ -1,4 +1,4 @@
-"""One plan for every image: each tool once, in the order of domain knowledge."""
+"""One constant plan: a tool for each degradation, in domain order."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from opera_env.types import Decision, Observation
 
 
 class FixedOrder:
-    """Applies one tool per degradation to every image, whatever is wrong with it.
+    """Applies one tool for each degradation to every image, whether or not it is degraded.
 
     Args:
         toolbox: The tools.
-        max_tools: The plan is cut after this many.
+        max_tools: Length to which the plan is cut.
     """
 
     closed_loop = False

@@ -1,4 +1,4 @@
-"""Takes the tool that helps most now, again and again."""
+"""Greedy search: the plan is extended by the best next tool."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from opera_env.types import Plan, Sample, Scorer
 
 
 class Greedy:
-    """Extends the plan by the best next tool until none helps.
+    """Extends each plan by the tool that raises the reward most, until no tool raises it.
 
     Args:
-        max_tools: Longest plan.
-        tool_cost: What a tool must earn.
-        margin: How much more than its cost a tool must earn.
+        max_tools: Length of the longest plan.
+        tool_cost: Cost of each tool, subtracted from R_q.
+        margin: Minimum improvement of the reward for which a tool is added.
     """
 
     def __init__(self, max_tools: int = 6, tool_cost: float = 0.0, margin: float = 0.0) -> None:
@@ -24,19 +24,22 @@ class Greedy:
 
     def search(self, samples: Sequence[Sample], scorer: Scorer) -> list[Plan]:
         plans: list[Plan] = [()] * len(samples)
-        scores = plan_rewards(samples, plans, scorer, self.tool_cost)
-        going = list(range(len(samples)))
+        rewards = plan_rewards(samples, plans, scorer, self.tool_cost)
+        active = list(range(len(samples)))
         for _ in range(self.max_tools):
-            tries = [(index, (*plans[index], name)) for index in going for name in scorer.tool_names]
-            found = plan_rewards(
-                [samples[index] for index, _ in tries], [plan for _, plan in tries], scorer, self.tool_cost
+            candidates = [(index, (*plans[index], name)) for index in active for name in scorer.tool_names]
+            candidate_rewards = plan_rewards(
+                [samples[index] for index, _ in candidates],
+                [plan for _, plan in candidates],
+                scorer,
+                self.tool_cost,
             )
             improved: set[int] = set()
-            for (index, plan), score in zip(tries, found, strict=True):
-                if score > scores[index] + (0.0 if index in improved else self.margin):
-                    plans[index], scores[index] = plan, score
+            for (index, plan), reward in zip(candidates, candidate_rewards, strict=True):
+                if reward > rewards[index] + (0.0 if index in improved else self.margin):
+                    plans[index], rewards[index] = plan, reward
                     improved.add(index)
-            going = sorted(improved)
-            if not going:
+            active = sorted(improved)
+            if not active:
                 break
         return plans

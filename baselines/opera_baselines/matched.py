@@ -1,4 +1,4 @@
-"""One tool for each true degradation: what most published agents aim at, with perfect eyesight."""
+"""One tool for each true degradation: what most published agents aim at, with perfect recognition."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from opera_env.types import Plan, Sample, Scorer
 
 
 class Matched:
-    """Is told what is wrong with an image and mends each thing once, in domain order.
+    """Reads a sample's degradations and applies one tool for each, in domain order.
 
-    A search that tries nothing: it reads the labels, not the order they were applied in.
+    It is a search, because only searches see samples; but it scores no plan. It reads the set of
+    degradations, not the order in which they were applied.
 
     Args:
         toolbox: The tools.
-        max_tools: The plan is cut after this many.
+        max_tools: Length to which plans are cut.
     """
 
     def __init__(self, toolbox: Toolbox, max_tools: int = 6) -> None:
@@ -25,17 +26,17 @@ class Matched:
         self.max_tools = max_tools
 
     def search(self, samples: Sequence[Sample], scorer: Scorer) -> list[Plan]:
-        """Returns the matched plans.
+        """Returns the plan of each sample.
 
         Raises:
-            SampleError: If a sample's degradations are not known.
+            SampleError: If the degradations of a sample are unknown.
         """
         plans: list[Plan] = []
         for sample in samples:
             if sample.degradations is None:
                 raise SampleError(
-                    f"'matched' must be told the degradations, and nobody knows those of {sample.spec}: "
-                    "leave this agent out."
+                    f"'matched' needs the degradations of a sample, and those of {sample.spec} are "
+                    "unknown: leave this agent out."
                 )
             plans.append(domain_plan(self.toolbox, sample.degradations)[: self.max_tools])
         return plans

@@ -1,4 +1,4 @@
-"""Draws plans at random: what a policy knows before it learns."""
+"""Random plans: what a policy knows before it learns."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from opera_env.types import Decision, Observation
 
 
 class RandomPlans:
-    """Draws a length, then as many tools, each independently.
+    """Draws a length uniformly, then each tool independently and uniformly.
 
-    The length comes first, so that short plans are as likely as long ones; drawing STOP
-    among the tools would favour short ones.
+    The length is drawn first so that all lengths are equally probable. If STOP were drawn among the
+    tools, short plans would be more probable.
 
     Args:
         toolbox: The tools to draw from.
-        max_tools: Longest plan.
-        seed: Seed of the draws.
+        max_tools: Length of the longest plan.
+        seed: Seed of the generator.
     """
 
     closed_loop = False

@@ -1,4 +1,4 @@
-"""The best constant plan for each recipe: how far knowing what is wrong goes without looking."""
+"""The best constant plan of each recipe: how good plans are that know the recipe but not the image."""
 
 from __future__ import annotations
 
@@ -8,30 +8,36 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from opera_env.degradations import Recipe
-from opera_env.errors import MissingWeightsError, SampleError, ToolboxMismatchError, WeightsIntegrityError
+from opera_env.degradations import DEGRADATIONS, Recipe
+from opera_env.errors import (
+    AgentError,
+    MissingWeightsError,
+    SampleError,
+    ToolboxMismatchError,
+    WeightsIntegrityError,
+)
 from opera_env.files import atomic_write
 from opera_env.tools import Toolbox
 from opera_env.types import Plan, Sample, Scorer
 
-TABLE = Path(__file__).with_name("recipe_best.json")
-"""The plans that come with this package, for the toolbox ``lite``."""
+SHIPPED_PLANS = Path(__file__).with_name("recipe_best.json")
+"""File of the plans that come with this package, for the toolbox ``lite``."""
 
-FIT = "python -m opera_baselines.fit_recipe_best --images DIR --out FILE"
+FIT_COMMAND = "python -m opera_baselines.fit_recipe_best --images DIR --out FILE"
 
 
 @dataclass(frozen=True)
 class PlanTable:
-    """Plans by recipe, and how they were found.
+    """Plans by recipe, and how they were fitted.
 
     Attributes:
-        toolbox: Signature and fingerprint of the tools.
-        reward: Name of the reward they were chosen by.
-        command: What fitted them.
-        images: Photographs used for each recipe.
-        plans: By recipe, in the order the degradations were applied.
-        scores: By recipe, the mean reward of the untouched image, of the matched tools and of the
-            plan, on photographs on which the plan was not searched.
+        toolbox: Signature and fingerprint of the toolbox.
+        reward: Name of the reward that the plans maximise.
+        command: Command that fitted them.
+        images: Number of photographs used for each recipe.
+        plans: Plan of each recipe; a recipe lists degradations in the order they were applied.
+        scores: For each recipe, the mean R_q of the untouched image, of the matched tools and of the
+            plan, on photographs that the search did not use.
     """
 
     toolbox: Mapping[str, str]
@@ -43,14 +49,14 @@ class PlanTable:
 
     @classmethod
     def read(cls, path: Path) -> PlanTable:
-        """Reads what :meth:`write` wrote.
+        """Reads the file that :meth:`write` wrote.
 
         Raises:
             MissingWeightsError: If there is no such file.
             WeightsIntegrityError: If the file holds something else.
         """
         if not path.is_file():
-            raise MissingWeightsError("plans by recipe", path, FIT)
+            raise MissingWeightsError("plans by recipe", path, FIT_COMMAND)
         try:
             data = json.loads(path.read_text())
             plans = {tuple(recipe.split("+")): tuple(plan) for recipe, plan in data.pop("plans").items()}
@@ -61,7 +67,7 @@ class PlanTable:
             raise WeightsIntegrityError(path, "of plans by recipe", found) from error
 
     def write(self, path: Path) -> None:
-        """Writes the table as JSON, all of it or nothing."""
+        """Writes the table as JSON, atomically."""
         data = asdict(self)
         for column in ("plans", "scores"):
             data[column] = {"+".join(recipe): row for recipe, row in data[column].items()}
@@ -70,33 +76,46 @@ class PlanTable:
 
 
 class RecipeBest:
-    """Is told the recipe and answers with the plan that was best on other photographs of that recipe.
+    """Reads a sample's recipe and returns the plan that was best on average for that recipe.
 
-    A search that tries nothing. What it leaves to win is what looking at the image is worth.
+    It is a search, because only searches see samples; but it scores no plan. The reward that it misses
+    is what looking at the image is worth.
 
     Args:
         toolbox: The tools.
-        max_tools: The plan is cut after this many.
-        table: Plans fitted by ``opera_baselines.fit_recipe_best``, or the file they are in.
+        max_tools: Length to which plans are cut.
+        table: Plans that ``opera_baselines.fit_recipe_best`` fitted, or their file; by default the
+            shipped ones.
+
+    Attributes:
+        degradations: The degradations of the fitted recipes, in the order of :data:`DEGRADATIONS`; names
+            of one's own come last.
     """
 
     def __init__(self, toolbox: Toolbox, max_tools: int = 6, table: PlanTable | Path | None = None) -> None:
         self.toolbox = toolbox
         self.max_tools = max_tools
-        self.table = table if isinstance(table, PlanTable) else PlanTable.read(table or TABLE)
+        self.table = table if isinstance(table, PlanTable) else PlanTable.read(table or SHIPPED_PLANS)
+        fitted = {name for recipe in self.table.plans for name in recipe}
+        self.degradations = (
+            *(name for name in DEGRADATIONS if name in fitted),
+            *sorted(fitted.difference(DEGRADATIONS)),
+        )
 
     def search(self, samples: Sequence[Sample], scorer: Scorer) -> list[Plan]:
-        """Returns the fitted plans.
+        """Returns the fitted plan of each sample's recipe.
 
         Raises:
-            ToolboxMismatchError: If they were fitted for other tools.
-            SampleError: If a sample's recipe is not known, or no plan was fitted for it.
+            ToolboxMismatchError: If the plans were fitted for another toolbox.
+            SampleError: If a sample's degradations are unknown, or no plan was fitted for them.
+            AgentError: If a sample has a degradation for which no plan can be fitted.
         """
         fitted = self.table.toolbox
         if fitted["signature"] != self.toolbox.signature:
             raise ToolboxMismatchError(
                 f"the plans were fitted for the toolbox {fitted['signature']}, this one is "
-                f"{self.toolbox.signature}: fit them with {FIT} --toolbox FOLDER, and pass table=FILE."
+                f"{self.toolbox.signature}: fit them with {FIT_COMMAND} --toolbox FOLDER, and pass "
+                "table=FILE."
             )
         if fitted["fingerprint"] != self.toolbox.fingerprint:
             warnings.warn("the tools' weights have changed since the plans were fitted.", stacklevel=2)
@@ -105,15 +124,23 @@ class RecipeBest:
     def _plan(self, sample: Sample) -> Plan:
         if sample.degradations is None:
             raise SampleError(
-                f"'recipe_best' must be told the degradations, and nobody knows those of {sample.spec}: "
-                "leave this agent out."
+                f"'recipe_best' needs the degradations of a sample, and those of {sample.spec} are "
+                "unknown: leave this agent out."
             )
         if not sample.degradations:
             return ()
         if sample.spec.recipe in self.table.plans:
             return self.table.plans[sample.spec.recipe]
-        for recipe, plan in self.table.plans.items():  # the same things went wrong in another order
+        for recipe, plan in self.table.plans.items():  # The same degradations in another order.
             if frozenset(recipe) == sample.degradations:
                 return plan
+        unknown = sample.degradations.difference(DEGRADATIONS, self.degradations)
+        if unknown:
+            raise AgentError(
+                f"'recipe_best' knows plans for {', '.join(self.degradations)}, and the sample has "
+                f"{', '.join(sorted(unknown))}: leave this agent out."
+            )
         recipe = "+".join(sample.spec.recipe or sorted(sample.degradations))
-        raise SampleError(f"no plan was fitted for {recipe}: fit one with {FIT} --recipes {recipe}.")
+        raise SampleError(
+            f"no plan was fitted for {recipe}: fit one with {FIT_COMMAND} --recipes {recipe}."
+        )

@@ -1,4 +1,4 @@
-"""Does nothing: what every other agent has to beat."""
+"""The empty plan: the result that every other agent should improve on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from opera_env.types import Decision, Observation
 
 
 class Untouched:
-    """Leaves every image alone."""
+    """Leaves every image as it is."""
 
     closed_loop = False
 

@@ -1,4 +1,4 @@
-"""What ``detect`` sees, for any weights, and what it does about it."""
+"""``detect``: its probabilities for any weights, its plans, and the shipped detector."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from opera_env.errors import MissingWeightsError, WeightsIntegrityError
 from opera_env.tools import Toolbox
 from opera_env.types import Observation
 
-LEAST_F1 = 0.7
-"""Of the shipped detector, over all degradations of the benchmark's samples."""
+MIN_F1 = 0.7
+"""Minimum F1 of the shipped detector over all degradations of the benchmark's samples."""
 
 SIZES = ((48, 64), (33, 47), (48, 64), (5, 300), (33, 47))
 
 
 def save_detector(path: Path, labels: int = len(DEGRADATIONS), bias: Sequence[float] | None = None) -> Path:
-    """Writes a random detector; with ``bias``, one that says the same of every image."""
+    """Writes an untrained detector; with ``bias``, one whose output is the same for every image."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         detector = Detector(labels)
@@ -49,12 +49,12 @@ def images(seed: int = 0) -> list[Tensor]:
     return [torch.rand(3, *size, generator=generator) for size in SIZES]
 
 
-def seen(images: Sequence[Tensor]) -> list[Observation]:
+def observe_images(images: Sequence[Tensor]) -> list[Observation]:
     return [Observation(image, image) for image in images]
 
 
-def test_each_image_is_judged_as_if_alone(toolbox: Toolbox, weights: Path) -> None:
-    """Sizes in any order: what belongs to an image stays with it."""
+def test_probabilities_do_not_depend_on_the_batch(toolbox: Toolbox, weights: Path) -> None:
+    """Images of several sizes, mixed: each keeps its own probabilities."""
     agent = Detect(toolbox, weights=weights)
     together = agent.probabilities(images())
     alone = torch.cat([agent.probabilities([image]) for image in images()])
@@ -63,55 +63,67 @@ def test_each_image_is_judged_as_if_alone(toolbox: Toolbox, weights: Path) -> No
     assert len(together.unique(dim=0)) == len(SIZES)
 
 
-def test_many_images_are_looked_at_in_parts(
-    toolbox: Toolbox, weights: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_batches_are_split(toolbox: Toolbox, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     agent = Detect(toolbox, weights=weights)
     whole = agent.probabilities(images())
     monkeypatch.setattr("opera_baselines.detect._MAX_BATCH_PIXELS", 1)
     torch.testing.assert_close(agent.probabilities(images()), whole, atol=1e-5, rtol=0)
 
 
-def test_it_is_the_detector_that_was_saved(toolbox: Toolbox, weights: Path) -> None:
+def test_saved_detector_is_loaded(toolbox: Toolbox, weights: Path) -> None:
     with torch.random.fork_rng(), torch.inference_mode():
         torch.manual_seed(0)
         detector = Detector(len(DEGRADATIONS))
         expected = detector(images()[0][None]).sigmoid()
     found = Detect(toolbox, weights=weights).probabilities(images()[:1])
-    torch.testing.assert_close(found, expected, atol=5e-3, rtol=0)  # the file has half the digits
+    torch.testing.assert_close(found, expected, atol=5e-3, rtol=0)  # The file holds fp16.
 
 
-def test_what_is_found_is_said_and_mended_in_domain_order(toolbox: Toolbox, tmp_path: Path) -> None:
+def test_detected_degradations_are_named_and_removed_in_domain_order(
+    toolbox: Toolbox, tmp_path: Path
+) -> None:
     present = {"low_light", "noise", "low_resolution"}
     bias = [4.0 if name in present else -4.0 for name in DEGRADATIONS]
     agent = Detect(toolbox, weights=save_detector(tmp_path / "biased.safetensors", bias=bias))
-    (decision,) = agent.act(seen(images()[:1]))
+    (decision,) = agent.act(observe_images(images()[:1]))
     assert decision.degradations == present
     assert decision.plan == domain_plan(toolbox, present)
     assert set(decision.plan) == {"tiny.brighten", "tiny.blur", "tiny.enlarge"}
 
 
 @pytest.mark.parametrize(("threshold", "count"), [(0.0, 8), (0.3, 5), (0.5, 3), (0.9, 0)])
-def test_the_threshold_decides(toolbox: Toolbox, tmp_path: Path, threshold: float, count: int) -> None:
+def test_threshold_decides_which_degradations_are_present(
+    toolbox: Toolbox, tmp_path: Path, threshold: float, count: int
+) -> None:
     probabilities = torch.tensor([0.1, 0.2, 0.25, 0.35, 0.45, 0.55, 0.7, 0.85])
     path = save_detector(tmp_path / "graded.safetensors", bias=probabilities.logit().tolist())
-    (decision,) = Detect(toolbox, threshold=threshold, weights=path).act(seen(images()[:1]))
+    (decision,) = Detect(toolbox, threshold=threshold, weights=path).act(observe_images(images()[:1]))
     assert decision.degradations == set(DEGRADATIONS[8 - count :])
 
 
-def test_a_cut_plan_says_all_that_was_found(toolbox: Toolbox, tmp_path: Path) -> None:
+def test_all_detected_degradations_are_named_when_the_plan_is_cut(toolbox: Toolbox, tmp_path: Path) -> None:
     path = save_detector(tmp_path / "sure.safetensors", bias=[4.0] * 8)
-    (decision,) = Detect(toolbox, max_tools=2, weights=path).act(seen(images()[:1]))
+    (decision,) = Detect(toolbox, max_tools=2, weights=path).act(observe_images(images()[:1]))
     assert len(decision.plan) == 2
     assert decision.degradations == set(DEGRADATIONS)
 
 
-def test_a_missing_file_names_its_place_and_the_remedy(toolbox: Toolbox, tmp_path: Path) -> None:
+def test_a_detector_of_other_labels_names_those(toolbox: Toolbox, tmp_path: Path) -> None:
+    path = save_detector(tmp_path / "own.safetensors", labels=2, bias=[-4.0, 4.0])
+    toolbox.add("tiny.defog", torch.nn.Identity(), degradations=["fog"])
+    agent = Detect(toolbox, weights=path, degradations=["noise", "fog"])
+    (decision,) = agent.act(observe_images(images()[:1]))
+    assert agent.degradations == ("noise", "fog")
+    assert (decision.plan, decision.degradations) == (("tiny.defog",), {"fog"})
+    assert Detect(toolbox).degradations == DEGRADATIONS
+
+
+def test_error_for_a_missing_file_names_path_and_remedy(toolbox: Toolbox, tmp_path: Path) -> None:
     with pytest.raises(MissingWeightsError, match=r"detector.*nowhere\.safetensors.*weights=FILE"):
         Detect(toolbox, weights=tmp_path / "nowhere.safetensors")
 
 
-def test_other_files_are_refused(toolbox: Toolbox, weights: Path, tmp_path: Path) -> None:
+def test_files_of_another_kind_raise(toolbox: Toolbox, weights: Path, tmp_path: Path) -> None:
     other = save_detector(tmp_path / "five.safetensors", labels=5)
     with pytest.raises(WeightsIntegrityError, match=r"'head.weight' of shape \(8, 256\).*\(5, 256\)"):
         Detect(toolbox, weights=other)
@@ -124,8 +136,8 @@ def test_other_files_are_refused(toolbox: Toolbox, weights: Path, tmp_path: Path
 
 
 @pytest.mark.needs_shared_data
-def test_what_is_shipped_recognises_degradations(toolbox: Toolbox, shared_data: Path) -> None:
-    """On photographs it was not trained on: far more hits than misses and false alarms."""
+def test_shipped_detector_recognises_degradations(toolbox: Toolbox, shared_data: Path) -> None:
+    """On photographs that it was not trained on."""
     source = clean_folder(shared_data / "bsds500" / "val")
     specs = source.list_specs(48, benchmark_recipes(), np.random.default_rng(0))
     samples = [source.make(spec) for spec in specs]
@@ -135,4 +147,4 @@ def test_what_is_shipped_recognises_degradations(toolbox: Toolbox, shared_data: 
         assert sample.degradations is not None and decision.degradations is not None
         hits += len(sample.degradations & decision.degradations)
         wrong += len(sample.degradations ^ decision.degradations)
-    assert 2 * hits / (2 * hits + wrong) > LEAST_F1
+    assert 2 * hits / (2 * hits + wrong) > MIN_F1

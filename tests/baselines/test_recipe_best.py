@@ -1,4 +1,4 @@
-"""Constant plans: how they are looked up, how they are fitted, and what the shipped ones promise."""
+"""Constant plans by recipe: look-up, fitting, and the shipped table."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import torch
 
 from opera_baselines import fit_recipe_best
 from opera_baselines.fit_recipe_best import FitConfig, fit, mean_plan_rewards, search_constant_plan
-from opera_baselines.recipe_best import TABLE, PlanTable, RecipeBest
+from opera_baselines.recipe_best import SHIPPED_PLANS, PlanTable, RecipeBest
 from opera_env.degradations import BENCHMARK_GROUPS, Recipe
 from opera_env.errors import (
+    AgentError,
     MissingWeightsError,
     OutputError,
     SampleError,
@@ -53,58 +54,70 @@ def sample(recipe: Recipe, degradations: frozenset[str] | None) -> Sample:
     return Sample(image, image, degradations, (8, 8), SampleSpec("by hand", 0, recipe))
 
 
-def played(table: PlanTable, recipe: Recipe, scorer: PlanScorer, max_tools: int = 6) -> Plan:
+def plan_of(table: PlanTable, recipe: Recipe, scorer: PlanScorer, max_tools: int = 6) -> Plan:
     agent = RecipeBest(scorer.toolbox, max_tools, table)
     return agent.search([sample(recipe, frozenset(recipe))], scorer)[0]
 
 
-# ---- looking up --------------------------------------------------------------------------------
+# ---- look-up -----------------------------------------------------------------------------------
 
 
 def test_each_recipe_has_its_plan(table: PlanTable, scorer: PlanScorer) -> None:
-    assert {recipe: played(table, recipe, scorer) for recipe in PLANS} == PLANS
+    assert {recipe: plan_of(table, recipe, scorer) for recipe in PLANS} == PLANS
 
 
 def test_plans_are_cut(table: PlanTable, scorer: PlanScorer) -> None:
-    assert played(table, ("defocus_blur", "jpeg"), scorer, max_tools=2) == ("tiny.blur", "tiny.identity")
+    assert plan_of(table, ("defocus_blur", "jpeg"), scorer, max_tools=2) == ("tiny.blur", "tiny.identity")
 
 
-def test_another_order_will_do(table: PlanTable, scorer: PlanScorer) -> None:
-    """Where the order itself was not fitted; where it was, it counts."""
-    assert played(table, ("jpeg", "defocus_blur"), scorer) == PLANS["defocus_blur", "jpeg"]
-    assert played(table, ("jpeg", "noise"), scorer) == ("tiny.identity",)
+def test_another_order_of_the_same_degradations_is_used_if_the_order_was_not_fitted(
+    table: PlanTable, scorer: PlanScorer
+) -> None:
+    assert plan_of(table, ("jpeg", "defocus_blur"), scorer) == PLANS["defocus_blur", "jpeg"]
+    assert plan_of(table, ("jpeg", "noise"), scorer) == ("tiny.identity",)
 
 
-def test_a_clean_image_is_left_alone(table: PlanTable, scorer: PlanScorer) -> None:
-    assert played(table, (), scorer) == ()
+def test_clean_images_get_the_empty_plan(table: PlanTable, scorer: PlanScorer) -> None:
+    assert plan_of(table, (), scorer) == ()
 
 
-def test_who_is_not_told_says_so(table: PlanTable, scorer: PlanScorer) -> None:
-    with pytest.raises(SampleError, match=r"must be told.*leave this agent out"):
+def test_unknown_degradations_raise(table: PlanTable, scorer: PlanScorer) -> None:
+    with pytest.raises(SampleError, match=r"needs the degradations.*leave this agent out"):
         RecipeBest(scorer.toolbox, table=table).search([sample((), None)], scorer)
 
 
-def test_a_recipe_without_plan_names_what_fits_one(table: PlanTable, scorer: PlanScorer) -> None:
+def test_error_for_a_missing_recipe_names_the_command_that_fits_it(
+    table: PlanTable, scorer: PlanScorer
+) -> None:
     for recipe in (("rain", "noise"), ("defocus_blur",)):
         with pytest.raises(SampleError, match=r"fit_recipe_best .*--recipes " + r"\+".join(recipe)):
-            played(table, recipe, scorer)
+            plan_of(table, recipe, scorer)
 
 
-def test_other_tools_are_a_mismatch(table: PlanTable, scorer: PlanScorer) -> None:
+def test_degradations_without_any_fitted_plan_raise(table: PlanTable, scorer: PlanScorer) -> None:
+    """A degradation of one's own is not in the table, and the fitting command does not know it."""
+    assert RecipeBest(scorer.toolbox, table=table).degradations == ("defocus_blur", "noise", "jpeg")
+    with pytest.raises(AgentError, match=r"knows plans for defocus_blur, noise, jpeg.*has fog"):
+        plan_of(table, ("noise", "fog"), scorer)
+    own = replace(table, plans={("fog",): ("tiny.darken",)})
+    assert plan_of(own, ("fog",), scorer) == ("tiny.darken",)
+
+
+def test_another_toolbox_raises(table: PlanTable, scorer: PlanScorer) -> None:
     other = scorer.toolbox.subset(scorer.toolbox.names[1:])
     with pytest.raises(ToolboxMismatchError, match=r"fitted for the toolbox .* --toolbox FOLDER"):
         RecipeBest(other, table=table).search([], scorer)
 
 
-def test_other_weights_are_a_warning(
+def test_changed_tool_weights_warn(
     table: PlanTable, scorer: PlanScorer, perturb_blur_weights: Callable[[Toolbox], None]
 ) -> None:
     perturb_blur_weights(scorer.toolbox)
     with pytest.warns(UserWarning, match="weights have changed"):
-        assert played(table, ("noise",), scorer) == PLANS["noise",]
+        assert plan_of(table, ("noise",), scorer) == PLANS["noise",]
 
 
-def test_a_table_comes_back_from_its_file(table: PlanTable, scorer: PlanScorer, tmp_path: Path) -> None:
+def test_table_is_read_back_from_its_file(table: PlanTable, scorer: PlanScorer, tmp_path: Path) -> None:
     path = tmp_path / "plans.json"
     table.write(path)
     assert PlanTable.read(path) == table
@@ -112,7 +125,7 @@ def test_a_table_comes_back_from_its_file(table: PlanTable, scorer: PlanScorer, 
     assert json.loads(path.read_text())["plans"]["noise+jpeg"] == ["tiny.blur"]
 
 
-def test_other_files_are_refused(tmp_path: Path) -> None:
+def test_files_of_another_kind_raise(tmp_path: Path) -> None:
     path = tmp_path / "plans.json"
     with pytest.raises(MissingWeightsError, match="fit_recipe_best --images DIR"):
         PlanTable.read(path)
@@ -125,13 +138,13 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 # ---- fitting -----------------------------------------------------------------------------------
 
 
-class ByHand:
-    """A scorer whose figures are written down: what each letter adds where it stands."""
+class FunctionScorer:
+    """A scorer that takes R_q from a function of the sample and the plan."""
 
     tool_names = ("a", "b", "c")
 
-    def __init__(self, worth: Callable[[Sample, Plan], float]) -> None:
-        self.worth = worth
+    def __init__(self, reward: Callable[[Sample, Plan], float]) -> None:
+        self.reward = reward
         self.calls: list[list[Plan]] = []
 
     def score(
@@ -139,28 +152,28 @@ class ByHand:
     ) -> list[Outcome]:
         self.calls.append(list(dict.fromkeys(plans)))
         return [
-            Outcome(None, r_q=self.worth(one, plan), tools_run=len(plan))
+            Outcome(None, r_q=self.reward(one, plan), tools_run=len(plan))
             for one, plan in zip(samples, plans, strict=True)
         ]
 
 
-def noisy(seed: int) -> ByHand:
-    """Every plan has a value of its own on every image."""
+def random_scorer(seed: int) -> FunctionScorer:
+    """Returns a scorer with an independent random reward for each plan and sample."""
 
-    def worth(one: Sample, plan: Plan) -> float:
+    def reward(one: Sample, plan: Plan) -> float:
         return float(np.random.default_rng((seed, one.spec.index, *map(ord, "".join(plan)))).random())
 
-    return ByHand(worth)
+    return FunctionScorer(reward)
 
 
-def numbered(count: int) -> list[Sample]:
+def indexed_samples(count: int) -> list[Sample]:
     one = sample((), None)
     return [replace(one, spec=SampleSpec("by hand", index)) for index in range(count)]
 
 
-def test_the_value_of_a_plan_is_its_mean() -> None:
-    scorer = ByHand(lambda one, plan: one.spec.index * len(plan))
-    assert mean_plan_rewards(numbered(3), [(), ("a",), ("a", "b")], scorer) == {
+def test_mean_plan_rewards_averages_over_samples() -> None:
+    scorer = FunctionScorer(lambda one, plan: one.spec.index * len(plan))
+    assert mean_plan_rewards(indexed_samples(3), [(), ("a",), ("a", "b")], scorer) == {
         (): 0,
         ("a",): 1,
         ("a", "b"): 2,
@@ -169,19 +182,19 @@ def test_the_value_of_a_plan_is_its_mean() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_wide_search_is_exhaustive(seed: int) -> None:
-    """As long as longer plans are better, nothing is left out."""
-    noise = noisy(seed)
-    growing = ByHand(lambda one, plan: len(plan) + noise.worth(one, plan))
-    tried = search_constant_plan(numbered(2), growing, [], width=27, max_tools=3)
-    expected = mean_plan_rewards(numbered(2), all_plans("abc", 3), growing)
+def test_wide_beam_equals_exhaustive_search(seed: int) -> None:
+    """Rewards grow with the length, so the search never stops early."""
+    noise = random_scorer(seed)
+    growing = FunctionScorer(lambda one, plan: len(plan) + noise.reward(one, plan))
+    tried = search_constant_plan(indexed_samples(2), growing, [], width=27, max_tools=3)
+    expected = mean_plan_rewards(indexed_samples(2), all_plans("abc", 3), growing)
     assert tried == expected
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_never_worse_than_a_start(seed: int) -> None:
-    samples, starts = numbered(2), [tuple("cab"), tuple("bca")]
-    scorer = noisy(seed)
+def test_initial_plans_are_scored_and_extended(seed: int) -> None:
+    samples, starts = indexed_samples(2), [tuple("cab"), tuple("bca")]
+    scorer = random_scorer(seed)
     tried = search_constant_plan(samples, scorer, starts, width=1, max_tools=4)
     for start, value in mean_plan_rewards(samples, starts, scorer).items():
         assert tried[start] == value
@@ -189,24 +202,24 @@ def test_never_worse_than_a_start(seed: int) -> None:
     assert all(len(plan) <= 4 for plan in tried)
 
 
-def test_no_plan_is_scored_twice_and_a_level_is_one_call() -> None:
-    scorer = noisy(0)
-    search_constant_plan(numbered(3), scorer, [tuple("ab"), ("a",)], width=2, max_tools=3)
-    asked = [plan for call in scorer.calls for plan in call]
-    assert len(asked) == len(set(asked))
+def test_no_plan_is_scored_twice_and_each_length_is_one_call() -> None:
+    scorer = random_scorer(0)
+    search_constant_plan(indexed_samples(3), scorer, [tuple("ab"), ("a",)], width=2, max_tools=3)
+    scored = [plan for call in scorer.calls for plan in call]
+    assert len(scored) == len(set(scored))
     assert len(scorer.calls) <= 4
     assert scorer.calls[0] == [(), ("a", "b"), ("a",)]
 
 
-def test_it_stops_where_nothing_is_earned() -> None:
-    scorer = ByHand(lambda one, plan: -abs(len(plan) - 1))
-    tried = search_constant_plan(numbered(1), scorer, [], width=3, max_tools=5)
+def test_search_stops_when_longer_plans_are_no_better() -> None:
+    scorer = FunctionScorer(lambda one, plan: -abs(len(plan) - 1))
+    tried = search_constant_plan(indexed_samples(1), scorer, [], width=3, max_tools=5)
     assert max(map(len, tried)) == 2
 
 
 @pytest.fixture
 def config(photos: Path, tmp_path: Path) -> FitConfig:
-    """Fits two tools of ``lite`` on the few photographs there are."""
+    """Two tools of ``lite`` and one photograph per recipe."""
     Toolbox.load("lite").subset(["brighten.gamma_correction", "unet.dehaze"]).save(tmp_path / "box")
     return FitConfig(
         images=photos,
@@ -214,12 +227,12 @@ def config(photos: Path, tmp_path: Path) -> FitConfig:
         toolbox=str(tmp_path / "box"),
         reward="classic",
         recipes=("low_light", "haze"),
-        per_recipe=1,
+        images_per_recipe=1,
         max_tools=2,
     )
 
 
-def test_fitted_plans_are_no_worse_than_matched(config: FitConfig) -> None:
+def test_fitted_plans_are_no_worse_than_matched_tools(config: FitConfig) -> None:
     table = fit(config)
     assert table == PlanTable.read(config.out)
     assert set(table.plans) == {("low_light",), ("haze",)}
@@ -227,54 +240,58 @@ def test_fitted_plans_are_no_worse_than_matched(config: FitConfig) -> None:
         assert row["plan"] >= max(row["matched"], row["untouched"])
         assert table.plans[recipe]
     scorer = PlanScorer(Toolbox.load(config.toolbox), "classic")
-    assert played(table, ("haze",), scorer) == table.plans["haze",]
+    assert plan_of(table, ("haze",), scorer) == table.plans["haze",]
 
 
-def test_it_goes_on_where_it_stopped(config: FitConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Recipes in the file are not fitted again, and no recipe depends on those before it."""
+def test_resumed_run_equals_uninterrupted_run(config: FitConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recipes in the file are not fitted again, and no recipe depends on the ones before it."""
     whole = fit(config)
     config.out.unlink()
     fit(replace(config, recipes=("haze",)))
-    asked: list[Recipe] = []
+    fitted: list[Recipe] = []
     original = fit_recipe_best.fit_recipe
 
     def spy(recipe: Recipe, config: FitConfig, scorer: PlanScorer) -> tuple[Plan, dict[str, float]]:
-        asked.append(recipe)
+        fitted.append(recipe)
         return original(recipe, config, scorer)
 
     monkeypatch.setattr(fit_recipe_best, "fit_recipe", spy)
     assert fit(config) == whole
-    assert asked == [("low_light",)]
+    assert fitted == [("low_light",)]
 
 
-def test_what_was_fitted_otherwise_is_not_replaced(config: FitConfig) -> None:
+def test_plans_of_other_settings_are_not_overwritten(config: FitConfig) -> None:
     fit(config)
     before = config.out.read_text()
-    for other in (replace(config, seed=1), replace(config, reward="label_free"), replace(config, width=1)):
-        with pytest.raises(OutputError, match=r"fitted otherwise.*another --out"):
+    for other in (
+        replace(config, seed=1),
+        replace(config, reward="label_free"),
+        replace(config, beam_width=1),
+    ):
+        with pytest.raises(OutputError, match=r"fitted with other settings.*another --out"):
             fit(other)
     assert config.out.read_text() == before
 
 
-def test_what_cannot_be_fitted_is_said(config: FitConfig) -> None:
+def test_unknown_recipes_and_too_few_photographs_raise(config: FitConfig) -> None:
     with pytest.raises(UnknownDegradationError, match="'snow'"):
         fit(replace(config, recipes=("rain+snow",)))
-    for per_recipe in (0, 2):
-        with pytest.raises(SampleError, match=f"3 photographs, --per-recipe {per_recipe} needs"):
-            fit(replace(config, per_recipe=per_recipe))
+    for count in (0, 2):
+        with pytest.raises(SampleError, match=f"3 photographs, --images-per-recipe {count} needs"):
+            fit(replace(config, images_per_recipe=count))
 
 
-def test_the_command_names_no_place_on_this_machine(config: FitConfig) -> None:
+def test_command_has_no_absolute_paths(config: FitConfig) -> None:
     command = config.command()
     assert str(config.images.parent) not in command and str(config.out) not in command
     assert f"--images {config.images.parent.name}/{config.images.name} --toolbox box" in command
 
 
-# ---- what is shipped ---------------------------------------------------------------------------
+# ---- shipped table -----------------------------------------------------------------------------
 
 
-def test_the_shipped_plans_are_for_the_benchmark_and_lite() -> None:
-    table, toolbox = PlanTable.read(TABLE), Toolbox.load("lite")
+def test_shipped_plans_cover_the_benchmark_for_lite() -> None:
+    table, toolbox = PlanTable.read(SHIPPED_PLANS), Toolbox.load("lite")
     assert set(table.plans) == {recipe for group in BENCHMARK_GROUPS.values() for recipe in group}
     assert table.toolbox == {"signature": toolbox.signature, "fingerprint": toolbox.fingerprint}
     assert all(name in toolbox for plan in table.plans.values() for name in plan)

@@ -174,7 +174,11 @@ def _observation_spaces(space: spaces.Space[Any]) -> dict[str, Any]:
     """Returns the space of each part of an observation by its key."""
     parts: dict[str, Any] = dict(space.items()) if isinstance(space, spaces.Dict) else {"image": space}
     image = parts.get("image")
-    if not set(parts) <= set(_OBSERVATION_KEYS) or not isinstance(image, spaces.Box) or len(image.shape) != 3:
+    if (
+        not set(parts) <= set(_OBSERVATION_KEYS)
+        or not isinstance(image, spaces.Box)
+        or len(image.shape) != 3
+    ):
         raise AgentError(
             f"expected a model that observes an image, or a Dict of {', '.join(_OBSERVATION_KEYS)}; "
             f"found {space}."
