@@ -1,4 +1,4 @@
-"""Every installed agent keeps to the protocol: a decision per image, known tools, no more than allowed."""
+"""Contract of every installed agent: one decision for each image, known tools, at most ``max_tools``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MakeAgent = Callable[..., Agent]
 
 @pytest.fixture
 def toolbox(request: pytest.FixtureRequest, make_toolbox: Callable[[], Toolbox]) -> Toolbox:
-    """The tiny one; for an agent that was trained for the shipped one and refuses others, that."""
+    """The tiny toolbox; ``lite`` for an agent that was trained for ``lite`` and refuses others."""
     tiny = make_toolbox()
     if "name" in request.fixturenames:
         try:
@@ -40,9 +40,9 @@ def toolbox(request: pytest.FixtureRequest, make_toolbox: Callable[[], Toolbox])
 @pytest.fixture
 def make(name: str, toolbox: Toolbox) -> MakeAgent:
     def agent(seed: int = 0, max_tools: int = MAX_TOOLS) -> Agent:
-        found = make_agent(name, toolbox=toolbox, max_tools=max_tools, seed=seed, tool_cost=0.0)
-        assert isinstance(found, Agent)
-        return found
+        made = make_agent(name, toolbox=toolbox, max_tools=max_tools, seed=seed, tool_cost=0.0)
+        assert isinstance(made, Agent)
+        return made
 
     return agent
 
@@ -59,9 +59,9 @@ every_agent = pytest.mark.parametrize("name", AGENTS)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_loads_and_is_either_agent_or_search(name: str, toolbox: Toolbox) -> None:
-    player = make_agent(name, toolbox=toolbox, max_tools=MAX_TOOLS, seed=0, tool_cost=0.0)
-    assert isinstance(player, Agent) != isinstance(player, Search)
+def test_it_is_either_an_agent_or_a_search(name: str, toolbox: Toolbox) -> None:
+    agent = make_agent(name, toolbox=toolbox, max_tools=MAX_TOOLS, seed=0, tool_cost=0.0)
+    assert isinstance(agent, Agent) != isinstance(agent, Search)
 
 
 def test_names_are_unique() -> None:
@@ -69,7 +69,7 @@ def test_names_are_unique() -> None:
 
 
 @every_agent
-def test_it_says_whether_it_looks_again(make: MakeAgent) -> None:
+def test_closed_loop_is_a_bool(make: MakeAgent) -> None:
     assert isinstance(make().closed_loop, bool)
 
 
@@ -89,7 +89,7 @@ def test_one_decision_per_observation(make: MakeAgent, toolbox: Toolbox, count: 
 
 @every_agent
 @pytest.mark.parametrize("max_tools", [1, 2, 6])
-def test_it_keeps_within_max_tools(make: MakeAgent, max_tools: int) -> None:
+def test_plans_keep_to_max_tools(make: MakeAgent, max_tools: int) -> None:
     agent = make(max_tools=max_tools)
     for _ in range(10):
         assert all(
@@ -104,8 +104,8 @@ def test_images_of_any_size(make: MakeAgent, size: tuple[int, int]) -> None:
 
 
 @every_agent
-def test_equal_seeds_decide_alike(make: MakeAgent) -> None:
-    """Whatever global generators say."""
+def test_equal_seeds_give_equal_decisions(make: MakeAgent) -> None:
+    """Whatever the state of the global generators."""
     runs = []
     for disturbance in (1, 2):
         torch.manual_seed(disturbance)
@@ -116,54 +116,59 @@ def test_equal_seeds_decide_alike(make: MakeAgent) -> None:
 
 
 @every_agent
-def test_global_generators_are_left_alone(make: MakeAgent) -> None:
+def test_global_generators_are_not_advanced(make: MakeAgent) -> None:
     before = torch.random.get_rng_state()
     make(seed=5).act(observations(3))
     assert torch.equal(before, torch.random.get_rng_state())
 
 
 @every_agent
-def test_images_are_left_alone(make: MakeAgent) -> None:
-    seen = observations(3)
-    make().act(seen)
-    for observation, untouched in zip(seen, observations(3), strict=True):
-        assert torch.equal(observation.image, untouched.image)
-        assert torch.equal(observation.original, untouched.original)
+def test_images_are_not_modified(make: MakeAgent) -> None:
+    observed = observations(3)
+    make().act(observed)
+    for observation, expected in zip(observed, observations(3), strict=True):
+        assert torch.equal(observation.image, expected.image)
+        assert torch.equal(observation.original, expected.original)
 
 
 @every_agent
-def test_it_plays(make: MakeAgent, toolbox: Toolbox, samples: list[Sample]) -> None:
-    """Through the one function that everything uses; its plans can be scored."""
+def test_it_runs_and_its_plans_can_be_scored(
+    make: MakeAgent, toolbox: Toolbox, samples: list[Sample]
+) -> None:
     scorer = PlanScorer(toolbox, "classic")
-    played = run_agent(make(), samples, scorer, MAX_TOOLS)
-    assert len(played.plans) == len(samples)
-    assert all(len(plan) <= MAX_TOOLS for plan in played.plans)
-    assert len(scorer.score(samples, played.plans)) == len(samples)
+    result = run_agent(make(), samples, scorer, MAX_TOOLS)
+    assert len(result.plans) == len(samples)
+    assert all(len(plan) <= MAX_TOOLS for plan in result.plans)
+    assert len(scorer.score(samples, result.plans)) == len(samples)
 
 
 class _ClosedLoop:
-    """Darkens until the image is dark: needs to see what became of it."""
+    """Darkens until the image is dark, which requires an observation after each tool."""
 
     closed_loop = True
 
     def __init__(self) -> None:
-        self.seen: list[Observation] = []
+        self.observations: list[Observation] = []
 
     def act(self, observations: Sequence[Observation]) -> list[Decision]:
-        self.seen += observations
-        return [Decision(("tiny.darken",) if seen.image.mean() > 0.3 else ()) for seen in observations]
+        self.observations += observations
+        return [Decision(("tiny.darken",) if one.image.mean() > 0.3 else ()) for one in observations]
 
 
-def test_a_closed_loop_agent_looks_again(toolbox: Toolbox, samples: list[Sample]) -> None:
-    """At what its tools made of the image, with the original beside it."""
+def test_a_closed_loop_agent_observes_each_result(toolbox: Toolbox, samples: list[Sample]) -> None:
+    """It observes the image after each of its tools, and the original."""
     agent = _ClosedLoop()
     (plan,) = run_agent(agent, samples[:1], PlanScorer(toolbox, "classic"), max_tools=4).plans
     assert plan == ("tiny.darken",) * len(plan) and 1 <= len(plan) <= 4
-    assert [one.used for one in agent.seen] == [plan[:length] for length in range(len(agent.seen))]
-    assert [one.steps_left for one in agent.seen] == [4 - length for length in range(len(agent.seen))]
-    brightness = [one.image.mean().item() for one in agent.seen]
+    assert [one.used for one in agent.observations] == [
+        plan[:length] for length in range(len(agent.observations))
+    ]
+    assert [one.steps_left for one in agent.observations] == [
+        4 - length for length in range(len(agent.observations))
+    ]
+    brightness = [one.image.mean().item() for one in agent.observations]
     assert all(later < earlier for earlier, later in zip(brightness, brightness[1:], strict=False))
-    assert all(torch.equal(one.original, samples[0].lq) for one in agent.seen)
+    assert all(torch.equal(one.original, samples[0].lq) for one in agent.observations)
 
 
 class _Broken:
@@ -177,14 +182,14 @@ class _Broken:
 
 
 @pytest.mark.parametrize("plans", [[()], [()] * 9, [("tiny.blur",) * 4] * 4], ids=["few", "many", "long"])
-def test_who_breaks_the_contract_is_told(
+def test_wrong_numbers_and_lengths_of_plans_raise(
     toolbox: Toolbox, samples: list[Sample], plans: list[tuple[str, ...]]
 ) -> None:
     with pytest.raises(AgentError, match=r"expected|at most"):
         run_agent(_Broken(plans), samples, PlanScorer(toolbox, "classic"), MAX_TOOLS)
 
 
-def test_unknown_agents() -> None:
+def test_unknown_agents_raise() -> None:
     with pytest.raises(UnknownPresetError, match=r"'nobody'.*untouched"):
         make_agent("nobody")
     with pytest.raises(AgentError, match="cannot be imported"):
@@ -195,8 +200,8 @@ def test_unknown_agents() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    """An agent that changes the number of threads would slow down or change everybody else."""
+def _unchanged_threads() -> Iterator[None]:
+    """An agent must not change the number of threads of the process."""
     before = torch.get_num_threads()
     yield
     assert torch.get_num_threads() == before

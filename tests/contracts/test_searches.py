@@ -1,4 +1,4 @@
-"""Every installed search keeps to the protocol: a plan per image, never worse than doing nothing."""
+"""Contract of every installed search: one plan for each sample, never worse than the untouched image."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ MAX_TOOLS = 2
 SEARCHES = [
     point.name for point in entry_points(group=ENTRY_POINT_GROUP) if hasattr(point.load(), "search")
 ]
-TOLD = ("matched", "recipe_best")
-"""These read the labels and ask the scorer nothing."""
+LABEL_READERS = ("matched", "recipe_best")
+"""Searches that read the degradations of a sample and score no plan."""
 
 every_search = pytest.mark.parametrize("name", SEARCHES)
-every_optimiser = pytest.mark.parametrize("name", [name for name in SEARCHES if name not in TOLD])
+every_optimiser = pytest.mark.parametrize("name", [name for name in SEARCHES if name not in LABEL_READERS])
 
 
 def _nearness(images: Tensor, references: Tensor) -> Tensor:
@@ -39,18 +39,18 @@ def _greyness(images: Tensor) -> Tensor:
 
 
 NEAR = Reward("near", (RewardTerm(FunctionMetric("near", _nearness, 0.0, needs_reference=True), 0, 1, 10),))
-"""Quick and sharp; needs a reference."""
+"""A fast reward that needs a reference."""
 
 GREY = Reward("grey", (RewardTerm(FunctionMetric("grey", _greyness, 0.0), 0, 1, 10),))
-"""The same without reference."""
+"""A fast reward that needs no reference."""
 
 
-class Spy:
-    """A scorer that notes what it is asked."""
+class RecordingScorer:
+    """A scorer that records its requests."""
 
     def __init__(self, scorer: PlanScorer) -> None:
         self.scorer = scorer
-        self.asked: list[tuple[Sample, Plan]] = []
+        self.requests: list[tuple[Sample, Plan]] = []
 
     @property
     def tool_names(self) -> tuple[str, ...]:
@@ -59,13 +59,13 @@ class Spy:
     def score(
         self, samples: Sequence[Sample], plans: Sequence[Plan], *, restored: bool = True
     ) -> list[Outcome]:
-        self.asked += zip(samples, plans, strict=True)
+        self.requests += zip(samples, plans, strict=True)
         return self.scorer.score(samples, plans, restored=restored)
 
 
 @pytest.fixture
 def table(toolbox: Toolbox, samples: list[Sample]) -> PlanTable:
-    """Three tools for each recipe of the samples: what ``recipe_best`` brings is for other tools."""
+    """Three tools for each recipe of the samples; the shipped table is for another toolbox."""
     identity = {"signature": toolbox.signature, "fingerprint": toolbox.fingerprint}
     plans = {sample.spec.recipe: toolbox.names[:3] for sample in samples}
     return PlanTable(identity, reward="near", command="by hand", images=0, plans=plans)
@@ -75,9 +75,9 @@ def table(toolbox: Toolbox, samples: list[Sample]) -> PlanTable:
 def make(name: str, toolbox: Toolbox, table: PlanTable) -> Callable[..., Search]:
     def search(**options: Any) -> Search:
         offered = {"toolbox": toolbox, "max_tools": MAX_TOOLS, "seed": 0, "table": table}
-        found = make_agent(name, **offered | options)
-        assert isinstance(found, Search)
-        return found
+        agent = make_agent(name, **offered | options)
+        assert isinstance(agent, Search)
+        return agent
 
     return search
 
@@ -106,17 +106,17 @@ def test_one_plan_per_sample(
 
 @every_search
 @pytest.mark.parametrize("max_tools", [1, 3])
-def test_it_keeps_within_max_tools(
+def test_plans_keep_to_max_tools(
     make: Callable[..., Search], scorer: PlanScorer, samples: list[Sample], max_tools: int
 ) -> None:
-    spy = Spy(scorer)
-    plans = make(max_tools=max_tools).search(samples[:2], spy)
+    recorder = RecordingScorer(scorer)
+    plans = make(max_tools=max_tools).search(samples[:2], recorder)
     assert max(map(len, plans)) <= max_tools
-    assert all(len(plan) <= max_tools for _, plan in spy.asked)
+    assert all(len(plan) <= max_tools for _, plan in recorder.requests)
 
 
 @every_search
-def test_it_finds_the_same_again(
+def test_search_is_deterministic(
     make: Callable[..., Search], scorer: PlanScorer, samples: list[Sample]
 ) -> None:
     search = make()
@@ -134,10 +134,10 @@ def test_equal_samples_get_equal_plans(
 
 
 @every_search
-def test_company_does_not_matter(
+def test_plans_do_not_depend_on_the_batch(
     make: Callable[..., Search], scorer: PlanScorer, samples: list[Sample]
 ) -> None:
-    """Searched together or alone, the plan is as good; batching may move R_q by .02 (decision 5)."""
+    """A plan found in a batch is as good as one found alone; batching may change R_q by 0.02."""
     together = make().search(samples, scorer)
     for sample, plan in zip(samples, together, strict=True):
         (alone,) = make().search([sample], scorer)
@@ -145,7 +145,7 @@ def test_company_does_not_matter(
 
 
 @every_search
-def test_samples_are_left_alone(
+def test_samples_are_not_modified(
     make: Callable[..., Search], scorer: PlanScorer, samples: list[Sample]
 ) -> None:
     before = [(sample.lq.clone(), sample.key) for sample in samples]
@@ -163,14 +163,13 @@ def test_never_worse_than_the_untouched_image(
     for sample, plan in zip(samples, plans, strict=True):
         assert value(scorer, sample, plan, tool_cost) >= value(scorer, sample, (), tool_cost) - 1e-6
     if tool_cost == 5.0:
-        assert plans == [()] * len(samples)  # nothing here is worth that much
+        assert plans == [()] * len(samples)  # No tool improves R_q that much.
 
 
 @every_optimiser
-def test_it_finds_what_one_tool_can_do(
+def test_the_plan_is_at_least_as_good_as_the_best_single_tool(
     make: Callable[..., Search], scorer: PlanScorer, samples: list[Sample]
 ) -> None:
-    """No search that tries plans misses the best single tool."""
     plans = make().search(samples, scorer)
     assert any(plans)
     for sample, plan in zip(samples, plans, strict=True):
@@ -179,65 +178,66 @@ def test_it_finds_what_one_tool_can_do(
 
 
 @every_optimiser
-def test_it_returns_a_plan_it_has_tried(
+def test_the_returned_plan_was_scored(
     make: Callable[..., Search], scorer: PlanScorer, samples: list[Sample]
 ) -> None:
-    spy = Spy(scorer)
-    plans = make().search(samples, spy)
-    tried = {(sample.key, plan) for sample, plan in spy.asked}
-    assert all((sample.key, plan) in tried for sample, plan in zip(samples, plans, strict=True))
+    recorder = RecordingScorer(scorer)
+    plans = make().search(samples, recorder)
+    scored = {(sample.key, plan) for sample, plan in recorder.requests}
+    assert all((sample.key, plan) in scored for sample, plan in zip(samples, plans, strict=True))
 
 
 @every_optimiser
 def test_useless_tools_are_not_used(make: Callable[..., Search], samples: list[Sample]) -> None:
-    """Of equally good plans the shortest: an identity is in no plan."""
+    """Of equally good plans the shortest is returned, so an identity is in no plan."""
     toolbox = Toolbox().add("tiny.nothing", torch.nn.Identity()).add("tiny.same", torch.nn.Identity())
     plans = make(toolbox=toolbox).search(samples, PlanScorer(toolbox, NEAR))
     assert plans == [()] * len(samples)
 
 
 @every_optimiser
-def test_blind_it_needs_no_reference(
+def test_blind_search_needs_neither_reference_nor_labels(
     make: Callable[..., Search], toolbox: Toolbox, samples: list[Sample]
 ) -> None:
-    """And finds by what it can see: greyness."""
     blind = [sample.blind() for sample in samples]
-    spy = Spy(PlanScorer(toolbox, GREY))
-    plans = make().search(blind, spy)
-    assert all(sample.reference is None and sample.degradations is None for sample, _ in spy.asked)
+    recorder = RecordingScorer(PlanScorer(toolbox, GREY))
+    plans = make().search(blind, recorder)
+    assert all(sample.reference is None and sample.degradations is None for sample, _ in recorder.requests)
     for sample, plan in zip(blind, plans, strict=True):
-        assert value(spy.scorer, sample, plan) >= value(spy.scorer, sample, ()) - 1e-6
+        assert value(recorder.scorer, sample, plan) >= value(recorder.scorer, sample, ()) - 1e-6
 
 
 @every_optimiser
-def test_blind_with_the_label_free_reward(
+def test_blind_search_with_the_label_free_reward(
     make: Callable[..., Search], toolbox: Toolbox, samples: list[Sample]
 ) -> None:
     scorer = PlanScorer(toolbox, "label_free")
     blind = [sample.blind() for sample in samples[:2]]
     for sample, plan in zip(blind, make(max_tools=1).search(blind, scorer), strict=True):
-        # Batching may move a metric, hence R_q, by up to .02.
+        # Batching may change a metric, and so R_q, by up to 0.02.
         assert value(scorer, sample, plan) >= value(scorer, sample, ()) - 0.02
 
 
-@pytest.mark.parametrize("name", TOLD)
-def test_who_must_be_told_says_so(
+@pytest.mark.parametrize("name", LABEL_READERS)
+def test_label_readers_raise_if_degradations_are_unknown(
     make: Callable[..., Search], scorer: PlanScorer, samples: list[Sample]
 ) -> None:
-    with pytest.raises(SampleError, match=r"must be told.*leave this agent out"):
+    with pytest.raises(SampleError, match=r"needs the degradations.*leave this agent out"):
         make().search([samples[0].blind()], scorer)
 
 
-@pytest.mark.parametrize("name", TOLD)
-def test_who_is_told_tries_nothing(
+@pytest.mark.parametrize("name", LABEL_READERS)
+def test_label_readers_score_nothing(
     make: Callable[..., Search], scorer: PlanScorer, samples: list[Sample]
 ) -> None:
     make().search(samples, scorer)
     assert scorer.images_scored == 0 and scorer.tools_run == 0
 
 
-def test_longer_search_finds_no_worse(toolbox: Toolbox, scorer: PlanScorer, samples: list[Sample]) -> None:
-    """At equal length exhaustive >= beam >= greedy, sample by sample."""
+def test_exhaustive_is_no_worse_than_beam_and_beam_than_greedy(
+    toolbox: Toolbox, scorer: PlanScorer, samples: list[Sample]
+) -> None:
+    """At equal plan length, for each sample."""
     chosen = {
         name: make_agent(name, toolbox=toolbox, max_tools=2, max_length=2, width=2).search(samples, scorer)
         for name in ("greedy", "beam", "exhaustive")

@@ -5,7 +5,7 @@ Example:
 
 Interrupt it at any time: the same command goes on from the last checkpoint and ends where it would have
 ended, bit by bit. Curves and pictures are for tensorboard, in the same folder. It ends with
-``agent.safetensors`` and ``agent.json``, which :func:`opera_agents.ppo.agent.load_ppo` reads.
+``agent.safetensors`` and ``agent.json``, which :func:`opera_agents.ppo.agent.make_ppo` loads.
 
 Source: PPO as in Stable-Baselines3 (MaskablePPO). With ``--reward label_free`` the game is SimpleCall's:
     stepwise, rewarded by gains in no-reference quality alone.

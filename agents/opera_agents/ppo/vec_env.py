@@ -1,4 +1,4 @@
-"""The native vector environments as Stable-Baselines3 wants them."""
+"""The vector environments of this package as a ``VecEnv`` of Stable-Baselines3."""
 
 from __future__ import annotations
 
@@ -17,19 +17,23 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 from opera_env.envs.vector import RestoreVectorEnv
 from opera_env.tools import Toolbox
 
-_TOLD = ("plan", "degradations", "r_q")
-"""What is passed on of the last info of an episode: small things only, as learners keep infos."""
+_INFO_KEYS = ("plan", "degradations", "r_q")
+"""Keys of an episode's last info that are passed on: small values only, because algorithms store infos."""
 
 
 class OperaVecEnv(VecEnv):
-    """Lets Stable-Baselines3 learn in a native vector environment, one-shot or stepwise.
+    """Wraps a vector environment of this package, one-shot or stepwise, for Stable-Baselines3.
 
-    A step is one batch of tools and one batch of metrics, which as many processes could not have. Ended
-    episodes report themselves as Stable-Baselines3's ``Monitor`` would, so no monitor is needed.
+    One step runs the tools of all sub-environments as one batch and computes their metrics as one batch,
+    which is faster than one process for each sub-environment. Finished episodes report their return and
+    length as Stable-Baselines3's ``Monitor`` does, so no monitor is needed.
 
     Args:
-        envs: Sub-environments that share one world.
-        exclude_keys: Keys of a Dict observation that the learner does not look at, and need not be kept.
+        envs: The vector environment; its sub-environments share a toolbox and a scorer.
+        exclude_keys: Keys of a ``Dict`` observation to leave out, which saves memory in rollout buffers.
+
+    Raises:
+        ValueError: If ``exclude_keys`` has a key that observations lack.
 
     Example:
         >>> envs = OperaVecEnv(RestoreVectorEnv(num_envs=4, reward="classic"))
@@ -50,7 +54,7 @@ class OperaVecEnv(VecEnv):
         absent = set(exclude_keys) - set(space.keys() if isinstance(space, spaces.Dict) else ())
         if absent:
             raise ValueError(
-                f"exclude_keys names {', '.join(sorted(absent))}, which no observation has: {space}."
+                f"exclude_keys names {', '.join(sorted(absent))}, which observations lack: {space}."
             )
         if isinstance(space, spaces.Dict):
             space = spaces.Dict({key: part for key, part in space.items() if key not in exclude_keys})
@@ -58,23 +62,27 @@ class OperaVecEnv(VecEnv):
         self._actions: NDArray[Any] | None = None
         self._returns = np.zeros(envs.num_envs)
         self._lengths = np.zeros(envs.num_envs, np.int64)
-        self._begin = time.perf_counter()
+        self._start_time = time.perf_counter()
         super().__init__(envs.num_envs, space, envs.single_action_space)
 
     @property
     def toolbox(self) -> Toolbox:
-        """The tools of this world."""
+        """The toolbox of the environment."""
         return self.envs.toolbox
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
-        """Sets the seeds of the next reset: one further per group of equal images."""
+        """Sets the seeds of the next reset: ``seed``, ``seed + 1``, ... for each group of equal images."""
         first = super().seed(seed)[0]
         assert first is not None
         self._seeds = [first + index // self.envs.group_size for index in range(self.num_envs)]
         return self._seeds
 
     def reset(self) -> VecEnvObs:
-        """Starts all sub-environments, with the seeds and options that were set since the last time."""
+        """Resets all sub-environments with the seeds and options that were set since the last reset.
+
+        Raises:
+            ValueError: If the options differ between sub-environments.
+        """
         options = self._options[0]
         if any(other != options for other in self._options):
             raise ValueError(
@@ -83,42 +91,44 @@ class OperaVecEnv(VecEnv):
         seeds = None if all(seed is None for seed in self._seeds) else self._seeds
         observations, infos = self.envs.reset(seed=seeds, options=options or None)
         self.reset_infos = [
-            {key: infos[key][index] for key in _TOLD if key in infos} for index in range(self.num_envs)
+            {key: infos[key][index] for key in _INFO_KEYS if key in infos} for index in range(self.num_envs)
         ]
         self._reset_seeds()
         self._reset_options()
         self._returns[:] = 0
         self._lengths[:] = 0
-        self._begin = time.perf_counter()
-        return self._seen(observations)
+        self._start_time = time.perf_counter()
+        return self._without_excluded(observations)
 
     def step_async(self, actions: NDArray[Any]) -> None:
-        """Remembers the actions; they are played by :meth:`step_wait`."""
+        """Stores the actions, which :meth:`step_wait` executes."""
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Plays one action each; ended episodes have begun anew when it returns."""
-        observations, gains, terminated, truncated, told = self.envs.step(self._actions)
+        """Executes one action in each sub-environment and resets those whose episode has ended."""
+        observations, rewards, terminated, truncated, vector_infos = self.envs.step(self._actions)
         dones = terminated | truncated
-        self._returns += gains
+        self._returns += rewards
         self._lengths += 1
         infos: list[dict[str, Any]] = [{"TimeLimit.truncated": False} for _ in range(self.num_envs)]
         for index in np.flatnonzero(dones):
-            last = told["final_info"]
-            infos[index] |= {key: last[key][index] for key in _TOLD}
-            infos[index]["terminal_observation"] = self._seen(told["final_obs"][index])
+            final_info = vector_infos["final_info"]
+            infos[index] |= {key: final_info[key][index] for key in _INFO_KEYS}
+            infos[index]["terminal_observation"] = self._without_excluded(vector_infos["final_obs"][index])
             infos[index]["episode"] = {
                 "r": round(float(self._returns[index]), 6),
                 "l": int(self._lengths[index]),
-                "t": round(time.perf_counter() - self._begin, 6),
+                "t": round(time.perf_counter() - self._start_time, 6),
             }
-            self.reset_infos[index] = {key: told[key][index] for key in _TOLD if key in told}
+            self.reset_infos[index] = {
+                key: vector_infos[key][index] for key in _INFO_KEYS if key in vector_infos
+            }
         self._returns[dones] = 0
         self._lengths[dones] = 0
-        return self._seen(observations), gains.astype(np.float32), dones, infos
+        return self._without_excluded(observations), rewards.astype(np.float32), dones, infos
 
-    def _seen(self, observation: Any) -> Any:
-        """Returns a batch of observations, or a single one, without what is left out."""
+    def _without_excluded(self, observation: Any) -> Any:
+        """Returns one observation or a batch without the excluded keys."""
         if not isinstance(self.observation_space, spaces.Dict):
             return observation
         return {key: observation[key] for key in self.observation_space}
@@ -127,36 +137,40 @@ class OperaVecEnv(VecEnv):
         self.envs.close()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """Returns an attribute of the shared world once per sub-environment."""
+        """Returns an attribute of the vector environment, repeated for each sub-environment."""
         value = getattr(self.envs, attr_name)
         return [value for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Sets an attribute of the world, for all sub-environments, as they share it."""
+        """Sets an attribute of the vector environment, which all sub-environments share.
+
+        Raises:
+            ValueError: If ``indices`` selects only some sub-environments.
+        """
         if len(set(self._get_indices(indices))) != self.num_envs:
             raise ValueError(
-                f"{attr_name}: the sub-environments share one world, so set it for all of them."
+                f"the sub-environments share the attribute {attr_name!r}: set it for all of them."
             )
         setattr(self.envs, attr_name, value)
 
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Calls a method of the shared world once.
+        """Calls a method of the vector environment once.
 
         Returns:
-            Each sub-environment's row of the masks for ``action_masks``; else the answer, repeated.
+            For ``action_masks``, the mask of each sub-environment; otherwise the result, repeated.
         """
-        chosen = list(self._get_indices(indices))
-        answer = getattr(self.envs, method_name)(*method_args, **method_kwargs)
+        selected = list(self._get_indices(indices))
+        result = getattr(self.envs, method_name)(*method_args, **method_kwargs)
         if method_name == "action_masks":
-            return [answer[index] for index in chosen]
-        return [answer for _ in chosen]
+            return [result[index] for index in selected]
+        return [result for _ in selected]
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
-        """Whether a wrapper's work is done here: that of ``Monitor`` is, as episodes report themselves."""
+        """Returns whether a wrapper is unnecessary; ``Monitor`` is, because episodes report themselves."""
         return [wrapper_class is Monitor for _ in self._get_indices(indices)]
 
     def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
-        """Returns no pictures: a vector environment draws nothing."""
+        """Returns no images: a vector environment does not render."""
         return [None] * self.num_envs

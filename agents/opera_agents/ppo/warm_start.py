@@ -51,7 +51,7 @@ def imitate(
         What it cost.
     """
     begin = time.perf_counter()
-    codec = PlanCodec(executor.toolbox.names, agent.longest)
+    codec = PlanCodec(executor.toolbox.names, agent.max_tools)
     optimizer = torch.optim.AdamW([p for p in model.policy.parameters() if p.requires_grad], lr=1e-3)
     for step in track(range(steps), description="warm start"):
         rng = np.random.default_rng((seed, _STAGE, step))

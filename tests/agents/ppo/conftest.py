@@ -1,4 +1,4 @@
-"""Small games for Stable-Baselines3, and a small training run."""
+"""Small environments for Stable-Baselines3, and the settings of a small training run."""
 
 from __future__ import annotations
 
@@ -14,35 +14,37 @@ from opera_env.data import Source
 from opera_env.envs.vector import RestoreVectorEnv, StepwiseVectorEnv
 from opera_env.tools import Toolbox
 
-GAMES = {"one-shot": RestoreVectorEnv, "stepwise": StepwiseVectorEnv}
+VECTOR_ENVS = {"one-shot": RestoreVectorEnv, "stepwise": StepwiseVectorEnv}
 
 MakeEnvs = Callable[..., OperaVecEnv]
 
 
 @pytest.fixture
 def make_vector_env(source: Source, make_toolbox: Callable[[], Toolbox]) -> Callable[..., RestoreVectorEnv]:
-    """``make_vector_env(game, num_envs, **world)``"""
+    """``make_vector_env(env_kind, num_envs, **settings)``"""
 
-    def make(game: str, num_envs: int = 4, **world: Any) -> RestoreVectorEnv:
+    def make(env_kind: str, num_envs: int = 4, **settings: Any) -> RestoreVectorEnv:
         small = {"reward": "classic", "source": source, "max_tools": 3, "obs_size": 48}
-        return GAMES[game](num_envs, **{"toolbox": make_toolbox()} | small | world)
+        return VECTOR_ENVS[env_kind](num_envs, **{"toolbox": make_toolbox()} | small | settings)
 
     return make
 
 
 @pytest.fixture
 def make_envs(make_vector_env: Callable[..., RestoreVectorEnv]) -> MakeEnvs:
-    """``make_envs(game, num_envs, exclude_keys=..., **world)``"""
+    """``make_envs(env_kind, num_envs, exclude_keys=..., **settings)``"""
 
-    def make(game: str, num_envs: int = 4, exclude_keys: tuple[str, ...] = (), **world: Any) -> OperaVecEnv:
-        return OperaVecEnv(make_vector_env(game, num_envs, **world), exclude_keys)
+    def make(
+        env_kind: str, num_envs: int = 4, exclude_keys: tuple[str, ...] = (), **settings: Any
+    ) -> OperaVecEnv:
+        return OperaVecEnv(make_vector_env(env_kind, num_envs, **settings), exclude_keys)
 
     return make
 
 
 @pytest.fixture
 def toolbox_folder(tmp_path: Path) -> Path:
-    """Three quick tools as a folder, for trainers are given a name."""
+    """Three fast tools saved in a folder, because trainers load a toolbox by name or folder."""
     names = ["unet.denoise", "brighten.gamma_correction", "brighten.constant_shift"]
     Toolbox.load("lite").subset(names).save(tmp_path / "toolbox")
     return tmp_path / "toolbox"
@@ -50,7 +52,7 @@ def toolbox_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tiny(photos: Path, toolbox_folder: Path, tmp_path: Path) -> PPOConfig:
-    """Four segments of one rollout of 24 steps."""
+    """Settings of four rollouts of 24 steps, with a checkpoint after each."""
     return PPOConfig(
         images=photos,
         val=photos,

@@ -1,4 +1,4 @@
-"""Models play by the contract of agents."""
+"""``PredictAgent``: observations, actions, masks and files of models with ``predict``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gymnasium import spaces
 from sb3_contrib import MaskablePPO
 from stable_baselines3 import PPO
 
-from opera_agents.ppo.agent import PredictAgent, load_ppo
+from opera_agents.ppo.agent import PredictAgent, make_ppo
 from opera_agents.ppo.features import policy_kwargs
 from opera_agents.ppo.saved import CARD, WEIGHTS, AgentCard, load_agent, save_agent
 from opera_agents.ppo.vec_env import OperaVecEnv
@@ -27,23 +27,24 @@ from opera_env.types import Agent, Decision, Observation, Sample
 MakeEnvs = Callable[..., OperaVecEnv]
 
 
-class Remembers:
-    """Answers with given actions, and remembers what it was asked."""
+class RecordingModel:
+    """A model that predicts given actions and records its observations."""
 
-    def __init__(self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any], answers: Any):
+    def __init__(self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any], actions: Any):
         self.observation_space, self.action_space = observation_space, action_space
-        self.answers = list(answers)
-        self.asked: list[Any] = []
+        self.actions = list(actions)
+        self.observations: list[Any] = []
+        self.deterministic: list[bool] = []
 
     def predict(self, observation: Any, deterministic: bool = False) -> tuple[Any, None]:
-        assert deterministic
-        self.asked.append(observation)
-        return np.array(self.answers.pop(0)), None
+        self.deterministic.append(deterministic)
+        self.observations.append(observation)
+        return np.array(self.actions.pop(0)), None
 
 
-class RemembersMasks(Remembers):
-    def __init__(self, *spaces_and_answers: Any):
-        super().__init__(*spaces_and_answers)
+class RecordingMaskableModel(RecordingModel):
+    def __init__(self, *spaces_and_actions: Any):
+        super().__init__(*spaces_and_actions)
         self.masks: list[Any] = []
 
     def predict(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -53,99 +54,101 @@ class RemembersMasks(Remembers):
         return super().predict(observation, deterministic)
 
 
-def seen_of(samples: Sequence[Sample], max_tools: int = 3) -> list[Observation]:
+def observe_all(samples: Sequence[Sample], max_tools: int = 3) -> list[Observation]:
     return [observe(Episode(sample), max_tools) for sample in samples]
 
 
-def read_card(toolbox: Toolbox, **options: Any) -> AgentCard:
+def make_card(toolbox: Toolbox, **options: Any) -> AgentCard:
     return AgentCard(toolbox.signature, toolbox.names, **{"max_tools": 3, "obs_size": 48} | options)
 
 
-def test_a_closed_loop_sees_what_the_environment_shows(
+def test_closed_loop_observations_equal_the_environments(
     make_envs: MakeEnvs, samples: list[Sample], toolbox: Toolbox
 ) -> None:
     envs = make_envs("stepwise", num_envs=1, toolbox=toolbox)
     actions = [3, 1, 2]
-    model = Remembers(envs.observation_space, envs.action_space, [[action] for action in actions])
-    played = run_agent(
+    model = RecordingModel(envs.observation_space, envs.action_space, [[action] for action in actions])
+    result = run_agent(
         PredictAgent(model, toolbox), samples[:1], PlanScorer(toolbox, "classic"), max_tools=3
     )
-    assert played.plans == [("tiny.blur", "tiny.brighten", "tiny.darken")]
+    assert result.plans == [("tiny.blur", "tiny.brighten", "tiny.darken")]
 
     rules = envs.envs.rules
     ((episode, observation, _),) = rules.reset(samples[:1])
-    for asked, action in zip(model.asked, actions, strict=True):
-        assert asked.keys() == observation.keys()
+    for encoded, action in zip(model.observations, actions, strict=True):
+        assert encoded.keys() == observation.keys()
         for key, value in observation.items():
-            assert np.array_equal(asked[key][0], value), key
+            assert np.array_equal(encoded[key][0], value), key
         observation = rules.step([episode], [np.int64(action)])[0].observation
 
 
 def test_stop_ends_the_plan(make_envs: MakeEnvs, samples: list[Sample], toolbox: Toolbox) -> None:
     envs = make_envs("stepwise", toolbox=toolbox)
-    model = Remembers(envs.observation_space, envs.action_space, [[0, 5], [0]])
-    played = run_agent(
+    model = RecordingModel(envs.observation_space, envs.action_space, [[0, 5], [0]])
+    result = run_agent(
         PredictAgent(model, toolbox), samples[:2], PlanScorer(toolbox, "classic"), max_tools=3
     )
-    assert played.plans == [(), ("tiny.identity",)]
+    assert result.plans == [(), ("tiny.identity",)]
 
 
-def test_an_open_loop_writes_a_plan(make_envs: MakeEnvs, samples: list[Sample], toolbox: Toolbox) -> None:
-    envs = make_envs("one-shot", toolbox=toolbox)
-    model = Remembers(envs.observation_space, envs.action_space, [[[1, 0, 2], [2, 2, 2]]])
-    agent = PredictAgent(model, toolbox)
-    assert not agent.closed_loop
-    observations = seen_of(samples[:2], max_tools=2)
-    assert agent.act(observations) == [Decision(("tiny.brighten",)), Decision(("tiny.darken",) * 2)]
-    assert model.asked[0].shape == (2, 48, 48, 3)
-    assert model.asked[0].dtype == np.uint8
-
-
-def test_no_more_steps_than_the_model_knows(
+def test_an_open_loop_model_predicts_a_whole_plan(
     make_envs: MakeEnvs, samples: list[Sample], toolbox: Toolbox
 ) -> None:
-    envs = make_envs("stepwise", toolbox=toolbox)  # of three tools
-    model = Remembers(envs.observation_space, envs.action_space, [[5], [5], [5]])
-    played = run_agent(
+    envs = make_envs("one-shot", toolbox=toolbox)
+    model = RecordingModel(envs.observation_space, envs.action_space, [[[1, 0, 2], [2, 2, 2]]])
+    agent = PredictAgent(model, toolbox)
+    assert not agent.closed_loop
+    observations = observe_all(samples[:2], max_tools=2)
+    assert agent.act(observations) == [Decision(("tiny.brighten",)), Decision(("tiny.darken",) * 2)]
+    assert model.observations[0].shape == (2, 48, 48, 3)
+    assert model.observations[0].dtype == np.uint8
+
+
+def test_steps_are_limited_by_the_models_spaces(
+    make_envs: MakeEnvs, samples: list[Sample], toolbox: Toolbox
+) -> None:
+    envs = make_envs("stepwise", toolbox=toolbox)  # max_tools=3
+    model = RecordingModel(envs.observation_space, envs.action_space, [[5], [5], [5]])
+    result = run_agent(
         PredictAgent(model, toolbox), samples[:1], PlanScorer(toolbox, "classic"), max_tools=6
     )
-    assert played.plans == [("tiny.identity",) * 3]
-    assert [asked["steps_left"].item() for asked in model.asked] == [3, 2, 1]
+    assert result.plans == [("tiny.identity",) * 3]
+    assert [encoded["steps_left"].item() for encoded in model.observations] == [3, 2, 1]
 
 
-def test_a_model_may_see_the_image_alone(samples: list[Sample], toolbox: Toolbox) -> None:
+def test_a_model_may_observe_the_image_alone(samples: list[Sample], toolbox: Toolbox) -> None:
     image = spaces.Box(0, 255, (3, 24, 24), np.uint8)
-    model = Remembers(image, spaces.Discrete(6), [[2], [0]])
-    played = run_agent(
+    model = RecordingModel(image, spaces.Discrete(6), [[2], [0]])
+    result = run_agent(
         PredictAgent(model, toolbox), samples[:1], PlanScorer(toolbox, "classic"), max_tools=4
     )
-    assert played.plans == [("tiny.darken",)]
-    assert model.asked[0].shape == (1, 24, 24, 3)
+    assert result.plans == [("tiny.darken",)]
+    assert model.observations[0].shape == (1, 24, 24, 3)
 
 
-def test_masks_are_passed_to_who_takes_them(
+def test_masks_are_passed_to_models_that_take_them(
     make_envs: MakeEnvs, samples: list[Sample], toolbox: Toolbox
 ) -> None:
     envs = make_envs("stepwise", toolbox=toolbox)
     spaces_ = (envs.observation_space, envs.action_space)
     for mask_upscale in (False, True):
-        model = RemembersMasks(*spaces_, [[4], [3], [0]])
+        model = RecordingMaskableModel(*spaces_, [[4], [3], [0]])
         agent = PredictAgent(model, toolbox, mask_upscale=mask_upscale)
         run_agent(agent, samples[:1], PlanScorer(toolbox, "classic"), max_tools=3)
         allowed = [True] * 4 + [not mask_upscale, True]
         assert [mask.tolist() for mask in model.masks] == [[[True] * 6], [allowed], [allowed]]
 
 
-@pytest.mark.parametrize("game", ["one-shot", "stepwise"])
-def test_models_of_stable_baselines_play(
-    game: str, make_envs: MakeEnvs, samples: list[Sample], toolbox: Toolbox
+@pytest.mark.parametrize("env_kind", ["one-shot", "stepwise"])
+def test_models_of_stable_baselines_are_agents(
+    env_kind: str, make_envs: MakeEnvs, samples: list[Sample], toolbox: Toolbox
 ) -> None:
-    if game == "one-shot":
+    if env_kind == "one-shot":
         options = {"features_extractor_kwargs": {"features_dim": 8}}
-        envs = make_envs(game, toolbox=toolbox)
+        envs = make_envs(env_kind, toolbox=toolbox)
         model = PPO("CnnPolicy", envs, n_steps=2, batch_size=8, device="cpu", policy_kwargs=options)
     else:
-        envs = make_envs(game, toolbox=toolbox)
+        envs = make_envs(env_kind, toolbox=toolbox)
         model = MaskablePPO(
             "MultiInputPolicy", envs, n_steps=2, device="cpu", policy_kwargs=policy_kwargs(True)
         )
@@ -153,65 +156,78 @@ def test_models_of_stable_baselines_play(
     assert isinstance(agent, Agent)
     assert agent.act([]) == []
     before = torch.random.get_rng_state()
-    played = run_agent(agent, samples, PlanScorer(toolbox, "classic"), max_tools=3)
-    assert played.plans == run_agent(agent, samples, PlanScorer(toolbox, "classic"), max_tools=3).plans
+    result = run_agent(agent, samples, PlanScorer(toolbox, "classic"), max_tools=3)
+    assert result.plans == run_agent(agent, samples, PlanScorer(toolbox, "classic"), max_tools=3).plans
     assert torch.equal(before, torch.random.get_rng_state())
-    assert PredictAgent(model.policy, toolbox).act(seen_of(samples)) == agent.act(seen_of(samples))
+    assert PredictAgent(model.policy, toolbox).act(observe_all(samples)) == agent.act(observe_all(samples))
 
 
-def test_another_toolbox_is_refused(make_envs: MakeEnvs, toolbox: Toolbox) -> None:
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_deterministic_is_passed_to_the_model(
+    deterministic: bool, make_envs: MakeEnvs, samples: list[Sample], toolbox: Toolbox
+) -> None:
     envs = make_envs("stepwise", toolbox=toolbox)
-    model = Remembers(envs.observation_space, envs.action_space, [])
+    model = RecordingModel(envs.observation_space, envs.action_space, [[0]])
+    PredictAgent(model, toolbox, deterministic=deterministic).act(observe_all(samples[:1]))
+    assert model.deterministic == [deterministic]
+    assert PredictAgent(model, toolbox).deterministic
+
+
+def test_another_toolbox_raises(make_envs: MakeEnvs, toolbox: Toolbox) -> None:
+    envs = make_envs("stepwise", toolbox=toolbox)
+    model = RecordingModel(envs.observation_space, envs.action_space, [])
     with pytest.raises(ToolboxMismatchError, match="5 tools"):
         PredictAgent(model, toolbox.subset(["tiny.blur"]))
     with pytest.raises(ToolboxMismatchError, match="signature"):
         PredictAgent(model, toolbox, signature="another")
 
 
-def test_other_spaces_are_refused(toolbox: Toolbox) -> None:
+def test_other_spaces_raise(toolbox: Toolbox) -> None:
     image = spaces.Box(0, 255, (24, 24, 3), np.uint8)
     with pytest.raises(AgentError, match="Discrete"):
-        PredictAgent(Remembers(image, spaces.Box(0, 1, (3,)), []), toolbox)
+        PredictAgent(RecordingModel(image, spaces.Box(0, 1, (3,)), []), toolbox)
     with pytest.raises(AgentError, match="observes an image"):
-        PredictAgent(Remembers(spaces.Box(0, 1, (7,)), spaces.Discrete(6), []), toolbox)
+        PredictAgent(RecordingModel(spaces.Box(0, 1, (7,)), spaces.Discrete(6), []), toolbox)
     with pytest.raises(AgentError, match="observes an image"):
         PredictAgent(
-            Remembers(spaces.Dict({"image": image, "smell": image}), spaces.Discrete(6), []), toolbox
+            RecordingModel(spaces.Dict({"image": image, "unknown": image}), spaces.Discrete(6), []), toolbox
         )
 
 
-@pytest.mark.parametrize("original", [False, True])
-def test_a_saved_agent_is_read_back(
-    original: bool, toolbox: Toolbox, samples: list[Sample], tmp_path: Path
+@pytest.mark.parametrize("observe_original", [False, True])
+def test_saved_agent_is_loaded(
+    observe_original: bool, toolbox: Toolbox, samples: list[Sample], tmp_path: Path
 ) -> None:
-    card = read_card(toolbox, original=original, reward="classic", training={"steps": 3})
+    card = make_card(
+        toolbox, observe_original=observe_original, reward="classic", training={"total_timesteps": 3}
+    )
     policy = card.build()
     save_agent(policy, card, tmp_path)
     assert (tmp_path / WEIGHTS).stat().st_size < 2.2 * sum(value.numel() for value in policy.parameters())
-    found, read = load_agent(tmp_path)
-    assert read == card
-    for key, value in found.state_dict().items():
+    loaded, loaded_card = load_agent(tmp_path)
+    assert loaded_card == card
+    for key, value in loaded.state_dict().items():
         assert torch.equal(value, policy.state_dict()[key].half().float())
-    agent = load_ppo(tmp_path, toolbox)
+    agent = make_ppo(toolbox, tmp_path)
     assert agent.closed_loop
-    assert agent.act(seen_of(samples)) == PredictAgent(found, toolbox).act(seen_of(samples))
+    assert agent.act(observe_all(samples)) == PredictAgent(loaded, toolbox).act(observe_all(samples))
 
 
-def test_a_saved_agent_refuses_another_toolbox(toolbox: Toolbox, tmp_path: Path) -> None:
-    card = read_card(toolbox)
+def test_saved_agent_for_another_toolbox_raises(toolbox: Toolbox, tmp_path: Path) -> None:
+    card = make_card(toolbox)
     save_agent(card.build(), card, tmp_path)
     reordered = toolbox.subset(list(reversed(toolbox.names)))
     with pytest.raises(ToolboxMismatchError, match=toolbox.signature):
-        load_ppo(tmp_path, reordered)
+        make_ppo(reordered, tmp_path)
 
 
-def test_files_of_something_else_are_refused(toolbox: Toolbox, tmp_path: Path) -> None:
+def test_missing_files_and_files_of_another_kind_raise(toolbox: Toolbox, tmp_path: Path) -> None:
     with pytest.raises(MissingWeightsError, match=r"opera_agents\.ppo\.train"):
-        load_ppo(tmp_path, toolbox)
-    card = read_card(toolbox)
-    save_agent(card.build(), read_card(toolbox, original=True, max_tools=2), tmp_path)
+        make_ppo(toolbox, tmp_path)
+    card = make_card(toolbox)
+    save_agent(card.build(), make_card(toolbox, observe_original=True, max_tools=2), tmp_path)
     with pytest.raises(AgentError, match="weights"):
-        load_ppo(tmp_path, toolbox)
+        make_ppo(toolbox, tmp_path)
     (tmp_path / CARD).write_text("{}")
-    with pytest.raises(AgentError, match="description"):
-        load_ppo(tmp_path, toolbox)
+    with pytest.raises(AgentError, match="card"):
+        make_ppo(toolbox, tmp_path)

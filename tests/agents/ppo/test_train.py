@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from opera_agents.ppo import train as training
-from opera_agents.ppo.agent import load_ppo
+from opera_agents.ppo.agent import make_ppo
 from opera_agents.ppo.config import PPOConfig
 from opera_agents.ppo.saved import CARD, WEIGHTS
 from opera_agents.ppo.train import train
@@ -83,10 +83,10 @@ def test_it_trains_logs_and_exports(tiny: PPOConfig, samples: list[Sample]) -> N
     assert card["training"]["images_scored"] == scored[-1]
     assert card["training"]["val_reward"] == pytest.approx(watched.reward)
     assert str(tiny.images) not in (tiny.out / CARD).read_text() + (tiny.out / "config.json").read_text()
-    agent = load_ppo(tiny.out, toolbox)
+    agent = make_ppo(toolbox, tiny.out)
     run_agent(agent, samples, PlanScorer(toolbox, "classic"), tiny.max_tools)
     with pytest.raises(ToolboxMismatchError):
-        load_ppo(tiny.out, toolbox.subset(["unet.denoise"]))
+        make_ppo(toolbox.subset(["unet.denoise"]), tiny.out)
 
 
 @pytest.mark.slow

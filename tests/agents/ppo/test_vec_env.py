@@ -1,4 +1,4 @@
-"""The VecEnv is the native environment, in Stable-Baselines3's words."""
+"""``OperaVecEnv`` behaves as the vector environment it wraps and as Stable-Baselines3 expects."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from stable_baselines3.common.vec_env import VecCheckNan, VecMonitor, VecTranspo
 from opera_agents.ppo.vec_env import OperaVecEnv
 from opera_env.envs.vector import RestoreVectorEnv
 
-both = pytest.mark.parametrize("game", ["one-shot", "stepwise"])
+both = pytest.mark.parametrize("env_kind", ["one-shot", "stepwise"])
 MakeEnvs = Callable[..., OperaVecEnv]
 
 
-def same(left: Any, right: Any) -> bool:
+def equal(left: Any, right: Any) -> bool:
     if isinstance(left, dict):
-        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+        return left.keys() == right.keys() and all(equal(left[key], right[key]) for key in left)
     return bool(np.array_equal(left, right))
 
 
-def draw(envs: OperaVecEnv, rng: np.random.Generator) -> np.ndarray:
+def draw_actions(envs: OperaVecEnv, rng: np.random.Generator) -> np.ndarray:
     space = envs.action_space
     if isinstance(space, spaces.Discrete):
         return rng.integers(space.n, size=envs.num_envs)
@@ -40,22 +40,22 @@ def draw(envs: OperaVecEnv, rng: np.random.Generator) -> np.ndarray:
 
 
 @both
-def test_it_steps_as_the_native_environment(
-    game: str, make_envs: MakeEnvs, make_vector_env: Callable[..., RestoreVectorEnv]
+def test_steps_equal_those_of_the_vector_environment(
+    env_kind: str, make_envs: MakeEnvs, make_vector_env: Callable[..., RestoreVectorEnv]
 ) -> None:
-    envs, native = make_envs(game), make_vector_env(game)
+    envs, native = make_envs(env_kind), make_vector_env(env_kind)
     envs.seed(3)
     observations, (expected, _) = envs.reset(), native.reset(seed=3)
-    assert same(observations, expected)
+    assert equal(observations, expected)
     rng = np.random.default_rng(0)
     ended = 0
     for _ in range(8):
-        actions = draw(envs, rng)
+        actions = draw_actions(envs, rng)
         observations, rewards, dones, infos = envs.step(actions)
-        expected, gains, terminated, _, told = native.step(actions)
-        assert same(observations, expected)
+        expected, expected_rewards, terminated, _, vector_infos = native.step(actions)
+        assert equal(observations, expected)
         assert rewards.dtype == np.float32
-        assert np.array_equal(rewards, gains.astype(np.float32))
+        assert np.array_equal(rewards, expected_rewards.astype(np.float32))
         assert dones.dtype == np.bool_
         assert np.array_equal(dones, terminated)
         for index, info in enumerate(infos):
@@ -63,23 +63,23 @@ def test_it_steps_as_the_native_environment(
             assert ("terminal_observation" in info) == ("episode" in info) == bool(dones[index])
             if dones[index]:
                 ended += 1
-                assert same(info["terminal_observation"], told["final_obs"][index])
-                assert info["plan"] == told["final_info"]["plan"][index]
-                assert info["r_q"] == told["final_info"]["r_q"][index]
+                assert equal(info["terminal_observation"], vector_infos["final_obs"][index])
+                assert info["plan"] == vector_infos["final_info"]["plan"][index]
+                assert info["r_q"] == vector_infos["final_info"]["r_q"][index]
     assert ended
 
 
 @both
-def test_seeds_make_games_again(game: str, make_envs: MakeEnvs) -> None:
-    envs = make_envs(game)
+def test_equal_seeds_give_equal_episodes(env_kind: str, make_envs: MakeEnvs) -> None:
+    envs = make_envs(env_kind)
     envs.seed(5)
     first = envs.reset()
-    assert not same(first, envs.reset())
+    assert not equal(first, envs.reset())
     envs.seed(5)
-    assert same(first, envs.reset())
+    assert equal(first, envs.reset())
 
 
-def test_groups_share_their_images(make_envs: MakeEnvs) -> None:
+def test_groups_share_images_and_seeds(make_envs: MakeEnvs) -> None:
     envs = make_envs("one-shot", group_size=2)
     assert envs.seed(1) == [1, 1, 2, 2]
     observations = envs.reset()
@@ -88,7 +88,7 @@ def test_groups_share_their_images(make_envs: MakeEnvs) -> None:
     assert not np.array_equal(observations[1], observations[2])
 
 
-def test_options_are_passed_on_once(make_envs: MakeEnvs) -> None:
+def test_options_are_used_for_one_reset(make_envs: MakeEnvs) -> None:
     envs = make_envs("one-shot")
     sample = envs.envs.rules.source.draw(np.random.default_rng(0))
     envs.set_options({"sample": sample})
@@ -104,25 +104,25 @@ def test_options_are_passed_on_once(make_envs: MakeEnvs) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The environment is already wrapped")
-def test_episodes_report_as_a_monitor_would(make_envs: MakeEnvs) -> None:
-    watched, plain = VecMonitor(make_envs("stepwise")), make_envs("stepwise")
-    for envs in (watched, plain):
+def test_episodes_report_as_vec_monitor_does(make_envs: MakeEnvs) -> None:
+    monitored_envs, plain_envs = VecMonitor(make_envs("stepwise")), make_envs("stepwise")
+    for envs in (monitored_envs, plain_envs):
         envs.seed(0)
         envs.reset()
-    seen = 0
+    num_episodes = 0
     for actions in ([1, 0, 2, 3], [1, 1, 0, 2], [1, 2, 2, 1], [0, 0, 1, 1]):
-        told = [envs.step(np.array(actions))[3] for envs in (watched, plain)]
-        for monitored, own in zip(*told, strict=True):
+        infos = [envs.step(np.array(actions))[3] for envs in (monitored_envs, plain_envs)]
+        for monitored, own in zip(*infos, strict=True):
             assert ("episode" in monitored) == ("episode" in own)
             if "episode" in own:
-                seen += 1
+                num_episodes += 1
                 assert own["episode"]["l"] == monitored["episode"]["l"]
                 assert own["episode"]["r"] == pytest.approx(monitored["episode"]["r"], abs=1e-5)
                 assert own["episode"]["t"] > 0
-    assert seen >= 4
+    assert num_episodes >= 4
 
 
-def test_the_return_is_the_quality_gained(make_envs: MakeEnvs) -> None:
+def test_the_return_is_the_gain_of_r_q_less_tool_cost(make_envs: MakeEnvs) -> None:
     envs = make_envs("stepwise", tool_cost=0.25)
     envs.seed(0)
     envs.reset()
@@ -135,15 +135,15 @@ def test_the_return_is_the_quality_gained(make_envs: MakeEnvs) -> None:
 
 
 @both
-def test_infos_are_light(game: str, make_envs: MakeEnvs) -> None:
-    envs = make_envs(game)
+def test_infos_are_small(env_kind: str, make_envs: MakeEnvs) -> None:
+    envs = make_envs(env_kind)
     envs.reset()
-    _, _, _, infos = envs.step(np.zeros_like(draw(envs, np.random.default_rng(0))))
-    light = [{key: value for key, value in info.items() if key != "terminal_observation"} for info in infos]
-    assert len(pickle.dumps(light)) < 4_000
+    _, _, _, infos = envs.step(np.zeros_like(draw_actions(envs, np.random.default_rng(0))))
+    small = [{key: value for key, value in info.items() if key != "terminal_observation"} for info in infos]
+    assert len(pickle.dumps(small)) < 4_000
 
 
-def test_parts_of_the_observation_can_be_left_out(make_envs: MakeEnvs) -> None:
+def test_keys_of_the_observation_can_be_excluded(make_envs: MakeEnvs) -> None:
     envs = make_envs("stepwise", exclude_keys=("original",))
     kept = {"image", "steps_left", "used"}
     assert isinstance(envs.observation_space, spaces.Dict)
@@ -153,29 +153,29 @@ def test_parts_of_the_observation_can_be_left_out(make_envs: MakeEnvs) -> None:
     assert observations.keys() == kept
     _, _, _, infos = envs.step(np.zeros(4, np.int64))
     assert infos[0]["terminal_observation"].keys() == kept
-    with pytest.raises(ValueError, match="smell"):
-        make_envs("stepwise", exclude_keys=("smell",))
+    with pytest.raises(ValueError, match="unknown"):
+        make_envs("stepwise", exclude_keys=("unknown",))
     with pytest.raises(ValueError, match="image"):
         make_envs("one-shot", exclude_keys=("image",))
 
 
-def test_masks_are_those_of_the_native_environment(make_envs: MakeEnvs) -> None:
+def test_action_masks_are_those_of_the_vector_environment(make_envs: MakeEnvs) -> None:
     envs = make_envs("stepwise", mask_upscale=True)
     assert is_masking_supported(envs)
     envs.seed(0)
     envs.reset()
-    seen = set()
+    upscaling_allowed = set()
     for _ in range(3):
         masks = get_action_masks(envs)
         assert np.array_equal(masks, envs.envs.action_masks())  # pyright: ignore
         assert np.array_equal(envs.env_method("action_masks", indices=[2])[0], masks[2])
         assert np.array_equal(get_action_masks(VecTransposeImage(envs)), masks)
-        seen.update(masks[:, 4].tolist())  # tiny.enlarge
+        upscaling_allowed.update(masks[:, 4].tolist())  # tiny.enlarge
         envs.step(np.where(masks[:, 4], 4, 5))
-    assert seen == {True, False}
+    assert upscaling_allowed == {True, False}
 
 
-def test_the_one_shot_game_has_no_masks(make_envs: MakeEnvs) -> None:
+def test_the_one_shot_environment_has_no_masks(make_envs: MakeEnvs) -> None:
     envs = make_envs("one-shot")
     assert not is_masking_supported(envs)
     with pytest.raises(AttributeError):
@@ -183,21 +183,21 @@ def test_the_one_shot_game_has_no_masks(make_envs: MakeEnvs) -> None:
 
 
 @both
-def test_attributes_are_those_of_one_shared_world(game: str, make_envs: MakeEnvs) -> None:
-    envs = make_envs(game)
+def test_attributes_are_shared_by_all_sub_environments(env_kind: str, make_envs: MakeEnvs) -> None:
+    envs = make_envs(env_kind)
     assert envs.get_attr("group_size") == [1, 1, 1, 1]
     assert envs.get_attr("toolbox", indices=[0, 2]) == [envs.envs.toolbox] * 2
     assert envs.get_attr("render_mode", indices=1) == [None]
-    assert not envs.has_attr("nothing_of_the_kind")
-    envs.set_attr("spec", "mine")
-    assert envs.get_attr("spec") == ["mine"] * 4
-    with pytest.raises(ValueError, match="share one world"):
-        envs.set_attr("spec", "mine", indices=[1])
+    assert not envs.has_attr("unknown_attribute")
+    envs.set_attr("spec", "own")
+    assert envs.get_attr("spec") == ["own"] * 4
+    with pytest.raises(ValueError, match="share the attribute"):
+        envs.set_attr("spec", "own", indices=[1])
 
 
 @both
-def test_the_rest_of_the_interface(game: str, make_envs: MakeEnvs) -> None:
-    envs = make_envs(game)
+def test_other_methods_of_the_interface(env_kind: str, make_envs: MakeEnvs) -> None:
+    envs = make_envs(env_kind)
     check_for_nested_spaces(envs.observation_space)
     assert envs.env_is_wrapped(Monitor) == [True] * 4
     assert envs.env_is_wrapped(gym.wrappers.TimeLimit, indices=[0]) == [False]
@@ -207,19 +207,19 @@ def test_the_rest_of_the_interface(game: str, make_envs: MakeEnvs) -> None:
     envs.reset()
     assert len(envs.reset_infos) == 4
     assert envs.reset_infos[0]["plan"] == ()
-    envs.step(np.zeros_like(draw(envs, np.random.default_rng(0))))
+    envs.step(np.zeros_like(draw_actions(envs, np.random.default_rng(0))))
     envs.close()
 
 
 @pytest.mark.filterwarnings("error")
 @both
-def test_models_learn_in_it_and_are_evaluated(game: str, make_envs: MakeEnvs) -> None:
-    envs = VecCheckNan(make_envs(game, obs_size=36), raise_exception=True)
+def test_models_learn_and_are_evaluated(env_kind: str, make_envs: MakeEnvs) -> None:
+    envs = VecCheckNan(make_envs(env_kind, obs_size=36), raise_exception=True)
     options = {"net_arch": [8]}
-    if game == "one-shot":
+    if env_kind == "one-shot":
         options["features_extractor_kwargs"] = {"features_dim": 8}
-    policy = "CnnPolicy" if game == "one-shot" else "MultiInputPolicy"
-    model_class = PPO if game == "one-shot" else MaskablePPO
+    policy = "CnnPolicy" if env_kind == "one-shot" else "MultiInputPolicy"
+    model_class = PPO if env_kind == "one-shot" else MaskablePPO
     model = model_class(
         policy, envs, n_steps=4, batch_size=8, n_epochs=1, device="cpu", seed=0, policy_kwargs=options
     )
