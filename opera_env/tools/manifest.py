@@ -1,4 +1,4 @@
-"""A toolbox on disk: ``toolbox.json`` and one safetensors file a tool."""
+"""Saved toolboxes: a manifest, ``toolbox.json``, and one safetensors file for each tool with weights."""
 
 from __future__ import annotations
 
@@ -17,33 +17,41 @@ from opera_env.files import atomic_write
 from opera_env.tools.nets import build_net
 from opera_env.tools.tool import Tool
 
-MANIFEST = "toolbox.json"
-FORMAT = 1
+MANIFEST_NAME = "toolbox.json"
+FORMAT_VERSION = 1
 
 
 def load_tools(folder: Path) -> list[Tool]:
-    """Reads the tools of a folder; see :meth:`opera_env.tools.Toolbox.load` for what can go wrong."""
+    """Reads the tools of a folder, in order.
+
+    Raises:
+        ToolboxError: If there is no manifest, or it cannot be read.
+        MissingWeightsError: If a weight file that the manifest lists is missing.
+        WeightsIntegrityError: If a weight file does not have the hash that the manifest records.
+    """
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        if manifest["format"] != FORMAT:
+        manifest = json.loads((folder / MANIFEST_NAME).read_text())
+        if manifest["format"] != FORMAT_VERSION:
             raise ToolboxError(
-                f"{folder / MANIFEST}: expected format {FORMAT}, found {manifest['format']}: "
+                f"{folder / MANIFEST_NAME}: expected format {FORMAT_VERSION}, found {manifest['format']}: "
                 "it was written by another version of opera-env."
             )
         return [_load_tool(folder, entry) for entry in manifest["tools"]]
     except FileNotFoundError as error:
-        raise ToolboxError(f"{folder}: no {MANIFEST} in it, so it is no toolbox.") from error
+        raise ToolboxError(f"{folder} is not a toolbox: it has no {MANIFEST_NAME}.") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise ToolboxError(f"{folder / MANIFEST}: not a toolbox manifest ({error!r}).") from error
+        raise ToolboxError(
+            f"{folder / MANIFEST_NAME} is not the manifest of a toolbox ({error!r})."
+        ) from error
 
 
 def _load_tool(folder: Path, entry: Mapping[str, Any]) -> Tool:
     net = build_net(entry["net"], entry["options"])
     if entry["file"] is not None:
-        path = folder / Path(entry["file"]).name  # a manifest never points out of its folder
+        path = folder / Path(entry["file"]).name  # a manifest cannot name files outside its folder
         if not path.is_file():
             raise MissingWeightsError(
-                f"weights of tool {entry['name']!r}", path, "a fresh copy of the toolbox, or training it"
+                f"weights of tool {entry['name']!r}", path, "a fresh copy of the toolbox, or train the tool"
             )
         data = path.read_bytes()
         if (found := hashlib.sha256(data).hexdigest()) != entry["sha256"]:
@@ -52,7 +60,7 @@ def _load_tool(folder: Path, entry: Mapping[str, Any]) -> Tool:
             net.load_state_dict({key: value.float() for key, value in load_bytes(data).items()})
         except RuntimeError as error:
             raise ToolboxError(
-                f"{path}: not the weights of {entry['net']} {entry['options']}: {error}"
+                f"{path}: the weights do not fit {entry['net']} {entry['options']}: {error}"
             ) from error
     return Tool(
         name=entry["name"],
@@ -69,31 +77,39 @@ def _load_tool(folder: Path, entry: Mapping[str, Any]) -> Tool:
 
 
 def save_tools(tools: Sequence[Tool], folder: Path, dtype: torch.dtype) -> None:
-    """Writes the tools into a folder; see :meth:`opera_env.tools.Toolbox.save`.
+    """Writes tools to a folder.
 
-    Weight files are named after their content and the manifest is replaced last, so the
-    folder holds a whole toolbox, the old or the new, at every moment.
+    The names of weight files contain their hash, and the manifest is replaced last. So the folder holds a
+    complete toolbox, the previous one or the new one, at every moment.
+
+    Args:
+        tools: The tools, in order.
+        folder: Created if it does not exist.
+        dtype: Data type of the stored weights.
+
+    Raises:
+        ToolboxError: If a tool has no network that can be built from a manifest.
     """
     for tool in tools:
         if tool.net is None or tool.module is None:
             raise ToolboxError(
-                f"tool {tool.name!r} was added as a function or file and cannot be saved: save the "
-                "others with toolbox.subset(...).save(...), and add it again after loading."
+                f"tool {tool.name!r} was added as a function, module or file and cannot be saved: save "
+                "the others with toolbox.subset(...).save(...), and add it again after loading."
             )
     folder.mkdir(parents=True, exist_ok=True)
-    before = _files_of(folder)
+    previous = _weight_files(folder)
     entries = [_save_tool(tool, folder, dtype) for tool in tools]
-    manifest = json.dumps({"format": FORMAT, "tools": entries}, indent=2) + "\n"
-    with atomic_write(folder / MANIFEST) as part:
+    manifest = json.dumps({"format": FORMAT_VERSION, "tools": entries}, indent=2) + "\n"
+    with atomic_write(folder / MANIFEST_NAME) as part:
         part.write_text(manifest)
-    for name in before - {entry["file"] for entry in entries}:  # and no file that is not ours
+    for name in previous - {entry["file"] for entry in entries}:  # never a file of another origin
         (folder / name).unlink(missing_ok=True)
 
 
-def _files_of(folder: Path) -> set[str]:
-    """Names of the weight files that the manifest in a folder lists; none if there is none to read."""
+def _weight_files(folder: Path) -> set[str]:
+    """Returns the names of the weight files that a folder's manifest lists; empty without a manifest."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest = json.loads((folder / MANIFEST_NAME).read_text())
         return {Path(entry["file"]).name for entry in manifest["tools"] if entry["file"]}
     except (OSError, ValueError, KeyError, TypeError):
         return set()
@@ -124,15 +140,20 @@ def _save_tool(tool: Tool, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
         entry["file"] = f"{tool.name}-{entry['sha256'][:8]}.safetensors"
         with atomic_write(folder / entry["file"]) as part:
             part.write_bytes(data)
-    if tool.measured and tool.measured["file"] == entry["file"]:  # of other weights, it would be a lie
+    if tool.measured and tool.measured["file"] == entry["file"]:  # otherwise measured with other weights
         entry["measured"] = dict(tool.measured)
     return entry
 
 
 def write_measurements(folder: Path, measured: Mapping[str, Mapping[str, Any]]) -> None:
-    """Adds to a manifest what was measured of its tools, by name; the weights stay as they are."""
-    manifest = json.loads((folder / MANIFEST).read_text())
+    """Adds measurements of tools to a manifest; the weight files stay as they are.
+
+    Args:
+        folder: A saved toolbox.
+        measured: For each tool of the toolbox, by name, measurements in JSON types.
+    """
+    manifest = json.loads((folder / MANIFEST_NAME).read_text())
     for entry in manifest["tools"]:
         entry["measured"] = {"file": entry["file"], **measured[entry["name"]]}
-    with atomic_write(folder / MANIFEST) as part:
+    with atomic_write(folder / MANIFEST_NAME) as part:
         part.write_text(json.dumps(manifest, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""Makes a tool of whatever a user has: a function, a module, a TorchScript file, a checkpoint."""
+"""Making a tool from a function, a module, a TorchScript file or a checkpoint."""
 
 from __future__ import annotations
 
@@ -17,15 +17,21 @@ if TYPE_CHECKING:
 
 
 class SpandrelNet(nn.Module):
-    """A network that spandrel recognised; (B, 3, H, W) in [0, 1] in and out, trainable.
+    """A network that spandrel has loaded from a checkpoint; it can be trained.
 
-    Spandrel's own call would clamp the result and forbid gradients.
+    The call of spandrel's descriptor clamps the result and disables gradients; this module does neither.
+
+    Args:
+        descriptor: What spandrel has loaded.
+
+    Shape:
+        float32 (B, 3, H, W) in [0, 1] to float32 (B, 3, scale * H, scale * W).
     """
 
     def __init__(self, descriptor: ImageModelDescriptor[nn.Module]) -> None:
         super().__init__()
         self.model = descriptor.model
-        # Some architectures return several tensors; only spandrel knows which one is the image.
+        # Some architectures return several tensors; spandrel's call function selects the image.
         self._call = descriptor._call_fn
 
     def forward(self, image: Tensor) -> Tensor:
@@ -33,10 +39,15 @@ class SpandrelNet(nn.Module):
 
 
 def tool_from_source(name: str, source: RestoreFn | str | Path) -> Tool:
-    """Makes a tool; see :meth:`opera_env.tools.Toolbox.add`.
+    """Makes a tool from any source; see :meth:`opera_env.tools.Toolbox.add`.
+
+    Args:
+        name: Name of the tool.
+        source: A function, a module, or the path of a TorchScript file or of a checkpoint.
 
     Raises:
-        ToolboxError: If the source is no file, no network, or a network on other than three channels.
+        ToolboxError: If the source is neither callable nor an existing file, or the file holds no network
+            with three input channels.
     """
     if not isinstance(source, str | Path):
         if not callable(source):
@@ -46,15 +57,15 @@ def tool_from_source(name: str, source: RestoreFn | str | Path) -> Tool:
     if not path.is_file():
         raise ToolboxError(f"tool {name!r}: no file at {path}.")
     try:
-        return _torchscript(name, path) if _is_torchscript(path) else _spandrel(name, path)
+        return _load_torchscript(name, path) if _is_torchscript(path) else _load_spandrel(name, path)
     except ToolboxError:
         raise
-    except Exception as error:  # readers of anybody's files raise whatever they like
+    except Exception as error:  # torch and spandrel raise errors of many classes for damaged files
         reason = f"{type(error).__name__}: {error}"
         raise ToolboxError(f"tool {name!r}: {path} cannot be read as a checkpoint: {reason}") from error
 
 
-def _torchscript(name: str, path: Path) -> Tool:
+def _load_torchscript(name: str, path: Path) -> Tool:
     return Tool(name, torch.jit.load(path, map_location="cpu"))
 
 
@@ -65,8 +76,8 @@ def _is_torchscript(path: Path) -> bool:
         return any("/code/" in member for member in archive.namelist())
 
 
-def _spandrel(name: str, path: Path) -> Tool:
-    # Seconds to import: only for those who bring checkpoints.
+def _load_spandrel(name: str, path: Path) -> Tool:
+    # Importing spandrel takes seconds, so it is imported only when a checkpoint is loaded.
     from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
 
     try:

@@ -1,4 +1,4 @@
-"""A toolbox: the explicit, ordered list of tools that plans may name."""
+"""The toolbox: the ordered list of tools that plans can name."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _SHIPPED = Path(__file__).parent / "weights"
 
 
 class Toolbox:
-    """The tools of a world, in the order in which actions count them.
+    """An ordered list of restoration tools; action ``i + 1`` of an environment is the tool ``names[i]``.
 
-    Environments, scorers and the execution update that share a toolbox see the same
-    networks: training them changes the world for all.
+    Environments, scorers and the execution update hold references to one toolbox. When its networks are
+    trained, all of them use the trained networks from then on.
 
     Args:
-        tools: The tools; names must differ.
-        device: Where the networks live and run.
+        tools: The tools, in order; their names must differ.
+        device: Device that holds and runs the networks.
 
     Example:
-        >>> box = Toolbox()
-        >>> box.add("mine.invert", lambda image: 1 - image).names
-        ('mine.invert',)
+        >>> toolbox = Toolbox.load("lite").subset(["unet.denoise"])
+        >>> toolbox.add("mine.invert", lambda image: 1 - image).names
+        ('unet.denoise', 'mine.invert')
     """
 
     def __init__(self, tools: Iterable[Tool] = (), device: torch.device | str = "cpu") -> None:
@@ -46,12 +46,20 @@ class Toolbox:
 
     @classmethod
     def load(cls, name_or_folder: str | Path = "lite", device: torch.device | str = "cpu") -> Toolbox:
-        """Loads a shipped toolbox by name, or one from a folder written by :meth:`save`.
+        """Loads a toolbox that is shipped with the package, or one that :meth:`save` has written.
+
+        Args:
+            name_or_folder: Name of a shipped toolbox, such as ``"lite"`` or ``"lite-cotrained"``, or a
+                folder. A shipped toolbox takes precedence over a folder of the same name.
+            device: Device that holds and runs the networks.
+
+        Returns:
+            A new toolbox: two calls never share networks.
 
         Raises:
             ToolboxError: If there is no such toolbox, or its manifest cannot be read.
-            MissingWeightsError: If a file that the manifest names is absent.
-            WeightsIntegrityError: If a file is not the one the manifest describes.
+            MissingWeightsError: If a weight file that the manifest lists is missing.
+            WeightsIntegrityError: If a weight file does not have the hash that the manifest records.
         """
         folder = _SHIPPED / str(name_or_folder)
         if not folder.is_dir():
@@ -59,20 +67,25 @@ class Toolbox:
         if not folder.is_dir():
             shipped = ", ".join(sorted(path.name for path in _SHIPPED.iterdir() if path.is_dir()))
             raise ToolboxError(
-                f"no toolbox {str(name_or_folder)!r}: expected one of {shipped}, or a folder "
-                "written by Toolbox.save()."
+                f"no toolbox {str(name_or_folder)!r}: expected one of {shipped}, or a folder that "
+                "Toolbox.save() has written."
             )
         return cls(load_tools(folder), device)
 
     def save(self, folder: Path | str, dtype: torch.dtype = torch.float32) -> None:
-        """Writes weights and manifest into a folder; a kill at any time leaves a whole toolbox.
+        """Writes the weights and the manifest to a folder.
+
+        If the process is killed while writing, the folder still holds a complete toolbox: the previous one
+        or the new one.
 
         Args:
-            folder: Made if absent; a toolbox already there is replaced.
-            dtype: Type of the stored weights; float16 halves the size.
+            folder: Created if it does not exist. A toolbox that is already there is replaced; other files
+                in the folder stay.
+            dtype: Data type of the stored weights; float16 halves the size of the files.
 
         Raises:
-            ToolboxError: If a tool was added as a plain function, which cannot be stored.
+            ToolboxError: If a tool was added as a function, a module or a file. Only tools whose network is
+                one of :data:`opera_env.tools.nets.NETS` can be saved.
         """
         save_tools(tuple(self), Path(folder), dtype)
 
@@ -86,25 +99,48 @@ class Toolbox:
         halo: int | None = None,
         degradations: Iterable[str] = (),
     ) -> Toolbox:
-        """Adds a tool in one line. Add before you make environments: it changes the signature.
+        """Adds a tool: a function, a module, or the file of a trained network.
+
+        The network gets float32 (B, 3, H, W) in RGB, nominally in [0, 1], and returns
+        (B, 3, scale * H, scale * W). Between the tools of a plan, values may leave [0, 1]; a
+        network that cannot take such values must clamp its input. The result need not be clamped.
+
+        A module is moved to the device of the toolbox, put into evaluation mode, and may be called from
+        several threads at once; a function is called from one thread at a time. Gradients flow through
+        modules and through functions made of differentiable torch operations, so both can be part of plans
+        in the execution update; only the parameters of modules are trained.
+
+        Add all tools before you make environments or train agents: each tool changes the action space and
+        the :attr:`signature` of the toolbox.
 
         Args:
-            name: How plans will spell it.
-            restore: A function or module from float32 (B, 3, H, W) in [0, 1] to
-                (B, 3, scale * H, scale * W), or the path of a TorchScript file or of any
-                checkpoint that spandrel recognises. Modules may be called from several threads at
-                once, functions are not.
-            scale: Enlargement; found in a checkpoint by itself, otherwise 1.
-            multiple: Sides must be multiples of this; likewise.
-            halo: How many pixels around a pixel can change its result. Worth saying: large
-                images are cut into tiles that overlap by as much, and by a guess otherwise.
-            degradations: What the tool is for.
+            name: Name in plans, by convention ``family.task``: letters, digits, dots, dashes, underscores.
+            restore: A function, a module, or the path of a file: a TorchScript module, or a checkpoint of
+                any architecture that spandrel recognises.
+            scale: Factor by which the network enlarges an image. Default: what spandrel finds in a
+                checkpoint, otherwise 1.
+            multiple: The network accepts heights and widths that are multiples of this number of pixels;
+                images of other sizes are padded and the results cropped. Default: what spandrel finds in a
+                checkpoint, otherwise 1.
+            halo: Receptive-field radius in pixels: distance beyond which an input pixel cannot change an
+                output pixel. Photographs that are too large for the memory are restored in tiles that
+                overlap by the halo; without it, a default overlap is used, and seams may show for networks
+                with a larger receptive field. A network whose result depends on statistics of the whole
+                image should implement :class:`opera_env.tools.global_context.GlobalContextNet`.
+            degradations: Names of the degradations that the tool is meant to remove, such as ``"noise"``;
+                see :data:`opera_env.degradations.DEGRADATIONS`.
 
         Returns:
-            The toolbox itself.
+            The toolbox itself, so that calls can be chained.
 
         Raises:
-            ToolboxError: If the name is taken or malformed, or the file is no network.
+            ToolboxError: If the name is malformed or already used, or the file holds no network.
+
+        Example:
+            >>> from torch import nn
+            >>> network = nn.Conv2d(3, 3, 3, padding=1)
+            >>> Toolbox().add("mine.smooth", network, halo=1, degradations=["noise"]).names
+            ('mine.smooth',)
         """
         tool = tool_from_source(name, restore)
         self._insert(
@@ -121,10 +157,10 @@ class Toolbox:
     def _insert(self, tool: Tool) -> None:
         if not _NAME.fullmatch(tool.name):
             raise ToolboxError(
-                f"a tool cannot be called {tool.name!r}: use letters, digits, dots, dashes and underscores."
+                f"{tool.name!r} is no valid tool name: use letters, digits, dots, dashes and underscores."
             )
         if tool.name in self._tools:
-            raise ToolboxError(f"there is a tool {tool.name!r} already: choose another name.")
+            raise ToolboxError(f"the toolbox already has a tool {tool.name!r}: choose another name.")
         if tool.scale < 1 or tool.multiple < 1 or tool.minimum < 1:
             raise ToolboxError(f"tool {tool.name!r}: scale, multiple and minimum must be at least 1.")
         if tool.halo is not None and tool.halo < 0:
@@ -135,12 +171,16 @@ class Toolbox:
         self._tools[tool.name] = tool
 
     def subset(self, names: Sequence[str]) -> Toolbox:
-        """Returns a toolbox of some of the tools, in the order given; the networks are shared."""
+        """Returns a toolbox of some of the tools, in the given order; both toolboxes share the networks.
+
+        Raises:
+            UnknownToolError: If the toolbox has no tool of one of the names.
+        """
         return Toolbox((self[name] for name in names), self.device)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the tools in order; action i + 1 is ``names[i]``."""
+        """Names of the tools, in order; action ``i + 1`` is ``names[i]``."""
         return tuple(self._tools)
 
     def __getitem__(self, name: str) -> Tool:
@@ -160,18 +200,22 @@ class Toolbox:
 
     @property
     def signature(self) -> str:
-        """Digest of names, order and scales: what an agent must have been trained for."""
+        """Digest of the names, order and scales of the tools.
+
+        Trained agents record it: an agent works with any toolbox of the same signature.
+        """
         rows = [[tool.name, tool.scale] for tool in self]
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the weights: part of every cache key, and logged with every result.
+        """Digest of the signature, the networks and their weights.
 
-        Computed again only after a weight has changed. A tool that is a plain function
-        counts by its identity, so its results are cached within one process only.
+        It is part of every cache key, and results record it. It is computed again only after a weight has
+        changed. A plain function enters the digest by its identity, so its results are cached within one
+        process only.
         """
-        version = self._version()
+        version = self._weights_version()
         if self._fingerprint is None or self._fingerprint[0] != version:
             digest = hashlib.sha256(self.signature.encode())
             for tool in self:
@@ -189,14 +233,21 @@ class Toolbox:
         return self._fingerprint[1]
 
     def load_weights(self, folder: Path | str) -> Toolbox:
-        """Takes over the weights of a toolbox written by :meth:`save`, in place; returns itself.
+        """Replaces the weights of this toolbox, in place, by those of a saved toolbox.
 
-        Whoever shares this toolbox has the new ones at once. A network of other options, such as one
-        that was given a tone curve, takes the place of the old one.
+        Everything that holds this toolbox uses the new weights at once. A network that was saved with other
+        options, such as one with a tone curve, replaces the present network.
+
+        Args:
+            folder: Name of a shipped toolbox, or a folder, as for :meth:`load`.
+
+        Returns:
+            The toolbox itself.
 
         Raises:
-            ToolboxMismatchError: If its tools are others, by name, order, scale or kind of network.
-            ToolboxError: If there is no toolbox, or its manifest cannot be read.
+            ToolboxMismatchError: If the tools of the other toolbox differ in names, order, scales or kinds
+                of network.
+            ToolboxError: If there is no such toolbox, or its manifest cannot be read.
         """
         other = Toolbox.load(folder, self.device)
         ours, theirs = (
@@ -204,8 +255,8 @@ class Toolbox:
         )
         if ours != theirs:
             raise ToolboxMismatchError(
-                f"{folder}: expected the tools {', '.join(self.names)}, of the same networks, found "
-                f"{', '.join(other.names)}: load it as a toolbox of its own."
+                f"{folder}: expected the tools {', '.join(self.names)} with the same kinds of network, "
+                f"found {', '.join(other.names)}: load it as a toolbox of its own with Toolbox.load."
             )
         for tool, new in zip(self, other, strict=True):
             if json.dumps(tool.net, default=str) != json.dumps(new.net, default=str):
@@ -216,14 +267,18 @@ class Toolbox:
         return self
 
     def invalidate_fingerprint(self) -> None:
-        """Says that weights have changed; needed only after writing through ``parameter.data``."""
+        """Marks the weights as changed, so that :attr:`fingerprint` is computed again.
+
+        Needed only after weights were written through ``parameter.data``; other changes are noticed.
+        """
         self._fingerprint = None
 
-    def _version(self) -> tuple[object, ...]:
-        """What changes when weights do, without reading them all.
+    def _weights_version(self) -> tuple[object, ...]:
+        """Returns a value that changes when weights change, without reading all of them.
 
-        Torch counts writes in place per tensor, but fused optimizers do not raise the count: so
-        the smallest trained parameter of each tool, which a step changes too, is compared by value.
+        Torch counts in-place writes per tensor, but fused optimizers do not increase the count. Therefore
+        the smallest trainable parameter of each tool, which an optimizer step changes too, is compared by
+        value.
         """
         version: list[object] = [self.names]
         for tool in self:
@@ -235,7 +290,7 @@ class Toolbox:
         return tuple(version)
 
     def to(self, device: torch.device | str) -> Toolbox:
-        """Moves every network to a device; returns the toolbox itself."""
+        """Moves all networks to a device and returns the toolbox itself."""
         self.device = torch.device(device)
         for tool in self:
             if tool.module is not None:

@@ -19,7 +19,7 @@ def _tiny_tool(name: str, seed: int, **options: object) -> Tool:
     net = build_net("unet", options)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in net.parameters():  # the tail starts at zero, and zeros hide mistakes
+        for parameter in net.parameters():  # the last layer starts at zero, and zeros would hide errors
             parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
     return Tool(
         name,

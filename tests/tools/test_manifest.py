@@ -1,4 +1,4 @@
-"""Toolboxes on disk: what is written is what is read, or an error that says why not."""
+"""Saved toolboxes: what is read equals what was written; damaged toolboxes are refused."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _states(toolbox: Toolbox) -> dict[str, torch.Tensor]:
     }
 
 
-def test_float32_comes_back_bit_by_bit(toolbox: Toolbox, folder: Path) -> None:
+def test_float32_weights_are_restored_exactly(toolbox: Toolbox, folder: Path) -> None:
     loaded = Toolbox.load(folder)
     assert loaded.names == toolbox.names
     assert loaded.signature == toolbox.signature
@@ -56,7 +56,7 @@ def test_float32_comes_back_bit_by_bit(toolbox: Toolbox, folder: Path) -> None:
             assert torch.equal(toolbox[name](image, (80, 112)), loaded[name](image, (80, 112)))
 
 
-def test_everything_known_about_a_tool_comes_back(toolbox: Toolbox, tmp_path: Path) -> None:
+def test_the_attributes_of_tools_are_restored(toolbox: Toolbox, tmp_path: Path) -> None:
     first, *others = toolbox
     Toolbox([replace(first, minimum=24, multiple=12), *others]).save(tmp_path / "box")
     for saved, loaded in zip(
@@ -67,7 +67,9 @@ def test_everything_known_about_a_tool_comes_back(toolbox: Toolbox, tmp_path: Pa
         assert not any(module.training for module in loaded.module.modules())  # type: ignore[union-attr]
 
 
-def test_float16_is_close_and_half_the_size(toolbox: Toolbox, folder: Path, tmp_path: Path) -> None:
+def test_float16_weights_are_close_and_half_the_size(
+    toolbox: Toolbox, folder: Path, tmp_path: Path
+) -> None:
     toolbox.save(tmp_path / "half", dtype=torch.float16)
     loaded = Toolbox.load(tmp_path / "half")
     assert all(value.dtype == torch.float32 for value in _states(loaded).values())
@@ -83,12 +85,12 @@ def test_float16_is_close_and_half_the_size(toolbox: Toolbox, folder: Path, tmp_
         for place in (folder, tmp_path / "half")
     )
     assert half < 0.8 * full
-    # Saved again as it is, nothing moves any more.
+    # Saving the same toolbox again does not change it.
     loaded.save(tmp_path / "again", dtype=torch.float16)
     assert Toolbox.load(tmp_path / "again").fingerprint == loaded.fingerprint
 
 
-def test_the_folder_is_what_the_manifest_says(toolbox: Toolbox, folder: Path) -> None:
+def test_the_manifest_describes_the_folder(toolbox: Toolbox, folder: Path) -> None:
     manifest = _manifest(folder)
     assert [entry["name"] for entry in manifest["tools"]] == list(toolbox.names)
     files = {entry["file"] for entry in manifest["tools"]} - {None}
@@ -101,7 +103,7 @@ def test_the_folder_is_what_the_manifest_says(toolbox: Toolbox, folder: Path) ->
         assert entry["parameters"] == sum(tensor.numel() for tensor in tensors)
 
 
-def test_saving_over_an_older_toolbox_leaves_only_the_new(toolbox: Toolbox, folder: Path) -> None:
+def test_saving_replaces_the_previous_toolbox(toolbox: Toolbox, folder: Path) -> None:
     with torch.no_grad():
         for value in _states(toolbox).values():
             value.add_(0.5)
@@ -110,8 +112,8 @@ def test_saving_over_an_older_toolbox_leaves_only_the_new(toolbox: Toolbox, fold
     assert len(list(folder.iterdir())) == 3
 
 
-def test_saving_leaves_the_users_other_files_alone(toolbox: Toolbox, tmp_path: Path) -> None:
-    """A folder of checkpoints is a natural place to save a toolbox into."""
+def test_saving_keeps_other_files(toolbox: Toolbox, tmp_path: Path) -> None:
+    """A user may save a toolbox into a folder that already holds checkpoints."""
     mine = tmp_path / "my_own_network.safetensors"
     save_file({"weight": torch.zeros(3)}, mine)
     (tmp_path / "notes.txt").write_text("keep")
@@ -122,10 +124,10 @@ def test_saving_leaves_the_users_other_files_alone(toolbox: Toolbox, tmp_path: P
 
 
 @pytest.mark.parametrize("fails_at", range(4))
-def test_a_failure_in_the_middle_leaves_the_old_toolbox(
+def test_a_failure_while_saving_keeps_the_previous_toolbox(
     toolbox: Toolbox, folder: Path, fails_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three weight files and the manifest; the disk is full at each of them in turn."""
+    """The disk is full at the first, second or third weight file, or at the manifest."""
     before = toolbox.fingerprint
     with torch.no_grad():
         for value in _states(toolbox).values():
@@ -151,37 +153,39 @@ def test_a_failure_in_the_middle_leaves_the_old_toolbox(
     assert len(list(folder.glob("*.safetensors"))) == 3
 
 
-def test_files_are_written_beside_and_then_moved(
+def test_files_are_written_atomically_and_the_manifest_last(
     toolbox: Toolbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At the moment a name appears, everything the manifest names is there and whole."""
+    """When the manifest appears, the toolbox can be loaded."""
     real = os.replace
     moved: list[str] = []
 
-    def watch(source: Any, target: Any) -> None:
+    def checked_replace(source: Any, target: Any) -> None:
         assert Path(source).parent == Path(target).parent
         real(source, target)
         moved.append(Path(target).name)
         if Path(target).name == "toolbox.json":
             assert Toolbox.load(tmp_path / "box").fingerprint == toolbox.fingerprint
 
-    monkeypatch.setattr(os, "replace", watch)
+    monkeypatch.setattr(os, "replace", checked_replace)
     toolbox.save(tmp_path / "box")
     assert moved[-1] == "toolbox.json"
     assert len(moved) == 4
 
 
-def test_functions_cannot_be_saved(toolbox: Toolbox, tmp_path: Path, conv: torch.nn.Module) -> None:
+def test_functions_and_foreign_modules_cannot_be_saved(
+    toolbox: Toolbox, tmp_path: Path, conv: torch.nn.Module
+) -> None:
     toolbox.add("mine.function", lambda image: image)
     with pytest.raises(ToolboxError, match=r"mine\.function.*subset"):
         toolbox.save(tmp_path / "box")
     with pytest.raises(ToolboxError, match=r"mine\.module"):
         Toolbox().add("mine.module", conv).save(tmp_path / "box")
-    assert not (tmp_path / "box").exists(), "told before anything is written"
+    assert not (tmp_path / "box").exists(), "the error comes before anything is written"
     toolbox.subset([name for name in toolbox.names if name.startswith("tiny")]).save(tmp_path / "box")
 
 
-def test_a_missing_weight_file_is_named(folder: Path) -> None:
+def test_the_error_names_a_missing_weight_file(folder: Path) -> None:
     path = next(folder.glob("tiny.context-*.safetensors"))
     path.unlink()
     with pytest.raises(MissingWeightsError, match=r"tiny\.context") as caught:
@@ -190,7 +194,7 @@ def test_a_missing_weight_file_is_named(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["one bit", "half of it", "empty", "another tool's"])
-def test_a_tampered_weight_file_is_refused(folder: Path, how: str) -> None:
+def test_a_damaged_weight_file_is_refused(folder: Path, how: str) -> None:
     path = next(folder.glob("tiny.first-*.safetensors"))
     data = bytearray(path.read_bytes())
     if how == "one bit":
@@ -207,7 +211,7 @@ def test_a_tampered_weight_file_is_refused(folder: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["../outside.safetensors", "{outside}"])
-def test_a_manifest_cannot_point_out_of_its_folder(folder: Path, name: str) -> None:
+def test_a_manifest_cannot_name_files_outside_its_folder(folder: Path, name: str) -> None:
     inside = next(folder.glob("tiny.first-*.safetensors"))
     outside = folder.parent / "outside.safetensors"
     shutil.move(inside, outside)
@@ -220,7 +224,7 @@ def test_a_manifest_cannot_point_out_of_its_folder(folder: Path, name: str) -> N
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", None])
-def test_another_versions_manifest_is_refused(folder: Path, version: Any) -> None:
+def test_a_manifest_of_another_version_is_refused(folder: Path, version: Any) -> None:
     _rewrite(folder, {**_manifest(folder), "format": version})
     with pytest.raises(ToolboxError, match="format"):
         Toolbox.load(folder)
@@ -240,13 +244,13 @@ def test_another_versions_manifest_is_refused(folder: Path, version: Any) -> Non
         "\xff\xfe",
     ],
 )
-def test_what_is_no_manifest(folder: Path, text: str) -> None:
+def test_a_damaged_manifest_is_refused(folder: Path, text: str) -> None:
     (folder / "toolbox.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(ToolboxError, match=r"toolbox\.json"):
         Toolbox.load(folder)
 
 
-def test_a_manifest_of_an_unknown_network(folder: Path) -> None:
+def test_a_manifest_with_an_unknown_network_is_refused(folder: Path) -> None:
     manifest = _manifest(folder)
     manifest["tools"][0]["net"] = "os.system"
     _rewrite(folder, manifest)
@@ -261,7 +265,7 @@ def test_a_manifest_of_an_unknown_network(folder: Path) -> None:
         pytest.param({"widths": [6, 8], "unshuffle": 2}, id="other widths than the weights"),
     ],
 )
-def test_options_that_do_not_fit(folder: Path, options: Any) -> None:
+def test_options_that_do_not_fit_are_refused(folder: Path, options: Any) -> None:
     manifest = _manifest(folder)
     manifest["tools"][0]["options"] = options
     _rewrite(folder, manifest)
@@ -269,22 +273,21 @@ def test_options_that_do_not_fit(folder: Path, options: Any) -> None:
         Toolbox.load(folder)
 
 
-def test_no_toolbox_of_that_name(tmp_path: Path) -> None:
+def test_an_unknown_toolbox_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ToolboxError, match=r"nowhere.*lite"):
         Toolbox.load("nowhere")
     with pytest.raises(ToolboxError, match=r"toolbox\.json"):
         Toolbox.load(tmp_path)
 
 
-def test_a_name_cannot_lead_out_of_the_shipped_folder(
+def test_a_relative_path_is_resolved_against_the_working_directory(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A relative path is a folder of the user's, seen from where the user is."""
     monkeypatch.chdir(folder.parent)
     assert Toolbox.load("box").names == Toolbox.load(folder).names
 
 
-def test_a_trained_toolbox_saves_its_new_weights(toolbox: Toolbox, folder: Path) -> None:
+def test_saving_a_trained_toolbox_writes_the_new_weights(toolbox: Toolbox, folder: Path) -> None:
     old = {path.name for path in folder.glob("*.safetensors")}
     tool: Tool = toolbox["tiny.first"]
     assert tool.module is not None
@@ -293,30 +296,30 @@ def test_a_trained_toolbox_saves_its_new_weights(toolbox: Toolbox, folder: Path)
     toolbox.save(folder)
     new = {path.name for path in folder.glob("*.safetensors")}
     assert len(new) == 3
-    assert len(new & old) == 2, "files are named after their content"
+    assert len(new & old) == 2, "the names of files contain their hash"
     assert Toolbox.load(folder).fingerprint == toolbox.fingerprint
 
 
-def _note(folder: Path) -> None:
-    """Notes the place of each tool as what was measured of it."""
+def _write_positions(folder: Path) -> None:
+    """Writes the position of each tool as its measurement."""
     names = [entry["name"] for entry in _manifest(folder)["tools"]]
-    write_measurements(folder, {name: {"place": place} for place, name in enumerate(names)})
+    write_measurements(folder, {name: {"position": position} for position, name in enumerate(names)})
 
 
-def _measured(folder: Path) -> dict[str, int]:
-    """What the loaded tools say was measured of them, without those that say nothing."""
-    return {tool.name: tool.measured["place"] for tool in Toolbox.load(folder) if tool.measured}
+def _read_positions(folder: Path) -> dict[str, int]:
+    """Reads the positions back, without tools that have no measurement."""
+    return {tool.name: tool.measured["position"] for tool in Toolbox.load(folder) if tool.measured}
 
 
-ALL_MEASURED = {"tiny.first": 0, "tiny.enlarge": 1, "tiny.context": 2, "tiny.brighten": 3}
+ALL_POSITIONS = {"tiny.first": 0, "tiny.enlarge": 1, "tiny.context": 2, "tiny.brighten": 3}
 
 
-def test_what_was_measured_is_added_and_nothing_else_changes(folder: Path) -> None:
+def test_measurements_are_added_and_nothing_else_changes(folder: Path) -> None:
     before, fingerprint = _manifest(folder), Toolbox.load(folder).fingerprint
     files = {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
-    assert _measured(folder) == {}
-    _note(folder)
-    assert _measured(folder) == ALL_MEASURED
+    assert _read_positions(folder) == {}
+    _write_positions(folder)
+    assert _read_positions(folder) == ALL_POSITIONS
     assert Toolbox.load(folder).fingerprint == fingerprint
     after = _manifest(folder)
     for entry in (*before["tools"], *after["tools"]):
@@ -326,13 +329,13 @@ def test_what_was_measured_is_added_and_nothing_else_changes(folder: Path) -> No
     assert {path.name for path in folder.iterdir()} == {*files, "toolbox.json"}
 
 
-def test_measured_again_is_measured_anew(folder: Path) -> None:
-    _note(folder)
-    write_measurements(folder, {name: {"place": 9} for name in ALL_MEASURED})
-    assert set(_measured(folder).values()) == {9}
+def test_new_measurements_replace_previous_ones(folder: Path) -> None:
+    _write_positions(folder)
+    write_measurements(folder, {name: {"position": 9} for name in ALL_POSITIONS})
+    assert set(_read_positions(folder).values()) == {9}
 
 
-def test_a_failure_while_noting_leaves_the_old_manifest(
+def test_a_failure_while_writing_measurements_keeps_the_manifest(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -342,35 +345,37 @@ def test_a_failure_while_noting_leaves_the_old_manifest(
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
         patch.setattr(os, "replace", full)
-        _note(folder)
+        _write_positions(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
-def test_what_was_measured_is_kept_with_the_weights(folder: Path, elsewhere: bool) -> None:
-    _note(folder)
+def test_measurements_are_saved_with_their_weights(folder: Path, elsewhere: bool) -> None:
+    _write_positions(folder)
     target = folder.parent / "other" if elsewhere else folder
     Toolbox.load(folder).save(target)
-    assert _measured(target) == ALL_MEASURED
+    assert _read_positions(target) == ALL_POSITIONS
     Toolbox.load(target).subset(["tiny.context", "tiny.first"]).save(target)
-    assert _measured(target) == {"tiny.context": 2, "tiny.first": 0}
+    assert _read_positions(target) == {"tiny.context": 2, "tiny.first": 0}
 
 
-def test_what_was_measured_of_other_weights_is_dropped(folder: Path) -> None:
-    _note(folder)
+def test_measurements_of_previous_weights_are_dropped(folder: Path) -> None:
+    _write_positions(folder)
     toolbox = Toolbox.load(folder)
     module = toolbox["tiny.first"].module
     assert module is not None
     with torch.no_grad():
         next(module.parameters()).add_(0.25)
     toolbox.save(folder)
-    assert _measured(folder) == {name: at for name, at in ALL_MEASURED.items() if name != "tiny.first"}
+    assert _read_positions(folder) == {
+        name: position for name, position in ALL_POSITIONS.items() if name != "tiny.first"
+    }
 
 
-def test_rounded_weights_have_not_been_measured(folder: Path, tmp_path: Path) -> None:
-    _note(folder)
+def test_rounded_weights_have_not_been_read_positions(folder: Path, tmp_path: Path) -> None:
+    _write_positions(folder)
     Toolbox.load(folder).save(tmp_path / "half", dtype=torch.float16)
-    assert _measured(tmp_path / "half") == {"tiny.brighten": 3}, "which has no weights to round"
-    _note(tmp_path / "half")
+    assert _read_positions(tmp_path / "half") == {"tiny.brighten": 3}, "it has no weights"
+    _write_positions(tmp_path / "half")
     Toolbox.load(tmp_path / "half").save(tmp_path / "half", dtype=torch.float16)
-    assert _measured(tmp_path / "half") == ALL_MEASURED
+    assert _read_positions(tmp_path / "half") == ALL_POSITIONS

@@ -1,4 +1,4 @@
-"""The networks of our own toolbox: shapes, where they start, gradients."""
+"""The networks of the lite toolbox: shapes, initialisation, gradients, global statistics."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from opera_env.tools.nets.unet import GlobalContext
 IMAGE = torch.rand(2, 3, 24, 32, generator=torch.Generator().manual_seed(0))
 
 
-def _wake(net: torch.nn.Module) -> torch.nn.Module:
-    """Gives every weight a value: the last layers start at zero."""
+def _randomise(net: torch.nn.Module) -> torch.nn.Module:
+    """Gives every weight a random value; the last layers are initialised with zeros."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in net.parameters():
@@ -33,8 +33,10 @@ def _wake(net: torch.nn.Module) -> torch.nn.Module:
 @pytest.mark.parametrize("widths", [(4,), (4, 8), (4, 6, 8)])
 @pytest.mark.parametrize("scale", [1, 2, 4])
 @pytest.mark.parametrize("context", [False, True])
-def test_shapes_and_multiple(unshuffle: int, widths: tuple[int, ...], scale: int, context: bool) -> None:
-    net = _wake(UNet(widths, unshuffle, scale, context))
+def test_shape_and_multiple_of_unet(
+    unshuffle: int, widths: tuple[int, ...], scale: int, context: bool
+) -> None:
+    net = _randomise(UNet(widths, unshuffle, scale, context))
     multiple = unshuffle * 2 ** (len(widths) - 1)
     assert net.multiple == multiple
     image = torch.rand(2, 3, multiple, 3 * multiple)
@@ -48,8 +50,8 @@ def test_shapes_and_multiple(unshuffle: int, widths: tuple[int, ...], scale: int
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 3])
-def test_more_blocks_in_a_row(blocks: int) -> None:
-    net = _wake(UNet((4, 8), 2, 4, blocks=blocks))
+def test_blocks_adds_residual_blocks(blocks: int) -> None:
+    net = _randomise(UNet((4, 8), 2, 4, blocks=blocks))
     assert net.multiple == 4
     with torch.inference_mode():
         assert net(IMAGE).shape == (2, 3, 96, 128)
@@ -58,21 +60,23 @@ def test_more_blocks_in_a_row(blocks: int) -> None:
     assert counts[1] - counts[0] == (blocks - 1) * row
 
 
-def _reach(net: nn.Module, side: int) -> int:
-    """How far from a pixel the furthest one lies that can change it, over a period of the grid."""
-    reach = 0
+def _receptive_radius(net: nn.Module, side: int) -> int:
+    """Largest distance at which an input pixel changes an output pixel, over one period of the grid."""
+    radius = 0
     image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(2)).requires_grad_()
-    known = net.statistics(image.detach()) if getattr(net, "global_context", False) else None
-    given = None if known is None else tuple(value.detach() for value in known)
+    statistics = net.statistics(image.detach()) if getattr(net, "global_context", False) else None
+    given = None if statistics is None else tuple(value.detach() for value in statistics)
     scale = getattr(net, "scale", 1)
     for offset in range(net.multiple):
-        at = side // 2 + offset
-        pixel = net(image, given)[..., at * scale : (at + 1) * scale, at * scale : (at + 1) * scale]
+        start = side // 2 + offset
+        pixel = net(image, given)[
+            ..., start * scale : (start + 1) * scale, start * scale : (start + 1) * scale
+        ]
         (gradient,) = torch.autograd.grad(pixel.sum(), image)
         rows, columns = gradient.abs().sum((0, 1)).nonzero(as_tuple=True)
         assert len(rows)
-        reach = max(reach, int((torch.cat([rows, columns]) - at).abs().max()))
-    return reach
+        radius = max(radius, int((torch.cat([rows, columns]) - start).abs().max()))
+    return radius
 
 
 @pytest.mark.parametrize(
@@ -89,25 +93,25 @@ def _reach(net: nn.Module, side: int) -> int:
         (lambda: NAFNet(4, (), 2, (), unshuffle=2), 64),
     ],
 )
-def test_nothing_beyond_the_halo_changes_a_pixel(make: Callable[[], nn.Module], side: int) -> None:
-    """And the halo is no wild guess: most of it is used."""
+def test_the_halo_is_the_receptive_field_radius(make: Callable[[], nn.Module], side: int) -> None:
+    """No pixel beyond the halo changes a result, and most of the halo is used."""
     torch.manual_seed(0)
     net = make()
     with torch.no_grad():
-        for parameter in net.parameters():  # all positive, or ReLUs and zeros cut paths off
+        for parameter in net.parameters():  # positive, so that no ReLU or zero blocks a path
             parameter.copy_(0.05 + 0.05 * torch.rand(parameter.shape))
     net = net.double().eval()
     torch.set_default_dtype(torch.float64)
     try:
-        reach = _reach(net, side)
+        radius = _receptive_radius(net, side)
     finally:
         torch.set_default_dtype(torch.float32)
-    assert net.halo < side // 2 - net.multiple, "or the border would hide what lies beyond"
-    assert 0.6 * net.halo <= reach <= net.halo
+    assert net.halo < side // 2 - net.multiple, "the image must be larger than the halo"
+    assert 0.6 * net.halo <= radius <= net.halo
 
 
 @pytest.mark.parametrize("context", [False, True])
-def test_an_untrained_network_is_the_identity(context: bool) -> None:
+def test_an_untrained_unet_is_the_identity(context: bool) -> None:
     torch.manual_seed(0)
     assert torch.equal(UNet(global_context=context)(IMAGE), IMAGE)
     enlarged = UNet(scale=4, unshuffle=1, global_context=context)(IMAGE)
@@ -115,8 +119,8 @@ def test_an_untrained_network_is_the_identity(context: bool) -> None:
     assert torch.equal(enlarged, expected)
 
 
-def test_an_untrained_network_learns_from_the_first_step() -> None:
-    """Zero weights at the end, but not so many zeros that no gradient comes through."""
+def test_an_untrained_unet_can_be_trained() -> None:
+    """The last layer starts with zeros, but gradients reach all layers after the first step."""
     for options in ({}, {"global_context": True}, {"scale": 4, "unshuffle": 1}):
         torch.manual_seed(0)
         net = UNet(**options)  # type: ignore[arg-type]
@@ -134,47 +138,47 @@ def test_an_untrained_network_learns_from_the_first_step() -> None:
         assert (
             sum(bool(parameter.grad.abs().sum() > 0) for parameter in net.parameters())
             > len(list(net.parameters())) - 6
-        )  # a bias of a layer behind a ReLU may be dead
+        )  # the bias of a layer behind a ReLU may have a gradient of zero
 
 
-def test_every_size_of_batch_gives_the_same() -> None:
-    net = _wake(UNet((4, 8), global_context=True))
+def test_results_do_not_depend_on_the_batch_size() -> None:
+    net = _randomise(UNet((4, 8), global_context=True))
     with torch.inference_mode():
         together = net(IMAGE)
         apart = torch.cat([net(IMAGE[:1]), net(IMAGE[1:])])
     torch.testing.assert_close(together, apart, atol=1e-5, rtol=0)
 
 
-def test_global_context_sees_the_far_corner() -> None:
-    """A local network's output depends on its surroundings only; global context reaches everywhere."""
+def test_global_context_depends_on_the_whole_image() -> None:
+    """Without global context, a change in one corner does not affect the opposite corner."""
     changed = torch.zeros(1, 3, 128, 128)
     changed[..., -8:, -8:] = 1
     corner = (slice(None), slice(None), slice(0, 8), slice(0, 8))
     with torch.inference_mode():
-        local = _wake(UNet((4, 8)))
+        local = _randomise(UNet((4, 8)))
         assert torch.equal(local(changed)[corner], local(torch.zeros_like(changed))[corner])
-        everywhere = _wake(UNet((4, 8), global_context=True))
-        difference = everywhere(changed)[corner] - everywhere(torch.zeros_like(changed))[corner]
+        with_context = _randomise(UNet((4, 8), global_context=True))
+        difference = with_context(changed)[corner] - with_context(torch.zeros_like(changed))[corner]
     assert difference.abs().max() > 1e-6
 
 
-def test_global_context_knows_mean_and_spread() -> None:
-    """One number tells a bright sky from a few lamps, both together do."""
+def test_global_context_uses_mean_and_root_mean_square() -> None:
+    """The mean alone does not distinguish a uniform image from a dark one with a bright stripe."""
     torch.manual_seed(0)
-    context = _wake(GlobalContext(1))
-    flat, lamps = torch.full((1, 1, 4, 4), 0.25), torch.zeros(1, 1, 4, 4)
-    lamps[0, 0, :, 0] = 1  # as bright in the mean
+    context = _randomise(GlobalContext(1))
+    flat, stripe = torch.full((1, 1, 4, 4), 0.25), torch.zeros(1, 1, 4, 4)
+    stripe[0, 0, :, 0] = 1  # the same mean as the uniform image
     brighter = flat + 0.25
     with torch.inference_mode():
-        effects = [(context(image) - image)[0, 0, 0, -1].item() for image in (flat, lamps, brighter)]
+        effects = [(context(image) - image)[0, 0, 0, -1].item() for image in (flat, stripe, brighter)]
         assert context(flat).shape == flat.shape
         scale_and_shift = context.out(
             torch.tanh(
                 context.hidden(torch.tensor([[0.25, 0.5]]))
-            )  # mean and root mean square of the lamps
+            )  # mean and root mean square of the stripe
         )[0]
-        expected = lamps * (1 + torch.tanh(scale_and_shift[0])) + scale_and_shift[1]
-        torch.testing.assert_close(context(lamps), expected)
+        expected = stripe * (1 + torch.tanh(scale_and_shift[0])) + scale_and_shift[1]
+        torch.testing.assert_close(context(stripe), expected)
     assert len(set(effects)) == 3
 
 
@@ -187,8 +191,8 @@ def test_gamma_and_shift_by_hand() -> None:
 
 
 @pytest.mark.parametrize("net", [GammaCorrection(1.5), ConstantShift(40)])
-def test_brighteners_outside_the_range(net: torch.nn.Module) -> None:
-    """Between tools images lie outside of [0, 1]; a power of a negative number is NaN."""
+def test_brighteners_accept_values_outside_the_range(net: torch.nn.Module) -> None:
+    """Between tools, values may lie outside [0, 1]; a power of a negative number would be NaN."""
     image = torch.tensor([-3.0, -1e-9, 0.0, 1e-9, 0.5, 1.0, 1.5, 30.0]).view(1, 1, 1, 8).repeat(1, 3, 1, 1)
     image.requires_grad_()
     result = net(image)
@@ -198,11 +202,11 @@ def test_brighteners_outside_the_range(net: torch.nn.Module) -> None:
     result.sum().backward()
     assert image.grad is not None
     assert image.grad.isfinite().all()
-    assert image.grad[..., 4].gt(0).all(), "inside the range gradients pass"
+    assert image.grad[..., 4].gt(0).all(), "gradients pass for values inside the range"
 
 
 def _nafnet(**options: object) -> NAFNet:
-    """One as if trained: at first its blocks and its last layer add nothing."""
+    """A NAFNet with random weights: those of an untrained one make it the identity."""
     torch.manual_seed(1)
     net = NAFNet(**{"width": 4, "encoder": (1,), "middle": 1, "decoder": (1,), **options})  # type: ignore[arg-type]
     net.body.ending.reset_parameters()
@@ -210,14 +214,14 @@ def _nafnet(**options: object) -> NAFNet:
         for name, parameter in net.named_parameters():
             if name.endswith(("beta", "gamma")):
                 parameter.normal_()
-            elif name.endswith("sca.1.weight"):  # attention counts for something
+            elif name.endswith("sca.1.weight"):  # so that channel attention has an effect
                 parameter.mul_(30)
     return net.eval()
 
 
 @pytest.mark.parametrize("unshuffle", [1, 2, 4])
 @pytest.mark.parametrize("levels", [0, 1, 2])
-def test_shapes_and_multiple_of_nafnet(unshuffle: int, levels: int) -> None:
+def test_shape_and_multiple_of_nafnet(unshuffle: int, levels: int) -> None:
     net = _nafnet(encoder=(1,) * levels, decoder=(1,) * levels, unshuffle=unshuffle)
     assert net.multiple == unshuffle * 2**levels
     image = torch.rand(2, 3, net.multiple, 3 * net.multiple)
@@ -227,7 +231,7 @@ def test_shapes_and_multiple_of_nafnet(unshuffle: int, levels: int) -> None:
     assert result.isfinite().all()
 
 
-def test_an_untrained_nafnet_is_the_identity_and_learns() -> None:
+def test_an_untrained_nafnet_is_the_identity_and_can_be_trained() -> None:
     torch.manual_seed(0)
     net = NAFNet(4)
     assert torch.equal(net(IMAGE), IMAGE)
@@ -253,8 +257,8 @@ def test_gradients_reach_every_parameter_of_nafnet(given: bool) -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
 
 
-def test_nafnet_is_spandrels_by_another_kernel() -> None:
-    """The same weights in the definition of the paper's authors give the same image."""
+def test_nafnet_equals_spandrels_definition() -> None:
+    """The same weights in the definition of the authors give the same image."""
     net = _nafnet(encoder=(1, 2), middle=2, decoder=(2, 1), unshuffle=1)
     other = SpandrelNAFNet(width=4, middle_blk_num=2, enc_blk_nums=[1, 2], dec_blk_nums=[2, 1]).eval()
     other.load_state_dict(net.body.state_dict())
@@ -263,39 +267,39 @@ def test_nafnet_is_spandrels_by_another_kernel() -> None:
         assert (net(IMAGE) - IMAGE).abs().max() > 0.1
 
 
-def _whole() -> Tensor:
-    """Dark on one side and bright on the other, so that no part is like the whole."""
+def _ramp() -> Tensor:
+    """Dark on one side and bright on the other, so that the statistics of every part differ."""
     noise = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(3))
     return (noise + torch.linspace(0, 1, 64)) / 2
 
 
-def test_nafnet_told_the_statistics_of_its_image_gives_the_same() -> None:
+def test_given_statistics_of_the_image_reproduce_the_result_of_nafnet() -> None:
     net = _nafnet()
     with torch.inference_mode():
         expected = net(IMAGE)
         assert torch.equal(net(IMAGE, net.statistics(IMAGE)), expected)
         shifted = tuple(value + 1 for value in net.statistics(IMAGE))
-        assert not torch.allclose(net(IMAGE, shifted), expected, atol=1e-3), "they matter"
+        assert not torch.allclose(net(IMAGE, shifted), expected, atol=1e-3), "the statistics have an effect"
 
 
 @pytest.mark.parametrize(("left", "right"), [(0, 40), (20, 64), (12, 52)])
-def test_a_part_with_the_statistics_of_the_whole_is_part_of_the_whole(left: int, right: int) -> None:
-    net, image = _nafnet(unshuffle=1), _whole()
+def test_a_tile_with_the_statistics_of_its_image_is_part_of_the_result(left: int, right: int) -> None:
+    net, image = _nafnet(unshuffle=1), _ramp()
     assert net.halo < 15
     inner = slice(left + net.halo if left else 0, right - net.halo if right < 64 else 64)
     part = image[..., left:right]
     with torch.inference_mode():
         statistics = net.statistics(image)
         expected = net(image)[..., inner]
-        told = net(part, statistics)[..., inner.start - left : inner.stop - left]
-        untold = net(part)[..., inner.start - left : inner.stop - left]
+        with_statistics = net(part, statistics)[..., inner.start - left : inner.stop - left]
+        without_statistics = net(part)[..., inner.start - left : inner.stop - left]
     assert expected.shape[-1] > 10
-    torch.testing.assert_close(told, expected, atol=1e-5, rtol=0)
-    assert (untold - expected).abs().max() > 1e-3, "or nothing was tested"
+    torch.testing.assert_close(with_statistics, expected, atol=1e-5, rtol=0)
+    assert (without_statistics - expected).abs().max() > 1e-3, "the statistics have an effect"
 
 
-def test_one_images_statistics_serve_a_batch_of_its_parts() -> None:
-    net, image = _nafnet(), _whole()
+def test_statistics_of_one_image_apply_to_a_batch_of_its_tiles() -> None:
+    net, image = _nafnet(), _ramp()
     parts = torch.cat([image[..., :32], image[..., 32:]])
     with torch.inference_mode():
         statistics = net.statistics(image)
@@ -304,15 +308,15 @@ def test_one_images_statistics_serve_a_batch_of_its_parts() -> None:
     torch.testing.assert_close(together, apart, atol=1e-5, rtol=0)
 
 
-def test_what_nafnet_was_told_is_forgotten_after() -> None:
-    net, image = _nafnet(), _whole()
+def test_nafnet_does_not_keep_given_statistics() -> None:
+    net, image = _nafnet(), _ramp()
     with torch.inference_mode():
         plain, other = net(image), net(IMAGE)
         statistics = net.statistics(image)
         assert torch.equal(net(image), plain)
         net(IMAGE, statistics)
         assert torch.equal(net(IMAGE), other)
-        # Also where it fails: 25 columns cannot be folded, and 3 channels do not fit the statistics.
+        # The same after an error: 25 columns cannot be unshuffled, and 3 channels are the wrong number.
         with pytest.raises(RuntimeError):
             net(IMAGE[..., :25], statistics)
         with pytest.raises(RuntimeError):
@@ -327,14 +331,14 @@ def test_what_nafnet_was_told_is_forgotten_after() -> None:
     "duplicate", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))], ids=["deepcopy", "pickle"]
 )
 def test_a_copy_of_nafnet_is_independent(duplicate: Callable[[NAFNet], NAFNet]) -> None:
-    net, image = _nafnet(), _whole()
+    net, image = _nafnet(), _ramp()
     with torch.inference_mode():
         statistics, plain = net.statistics(image), net(IMAGE)
-        told = net(IMAGE, statistics)
+        expected = net(IMAGE, statistics)
     other = duplicate(net)
     with torch.inference_mode():
         assert torch.equal(other(IMAGE), plain)
-        assert torch.equal(other(IMAGE, statistics), told), "it is told itself, not its original"
+        assert torch.equal(other(IMAGE, statistics), expected), "the copy uses the statistics itself"
         assert all(map(torch.equal, other.statistics(image), statistics))
     with torch.no_grad():
         for parameter in other.parameters():
@@ -342,10 +346,10 @@ def test_a_copy_of_nafnet_is_independent(duplicate: Callable[[NAFNet], NAFNet]) 
     with torch.inference_mode():
         assert torch.equal(other(IMAGE), IMAGE)
         assert torch.equal(net(IMAGE), plain)
-        assert torch.equal(net(IMAGE, statistics), told)
+        assert torch.equal(net(IMAGE, statistics), expected)
 
 
-def test_a_tool_knows_that_nafnet_looks_everywhere() -> None:
+def test_a_tool_uses_the_global_context_of_nafnet() -> None:
     tool = Tool("a.nafnet", _nafnet(), multiple=4)
     assert tool.uses_global_context
     image = IMAGE[..., :23, :30]
@@ -355,11 +359,11 @@ def test_a_tool_knows_that_nafnet_looks_everywhere() -> None:
         torch.testing.assert_close(tool.apply(image, False, statistics), tool(image, (23, 30)))
 
 
-def test_the_table_of_networks() -> None:
+def test_networks_are_built_by_kind_and_options() -> None:
     assert set(NETS) == {"unet", "nafnet", "gamma", "shift"}
     assert isinstance(build_net("unet", {"widths": [4, 8]}), UNet)
     assert isinstance(build_net("nafnet", {"width": 8, "encoder": [1], "decoder": [1]}), NAFNet)
     with pytest.raises(ToolboxError, match=r"unknown network 'swinir'.*unet, nafnet"):
         build_net("swinir", {})
-    with pytest.raises(ToolboxError, match="does not take"):
+    with pytest.raises(ToolboxError, match="does not accept"):
         build_net("gamma", {"gama": 2})

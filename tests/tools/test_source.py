@@ -1,4 +1,4 @@
-"""Whatever a user has becomes a tool in one line: modules, TorchScript files, checkpoints of others."""
+"""Tools made from modules, TorchScript files and checkpoints; files without a network are refused."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ CHECKPOINTS = {
 def _network(kind: str) -> nn.Module:
     torch.manual_seed(0)
     network = CHECKPOINTS[kind][0]()
-    for parameter in network.parameters():  # some start at zero, which would hide everything
+    for parameter in network.parameters():  # zeros, with which some layers start, would hide errors
         nn.init.normal_(parameter, std=0.05)
     return network.eval()
 
@@ -84,7 +84,7 @@ def _write(state: dict[str, Tensor], path: Path) -> Path:
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize("kind", CHECKPOINTS)
-def test_a_checkpoint_in_one_line(kind: str, suffix: str, tmp_path: Path) -> None:
+def test_a_checkpoint_becomes_a_tool(kind: str, suffix: str, tmp_path: Path) -> None:
     network = _network(kind)
     path = _write(network.state_dict(), tmp_path / f"net{suffix}")
     toolbox = Toolbox().add("their.net", path, degradations=["noise"])
@@ -95,17 +95,17 @@ def test_a_checkpoint_in_one_line(kind: str, suffix: str, tmp_path: Path) -> Non
     assert tool.degradations == {"noise"}
 
     side = 56  # a multiple of every window
-    # DRUNet takes the level of noise as a fourth channel; spandrel knows, but for one image at a time.
-    given = 1 if kind == "drunet" else 2
-    image = torch.rand(given, 3, side, side)
+    # DRUNet takes the noise level as a fourth channel; spandrel adds it, for one image at a time.
+    batch = 1 if kind == "drunet" else 2
+    image = torch.rand(batch, 3, side, side)
     extra = [torch.full((1, 1, side, side), 15 / 255)] if kind == "drunet" else []
     with torch.inference_mode():
         expected = network(torch.cat([image, *extra], dim=1))
         result = tool(image, (side * 4, side * 4))
-    assert result.shape == (given, 3, side * scale, side * scale)
+    assert result.shape == (batch, 3, side * scale, side * scale)
     torch.testing.assert_close(result, expected, atol=1e-5, rtol=0)
 
-    # And through the executor, in a batch and at a size that is no multiple of anything.
+    # Through the executor as well, in a batch, at a size that is not a multiple of any window.
     samples = [
         Sample(torch.rand(3, 21, 27), None, None, (21 * scale, 27 * scale), SampleSpec("made up", index))
         for index in range(3)
@@ -115,7 +115,7 @@ def test_a_checkpoint_in_one_line(kind: str, suffix: str, tmp_path: Path) -> Non
     assert all(done.image.std() > 0 for done in results)
 
 
-def test_what_spandrel_clamps_is_not_clamped_and_can_be_trained(tmp_path: Path) -> None:
+def test_a_spandrel_network_is_not_clamped_and_can_be_trained(tmp_path: Path) -> None:
     network = _network("compact x4")
     path = _write(network.state_dict(), tmp_path / "net.pth")
     tool = Toolbox().add("a", path)["a"]
@@ -132,13 +132,13 @@ def test_what_spandrel_clamps_is_not_clamped_and_can_be_trained(tmp_path: Path) 
     assert all(gradient is not None and bool(gradient.isfinite().all()) for gradient in gradients)
 
 
-def test_scale_and_multiple_can_be_overruled(tmp_path: Path) -> None:
+def test_an_argument_overrides_what_spandrel_finds(tmp_path: Path) -> None:
     path = _write(_network("nafnet").state_dict(), tmp_path / "net.pth")
     tool = Toolbox().add("a", str(path), multiple=16)["a"]
     assert (tool.scale, tool.multiple) == (1, 16)
 
 
-def test_two_files_of_equal_weights_have_one_fingerprint(tmp_path: Path) -> None:
+def test_files_of_equal_weights_have_equal_fingerprints(tmp_path: Path) -> None:
     state = _network("compact x4").state_dict()
     prints = {
         Toolbox().add("a", _write(state, tmp_path / f"net{suffix}")).fingerprint
@@ -158,7 +158,7 @@ class _Half(nn.Module):
         return image * 0.5
 
 
-def test_a_module(conv: nn.Module) -> None:
+def test_a_module_becomes_a_tool(conv: nn.Module) -> None:
     image = torch.rand(2, 3, 9, 11)
     tool = Toolbox().add("a", conv)["a"]
     assert tool.module is conv
@@ -167,7 +167,7 @@ def test_a_module(conv: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".ts"])
-def test_a_torchscript_file(tmp_path: Path, suffix: str) -> None:
+def test_a_torchscript_file_becomes_a_tool(tmp_path: Path, suffix: str) -> None:
     torch.manual_seed(0)
     network = _Half().eval()
     path = tmp_path / f"script{suffix}"
@@ -186,7 +186,7 @@ def test_a_torchscript_file(tmp_path: Path, suffix: str) -> None:
     assert toolbox.fingerprint != before
 
 
-def test_a_missing_file(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ToolboxError, match=r"'a': no file at .*nowhere\.pth"):
         Toolbox().add("a", tmp_path / "nowhere.pth")
     with pytest.raises(ToolboxError, match="no file at"):
@@ -205,7 +205,7 @@ NO_NETWORKS = (
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".ckpt", ".safetensors", ".txt", ""])
-def test_a_file_that_is_no_network(tmp_path: Path, suffix: str) -> None:
+def test_a_file_without_a_network_is_refused(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"file{suffix}"
     toolbox = Toolbox()
     for content in NO_NETWORKS:
@@ -220,13 +220,13 @@ def test_a_file_that_is_no_network(tmp_path: Path, suffix: str) -> None:
     [{"weight": torch.zeros(3)}, [1, 2], torch.zeros(3), {}, {"state_dict": {}}, "text", {"params": [1]}],
     ids=lambda content: str(content)[:20],
 )
-def test_a_checkpoint_that_nobody_recognises(tmp_path: Path, content: Any) -> None:
+def test_an_unrecognised_checkpoint_is_refused(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "net.pth")
     with pytest.raises(ToolboxError, match="'a'"):
         Toolbox().add("a", tmp_path / "net.pth")
 
 
-def test_half_a_checkpoint(tmp_path: Path) -> None:
+def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
     state = _network("compact x4").state_dict()
     for suffix in (".pth", ".safetensors"):
         path = _write(state, tmp_path / f"net{suffix}")
@@ -235,7 +235,7 @@ def test_half_a_checkpoint(tmp_path: Path) -> None:
             Toolbox().add("a", path)
 
 
-def test_a_zip_that_only_looks_like_torchscript(tmp_path: Path) -> None:
+def test_a_zip_file_that_resembles_torchscript_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "net.pt", "w") as archive:
         archive.writestr("net/code/model.py", "print('hello')")
     with pytest.raises(ToolboxError, match="'a'"):
@@ -249,8 +249,8 @@ def test_a_network_on_grey_images_is_refused(tmp_path: Path) -> None:
         Toolbox().add("a", path)
 
 
-class _Evil:
-    """Runs a command when it is unpickled by whoever trusts it."""
+class _Malicious:
+    """Makes a folder when it is unpickled without restrictions."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -264,7 +264,7 @@ class _Evil:
 def test_a_checkpoint_cannot_run_code(tmp_path: Path, suffix: str, form: str) -> None:
     marker = tmp_path / "it ran"
     path = tmp_path / f"net{suffix}"
-    state: dict[str, Any] = {**_network("compact x4").state_dict(), "extra": _Evil(marker)}
+    state: dict[str, Any] = {**_network("compact x4").state_dict(), "extra": _Malicious(marker)}
     if form == "pickle":
         path.write_bytes(pickle.dumps(state))
     else:

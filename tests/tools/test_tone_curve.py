@@ -1,4 +1,4 @@
-"""The tone curve: nothing at first, what the whole image says once it is trained, never out of hand."""
+"""The tone curve: identity before training, statistics of the whole image, bounded results."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ NETS: dict[str, Make] = {
 
 
 def _images(count: int = 2, height: int = 24, width: int = 32) -> Tensor:
-    """Noise on a ramp, so that no part is like the whole."""
+    """Noise on a ramp, so that the statistics of every part differ from those of the whole."""
     noise = torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(0))
     return (noise + torch.linspace(0, 1, width)) / 2
 
 
-def _wake(net: nn.Module, scale: float = 0.1) -> nn.Module:
+def _randomise(net: nn.Module, scale: float = 0.1) -> nn.Module:
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in net.parameters():
@@ -33,33 +33,33 @@ def _wake(net: nn.Module, scale: float = 0.1) -> nn.Module:
     return net.eval()
 
 
-def test_an_untrained_curve_changes_nothing() -> None:
+def test_an_untrained_curve_is_the_identity() -> None:
     image = 3 * _images() - 1
     assert torch.equal(ToneCurve()(image), image)
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_a_brightener_begins_as_it_was(name: str) -> None:
-    plain, toned = NETS[name](False), NETS[name](True)
+def test_an_untrained_curve_does_not_change_a_brightener(name: str) -> None:
+    plain, with_curve = NETS[name](False), NETS[name](True)
     with torch.inference_mode():
-        assert torch.equal(toned.eval()(_images()), plain(_images()))
+        assert torch.equal(with_curve.eval()(_images()), plain(_images()))
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_told_the_statistics_of_its_image_it_does_the_same(name: str) -> None:
-    tool = Tool("a.tool", _wake(NETS[name](True), 0.02))
+def test_given_statistics_of_the_image_reproduce_its_result(name: str) -> None:
+    tool = Tool("a.tool", _randomise(NETS[name](True), 0.02))
     assert tool.uses_global_context and not Tool("a.tool", NETS[name](False)).uses_global_context
     size = (24, 32)
     with torch.inference_mode():
-        known = tool.statistics(_images())
-        assert known
+        statistics = tool.statistics(_images())
+        assert statistics
         expected = tool(_images(), size)
-        assert torch.equal(tool.apply(_images(), False, known), expected)
-        assert (tool.apply(_images(), False, (known[0] / 3,)) - expected).abs().max() > 1e-3
+        assert torch.equal(tool.apply(_images(), False, statistics), expected)
+        assert (tool.apply(_images(), False, (statistics[0] / 3,)) - expected).abs().max() > 1e-3
 
 
-def test_a_part_is_laid_under_the_curve_of_the_whole() -> None:
-    tone, image = _wake(ToneCurve(), 0.02), _images(1)
+def test_a_tile_with_the_statistics_of_its_image_is_part_of_the_result() -> None:
+    tone, image = _randomise(ToneCurve(), 0.02), _images(1)
     part = image[..., :8]
     with torch.inference_mode():
         torch.testing.assert_close(tone(part, tone.statistics(image)), tone(image)[..., :8])
@@ -67,23 +67,23 @@ def test_a_part_is_laid_under_the_curve_of_the_whole() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (64, 64), (500, 300)])
-def test_images_of_any_size(size: tuple[int, int]) -> None:
-    tone = _wake(ToneCurve())
+def test_images_of_any_size_are_accepted(size: tuple[int, int]) -> None:
+    tone = _randomise(ToneCurve())
     with torch.inference_mode():
         assert tone.statistics(_images(2, *size)).shape == (2, 34)
         assert tone(_images(2, *size)).isfinite().all()
 
 
-def test_size_hardly_counts() -> None:
-    tone, image = _wake(ToneCurve(), 0.02), _images(1, 60, 80)
+def test_the_curve_hardly_depends_on_the_size_of_the_image() -> None:
+    tone, image = _randomise(ToneCurve(), 0.02), _images(1, 60, 80)
     twice = image.repeat_interleave(2, 2).repeat_interleave(2, 3)
     with torch.inference_mode():
         torch.testing.assert_close(tone(twice)[..., ::2, ::2], tone(image), atol=0.01, rtol=0)
 
 
 @pytest.mark.parametrize("scale", [0.1, 10.0, 1e4])
-def test_no_image_and_no_weights_make_it_run_away(scale: float) -> None:
-    tone = _wake(ToneCurve(), scale)
+def test_results_and_gradients_stay_bounded(scale: float) -> None:
+    tone = _randomise(ToneCurve(), scale)
     for image in (torch.zeros(1, 3, 8, 8), torch.ones(1, 3, 8, 8), 1e4 * (_images() - 0.5)):
         image = image.clone().requires_grad_()
         result = tone(image)
@@ -93,8 +93,8 @@ def test_no_image_and_no_weights_make_it_run_away(scale: float) -> None:
         assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
 
 
-def test_it_learns_how_much_too_dark_an_image_is() -> None:
-    """Darkened by chance, so that no constant brightener can mend them all."""
+def test_training_beats_every_constant_gain() -> None:
+    """Every image is darkened by a random factor, so that no constant gain restores them all."""
     generator = torch.Generator().manual_seed(0)
     tone = ToneCurve()
     optimizer = torch.optim.Adam(tone.parameters(), lr=1e-3)

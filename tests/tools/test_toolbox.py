@@ -1,4 +1,4 @@
-"""The list of tools: order, names, what its two digests depend on."""
+"""The toolbox: order and names of its tools, and what its signature and fingerprint depend on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from opera_env.errors import OperaError, ToolboxError, UnknownToolError
-from opera_env.tools import Tool, Toolbox, pad_to_multiple
+from opera_env.tools import Tool, Toolbox
 from opera_env.tools.nets import build_net
 
 
@@ -27,7 +27,7 @@ def test_tools_keep_their_order(toolbox: Toolbox) -> None:
     assert toolbox.add("a.last", _identity).names == (*names, "a.last")
 
 
-def test_an_unknown_tool_is_told_with_the_known_ones(toolbox: Toolbox) -> None:
+def test_an_unknown_tool_raises_an_error_that_lists_the_tools(toolbox: Toolbox) -> None:
     with pytest.raises(UnknownToolError, match=r"'tiny\.frist'.*tiny\.first.*toolbox\.add"):
         toolbox["tiny.frist"]
     with pytest.raises(UnknownToolError, match="no tools"):
@@ -55,17 +55,17 @@ def test_an_unknown_tool_is_told_with_the_known_ones(toolbox: Toolbox) -> None:
         "a\\b",
     ],
 )
-def test_names_that_a_plan_could_not_spell(name: str) -> None:
-    with pytest.raises(ToolboxError, match="cannot be called"):
+def test_invalid_tool_names_are_refused(name: str) -> None:
+    with pytest.raises(ToolboxError, match="is no valid tool name"):
         Toolbox().add(name, _identity)
 
 
 @pytest.mark.parametrize("name", ["a", "restormer.gaussian_denoise_15", "My-Net.v2", "0"])
-def test_names_that_it_can(name: str) -> None:
+def test_valid_tool_names_are_accepted(name: str) -> None:
     assert Toolbox().add(name, _identity).names == (name,)
 
 
-def test_a_name_stands_once(toolbox: Toolbox) -> None:
+def test_tool_names_must_differ(toolbox: Toolbox) -> None:
     before = toolbox.signature
     with pytest.raises(ToolboxError, match=r"'tiny\.first' already"):
         toolbox.add("tiny.first", _identity)
@@ -75,12 +75,12 @@ def test_a_name_stands_once(toolbox: Toolbox) -> None:
 
 
 @pytest.mark.parametrize("rule", [{"scale": 0}, {"scale": -1}, {"multiple": 0}])
-def test_impossible_rules_of_size(rule: dict[str, int]) -> None:
+def test_scale_and_multiple_below_one_are_refused(rule: dict[str, int]) -> None:
     with pytest.raises(ToolboxError, match="at least 1"):
         Toolbox().add("a", _identity, **rule)  # type: ignore[arg-type]
 
 
-def test_signature_is_names_order_and_scales(toolbox: Toolbox, tiny_tool: Any) -> None:
+def test_the_signature_depends_on_names_order_and_scales_only(toolbox: Toolbox, tiny_tool: Any) -> None:
     def box(*rows: tuple[str, int, int]) -> str:
         scales: list[dict[str, int]] = [
             {"scale": 4, "unshuffle": 1} if scale == 4 else {} for _, scale, _ in rows
@@ -103,13 +103,13 @@ def test_signature_is_names_order_and_scales(toolbox: Toolbox, tiny_tool: Any) -
     assert Toolbox().add("a", _identity).signature == Toolbox().add("a", lambda image: 1 - image).signature
 
 
-def test_names_cannot_run_together_in_the_signature() -> None:
+def test_the_signature_separates_names() -> None:
     pairs = [("ab", "c"), ("a", "bc"), ("a-b", "c")]
     signatures = {Toolbox([Tool(name, _identity) for name in pair]).signature for pair in pairs}
     assert len(signatures) == 3
 
 
-def test_training_changes_the_fingerprint_not_the_signature(toolbox: Toolbox) -> None:
+def test_training_changes_the_fingerprint_but_not_the_signature(toolbox: Toolbox) -> None:
     signature, fingerprint = toolbox.signature, toolbox.fingerprint
     assert toolbox.fingerprint == fingerprint
     module = toolbox["tiny.first"].module
@@ -130,7 +130,9 @@ def test_training_changes_the_fingerprint_not_the_signature(toolbox: Toolbox) ->
     ids=["default", "foreach", "loop", "fused"],
 )
 @pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD])
-def test_every_kind_of_optimizer_step_is_seen(optimizer: Any, options: Any, conv: nn.Module) -> None:
+def test_every_optimizer_step_changes_the_fingerprint(
+    optimizer: Any, options: Any, conv: nn.Module
+) -> None:
     toolbox = Toolbox().add("a", conv)
     before = toolbox.fingerprint
     stepper = optimizer(conv.parameters(), lr=1e-2, **options)
@@ -159,14 +161,14 @@ def _by_assigning(net: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("change", [_in_place, _by_another_parameter, _by_loading, _by_assigning])
-def test_every_way_to_change_a_weight_is_seen(change: Any, conv: nn.Module) -> None:
+def test_every_way_to_change_a_weight_changes_the_fingerprint(change: Any, conv: nn.Module) -> None:
     toolbox = Toolbox().add("a", conv)
     before = toolbox.fingerprint
     change(conv)
     assert toolbox.fingerprint != before
 
 
-def test_a_write_through_data_is_seen_after_touch(conv: nn.Module) -> None:
+def test_a_write_through_data_counts_after_invalidate_fingerprint(conv: nn.Module) -> None:
     toolbox = Toolbox().add("a", conv)
     before = toolbox.fingerprint
     toolbox.invalidate_fingerprint()
@@ -177,8 +179,10 @@ def test_a_write_through_data_is_seen_after_touch(conv: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("constant", ["batch norm", "frozen bias", "buffer"])
-def test_a_fused_step_is_seen_where_the_smallest_tensor_stays(constant: str, conv: nn.Module) -> None:
-    """Fused optimizers do not raise torch's count of writes, and not every tensor is trained."""
+def test_a_fused_step_counts_although_the_smallest_tensor_is_constant(
+    constant: str, conv: nn.Module
+) -> None:
+    """Fused optimizers do not increase torch's count of writes, and not every tensor is trained."""
     net = nn.Sequential(conv)
     if constant == "batch norm":
         net.append(nn.BatchNorm2d(3))  # counts its batches, but not in eval mode
@@ -195,7 +199,7 @@ def test_a_fused_step_is_seen_where_the_smallest_tensor_stays(constant: str, con
     assert toolbox.fingerprint != before
 
 
-def test_a_changed_buffer_is_seen() -> None:
+def test_a_changed_buffer_changes_the_fingerprint() -> None:
     net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
     toolbox = Toolbox().add("a", net)
     before = toolbox.fingerprint
@@ -204,7 +208,7 @@ def test_a_changed_buffer_is_seen() -> None:
     assert toolbox.fingerprint != before
 
 
-def test_the_old_weights_have_the_old_fingerprint(toolbox: Toolbox) -> None:
+def test_restored_weights_have_their_previous_fingerprint(toolbox: Toolbox) -> None:
     before = toolbox.fingerprint
     module = toolbox["tiny.context"].module
     assert module is not None
@@ -225,7 +229,7 @@ def test_equal_toolboxes_have_equal_fingerprints(tiny_tool: Any) -> None:
     assert len({fingerprint(("a", 1), ("b", 2)), *(fingerprint(*rows) for rows in others)}) == 5
 
 
-def test_options_without_weights_count_too() -> None:
+def test_options_of_a_network_without_weights_change_the_fingerprint() -> None:
     prints = {
         Toolbox(
             [Tool("a", build_net("gamma", {"gamma": gamma}), net=("gamma", {"gamma": gamma}))]
@@ -235,7 +239,7 @@ def test_options_without_weights_count_too() -> None:
     assert len(prints) == 2
 
 
-def test_functions_count_by_identity() -> None:
+def test_functions_enter_the_fingerprint_by_identity() -> None:
     shared = Toolbox().add("a", _identity)
     assert shared.fingerprint == Toolbox().add("a", _identity).fingerprint
     assert shared.fingerprint != Toolbox().add("a", lambda image: image).fingerprint
@@ -256,26 +260,26 @@ def test_a_subset_shares_its_networks(toolbox: Toolbox) -> None:
     assert module is not None
     with torch.no_grad():
         next(module.parameters()).add_(1)
-    assert part.fingerprint != before, "training one trains the other"
+    assert part.fingerprint != before, "both toolboxes hold the same network"
     assert part.add("mine", _identity).names != toolbox.names
     assert len(toolbox) == 4
     with pytest.raises(UnknownToolError):
         toolbox.subset(["tiny.first", "tiny.frist"])
 
 
-def test_networks_are_put_in_eval_mode(conv: nn.Module) -> None:
+def test_networks_are_put_into_evaluation_mode(conv: nn.Module) -> None:
     conv.train()
     Toolbox().add("a", conv)
     assert not conv.training
 
 
 @pytest.mark.parametrize("source", [3, None, [], b"path"])
-def test_what_cannot_restore(source: Any) -> None:
+def test_sources_that_are_no_tools_are_refused(source: Any) -> None:
     with pytest.raises(OperaError, match="expected a function"):
         Toolbox().add("a", source)
 
 
-def test_a_function_with_scale_and_multiple() -> None:
+def test_a_function_with_scale_and_multiple_is_padded_and_cropped() -> None:
     seen: list[tuple[int, ...]] = []
 
     def enlarge(image: torch.Tensor) -> torch.Tensor:
@@ -285,32 +289,7 @@ def test_a_function_with_scale_and_multiple() -> None:
     tool = Toolbox().add("a", enlarge, scale=2, multiple=8, degradations=["noise"])["a"]
     assert (tool.scale, tool.multiple, tool.degradations) == (2, 8, frozenset({"noise"}))
     image = torch.rand(2, 3, 9, 16)
-    grown = tool(image, (18, 32))
-    torch.testing.assert_close(grown, enlarge(image))
+    enlarged = tool(image, (18, 32))
+    torch.testing.assert_close(enlarged, enlarge(image))
     assert seen[0] == (2, 3, 16, 16)
     assert tool(image, (9, 16)).shape == image.shape
-
-
-@pytest.mark.parametrize("height", [1, 2, 3, 7, 8, 9, 17])
-@pytest.mark.parametrize("width", [1, 5, 8, 13])
-@pytest.mark.parametrize(("multiple", "minimum"), [(1, 1), (4, 1), (8, 1), (3, 10), (8, 9), (1, 6)])
-def test_padding(height: int, width: int, multiple: int, minimum: int) -> None:
-    image = torch.rand(2, 3, height, width)
-    padded = pad_to_multiple(image, multiple, minimum)
-    rows, columns = padded.shape[-2:]
-    assert rows % multiple == 0
-    assert columns % multiple == 0
-    assert rows >= max(height, minimum)
-    assert columns >= max(width, minimum)
-    assert rows < max(height, minimum) + multiple, "no more than asked for"
-    assert columns < max(width, minimum) + multiple
-    assert torch.equal(padded[..., :height, :width], image)
-    # What is added is already in the image: mirrored or repeated, nothing new such as zeros.
-    assert bool(torch.isin(padded, image).all())
-    if rows > height and rows - height < height and columns - width < width:
-        assert torch.equal(padded[..., height, :width], image[..., height - 2, :])
-
-
-def test_no_padding_where_none_is_asked() -> None:
-    image = torch.rand(1, 3, 16, 24)
-    assert pad_to_multiple(image, 8) is image

@@ -1,4 +1,4 @@
-"""Network definitions that a toolbox manifest may name."""
+"""The network definitions that a toolbox manifest can name."""
 
 from __future__ import annotations
 
@@ -18,20 +18,27 @@ NETS: Mapping[str, type[nn.Module]] = {
     "gamma": GammaCorrection,
     "shift": ConstantShift,
 }
+"""Kinds of network, by their name in manifests."""
 
 
 def build_net(kind: str, options: Mapping[str, Any]) -> nn.Module:
-    """Builds a network from its entry in a manifest.
+    """Builds a network from its entry in a manifest, with newly initialised weights.
+
+    Args:
+        kind: A key of :data:`NETS`.
+        options: Keyword arguments of the network's class.
 
     Raises:
-        ToolboxError: If the kind is unknown or does not take the options.
+        ToolboxError: If there is no such kind, or its class does not accept the options.
     """
     if kind not in NETS:
-        raise ToolboxError(f"unknown network {kind!r}; this version knows {', '.join(NETS)}.")
+        raise ToolboxError(f"unknown network {kind!r}; expected one of {', '.join(NETS)}.")
     try:
         return NETS[kind](**options)
     except TypeError as error:
-        raise ToolboxError(f"network {kind!r} does not take {dict(options)}: {error}") from error
+        raise ToolboxError(
+            f"network {kind!r} does not accept the options {dict(options)}: {error}"
+        ) from error
 
 
 __all__ = ["NETS", "ConstantShift", "GammaCorrection", "NAFNet", "UNet", "build_net"]

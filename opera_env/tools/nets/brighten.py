@@ -1,4 +1,4 @@
-"""Two brighteners, as in the release: without weights, or with a curve that can be trained."""
+"""The two brightening tools of the release: without weights, or with a tone curve that can be trained."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from opera_env.tools.nets.tone_curve import ToneCurve
 
 
 class Brightener(nn.Module, ABC):
-    """Lays a curve over the image first, if it has one.
+    """Base class of the brightening tools: an optional tone curve, then a fixed operation.
 
     Args:
-        tone: Whether it has.
+        tone: Whether a trainable :class:`~opera_env.tools.nets.tone_curve.ToneCurve` comes first.
     """
 
     halo, statistics_source = 0, "full"
@@ -24,29 +24,29 @@ class Brightener(nn.Module, ABC):
         self.tone = ToneCurve() if tone else None
 
     def statistics(self, image: Tensor) -> tuple[Tensor, ...]:
-        """What the curve knows of an image; nothing without one."""
+        """Returns the statistics of a whole image that the tone curve uses; empty without a tone curve."""
         return () if self.tone is None else (self.tone.statistics(image),)
 
     def forward(self, image: Tensor, statistics: tuple[Tensor, ...] | None = None) -> Tensor:
-        """Brightens an image, or a part of one whose :meth:`statistics` are given."""
+        """Brightens an image, or a tile of an image whose :meth:`statistics` are given."""
         if self.tone is not None:
             image = self.tone(image, statistics[0] if statistics else None)
         return self._brighten(image)
 
     @abstractmethod
     def _brighten(self, image: Tensor) -> Tensor:
-        """What follows the curve, the same for every image."""
+        """Applies the fixed operation, which is the same for every image."""
 
 
 class GammaCorrection(Brightener):
     """Raises the image to the power of 1 / gamma; (B, 3, H, W) in [0, 1] in and out.
 
     Args:
-        gamma: Above 1 brightens.
-        tone: Lay a curve over the image first, found from statistics of the whole of it.
+        gamma: Values above 1 brighten the image.
+        tone: Whether a trainable tone curve comes first.
 
-    Source: the release's ``gamma_correction`` (1.5). Departures: the image is clamped to
-        [1e-6, 1] first, for a power has no value below 0 and no slope at 0; the curve.
+    Source: the release's ``gamma_correction`` (1.5). Departures: the image is clamped to [1e-6, 1] first,
+        because the power is undefined below 0 and has no finite gradient at 0; the optional tone curve.
     """
 
     def __init__(self, gamma: float = 1.5, tone: bool = False) -> None:
@@ -61,10 +61,10 @@ class ConstantShift(Brightener):
     """Adds a constant to every pixel; (B, 3, H, W) in [0, 1] in, clamped to [0, 1] out.
 
     Args:
-        levels: How much, in grey levels of 255.
-        tone: Lay a curve over the image first, found from statistics of the whole of it.
+        levels: The constant, in grey levels from 0 to 255.
+        tone: Whether a trainable tone curve comes first.
 
-    Source: the release's ``constant_shift`` (+40). Departure: the curve.
+    Source: the release's ``constant_shift`` (+40). Departure: the optional tone curve.
     """
 
     def __init__(self, levels: float = 40, tone: bool = False) -> None:

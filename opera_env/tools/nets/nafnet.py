@@ -1,4 +1,4 @@
-"""NAFNet at a small width: the second architecture of the ``lite`` tools."""
+"""NAFNet with few channels: the second architecture of the ``lite`` tools."""
 
 from __future__ import annotations
 
@@ -12,37 +12,41 @@ from torch.nn import functional as F
 
 
 class GlobalAveragePool(nn.Module):
-    """Mean of each channel; (B, C, H, W) to (B, C, 1, 1)."""
+    """The mean of each channel: (B, C, H, W) to (B, C, 1, 1)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean((2, 3), keepdim=True)
 
 
 class ChannelNorm(nn.LayerNorm):
-    """Layer normalisation over the channels of (B, C, H, W), by torch's own kernel."""
+    """Layer normalisation over the channels of (B, C, H, W), computed by torch's own kernel."""
 
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class NAFNet(nn.Module):
-    """Predicts what to add to the image, with gates and channel attention.
+    """Predicts the residual that is added to the image, with gates and channel attention.
 
     Args:
-        width: Channels of the first level; they double from level to level.
-        encoder: Blocks per level on the way down, finest first.
-        middle: Blocks at the coarsest level.
-        decoder: Blocks per level on the way up, coarsest first.
-        unshuffle: The image is folded by this factor before the first level, which makes
-            the network as many times squared cheaper.
+        width: Channels of the first level; every further level has twice as many.
+        encoder: Number of blocks of each encoder level, finest first.
+        middle: Number of blocks at the coarsest level.
+        decoder: Number of blocks of each decoder level, coarsest first.
+        unshuffle: Factor of the pixel unshuffle before the first level. The network then works on an image
+            that has ``unshuffle`` squared times fewer pixels.
+
+    Attributes:
+        multiple: Height and width of the input must be multiples of this number of pixels.
+        halo: Receptive-field radius in pixels, channel attention apart.
 
     Shape:
-        float32 (B, 3, H, W) in [0, 1] to the same shape, not clamped. H and W are multiples
-        of :attr:`multiple`.
+        float32 (B, 3, H, W) in [0, 1] to the same shape, not clamped. H and W are multiples of
+        ``multiple``.
 
-    Source: Chen et al., "Simple Baselines for Image Restoration", ECCV 2022, in spandrel's
-        definition. Departures: folding, normalisation by torch's kernel, and channel
-        attention that can be told the means of a whole image of which it sees a part.
+    Source: Chen et al., "Simple Baselines for Image Restoration", ECCV 2022, in spandrel's definition.
+        Departures: pixel unshuffle, normalisation by torch's kernel, and channel attention that accepts the
+        channel means of a whole image when the input is a tile of it.
     """
 
     global_context, statistics_source = True, "windows"
@@ -65,36 +69,37 @@ class NAFNet(nn.Module):
             dec_blk_nums=list(decoder),
         )
         self.multiple = unshuffle * self.body.padder_size
-        # One 3x3 convolution a block, one before and one after them all; then the grid.
+        # Each block has one 3x3 convolution; one more comes first and one last. The last term accounts for
+        # the position of a pixel in the grid of the coarsest level.
         counts = [*encoder, middle, *decoder]
         steps = [2**level for level in (*range(len(encoder) + 1), *reversed(range(len(decoder))))]
-        reach = 2 + sum(count * step for count, step in zip(counts, steps, strict=True))
-        self.halo = unshuffle * reach + self.multiple - 1
+        receptive_radius = 2 + sum(count * step for count, step in zip(counts, steps, strict=True))
+        self.halo = unshuffle * receptive_radius + self.multiple - 1
         blocks: list[Any] = [module for module in self.body.modules() if hasattr(module, "sca")]
         for block in blocks:
             block.norm1 = ChannelNorm(block.norm1.weight.numel(), eps=1e-6)
             block.norm2 = ChannelNorm(block.norm2.weight.numel(), eps=1e-6)
             block.sca[0] = GlobalAveragePool()
         self._means: list[GlobalAveragePool] = [block.sca[0] for block in blocks]
-        for parameter in self.body.ending.parameters():  # start as the identity: training only adds
+        for parameter in self.body.ending.parameters():  # the untrained network is the identity
             nn.init.zeros_(parameter)
 
     def statistics(self, image: Tensor) -> tuple[Tensor, ...]:
-        """What channel attention knows of an image: the means of every block's channels."""
-        noted: dict[nn.Module, Tensor] = {}
+        """Returns the inputs of channel attention for a whole image: the channel means of every block."""
+        captured: dict[nn.Module, Tensor] = {}
 
-        def note(means: nn.Module, _: object, result: Tensor) -> None:
-            noted[means] = result
+        def capture(means: nn.Module, _: object, result: Tensor) -> None:
+            captured[means] = result
 
         with ExitStack() as hooks:
             for means in self._means:
-                hooks.enter_context(means.register_forward_hook(note))
+                hooks.enter_context(means.register_forward_hook(capture))
             self(image)
-        return tuple(noted[means] for means in self._means)
+        return tuple(captured[means] for means in self._means)
 
     def forward(self, image: Tensor, statistics: tuple[Tensor, ...] | None = None) -> Tensor:
-        """Restores an image, or a part of one whose :meth:`statistics` are given."""
+        """Restores an image, or a tile of an image whose :meth:`statistics` are given."""
         with ExitStack() as hooks:
-            for means, known in zip(self._means, statistics or (), strict=False):
-                hooks.enter_context(means.register_forward_hook(lambda *_, known=known: known))
+            for means, given in zip(self._means, statistics or (), strict=False):
+                hooks.enter_context(means.register_forward_hook(lambda *_, given=given: given))
             return F.pixel_shuffle(self.body(F.pixel_unshuffle(image, self.unshuffle)), self.unshuffle)

@@ -1,4 +1,4 @@
-"""A small convolutional U-Net: the architecture of the ``lite`` tools."""
+"""A small convolutional U-Net: the first architecture of the ``lite`` tools."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions around a ReLU, added to the input; (B, C, H, W) in and out."""
+    """Two 3x3 convolutions around a ReLU, added to the input: (B, C, H, W) to the same shape."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -22,18 +22,22 @@ class ResidualBlock(nn.Module):
 
 
 def residual_blocks(width: int, count: int) -> nn.Module:
-    """Returns one block, or several in a row."""
+    """Returns one residual block, or a sequence of ``count`` blocks."""
     blocks = [ResidualBlock(width) for _ in range(count)]
     return blocks[0] if count == 1 else nn.Sequential(*blocks)
 
 
 class GlobalContext(nn.Module):
-    """Scales and shifts channels by the image's global statistics; (B, C, H, W) in and out.
+    """Scales and shifts channels depending on global statistics: (B, C, H, W) to the same shape.
 
-    Haze veils the whole image with one colour, which no local window can tell from a wall.
+    Haze covers the whole image with one colour, which a local window cannot distinguish from a wall of that
+    colour.
 
-    What is scaled and shifted by is bounded, and no maximum is among the statistics: an image unlike
-    the training patches, or many times larger, must not set off level after level.
+    Scale and shift are bounded, and the statistics contain no maximum, so that images unlike the training
+    patches, or much larger ones, do not produce larger activations from level to level.
+
+    Args:
+        width: Number of channels C.
     """
 
     def __init__(self, width: int) -> None:
@@ -44,30 +48,33 @@ class GlobalContext(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def statistics(self, x: Tensor) -> Tensor:
-        """Mean and root mean square of each channel, (B, 2 C)."""
+        """Returns the mean and the root mean square of each channel, (B, 2 C)."""
         return torch.cat([x.mean((2, 3)), (x.square().mean((2, 3)) + 1e-6).sqrt()], dim=1)
 
     def forward(self, x: Tensor, pooled: Tensor | None = None) -> Tensor:
-        """Adjusts channels by the image's statistics, or by those given."""
+        """Adjusts the channels; ``pooled`` is (B, 2 C), by default the statistics of ``x``."""
         pooled = self.statistics(x) if pooled is None else pooled
         scale, shift = self.out(self.hidden(pooled).tanh())[..., None, None].chunk(2, dim=1)
         return x * (1 + scale.tanh()) + shift
 
 
 class UNet(nn.Module):
-    """Predicts what to add to the image, at several resolutions.
+    """Predicts the residual that is added to the image, at several resolutions.
 
     Args:
-        widths: Channels per level, finest first.
-        unshuffle: The image is folded by this factor before the first level, which makes
-            the network as many times squared cheaper.
-        scale: 1 to restore at constant size, 4 to enlarge the image four times.
-        global_context: Let every decoder level see statistics of the whole image.
-        blocks: Residual blocks in a row, in the encoder and in the decoder of every level.
+        widths: Channels of each level, finest first.
+        unshuffle: Factor of the pixel unshuffle before the first level. The network then works on an image
+            that has ``unshuffle`` squared times fewer pixels.
+        scale: Factor by which the image is enlarged, for example 4; 1 keeps its size.
+        global_context: Whether every decoder level uses statistics of the whole image.
+        blocks: Number of residual blocks in the encoder and in the decoder of each level.
+
+    Attributes:
+        multiple: Height and width of the input must be multiples of this number of pixels.
 
     Shape:
-        float32 (B, 3, H, W) in [0, 1] to (B, 3, scale * H, scale * W), not clamped. H and W
-        are multiples of :attr:`multiple`.
+        float32 (B, 3, H, W) in [0, 1] to (B, 3, scale * H, scale * W), not clamped. H and W are multiples
+        of ``multiple``.
     """
 
     statistics_source = "downscaled"
@@ -95,40 +102,40 @@ class UNet(nn.Module):
             GlobalContext(width) if global_context else nn.Identity() for width in widths
         )
         self.tail = nn.Conv2d(widths[0], 3 * (unshuffle * scale) ** 2, 3, padding=1)
-        # Start as the identity (or as plain enlargement), so that training only adds.
+        # The untrained network is the identity, or bicubic enlargement.
         nn.init.zeros_(self.tail.weight)
         torch.nn.init.zeros_(self.tail.bias)  # pyright: ignore[reportArgumentType]
 
     @property
     def halo(self) -> int:
-        """How many pixels around a pixel can change its result, global context apart."""
+        """Receptive-field radius in pixels of the input, global context apart."""
         levels = [2**level for level in range(len(self.encoder))]
         convolutions = 2 * self.blocks * (sum(levels) + sum(levels[:-1]))
-        return self.unshuffle * (2 + convolutions) + self.multiple - 1  # with head, tail and the grid
+        return self.unshuffle * (2 + convolutions) + self.multiple - 1  # 2: head and tail
 
     def statistics(self, image: Tensor) -> tuple[Tensor, ...]:
-        """What the levels with global context know of an image, coarsest first."""
-        pooled: list[Tensor] = []
-        self._restore(image, None, pooled)
-        return tuple(pooled)
+        """Returns the statistics of a whole image at each level with global context, coarsest first."""
+        collected: list[Tensor] = []
+        self._restore(image, None, collected)
+        return tuple(collected)
 
     def forward(self, image: Tensor, statistics: tuple[Tensor, ...] | None = None) -> Tensor:
-        """Restores an image, or a part of one whose :meth:`statistics` are given."""
+        """Restores an image, or a tile of an image whose :meth:`statistics` are given."""
         return self._restore(image, statistics, [])
 
-    def _restore(self, image: Tensor, given: tuple[Tensor, ...] | None, pooled: list[Tensor]) -> Tensor:
-        """Restores; takes statistics from what is given, else from the image and notes them."""
-        given_in_turn = iter(given or ())
+    def _restore(self, image: Tensor, given: tuple[Tensor, ...] | None, collected: list[Tensor]) -> Tensor:
+        """Restores an image; statistics that are not given are computed and appended to ``collected``."""
+        given_iter = iter(given or ())
 
-        def in_context(level: int, x: Tensor) -> Tensor:
+        def apply_context(level: int, x: Tensor) -> Tensor:
             context = self.context[level]
             if not isinstance(context, GlobalContext):
                 return x
-            known = next(given_in_turn, None)
-            if known is None:
-                known = context.statistics(x)
-                pooled.append(known)
-            return context(x, known)
+            pooled = next(given_iter, None)
+            if pooled is None:
+                pooled = context.statistics(x)
+                collected.append(pooled)
+            return context(x, pooled)
 
         x = self.head(F.pixel_unshuffle(image, self.unshuffle))
         skips: list[Tensor] = []
@@ -136,10 +143,10 @@ class UNet(nn.Module):
             x = block(x)
             skips.append(x)
             x = down(x)
-        x = in_context(-1, self.encoder[-1](x))
+        x = apply_context(-1, self.encoder[-1](x))
         for level in reversed(range(len(self.up))):
             x = F.pixel_shuffle(self.up[level](x), 2) + skips[level]
-            x = self.decoder[level](in_context(level, x))
+            x = self.decoder[level](apply_context(level, x))
         residual = F.pixel_shuffle(self.tail(x), self.unshuffle * self.scale)
         if self.scale == 1:
             return image + residual
