@@ -67,7 +67,7 @@ def test_valid_tool_names_are_accepted(name: str) -> None:
 
 def test_tool_names_must_differ(toolbox: Toolbox) -> None:
     before = toolbox.signature
-    with pytest.raises(ToolboxError, match=r"'tiny\.first' already"):
+    with pytest.raises(ToolboxError, match=r"already has a tool 'tiny\.first'"):
         toolbox.add("tiny.first", _identity)
     with pytest.raises(ToolboxError, match="already"):
         Toolbox([Tool("a", _identity), Tool("a", _identity)])
