@@ -1,20 +1,23 @@
-"""The eight degradations of real photographs, as seeded 8-bit operators, and their recipes."""
+"""The eight built-in degradations, the protocol of an own one, and recipes: their order in an image."""
 
+from opera_env.degradations.base import Degradation, DegradationType, Stage, to_uint8
 from opera_env.degradations.depth import find_depth, procedural_depth, read_depth
 from opera_env.degradations.recipes import (
     BENCHMARK_GROUPS,
-    DEGRADATION_CLASSES,
-    DEGRADATIONS,
     STUDY_RECIPES,
     TRAINING_RECIPES,
-    Operator,
-    Recipe,
     benchmark_group,
     benchmark_recipes,
-    check_recipe,
-    degrade,
     sample_recipe,
     training_recipes,
+)
+from opera_env.degradations.registry import (
+    DEGRADATION_CLASSES,
+    DEGRADATIONS,
+    Recipe,
+    check_recipe,
+    degrade,
+    merge_degradations,
 )
 
 __all__ = [
@@ -23,15 +26,19 @@ __all__ = [
     "DEGRADATION_CLASSES",
     "STUDY_RECIPES",
     "TRAINING_RECIPES",
-    "Operator",
+    "Degradation",
+    "DegradationType",
     "Recipe",
+    "Stage",
     "benchmark_group",
     "benchmark_recipes",
     "check_recipe",
     "degrade",
     "find_depth",
+    "merge_degradations",
     "procedural_depth",
     "read_depth",
     "sample_recipe",
+    "to_uint8",
     "training_recipes",
 ]

@@ -9,14 +9,9 @@ from typing import ClassVar
 import cv2
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-Uint8Image = NDArray[np.uint8]
-
-
-def to_uint8(image: ArrayLike) -> Uint8Image:
-    """Clips to [0, 255] and rounds: what every operator does last."""
-    return np.clip(np.rint(np.asarray(image)), 0, 255).astype(np.uint8)
+from opera_env.degradations.base import Depth, Stage, Uint8Image, to_uint8
 
 
 @dataclass(frozen=True)
@@ -25,15 +20,16 @@ class MotionBlur:
 
     Attributes:
         radius: The line has ``2 * radius + 1`` taps, one pixel apart.
-        sigma: Spread of the weights, in pixels; the first tap is the heaviest.
+        sigma: Standard deviation of the weights, in pixels; the first tap is the heaviest.
         angle: Direction of the line in degrees, in (-90, 90).
 
-    Source: the AgenticIR benchmark's operator, after ImageMagick's motion blur: whole-pixel
-        shifts, the edge replicated.
+    Source: the operator of the AgenticIR benchmark, after ImageMagick's motion blur: shifts by whole
+        pixels, with the edge replicated.
     """
 
-    name: ClassVar[str] = "motion_blur"
-    CHOICES: ClassVar[tuple[tuple[int, float], ...]] = ((10, 3), (15, 5), (15, 8))
+    name = "motion_blur"
+    stage = Stage.LENS
+    SEVERITIES: ClassVar[tuple[tuple[int, float], ...]] = ((10, 3), (15, 5), (15, 8))
 
     radius: int
     sigma: float
@@ -41,25 +37,25 @@ class MotionBlur:
 
     @classmethod
     def draw(cls, rng: Generator) -> MotionBlur:
-        radius, sigma = cls.CHOICES[rng.integers(len(cls.CHOICES))]
+        radius, sigma = cls.SEVERITIES[rng.integers(len(cls.SEVERITIES))]
         return cls(radius, sigma, float(rng.uniform(-90, 90)))
 
     def kernel(self) -> NDArray[np.float32]:
-        """Returns the square kernel, shape (4 r + 1, 4 r + 1), whose centre is the first tap."""
+        """Returns the square kernel, shape (4 r + 1, 4 r + 1); its centre is the first tap."""
         taps = np.arange(2 * self.radius + 1)
         weights = np.exp(-(taps**2) / (2 * self.sigma**2))
         weights /= weights.sum()
-        reach = 2 * self.radius
-        kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.float32)
+        half_width = 2 * self.radius
+        kernel = np.zeros((2 * half_width + 1, 2 * half_width + 1), np.float32)
         sine, cosine = math.sin(math.radians(self.angle)), math.cos(math.radians(self.angle))
         for tap, weight in zip(taps, weights, strict=True):
-            # Shifting the image by -ceil(x - 1/2) is reading it ceil(x - 1/2) further on.
-            row = reach + math.ceil(tap * sine - 0.5)
-            column = reach + math.ceil(tap * cosine - 0.5)
+            # Shifting the image by -ceil(x - 1/2) is the same as reading it at an offset of ceil(x - 1/2).
+            row = half_width + math.ceil(tap * sine - 0.5)
+            column = half_width + math.ceil(tap * cosine - 0.5)
             kernel[row, column] += weight
         return kernel
 
-    def __call__(self, image: Uint8Image, rng: Generator) -> Uint8Image:
+    def __call__(self, image: Uint8Image, rng: Generator, depth: Depth | None = None) -> Uint8Image:
         blurred = cv2.filter2D(image.astype(np.float32), -1, self.kernel(), borderType=cv2.BORDER_REPLICATE)
         return to_uint8(blurred)
 
@@ -70,20 +66,21 @@ class DefocusBlur:
 
     Attributes:
         radius: Radius of the disk in pixels.
-        alias_sigma: Width of the Gaussian that softens the rim of the disk.
+        alias_sigma: Standard deviation, in pixels, of the Gaussian that softens the rim of the disk.
 
-    Source: the AgenticIR benchmark's operator, after imagecorruptions.
+    Source: the operator of the AgenticIR benchmark, after imagecorruptions.
     """
 
-    name: ClassVar[str] = "defocus_blur"
-    CHOICES: ClassVar[tuple[tuple[int, float], ...]] = ((3, 0.1), (4, 0.5), (6, 0.5))
+    name = "defocus_blur"
+    stage = Stage.LENS
+    SEVERITIES: ClassVar[tuple[tuple[int, float], ...]] = ((3, 0.1), (4, 0.5), (6, 0.5))
 
     radius: int
     alias_sigma: float
 
     @classmethod
     def draw(cls, rng: Generator) -> DefocusBlur:
-        radius, alias_sigma = cls.CHOICES[rng.integers(len(cls.CHOICES))]
+        radius, alias_sigma = cls.SEVERITIES[rng.integers(len(cls.SEVERITIES))]
         return cls(radius, alias_sigma)
 
     def kernel(self) -> NDArray[np.float32]:
@@ -93,5 +90,5 @@ class DefocusBlur:
         disk /= disk.sum()
         return np.asarray(cv2.GaussianBlur(disk, (3, 3), sigmaX=self.alias_sigma), np.float32)
 
-    def __call__(self, image: Uint8Image, rng: Generator) -> Uint8Image:
+    def __call__(self, image: Uint8Image, rng: Generator, depth: Depth | None = None) -> Uint8Image:
         return to_uint8(cv2.filter2D(image.astype(np.float32), -1, self.kernel()))

@@ -1,4 +1,4 @@
-"""What sensor, exposure, scaler and codec do to an image."""
+"""Under-exposure, noise, low resolution and JPEG: what the camera and the file do to an image."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from opera_env.degradations.blur import Uint8Image, to_uint8
+from opera_env.degradations.base import Depth, Stage, Uint8Image, to_uint8
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Gaussian or Poisson noise, each channel on its own.
+    """Gaussian or Poisson noise, independent in each channel.
 
     Attributes:
-        kind: "gaussian" or "poisson", with equal chances.
-        level: Standard deviation of 255 in [20, 50] for Gaussian noise; factor in [1, 3]
-            on the deviation of Poisson noise.
+        kind: "gaussian" or "poisson", with equal probability.
+        level: Standard deviation in grey levels of 255, in [20, 50], for Gaussian noise; factor on the
+            deviation, in [1, 3], for Poisson noise.
 
-    Source: the AgenticIR benchmark's operator, after BasicSR: photons are counted on a
-        scale of the next power of two of the number of grey levels in the image.
+    Source: the operator of the AgenticIR benchmark, after BasicSR: photons are counted on a scale of the
+        next power of two of the number of grey levels in the image.
     """
 
-    name: ClassVar[str] = "noise"
+    name = "noise"
+    stage = Stage.SENSOR
 
     kind: str
     level: float
@@ -37,7 +38,7 @@ class Noise:
             return cls("gaussian", float(rng.uniform(20, 50)))
         return cls("poisson", float(rng.uniform(1, 3)))
 
-    def __call__(self, image: Uint8Image, rng: Generator) -> Uint8Image:
+    def __call__(self, image: Uint8Image, rng: Generator, depth: Depth | None = None) -> Uint8Image:
         if self.kind == "gaussian":
             return to_uint8(image + rng.standard_normal(image.shape, np.float32) * self.level)
         levels = np.count_nonzero(np.bincount(image.ravel(), minlength=256))
@@ -55,7 +56,8 @@ class Jpeg:
         quality: Integer in [10, 30).
     """
 
-    name: ClassVar[str] = "jpeg"
+    name = "jpeg"
+    stage = Stage.SENSOR
 
     quality: int
 
@@ -63,7 +65,7 @@ class Jpeg:
     def draw(cls, rng: Generator) -> Jpeg:
         return cls(int(rng.integers(10, 30)))
 
-    def __call__(self, image: Uint8Image, rng: Generator) -> Uint8Image:
+    def __call__(self, image: Uint8Image, rng: Generator, depth: Depth | None = None) -> Uint8Image:
         bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
         _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, self.quality])
         decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
@@ -72,14 +74,14 @@ class Jpeg:
 
 
 def bicubic_matrix(size: int, factor: int) -> NDArray[np.float64]:
-    """Weights of MATLAB's antialiased bicubic reduction along one axis.
+    """Returns the weights of MATLAB's antialiased bicubic reduction along one axis.
 
     Args:
         size: Number of pixels; the result has ``ceil(size / factor)``.
         factor: By how much the axis shrinks.
 
     Returns:
-        Matrix of shape (ceil(size / factor), size); rows sum to 1, the border is mirrored.
+        Matrix of shape (ceil(size / factor), size); its rows sum to 1, the border is mirrored.
     """
     out = -(-size // factor)
     centre = (np.arange(out) + 0.5) * factor - 0.5
@@ -100,18 +102,19 @@ def bicubic_matrix(size: int, factor: int) -> NDArray[np.float64]:
 class LowResolution:
     """The image shrinks to a quarter of its width and height.
 
-    Source: the AgenticIR benchmark's operator: MATLAB's ``imresize(image, 1/4)``, bicubic
-        and antialiased.
+    Source: the operator of the AgenticIR benchmark: MATLAB's ``imresize(image, 1/4)``, bicubic and
+        antialiased.
     """
 
-    name: ClassVar[str] = "low_resolution"
+    name = "low_resolution"
+    stage = Stage.SENSOR
     FACTOR: ClassVar[int] = 4
 
     @classmethod
     def draw(cls, rng: Generator) -> LowResolution:
         return cls()
 
-    def __call__(self, image: Uint8Image, rng: Generator) -> Uint8Image:
+    def __call__(self, image: Uint8Image, rng: Generator, depth: Depth | None = None) -> Uint8Image:
         rows = bicubic_matrix(image.shape[0], self.FACTOR)
         columns = bicubic_matrix(image.shape[1], self.FACTOR)
         return to_uint8(np.einsum("ih,hwc,jw->ijc", rows, image, columns, optimize=True))
@@ -122,15 +125,16 @@ class LowLight:
     """Under-exposure: the value channel of HSV is lowered, hue and saturation are kept.
 
     Attributes:
-        kind: "shift" (V less 30..49), "gamma" (V to the power of 1 / 0.5..0.7) or "linear"
-            (V mapped to 0..100..149), with equal chances.
-        amount: Levels, exponent denominator, or new maximum.
+        kind: "shift" (V less 30 to 49), "gamma" (V to the power of 1 / g, g in [0.5, 0.7]) or "linear"
+            (V mapped to the range from 0 to a maximum of 100 to 149), with equal probability.
+        amount: The shift in grey levels, g, or the new maximum.
 
-    Source: the AgenticIR benchmark's operator. Departure: hue and saturation are kept
-        exactly instead of being rounded to 8 bits on the way.
+    Source: the operator of the AgenticIR benchmark. Departure: hue and saturation are kept exactly,
+        while the original rounds them to 8 bits.
     """
 
-    name: ClassVar[str] = "low_light"
+    name = "low_light"
+    stage = Stage.SCENE
 
     kind: str
     amount: float
@@ -153,7 +157,7 @@ class LowLight:
         low, high = value.min(), value.max()
         return (value - low) / max(high - low, 1) * self.amount
 
-    def __call__(self, image: Uint8Image, rng: Generator) -> Uint8Image:
+    def __call__(self, image: Uint8Image, rng: Generator, depth: Depth | None = None) -> Uint8Image:
         value = image.max(axis=2).astype(np.float64)
         darker = np.rint(self.darken(value))
         return to_uint8(image * (darker / np.maximum(value, 1))[..., None])

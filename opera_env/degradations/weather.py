@@ -10,7 +10,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from opera_env.degradations.blur import Uint8Image, to_uint8
+from opera_env.degradations.base import Depth, Stage, Uint8Image, to_uint8
 from opera_env.degradations.depth import procedural_depth
 
 
@@ -21,14 +21,15 @@ class Rain:
     Attributes:
         amount: Number of drops: a pixel starts a streak with probability amount / 25600.
             Integer in [50, 100).
-        length: Side of the square that holds the streak's kernel; integer in [20, 40).
+        length: Side of the square kernel of a streak, in pixels; integer in [20, 40).
         angle: Direction in degrees from the vertical; integer in [-30, 30).
 
-    Source: the AgenticIR benchmark's operator, after MiOIR.
+    Source: the operator of the AgenticIR benchmark, after MiOIR.
     """
 
-    name: ClassVar[str] = "rain"
-    SPREAD: ClassVar[NDArray[np.float64]] = np.array([[0, 0.1, 0], [0.1, 8, 0.1], [0, 0.1, 0]])
+    name = "rain"
+    stage = Stage.SCENE
+    DROP_KERNEL: ClassVar[NDArray[np.float64]] = np.array([[0, 0.1, 0], [0.1, 8, 0.1], [0, 0.1, 0]])
 
     amount: int
     length: int
@@ -45,22 +46,22 @@ class Rain:
     def kernel(self) -> NDArray[np.float64]:
         """Returns the kernel of one streak, shape (length, length), not normalised."""
         centre = (self.length / 2, self.length / 2)
-        # The diagonal already leans by 45 degrees; it shrinks so that it fits the square.
-        turn = cv2.getRotationMatrix2D(centre, self.angle - 45, 1 - self.length / 100)
-        line = cv2.warpAffine(np.eye(self.length), turn, (self.length, self.length))
+        # The diagonal is already at 45 degrees; it is scaled down so that it fits the square.
+        rotation = cv2.getRotationMatrix2D(centre, self.angle - 45, 1 - self.length / 100)
+        line = cv2.warpAffine(np.eye(self.length), rotation, (self.length, self.length))
         return np.asarray(cv2.GaussianBlur(line, (3, 3), 0), np.float64)
 
     def streaks(self, shape: tuple[int, int], rng: Generator) -> Uint8Image:
-        """Returns the layer of rain, uint8 (H, W), stretched to 0..255."""
+        """Returns the layer of rain, uint8 (H, W), stretched to the range from 0 to 255."""
         drops = rng.uniform(0, 256, shape)
         drops[drops < 256 - 0.01 * self.amount] = 0
-        layer = cv2.filter2D(cv2.filter2D(drops, -1, self.SPREAD), -1, self.kernel())
+        layer = cv2.filter2D(cv2.filter2D(drops, -1, self.DROP_KERNEL), -1, self.kernel())
         low, high = float(layer.min()), float(layer.max())
         if high <= low:
             return np.zeros(shape, np.uint8)
         return ((layer - low) * (255 / (high - low))).astype(np.uint8)
 
-    def __call__(self, image: Uint8Image, rng: Generator) -> Uint8Image:
+    def __call__(self, image: Uint8Image, rng: Generator, depth: Depth | None = None) -> Uint8Image:
         rain = self.streaks((image.shape[0], image.shape[1]), rng)
         return to_uint8(image.astype(np.float32) + rain[..., None])
 
@@ -73,11 +74,12 @@ class Haze:
         airlight: A in (0.7, 1).
         beta: Density in (0.6, 1.8).
 
-    Source: the AgenticIR benchmark's operator, after RESIDE. Depth comes from a file where
-        there is one, else it is procedural.
+    Source: the operator of the AgenticIR benchmark, after RESIDE. Without a depth map the depth is
+        procedural.
     """
 
-    name: ClassVar[str] = "haze"
+    name = "haze"
+    stage = Stage.SCENE
 
     airlight: float
     beta: float
@@ -86,21 +88,9 @@ class Haze:
     def draw(cls, rng: Generator) -> Haze:
         return cls(airlight=float(rng.uniform(0.7, 1)), beta=float(rng.uniform(0.6, 1.8)))
 
-    def __call__(
-        self, image: Uint8Image, rng: Generator, depth: NDArray[np.float32] | None = None
-    ) -> Uint8Image:
-        """Adds haze.
-
-        Args:
-            image: uint8 (H, W, 3).
-            rng: Used only where the depth has to be made up.
-            depth: float32 in [0, 1], 1 being farthest; resampled to the image if its size
-                differs.
-        """
+    def __call__(self, image: Uint8Image, rng: Generator, depth: Depth | None = None) -> Uint8Image:
+        """Adds haze; ``rng`` is used only where the depth has to be generated."""
         if depth is None:
             depth = procedural_depth(image, rng)
-        elif depth.shape != image.shape[:2]:
-            size = (image.shape[1], image.shape[0])
-            depth = np.asarray(cv2.resize(depth, size, interpolation=cv2.INTER_AREA), np.float32)
-        through = np.exp(-self.beta * depth)[..., None]
-        return to_uint8(image * through + 255 * self.airlight * (1 - through))
+        transmission = np.exp(-self.beta * depth)[..., None]
+        return to_uint8(image * transmission + 255 * self.airlight * (1 - transmission))

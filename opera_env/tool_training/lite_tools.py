@@ -14,7 +14,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from opera_env.degradations import Operator, degrade
+from opera_env.degradations import Degradation, degrade
 from opera_env.degradations.camera import Noise
 from opera_env.errors import UnknownToolError
 
@@ -44,7 +44,7 @@ class ToolSpec:
     degradation: str
     net: str = "unet"
     options: Mapping[str, Any] = field(default_factory=dict)
-    fixed_operator: Operator | None = None
+    fixed_operator: Degradation | None = None
     steps: int = 0
     batch_size: int = 8
     patch_size: int = 64

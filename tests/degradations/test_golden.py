@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from numpy.random import default_rng
 
-from opera_env.degradations import DEGRADATION_CLASSES, DEGRADATIONS, Operator
+from opera_env.degradations import DEGRADATION_CLASSES, DEGRADATIONS, Degradation
 from opera_env.degradations.blur import DefocusBlur, MotionBlur
 from opera_env.degradations.camera import Jpeg, LowLight, LowResolution, Noise
 from opera_env.degradations.weather import Haze, Rain
 from tests.degradations.pictures import astronaut
 
-GOLDEN: dict[Operator, tuple[float, float, float]] = {
+GOLDEN = {
     Noise("gaussian", 35.0): (135.57, 68.89, 26.54),
     Noise("poisson", 2.0): (134.74, 66.08, 17.50),
     MotionBlur(15, 5, 33.0): (133.80, 59.48, 15.88),
@@ -30,7 +30,7 @@ GOLDEN: dict[Operator, tuple[float, float, float]] = {
     LowLight("linear", 120): (64.27, 29.94, 70.75),
 }
 
-DRAWN: dict[str, Operator] = {
+DRAWN = {
     "rain": Rain(amount=92, length=32, angle=0),
     "haze": Haze(airlight=0.8910885061964363, beta=0.9237440565166444),
     "low_light": LowLight(kind="linear", amount=131.0),
@@ -42,7 +42,7 @@ DRAWN: dict[str, Operator] = {
 }
 
 
-def statistics_of(op: Operator) -> tuple[float, float, float]:
+def statistics_of(op: Degradation) -> tuple[float, float, float]:
     image = np.ascontiguousarray(astronaut()[0:128, 160:288])
     result = op(image, default_rng(0)).astype(float)
     clean = image if result.shape == image.shape else image[2::4, 2::4]
@@ -50,7 +50,7 @@ def statistics_of(op: Operator) -> tuple[float, float, float]:
 
 
 @pytest.mark.parametrize("op", GOLDEN, ids=str)
-def test_golden_statistics(op: Operator) -> None:
+def test_golden_statistics(op: Degradation) -> None:
     assert statistics_of(op) == pytest.approx(GOLDEN[op], abs=0.25)
 
 

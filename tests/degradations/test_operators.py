@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from numpy.random import default_rng
 from skimage import data
 
-from opera_env.degradations import DEGRADATION_CLASSES, DEGRADATIONS, Operator, procedural_depth
+from opera_env.degradations import (
+    DEGRADATION_CLASSES,
+    DEGRADATIONS,
+    Degradation,
+    degrade,
+    procedural_depth,
+)
 from opera_env.degradations.blur import DefocusBlur, MotionBlur
 from opera_env.degradations.camera import Jpeg, LowLight, LowResolution, Noise
 from opera_env.degradations.weather import Haze, Rain
@@ -32,7 +38,7 @@ def grey(level: int = 128, side: int = 256) -> Picture:
     return np.full((side, side, 3), level, np.uint8)
 
 
-def draws_of(name: str) -> list[Operator]:
+def draws_of(name: str) -> list[Degradation]:
     rng = default_rng(20260522)
     return [DEGRADATION_CLASSES[name].draw(rng) for _ in range(DRAWS)]
 
@@ -159,7 +165,7 @@ def test_motion_blur_equals_reference(image: Picture, seed: int) -> None:
 
 
 @pytest.mark.parametrize("angle", [-90, -45, -30, 0, 30, 45, 60, 89.999])
-@pytest.mark.parametrize(("radius", "sigma"), MotionBlur.CHOICES)
+@pytest.mark.parametrize(("radius", "sigma"), MotionBlur.SEVERITIES)
 def test_motion_blur_at_round_angles(radius: int, sigma: float, angle: float) -> None:
     image = small_image(1)
     fast = MotionBlur(radius, sigma, angle)(image, default_rng(0))
@@ -167,7 +173,7 @@ def test_motion_blur_at_round_angles(radius: int, sigma: float, angle: float) ->
 
 
 @steady
-@given(pictures, st.sampled_from(DefocusBlur.CHOICES))
+@given(pictures, st.sampled_from(DefocusBlur.SEVERITIES))
 def test_defocus_blur_equals_reference(image: Picture, choice: tuple[int, float]) -> None:
     assert furthest(DefocusBlur(*choice)(image, default_rng(0)), slow.defocus_blur(image, *choice)) <= 1
 
@@ -215,7 +221,8 @@ def test_haze_averages_the_depth_of_a_shrunken_image(image: Picture, seed: int) 
     op, shrunken = Haze.draw(default_rng(seed)), LowResolution()(image, default_rng(0))
     depth = default_rng(seed).random(image.shape[:2], np.float32)
     blocks = depth.reshape(10, 4, 12, 4).mean(axis=(1, 3))
-    fast = op(shrunken, default_rng(0), depth)
+    fast, applied = degrade(image, ("low_resolution", "haze"), default_rng(seed), depth)
+    assert applied == (LowResolution(), op)
     assert furthest(fast, slow.haze(shrunken, op.airlight, op.beta, blocks)) <= 1
 
 
@@ -321,7 +328,7 @@ def test_motion_blur_kernel_points_where_the_angle_says(angle: float) -> None:
     assert toward == pytest.approx(angle, abs=2)
 
 
-@pytest.mark.parametrize("choice", DefocusBlur.CHOICES)
+@pytest.mark.parametrize("choice", DefocusBlur.SEVERITIES)
 def test_defocus_kernel_is_the_disk(choice: tuple[int, float]) -> None:
     kernel = DefocusBlur(*choice).kernel()
     np.testing.assert_allclose(kernel, slow.disk_kernel(*choice), atol=1e-6)

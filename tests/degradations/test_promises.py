@@ -10,21 +10,21 @@ import numpy as np
 import pytest
 from numpy.random import default_rng
 
-from opera_env.degradations import Operator
+from opera_env.degradations import Degradation
 from opera_env.degradations.blur import DefocusBlur, MotionBlur
 from opera_env.degradations.camera import Jpeg, LowLight, LowResolution, Noise
 from opera_env.degradations.weather import Haze, Rain
 from tests.degradations.pictures import Picture, astronaut, furthest, small_image
 
 
-def instances() -> Iterator[Operator]:
+def instances() -> Iterator[Degradation]:
     yield from (Noise("gaussian", 35.0), Noise("poisson", 2.0))
     yield from (MotionBlur(15, 5, 33.0), DefocusBlur(4, 0.5))
     yield from (Rain(75, 30, 15), Haze(0.85, 1.2), Jpeg(20), LowResolution())
     yield from (LowLight("shift", 40), LowLight("gamma", 0.6), LowLight("linear", 120))
 
 
-def label(op: Operator) -> str:
+def label(op: Degradation) -> str:
     return f"{op.name}-{getattr(op, 'kind', '')}".rstrip("-")
 
 
@@ -32,7 +32,7 @@ each = pytest.mark.parametrize("op", list(instances()), ids=label)
 
 
 @each
-def test_shape_dtype_and_untouched_input(op: Operator) -> None:
+def test_shape_dtype_and_untouched_input(op: Degradation) -> None:
     image = small_image(0, 64, 96)
     kept = image.copy()
     image.setflags(write=False)
@@ -50,13 +50,13 @@ def test_shape_dtype_and_untouched_input(op: Operator) -> None:
     [lambda i: i[3:67:2, 5:90:3], lambda i: i[:, ::-1], lambda i: i[..., ::-1]],
     ids=["crop", "flip", "bgr"],
 )
-def test_views_give_the_bits_of_their_copies(op: Operator, view: Callable[[Picture], Picture]) -> None:
+def test_views_give_the_bits_of_their_copies(op: Degradation, view: Callable[[Picture], Picture]) -> None:
     image = view(small_image(0, 80, 96))
     assert (op(image, default_rng(3)) == op(image.copy(), default_rng(3))).all()
 
 
 @each
-def test_thread_count_changes_no_bit(op: Operator) -> None:
+def test_thread_count_changes_no_bit(op: Degradation) -> None:
     image = astronaut()[:256, 100:420]
     before = cv2.getNumThreads()
     try:
@@ -73,7 +73,7 @@ def test_thread_count_changes_no_bit(op: Operator) -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (9, 1), (2, 3), (4, 4), (5, 33), (40, 48)], ids=str)
 @pytest.mark.parametrize("fill", ["black", "white", "grey", "one pixel", "noise"])
 @each
-def test_degenerate_images(op: Operator, fill: str, shape: tuple[int, int]) -> None:
+def test_degenerate_images(op: Degradation, fill: str, shape: tuple[int, int]) -> None:
     image = np.full((*shape, 3), {"white": 255, "grey": 128}.get(fill, 0), np.uint8)
     if fill == "one pixel":
         image[0, 0] = (255, 0, 10)

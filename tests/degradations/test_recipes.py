@@ -181,7 +181,7 @@ def test_sampling_is_1_3_5_and_uniform_inside_a_length() -> None:
     ],
 )
 def test_custom_ratio(ratio: dict[int, float], shares: tuple[int, ...]) -> None:
-    lengths = Counter(map(len, draws(3000, ratio=ratio)))
+    lengths = Counter(map(len, draws(3000, length_weights=ratio)))
     kept = [(lengths[n], 3000 * share / sum(shares)) for n, share in zip((1, 2, 3), shares, strict=True)]
     assert all(count == 0 for count, mean in kept if mean == 0)
     assert_fair([count for count, mean in kept if mean], [mean for _, mean in kept if mean])
@@ -197,7 +197,7 @@ def test_custom_recipes() -> None:
 def test_custom_recipes_of_another_length() -> None:
     four = ("rain", "motion_blur", "noise", "jpeg")
     assert set(draws(20, recipes=[four])) == {four}
-    times = Counter(map(len, draws(3000, recipes=[("noise",), four], ratio={1: 1, 4: 2})))
+    times = Counter(map(len, draws(3000, recipes=[("noise",), four], length_weights={1: 1, 4: 2})))
     assert_fair([times[1], times[4]], [1000, 2000])
 
 
