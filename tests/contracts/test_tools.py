@@ -1,11 +1,16 @@
-"""Every tool of every shipped toolbox, and tools made of whatever users have, keep one contract."""
+"""The contract of tools, checked on the shipped toolbox and on tools that users add.
+
+The fast suite checks one shipped tool of each architecture; tests marked slow check all the others, which
+differ from them in width and weights only.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -16,9 +21,10 @@ from opera_env.tools import Tool, Toolbox
 
 SHIPPED = ("lite",)
 KINDS = (*SHIPPED, "curves", "users")
+SIZES = ((33, 47), (64, 32), (17, 16), (1, 1))
 
 
-class _Folded(nn.Module):
+class _WindowNet(nn.Module):
     """A stand-in for networks with windows: takes multiples of 8 only, from 16 pixels on."""
 
     def forward(self, image: Tensor) -> Tensor:
@@ -40,17 +46,29 @@ def get_toolbox(kind: str) -> Toolbox:
         .add("users.double_precision", lambda image: image.double() / 2)
         .add("users.module", nn.Conv2d(3, 3, 5, padding=2))
         .add("users.enlarge-x2", nn.Upsample(scale_factor=2, mode="bilinear"), scale=2)
-        .add("users.window_1", _Folded(), multiple=8)
+        .add("users.window_1", _WindowNet(), multiple=8)
     )
     box._tools["users.window_1"] = replace(box["users.window_1"], minimum=16)
     return box
 
 
-every_tool = pytest.mark.parametrize(
-    ("kind", "name"),
-    [(kind, name) for kind in KINDS for name in get_toolbox(kind).names],
-)
-sizes = pytest.mark.parametrize("size", [(33, 47), (64, 32), (17, 16), (1, 1)], ids=str)
+def parametrized_tools() -> Iterator[Any]:
+    """All tools; of several with one architecture, all but the one with the fewest weights are slow."""
+    for kind in KINDS:
+        tools = list(get_toolbox(kind))
+        by_size = sorted(tools, key=lambda tool: sum(weight.numel() for weight in tool.parameters))
+        smallest = {architecture(tool): tool.name for tool in reversed(by_size)}
+        for tool in tools:
+            is_smallest = smallest[architecture(tool)] == tool.name
+            yield pytest.param(kind, tool.name, marks=() if is_smallest else pytest.mark.slow)
+
+
+def architecture(tool: Tool) -> tuple[object, ...]:
+    """What tells tools of a toolbox apart in code; for a tool without a known network, its name."""
+    return (tool.net[0] if tool.net else tool.name, tool.scale, tool.overview)
+
+
+every_tool = pytest.mark.parametrize(("kind", "name"), list(parametrized_tools()))
 
 
 @pytest.fixture
@@ -63,59 +81,73 @@ def images(count: int, size: tuple[int, int], low: float = 0.0, high: float = 1.
     return torch.rand(count, 3, *size, generator=generator) * (high - low) + low
 
 
+def test_the_fast_suite_has_every_architecture() -> None:
+    fast = [param.values for param in parametrized_tools() if not param.marks]
+    assert [name for kind, name in fast if kind == "lite"] == [
+        "unet.denoise",
+        "nafnet.denoise_15",
+        "unet.dehaze",
+        "unet.super_resolution_lpips",
+        "brighten.gamma_correction",
+        "brighten.constant_shift",
+    ]
+    assert {architecture(get_toolbox(kind)[name]) for kind, name in fast} == {
+        architecture(tool) for kind in KINDS for tool in get_toolbox(kind)
+    }
+
+
 @every_tool
-@sizes
 @torch.inference_mode()
-def test_size_type_and_values(tool: Tool, size: tuple[int, int]) -> None:
+def test_result_has_canvas_size_and_is_finite(tool: Tool) -> None:
     """At canvas size every tool keeps the size, whatever its scale and its multiple."""
-    image = images(2, size)
-    result = tool(image, size)
-    assert result.shape == image.shape
-    assert result.dtype == torch.float32
-    assert result.isfinite().all()
-
-
-@every_tool
-@pytest.mark.parametrize(
-    "canvas", [(132, 188), (33, 48), (34, 47), (1000, 1000)], ids=["x4", "wider", "taller", "larger"]
-)
-@torch.inference_mode()
-def test_it_grows_while_smaller_than_the_canvas(tool: Tool, canvas: tuple[int, int]) -> None:
-    result = tool(images(1, (33, 47)), canvas)
-    assert result.shape == (1, 3, 33 * tool.scale, 47 * tool.scale)
-    assert tool.upscales((33, 47), canvas) == (tool.scale > 1)
+    for size in SIZES:
+        image = images(2, size)
+        result = tool(image, size)
+        assert result.shape == image.shape, size
+        assert result.dtype == torch.float32, size
+        assert result.isfinite().all(), size
 
 
 @every_tool
 @torch.inference_mode()
-def test_it_never_grows_beyond_the_canvas(tool: Tool) -> None:
+def test_it_upscales_an_image_smaller_than_the_canvas(tool: Tool) -> None:
+    """The canvas is four times as large, wider, taller, and larger than any result."""
+    for canvas in ((132, 188), (33, 48), (34, 47), (1000, 1000)):
+        result = tool(images(1, (33, 47)), canvas)
+        assert result.shape == (1, 3, 33 * tool.scale, 47 * tool.scale), canvas
+        assert tool.upscales((33, 47), canvas) == (tool.scale > 1), canvas
+
+
+@every_tool
+@torch.inference_mode()
+def test_it_does_not_upscale_beyond_the_canvas(tool: Tool) -> None:
     for canvas in ((33, 47), (20, 20), (1, 47)):
-        assert not tool.upscales((33, 47), canvas)
-        assert tool(images(1, (33, 47)), canvas).shape == (1, 3, 33, 47)
+        assert not tool.upscales((33, 47), canvas), canvas
+        assert tool(images(1, (33, 47)), canvas).shape == (1, 3, 33, 47), canvas
 
 
 @every_tool
 @torch.inference_mode()
-def test_what_lies_outside_the_range_does_no_harm(tool: Tool) -> None:
-    """Between tools nothing is clamped."""
+def test_values_outside_the_range_give_finite_results(tool: Tool) -> None:
+    """Images are not clamped between tools."""
     assert tool(images(2, (33, 47), low=-0.5, high=1.5), (33, 47)).isfinite().all()
     for value in (-1.0, 0.0, 1.0, 2.0):
-        assert tool(torch.full((1, 3, 33, 47), value), (33, 47)).isfinite().all()
+        assert tool(torch.full((1, 3, 33, 47), value), (33, 47)).isfinite().all(), value
 
 
 @every_tool
 @torch.inference_mode()
-def test_nothing_beyond_the_halo_matters(tool: Tool) -> None:
-    """Large images are cut into tiles by it; statistics of the whole image are handed over apart."""
+def test_pixels_beyond_the_halo_have_no_effect(tool: Tool) -> None:
+    """Large images are cut into tiles with it; statistics of the whole image are passed separately."""
     if tool.halo is None:
-        pytest.skip("nobody has said how far this tool looks")
+        pytest.skip("this tool has no known halo")
     side, place = 2 * tool.halo + 64, slice(tool.halo + 28, tool.halo + 36)
     before = images(1, (side, side))
     after = before.clone()
     after[..., place, place] = 1 - after[..., place, place]
     statistics = tool.statistics(before)
     change = tool.apply(before, False, statistics) - tool.apply(after, False, statistics)
-    reach = tool.halo + 2 * (tool.scale > 1)  # resampling looks two pixels further
+    reach = tool.halo + 2 * (tool.scale > 1)  # resampling reads two pixels further
     near = slice(place.start - reach, place.stop + reach)
     assert change[..., near, near].abs().max() > 0
     change[..., near, near] = 0
@@ -124,14 +156,18 @@ def test_nothing_beyond_the_halo_matters(tool: Tool) -> None:
 
 @every_tool
 @torch.inference_mode()
-def test_it_stays_within_reason_whatever_it_is_shown(tool: Tool) -> None:
-    """A tool for one damage is shown all others, at any size: none may answer with nonsense."""
+def test_results_stay_near_the_range_for_any_content(tool: Tool) -> None:
+    """A tool for one degradation is run on all others too, at any size."""
     for side in (64, 192, 512):
         ramp = torch.linspace(0, 1, side).expand(1, 3, side, side)
-        for image in (images(1, (side, side)), ramp, (ramp > 0.9).float()):
+        for content, image in (
+            ("noise", images(1, (side, side))),
+            ("ramp", ramp),
+            ("edge", (ramp > 0.9).float()),
+        ):
             result = tool(image, (side, side))
-            assert result.min() > -4
-            assert result.max() < 5
+            assert result.min() > -4, (side, content)
+            assert result.max() < 5, (side, content)
 
 
 @every_tool
@@ -142,13 +178,13 @@ def test_equal_images_give_equal_bits(tool: Tool) -> None:
 
 
 @every_tool
-@sizes
 @torch.inference_mode()
-def test_a_batch_is_its_images(tool: Tool, size: tuple[int, int]) -> None:
-    batch = images(5, size)
-    together = tool(batch, size)
-    alone = torch.cat([tool(image[None], size) for image in batch])
-    assert (together - alone).abs().max() <= 1e-4
+def test_a_batch_equals_its_images_one_by_one(tool: Tool) -> None:
+    for size in SIZES:
+        batch = images(5, size)
+        together = tool(batch, size)
+        alone = torch.cat([tool(image[None], size) for image in batch])
+        assert (together - alone).abs().max() <= 1e-4, size
 
 
 @every_tool
@@ -161,39 +197,39 @@ def test_memory_layout_does_not_matter(tool: Tool) -> None:
 
 
 @every_tool
-@sizes
 @torch.inference_mode()
-def test_the_input_is_left_alone(tool: Tool, size: tuple[int, int]) -> None:
-    image = images(2, size)
-    kept = image.clone()
-    result = tool(image, size)
-    result.add_(1)
-    if result.data_ptr() == image.data_ptr():
-        pytest.fail("the result is the input itself")
-    assert torch.equal(image, kept)
+def test_the_input_is_left_unchanged(tool: Tool) -> None:
+    for size in SIZES:
+        image = images(2, size)
+        kept = image.clone()
+        result = tool(image, size)
+        result.add_(1)
+        if result.data_ptr() == image.data_ptr():
+            pytest.fail(f"the result is the input itself, at {size}")
+        assert torch.equal(image, kept), size
 
 
 @every_tool
-def test_multiples_are_the_tools_own_affair(tool: Tool) -> None:
-    """The network is given padded sides, and only as much padding as its multiple asks."""
+def test_the_network_is_given_padded_sides(tool: Tool) -> None:
+    """Multiples of its ``multiple``, at least its ``minimum``, and no more padding than that needs."""
     given: list[tuple[int, ...]] = []
 
     def spy(image: Tensor) -> Tensor:
         given.append(tuple(image.shape[-2:]))
         return tool.restore(image)
 
-    watched = replace(tool, restore=spy)
+    recorded = replace(tool, restore=spy)
     with torch.inference_mode():
         for size in ((33, 47), (1, 1), (8 * tool.multiple, 8 * tool.multiple)):
-            watched(images(1, size), size)
+            recorded(images(1, size), size)
     assert all(side % tool.multiple == 0 and side >= tool.minimum for pair in given for side in pair)
     assert all(side < 47 + max(tool.multiple, tool.minimum) for side in given[0])
     assert given[2] == (8 * tool.multiple, 8 * tool.multiple)
 
 
 @every_tool
-def test_it_runs_with_and_without_gradients(tool: Tool) -> None:
-    """And gives the same image; the executor wants the one, co-training the other."""
+def test_results_are_equal_with_and_without_gradients(tool: Tool) -> None:
+    """The executor runs tools without gradients, co-training with them."""
     image = images(1, (33, 47))
     with torch.no_grad():
         plain = tool(image, (33, 47))
@@ -206,15 +242,15 @@ def test_it_runs_with_and_without_gradients(tool: Tool) -> None:
 
 
 @every_tool
-@pytest.mark.parametrize("value", [0.0, 0.5, 1.0, None])
-def test_gradients_are_finite(tool: Tool, value: float | None) -> None:
-    """At the ends of the range too: one infinite gradient spoils a chain of tools."""
-    image = (images(1, (16, 24)) if value is None else torch.full((1, 3, 16, 24), value)).requires_grad_()
-    tool(image, (16, 24)).square().mean().backward()
-    assert image.grad is not None and image.grad.isfinite().all()
-    if tool.module is not None:
-        for parameter in tool.module.parameters():
-            assert parameter.grad is not None and parameter.grad.isfinite().all()
+def test_gradients_are_finite(tool: Tool) -> None:
+    """At the ends of the range too: one infinite gradient would spoil a chain of tools."""
+    noise = images(1, (16, 24))
+    for content, image in [("noise", noise)] + [(v, torch.full_like(noise, v)) for v in (0.0, 0.5, 1.0)]:
+        image.requires_grad_()
+        tool(image, (16, 24)).square().mean().backward()
+        assert image.grad is not None and image.grad.isfinite().all(), content
+        for parameter in tool.module.parameters() if tool.module is not None else ():
+            assert parameter.grad is not None and parameter.grad.isfinite().all(), content
             parameter.grad = None
 
 
@@ -231,11 +267,11 @@ def test_its_name_can_be_written_in_a_plan(tool: Tool, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", SHIPPED)
-def test_a_shipped_toolbox_says_what_its_tools_are_for(kind: str) -> None:
+def test_a_shipped_toolbox_covers_every_degradation(kind: str) -> None:
     toolbox = get_toolbox(kind)
     assert all(tool.degradations for tool in toolbox)
-    mended = frozenset().union(*(tool.degradations for tool in toolbox))
-    assert mended == set(DEGRADATIONS)
+    covered = frozenset().union(*(tool.degradations for tool in toolbox))
+    assert covered == set(DEGRADATIONS)
 
 
 @pytest.mark.parametrize("kind", SHIPPED)
@@ -254,13 +290,13 @@ def test_a_shipped_toolbox_survives_saving(kind: str, tmp_path_factory: pytest.T
     image = images(1, (33, 47))
     with torch.inference_mode():
         for name in toolbox.names:
-            assert torch.equal(again[name](image, (66, 94)), toolbox[name](image, (66, 94)))
+            assert torch.equal(again[name](image, (66, 94)), toolbox[name](image, (66, 94))), name
 
 
 @pytest.mark.parametrize("kind", SHIPPED)
 def test_no_tool_names_a_degradation_that_does_not_exist(kind: str) -> None:
     for tool in get_toolbox(kind):
-        assert tool.degradations <= set(DEGRADATIONS)
+        assert tool.degradations <= set(DEGRADATIONS), tool.name
 
 
 def test_a_result_of_another_size_is_refused(make_toolbox: Callable[[], Toolbox]) -> None:
