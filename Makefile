@@ -18,7 +18,7 @@ export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup weights compare test test-slow lint types clean
+.PHONY: help setup weights compare test coverage test-slow lint types clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -41,8 +41,14 @@ weights: $(READY)
 compare: weights ## Compare the agents on photographs; options in ARGS="--n 24 --json results.json"
 	$(BIN)/opera-env compare $(ARGS)
 
+# One process a core, four at most: each needs about 2 GB. ARGS="-n 0" runs the tests in one process.
+PARALLEL := -n logical --maxprocesses 4 --dist worksteal
+
 test: weights ## Run the tests; options in ARGS="-k plan"
-	$(BIN)/pytest -m "not slow" $(ARGS)
+	$(BIN)/pytest -m "not slow" $(PARALLEL) $(ARGS)
+
+coverage: weights ## Run the tests and show the lines and branches that they leave out
+	$(BIN)/pytest -m "not slow" $(PARALLEL) --cov --cov-report=term $(ARGS)
 
 # Exit code 5 is pytest's "no tests collected".
 test-slow: weights ## Run the longer tests
@@ -57,5 +63,5 @@ types: $(READY) ## Check types
 	$(BIN)/pyright
 
 clean: ## Remove caches and builds; .venv stays
-	rm -rf build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf build dist .coverage .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
