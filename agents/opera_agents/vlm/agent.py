@@ -1,4 +1,4 @@
-"""A vision-language model as an agent: it looks, reasons in words, and plans."""
+"""A vision-language model as an agent: it observes the image, reasons in words and writes a plan."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from opera_agents.vlm.prompt import make_grammar, messages, system_prompt
+from opera_agents.vlm.prompt import build_messages, build_system_prompt, make_grammar
 from opera_agents.vlm.saved import load_card
 from opera_env.data.images import to_pil
 from opera_env.errors import MissingWeightsError
@@ -18,46 +18,45 @@ from opera_env.tools import Toolbox
 from opera_env.types import Decision, Observation
 
 SHIPPED = Path(__file__).with_name("weights")
-"""The tiny model that comes with the package, for the toolbox ``lite``."""
+"""Folder of the tiny model that comes with the package, trained for the toolbox ``lite``."""
 
 
 def make_vlm(toolbox: Toolbox, max_tools: int = 6, seed: int = 0, path: Path | str = SHIPPED) -> VLMAgent:
     """Makes the agent ``vlm``.
 
     Args:
-        toolbox: What it plans with.
-        max_tools: Longest plan.
-        seed: Of second tries.
-        path: Folder of a model and its processor, or its name on a hub; the shipped tiny one by default.
+        toolbox: The tools that plans may contain.
+        max_tools: Length of the longest plan.
+        seed: Seed of the sampled second attempts.
+        path: Folder of a model and its processor, or the model's name on a hub; by default the shipped
+            tiny model. On the command line: ``--agents vlm:FOLDER``.
 
     Raises:
-        MissingWeightsError: If there is no such model on this machine, and none can be had.
-        ToolboxMismatchError: If it was trained with other tools.
+        MissingWeightsError: If there is no such model.
+        ToolboxMismatchError: If the model was trained for another toolbox.
     """
-    return VLMAgent(toolbox, path, max_tools, seed=seed)
+    return VLMAgent.from_pretrained(toolbox, path, max_tools, seed=seed)
 
 
 class VLMAgent:
-    """Plans with any Hugging Face model that takes images and text.
+    """Plans with a Hugging Face model that takes images and text.
 
-    An answer that cannot be read is asked for once more, drawn this time; if that cannot be read either,
-    the decision says so in its ``error``.
+    The first answer is decoded greedily. If it cannot be parsed, a second answer is sampled; if that
+    cannot be parsed either, the decision carries the ``error``.
 
     Args:
-        toolbox: What can be planned with.
-        model: Folder of a model and its processor, or its name on a hub.
-        max_tools: Longest plan.
-        system: Instructions; by default those beside the model, or else those built from the toolbox.
-        longest: Most tokens of an answer.
-        batch: Images that are looked at together.
-        seed: Of the second tries.
+        toolbox: The tools that plans may contain.
+        model: The model, on any device.
+        processor: The model's processor.
+        system_prompt: The system prompt.
+        max_tools: Length of the longest plan.
+        max_new_tokens: Maximum number of tokens of an answer.
+        batch_size: Number of images in a batch.
+        seed: Seed of the sampled second attempts.
 
     Attributes:
-        answers: What it wrote about the images it saw last.
-
-    Raises:
-        MissingWeightsError: If there is no such model on this machine, and none can be had.
-        ToolboxMismatchError: If the model was trained with other tools, and no instructions are given.
+        completions: Answers about the images of the last call of :meth:`act`.
+        degradations: The labels that an answer may name. Degradations of one's own are not among them.
     """
 
     closed_loop = False
@@ -65,97 +64,102 @@ class VLMAgent:
     def __init__(
         self,
         toolbox: Toolbox,
-        model: Path | str,
-        max_tools: int = 6,
-        system: str | None = None,
-        longest: int = 512,
-        batch: int = 8,
-        seed: int = 0,
-    ) -> None:
-        try:
-            processor: Any = AutoProcessor.from_pretrained(model)
-            # A CPU computes half precision slowly, and many operations not at all.
-            dtype = "auto" if toolbox.device.type == "cuda" else torch.float32
-            net: Any = AutoModelForImageTextToText.from_pretrained(model, dtype=dtype)
-        except OSError as error:
-            remedy = "a folder with a model and its processor, or huggingface-cli download"
-            raise MissingWeightsError(f"the vision-language model {model}", Path(model), remedy) from error
-        if system is None:
-            told = load_card(model)
-            if told is not None:
-                told.check(toolbox)
-            system = system_prompt(toolbox, max_tools) if told is None else told.system
-        net = net.to(toolbox.device).eval()
-        self._begin(toolbox, net, processor, system, max_tools, longest, batch, seed)
-
-    @classmethod
-    def of(
-        cls,
-        toolbox: Toolbox,
         model: Any,
         processor: Any,
-        system: str,
+        system_prompt: str,
         max_tools: int = 6,
-        longest: int = 512,
-        batch: int = 8,
+        max_new_tokens: int = 512,
+        batch_size: int = 8,
         seed: int = 0,
-    ) -> VLMAgent:
-        """Makes an agent of a model that is in memory already, such as one in training."""
-        agent = cls.__new__(cls)
-        agent._begin(toolbox, model, processor, system, max_tools, longest, batch, seed)
-        return agent
-
-    def _begin(
-        self,
-        toolbox: Toolbox,
-        model: Any,
-        processor: Any,
-        system: str,
-        max_tools: int,
-        longest: int,
-        batch: int,
-        seed: int,
     ) -> None:
-        self.model, self.processor, self.system = model, processor, system
+        self.model, self.processor, self.system_prompt = model, processor, system_prompt
         self.processor.tokenizer.padding_side = "left"
         self.grammar = make_grammar(toolbox, max_tools)
-        self.longest, self.batch, self.seed = longest, batch, seed
-        self.answers = list[str]()
+        self.degradations = self.grammar.degradations
+        self.max_new_tokens, self.batch_size, self.seed = max_new_tokens, batch_size, seed
+        self.completions = list[str]()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        toolbox: Toolbox,
+        name_or_path: Path | str,
+        max_tools: int = 6,
+        system_prompt: str | None = None,
+        max_new_tokens: int = 512,
+        batch_size: int = 8,
+        seed: int = 0,
+    ) -> VLMAgent:
+        """Loads a model and its processor.
+
+        Args:
+            toolbox: The tools that plans may contain.
+            name_or_path: Folder of a model and its processor, or the model's name on a hub.
+            max_tools: Length of the longest plan.
+            system_prompt: The system prompt; by default that of the card beside the model, or, without a
+                card, one built from the toolbox.
+            max_new_tokens: Maximum number of tokens of an answer.
+            batch_size: Number of images in a batch.
+            seed: Seed of the sampled second attempts.
+
+        Raises:
+            MissingWeightsError: If there is no such model.
+            ToolboxMismatchError: If the model was trained for another toolbox and no system prompt is
+                given.
+        """
+        try:
+            processor: Any = AutoProcessor.from_pretrained(name_or_path)
+            # CPUs compute slowly in half precision, and lack many of its operations.
+            dtype = "auto" if toolbox.device.type == "cuda" else torch.float32
+            model: Any = AutoModelForImageTextToText.from_pretrained(name_or_path, dtype=dtype)
+        except OSError as error:
+            remedy = "a folder with a model and its processor, or huggingface-cli download"
+            what = f"the vision-language model {name_or_path}"
+            raise MissingWeightsError(what, Path(name_or_path), remedy) from error
+        if system_prompt is None:
+            card = load_card(name_or_path)
+            if card is not None:
+                card.check(toolbox)
+            system_prompt = build_system_prompt(toolbox, max_tools) if card is None else card.system_prompt
+        model = model.to(toolbox.device).eval()
+        return cls(toolbox, model, processor, system_prompt, max_tools, max_new_tokens, batch_size, seed)
 
     def act(self, observations: Sequence[Observation]) -> list[Decision]:
         images = [to_pil(observation.image) for observation in observations]
-        self.answers = self.write(images)
-        decisions = [self.grammar.parse(text) for text in self.answers]
-        again = [index for index, decision in enumerate(decisions) if decision.error is not None]
-        if again:
-            texts = self.write([images[index] for index in again], draw=True)
-            for index, text in zip(again, texts, strict=True):
-                self.answers[index], decisions[index] = text, self.grammar.parse(text)
+        self.completions = self.generate(images)
+        decisions = [self.grammar.parse(text) for text in self.completions]
+        retry = [index for index, decision in enumerate(decisions) if decision.error is not None]
+        if retry:
+            completions = self.generate([images[index] for index in retry], do_sample=True)
+            for index, text in zip(retry, completions, strict=True):
+                self.completions[index], decisions[index] = text, self.grammar.parse(text)
         return decisions
 
     @torch.inference_mode()
-    def write(self, images: Sequence[Image.Image], draw: bool = False) -> list[str]:
-        """Returns an answer in words for each image.
+    def generate(self, images: Sequence[Image.Image], do_sample: bool = False) -> list[str]:
+        """Generates an answer for each image.
 
         Args:
-            images: RGB.
-            draw: Draw each word by its probability, instead of taking the likeliest.
+            images: RGB images.
+            do_sample: Whether tokens are sampled instead of decoded greedily.
         """
         prompt = self.processor.apply_chat_template(
-            messages(self.system), add_generation_prompt=True, tokenize=False
+            build_messages(self.system_prompt), add_generation_prompt=True, tokenize=False
         )
         texts: list[str] = []
-        for first in range(0, len(images), self.batch):
-            some = list(images[first : first + self.batch])
+        for start in range(0, len(images), self.batch_size):
+            chunk = list(images[start : start + self.batch_size])
             inputs = self.processor(
-                text=[prompt] * len(some),
-                images=[[image] for image in some],
+                text=[prompt] * len(chunk),
+                images=[[image] for image in chunk],
                 return_tensors="pt",
                 padding=True,
             ).to(self.model.device)
             with torch.random.fork_rng():
                 torch.manual_seed(self.seed)
-                written = self.model.generate(**inputs, max_new_tokens=self.longest, do_sample=draw)
-            answers = written[:, inputs["input_ids"].shape[1] :]
-            texts += self.processor.batch_decode(answers, skip_special_tokens=True)
+                output_ids = self.model.generate(
+                    **inputs, max_new_tokens=self.max_new_tokens, do_sample=do_sample
+                )
+            completion_ids = output_ids[:, inputs["input_ids"].shape[1] :]
+            texts += self.processor.batch_decode(completion_ids, skip_special_tokens=True)
         return texts

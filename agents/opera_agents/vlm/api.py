@@ -1,4 +1,4 @@
-"""Somebody else's model plans: any OpenAI-compatible server, asked image by image."""
+"""A chat model behind an OpenAI-compatible server as an agent; images are sent concurrently."""
 
 from __future__ import annotations
 
@@ -6,27 +6,30 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from opera_agents.vlm.endpoint import Endpoint, picture
-from opera_agents.vlm.prompt import USER_PROMPT, make_grammar, system_prompt
+from opera_agents.vlm.endpoint import Endpoint, image_part
+from opera_agents.vlm.prompt import USER_PROMPT, build_system_prompt, make_grammar
 from opera_env.data.images import to_pil
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Observation
 
 
 class ApiAgent:
-    """Shows images to a chat model behind a server, and reads its answers.
+    """Plans with a chat model behind a server.
 
-    An answer that cannot be read is asked for once more, with what was wrong with it; if that does not
-    help, the decision says so in its ``error``.
+    If an answer cannot be parsed, the model is told why and may answer once more; if the second answer
+    cannot be parsed either, the decision carries the ``error``.
 
     Args:
-        toolbox: What can be planned with.
-        base_url: Such as ``http://127.0.0.1:8000/v1``.
-        model: What the server calls the model.
-        max_tools: Longest plan.
-        system: Instructions of one's own; by default those built from the toolbox.
-        at_once: Images that are asked about side by side.
-        endpoint: A server with other settings, instead of ``base_url`` and ``model``.
+        toolbox: The tools that plans may contain.
+        base_url: Base URL of the server, such as ``http://127.0.0.1:8000/v1``.
+        model: Name of the model on the server.
+        max_tools: Length of the longest plan.
+        system_prompt: The system prompt; by default one built from the toolbox.
+        max_concurrency: Maximum number of concurrent requests.
+        endpoint: A server with further settings, used instead of ``base_url`` and ``model``.
+
+    Attributes:
+        degradations: The labels that an answer may name. Degradations of one's own are not among them.
     """
 
     closed_loop = False
@@ -37,36 +40,37 @@ class ApiAgent:
         base_url: str = "http://127.0.0.1:8000/v1",
         model: str = "default",
         max_tools: int = 6,
-        system: str | None = None,
-        at_once: int = 4,
+        system_prompt: str | None = None,
+        max_concurrency: int = 4,
         endpoint: Endpoint | None = None,
     ) -> None:
         self.endpoint = endpoint or Endpoint(base_url, model)
         self.grammar = make_grammar(toolbox, max_tools)
-        self.system = system or system_prompt(toolbox, max_tools)
-        self.at_once = at_once
+        self.degradations = self.grammar.degradations
+        self.system_prompt = system_prompt or build_system_prompt(toolbox, max_tools)
+        self.max_concurrency = max_concurrency
 
     def act(self, observations: Sequence[Observation]) -> list[Decision]:
-        """Returns one decision per image.
+        """Returns one decision for each image.
 
         Raises:
-            EndpointError: If the server stays away or refuses.
+            EndpointError: If the server cannot be reached or refuses a request.
         """
-        with ThreadPoolExecutor(self.at_once) as pool:
-            return list(pool.map(self._decide, observations))
+        with ThreadPoolExecutor(self.max_concurrency) as pool:
+            return list(pool.map(self._predict, observations))
 
-    def _decide(self, observation: Observation) -> Decision:
-        user = [picture(to_pil(observation.image)), {"type": "text", "text": USER_PROMPT}]
-        asked: list[dict[str, Any]] = [
-            {"role": "system", "content": self.system},
+    def _predict(self, observation: Observation) -> Decision:
+        user = [image_part(to_pil(observation.image)), {"type": "text", "text": USER_PROMPT}]
+        conversation: list[dict[str, Any]] = [
+            {"role": "system", "content": self.system_prompt},
             {"role": "user", "content": user},
         ]
-        text = self.endpoint.ask(asked).whole
+        text = self.endpoint.chat(conversation).full_text
         decision = self.grammar.parse(text)
         if decision.error is None:
             return decision
-        again = (
+        retry = (
             f"That cannot be read: {decision.error} Answer once more, in the three parts and nothing else."
         )
-        asked += [{"role": "assistant", "content": text}, {"role": "user", "content": again}]
-        return self.grammar.parse(self.endpoint.ask(asked).whole)
+        conversation += [{"role": "assistant", "content": text}, {"role": "user", "content": retry}]
+        return self.grammar.parse(self.endpoint.chat(conversation).full_text)

@@ -36,7 +36,7 @@ from opera_agents.planner.rollout import draw_samples, prefetch
 from opera_agents.planner.warm_start import warmup_cosine
 from opera_agents.vlm.agent import VLMAgent
 from opera_agents.vlm.answers import labelled_answer, random_answer
-from opera_agents.vlm.prompt import make_grammar, messages
+from opera_agents.vlm.prompt import build_messages, make_grammar
 from opera_agents.vlm.saved import save_card
 from opera_agents.vlm.tiny import tiny_model, tiny_processor
 from opera_env.data.images import to_pil
@@ -167,7 +167,7 @@ def train(config: VLMWarmStartConfig) -> ValidationResult:
     model.save_pretrained(config.out / "model")
     processor.save_pretrained(config.out / "model")
     save_card(config.system, toolbox, config.out / "model")
-    agent = VLMAgent(toolbox, config.out / "model", config.max_tools)
+    agent = VLMAgent.from_pretrained(toolbox, config.out / "model", config.max_tools)
     validate = Validation(
         config.val, toolbox, config.reward, config.val_count, config.canvas, config.max_tools
     )
@@ -215,7 +215,9 @@ def batch_of(processor: Any, system: str, samples: Sequence[Sample], texts: Sequ
         samples: Whose images are shown.
         texts: The answers.
     """
-    prompt = processor.apply_chat_template(messages(system), add_generation_prompt=True, tokenize=False)
+    prompt = processor.apply_chat_template(
+        build_messages(system), add_generation_prompt=True, tokenize=False
+    )
     end = processor.tokenizer.eos_token
     images = [[to_pil(observe(Episode(sample), 0).image)] for sample in samples]
     inputs = processor(

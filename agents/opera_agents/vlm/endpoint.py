@@ -1,4 +1,4 @@
-"""Asks an OpenAI-compatible server, patiently and politely."""
+"""A client of OpenAI-compatible chat servers, with retries."""
 
 from __future__ import annotations
 
@@ -15,25 +15,28 @@ from urllib3.util import Retry
 
 from opera_env.errors import EndpointError
 
+_REASONING_FIELDS = ("reasoning_content", "reasoning")
+"""Fields in which servers return the reasoning, if they separate it from the answer."""
+
 
 @dataclass(frozen=True)
-class Reply:
-    """What a server answers.
+class ChatCompletion:
+    """The answer of a server.
 
     Attributes:
         text: The answer.
-        reasoning: What the model thought before, if the server keeps that apart; "" if it does not.
+        reasoning: The reasoning before the answer, if the server returns it separately; else "".
     """
 
     text: str
     reasoning: str = ""
 
     @property
-    def whole(self) -> str:
-        """The answer as the model wrote it: many servers cut out what stands between ``<think>`` tags.
+    def full_text(self) -> str:
+        """The answer as the model wrote it: many servers cut out the text between ``<think>`` tags.
 
         Example:
-            >>> Reply("Yes.", "Hm.").whole, Reply("Yes.").whole
+            >>> ChatCompletion("Yes.", "Hm.").full_text, ChatCompletion("Yes.").full_text
             ('<think>Hm.</think>Yes.', 'Yes.')
         """
         return f"<think>{self.reasoning}</think>{self.text}" if self.reasoning else self.text
@@ -41,14 +44,15 @@ class Reply:
 
 @dataclass
 class Endpoint:
-    """A chat model behind ``BASE_URL/chat/completions``: vLLM, ``transformers serve``, or a commercial one.
+    """A chat model at ``BASE_URL/chat/completions``: vLLM, ``transformers serve`` or a commercial service.
 
     Attributes:
-        base_url: Such as ``http://127.0.0.1:8000/v1``.
-        model: What the server calls the model.
-        api_key_env: Environment variable with the key, if the server wants one; keys are never arguments.
+        base_url: Base URL, such as ``http://127.0.0.1:8000/v1``.
+        model: Name of the model on the server.
+        api_key_env: Environment variable that holds the API key, if the server needs one. Keys are never
+            passed as arguments.
         timeout: Seconds to wait for an answer.
-        retries: How often to ask again when the server is busy, away or fails, ever longer in between.
+        retries: Number of retries if the server is busy, unreachable or fails; waits grow exponentially.
         options: Further fields of the request, such as ``{"temperature": 0}``.
     """
 
@@ -64,21 +68,22 @@ class Endpoint:
             self.retries,
             backoff_factor=0.5,
             status_forcelist=(408, 429, 500, 502, 503, 504),
-            allowed_methods=None,  # asking is not idempotent in HTTP's eyes, but harmless
+            allowed_methods=None,  # POST is not idempotent in general; a completion may be repeated.
             raise_on_status=False,
         )
         self._session = requests.Session()
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(max_retries=retry))
 
-    def ask(self, messages: list[dict[str, Any]]) -> Reply:
-        """Returns the answer.
+    def chat(self, messages: list[dict[str, Any]]) -> ChatCompletion:
+        """Requests a chat completion.
 
         Args:
-            messages: As OpenAI's chat completions take them; :func:`picture` makes an image's part.
+            messages: Messages as in OpenAI's API; :func:`image_part` makes the part of an image.
 
         Raises:
-            EndpointError: If the server stays away, refuses, or answers something else.
+            EndpointError: If the server cannot be reached, refuses the request, or its answer is not a
+                chat completion.
         """
         url = f"{self.base_url.rstrip('/')}/chat/completions"
         key = os.environ.get(self.api_key_env)
@@ -96,25 +101,21 @@ class Endpoint:
             raise EndpointError(f"{url}: HTTP {response.status_code}, {response.text[:300]!r}.{hint}")
         try:
             message = response.json()["choices"][0]["message"]
-            text, thoughts = message["content"], [message.get(name) for name in _REASONING]
+            text, candidates = message["content"], [message.get(name) for name in _REASONING_FIELDS]
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise EndpointError(
                 f"{url}: expected a chat completion, found {response.text[:300]!r}."
             ) from error
-        reasoning = next((thought for thought in thoughts if isinstance(thought, str)), "")
-        if text is None and reasoning:  # it was cut off before it came to an answer
+        reasoning = next((candidate for candidate in candidates if isinstance(candidate, str)), "")
+        if text is None and reasoning:  # The completion was cut off during the reasoning.
             text = ""
         if not isinstance(text, str):
             raise EndpointError(f"{url}: expected an answer in words, found {text!r}.")
-        return Reply(text, reasoning)
+        return ChatCompletion(text, reasoning)
 
 
-_REASONING = ("reasoning_content", "reasoning")
-"""What servers call the reasoning that they keep apart."""
-
-
-def picture(image: Image.Image) -> dict[str, Any]:
-    """Returns an image as a part of a message: PNG, so that no new damage is added."""
+def image_part(image: Image.Image) -> dict[str, Any]:
+    """Returns an image as a part of a message, encoded as PNG because it is lossless."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     data = base64.b64encode(buffer.getvalue()).decode()

@@ -40,7 +40,7 @@ from opera_agents.common.validation import Validation, ValidationResult, log_val
 from opera_agents.vlm.agent import VLMAgent
 from opera_agents.vlm.endpoint import Endpoint
 from opera_agents.vlm.judge import EndpointJudge, Judge, LocalJudge, RulesJudge
-from opera_agents.vlm.prompt import USER_PROMPT, make_grammar, system_prompt
+from opera_agents.vlm.prompt import USER_PROMPT, build_system_prompt, make_grammar
 from opera_agents.vlm.reward import AnswerScore, AnswerScorer, completion_text
 from opera_agents.vlm.saved import load_card, save_card
 from opera_env.data import Source
@@ -131,7 +131,7 @@ def train(world: EnvArguments, training: GRPOConfig, model_options: ModelConfig)
     total = logging_total_reward(rewards, training.num_generations or 8)
     trainer = GRPOTrainer(
         model=model,
-        reward_funcs=cast(Any, [*rewards.functions()[:-1], total]),
+        reward_funcs=cast(Any, [*rewards.reward_functions()[:-1], total]),
         args=training,
         train_dataset=photographs(source, system, world.photographs, training.seed),
         processing_class=processor,
@@ -171,9 +171,9 @@ def instructions(world: EnvArguments, model: str, toolbox: Toolbox) -> str:
         return Path(world.instructions).read_text()
     told = load_card(model)
     if told is None:
-        return system_prompt(toolbox, world.max_tools)
+        return build_system_prompt(toolbox, world.max_tools)
     told.check(toolbox)
-    return told.system
+    return told.system_prompt
 
 
 def make_judge(world: EnvArguments, toolbox: Toolbox) -> Judge | None:
@@ -215,7 +215,7 @@ def logging_total_reward(rewards: AnswerScorer, group: int) -> Callable[..., lis
         completions: Sequence[Any], spec: Sequence[Mapping[str, Any]], log_metric: Any = None, **others: Any
     ) -> list[float]:
         specs = [SampleSpec.from_json(one) for one in spec]
-        earned = rewards.earned([completion_text(completion) for completion in completions], specs)
+        earned = rewards.score([completion_text(completion) for completion in completions], specs)
         if log_metric is not None:
             for name, value in diagnostics(earned, group).items():
                 log_metric(name, value)
@@ -248,7 +248,7 @@ def wrap_model(
 ) -> VLMAgent:
     """Returns the model in training as an agent."""
     longest = training.max_completion_length or 512
-    return VLMAgent.of(toolbox, model, processor, system, world.max_tools, longest)
+    return VLMAgent(toolbox, model, processor, system, world.max_tools, longest)
 
 
 class Watch(TrainerCallback):
@@ -284,7 +284,9 @@ class Watch(TrainerCallback):
             return
         with SummaryWriter(str(self.out / "val")) as writer:
             log_validation(writer, self.last, state.global_step)
-            answers = "\n\n".join(f"    {text}" for text in agent.answers[:6])  # indented: tags are no HTML
+            answers = "\n\n".join(
+                f"    {text}" for text in agent.completions[:6]
+            )  # indented: tags are no HTML
             writer.add_text("val/answers", answers, state.global_step)
         print(
             f"step {state.global_step}: reward {self.last.reward:.3f}, F1 {self.last.f1 or 0:.2f}, "

@@ -1,4 +1,8 @@
-"""The consistency reward R_c: is there reasoning, and does the plan follow from it?"""
+"""The consistency reward R_c: whether there is reasoning, and whether the plan follows from it.
+
+Source: section 4.2 of the paper, whose judge is a language model. Departures: the prompt is our own, and
+    rules can take the place of the model.
+"""
 
 from __future__ import annotations
 
@@ -17,21 +21,24 @@ from opera_env.types import Decision
 
 
 class Judge(Protocol):
-    """Says of each decision whether its plan follows from its reasoning."""
+    """Computes R_c of decisions."""
 
     def judge(self, decisions: Sequence[Decision]) -> list[float]:
-        """Returns 1 for yes and 0 for no, one per decision; 0 for what could not be read."""
+        """Returns 1 for each decision whose plan follows from its reasoning, and 0 for the others.
+
+        A decision with an ``error`` gets 0.
+        """
         ...
 
 
 class RulesJudge:
-    """Goes by what is written, and needs no model.
+    """Computes R_c by rules, without a model.
 
-    Reasoning must not be empty, must mention every degradation that is answered with, and must motivate
-    every tool of the plan: by its name, or by a degradation that it is for.
+    The reasoning must not be empty. It must mention every degradation that the decision names. For each
+    tool of the plan it must mention the tool's name or a degradation that the tool removes.
 
     Args:
-        toolbox: Whose tools are motivated by what.
+        toolbox: The tools, which say what degradations they remove.
     """
 
     def __init__(self, toolbox: Toolbox) -> None:
@@ -41,58 +48,58 @@ class RulesJudge:
         return [float(self.find_inconsistency(decision) is None) for decision in decisions]
 
     def find_inconsistency(self, decision: Decision) -> str | None:
-        """Says what is wrong with a decision; None if nothing is.
+        """Returns the first rule that a decision breaks, in words; None if it breaks none.
 
         Example:
             >>> judge = RulesJudge(Toolbox.load("lite"))
-            >>> said = Decision(("unet.dehaze",), frozenset({"haze"}), "It is grainy.")
-            >>> judge.find_inconsistency(said)
-            'haze is answered with, and not reasoned about'
+            >>> decision = Decision(("unet.dehaze",), frozenset({"haze"}), "It is grainy.")
+            >>> judge.find_inconsistency(decision)
+            'the reasoning does not mention haze'
         """
         if decision.error is not None:
-            return "it could not be read"
-        reasoning = _plain(decision.reasoning or "")
+            return "the answer could not be parsed"
+        reasoning = _normalised(decision.reasoning or "")
         if not reasoning:
             return "there is no reasoning"
         for name in sorted(decision.degradations or ()):
-            if _plain(name) not in reasoning:
-                return f"{name} is answered with, and not reasoned about"
+            if _normalised(name) not in reasoning:
+                return f"the reasoning does not mention {name}"
         for name in decision.plan:
             reasons = (name, *self.toolbox[name].degradations)
-            if not any(_plain(reason) in reasoning for reason in reasons):
-                return f"nothing is said that asks for {name}"
+            if not any(_normalised(reason) in reasoning for reason in reasons):
+                return f"the reasoning gives no reason for {name}"
         return None
 
 
-_SYSTEM = """\
-You check whether plans for mending photographs follow from the reasoning that is given for them.
+_JUDGE_SYSTEM_PROMPT = """\
+You check whether plans for restoring photographs follow from the reasoning that is given for them.
 Say Yes if both hold: there is reasoning, and it says something of substance about what is seen and what is
 to be done; and the plan is what this reasoning leads to, without contradicting it. Otherwise say No.
 Answer with that one word."""
 
 
 class _ModelJudge(ABC):
-    """Asks a language model, as the paper does, in our words. What was asked before is not asked again."""
+    """Computes R_c with a language model; the answer about each decision is cached."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, tuple[str, ...]], float] = {}
+        self._cache: dict[tuple[str, tuple[str, ...]], float] = {}
 
     def judge(self, decisions: Sequence[Decision]) -> list[float]:
-        """Returns 1 for yes and 0 for no.
+        """Returns 1 for each Yes and 0 for each No.
 
         Raises:
-            EndpointError: If the model cannot be asked: a reward is never guessed.
-            JudgeError: If it answers neither.
+            EndpointError: If the model cannot be reached; a reward is never made up.
+            JudgeError: If the answer is neither Yes nor No.
         """
-        return [self._judge(decision) for decision in decisions]
+        return [self._judge_one(decision) for decision in decisions]
 
-    def _judge(self, decision: Decision) -> float:
+    def _judge_one(self, decision: Decision) -> float:
         if decision.error is not None or not (decision.reasoning or "").strip():
             return 0.0
         key = (decision.reasoning or "", decision.plan)
-        if key not in self._known:
-            self._known[key] = parse_verdict(self._generate(question(decision)))
-        return self._known[key]
+        if key not in self._cache:
+            self._cache[key] = parse_verdict(self._generate(judge_messages(decision)))
+        return self._cache[key]
 
     @abstractmethod
     def _generate(self, messages: list[dict[str, str]]) -> str:
@@ -100,7 +107,7 @@ class _ModelJudge(ABC):
 
 
 class EndpointJudge(_ModelJudge):
-    """A language model behind an OpenAI-compatible server.
+    """Computes R_c with a language model behind an OpenAI-compatible server.
 
     Args:
         endpoint: The server.
@@ -111,51 +118,52 @@ class EndpointJudge(_ModelJudge):
         self.endpoint = endpoint
 
     def _generate(self, messages: list[dict[str, str]]) -> str:
-        return self.endpoint.ask(messages).text
+        return self.endpoint.chat(messages).text
 
 
 class LocalJudge(_ModelJudge):
-    """A language model of Hugging Face's on this machine, as the paper's, which takes the likeliest word.
+    """Computes R_c with a Hugging Face language model on this machine, decoded greedily.
 
     Args:
-        model: Folder of a model and its tokenizer, or its name on a hub.
-        device: Where it runs.
+        model: Folder of a model and its tokenizer, or the model's name on a hub.
+        device: Device of the model.
 
     Raises:
-        MissingWeightsError: If there is no such model on this machine, and none can be had.
+        MissingWeightsError: If there is no such model.
     """
 
     def __init__(self, model: Path | str, device: torch.device | str = "cpu") -> None:
         super().__init__()
         try:
-            self.words: Any = AutoTokenizer.from_pretrained(model)
-            net: Any = AutoModelForCausalLM.from_pretrained(model)
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(model)
+            loaded: Any = AutoModelForCausalLM.from_pretrained(model)
         except OSError as error:
             remedy = "a folder with a model and its tokenizer, or huggingface-cli download"
             raise MissingWeightsError(f"the judge {model}", Path(model), remedy) from error
-        self.model = net.to(device).eval()
+        self.model = loaded.to(device).eval()
 
     @torch.inference_mode()
     def _generate(self, messages: list[dict[str, str]]) -> str:
-        asked = self.words.apply_chat_template(
+        inputs = self.tokenizer.apply_chat_template(
             messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
         ).to(self.model.device)
-        answer = self.model.generate(**asked, max_new_tokens=8, do_sample=False)
-        return self.words.decode(answer[0, asked["input_ids"].shape[1] :], skip_special_tokens=True)
+        output_ids = self.model.generate(**inputs, max_new_tokens=8, do_sample=False)
+        completion_ids = output_ids[0, inputs["input_ids"].shape[1] :]
+        return self.tokenizer.decode(completion_ids, skip_special_tokens=True)
 
 
-def question(decision: Decision) -> list[dict[str, str]]:
-    """Returns what a language model is asked about a decision."""
+def judge_messages(decision: Decision) -> list[dict[str, str]]:
+    """Returns the messages that ask a language model about a decision."""
     plan = ", ".join(decision.plan) or "no tool at all"
     text = f"Reasoning:\n{decision.reasoning}\n\nPlan: {plan}\n\nDoes the plan follow? Yes or No."
-    return [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": text}]
+    return [{"role": "system", "content": _JUDGE_SYSTEM_PROMPT}, {"role": "user", "content": text}]
 
 
 def parse_verdict(answer: str) -> float:
-    """Reads a model's yes or no, whatever it puts around it.
+    """Parses Yes or No at the beginning of an answer: 1 or 0.
 
     Raises:
-        JudgeError: If it is neither.
+        JudgeError: If the answer begins with neither.
 
     Example:
         >>> [parse_verdict(text) for text in ("Yes", "no.", "**Yes**, it does.")]
@@ -168,5 +176,5 @@ def parse_verdict(answer: str) -> float:
     raise JudgeError(f"expected Yes or No from the judge, found {answer[:100]!r}: choose another model.")
 
 
-def _plain(text: str) -> str:
+def _normalised(text: str) -> str:
     return " ".join(text.lower().replace("_", " ").split())

@@ -1,50 +1,57 @@
-"""What a vision-language model is asked, built from the tools that there are."""
+"""Prompts of vision-language models, built from the tools of a toolbox."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from PIL import Image
+
 from opera_env.answer import AnswerGrammar
+from opera_env.data.images import to_pil
 from opera_env.degradations import DEGRADATIONS
+from opera_env.envs.observation import Episode, observe
 from opera_env.tools import Toolbox
-from opera_env.types import Decision
+from opera_env.types import Decision, Sample
 
 USER_PROMPT = "What is wrong with this photograph, and which tools mend it, in which order?"
-"""What the user says beside the image."""
+"""Text of the user's message beside the image.
+
+The shipped tiny model was trained on this text: another text needs a new training.
+"""
 
 
 def make_grammar(toolbox: Toolbox, max_tools: int = 6) -> AnswerGrammar:
-    """Returns the grammar of answers for a toolbox."""
+    """Returns the grammar of answers for a toolbox and the eight degradations of this package."""
     return AnswerGrammar(toolbox.names, DEGRADATIONS, max_tools)
 
 
-def system_prompt(toolbox: Toolbox, max_tools: int = 6) -> str:
-    """Writes the instructions: degradations, tools by family, the three tags, an example.
+def build_system_prompt(toolbox: Toolbox, max_tools: int = 6) -> str:
+    """Builds the system prompt: the degradations, the tools by family, the three tags, an example.
 
     Args:
-        toolbox: Its names stand nowhere else, so that a prompt never names a tool that is not there.
-        max_tools: Longest plan.
+        toolbox: The tools; the prompt names no others.
+        max_tools: Length of the longest plan.
 
     Source: the structure and the tags of the paper's table 14; the wording is our own.
     """
     families = "\n\n".join(
-        f"Tools of the family {family}:\n{_lines(names)}"
+        f"Tools of the family {family}:\n{_bullet_list(names)}"
         for family, names in tools_by_family(toolbox).items()
     )
-    return _SYSTEM.format(
-        wrong=_lines(DEGRADATIONS),
+    return _SYSTEM_TEMPLATE.format(
+        degradations=_bullet_list(DEGRADATIONS),
         families=families,
         max_tools=max_tools,
         example=make_grammar(toolbox, max_tools).format(_example(toolbox)),
     )
 
 
-_SYSTEM = """\
-You mend photographs. You are shown one that may be damaged in several ways at once.
+_SYSTEM_TEMPLATE = """\
+You restore photographs. You are shown one that may be damaged in several ways at once.
 Find out what is wrong with it, then plan which tools are to be applied, one after the other.
 
 What can be wrong:
-{wrong}
+{degradations}
 
 {families}
 
@@ -59,37 +66,45 @@ For example:
 {example}"""
 
 
-def messages(system: str, image: object | None = None) -> list[dict[str, object]]:
-    """Returns a conversation as Hugging Face's processors read it; ``image`` None leaves a placeholder."""
-    picture: dict[str, object] = {"type": "image"} if image is None else {"type": "image", "image": image}
+def build_messages(system_prompt: str, image: object | None = None) -> list[dict[str, object]]:
+    """Returns the messages of a prompt in the form of Hugging Face's processors.
+
+    Args:
+        system_prompt: The system prompt.
+        image: The image; None leaves a placeholder for the processor.
+    """
+    part: dict[str, object] = {"type": "image"} if image is None else {"type": "image", "image": image}
     return [
-        {"role": "system", "content": [{"type": "text", "text": system}]},
-        {"role": "user", "content": [picture, {"type": "text", "text": USER_PROMPT}]},
+        {"role": "system", "content": [{"type": "text", "text": system_prompt}]},
+        {"role": "user", "content": [part, {"type": "text", "text": USER_PROMPT}]},
     ]
 
 
+def sample_image(sample: Sample) -> Image.Image:
+    """Returns the image that an agent observes of a sample before the first tool, as RGB at canvas size."""
+    return to_pil(observe(Episode(sample), 0).image)
+
+
 def tools_by_family(toolbox: Toolbox) -> dict[str, list[str]]:
-    """Returns the tools' names by family, which is what stands before the first dot."""
+    """Returns the tools' names by family; the family is the part of a name before the first dot."""
     families: dict[str, list[str]] = {}
     for name in toolbox.names:
         families.setdefault(name.partition(".")[0], []).append(name)
     return families
 
 
-def _lines(names: Sequence[str]) -> str:
+def _bullet_list(names: Sequence[str]) -> str:
     return "\n".join(f"- {name}" for name in names)
 
 
 def _example(toolbox: Toolbox) -> Decision:
-    """A decision with two damages, or as many as there are tools for, the last one first."""
-    chosen = {
-        damage: next(tool.name for tool in toolbox if damage in tool.degradations)
-        for damage in DEGRADATIONS
-        if any(damage in tool.degradations for tool in toolbox)
+    """Returns a decision about two degradations, last one first; fewer if the toolbox has too few tools."""
+    tools = {
+        degradation: next(tool.name for tool in toolbox if degradation in tool.degradations)
+        for degradation in DEGRADATIONS
+        if any(degradation in tool.degradations for tool in toolbox)
     }
-    shown = list(dict.fromkeys([*list(chosen)[-1:], *list(chosen)[:1]]))
-    reasons = [
-        f"I see {damage.replace('_', ' ')}, for which there is {chosen[damage]}." for damage in shown
-    ]
-    plan = tuple(chosen[damage] for damage in shown)
+    shown = list(dict.fromkeys([*list(tools)[-1:], *list(tools)[:1]]))
+    reasons = [f"I see {name.replace('_', ' ')}, for which there is {tools[name]}." for name in shown]
+    plan = tuple(tools[name] for name in shown)
     return Decision(plan, frozenset(shown), " ".join(reasons) or "Nothing is wrong.")

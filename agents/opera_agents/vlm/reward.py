@@ -1,4 +1,4 @@
-"""What answers earn: R_q, R_d, R_f and R_c of each, and the reward they make together."""
+"""The reward of answers in words: R_q, R_d, R_f and R_c of each answer, and their combination."""
 
 from __future__ import annotations
 
@@ -12,22 +12,25 @@ from opera_env.reward import combined_reward, env_reward, f1_score
 from opera_env.scoring import PlanScorer
 from opera_env.types import Decision, Outcome, Sample, SampleSpec
 
-Make = Callable[[SampleSpec], Sample]
-"""Makes the sample that a specification describes, such as ``source.make``."""
+SampleFactory = Callable[[SampleSpec], Sample]
+"""Makes the sample that a specification describes; ``source.make`` is one."""
+
+REWARD_NAMES = ("r_q", "r_d", "r_f", "r_c", "total")
+"""Names of the reward functions, in their order."""
 
 
 @dataclass(frozen=True)
 class AnswerScore:
-    """What one answer earns.
+    """The rewards of one answer.
 
     Attributes:
-        decision: What it says.
-        labels: What is wrong with the photograph; None if nobody knows.
-        r_q: Quality of what its plan leads to, less the cost of its tools; 0 if it cannot be read.
-        r_d: F1 of the degradations it names; 0 if it cannot be read.
-        r_f: Whether it can be read.
-        r_c: Whether the plan follows from the reasoning; 1 if nobody judges.
-        total: The reward.
+        decision: The parsed answer.
+        labels: The true degradations of the photograph; None if they are unknown.
+        r_q: R_q of the plan's result, less the tool cost; 0 if the answer cannot be parsed.
+        r_d: F1 score of the named degradations; 0 if the answer cannot be parsed.
+        r_f: 1 if the answer can be parsed, else 0.
+        r_c: 1 if the plan follows from the reasoning, else 0; 1 without a judge.
+        total: The combined reward.
     """
 
     decision: Decision
@@ -39,70 +42,70 @@ class AnswerScore:
     total: float
 
 
-PARTS = ("r_q", "r_d", "r_f", "r_c", "total")
-
-
 class AnswerScorer:
-    """Judges answers about photographs in one go: all plans of a batch run with shared beginnings.
+    """Scores answers about photographs in batches; plans that share a prefix share its work.
 
-    Whatever fails, fails loudly: a reward that is 0 because something broke looks like one that is 0
-    because the answer was bad.
+    Failures raise. A reward of 0 because of a failure could not be told from one for a bad answer.
 
     Args:
-        make: Makes the photographs.
-        scorer: Runs the plans and judges the results.
-        grammar: Reads the answers.
-        judge: Says R_c; None leaves it out.
-        form: "product" is the paper's R_q R_d R_f R_c, "gated" the release's.
-        tool_cost: Taken from R_q per tool.
+        make_sample: Makes the samples.
+        scorer: Runs the plans and scores the results.
+        grammar: Parses the answers.
+        judge: Computes R_c; None leaves it out.
+        form: "product" is the paper's R_q R_d R_f R_c, "gated" that of its published code.
+        tool_cost: Cost of each tool, subtracted from R_q.
     """
 
     def __init__(
         self,
-        make: Make,
+        make_sample: SampleFactory,
         scorer: PlanScorer,
         grammar: AnswerGrammar,
         judge: Judge | None = None,
         form: Literal["product", "gated"] = "product",
         tool_cost: float = 0.0,
     ) -> None:
-        self.make, self.scorer, self.grammar = make, scorer, grammar
+        self.make_sample, self.scorer, self.grammar = make_sample, scorer, grammar
         self.judge, self.tool_cost = judge, tool_cost
         self.form: Literal["product", "gated"] = form
         self._last: tuple[tuple[tuple[str, ...], tuple[SampleSpec, ...]], list[AnswerScore]] | None = None
 
-    def earned(self, texts: Sequence[str], specs: Sequence[SampleSpec]) -> list[AnswerScore]:
-        """Returns what each answer earns; the last batch is remembered.
+    def score(self, texts: Sequence[str], specs: Sequence[SampleSpec]) -> list[AnswerScore]:
+        """Returns the score of each answer; the scores of the last batch are cached.
 
         Args:
-            texts: Answers.
-            specs: Of the photographs they are about.
+            texts: The answers.
+            specs: Specifications of the samples that the answers are about.
 
         Raises:
             ToolFailedError: If a tool fails.
-            EndpointError: If a judge stays away.
+            EndpointError: If the judge's server cannot be reached.
         """
         key = tuple(texts), tuple(specs)
         if self._last is None or self._last[0] != key:
-            self._last = key, self._judge(texts, specs)
+            self._last = key, self._score_batch(texts, specs)
         return self._last[1]
 
-    def _judge(self, texts: Sequence[str], specs: Sequence[SampleSpec]) -> list[AnswerScore]:
-        made = {spec: self.make(spec) for spec in dict.fromkeys(specs)}
-        samples = [made[spec] for spec in specs]
+    def _score_batch(self, texts: Sequence[str], specs: Sequence[SampleSpec]) -> list[AnswerScore]:
+        samples_by_spec = {spec: self.make_sample(spec) for spec in dict.fromkeys(specs)}
+        samples = [samples_by_spec[spec] for spec in specs]
         decisions = [self.grammar.parse(text) for text in texts]
-        readable = [row for row, decision in enumerate(decisions) if decision.error is None]
+        parsed_rows = [row for row, decision in enumerate(decisions) if decision.error is None]
         scored = self.scorer.score(
-            [samples[row] for row in readable], [decisions[row].plan for row in readable], restored=False
+            [samples[row] for row in parsed_rows],
+            [decisions[row].plan for row in parsed_rows],
+            restored=False,
         )
-        outcomes = dict(zip(readable, scored, strict=True))
-        consistent = [1.0] * len(texts) if self.judge is None else self.judge.judge(decisions)
+        outcomes = dict(zip(parsed_rows, scored, strict=True))
+        r_c = [1.0] * len(texts) if self.judge is None else self.judge.judge(decisions)
         return [
-            self._one(decisions[row], samples[row], outcomes.get(row), consistent[row])
+            self._score_one(decisions[row], samples[row], outcomes.get(row), r_c[row])
             for row in range(len(texts))
         ]
 
-    def _one(self, decision: Decision, sample: Sample, outcome: Outcome | None, r_c: float) -> AnswerScore:
+    def _score_one(
+        self, decision: Decision, sample: Sample, outcome: Outcome | None, r_c: float
+    ) -> AnswerScore:
         labels = sample.degradations
         if outcome is None:
             return AnswerScore(decision, labels, 0.0, 0.0, 0.0, 0.0 if self.judge else 1.0, 0.0)
@@ -113,28 +116,28 @@ class AnswerScorer:
         r_d = 1.0 if labels is None else f1_score(decision.degradations or frozenset(), labels)
         return AnswerScore(decision, labels, r_q, r_d, 1.0, r_c, reward)
 
-    def functions(self) -> list[Callable[..., list[float]]]:
-        """Returns reward functions for TRL, one a part, named as in :data:`PARTS`.
+    def reward_functions(self) -> list[Callable[..., list[float]]]:
+        """Returns reward functions for TRL, named as in :data:`REWARD_NAMES`, which share one scoring.
 
-        TRL adds rewards up; give it the weights ``[0, 0, 0, 0, 1]``, so that it shows all and learns from
-        the last. They read the column ``spec``, a specification in JSON types. All share one scoring.
+        TRL adds rewards up. With ``reward_weights=[0, 0, 0, 0, 1]`` it logs all of them and trains on the
+        combined reward alone. The functions read the column ``spec``: a specification in JSON types.
         """
-        return [self._reward_function(part) for part in PARTS]
+        return [self._reward_function(name) for name in REWARD_NAMES]
 
-    def _reward_function(self, part: str) -> Callable[..., list[float]]:
+    def _reward_function(self, name: str) -> Callable[..., list[float]]:
         def reward(
-            completions: Sequence[Any], spec: Sequence[Mapping[str, Any]], **others: Any
+            completions: Sequence[Any], spec: Sequence[Mapping[str, Any]], **kwargs: Any
         ) -> list[float]:
             texts = [completion_text(completion) for completion in completions]
-            specs = [SampleSpec.from_json(one) for one in spec]
-            return [getattr(one, part) for one in self.earned(texts, specs)]
+            specs = [SampleSpec.from_json(data) for data in spec]
+            return [getattr(answer_score, name) for answer_score in self.score(texts, specs)]
 
-        reward.__name__ = part
+        reward.__name__ = name
         return reward
 
 
 def completion_text(completion: Any) -> str:
-    """Returns the text of a completion, which may be a conversation.
+    """Returns the text of a completion, which is a string or a list of messages.
 
     Example:
         >>> completion_text("Hm."), completion_text([{"role": "assistant", "content": "Hm."}])

@@ -1,4 +1,4 @@
-"""What lies beside a trained vision-language model: what it was told, and which tools it knows."""
+"""The card of a vision-language model: its system prompt and the toolbox that it was trained for."""
 
 from __future__ import annotations
 
@@ -10,56 +10,57 @@ from opera_env.errors import AgentError, ToolboxMismatchError
 from opera_env.files import atomic_write
 from opera_env.tools import Toolbox
 
-FILE = "opera_env.json"
-"""Beside a model's weights."""
+METADATA_FILE = "opera_env.json"
+"""File name of the card, beside a model's weights."""
 
 
 @dataclass(frozen=True)
 class VLMCard:
-    """What a model was told in training.
+    """What a vision-language model was trained for.
 
     Attributes:
-        system: Its instructions.
-        signature: Of the toolbox it plans with.
-        tools: Names of the tools in order.
+        system_prompt: The system prompt of the training.
+        signature: Signature of the toolbox.
+        tools: Names of the tools, in the order of the toolbox.
     """
 
-    system: str
+    system_prompt: str
     signature: str
     tools: tuple[str, ...]
 
     def check(self, toolbox: Toolbox) -> None:
-        """Refuses to plan with other tools.
+        """Checks that a toolbox is the one that the model was trained for.
 
         Raises:
-            ToolboxMismatchError: If the toolbox has other tools than the model was trained with.
+            ToolboxMismatchError: If it is another one.
         """
         if toolbox.signature != self.signature:
             raise ToolboxMismatchError(
-                f"the vision-language model was trained with the tools {', '.join(self.tools)} (signature "
-                f"{self.signature}), and the toolbox has {', '.join(toolbox.names)} ({toolbox.signature}): "
-                "give it instructions for these, or train it with python -m opera_agents.vlm.grpo."
+                f"the vision-language model was trained for the tools {', '.join(self.tools)} (signature "
+                f"{self.signature}), but the toolbox has {', '.join(toolbox.names)} (signature "
+                f"{toolbox.signature}): pass a system prompt for this toolbox, or train the model with "
+                "python -m opera_agents.vlm.grpo."
             )
 
 
-def save_card(system: str, toolbox: Toolbox, folder: Path) -> None:
-    """Writes beside a model what it was told."""
-    told = VLMCard(system, toolbox.signature, toolbox.names)
-    with atomic_write(folder / FILE) as part:
-        part.write_text(json.dumps(asdict(told), indent=2) + "\n")
+def save_card(system_prompt: str, toolbox: Toolbox, folder: Path) -> None:
+    """Writes a model's card into its folder."""
+    card = VLMCard(system_prompt, toolbox.signature, toolbox.names)
+    with atomic_write(folder / METADATA_FILE) as part:
+        part.write_text(json.dumps(asdict(card), indent=2) + "\n")
 
 
 def load_card(folder: Path | str) -> VLMCard | None:
-    """Reads what :func:`save_card` wrote; None if a model comes from elsewhere.
+    """Reads the card that :func:`save_card` wrote; None if the model has no card.
 
     Raises:
-        AgentError: If the file is another one's.
+        AgentError: If the file is not a card.
     """
-    path = Path(folder) / FILE
+    path = Path(folder) / METADATA_FILE
     if not path.is_file():
         return None
     try:
         data = json.loads(path.read_text())
         return VLMCard(**data | {"tools": tuple(data["tools"])})
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise AgentError(f"{path}: not what a model was told ({error!r})") from error
+        raise AgentError(f"{path}: not the card of a vision-language model ({error!r}).") from error

@@ -1,4 +1,4 @@
-"""A vision-language model of 1.8 M parameters, built offline: of the 7 B one's class, for a laptop."""
+"""A vision-language model of 1.8 M parameters, with the architecture of the 7 B model, built offline."""
 
 from __future__ import annotations
 
@@ -21,110 +21,110 @@ from opera_env.degradations import DEGRADATIONS
 from opera_env.tools import Toolbox
 
 PATCH_SIZE, MERGE_SIZE = 7, 3
-"""Side of a patch in pixels, and how many patches side by side become one token. Small ones see noise."""
+"""Side of a patch in pixels, and of the square of patches that is one token; small patches show noise."""
 
-SIDE = 126
-"""Side of the images it sees: the multiple of PATCH * MERGE next to 128, so that little is resampled."""
+IMAGE_SIZE = 126
+"""Side of the input in pixels: the multiple of PATCH_SIZE * MERGE_SIZE next to 128."""
 
-_END, _BEGIN, _STOP = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+_END_OF_TEXT, _IM_START, _IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 _VISION = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 
-_TEMPLATE = (
+_CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n"
     "{% if message.content is string %}{{ message.content }}{% else %}"
     "{% for part in message.content %}{% if part.type == 'image' %}"
     "<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part.text }}{% endif %}{% endfor %}{% endif %}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-"""Qwen's way of writing a conversation."""
+"""Qwen's chat template."""
 
 
 def tiny_processor(toolbox: Toolbox, texts: Iterable[str]) -> Qwen2_5_VLProcessor:
-    """Builds a tokenizer of the words that answers consist of, and an image processor.
+    """Builds a tokenizer for answers, and an image processor.
 
     Args:
-        toolbox: Each tool's name is one token, as each degradation and each tag is.
-        texts: What else it has to write, prompts and answers.
+        toolbox: The tools. Each tool's name is one token, and so is each degradation and each tag.
+        texts: Prompts and answers on which the rest of the vocabulary is trained.
     """
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    special = [_END, _BEGIN, _STOP, *_VISION]
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    special = [_END_OF_TEXT, _IM_START, _IM_END, *_VISION]
     trainer = trainers.BpeTrainer(
         vocab_size=512,
         special_tokens=special,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
-    # As ordinary tokens: special ones would be left out when an answer is turned into text.
-    tokenizer.add_tokens([mark for tag in ANSWER_TAGS for mark in (f"<{tag}>", f"</{tag}>")])
-    tokenizer.add_tokens([*DEGRADATIONS, *toolbox.names])
-    words = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token=_END,
-        eos_token=_STOP,
-        pad_token=_END,
+    bpe.train_from_iterator(texts, trainer)
+    # These are ordinary tokens, because special tokens are skipped when an answer is decoded.
+    bpe.add_tokens([mark for tag in ANSWER_TAGS for mark in (f"<{tag}>", f"</{tag}>")])
+    bpe.add_tokens([*DEGRADATIONS, *toolbox.names])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        bos_token=_END_OF_TEXT,
+        eos_token=_IM_END,
+        pad_token=_END_OF_TEXT,
         padding_side="left",
     )
     sizes: dict[str, Any] = {"patch_size": PATCH_SIZE, "merge_size": MERGE_SIZE, "temporal_patch_size": 2}
-    pixels = {"shortest_edge": SIDE * SIDE, "longest_edge": SIDE * SIDE}
+    pixels = {"shortest_edge": IMAGE_SIZE * IMAGE_SIZE, "longest_edge": IMAGE_SIZE * IMAGE_SIZE}
     return Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(size=pixels, **sizes),
-        tokenizer=words,
+        tokenizer=tokenizer,
         video_processor=Qwen2VLVideoProcessor(**sizes),
-        chat_template=_TEMPLATE,
+        chat_template=_CHAT_TEMPLATE,
     )
 
 
 def tiny_model(
-    processor: Qwen2_5_VLProcessor, width: int = 128, layers: int = 3, seed: int = 0
+    processor: Qwen2_5_VLProcessor, hidden_size: int = 128, num_layers: int = 3, seed: int = 0
 ) -> Qwen2_5_VLForConditionalGeneration:
     """Builds an untrained model for a processor.
 
     Args:
-        processor: From :func:`tiny_processor`; any whose tokenizer has Qwen's special tokens will do.
-        width: Of the language model.
-        layers: Of the language model, and of the vision model.
-        seed: Of the weights.
+        processor: The processor of :func:`tiny_processor`, or one whose tokenizer has Qwen's special tokens.
+        hidden_size: Width of the language model.
+        num_layers: Number of layers of the language model and of the vision model.
+        seed: Seed of the initial weights.
     """
-    words = processor.tokenizer
-    ids = {name: words.convert_tokens_to_ids(name) for name in (_END, _STOP, *_VISION)}
-    # The default of 0.02 does not learn at this width: layers would hardly change what passes through.
-    scale = 0.08
-    options: dict[str, Any] = {"initializer_range": scale, "tie_word_embeddings": True}
+    tokenizer = processor.tokenizer
+    ids = {name: tokenizer.convert_tokens_to_ids(name) for name in (_END_OF_TEXT, _IM_END, *_VISION)}
+    # With the default of 0.02 a model of this width does not learn: its layers hardly change their input.
+    initializer_range = 0.08
+    options: dict[str, Any] = {"initializer_range": initializer_range, "tie_word_embeddings": True}
     config = Qwen2_5_VLConfig(
         text_config={
-            "vocab_size": len(words),
-            "hidden_size": width,
-            "intermediate_size": 3 * width,
-            "num_hidden_layers": layers,
+            "vocab_size": len(tokenizer),
+            "hidden_size": hidden_size,
+            "intermediate_size": 3 * hidden_size,
+            "num_hidden_layers": num_layers,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "max_position_embeddings": 4096,
             "rope_parameters": {
                 "rope_type": "default",
                 "rope_theta": 10_000.0,
-                "mrope_section": _mrope_section(width // 4 // 2),
+                "mrope_section": _mrope_section(hidden_size // 4 // 2),
             },
-            "initializer_range": scale,
-            "bos_token_id": ids[_END],
-            "eos_token_id": ids[_STOP],
-            "pad_token_id": ids[_END],
+            "initializer_range": initializer_range,
+            "bos_token_id": ids[_END_OF_TEXT],
+            "eos_token_id": ids[_IM_END],
+            "pad_token_id": ids[_END_OF_TEXT],
             "tie_word_embeddings": True,
         },
         vision_config={
-            "depth": layers,
+            "depth": num_layers,
             "hidden_size": 96,
             "intermediate_size": 192,
             "num_heads": 4,
             "patch_size": processor.image_processor.patch_size,
             "spatial_merge_size": processor.image_processor.merge_size,
             "temporal_patch_size": processor.image_processor.temporal_patch_size,
-            "out_hidden_size": width,
-            "window_size": SIDE,
-            "fullatt_block_indexes": list(range(layers)),
-            "initializer_range": scale,
+            "out_hidden_size": hidden_size,
+            "window_size": IMAGE_SIZE,
+            "fullatt_block_indexes": list(range(num_layers)),
+            "initializer_range": initializer_range,
         },
         image_token_id=ids["<|image_pad|>"],
         video_token_id=ids["<|video_pad|>"],
@@ -138,6 +138,6 @@ def tiny_model(
 
 
 def _mrope_section(half: int) -> Sequence[int]:
-    """Shares of a head's rotations for time, height and width; they add up to half of its size."""
+    """Splits half of a head's size into rotations for time, height and width."""
     side = half * 3 // 8
     return [half - 2 * side, side, side]

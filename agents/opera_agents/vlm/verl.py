@@ -1,7 +1,7 @@
-"""The same reward for verl, which trains on many machines: its reward function, and its data.
+"""The reward function and the data of a training with verl, which distributes over many machines.
 
 Example:
-    python -m opera_agents.vlm.verl --images bsds500/train --out train.parquet --n 16000
+    python -m opera_agents.vlm.verl --images bsds500/train --out train.parquet --num-rows 16000
     python -m verl.trainer.main_ppo algorithm.adv_estimator=grpo data.train_files=train.parquet ... \
         custom_reward_function.path=$(python -c "import opera_agents.vlm.verl as v; print(v.__file__)") \
         custom_reward_function.name=compute_score
@@ -24,31 +24,29 @@ import tyro
 from datasets import Dataset
 
 from opera_agents.vlm.judge import RulesJudge
-from opera_agents.vlm.prompt import USER_PROMPT, make_grammar, system_prompt
-from opera_agents.vlm.reward import PARTS, AnswerScorer
+from opera_agents.vlm.prompt import USER_PROMPT, build_system_prompt, make_grammar, sample_image
+from opera_agents.vlm.reward import REWARD_NAMES, AnswerScorer
 from opera_env.data import clean_folder
-from opera_env.data.images import to_pil
-from opera_env.envs.observation import Episode, observe
 from opera_env.files import atomic_write
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Sample, SampleSpec
 
-SOURCE = "opera-env"
-"""What verl calls the data source."""
+DATA_SOURCE = "opera-env"
+"""Name of the data source in verl's rows."""
 
 
 @dataclass(frozen=True)
-class World:
-    """What an answer is judged in; travels with every row.
+class RewardConfig:
+    """Settings of the reward of an answer; every row carries them.
 
     Attributes:
-        images: Folder of clean photographs, on every machine.
-        toolbox: A shipped toolbox, or a folder.
-        reward: What counts as quality.
-        canvas: Side of the crops.
-        max_tools: Longest plan.
-        judged: Whether R_c counts, by rules.
+        images: Folder of clean photographs, with the same path on every machine.
+        toolbox: Name of a shipped toolbox, or a folder written by ``Toolbox.save``.
+        reward: Name of the reward that computes R_q.
+        canvas: Side of the square crops in pixels.
+        max_tools: Length of the longest plan.
+        judge_consistency: Whether rules compute R_c; otherwise it is left out.
     """
 
     images: str
@@ -56,85 +54,93 @@ class World:
     reward: str = "lite"
     canvas: int = 128
     max_tools: int = 6
-    judged: bool = True
+    judge_consistency: bool = True
 
 
 @dataclass(frozen=True)
 class ParquetConfig:
-    """Writes rows for verl: prompts, images, and what is needed to judge answers."""
+    """Writes rows for verl: prompts, images, and what the reward function needs."""
 
     images: Path
-    """Folder of clean photographs; it must have this path on every machine that judges."""
+    """Folder of clean photographs; it must have this path on every machine that computes rewards."""
     out: Path
     """Parquet file to write."""
-    n: int = 16_000
-    """Rows."""
+    num_rows: int = 16_000
+    """Number of rows."""
     toolbox: str = "lite"
-    """A shipped toolbox, or a folder written by Toolbox.save."""
+    """Name of a shipped toolbox, or a folder written by Toolbox.save."""
     reward: str = "lite"
-    """What counts as quality."""
+    """Reward that computes R_q."""
     canvas: int = 128
-    """Side of the crops."""
+    """Side of the square crops in pixels."""
     max_tools: int = 6
-    """Longest plan."""
-    judged: bool = True
-    """Count the consistency of reasoning and plan, by rules."""
-    system_prompt: Path | None = None
-    """Instructions of one's own."""
+    """Length of the longest plan."""
+    judge_consistency: bool = True
+    """Compute the consistency reward R_c by rules."""
+    system_prompt_file: Path | None = None
+    """File of the system prompt; by default one is built from the toolbox."""
     seed: int = 0
+    """Seed of the photographs, the crops and the degradations."""
 
 
 def compute_score(
     data_source: str, solution_str: str, ground_truth: Any, extra_info: Mapping[str, Any] | None = None
 ) -> dict[str, float]:
-    """Judges one answer, as verl calls it.
+    """Scores one answer; this is verl's custom reward function.
 
     Args:
-        data_source: :data:`SOURCE`.
+        data_source: :data:`DATA_SOURCE`.
         solution_str: The answer.
-        ground_truth: The degradations; the specification says them too, and is what counts.
-        extra_info: ``spec`` and ``world``, both JSON, as :func:`rows` writes them.
+        ground_truth: The degradations. They are not used: the sample of the specification carries them.
+        extra_info: ``spec`` and ``reward_config``, both JSON, as :func:`rows` writes them.
 
     Returns:
-        ``score``, which verl learns from, and its parts.
+        ``score``, which verl maximises, and ``r_q``, ``r_d``, ``r_f`` and ``r_c``.
 
     Raises:
-        KeyError: If ``extra_info`` lacks one of the two.
+        KeyError: If ``extra_info`` lacks ``spec`` or ``reward_config``.
     """
     info = extra_info or {}
     spec = SampleSpec.from_json(json.loads(info["spec"]))
-    (earned,) = _rewards(info["world"]).earned([solution_str], [spec])
-    return {"score": earned.total, **{part: getattr(earned, part) for part in PARTS[:-1]}}
+    (answer_score,) = _make_scorer(info["reward_config"]).score([solution_str], [spec])
+    terms = {name: getattr(answer_score, name) for name in REWARD_NAMES[:-1]}
+    return {"score": answer_score.total, **terms}
 
 
 @lru_cache(maxsize=4)
-def _rewards(world: str) -> AnswerScorer:
-    """Makes a world once in each process."""
-    given = World(**json.loads(world))
-    toolbox = Toolbox.load(given.toolbox)
+def _make_scorer(reward_config: str) -> AnswerScorer:
+    """Makes the scorer of a configuration once in each process."""
+    config = RewardConfig(**json.loads(reward_config))
+    toolbox = Toolbox.load(config.toolbox)
     return AnswerScorer(
-        clean_folder(Path(given.images), given.canvas).make,
-        PlanScorer(toolbox, given.reward),
-        make_grammar(toolbox, given.max_tools),
-        RulesJudge(toolbox) if given.judged else None,
+        clean_folder(Path(config.images), config.canvas).make,
+        PlanScorer(toolbox, config.reward),
+        make_grammar(toolbox, config.max_tools),
+        RulesJudge(toolbox) if config.judge_consistency else None,
     )
 
 
 def rows(config: ParquetConfig) -> Iterator[dict[str, Any]]:
-    """Yields verl's rows: a function of the seed."""
+    """Yields verl's rows, which are a function of the settings."""
     toolbox = Toolbox.load(config.toolbox)
-    system = system_prompt(toolbox, config.max_tools)
-    if config.system_prompt is not None:
-        system = config.system_prompt.read_text()
-    images = str(config.images.resolve())
-    world = World(images, config.toolbox, config.reward, config.canvas, config.max_tools, config.judged)
+    system_prompt = build_system_prompt(toolbox, config.max_tools)
+    if config.system_prompt_file is not None:
+        system_prompt = config.system_prompt_file.read_text()
+    reward_config = RewardConfig(
+        str(config.images.resolve()),
+        config.toolbox,
+        config.reward,
+        config.canvas,
+        config.max_tools,
+        config.judge_consistency,
+    )
     source, rng = clean_folder(config.images, config.canvas), np.random.default_rng(config.seed)
-    for index in range(config.n):
+    for index in range(config.num_rows):
         sample = source.make(source.draw(rng))
         yield {
-            "data_source": SOURCE,
+            "data_source": DATA_SOURCE,
             "prompt": [
-                {"role": "system", "content": system},
+                {"role": "system", "content": system_prompt},
                 {"role": "user", "content": f"<image>{USER_PROMPT}"},
             ],
             "images": [{"bytes": _png_bytes(sample)}],
@@ -143,13 +149,13 @@ def rows(config: ParquetConfig) -> Iterator[dict[str, Any]]:
             "extra_info": {
                 "index": index,
                 "spec": json.dumps(sample.spec.to_json()),
-                "world": json.dumps(asdict(world), sort_keys=True),
+                "reward_config": json.dumps(asdict(reward_config), sort_keys=True),
             },
         }
 
 
-def write(config: ParquetConfig) -> None:
-    """Writes the file, whole or not at all."""
+def write_parquet(config: ParquetConfig) -> None:
+    """Writes the rows into a Parquet file, atomically."""
     table = Dataset.from_list(list(rows(config)))
     with atomic_write(config.out) as part:
         table.to_parquet(str(part))
@@ -158,9 +164,9 @@ def write(config: ParquetConfig) -> None:
 
 def _png_bytes(sample: Sample) -> bytes:
     buffer = io.BytesIO()
-    to_pil(observe(Episode(sample), 0).image).save(buffer, "PNG")
+    sample_image(sample).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 if __name__ == "__main__":
-    write(tyro.cli(ParquetConfig))
+    write_parquet(tyro.cli(ParquetConfig))

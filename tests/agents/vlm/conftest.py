@@ -1,4 +1,4 @@
-"""A chat server on loopback that answers as it is told, and remembers what it was asked."""
+"""A chat server on loopback that returns given answers and records its requests."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 Answer = str | int | bytes
-"""Text of a completion, or an HTTP status, or a body as it is."""
+"""Text of a completion, or an HTTP status, or a raw body."""
 
 
 class ChatServer:
-    """Answers in turn; the last answer is repeated."""
+    """Returns its answers in turn and repeats the last one."""
 
     def __init__(self, *answers: Answer) -> None:
         self.answers, self.requests, self.headers = list(answers), list[Any](), list[Any]()
@@ -53,7 +53,7 @@ class ChatServer:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., ChatServer]]:
-    """``serve("Yes", 503, ...)`` starts a server."""
+    """``serve("Yes", 503, ...)`` starts a server with these answers."""
     servers: list[ChatServer] = []
 
     def start(*answers: Answer) -> ChatServer:

@@ -1,4 +1,4 @@
-"""A model behind a server plans like any other agent."""
+"""``ApiAgent``: requests, answers, retries, and a real server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from PIL import Image
 
 from opera_agents.vlm.agent import SHIPPED, make_vlm
 from opera_agents.vlm.api import ApiAgent
-from opera_agents.vlm.prompt import system_prompt
+from opera_agents.vlm.prompt import build_system_prompt
 from opera_agents.vlm.saved import load_card
 from opera_env.agents import run_agent
 from opera_env.data.images import to_array
@@ -34,18 +34,18 @@ from opera_env.types import Agent, Sample
 GOOD = "<think>Noise.</think><degradation>['noise']</degradation><answer>['tiny.blur']</answer>"
 
 
-def test_it_sees_the_image_and_plans(
+def test_images_are_sent_losslessly_and_answers_become_plans(
     serve: Callable[..., Any], toolbox: Toolbox, samples: list[Sample]
 ) -> None:
     server = serve(GOOD)
-    agent = ApiAgent(toolbox, server.url, "somebody's")
+    agent = ApiAgent(toolbox, server.url, "some-model")
     assert isinstance(agent, Agent)
-    played = run_agent(agent, samples, PlanScorer(toolbox, "classic"), 6)
-    assert played.plans == [("tiny.blur",)] * len(samples)
-    assert played.decisions[0] is not None and played.decisions[0].reasoning == "Noise."
+    result = run_agent(agent, samples, PlanScorer(toolbox, "classic"), 6)
+    assert result.plans == [("tiny.blur",)] * len(samples)
+    assert result.decisions[0] is not None and result.decisions[0].reasoning == "Noise."
     assert len(server.requests) == len(samples)
     system, user = server.requests[0]["messages"]
-    assert system["content"] == system_prompt(toolbox)
+    assert system["content"] == build_system_prompt(toolbox)
     shown = [
         np.asarray(
             Image.open(
@@ -56,12 +56,12 @@ def test_it_sees_the_image_and_plans(
         )
         for request in server.requests
     ]
-    wanted = [to_array(observe(Episode(sample), 6).image) for sample in samples]
-    assert all(any(np.array_equal(one, other) for other in shown) for one in wanted), "as PNG, bit by bit"
+    expected = [to_array(observe(Episode(sample), 6).image) for sample in samples]
+    assert all(any(np.array_equal(one, other) for other in shown) for one in expected)
     assert user["content"][1]["type"] == "text"
 
 
-def test_what_cannot_be_read_is_asked_for_once_more(
+def test_an_answer_that_cannot_be_parsed_is_requested_once_more(
     serve: Callable[..., Any], toolbox: Toolbox, samples: list[Sample]
 ) -> None:
     observations = [observe(Episode(samples[0]), 6)]
@@ -76,16 +76,16 @@ def test_what_cannot_be_read_is_asked_for_once_more(
     assert isinstance(decision.error, PlanParseError) and decision.plan == ()
 
 
-def test_instructions_of_ones_own(
+def test_a_system_prompt_of_ones_own_is_used(
     serve: Callable[..., Any], toolbox: Toolbox, samples: list[Sample]
 ) -> None:
     server = serve(GOOD)
-    ApiAgent(toolbox, server.url, system="Be brief.").act([observe(Episode(samples[0]), 6)])
+    ApiAgent(toolbox, server.url, system_prompt="Be brief.").act([observe(Episode(samples[0]), 6)])
     assert server.requests[0]["messages"][0]["content"] == "Be brief."
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
-def test_reasoning_that_a_server_keeps_apart_is_put_back(
+def test_separate_reasoning_is_joined_to_the_answer(
     serve: Callable[..., Any], toolbox: Toolbox, samples: list[Sample], field: str
 ) -> None:
     rest = GOOD.split("</think>")[1]
@@ -95,7 +95,7 @@ def test_reasoning_that_a_server_keeps_apart_is_put_back(
     assert (decision.plan, decision.reasoning, decision.error) == (("tiny.blur",), "Noise.", None)
 
 
-def test_an_answer_that_never_came_is_an_error_in_the_decision(
+def test_a_completion_without_answer_is_an_error_in_the_decision(
     serve: Callable[..., Any], toolbox: Toolbox, samples: list[Sample]
 ) -> None:
     message = {"role": "assistant", "content": None, "reasoning_content": "Hm, noise or rain or"}
@@ -112,24 +112,24 @@ def test_a_real_server_answers(
     lite, port = Toolbox.load("lite"), free_port()
     command = [str(Path(sys.executable).with_name("transformers")), "serve", str(SHIPPED)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
-    told = load_card(SHIPPED)
-    assert told is not None
+    card = load_card(SHIPPED)
+    assert card is not None
     observations = [observe(Episode(sample), 6) for sample in samples[:2]]
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen(command, env=child_environment, stdout=log, stderr=log)
     try:
         url = f"http://127.0.0.1:{port}"
         wait_for(f"{url}/health", server, tmp_path / "log")
-        agent = ApiAgent(lite, f"{url}/v1", str(SHIPPED), system=told.system)
+        agent = ApiAgent(lite, f"{url}/v1", str(SHIPPED), system_prompt=card.system_prompt)
         decisions = agent.act(observations)
     finally:
         server.terminate()
         server.wait(30)
-    alone = make_vlm(lite).act(observations)
-    for served, own in zip(decisions, alone, strict=True):
+    local_decisions = make_vlm(lite).act(observations)
+    for served, local in zip(decisions, local_decisions, strict=True):
         assert served.error is None
-        assert (served.plan, served.degradations) == (own.plan, own.degradations)
-        assert served.reasoning == own.reasoning
+        assert (served.plan, served.degradations) == (local.plan, local.degradations)
+        assert served.reasoning == local.reasoning
 
 
 def free_port() -> int:
@@ -139,11 +139,11 @@ def free_port() -> int:
 
 
 def wait_for(url: str, server: subprocess.Popen[bytes], log: Path, seconds: float = 120) -> None:
-    """Waits until a server is there."""
+    """Waits until a server answers."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and server.poll() is None:
         with contextlib.suppress(requests.ConnectionError):
             if requests.get(url, timeout=5).ok:
                 return
         time.sleep(0.5)
-    pytest.fail(f"the server did not come up: {log.read_text()[-2000:]}")
+    pytest.fail(f"the server did not start: {log.read_text()[-2000:]}")

@@ -41,8 +41,8 @@ def test_it_trains_and_is_an_agent(config: VLMWarmStartConfig) -> None:
     watched = train(config)
     assert 0 < watched.reward < 10
     told = load_card(config.out / "model")
-    assert told is not None and told.system == cold_start.TINY_SYSTEM_PROMPT
-    VLMAgent(Toolbox.load("lite"), config.out / "model")
+    assert told is not None and told.system_prompt == cold_start.TINY_SYSTEM_PROMPT
+    VLMAgent.from_pretrained(Toolbox.load("lite"), config.out / "model")
 
 
 def test_a_stopped_run_ends_as_one_that_was_not(

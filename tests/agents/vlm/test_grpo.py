@@ -42,8 +42,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     texts = [make_grammar(toolbox).format(random_answer(toolbox, rng)) for _ in range(50)]
     processor = tiny_processor(toolbox, texts)
     processor.save_pretrained(folder)
-    tiny_model(processor, width=32, layers=1).save_pretrained(folder)
-    save_card("Mend it.", toolbox, folder)
+    tiny_model(processor, hidden_size=32, num_layers=1).save_pretrained(folder)
+    save_card("Restore it.", toolbox, folder)
     return folder
 
 
@@ -87,12 +87,12 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
 @pytest.fixture
 def lengths_pay(monkeypatch: pytest.MonkeyPatch) -> None:
     """An untrained model earns nothing, and learns nothing from that: so pay for something it varies in."""
-    original = AnswerScorer._one
+    original = AnswerScorer._score_one
 
     def one(self: AnswerScorer, decision: Any, *others: Any) -> Any:
         return replace(original(self, decision, *others), total=float(len(str(decision.error))))
 
-    monkeypatch.setattr(AnswerScorer, "_one", one)
+    monkeypatch.setattr(AnswerScorer, "_score_one", one)
 
 
 def test_it_trains_logs_and_is_an_agent(
@@ -103,8 +103,8 @@ def test_it_trains_logs_and_is_an_agent(
     assert 0 < watched.reward < 10
     before, after = _weights(model), _weights(tmp_path / "run" / "model")
     assert any(not torch.equal(value, after[key]) for key, value in before.items())
-    agent = VLMAgent(Toolbox.load("lite"), tmp_path / "run" / "model")
-    assert agent.system == "Mend it."
+    agent = VLMAgent.from_pretrained(Toolbox.load("lite"), tmp_path / "run" / "model")
+    assert agent.system_prompt == "Restore it."
     tags = set(EventAccumulator(str(tmp_path / "run")).Reload().Tags()["scalars"])
     for part in ("r_q", "r_d", "r_f", "r_c", "total"):
         assert f"train/rewards/{part}/mean" in tags
@@ -126,7 +126,7 @@ def test_an_adapter_trains_and_what_is_saved_is_an_agent(
     adapter = load_file(folder / "adapter_model.safetensors")
     assert any(value.abs().sum() > 0 for name, value in adapter.items() if "lora_B" in name)
     observations = [Observation(torch.rand(3, 64, 64), torch.rand(3, 64, 64), (), 6)]
-    (decision,) = VLMAgent(Toolbox.load("lite"), folder).act(observations)
+    (decision,) = VLMAgent.from_pretrained(Toolbox.load("lite"), folder).act(observations)
     assert decision.error is not None, "six tokens are no answer"
 
 

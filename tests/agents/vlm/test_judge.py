@@ -1,4 +1,4 @@
-"""R_c: rules, and a model on a server that is asked once, with patience."""
+"""R_c by rules, by a model behind a server and by a local model; retries and errors of a server."""
 
 from __future__ import annotations
 
@@ -26,41 +26,43 @@ GOOD = Decision(("tiny.blur", "tiny.brighten"), frozenset({"noise", "low_light"}
         (GOOD, None),
         (Decision((), frozenset(), "All is well."), None),
         (Decision(("tiny.blur",), frozenset(), "I will use tiny.blur."), None),
-        (Decision((), None, None, PlanParseError("no")), "it could not be read"),
+        (Decision((), None, None, PlanParseError("no")), "the answer could not be parsed"),
         (Decision(("tiny.blur",), frozenset({"noise"}), " \n"), "there is no reasoning"),
-        (Decision((), frozenset({"haze"}), "Noise."), "haze is answered with, and not reasoned about"),
+        (Decision((), frozenset({"haze"}), "Noise."), "the reasoning does not mention haze"),
         (
             Decision(("tiny.darken",), frozenset({"noise"}), "Noise."),
-            "nothing is said that asks for tiny.darken",
+            "the reasoning gives no reason for tiny.darken",
         ),
     ],
 )
-def test_rules(toolbox: Toolbox, decision: Decision, inconsistency: str | None) -> None:
+def test_rules_find_the_first_inconsistency(
+    toolbox: Toolbox, decision: Decision, inconsistency: str | None
+) -> None:
     judge = RulesJudge(toolbox)
     assert judge.find_inconsistency(decision) == inconsistency
     assert judge.judge([decision, GOOD]) == [float(inconsistency is None), 1.0]
 
 
-def _judge(server: Any, **settings: Any) -> EndpointJudge:
+def _make_judge(server: Any, **settings: Any) -> EndpointJudge:
     return EndpointJudge(Endpoint(server.url, "judge", timeout=5.0, **settings))
 
 
-def test_a_model_is_asked_once_about_each(serve: Callable[..., Any]) -> None:
+def test_answers_of_the_model_are_cached(serve: Callable[..., Any]) -> None:
     server = serve("Yes", "No.")
-    judge = _judge(server)
+    judge = _make_judge(server)
     other = Decision(("tiny.darken",), frozenset(), "It is dark.")
     assert judge.judge([GOOD, other, GOOD, other]) == [1.0, 0.0, 1.0, 0.0]
     assert len(server.requests) == 2
-    asked = server.requests[0]
-    assert asked["model"] == "judge" and asked["temperature"] == 0
-    assert "Noise in low light." in asked["messages"][1]["content"]
-    assert "tiny.blur, tiny.brighten" in asked["messages"][1]["content"]
+    request = server.requests[0]
+    assert request["model"] == "judge" and request["temperature"] == 0
+    assert "Noise in low light." in request["messages"][1]["content"]
+    assert "tiny.blur, tiny.brighten" in request["messages"][1]["content"]
     assert server.headers[0]["path"] == "/v1/chat/completions" and "Authorization" not in server.headers[0]
 
 
-def test_what_has_no_reasoning_is_not_asked_about(serve: Callable[..., Any]) -> None:
+def test_decisions_without_reasoning_get_0_without_a_request(serve: Callable[..., Any]) -> None:
     server = serve("Yes")
-    judge = _judge(server)
+    judge = _make_judge(server)
     assert judge.judge([Decision((), None, None, PlanParseError("no")), Decision((), frozenset(), "")]) == [
         0,
         0,
@@ -68,51 +70,53 @@ def test_what_has_no_reasoning_is_not_asked_about(serve: Callable[..., Any]) -> 
     assert not server.requests
 
 
-def test_a_busy_server_is_asked_again(serve: Callable[..., Any]) -> None:
+def test_a_busy_server_is_retried(serve: Callable[..., Any]) -> None:
     server = serve(503, 429, "yes")
-    assert _judge(server).judge([GOOD]) == [1.0]
+    assert _make_judge(server).judge([GOOD]) == [1.0]
     assert len(server.requests) == 3
 
 
-def test_a_server_that_stays_away_is_an_error(serve: Callable[..., Any]) -> None:
+def test_an_unreachable_server_raises(serve: Callable[..., Any]) -> None:
     with pytest.raises(EndpointError, match=r"HTTP 503"):
-        _judge(serve(503), retries=1).judge([GOOD])
+        _make_judge(serve(503), retries=1).judge([GOOD])
     closed = Endpoint("http://127.0.0.1:1/v1", "judge", retries=1, timeout=1.0)
     with pytest.raises(EndpointError, match=r"no answer after 2 tries.*Is the server running"):
         EndpointJudge(closed).judge([GOOD])
 
 
 @pytest.mark.parametrize("body", [b"{}", b"no json", b'{"choices": []}', b'{"choices": [{"message": {}}]}'])
-def test_another_answer_is_an_error(serve: Callable[..., Any], body: bytes) -> None:
+def test_an_answer_that_is_no_chat_completion_raises(serve: Callable[..., Any], body: bytes) -> None:
     with pytest.raises(EndpointError, match="expected a chat completion"):
-        _judge(serve(body)).judge([GOOD])
+        _make_judge(serve(body)).judge([GOOD])
 
 
-def test_a_refusal_names_the_key(serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_for_a_refusal_names_the_key_variable(
+    serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(EndpointError, match=r"HTTP 401.*Set MY_KEY"):
-        _judge(serve(401), api_key_env="MY_KEY").judge([GOOD])
+        _make_judge(serve(401), api_key_env="MY_KEY").judge([GOOD])
     monkeypatch.setenv("MY_KEY", "secret")
     server = serve("Yes")
-    _judge(server, api_key_env="MY_KEY").judge([GOOD])
+    _make_judge(server, api_key_env="MY_KEY").judge([GOOD])
     assert server.headers[0]["Authorization"] == "Bearer secret"
 
 
-def test_neither_yes_nor_no_is_an_error(serve: Callable[..., Any]) -> None:
+def test_neither_yes_nor_no_raises(serve: Callable[..., Any]) -> None:
     with pytest.raises(JudgeError, match="Perhaps"):
-        _judge(serve("Perhaps.")).judge([GOOD])
+        _make_judge(serve("Perhaps.")).judge([GOOD])
     with pytest.raises(JudgeError):
         parse_verdict("Nobody knows.")
 
 
-def test_a_model_on_this_machine_is_asked(
+def test_a_local_model_is_a_judge(
     toolbox: Toolbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = tiny_processor(toolbox, ["Yes", "No"]).tokenizer
-    words.chat_template = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
-    words.save_pretrained(tmp_path)
+    tokenizer = tiny_processor(toolbox, ["Yes", "No"]).tokenizer
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
+    tokenizer.save_pretrained(tmp_path)
     Qwen2ForCausalLM(
         Qwen2Config(
-            vocab_size=len(words),
+            vocab_size=len(tokenizer),
             hidden_size=16,
             intermediate_size=32,
             num_hidden_layers=1,
@@ -122,10 +126,10 @@ def test_a_model_on_this_machine_is_asked(
     ).save_pretrained(tmp_path)
     judge = LocalJudge(tmp_path)
     with pytest.raises(JudgeError, match="expected Yes or No"):
-        judge.judge([GOOD])  # it has learned nothing
+        judge.judge([GOOD])  # The model is untrained.
 
     def says_yes(*args: Any, input_ids: torch.Tensor, **options: Any) -> torch.Tensor:
-        return torch.cat([input_ids, words("Yes", return_tensors="pt")["input_ids"]], dim=1)
+        return torch.cat([input_ids, tokenizer("Yes", return_tensors="pt")["input_ids"]], dim=1)
 
     monkeypatch.setattr(judge.model, "generate", says_yes)
     assert judge.judge([GOOD]) == [1.0]

@@ -1,41 +1,41 @@
-"""The prompt names what there is and nothing else, and its example can be read."""
+"""Prompts name the tools of the toolbox and no others, and their example can be parsed."""
 
 from __future__ import annotations
 
 import re
 
-from opera_agents.vlm.prompt import make_grammar, messages, system_prompt, tools_by_family
+from opera_agents.vlm.prompt import build_messages, build_system_prompt, make_grammar, tools_by_family
 from opera_env.degradations import DEGRADATIONS
 from opera_env.tools import Toolbox
 
 
 def test_every_tool_and_degradation_is_named_once_in_the_lists(toolbox: Toolbox) -> None:
     for box in (toolbox, Toolbox.load("lite")):
-        lines = re.findall(r"^- (\S+)$", system_prompt(box), re.MULTILINE)
+        lines = re.findall(r"^- (\S+)$", build_system_prompt(box), re.MULTILINE)
         families = [name for names in tools_by_family(box).values() for name in names]
         assert lines == [*DEGRADATIONS, *families]
         assert sorted(families) == sorted(box.names)
 
 
-def test_the_example_is_an_answer(toolbox: Toolbox) -> None:
+def test_the_example_can_be_parsed(toolbox: Toolbox) -> None:
     for box in (toolbox, Toolbox.load("lite"), Toolbox.load("lite").subset(["unet.dehaze"])):
-        example = system_prompt(box).rpartition("\n")[2]
-        said = make_grammar(box).parse(example)
-        assert said.error is None and said.plan and said.degradations and said.reasoning
+        example = build_system_prompt(box).rpartition("\n")[2]
+        decision = make_grammar(box).parse(example)
+        assert decision.error is None and decision.plan and decision.degradations and decision.reasoning
 
 
-def test_a_toolbox_for_nothing_has_an_example_too() -> None:
-    box = Toolbox().add("mine.invert", lambda image: 1 - image)
-    said = make_grammar(box).parse(system_prompt(box).rpartition("\n")[2])
-    assert said.error is None and said.plan == ()
+def test_a_toolbox_without_matched_tools_has_an_example() -> None:
+    box = Toolbox().add("own.invert", lambda image: 1 - image)
+    decision = make_grammar(box).parse(build_system_prompt(box).rpartition("\n")[2])
+    assert decision.error is None and decision.plan == ()
 
 
-def test_the_length_is_said(toolbox: Toolbox) -> None:
-    assert "at most 3 tools" in system_prompt(toolbox, 3)
+def test_max_tools_is_in_the_prompt(toolbox: Toolbox) -> None:
+    assert "at most 3 tools" in build_system_prompt(toolbox, 3)
 
 
-def test_a_conversation_has_a_place_for_the_image() -> None:
-    system, user = messages("Mend.")
-    assert system["content"] == [{"type": "text", "text": "Mend."}]
+def test_messages_have_a_placeholder_for_the_image() -> None:
+    system, user = build_messages("Restore.")
+    assert system["content"] == [{"type": "text", "text": "Restore."}]
     assert user["content"][0] == {"type": "image"}  # type: ignore[index]
-    assert messages("Mend.", "picture")[1]["content"][0]["image"] == "picture"  # type: ignore[index]
+    assert build_messages("Restore.", "picture")[1]["content"][0]["image"] == "picture"  # type: ignore[index]

@@ -1,4 +1,4 @@
-"""The tiny model that comes with the package: it answers as it was taught, and `restore` shows why."""
+"""The shipped tiny model: its size, its answers, its labels, and its reasoning in `restore`."""
 
 from __future__ import annotations
 
@@ -25,37 +25,40 @@ def lite() -> Toolbox:
     return Toolbox.load("lite")
 
 
-def test_it_is_small_and_knows_the_shipped_tools(lite: Toolbox) -> None:
+def test_it_is_small_and_for_the_toolbox_lite(lite: Toolbox) -> None:
     assert sum(file.stat().st_size for file in SHIPPED.iterdir()) < 8e6
-    told = load_card(SHIPPED)
-    assert told is not None
-    told.check(lite)
+    card = load_card(SHIPPED)
+    assert card is not None
+    card.check(lite)
 
 
-def test_its_answers_can_be_read_and_give_reasons(lite: Toolbox) -> None:
+def test_its_answers_can_be_parsed_and_have_reasoning(lite: Toolbox) -> None:
     source = bundled()
     specs = source.list_specs(12, benchmark_recipes(), np.random.default_rng(3))
     samples = [source.make(spec) for spec in specs]
-    played = run_agent(make_agent("vlm", toolbox=lite), samples, PlanScorer(lite, "classic"), 6)
-    assert all(said is not None and said.error is None and said.reasoning for said in played.decisions)
-    assert len(set(played.plans)) > 4, "it looks at the photograph"
+    result = run_agent(make_agent("vlm", toolbox=lite), samples, PlanScorer(lite, "classic"), 6)
+    assert all(
+        decision is not None and decision.error is None and decision.reasoning
+        for decision in result.decisions
+    )
+    assert len(set(result.plans)) > 4, "plans depend on the photograph"
 
 
 @pytest.mark.needs_shared_data
-def test_it_sees_what_is_wrong(shared_data: Path, lite: Toolbox) -> None:
+def test_it_recognises_degradations(shared_data: Path, lite: Toolbox) -> None:
     source = clean_folder(shared_data / "bsds500" / "val")
     specs = source.list_specs(48, benchmark_recipes(), np.random.default_rng(6))
     samples = [source.make(spec) for spec in specs]
-    played = run_agent(make_agent("vlm", toolbox=lite), samples, PlanScorer(lite, "classic"), 6)
-    found = [
-        f1_score(said.degradations or frozenset(), sample.degradations or frozenset())
-        for said, sample in zip(played.decisions, samples, strict=True)
-        if said is not None
+    result = run_agent(make_agent("vlm", toolbox=lite), samples, PlanScorer(lite, "classic"), 6)
+    scores = [
+        f1_score(decision.degradations or frozenset(), sample.degradations or frozenset())
+        for decision, sample in zip(result.decisions, samples, strict=True)
+        if decision is not None
     ]
-    assert np.mean(found) > 0.55, "chance is about .3"
+    assert np.mean(scores) > 0.55, "chance is about 0.3"
 
 
-def test_restore_shows_its_reasons(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_restore_prints_its_reasoning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     noisy, _ = degrade(np.asarray(skimage.data.coffee()), ("noise",), np.random.default_rng(0))
     Image.fromarray(noisy[:160, :160]).save(tmp_path / "noisy.png")
     words = f"restore {tmp_path / 'noisy.png'} -o {tmp_path / 'out.png'} --agent vlm:{SHIPPED} --view 128"

@@ -1,4 +1,4 @@
-"""A tiny model is built offline, can be saved, and plans like any other agent."""
+"""Tiny models: tokenizer, initial weights, saving, and ``VLMAgent`` with them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from PIL import Image
 from opera_agents.vlm.agent import VLMAgent
 from opera_agents.vlm.answers import labelled_answer, random_answer
 from opera_agents.vlm.judge import RulesJudge
-from opera_agents.vlm.prompt import make_grammar, messages
+from opera_agents.vlm.prompt import build_messages, make_grammar
 from opera_agents.vlm.saved import save_card
-from opera_agents.vlm.tiny import SIDE, tiny_model, tiny_processor
+from opera_agents.vlm.tiny import IMAGE_SIZE, tiny_model, tiny_processor
 from opera_env.degradations import DEGRADATIONS
 from opera_env.envs.observation import Episode, observe
-from opera_env.errors import MissingWeightsError, PlanParseError
+from opera_env.errors import AgentError, MissingWeightsError, PlanParseError
 from opera_env.tools import Toolbox
 from opera_env.types import Agent, Sample
 
@@ -40,31 +40,33 @@ def saved(lite: Toolbox, texts: list[str], tmp_path_factory: pytest.TempPathFact
     processor = tiny_processor(lite, texts)
     processor.save_pretrained(folder)
     tiny_model(processor).save_pretrained(folder)
-    save_card("Mend it.", lite, folder)
+    save_card("Restore it.", lite, folder)
     return folder
 
 
-def test_answers_are_written_and_read_without_loss(lite: Toolbox, texts: list[str]) -> None:
-    words: Any = tiny_processor(lite, texts).tokenizer
+def test_answers_are_tokenised_without_loss(lite: Toolbox, texts: list[str]) -> None:
+    tokenizer: Any = tiny_processor(lite, texts).tokenizer
     for text in texts[:20]:
-        ids = words(text)["input_ids"]
-        assert words.decode(ids, skip_special_tokens=True) == text
+        ids = tokenizer(text)["input_ids"]
+        assert tokenizer.decode(ids, skip_special_tokens=True) == text
         assert len(ids) < 120
     for name in (*lite.names, *DEGRADATIONS, "<think>", "</answer>"):
-        assert len(words(name)["input_ids"]) == 1
+        assert len(tokenizer(name)["input_ids"]) == 1
 
 
-def test_it_is_small_and_sees_almost_every_pixel(lite: Toolbox, texts: list[str]) -> None:
+def test_it_is_small_and_hardly_resamples_images(lite: Toolbox, texts: list[str]) -> None:
     processor: Any = tiny_processor(lite, texts)
     model = tiny_model(processor)
     assert 0.5e6 < sum(parameter.numel() for parameter in model.parameters()) < 2e6
-    prompt = processor.apply_chat_template(messages("Mend it."), add_generation_prompt=True, tokenize=False)
+    prompt = processor.apply_chat_template(
+        build_messages("Restore it."), add_generation_prompt=True, tokenize=False
+    )
     inputs = processor(text=[prompt], images=[[Image.new("RGB", (128, 128))]], return_tensors="pt")
-    assert inputs["image_grid_thw"].tolist() == [[1, SIDE // 7, SIDE // 7]]
+    assert inputs["image_grid_thw"].tolist() == [[1, IMAGE_SIZE // 7, IMAGE_SIZE // 7]]
     assert prompt.endswith("<|im_start|>assistant\n")
 
 
-def test_weights_are_a_function_of_the_seed(lite: Toolbox, texts: list[str]) -> None:
+def test_initial_weights_are_a_function_of_the_seed(lite: Toolbox, texts: list[str]) -> None:
     processor = tiny_processor(lite, texts)
     state = torch.random.get_rng_state()
     one, same, other = (tiny_model(processor, seed=seed).state_dict() for seed in (0, 0, 1))
@@ -73,45 +75,45 @@ def test_weights_are_a_function_of_the_seed(lite: Toolbox, texts: list[str]) -> 
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_an_untrained_one_answers_what_cannot_be_read(
+def test_answers_of_an_untrained_model_cannot_be_parsed(
     saved: Path, lite: Toolbox, samples: list[Sample]
 ) -> None:
-    agent = VLMAgent(lite, saved, longest=12, batch=3)
-    assert isinstance(agent, Agent) and agent.system == "Mend it."
+    agent = VLMAgent.from_pretrained(lite, saved, max_new_tokens=12, batch_size=3)
+    assert isinstance(agent, Agent) and agent.system_prompt == "Restore it."
     observations = [observe(Episode(sample), 6) for sample in samples]
     state = torch.random.get_rng_state()
     decisions = agent.act(observations)
     assert len(decisions) == len(samples)
     assert all(isinstance(decision.error, PlanParseError) for decision in decisions)
-    assert torch.equal(torch.random.get_rng_state(), state), "nobody else's chance is touched"
+    assert torch.equal(torch.random.get_rng_state(), state), "the global generator is not advanced"
     images = [Image.new("RGB", (128, 128), (90, 10 * row, 0)) for row in range(3)]
-    assert agent.write(images, draw=True) == agent.write(images, draw=True)
+    assert agent.generate(images, do_sample=True) == agent.generate(images, do_sample=True)
 
 
-def test_what_can_be_read_the_second_time_counts(
+def test_an_answer_that_cannot_be_parsed_is_sampled_once_more(
     saved: Path, lite: Toolbox, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = make_grammar(lite).format(labelled_answer(lite, frozenset({"haze"}), np.random.default_rng(0)))
-    agent = VLMAgent(lite, saved)
-    asked: list[tuple[int, bool]] = []
+    agent = VLMAgent.from_pretrained(lite, saved)
+    requests: list[tuple[int, bool]] = []
 
-    def write(images: list[Image.Image], draw: bool = False) -> list[str]:
-        asked.append((len(images), draw))
-        return [good] * len(images) if draw else [good, *["Hm."] * (len(images) - 1)]
+    def generate(images: list[Image.Image], do_sample: bool = False) -> list[str]:
+        requests.append((len(images), do_sample))
+        return [good] * len(images) if do_sample else [good, *["Hm."] * (len(images) - 1)]
 
-    monkeypatch.setattr(agent, "write", write)
+    monkeypatch.setattr(agent, "generate", generate)
     decisions = agent.act([observe(Episode(sample), 6) for sample in samples[:3]])
-    assert asked == [(3, False), (2, True)]
+    assert requests == [(3, False), (2, True)]
     assert all(decision.degradations == frozenset({"haze"}) for decision in decisions)
-    assert agent.answers == [good] * 3
+    assert agent.completions == [good] * 3
 
 
-def test_a_missing_model_is_named(lite: Toolbox, tmp_path: Path) -> None:
+def test_error_for_a_missing_model_names_it(lite: Toolbox, tmp_path: Path) -> None:
     with pytest.raises(MissingWeightsError, match="the vision-language model"):
-        VLMAgent(lite, tmp_path / "nothing")
+        VLMAgent.from_pretrained(lite, tmp_path / "nothing")
 
 
-def test_labelled_answers_are_right_and_consistent(lite: Toolbox) -> None:
+def test_labelled_answers_are_correct_and_consistent(lite: Toolbox) -> None:
     rng, judge = np.random.default_rng(0), RulesJudge(lite)
     grammar = make_grammar(lite)
     for _ in range(200):
@@ -120,3 +122,8 @@ def test_labelled_answers_are_right_and_consistent(lite: Toolbox) -> None:
         assert decision.degradations == degradations
         assert judge.find_inconsistency(decision) is None
         assert grammar.parse(grammar.format(decision)) == decision
+
+
+def test_labelled_answers_refuse_degradations_of_ones_own(lite: Toolbox) -> None:
+    with pytest.raises(AgentError, match=r"answers can name rain, .*found fog"):
+        labelled_answer(lite, frozenset({"noise", "fog"}), np.random.default_rng(0))

@@ -1,4 +1,4 @@
-"""verl's rows and reward function, without verl."""
+"""verl's rows and reward function; verl itself is not needed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datasets import Dataset
 from PIL import Image
 
 from opera_agents.vlm.prompt import make_grammar
-from opera_agents.vlm.verl import SOURCE, ParquetConfig, compute_score, write
+from opera_agents.vlm.verl import DATA_SOURCE, ParquetConfig, compute_score, write_parquet
 from opera_env.data import clean_folder
 from opera_env.data.images import to_array
 from opera_env.envs.observation import Episode, observe
@@ -23,16 +23,16 @@ from opera_env.types import Decision, SampleSpec
 
 @pytest.fixture
 def config(photos: Path, tmp_path: Path) -> ParquetConfig:
-    return ParquetConfig(photos, tmp_path / "train.parquet", n=3, reward="classic", canvas=64)
+    return ParquetConfig(photos, tmp_path / "train.parquet", num_rows=3, reward="classic", canvas=64)
 
 
-def test_rows_are_judged_as_everywhere(config: ParquetConfig, photos: Path) -> None:
-    write(config)
+def test_rewards_of_rows_equal_the_scorers(config: ParquetConfig, photos: Path) -> None:
+    write_parquet(config)
     rows = list(Dataset.from_parquet(str(config.out)))
     assert len(rows) == 3 and list(config.out.parent.iterdir()) == [config.out]
     toolbox = Toolbox.load("lite")
     for row in rows:
-        assert row["data_source"] == SOURCE
+        assert row["data_source"] == DATA_SOURCE
         assert row["prompt"][1]["content"].startswith("<image>")
         spec = SampleSpec.from_json(json.loads(row["extra_info"]["spec"]))
         sample = clean_folder(photos, 64).make(spec)
@@ -41,20 +41,20 @@ def test_rows_are_judged_as_everywhere(config: ParquetConfig, photos: Path) -> N
         labels = frozenset(row["reward_model"]["ground_truth"])
         assert labels == sample.degradations
         text = make_grammar(toolbox).format(Decision((), labels, " ".join(sorted(labels)) or "Clean."))
-        found = compute_score(SOURCE, text, row["reward_model"]["ground_truth"], row["extra_info"])
-        wanted = PlanScorer(toolbox, "classic").score([sample], [()])[0].r_q
-        assert found == pytest.approx({"score": wanted, "r_q": wanted, "r_d": 1, "r_f": 1, "r_c": 1})
-        assert compute_score(SOURCE, "Hm.", None, row["extra_info"])["score"] == 0
+        score = compute_score(DATA_SOURCE, text, row["reward_model"]["ground_truth"], row["extra_info"])
+        r_q = PlanScorer(toolbox, "classic").score([sample], [()])[0].r_q
+        assert score == pytest.approx({"score": r_q, "r_q": r_q, "r_d": 1, "r_f": 1, "r_c": 1})
+        assert compute_score(DATA_SOURCE, "Hm.", None, row["extra_info"])["score"] == 0
 
 
-def test_what_is_missing_is_an_error(config: ParquetConfig) -> None:
+def test_missing_extra_info_raises(config: ParquetConfig) -> None:
     with pytest.raises(KeyError, match="spec"):
-        compute_score(SOURCE, "Hm.", None, {})
+        compute_score(DATA_SOURCE, "Hm.", None, {})
 
 
-def test_instructions_of_ones_own(config: ParquetConfig, tmp_path: Path) -> None:
-    (tmp_path / "told.txt").write_text("Be brief.")
-    own = ParquetConfig(config.images, config.out, 1, canvas=64, system_prompt=tmp_path / "told.txt")
-    write(own)
+def test_a_system_prompt_of_ones_own_is_used(config: ParquetConfig, tmp_path: Path) -> None:
+    (tmp_path / "prompt.txt").write_text("Be brief.")
+    own = ParquetConfig(config.images, config.out, 1, canvas=64, system_prompt_file=tmp_path / "prompt.txt")
+    write_parquet(own)
     (row,) = Dataset.from_parquet(str(own.out))
     assert row["prompt"][0]["content"] == "Be brief."
