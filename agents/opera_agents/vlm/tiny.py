@@ -83,7 +83,7 @@ def tiny_model(
     """Builds an untrained model for a processor.
 
     Args:
-        processor: The processor of :func:`tiny_processor`, or one whose tokenizer has Qwen's special tokens.
+        processor: A processor of :func:`tiny_processor`, or one whose tokenizer has Qwen's special tokens.
         hidden_size: Width of the language model.
         num_layers: Number of layers of the language model and of the vision model.
         seed: Seed of the initial weights.
