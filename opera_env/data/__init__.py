@@ -1,4 +1,4 @@
-"""Sources of samples, and image files in and out."""
+"""Sources of samples; reading and writing image files."""
 
 from opera_env.data.sources import (
     FileEntry,

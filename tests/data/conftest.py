@@ -20,7 +20,7 @@ def _coordinate_image(height: int, width: int, seed: int = 0) -> NDArray[np.uint
 
 
 @pytest.fixture(scope="session")
-def chart() -> Callable[..., NDArray[np.uint8]]:
+def coordinate_image() -> Callable[..., NDArray[np.uint8]]:
     return _coordinate_image
 
 
@@ -56,5 +56,5 @@ def _stored_with_orientation(seen: NDArray[Any], orientation: int) -> NDArray[An
 
 
 @pytest.fixture(scope="session")
-def turned() -> Callable[..., NDArray[Any]]:
+def stored_with_orientation() -> Callable[..., NDArray[Any]]:
     return _stored_with_orientation

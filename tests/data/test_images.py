@@ -28,9 +28,9 @@ ORIENTATION = 0x0112
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".PNG"])
-def test_what_is_written_is_read(tmp_path: Path, chart: Any, suffix: str) -> None:
+def test_what_is_written_is_read(tmp_path: Path, coordinate_image: Any, suffix: str) -> None:
     path = tmp_path / "new" / f"image{suffix}"
-    image = chart(13, 17)
+    image = coordinate_image(13, 17)
     write_image(path, image)
     assert np.array_equal(read_image(path), image)
     assert np.array_equal(read_image(str(path)), image)
@@ -47,7 +47,7 @@ def test_lossy_formats_are_close(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_the_orientation_a_camera_noted_is_applied(tmp_path: Path, orientation: int, suffix: str) -> None:
-    """Stored turned or mirrored, read as it was seen: a red corner at the top left."""
+    """Stored stored_with_orientation or mirrored, read as it was seen: a red corner at the top left."""
     seen = np.full((24, 40, 3), 255, np.uint8)
     seen[:8, :8] = (255, 0, 0)
     back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # to PIL's transpositions that undo it
@@ -66,11 +66,11 @@ def test_the_orientation_a_camera_noted_is_applied(tmp_path: Path, orientation: 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
 def test_a_tiff_is_turned_once(
-    tmp_path: Path, chart: Any, turned: Any, compression: str, orientation: int
+    tmp_path: Path, coordinate_image: Any, stored_with_orientation: Any, compression: str, orientation: int
 ) -> None:
     """Pillow turns these while it loads them, and nobody may do it again."""
-    seen = chart(5, 9)
-    stored = turned(seen, orientation)
+    seen = coordinate_image(5, 9)
+    stored = stored_with_orientation(seen, orientation)
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     path = tmp_path / "image.tif"
@@ -90,7 +90,7 @@ def test_a_camera_that_notes_nonsense(tmp_path: Path, tag: int, kind: int) -> No
         image = read_image(tmp_path / "image.jpg")
     except ImageFileError:
         return
-    assert image.shape == (16, 8, 3), "orientation 6: turned by 90 degrees"
+    assert image.shape == (16, 8, 3), "orientation 6: stored_with_orientation by 90 degrees"
 
 
 COLOURS = np.array([[(0, 0, 0), (255, 255, 255)], [(255, 0, 0), (10, 200, 30)]], np.uint8)
@@ -160,18 +160,18 @@ def test_cmyk(tmp_path: Path) -> None:
     assert read_image(tmp_path / "image.jpg").min() > 245
 
 
-def test_a_renamed_picture_is_read_by_its_content(tmp_path: Path, chart: Any) -> None:
-    Image.fromarray(chart(8, 8)).save(tmp_path / "image.bmp")
+def test_a_renamed_picture_is_read_by_its_content(tmp_path: Path, coordinate_image: Any) -> None:
+    Image.fromarray(coordinate_image(8, 8)).save(tmp_path / "image.bmp")
     os.rename(tmp_path / "image.bmp", tmp_path / "image.png")
-    assert np.array_equal(read_image(tmp_path / "image.png"), chart(8, 8))
+    assert np.array_equal(read_image(tmp_path / "image.png"), coordinate_image(8, 8))
 
 
-def _broken(kind: str, folder: Path, chart: Any) -> Path:
+def _broken(kind: str, folder: Path, coordinate_image: Any) -> Path:
     path = folder / "image.png"
     if kind == "folder":
         path.mkdir()
     elif kind != "absent":
-        Image.fromarray(chart(64, 64)).save(path)
+        Image.fromarray(coordinate_image(64, 64)).save(path)
         whole = path.read_bytes()
         path.write_bytes(
             {
@@ -191,8 +191,10 @@ def _broken(kind: str, folder: Path, chart: Any) -> Path:
     "kind",
     ["absent", "folder", "empty", "text", "half", "header", "signature", "corrupt", "no pixels"],
 )
-def test_what_cannot_be_read_is_told_with_its_path(kind: str, tmp_path: Path, chart: Any) -> None:
-    path = _broken(kind, tmp_path, chart)
+def test_what_cannot_be_read_is_told_with_its_path(
+    kind: str, tmp_path: Path, coordinate_image: Any
+) -> None:
+    path = _broken(kind, tmp_path, coordinate_image)
     with pytest.raises(ImageFileError) as caught:
         read_image(path)
     assert caught.value.path == path
@@ -201,13 +203,15 @@ def test_what_cannot_be_read_is_told_with_its_path(kind: str, tmp_path: Path, ch
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp", ".bmp"])
-def test_damage_anywhere_is_an_error_of_ours_or_a_picture(suffix: str, tmp_path: Path, chart: Any) -> None:
+def test_damage_anywhere_is_an_error_of_ours_or_a_picture(
+    suffix: str, tmp_path: Path, coordinate_image: Any
+) -> None:
     """Decoders raise all kinds of errors; none of them gets through bare."""
     path = tmp_path / f"image{suffix}"
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     options = {"exif": exif} if suffix in (".jpg", ".png", ".tif", ".webp") else {}
-    Image.fromarray(chart(24, 24)).save(path, **options)
+    Image.fromarray(coordinate_image(24, 24)).save(path, **options)
     whole = path.read_bytes()
     rng = np.random.default_rng(0)
     for _ in range(150):
@@ -225,10 +229,10 @@ def test_damage_anywhere_is_an_error_of_ours_or_a_picture(suffix: str, tmp_path:
 
 @pytest.mark.parametrize("error", [OSError, ValueError, SyntaxError])
 def test_what_decoders_raise_is_told_with_the_path(
-    tmp_path: Path, chart: Any, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+    tmp_path: Path, coordinate_image: Any, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     """Broken files make Pillow raise all three, rarely enough that no small test file does."""
-    write_image(tmp_path / "image.png", chart(8, 8))
+    write_image(tmp_path / "image.png", coordinate_image(8, 8))
 
     def load(self: Any, *arguments: Any) -> Any:
         raise error("broken data stream")
@@ -239,26 +243,26 @@ def test_what_decoders_raise_is_told_with_the_path(
 
 
 def test_a_picture_of_too_many_pixels_is_refused(
-    tmp_path: Path, chart: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, coordinate_image: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_image(tmp_path / "image.png", chart(64, 64))
+    write_image(tmp_path / "image.png", coordinate_image(64, 64))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(ImageFileError, match="too many pixels"):
         read_image(tmp_path / "image.png")
 
 
-def test_reading_several(tmp_path: Path, chart: Any) -> None:
+def test_reading_several(tmp_path: Path, coordinate_image: Any) -> None:
     for number in range(3):
-        write_image(tmp_path / f"{number}.png", chart(8, 8 + number))
+        write_image(tmp_path / f"{number}.png", coordinate_image(8, 8 + number))
     images = read_images(list_images(tmp_path))
     assert [image.shape[1] for image in images] == [8, 9, 10]
 
 
 def test_a_failure_leaves_what_was_there(
-    tmp_path: Path, chart: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, coordinate_image: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "image.png"
-    write_image(path, chart(8, 8))
+    write_image(path, coordinate_image(8, 8))
     before = path.read_bytes()
 
     def full(self: Any, target: Any, **options: Any) -> None:
@@ -268,26 +272,26 @@ def test_a_failure_leaves_what_was_there(
     with monkeypatch.context() as patch:
         patch.setattr(Image.Image, "save", full)
         with pytest.raises(OSError, match="No space"):
-            write_image(path, chart(9, 9))
+            write_image(path, coordinate_image(9, 9))
         with pytest.raises(OSError, match="No space"):
-            write_image(tmp_path / "other.png", chart(9, 9))
+            write_image(tmp_path / "other.png", coordinate_image(9, 9))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("name", ["image", "image.txt", "image.png.bak"])
-def test_an_unknown_format_is_told(tmp_path: Path, chart: Any, name: str) -> None:
+def test_an_unknown_format_is_told(tmp_path: Path, coordinate_image: Any, name: str) -> None:
     with pytest.raises(ImageFileError, match=r"\.png") as caught:
-        write_image(tmp_path / name, chart(8, 8))
+        write_image(tmp_path / name, coordinate_image(8, 8))
     assert caught.value.path == tmp_path / name
     assert list(tmp_path.iterdir()) == []
 
 
-def test_listing(tmp_path: Path, chart: Any) -> None:
+def test_listing(tmp_path: Path, coordinate_image: Any) -> None:
     for name in ("b.png", "a.JPG", "c.jpeg", "notes.txt", ".b.png.part", "d.npy"):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "sub").mkdir()
-    write_image(tmp_path / "sub" / "e.png", chart(8, 8))
+    write_image(tmp_path / "sub" / "e.png", coordinate_image(8, 8))
     assert [path.name for path in list_images(tmp_path)] == ["a.JPG", "b.png", "c.jpeg"]
     assert list_images(str(tmp_path)) == list_images(tmp_path)
 
@@ -300,8 +304,8 @@ def test_a_folder_without_images_is_told(tmp_path: Path, name: str) -> None:
         list_images(tmp_path / name)
 
 
-def test_tensors_and_arrays(chart: Any) -> None:
-    image = chart(6, 9)
+def test_tensors_and_arrays(coordinate_image: Any) -> None:
+    image = coordinate_image(6, 9)
     tensor = to_tensor(image)
     assert tensor.shape == (3, 6, 9)
     assert tensor.dtype == torch.float32

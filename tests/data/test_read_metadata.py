@@ -26,11 +26,13 @@ def noise(height: int, width: int, channels: int, dtype: Any = np.uint8, seed: i
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_upright_undoes_what_the_camera_did(orientation: int, turned: Any) -> None:
+def test_upright_undoes_what_the_camera_did(orientation: int, stored_with_orientation: Any) -> None:
     seen = noise(3, 5, 3)
-    assert np.array_equal(apply_orientation(turned(seen, orientation), orientation), seen)
-    assert np.array_equal(apply_orientation(turned(seen[..., 0], orientation), orientation), seen[..., 0])
-    assert apply_orientation(turned(seen, orientation), orientation).flags.c_contiguous
+    assert np.array_equal(apply_orientation(stored_with_orientation(seen, orientation), orientation), seen)
+    assert np.array_equal(
+        apply_orientation(stored_with_orientation(seen[..., 0], orientation), orientation), seen[..., 0]
+    )
+    assert apply_orientation(stored_with_orientation(seen, orientation), orientation).flags.c_contiguous
 
 
 @pytest.mark.parametrize("orientation", [0, 9, -1, 274])
@@ -48,12 +50,12 @@ def corner(dtype: Any = np.uint8) -> Array:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
 def test_the_orientation_is_applied_once(
-    tmp_path: Path, suffix: str, orientation: int, turned: Any
+    tmp_path: Path, suffix: str, orientation: int, stored_with_orientation: Any
 ) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     exif[ExifTags.Base.Make] = "Maker"
-    stored = Image.fromarray(np.ascontiguousarray(turned(corner(), orientation)))
+    stored = Image.fromarray(np.ascontiguousarray(stored_with_orientation(corner(), orientation)))
     exactly = {"webp": {"lossless": True, "exact": True}, "jpg": {"quality": 95}}
     stored.save(tmp_path / f"a.{suffix}", exif=exif, **exactly.get(suffix, {}))
     photo = read_photo(tmp_path / f"a.{suffix}")
@@ -67,9 +69,13 @@ def test_the_orientation_is_applied_once(
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_the_orientation_of_sixteen_bits_is_applied_once(
-    tmp_path: Path, suffix: str, orientation: int, png_16bit: Callable[..., bytes], turned: Any
+    tmp_path: Path,
+    suffix: str,
+    orientation: int,
+    png_16bit: Callable[..., bytes],
+    stored_with_orientation: Any,
 ) -> None:
-    stored = np.ascontiguousarray(turned(corner(np.uint16), orientation))
+    stored = np.ascontiguousarray(stored_with_orientation(corner(np.uint16), orientation))
     if suffix == "png":
         exif = Image.Exif()
         exif[ExifTags.Base.Orientation] = orientation
@@ -84,9 +90,11 @@ def test_the_orientation_of_sixteen_bits_is_applied_once(
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "webp"])
-def test_an_orientation_that_only_xmp_knows(tmp_path: Path, suffix: str, turned: Any) -> None:
+def test_an_orientation_that_only_xmp_knows(
+    tmp_path: Path, suffix: str, stored_with_orientation: Any
+) -> None:
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6" a="b"/></x:xmpmeta>'
-    stored = Image.fromarray(np.ascontiguousarray(turned(corner(), 6)))
+    stored = Image.fromarray(np.ascontiguousarray(stored_with_orientation(corner(), 6)))
     stored.save(tmp_path / f"a.{suffix}", xmp=xmp)
     photo = read_photo(tmp_path / f"a.{suffix}")
     assert photo.size == (24, 40)

@@ -1,0 +1,20 @@
+"""Sources of samples: clean photographs degraded on demand, and files that are degraded already."""
+
+from opera_env.data.sources.files import FileEntry, FilesSource, agenticir, paired, photographs
+from opera_env.data.sources.protocol import Source
+from opera_env.data.sources.resolve import resolve_source
+from opera_env.data.sources.synthetic import BUNDLED_IMAGES, SyntheticSource, bundled, clean_folder
+
+__all__ = [
+    "BUNDLED_IMAGES",
+    "FileEntry",
+    "FilesSource",
+    "Source",
+    "SyntheticSource",
+    "agenticir",
+    "bundled",
+    "clean_folder",
+    "paired",
+    "photographs",
+    "resolve_source",
+]

@@ -1,0 +1,134 @@
+"""The protocol of a source of samples, and what all sources do with specifications and crops."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from opera_env.data.images import read_image
+from opera_env.degradations import Recipe
+from opera_env.errors import SampleError
+from opera_env.types import Canvas, Sample, SampleSpec
+
+Crop: TypeAlias = tuple[int, int, int, int]
+"""Top, left, height and width, in pixels."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Draws specifications and makes the samples they describe.
+
+    ``make`` is a pure function of the specification, on any worker.
+
+    Attributes:
+        name: Name of the source in its specifications.
+        degradations: Labels that its samples may have, in the order in which degradations are applied.
+    """
+
+    name: str
+
+    @property
+    def degradations(self) -> tuple[str, ...]: ...
+
+    def __len__(self) -> int:
+        """Returns the number of images."""
+        ...
+
+    def draw(self, rng: Generator) -> SampleSpec:
+        """Draws a specification; ``rng`` is the only source of randomness."""
+        ...
+
+    def list_specs(self, count: int, recipes: Sequence[Recipe] | None, rng: Generator) -> list[SampleSpec]:
+        """Lists specifications for an evaluation: images and recipes in turn.
+
+        Args:
+            count: Number of specifications.
+            recipes: The recipes to take in turn; None takes those of the source.
+            rng: The only source of randomness.
+        """
+        ...
+
+    def make(self, spec: SampleSpec) -> Sample:
+        """Makes the sample.
+
+        Raises:
+            SampleError: If the specification is of another source, or cannot be met.
+        """
+        ...
+
+
+class ImageCache:
+    """Image files by path; those read last are kept in memory.
+
+    Args:
+        paths: The files.
+        max_bytes: Most memory for images, in bytes; one image is kept in any case.
+    """
+
+    def __init__(self, paths: Sequence[Path], max_bytes: int = 512 * 2**20) -> None:
+        self.paths = tuple(paths)
+        self._max_bytes = max_bytes
+        self._cached: OrderedDict[Path, NDArray[np.uint8]] = OrderedDict()
+        self._bytes = 0
+
+    def __getitem__(self, path: Path) -> NDArray[np.uint8]:
+        if path not in self._cached:
+            image = self._cached[path] = read_image(path)
+            self._bytes += image.nbytes
+            while self._bytes > self._max_bytes and len(self._cached) > 1:
+                self._bytes -= self._cached.popitem(last=False)[1].nbytes
+        self._cached.move_to_end(path)
+        return self._cached[path]
+
+
+def random_crop(size: Canvas, side: int | None, multiple: int, rng: Generator) -> Crop | None:
+    """Draws a square crop, smaller where the image is smaller.
+
+    Args:
+        size: (H, W) of the image.
+        side: Side of the crop; None takes the whole image.
+        multiple: Position and sides are multiples of this.
+        rng: The only source of randomness.
+
+    Returns:
+        The crop, or None for the whole image.
+    """
+    if side is None:
+        return None
+    height, width = (min(side, length) // multiple * multiple for length in size)
+    top = rng.integers((size[0] - height) // multiple + 1) * multiple
+    left = rng.integers((size[1] - width) // multiple + 1) * multiple
+    return int(top), int(left), int(height), int(width)
+
+
+def crop_image(image: NDArray[np.uint8], crop: Crop | None, spec: SampleSpec) -> NDArray[np.uint8]:
+    """Returns the part of the image that the crop names, the whole image for None.
+
+    Raises:
+        SampleError: If the crop is empty or not inside the image.
+    """
+    if crop is None:
+        return image
+    top, left, height, width = crop
+    inside = top >= 0 and left >= 0 and top + height <= image.shape[0] and left + width <= image.shape[1]
+    if not inside or height <= 0 or width <= 0:
+        raise SampleError(f"the crop {crop} lies outside an image of {image.shape[:2]}: {spec}.")
+    return np.ascontiguousarray(image[top : top + height, left : left + width])
+
+
+def check_spec(source: Source, spec: SampleSpec) -> None:
+    """Checks that a specification was drawn from a source.
+
+    Raises:
+        SampleError: If it has another source's name, or an image that the source does not have.
+    """
+    if spec.source != source.name:
+        raise SampleError(f"the sample was drawn from {spec.source!r}, this source is {source.name!r}.")
+    if not 0 <= spec.index < len(source):
+        raise SampleError(f"source {source.name!r} has images 0 to {len(source) - 1}, found {spec.index}.")

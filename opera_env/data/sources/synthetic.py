@@ -1,0 +1,177 @@
+"""Clean photographs that are cropped and degraded on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from opera_env.data.images import list_images, to_tensor
+from opera_env.data.sources.protocol import ImageCache, check_spec, crop_image, random_crop
+from opera_env.degradations import (
+    DegradationType,
+    Recipe,
+    check_recipe,
+    degrade,
+    find_depth,
+    merge_degradations,
+    read_depth,
+    sample_recipe,
+    training_recipes,
+)
+from opera_env.errors import SampleError
+from opera_env.types import Sample, SampleSpec
+
+BUNDLED_IMAGES = (
+    "astronaut.png",
+    "chelsea.png",
+    "coffee.png",
+    "hubble_deep_field.jpg",
+    "ihc.png",
+    "motorcycle_left.png",
+    "retina.jpg",
+    "rocket.jpg",
+)
+"""Colour photographs that come with scikit-image."""
+
+
+class SyntheticSource:
+    """Clean photographs, cropped and degraded on demand.
+
+    Args:
+        paths: Image files.
+        name: Name of the source in specifications.
+        canvas: Side of the square crops, in pixels, a multiple of 4; None for whole images.
+        recipes: What to draw recipes from. By default all plausible orders of up to three degradations:
+            the 145 training recipes, or more with own degradations.
+        length_weights: Weight of recipes of each length; 1 : 3 : 5 by default.
+        depth: Folder of depth maps (``STEM.mat``, ``.npy`` or ``.png``); haze generates the depth of an
+            image that has none, and the sample says so.
+        degradations: Own degradations, which recipes may name beside the built-in ones. One with the name
+            of a built-in degradation replaces it. See :class:`opera_env.degradations.Degradation`.
+
+    Raises:
+        SampleError: If there are no images, or an argument cannot be used.
+        UnknownDegradationError: If a recipe names an unknown degradation.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        name: str,
+        canvas: int | None = 128,
+        recipes: Sequence[Recipe] | None = None,
+        length_weights: Mapping[int, float] | None = None,
+        depth: Path | str | None = None,
+        degradations: Iterable[DegradationType] = (),
+    ) -> None:
+        if canvas is not None and (canvas <= 0 or canvas % 4):
+            raise SampleError(f"the canvas must be a positive multiple of 4, found {canvas}.")
+        if not paths:
+            raise SampleError(f"source {name!r} has no images.")
+        self.name = name
+        self.canvas = canvas
+        self._degradations = merge_degradations(degradations)
+        if recipes is None:
+            recipes = training_recipes(degradations=self._degradations.values())
+        self.recipes = tuple(check_recipe(recipe, self._degradations) for recipe in recipes)
+        self.length_weights = length_weights
+        self.depth = None if depth is None else Path(depth)
+        if self.depth is not None and not self.depth.is_dir():
+            raise SampleError(f"{self.depth}: expected a folder of depth maps, found no folder.")
+        self._images = ImageCache(paths)
+
+    @property
+    def degradations(self) -> tuple[str, ...]:
+        """Labels that samples may have: the built-in and the own degradations, in the order of stages."""
+        return tuple(self._degradations)
+
+    def __len__(self) -> int:
+        return len(self._images.paths)
+
+    def _clean_image(self, index: int) -> NDArray[np.uint8]:
+        """Returns a photograph, cut to multiples of 4 pixels, uint8 (H, W, 3)."""
+        image = self._images[self._images.paths[index]]
+        height, width = (length // 4 * 4 for length in image.shape[:2])
+        if not height or not width:
+            raise SampleError(f"{self._images.paths[index]}: smaller than 4 x 4 pixels.")
+        return image[:height, :width]
+
+    def _draw_spec(self, index: int, recipe: Recipe, rng: Generator) -> SampleSpec:
+        height, width = self._clean_image(index).shape[:2]
+        crop = random_crop((height, width), self.canvas, 4, rng)
+        return SampleSpec(self.name, index, recipe, int(rng.integers(2**63)), crop)
+
+    def draw(self, rng: Generator) -> SampleSpec:
+        index = int(rng.integers(len(self)))
+        return self._draw_spec(index, sample_recipe(rng, self.recipes, self.length_weights), rng)
+
+    def list_specs(self, count: int, recipes: Sequence[Recipe] | None, rng: Generator) -> list[SampleSpec]:
+        if recipes is None:
+            recipes = [self.recipes[index] for index in rng.permutation(len(self.recipes))]
+        # Each round starts at the next image, so that no image is tied to a few recipes.
+        return [
+            self._draw_spec((index + index // len(self)) % len(self), recipes[index % len(recipes)], rng)
+            for index in range(count)
+        ]
+
+    def make(self, spec: SampleSpec) -> Sample:
+        check_spec(self, spec)
+        recipe = check_recipe(spec.recipe, self._degradations)
+        clean = crop_image(self._clean_image(spec.index), spec.crop, spec)
+        if "low_resolution" in recipe and (clean.shape[0] % 4 or clean.shape[1] % 4):
+            raise SampleError(f"low_resolution needs a crop whose sides are multiples of 4: {spec}.")
+        depth = self._read_depth(spec) if recipe else None
+        degraded, _ = degrade(clean, recipe, np.random.default_rng(spec.seed), depth, self._degradations)
+        return Sample(
+            lq=to_tensor(degraded),
+            reference=to_tensor(clean),
+            degradations=frozenset(recipe),
+            canvas=(clean.shape[0], clean.shape[1]),
+            spec=spec,
+            depth=("procedural" if depth is None else "file") if "haze" in recipe else None,
+        )
+
+    def _read_depth(self, spec: SampleSpec) -> NDArray[np.float32] | None:
+        """Returns the depth map of the crop, float32 (H, W); None if the image has none."""
+        if self.depth is None:
+            return None
+        path = find_depth(self.depth, self._images.paths[spec.index].stem)
+        if path is None:
+            return None
+        image = self._images[self._images.paths[spec.index]]
+        depth = read_depth(path, (image.shape[0], image.shape[1]))
+        if spec.crop is None:
+            return depth[: image.shape[0] // 4 * 4, : image.shape[1] // 4 * 4]
+        top, left, height, width = spec.crop
+        return depth[top : top + height, left : left + width]
+
+
+def bundled(
+    canvas: int | None = 128,
+    recipes: Sequence[Recipe] | None = None,
+    length_weights: Mapping[int, float] | None = None,
+    degradations: Iterable[DegradationType] = (),
+) -> SyntheticSource:
+    """Returns the colour photographs that come with scikit-image; see :class:`SyntheticSource`."""
+    import skimage.data
+
+    folder = Path(skimage.data.data_dir)
+    paths = [folder / name for name in BUNDLED_IMAGES]
+    return SyntheticSource(paths, "bundled", canvas, recipes, length_weights, degradations=degradations)
+
+
+def clean_folder(
+    folder: Path | str,
+    canvas: int | None = 128,
+    recipes: Sequence[Recipe] | None = None,
+    length_weights: Mapping[int, float] | None = None,
+    depth: Path | str | None = None,
+    degradations: Iterable[DegradationType] = (),
+) -> SyntheticSource:
+    """Returns the clean photographs of a folder; see :class:`SyntheticSource`."""
+    name = Path(folder).resolve().name
+    return SyntheticSource(list_images(folder), name, canvas, recipes, length_weights, depth, degradations)
