@@ -40,7 +40,7 @@ class AblationConfig:
 class SingleWorkerScorer(PlanScorer):
     """Runs one batch after the other, each with all threads."""
 
-    def _lanes(self, samples: Any) -> int:
+    def _num_workers(self, samples: Any) -> int:
         return 1
 
 
@@ -77,8 +77,8 @@ def variants(toolbox: Toolbox) -> dict[str, ScoreFn]:
     return {
         "all optimisations": batched(lambda: PlanScorer(toolbox)),
         "one worker": batched(lambda: SingleWorkerScorer(toolbox)),
-        "batches of 1 image": batched(lambda: PlanScorer(toolbox, batch=1)),
-        "batches of 64 images": batched(lambda: PlanScorer(toolbox, batch=64)),
+        "batches of 1 image": batched(lambda: PlanScorer(toolbox, batch_size=1)),
+        "batches of 64 images": batched(lambda: PlanScorer(toolbox, batch_size=64)),
         "reference features not cached": batched(lambda: UncachedReferenceScorer(toolbox)),
         "pyiqa's PIQE": batched(lambda: PlanScorer(toolbox, piqe)),
         "pyiqa's SSIM": batched(lambda: PlanScorer(toolbox, ssim)),

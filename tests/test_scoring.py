@@ -129,7 +129,7 @@ def test_a_score_is_what_it_is_by_hand(reward: str) -> None:
     """Several canvases, sizes, images and plans in one call against each alone."""
     samples = [_sample(0), _sample(1, (64, 64), 4), _sample(2, (96, 128)), _sample(3, (64, 64), 2)]
     pairs = [(sample, plan) for plan in PLANS for sample in samples]
-    scorer = PlanScorer(_toolbox(), reward, batch=3)
+    scorer = PlanScorer(_toolbox(), reward, batch_size=3)
     outcomes = scorer.score(*map(list, zip(*pairs, strict=True)))
     assert len(outcomes) == len(pairs)
     for (sample, plan), outcome in zip(pairs, outcomes, strict=True):
@@ -155,8 +155,8 @@ def test_company_does_not_change_a_score(reward: str) -> None:
     """Decision 5: batching moves R_q by no more than .02."""
     samples = [_sample(place, (64, 64)) for place in range(4)]
     pairs = [(sample, plan) for sample in samples for plan in PLANS]
-    together = PlanScorer(_toolbox(), reward, batch=64).score(*map(list, zip(*pairs, strict=True)))
-    alone = PlanScorer(_toolbox(), reward, batch=1)
+    together = PlanScorer(_toolbox(), reward, batch_size=64).score(*map(list, zip(*pairs, strict=True)))
+    alone = PlanScorer(_toolbox(), reward, batch_size=1)
     for (sample, plan), outcome in zip(pairs, together, strict=True):
         (single,) = alone.score([sample], [plan])
         assert outcome.r_q == pytest.approx(single.r_q, abs=0.02)
@@ -250,7 +250,7 @@ def test_small_batches_judge_nothing_twice(batch: int) -> None:
         return images.mean((1, 2, 3))
 
     reward = Reward("light", (RewardTerm(FunctionMetric("light", light, worst=0.0), 0, 1, 10),))
-    scorer = PlanScorer(_toolbox(), reward, batch=batch)
+    scorer = PlanScorer(_toolbox(), reward, batch_size=batch)
     pairs = [
         (_sample(place, size), plan) for plan in PLANS for place, size in enumerate([(64, 64), (96, 96)])
     ]
@@ -290,7 +290,7 @@ def test_a_trained_tool_is_not_scored_with_its_old_results() -> None:
 
 
 def test_outcomes_come_in_the_order_of_the_plans() -> None:
-    scorer = PlanScorer(_toolbox(), _mean_reward(), batch=2)
+    scorer = PlanScorer(_toolbox(), _mean_reward(), batch_size=2)
     samples = [_sample(0, (64, 64)), _sample(1, (64, 80)), _sample(2, (80, 64))]
     pairs = [(sample, plan) for sample in samples for plan in PLANS]
     rng = np.random.default_rng(0)

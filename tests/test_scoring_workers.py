@@ -94,10 +94,10 @@ def _score(scorer: PlanScorer, pairs: Sequence[tuple[int, Plan]] = PAIRS) -> lis
 
 
 def test_outcomes_are_those_of_one_lane() -> None:
-    found = _plain(_score(PlanScorer(_toolbox(), _reward(Distance()), batch=4)))
-    assert found == _plain(_score(PlanScorer(_toolbox(), _reward(Distance()), batch=4)))
+    found = _plain(_score(PlanScorer(_toolbox(), _reward(Distance()), batch_size=4)))
+    assert found == _plain(_score(PlanScorer(_toolbox(), _reward(Distance()), batch_size=4)))
     torch.set_num_threads(1)
-    assert found == _plain(_score(PlanScorer(_toolbox(), _reward(Distance()), batch=4)))
+    assert found == _plain(_score(PlanScorer(_toolbox(), _reward(Distance()), batch_size=4)))
 
 
 def test_each_reference_is_prepared_once_and_many_at_once() -> None:
@@ -110,10 +110,10 @@ def test_each_reference_is_prepared_once_and_many_at_once() -> None:
 
 
 def test_more_references_than_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("opera_env.scoring._MAX_CACHED_REFERENCES", 2)
+    monkeypatch.setattr("opera_env.metrics.reference_cache.MAX_CACHED_REFERENCES", 2)
     metric = Distance()
-    scorer = PlanScorer(_toolbox(), _reward(metric), batch=1)
-    expected = _plain(_score(PlanScorer(_toolbox(), _reward(Distance()), batch=1)))
+    scorer = PlanScorer(_toolbox(), _reward(metric), batch_size=1)
+    expected = _plain(_score(PlanScorer(_toolbox(), _reward(Distance()), batch_size=1)))
     assert _plain(_score(scorer)) == expected
     assert len(scorer._references) == 2
 
@@ -138,11 +138,11 @@ def test_any_other_metric_stays_in_it() -> None:
 def test_what_broke_is_not_kept() -> None:
     """References that were being prepared when a tool failed are prepared again."""
     metric = Distance()
-    scorer = PlanScorer(_toolbox().add("broken", Broken()), _reward(metric), batch=1)
+    scorer = PlanScorer(_toolbox().add("broken", Broken()), _reward(metric), batch_size=1)
     for _ in range(3):
         with pytest.raises(ToolFailedError):
             _score(scorer, [(place, ("broken",)) for place in range(5)])
-    expected = _plain(_score(PlanScorer(_toolbox(), _reward(Distance()), batch=1)))
+    expected = _plain(_score(PlanScorer(_toolbox(), _reward(Distance()), batch_size=1)))
     assert _plain(_score(scorer)) == expected
 
 
@@ -150,7 +150,7 @@ def test_a_scorer_with_references_can_be_copied() -> None:
     scorer = PlanScorer(_toolbox(), _reward(Distance()))
     expected = _plain(_score(scorer))
     copied = pickle.loads(pickle.dumps(scorer))
-    assert len(scorer._references) == 5 and not copied._references
+    assert len(scorer._references) == 5 and len(copied._references) == 0
     assert _plain(_score(copied)) == expected
 
 

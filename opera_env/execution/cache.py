@@ -1,4 +1,4 @@
-"""A bounded memory of images that tools have made."""
+"""A bounded cache of restored images."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from torch import Tensor
 from opera_env.types import Plan
 
 Key = tuple[str, str, Plan]
-"""Digest of image and canvas, fingerprint of the toolbox, tools applied."""
+"""``Sample.key``, fingerprint of the toolbox, tools applied."""
 
 
 class PrefixCache:
-    """Keeps the most recently used images up to a number of bytes.
+    """A least-recently-used cache of the images after each prefix of a plan.
 
-    The fingerprint is part of the key, so nothing made by earlier weights is served after
-    the tools were trained. What it returns is what was put in, bit by bit.
+    The fingerprint of the toolbox is part of the key, so images that earlier weights have made are never
+    returned after the tools were trained. An image is returned bit by bit as it was stored.
 
     Args:
-        max_bytes: Oldest entries go when the images take more than this.
+        max_bytes: Size of the cache in bytes. The least recently used images are dropped beyond it.
 
     Attributes:
-        hits: How often something was found.
+        hits: Number of successful look-ups.
     """
 
     def __init__(self, max_bytes: int = 256 * 2**20) -> None:
@@ -32,7 +32,7 @@ class PrefixCache:
         self._images: OrderedDict[Key, Tensor] = OrderedDict()
 
     def get(self, key: Key) -> Tensor | None:
-        """Returns float32 (3, H, W), or None."""
+        """Returns the image, float32 (3, H, W), or None if the cache does not hold it."""
         image = self._images.get(key)
         if image is not None:
             self._images.move_to_end(key)
@@ -40,7 +40,7 @@ class PrefixCache:
         return image
 
     def put(self, key: Key, image: Tensor) -> None:
-        """Keeps an image; a copy, if it is a view of a larger batch."""
+        """Stores an image. A view of a larger batch is copied, so that the batch can be freed."""
         if key in self._images or image.nbytes > self.max_bytes:
             return
         if image.untyped_storage().nbytes() > image.nbytes:

@@ -1,4 +1,4 @@
-"""How much memory a tool takes: measured, as tools are anybody's networks."""
+"""Measures the memory that a tool needs per pixel, and returns freed memory to the system."""
 
 from __future__ import annotations
 
@@ -14,61 +14,66 @@ from torch.utils._pytree import tree_leaves
 
 from opera_env.tools import Tool
 
-_PROBE = 128
-"""Side of the image that a tool is measured on."""
+_PROBE_SIDE = 128
+"""Side, in pixels, of the image on which a tool is measured."""
 
-_WORKSPACE = 1.6
-"""Convolutions take room of their own beside the tensors they are given and return, and freed blocks
-of one size are not always of use for the next: resident memory grew by up to 1.6 times as much."""
+_WORKSPACE_FACTOR = 1.6
+"""Factor from the bytes of tensors to resident memory. Convolutions need a workspace beside their inputs
+and outputs, and freed blocks of one size cannot always be used again for the next."""
 
 
-class _Ledger(TorchDispatchMode):
-    """Counts the bytes of all tensors that operations return, for as long as they live."""
+class _MemoryTracker(TorchDispatchMode):
+    """Counts the bytes of the tensors that operations return, from creation to deletion.
+
+    Attributes:
+        live_bytes: Bytes of the tensors that are alive now.
+        peak_bytes: Largest value of ``live_bytes`` so far.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.alive = 0
-        self.peak = 0
-        self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
+        self.live_bytes = 0
+        self.peak_bytes = 0
+        self._tracked: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
-                self._note(leaf.untyped_storage())
+                self._track(leaf.untyped_storage())
         return result
 
-    def _note(self, storage: torch.UntypedStorage) -> None:
-        if storage in self._known:
+    def _track(self, storage: torch.UntypedStorage) -> None:
+        if storage in self._tracked:
             return
-        self._known.add(storage)
+        self._tracked.add(storage)
         size = storage.nbytes()
-        self.alive += size
-        self.peak = max(self.peak, self.alive)
-        weakref.finalize(storage, self._forget, size)
+        self.live_bytes += size
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+        weakref.finalize(storage, self._untrack, size)
 
-    def _forget(self, size: int) -> None:
-        self.alive -= size
+    def _untrack(self, size: int) -> None:
+        self.live_bytes -= size
 
 
 def release_freed_memory() -> None:
-    """Returns freed memory to the system, where the C library keeps it for itself: glibc does.
+    """Returns freed memory to the system where the C library keeps it, as glibc does.
 
-    What one tool's tiles leave behind is of the wrong sizes for the next tool's.
+    The blocks that the tiles of one tool leave behind have the wrong sizes for the next tool.
     """
     if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl does not have it
         if trim is not None:
             trim(0)
 
 
 @torch.inference_mode()
 def bytes_per_pixel(tool: Tool, device: torch.device) -> float:
-    """Measures the most memory a tool holds at once, per pixel of the image it is given.
+    """Measures the peak memory of a tool in bytes per pixel of its input.
 
-    Enlarging tools are measured at constant size, where they hold their result twice.
+    A tool that upscales is measured at constant size, where its result exists at both sizes.
     """
-    image = torch.full((1, 3, _PROBE, _PROBE), 0.5, device=device)
-    with _Ledger() as ledger:
+    image = torch.full((1, 3, _PROBE_SIDE, _PROBE_SIDE), 0.5, device=device)
+    with _MemoryTracker() as tracker:
         tool.apply(image, upscale=False)
-    return _WORKSPACE * ledger.peak / _PROBE**2
+    return _WORKSPACE_FACTOR * tracker.peak_bytes / _PROBE_SIDE**2

@@ -1,8 +1,8 @@
-"""Work side by side on a CPU: a thread or few a batch instead of all threads on every operation.
+"""A pool of threads that process batches in parallel on a CPU.
 
-The networks of a toolbox are small and their images too, so that an operation is over before several
-threads have shared it. Batches are independent of each other, and torch lets go of the interpreter while
-it computes: as many of them at once as there are threads use all cores, without waiting for each other.
+The networks of a toolbox and their images are small, so an operation ends before several threads can share
+it. Batches are independent of each other, and torch releases the interpreter lock while it computes. One
+batch per thread therefore uses all cores, where one batch split over all threads does not.
 """
 
 from __future__ import annotations
@@ -18,40 +18,47 @@ T = TypeVar("T")
 
 
 MAX_WORKERS = 8
-"""More threads than this are shared between the lanes: every lane holds the activations of a batch."""
+"""Most workers of a pool. Each worker holds the activations of one batch in memory, so further threads are
+shared between the workers."""
 
 
 class WorkerPool:
-    """Threads that compute side by side, each with its share of torch's threads; a context manager.
+    """Worker threads that divide torch's threads among them; a context manager.
 
     Args:
-        count: How many; with one, all work is done where it is submitted, by all of torch's threads.
+        num_workers: Number of workers. With one worker, all work runs in the thread that submits it, with
+            all of torch's threads.
 
     Example:
-        >>> with WorkerPool(2) as lanes:
-        ...     doubled = [lanes.submit(lambda x=x: 2 * x) for x in range(3)]
+        >>> with WorkerPool(2) as pool:
+        ...     doubled = [pool.submit(lambda x=x: 2 * x) for x in range(3)]
         >>> [future.result() for future in doubled]
         [0, 2, 4]
     """
 
-    def __init__(self, count: int = 1) -> None:
-        self.count = count
-        self._threads = torch.get_num_threads()
-        share = (max(1, self._threads // count),)
-        self._pool = ThreadPoolExecutor(count, "lane", torch.set_num_threads, share) if count > 1 else None
+    def __init__(self, num_workers: int = 1) -> None:
+        self.num_workers = num_workers
+        self._num_threads = torch.get_num_threads()
+        self._executor: ThreadPoolExecutor | None = None
+        if num_workers > 1:
+            threads_per_worker = max(1, self._num_threads // num_workers)
+            self._executor = ThreadPoolExecutor(
+                num_workers, "worker", torch.set_num_threads, (threads_per_worker,)
+            )
 
-    def submit(self, work: Callable[[], T], here: bool = False) -> Future[T]:
-        """Begins a piece of work, after those that were submitted before.
+    def submit(self, work: Callable[[], T], inline: bool = False) -> Future[T]:
+        """Schedules a piece of work; work starts in the order of submission.
 
         Args:
-            work: What to do.
-            here: Do it now and in this thread: for what must not run twice at a time.
+            work: A function without arguments.
+            inline: Run the work in the caller's thread before returning. Use it for work that must not run
+                twice at the same time.
 
         Returns:
-            Where its result will be. What is done here is done on return; its errors are raised here.
+            The future of the result. An error of work that runs inline is raised here.
         """
-        if self._pool is not None and not here:
-            return self._pool.submit(work)
+        if self._executor is not None and not inline:
+            return self._executor.submit(work)
         future: Future[T] = Future()
         future.set_result(work())
         return future
@@ -62,7 +69,8 @@ class WorkerPool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Waits for what has begun; drops what has not."""
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(self._threads)  # a lane's choice is the default of threads to come
+        """Waits for work that has started and cancels the rest."""
+        if self._executor is not None:
+            self._executor.shutdown(cancel_futures=True)
+            # A worker's number of threads has become the default of threads that start later.
+            torch.set_num_threads(self._num_threads)

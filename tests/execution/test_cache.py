@@ -1,4 +1,4 @@
-"""The prefix cache: the same bits, within its bounds, never from earlier weights."""
+"""PrefixCache: identical bits, bounded size, and no images of earlier weights."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def _key(name: str) -> Any:
     return ("digest", "fingerprint", (name,))
 
 
-def test_the_oldest_goes_when_the_bytes_are_full() -> None:
+def test_the_least_recently_used_image_is_dropped() -> None:
     cache = PrefixCache(3 * IMAGE)
     for number, name in enumerate("abc"):
         cache.put(_key(name), _image(number))
     assert len(cache) == 3
-    assert cache.get(_key("a")) is not None  # used: no longer the oldest
+    assert cache.get(_key("a")) is not None  # used now, so "b" is the least recently used
     cache.put(_key("d"), _image(3))
     assert len(cache) == 3
     assert cache.get(_key("b")) is None
@@ -38,20 +38,20 @@ def test_the_oldest_goes_when_the_bytes_are_full() -> None:
     assert cache.hits == 4
 
 
-def test_the_bound_is_in_bytes_not_in_images() -> None:
+def test_the_limit_counts_bytes_not_images() -> None:
     cache = PrefixCache(4 * IMAGE)
     for name in "abcd":
         cache.put(_key(name), _image(0))
     cache.put(_key("big"), torch.zeros(3, 16, 16)[:, :, :16])  # as large as four
     assert len(cache) == 1
     cache.put(_key("too big"), torch.zeros(3, 16, 17))
-    assert len(cache) == 1, "what cannot fit does not chase the rest out"
+    assert len(cache) == 1, "an image larger than the cache must not remove the others"
     cache.put(_key("a"), _image(0))
     assert len(cache) == 1
     assert cache.get(_key("big")) is None
 
 
-def test_putting_again_neither_counts_twice_nor_changes_what_is_served() -> None:
+def test_a_stored_image_is_not_replaced_or_counted_twice() -> None:
     cache = PrefixCache(2 * IMAGE)
     for value in range(5):
         cache.put(_key("a"), _image(value))
@@ -62,7 +62,7 @@ def test_putting_again_neither_counts_twice_nor_changes_what_is_served() -> None
     assert torch.equal(found, _image(0))
 
 
-def test_no_whole_batch_is_kept_for_one_image() -> None:
+def test_a_view_of_a_batch_is_copied() -> None:
     cache = PrefixCache()
     batch = torch.rand(16, 3, 8, 8)
     for number, image in enumerate(batch):
@@ -74,7 +74,7 @@ def test_no_whole_batch_is_kept_for_one_image() -> None:
         assert found.untyped_storage().nbytes() == IMAGE
 
 
-def test_what_an_executor_puts_in_holds_one_image_each(make_toolbox: Any, make_sample: Any) -> None:
+def test_the_executor_caches_single_images_not_batches(make_toolbox: Any, make_sample: Any) -> None:
     cache = PrefixCache()
     samples = [make_sample(seed, (13, 14)) for seed in range(6)]
     for plan in (("tiny.conv",), ("tiny.enlarge",), ("tiny.odd", "tiny.invert")):
@@ -84,7 +84,7 @@ def test_what_an_executor_puts_in_holds_one_image_each(make_toolbox: Any, make_s
         assert image.untyped_storage().nbytes() == 3 * 13 * 14 * 4
 
 
-def test_a_hit_returns_the_same_bits(make_toolbox: Any, make_sample: Any) -> None:
+def test_a_cache_hit_returns_the_same_bits(make_toolbox: Any, make_sample: Any) -> None:
     cache = PrefixCache()
     executor = Executor(make_toolbox(), cache=cache)
     samples = [make_sample(seed) for seed in range(5)]
@@ -95,15 +95,15 @@ def test_a_hit_returns_the_same_bits(make_toolbox: Any, make_sample: Any) -> Non
             first[result.sample.key, plan] = result.image.clone()
     ran = executor.tools_run
     assert ran == 10
-    # Asked alone, another batch size: computed anew, these could differ in the last bit.
+    # Computed again in batches of another size, the images could differ in the last bit.
     for sample in samples:
         for result in executor.run([sample] * 2, plans):
             assert torch.equal(result.image, first[sample.key, result.plan])
     assert executor.tools_run == ran
-    assert cache.hits == 10 + 5  # ten now, five prefixes before
+    assert cache.hits == 10 + 5  # ten hits now and five prefixes before
 
 
-def test_longer_plans_go_on_from_what_is_cached(make_toolbox: Any, make_sample: Any, recorder: Any) -> None:
+def test_longer_plans_use_cached_prefixes(make_toolbox: Any, make_sample: Any, recorder: Any) -> None:
     toolbox = make_toolbox()
     counted = recorder(lambda image: image * 0.5)
     toolbox.add("counted", counted)
@@ -117,8 +117,8 @@ def test_longer_plans_go_on_from_what_is_cached(make_toolbox: Any, make_sample: 
     assert counted.images == 1
 
 
-def test_a_plan_asked_for_again_runs_nothing(make_toolbox: Any, make_sample: Any) -> None:
-    """Its result is there; the prefixes on the way to it are not, and are not needed."""
+def test_a_repeated_plan_runs_no_tool(make_toolbox: Any, make_sample: Any) -> None:
+    """The result is cached; its prefixes are not, and are not needed."""
     executor = Executor(make_toolbox(), cache=PrefixCache())
     sample = make_sample()
     plan = ("tiny.conv", "tiny.odd", "tiny.invert")
@@ -129,14 +129,14 @@ def test_a_plan_asked_for_again_runs_nothing(make_toolbox: Any, make_sample: Any
     assert executor.tools_run == 3
 
 
-def test_a_cache_that_holds_nothing_is_no_error(make_toolbox: Any, make_sample: Any) -> None:
+def test_a_cache_of_zero_bytes_works(make_toolbox: Any, make_sample: Any) -> None:
     executor = Executor(make_toolbox(), cache=PrefixCache(0))
     for _ in range(2):
         list(executor.run([make_sample()], [("tiny.conv",)]))
     assert executor.tools_run == 2
 
 
-def test_nothing_from_earlier_weights_is_served(
+def test_images_of_earlier_weights_are_not_returned(
     make_toolbox: Any, make_sample: Any, reference_execute: Any
 ) -> None:
     toolbox = make_toolbox()
@@ -164,11 +164,11 @@ def test_nothing_from_earlier_weights_is_served(
     run()
 
     conv.load_state_dict(kept)
-    assert torch.equal(run(), before), "with the old weights back, the old image is the right one"
+    assert torch.equal(run(), before), "with the first weights restored, the first image is correct again"
 
 
-def test_toolboxes_may_share_a_cache(make_sample: Any) -> None:
-    """Names and code are alike, weights are not."""
+def test_toolboxes_can_share_a_cache(make_sample: Any) -> None:
+    """Tools with equal names and code but different weights have separate entries."""
     cache = PrefixCache()
     sample = make_sample()
     for seed in range(3):
@@ -180,7 +180,7 @@ def test_toolboxes_may_share_a_cache(make_sample: Any) -> None:
         torch.testing.assert_close(result.image, expected, atol=1e-5, rtol=0)
 
 
-def test_another_canvas_is_another_entry(make_toolbox: Any, make_sample: Any) -> None:
+def test_another_canvas_has_its_own_entry(make_toolbox: Any, make_sample: Any) -> None:
     executor = Executor(make_toolbox(), cache=PrefixCache())
     sizes = []
     for canvas in ((12, 16), (48, 64)):

@@ -1,4 +1,4 @@
-"""A tool is anybody's code: whatever goes wrong in it is told with tool, prefix and shape."""
+"""ToolFailedError: every failure of a tool reports the tool, the prefix and the shape of the image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from opera_env.tools import Toolbox
 
 
 def _marked(image: Tensor) -> Tensor:
-    """Which images of a batch carry the mark: a first pixel above 2."""
+    """Tells which images of a batch are marked by a first pixel above 2."""
     return image[:, 0, 0, 0] > 2
 
 
@@ -25,7 +25,7 @@ def _raises(image: Tensor) -> Tensor:
     return image + 0.01
 
 
-def _poisons(value: float) -> Callable[[Tensor], Tensor]:
+def _inserts(value: float) -> Callable[[Tensor], Tensor]:
     def restore(image: Tensor) -> Tensor:
         result = image + 0.01
         result[_marked(image), 1, 2, 3] = value
@@ -34,7 +34,7 @@ def _poisons(value: float) -> Callable[[Tensor], Tensor]:
     return restore
 
 
-def _poisons_with_both(image: Tensor) -> Tensor:
+def _inserts_both_infinities(image: Tensor) -> Tensor:
     result = image + 0.01
     result[_marked(image), 1, 2, 3] = float("inf")
     result[_marked(image), 1, 2, 4] = float("-inf")
@@ -47,25 +47,25 @@ def _wrong_shape(image: Tensor) -> Tensor:
 
 FAILURES = [
     pytest.param(_raises, "KeyError.*no such layer", id="raises"),
-    pytest.param(_poisons(float("nan")), "NaN", id="nan"),
-    pytest.param(_poisons(float("inf")), "infinity", id="inf"),
-    pytest.param(_poisons(float("-inf")), "infinity", id="-inf"),
-    pytest.param(_poisons_with_both, "infinity", id="both infinities"),
+    pytest.param(_inserts(float("nan")), "NaN", id="nan"),
+    pytest.param(_inserts(float("inf")), "infinity", id="inf"),
+    pytest.param(_inserts(float("-inf")), "infinity", id="-inf"),
+    pytest.param(_inserts_both_infinities, "infinity", id="both infinities"),
     pytest.param(_wrong_shape, "shape", id="shape"),
 ]
 
 
 @pytest.mark.parametrize(("restore", "reason"), FAILURES)
-@pytest.mark.parametrize("place", [0, 3, 7])
+@pytest.mark.parametrize("position", [0, 3, 7])
 def test_the_failure_names_the_right_image_of_a_batch(
-    make_sample: Any, restore: Any, reason: str, place: int
+    make_sample: Any, restore: Any, reason: str, position: int
 ) -> None:
-    """Eight images of one batch, told apart by their prefix; one of them makes the tool fail."""
+    """One of eight images in a batch makes the tool fail; the images differ in their prefix."""
     toolbox = Toolbox()
     prefixes = []
     for number in range(8):
-        # Every image comes to the failing tool by another way; one way marks it.
-        mark = 5.0 if number == place else 0.0
+        # Every image reaches the failing tool through another tool; one of these marks the image.
+        mark = 5.0 if number == position else 0.0
         name = f"way{number}"
         toolbox.add(name, lambda image, mark=mark, number=number: image * (1 - number / 100) + mark)
         prefixes.append((name,))
@@ -75,14 +75,14 @@ def test_the_failure_names_the_right_image_of_a_batch(
     with pytest.raises(ToolFailedError, match=reason) as caught:
         list(executor.run([sample] * 8, [(*prefix, "bad") for prefix in prefixes]))
     assert caught.value.tool == "bad"
-    assert caught.value.prefix == (f"way{place}",)
+    assert caught.value.prefix == (f"way{position}",)
     assert caught.value.shape == (3, 12, 16)
-    for word in ("'bad'", f"way{place}", "(3, 12, 16)", "toolbox.subset"):
+    for word in ("'bad'", f"way{position}", "(3, 12, 16)", "toolbox.subset"):
         assert word in str(caught.value)
 
 
 def test_the_shape_is_the_image_given_to_the_tool(make_sample: Any) -> None:
-    """Not the input's, not the padded one's: what the tool got after the tools before it."""
+    """The reported shape is that of the tool's input, not of the sample and not of the padded image."""
 
     def enlarge(image: Tensor) -> Tensor:
         return image.repeat_interleave(4, dim=-2).repeat_interleave(4, dim=-1)
@@ -97,7 +97,7 @@ def test_the_shape_is_the_image_given_to_the_tool(make_sample: Any) -> None:
 
 
 @pytest.mark.parametrize("answer", [None, "image", torch.zeros(3, 12, 16), torch.zeros(1, 1, 12, 16)])
-def test_what_is_no_image_batch_is_a_failure(make_sample: Any, answer: Any) -> None:
+def test_a_result_that_is_not_an_image_batch_is_a_failure(make_sample: Any, answer: Any) -> None:
     toolbox = Toolbox().add("odd", lambda image: answer)
     with pytest.raises(ToolFailedError, match="expected a result of shape") as caught:
         list(Executor(toolbox).run([make_sample(0, (12, 16))], [("odd",)]))
@@ -105,7 +105,7 @@ def test_what_is_no_image_batch_is_a_failure(make_sample: Any, answer: Any) -> N
     assert "on the input image" in str(caught.value)
 
 
-def test_a_tool_that_only_fails_on_batches_is_run_one_by_one(make_sample: Any, recorder: Any) -> None:
+def test_a_tool_that_fails_on_batches_runs_on_single_images(make_sample: Any, recorder: Any) -> None:
     def alone(image: Tensor) -> Tensor:
         if len(image) > 1:
             raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
@@ -120,15 +120,15 @@ def test_a_tool_that_only_fails_on_batches_is_run_one_by_one(make_sample: Any, r
         torch.testing.assert_close(result.image, result.sample.lq * 0.5, atol=1e-6, rtol=0)
 
 
-def test_large_finite_values_are_no_failure(make_sample: Any) -> None:
-    """The sum over a batch overflows float32, no pixel does."""
+def test_large_finite_values_are_not_a_failure(make_sample: Any) -> None:
+    """The sum over the batch overflows float32, but every pixel is finite."""
     toolbox = Toolbox().add("loud", lambda image: image * 0 + 3e38)
     (result,) = Executor(toolbox).run([make_sample()], [("loud",)])
     assert result.image.isfinite().all()
 
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
-def test_an_interrupt_is_not_a_tools_failure(make_sample: Any, interrupt: type[BaseException]) -> None:
+def test_an_interrupt_is_not_a_tool_failure(make_sample: Any, interrupt: type[BaseException]) -> None:
     def restore(image: Tensor) -> Tensor:
         raise interrupt
 
@@ -136,8 +136,8 @@ def test_an_interrupt_is_not_a_tools_failure(make_sample: Any, interrupt: type[B
         list(Executor(Toolbox().add("slow", restore)).run([make_sample()], [("slow",)]))
 
 
-def test_results_before_the_failure_are_not_lost_with_it(make_sample: Any) -> None:
-    toolbox = Toolbox().add("good", lambda image: image * 0.5).add("bad", _poisons(float("nan")))
+def test_results_before_a_failure_are_yielded(make_sample: Any) -> None:
+    toolbox = Toolbox().add("good", lambda image: image * 0.5).add("bad", _inserts(float("nan")))
     sample = make_sample(lq=make_sample().lq + 9)
     stream = Executor(toolbox).run([sample] * 2, [("good",), ("good", "bad")])
     assert next(stream).plan == ("good",)

@@ -1,4 +1,4 @@
-"""How many images are alive at once, and what happens when memory runs out."""
+"""Memory: the number of images alive at the same time, and the behaviour when memory runs out."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from opera_env.errors import ToolFailedError
-from opera_env.execution import Executor, PrefixCache, run
+from opera_env.execution import Executor, PrefixCache, run, tool_runner
 from opera_env.execution.schedule import Schedule
+from opera_env.execution.tool_runner import ToolRunner
 from opera_env.tools import Tool, Toolbox
 
 SIDE = 16
@@ -21,43 +22,49 @@ PIXELS = SIDE * SIDE
 PLANS = [plan for length in range(5) for plan in product("abcd", repeat=length)]
 
 
-class WatchedExecutor(Executor):
-    """Knows how many images it has made are still alive, and how much memory they hold."""
+class RecordingRunner(ToolRunner):
+    """Records how many of its results are alive at the same time, and how much memory they hold."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.images: weakref.WeakSet[Tensor] = weakref.WeakSet()
-        self.most_images = 0
-        self.most_bytes = 0
+        self.max_images = 0
+        self.max_bytes_held = 0
 
-    def _apply(self, tool: Tool, batch: Sequence[Any]) -> list[Tensor]:
-        results = super()._apply(tool, batch)
+    def apply(self, tool: Tool, batch: Sequence[Any]) -> list[Tensor]:
+        results = super().apply(tool, batch)
         self.images.update(results)
         alive = list(self.images)
-        self.most_images = max(self.most_images, len(alive))
+        self.max_images = max(self.max_images, len(alive))
         storages = {image.untyped_storage().data_ptr(): image.untyped_storage().nbytes() for image in alive}
-        self.most_bytes = max(self.most_bytes, sum(storages.values()))
+        self.max_bytes_held = max(self.max_bytes_held, sum(storages.values()))
         return results
 
 
 @pytest.fixture
 def schedules(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The schedules that executors make during the test."""
-    made: list[Any] = []
+    """The schedules that executors create during the test."""
+    created: list[Any] = []
 
-    class Watched(Schedule):
-        most_live = 0
+    class RecordingSchedule(Schedule):
+        max_live = 0
 
         def __init__(self, *args: Any) -> None:
             super().__init__(*args)
-            made.append(self)
+            created.append(self)
 
-        def _unfold(self, *args: Any) -> None:
-            super()._unfold(*args)
-            self.most_live = max(self.most_live, self._live)
+        def _expand(self, *args: Any) -> None:
+            super()._expand(*args)
+            self.max_live = max(self.max_live, self._live_pixels)
 
-    monkeypatch.setattr(run, "Schedule", Watched)
-    return made
+    monkeypatch.setattr(run, "Schedule", RecordingSchedule)
+    return created
+
+
+def _recording_executor(batch_pixels: int, max_live_pixels: int) -> tuple[Executor, RecordingRunner]:
+    executor = Executor(_toolbox(), batch_pixels, max_live_pixels)
+    executor.tool_runner = runner = RecordingRunner(batch_pixels, 512 * 2**20)
+    return executor, runner
 
 
 def _toolbox() -> Toolbox:
@@ -77,38 +84,38 @@ def _pairs(samples: Sequence[Any]) -> tuple[list[Any], list[Any]]:
 
 @pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize("live", [0, 8])
-def test_few_images_are_alive_at_once(
+def test_few_images_are_alive_at_the_same_time(
     make_sample: Any, schedules: list[Any], batch: int, live: int
 ) -> None:
-    executor = WatchedExecutor(_toolbox(), batch_pixels=batch * PIXELS, max_live_pixels=live * PIXELS)
+    executor, runner = _recording_executor(batch * PIXELS, live * PIXELS)
     assert _run(executor, make_sample) == 2 * len(PLANS) == 682
-    # The bound, at most one batch beyond it a level, and the batch that was made last.
+    # The limit, at most one batch beyond it per level, and the last batch.
     bound = live + 4 * batch + batch
-    assert executor.most_images <= bound
-    assert schedules[0].most_live <= (bound + 2) * PIXELS
-    assert len(executor.images) == 0, "an image outlives the run"
+    assert runner.max_images <= bound
+    assert schedules[0].max_live <= (bound + 2) * PIXELS
+    assert len(runner.images) == 0, "no image may outlive the run"
 
 
-def test_without_a_bound_there_are_many(make_sample: Any) -> None:
-    """The measurement can see: breadth first holds a whole level."""
-    executor = WatchedExecutor(_toolbox(), batch_pixels=4 * PIXELS, max_live_pixels=10**9)
+def test_without_a_limit_many_images_are_alive(make_sample: Any) -> None:
+    """Control of the test above: breadth first holds a whole level of the tree."""
+    executor, runner = _recording_executor(4 * PIXELS, 10**9)
     _run(executor, make_sample)
-    assert executor.most_images >= 128
+    assert runner.max_images >= 128
 
 
 @pytest.mark.parametrize("batch", [4, 16])
 @pytest.mark.parametrize("live", [0, 32])
-def test_memory_held_is_bounded_like_the_images(make_sample: Any, batch: int, live: int) -> None:
-    """An image that waits must not hold the memory of a whole batch whose other images are gone."""
-    executor = WatchedExecutor(_toolbox(), batch_pixels=batch * PIXELS, max_live_pixels=live * PIXELS)
+def test_memory_held_is_bounded_like_the_number_of_images(make_sample: Any, batch: int, live: int) -> None:
+    """An image that waits must not keep the memory of its whole batch."""
+    executor, runner = _recording_executor(batch * PIXELS, live * PIXELS)
     _run(executor, make_sample)
     bound = live + 4 * batch + batch
-    assert executor.most_bytes <= bound * PIXELS * 3 * 4
+    assert runner.max_bytes_held <= bound * PIXELS * 3 * 4
 
 
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize(("batch", "live"), [(1, 0), (4, 8), (64, 10**6)])
-def test_the_count_of_live_images_returns_to_zero(
+def test_the_count_of_live_pixels_returns_to_zero(
     make_sample: Any, schedules: list[Any], batch: int, live: int, cached: bool
 ) -> None:
     cache = PrefixCache(40 * PIXELS * 12) if cached else None
@@ -116,12 +123,12 @@ def test_the_count_of_live_images_returns_to_zero(
     for _ in range(2 if cached else 1):
         _run(executor, make_sample)
     for schedule in schedules:
-        assert schedule._live == 0
-        assert not schedule._waiting and not schedule._sizes
-        assert not schedule._levels
+        assert schedule._live_pixels == 0
+        assert not schedule._pending and not schedule._sizes
+        assert not schedule._queues
 
 
-def test_live_pixels_does_not_change_the_images(make_sample: Any) -> None:
+def test_max_live_pixels_does_not_change_the_images(make_sample: Any) -> None:
     samples, plans = _pairs([make_sample(3, (SIDE, SIDE))])
     wide, deep = (
         {
@@ -163,7 +170,7 @@ OUT_OF_MEMORY = [
 
 
 @pytest.mark.parametrize(("error", "message"), OUT_OF_MEMORY)
-def test_out_of_memory_halves_the_batch_and_goes_on(
+def test_out_of_memory_halves_the_batch(
     make_sample: Any, recorder: Any, error: type[Exception], message: str
 ) -> None:
     tool = recorder(_greedy(error, message, largest=2))
@@ -171,25 +178,25 @@ def test_out_of_memory_halves_the_batch_and_goes_on(
     samples = [make_sample(seed, (SIDE, SIDE)) for seed in range(32)]
     for result in executor.run(samples, [("greedy",)] * 32):
         torch.testing.assert_close(result.image, result.sample.lq * 0.5, atol=1e-6, rtol=0)
-    assert executor.tools_run == 32, "only what succeeded counts"
+    assert executor.tools_run == 32, "only successful applications count"
     sizes = [shape[0] for shape in tool.batches]
-    assert sizes.count(16) == 1, "the smaller batch is kept"
+    assert sizes.count(16) == 1, "later batches are small too"
     assert sorted(set(sizes), reverse=True) == [16, 8, 4, 2]
-    assert executor.batch_pixels == 2 * PIXELS
+    assert executor.tool_runner.batch_pixels == 2 * PIXELS
 
     tool.batches.clear()
     list(executor.run([make_sample(seed, (SIDE, SIDE)) for seed in range(50, 54)], [("greedy",)] * 4))
-    assert [shape[0] for shape in tool.batches] == [2, 2], "and it is still kept in the next call"
+    assert [shape[0] for shape in tool.batches] == [2, 2], "and so are those of the next call"
 
 
-def test_this_torch_says_out_of_memory_in_words_we_know() -> None:
+def test_the_message_of_this_torch_version_is_recognised() -> None:
     with pytest.raises((RuntimeError, MemoryError)) as caught:
         torch.empty(2**55, dtype=torch.uint8)
-    assert run._out_of_memory(caught.value)
+    assert tool_runner._is_out_of_memory(caught.value)
 
 
 @pytest.mark.parametrize(("error", "message"), OUT_OF_MEMORY)
-def test_out_of_memory_on_a_single_image_is_the_tools_failure(
+def test_out_of_memory_on_a_single_image_is_a_failure_of_the_tool(
     make_sample: Any, error: type[Exception], message: str
 ) -> None:
     toolbox = Toolbox().add("fine", lambda image: image).add("huge", _greedy(error, message, largest=0))
@@ -204,10 +211,10 @@ def test_out_of_memory_on_a_single_image_is_the_tools_failure(
     )
 
 
-def test_what_the_failed_attempt_held_is_free_before_the_next(make_sample: Any) -> None:
-    """An exception that is being handled keeps its frames, and they keep the activations.
+def test_a_failed_attempt_is_freed_before_the_next(make_sample: Any) -> None:
+    """An exception that is being handled keeps its frames, and these keep the activations.
 
-    A smaller batch tried meanwhile would find the memory still full.
+    A smaller batch that runs inside the handler would therefore find the memory still full.
     """
     held: list[weakref.ref[Tensor]] = []
     left_over: list[int] = []

@@ -1,4 +1,4 @@
-"""Batches side by side: the results of one after the other, and every time the same bits."""
+"""Parallel batches: the same results as one batch after the other, and the same bits every time."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ PLANS = [plan for length in range(4) for plan in product(("tiny.conv", "tiny.odd
 
 
 class Slow(nn.Module):
-    """Takes longer for some images than for others, so that batches overtake each other."""
+    """Takes longer for some images than for others, so that batches end in another order."""
 
     def forward(self, image: Tensor) -> Tensor:
         time.sleep(0.002 * (int(image.sum()) % 3))
         return image * 0.9 + 0.02
 
 
-class Noted(nn.Module):
-    """Notes in which threads it ran."""
+class ThreadRecorder(nn.Module):
+    """Records the threads it ran in."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,18 +51,20 @@ def toolbox(make_toolbox: Any) -> Toolbox:
     return make_toolbox().add("slow", Slow())
 
 
-def _run(toolbox: Toolbox, samples: Sequence[Any], lanes: int, **options: Any) -> list[tuple[Any, ...]]:
+def _run(
+    toolbox: Toolbox, samples: Sequence[Any], num_workers: int, **options: Any
+) -> list[tuple[Any, ...]]:
     pairs = [(sample, plan) for sample in samples for plan in PLANS]
     columns = [sample for sample, _ in pairs], [plan for _, plan in pairs]
-    with WorkerPool(lanes) as open_lanes:
+    with WorkerPool(num_workers) as pool:
         return [
             (result.sample.key, result.plan, result.image.numpy().tobytes())
-            for result in Executor(toolbox, **options).run(*columns, open_lanes)
+            for result in Executor(toolbox, **options).run(*columns, pool)
         ]
 
 
 def _assert_close(found: list[tuple[Any, ...]], expected: list[tuple[Any, ...]]) -> None:
-    """The same results in any order; what shares a batch moves the last bits."""
+    """Compares results in any order; the composition of batches changes the last bits."""
     found, expected = sorted(found), sorted(expected)
     assert [row[:2] for row in found] == [row[:2] for row in expected]
     for (*_, ours), (*_, theirs) in zip(found, expected, strict=True):
@@ -70,20 +72,20 @@ def _assert_close(found: list[tuple[Any, ...]], expected: list[tuple[Any, ...]])
         torch.testing.assert_close(*images, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("lanes", [2, 3, 8])
+@pytest.mark.parametrize("num_workers", [2, 3, 8])
 @pytest.mark.parametrize("options", [{}, {"batch_pixels": 400}, {"max_live_pixels": 500}], ids=str)
-def test_the_same_bits_in_the_same_order_every_time(
-    toolbox: Toolbox, make_sample: Any, lanes: int, options: dict[str, int]
+def test_repeated_runs_yield_the_same_bits_in_the_same_order(
+    toolbox: Toolbox, make_sample: Any, num_workers: int, options: dict[str, int]
 ) -> None:
     samples = [make_sample(0), make_sample(1), make_sample(2, (12, 16), (24, 32))]
-    first = _run(toolbox, samples, lanes, **options)
+    first = _run(toolbox, samples, num_workers, **options)
     assert len(first) == 3 * len(PLANS)
     for _ in range(3):
-        assert _run(toolbox, samples, lanes, **options) == first
+        assert _run(toolbox, samples, num_workers, **options) == first
     _assert_close(first, _run(toolbox, samples, 1, **options))
 
 
-def test_the_same_with_a_cache_that_forgets(toolbox: Toolbox, make_sample: Any) -> None:
+def test_a_small_cache_does_not_change_the_results(toolbox: Toolbox, make_sample: Any) -> None:
     samples = [make_sample(seed) for seed in range(2)]
     alone = _run(toolbox, samples, 1)
     cache = PrefixCache(30 * 12 * 16 * 12)
@@ -92,48 +94,48 @@ def test_the_same_with_a_cache_that_forgets(toolbox: Toolbox, make_sample: Any) 
 
 
 def test_plain_functions_run_in_the_callers_thread(make_sample: Any) -> None:
-    """They are anybody's code and may keep something between calls; modules are called from all lanes."""
+    """Plain functions may keep state between calls; modules are called from all workers."""
     threads: list[threading.Thread] = []
 
     def function(image: Tensor) -> Tensor:
         threads.append(threading.current_thread())
         return image
 
-    module = Noted()
+    module = ThreadRecorder()
     toolbox = Toolbox([Tool("function", function), Tool("module", module)])
     plans = [plan for length in (1, 2) for plan in product(toolbox.names, repeat=length)]
-    with WorkerPool(2) as lanes:
+    with WorkerPool(2) as pool:
         executor = Executor(toolbox, batch_pixels=12 * 16)
-        assert len(list(executor.run([make_sample()] * len(plans), plans, lanes))) == len(plans)
+        assert len(list(executor.run([make_sample()] * len(plans), plans, pool))) == len(plans)
     assert set(threads) == {threading.current_thread()}
     assert threading.current_thread() not in module.threads
 
 
-def test_a_failure_waits_for_the_results_before_it(make_sample: Any) -> None:
-    """The failing tool is done long before the slow one that was to run first."""
+def test_a_failure_is_raised_after_the_results_before_it(make_sample: Any) -> None:
+    """The failing tool ends long before the slow tool that was scheduled first."""
     toolbox = Toolbox([Tool("slow", Slow()), Tool("bad", Bad())])
     samples = [make_sample(seed) for seed in range(3)]
     for _ in range(3):
         got: list[Any] = []
-        with WorkerPool(4) as lanes, pytest.raises(ToolFailedError, match="no such layer") as caught:
+        with WorkerPool(4) as pool, pytest.raises(ToolFailedError, match="no such layer") as caught:
             plans = [("slow", "slow", "slow"), ("slow",), ("bad",)]
-            for result in Executor(toolbox).run(samples, plans, lanes):
+            for result in Executor(toolbox).run(samples, plans, pool):
                 got.append(result.plan)
         assert caught.value.tool == "bad"
-        assert got == [("slow",)], "what is scheduled before the failure, however long it takes"
+        assert got == [("slow",)], "results scheduled before the failure come first"
 
 
-def test_many_lanes_hold_few_images_more(make_sample: Any) -> None:
-    """A schedule is followed with a few batches ahead, whatever the number of plans."""
+def test_parallel_batches_hold_few_more_images(make_sample: Any) -> None:
+    """Only a few batches are in flight, independent of the number of plans."""
     pixels = 12 * 16
-    toolbox = Toolbox([Tool(name, Noted()) for name in "abcd"])
+    toolbox = Toolbox([Tool(name, ThreadRecorder()) for name in "abcd"])
     plans = [plan for length in range(5) for plan in product("abcd", repeat=length)]
     most = 0
-    with WorkerPool(2) as lanes:
+    with WorkerPool(2) as pool:
         executor = Executor(toolbox, batch_pixels=4 * pixels, max_live_pixels=0)
-        original = executor._settle
+        original = executor._collect_done
 
-        def settle(jobs: Sequence[Any]) -> None:
+        def collect_done(jobs: Sequence[Any]) -> None:
             nonlocal most
             original(jobs)
             seen: set[int] = set()
@@ -145,12 +147,12 @@ def test_many_lanes_hold_few_images_more(make_sample: Any) -> None:
                         node = node.parent
             most = max(most, len(seen))
 
-        executor._settle = settle  # type: ignore[method-assign]
-        assert len(list(executor.run([make_sample()] * len(plans), plans, lanes))) == 341
-    assert most <= 4 * 4 + 8 * 4 + 1, "a batch a level, eight batches ahead, the photograph"
+        executor._collect_done = collect_done  # type: ignore[method-assign]
+        assert len(list(executor.run([make_sample()] * len(plans), plans, pool))) == 341
+    assert most <= 4 * 4 + 8 * 4 + 1, "a batch per level, eight batches in flight, and the input"
 
 
-# The schedule by itself
+# Schedule
 
 
 def _drain(schedule: Schedule, batch_pixels: int) -> list[list[Any]]:
@@ -161,38 +163,38 @@ def _drain(schedule: Schedule, batch_pixels: int) -> list[list[Any]]:
 
 
 def _schedule(
-    toolbox: Toolbox, plans: Sequence[Any], make_sample: Any, live: int = 10**6, lanes: int = 1
+    toolbox: Toolbox, plans: Sequence[Any], make_sample: Any, live: int = 10**6, num_workers: int = 1
 ) -> Schedule:
     roots = build_tries([make_sample()] * len(plans), plans)
     compute_priorities(list(walk(roots)), toolbox)
     for root in roots:
         root.image = root.sample.lq
-    return Schedule(roots, toolbox, live, lanes)
+    return Schedule(roots, toolbox, live, num_workers)
 
 
 def _letters() -> Toolbox:
     return Toolbox([Tool(name, lambda image: image) for name in "abcd"])
 
 
-def test_the_longest_chain_goes_first_and_others_go_with_it(make_sample: Any) -> None:
+def test_the_longest_chain_goes_first_with_others_that_wait_for_its_tool(make_sample: Any) -> None:
     plans = [tuple("abab"), tuple("bb"), tuple("cb")]
     batches = _drain(_schedule(_letters(), plans, make_sample), 10**6)
     assert batches[0] == [("a",)]
-    assert set(batches[1]) == {("a", "b"), ("b",)}, "all that waits for b goes with the long chain"
+    assert set(batches[1]) == {("a", "b"), ("b",)}, "everything that waits for b joins the long chain"
     assert sorted(prefix for batch in batches for prefix in batch) == sorted(
         {plan[:length] for plan in plans for length in range(1, len(plan) + 1)}
     )
 
 
-@pytest.mark.parametrize("lanes", [1, 3])
+@pytest.mark.parametrize("num_workers", [1, 3])
 @pytest.mark.parametrize("live", [0, 10**6])
 @pytest.mark.parametrize("batch", [1, 700, 10**6])
-def test_everything_is_scheduled_once_and_after_its_parent(
-    make_sample: Any, live: int, batch: int, lanes: int
+def test_every_node_is_scheduled_once_after_its_parent(
+    make_sample: Any, live: int, batch: int, num_workers: int
 ) -> None:
     plans = [plan for length in range(5) for plan in product("abcd", repeat=length)]
     seen: set[Any] = {()}
-    for prefixes in _drain(_schedule(_letters(), plans, make_sample, live, lanes), batch):
+    for prefixes in _drain(_schedule(_letters(), plans, make_sample, live, num_workers), batch):
         assert all(prefix[:-1] in seen and prefix not in seen for prefix in prefixes)
         assert len({prefix[-1] for prefix in prefixes}) == 1
         assert len(prefixes) <= max(1, batch // (12 * 16))
@@ -200,13 +202,13 @@ def test_everything_is_scheduled_once_and_after_its_parent(
     assert seen == set(plans)
 
 
-def test_with_two_lanes_two_in_a_row_do_not_wait_for_each_other(make_sample: Any) -> None:
+def test_with_two_workers_consecutive_batches_are_independent(make_sample: Any) -> None:
     plans = [plan for length in range(5) for plan in product("abcd", repeat=length)]
-    batches = _drain(_schedule(_letters(), plans, make_sample, lanes=2), 10**6)
+    batches = _drain(_schedule(_letters(), plans, make_sample, num_workers=2), 10**6)
     for before, after in pairwise(batches):
         assert not {prefix[:-1] for prefix in after} & set(before)
 
 
-def test_a_single_chain_is_scheduled_with_any_number_of_lanes(make_sample: Any) -> None:
-    batches = _drain(_schedule(_letters(), [tuple("abcdab")], make_sample, lanes=4), 10**6)
+def test_a_single_chain_is_scheduled_with_any_number_of_workers(make_sample: Any) -> None:
+    batches = _drain(_schedule(_letters(), [tuple("abcdab")], make_sample, num_workers=4), 10**6)
     assert batches == [[tuple("abcdab"[:length])] for length in range(1, 7)]

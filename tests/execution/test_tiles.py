@@ -1,4 +1,4 @@
-"""Tiles of a large image give what the whole image gives, and no seam shows."""
+"""Tiles: a large image restored in tiles equals the image restored as a whole, without seams."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from opera_env.execution import Executor
 from opera_env.execution.memory import bytes_per_pixel
-from opera_env.execution.run import MAX_UNTILED_PIXELS
-from opera_env.execution.tiles import cut, restore_in_tiles, windows
+from opera_env.execution.tiles import restore_in_tiles, sample_windows, split_axis
+from opera_env.execution.tool_runner import MAX_UNTILED_PIXELS
 from opera_env.tools import Tool, Toolbox
 from opera_env.tools.nets import UNet
 from opera_env.types import Sample
@@ -26,8 +26,8 @@ def noise(height: int, width: int, seed: int = 0) -> Tensor:
     return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
-def awake(net: UNet) -> UNet:
-    """A network whose last layer does something; a fresh one is the identity."""
+def with_random_weights(net: UNet) -> UNet:
+    """Sets random weights: a new network is the identity, because its last layer is zero."""
     torch.manual_seed(0)
     for parameter in net.parameters():
         nn.init.normal_(parameter, std=0.15)
@@ -35,7 +35,7 @@ def awake(net: UNet) -> UNet:
 
 
 def unet(**options: object) -> Tool:
-    net = awake(UNet((4, 6, 8), **options))  # pyright: ignore[reportArgumentType]
+    net = with_random_weights(UNet((4, 6, 8), **options))  # pyright: ignore[reportArgumentType]
     return Tool("unet", net, scale=net.scale, multiple=net.multiple, halo=net.halo)
 
 
@@ -47,21 +47,23 @@ def unet(**options: object) -> Tool:
 )
 def test_cores_cover_the_axis_once(length: int, side: int, steps: int, multiple: int) -> None:
     margin = steps * multiple
-    tiles = cut(length, side, margin, multiple)
-    assert tiles[0].start == 0
-    assert tiles[-1].end == length
-    assert all(tile.end == following.start for tile, following in zip(tiles, tiles[1:], strict=False))
+    tiles = split_axis(length, side, margin, multiple)
+    assert tiles[0].core_start == 0
+    assert tiles[-1].core_end == length
+    assert all(
+        tile.core_end == following.core_start for tile, following in zip(tiles, tiles[1:], strict=False)
+    )
     for tile in tiles:
-        assert tile.first % multiple == 0
-        assert tile.first == max(0, tile.start - margin) or len(tiles) == 1
-        assert tile.last == min(length, tile.end + margin) or len(tiles) == 1
-        assert len(tiles) == 1 or tile.last - tile.first <= max(side, 4 * margin, 3 * multiple) + multiple
+        assert tile.start % multiple == 0
+        assert tile.start == max(0, tile.core_start - margin) or len(tiles) == 1
+        assert tile.end == min(length, tile.core_end + margin) or len(tiles) == 1
+        assert len(tiles) == 1 or tile.end - tile.start <= max(side, 4 * margin, 3 * multiple) + multiple
 
 
 @pytest.mark.parametrize("size", [(300, 260), (257, 301), (400, 33)], ids=str)
 @pytest.mark.parametrize("scale", [1, 4])
 @torch.inference_mode()
-def test_a_tool_that_looks_no_further_than_its_halo(size: tuple[int, int], scale: int) -> None:
+def test_tiles_equal_the_whole_image_if_the_halo_suffices(size: tuple[int, int], scale: int) -> None:
     tool = unet(unshuffle=1, scale=4) if scale == 4 else unet()
     image = noise(*size)
     whole = tool(image, size)
@@ -71,7 +73,7 @@ def test_a_tool_that_looks_no_further_than_its_halo(size: tuple[int, int], scale
 
 
 @torch.inference_mode()
-def test_growing_in_tiles() -> None:
+def test_upscaling_in_tiles_equals_upscaling_the_whole_image() -> None:
     tool, image = unet(unshuffle=1, scale=4), noise(150, 190)
     whole = tool(image, (600, 760))
     tiled = restore_in_tiles(tool, image, (600, 760), 100 * 100)
@@ -80,9 +82,9 @@ def test_growing_in_tiles() -> None:
 
 
 @torch.inference_mode()
-def test_a_halo_too_small_would_show() -> None:
-    """The test above can fail: with half the halo the tiles differ from the whole."""
-    net = awake(UNet((4, 6, 8)))
+def test_too_small_a_halo_changes_the_result() -> None:
+    """Control of the test above: with half the halo the tiles differ from the whole image."""
+    net = with_random_weights(UNet((4, 6, 8)))
     short = Tool("short", net, multiple=net.multiple, halo=8)
     image = noise(300, 260)
     difference = restore_in_tiles(short, image, (300, 260), 150 * 150) - short(image, (300, 260))
@@ -90,24 +92,24 @@ def test_a_halo_too_small_would_show() -> None:
 
 
 @torch.inference_mode()
-def test_statistics_are_those_of_the_whole_image() -> None:
-    """A tile of sky must not be taken for a hazy photograph: all tiles know the whole image."""
+def test_tiles_use_the_statistics_of_the_whole_image() -> None:
+    """Every tile receives the same statistics: a tile of sky alone would look like a hazy photograph."""
     tool, size = unet(global_context=True), (300, 400)
     ramp = torch.linspace(0, 1, 400).expand(1, 3, *size) * 0.9 + 0.1 * noise(*size)
     whole = tool(ramp, size)
-    roomy = restore_in_tiles(tool, ramp, size, 347 * 347)
-    assert (roomy - whole).abs().max() <= 1e-4, "as many pixels as the image has: nothing is lost"
-    untold = Tool("untold", lambda image: tool.restore(image), multiple=8, halo=tool.halo)
-    error, error_untold = (
-        (restore_in_tiles(which, ramp, size, 200 * 200) - whole).abs().mean() for which in (tool, untold)
+    exact = restore_in_tiles(tool, ramp, size, 347 * 347)
+    assert (exact - whole).abs().max() <= 1e-4, "with enough pixels the statistics are exact"
+    tilewise = Tool("tilewise", lambda image: tool.restore(image), multiple=8, halo=tool.halo)
+    error, error_tilewise = (
+        (restore_in_tiles(which, ramp, size, 200 * 200) - whole).abs().mean() for which in (tool, tilewise)
     )
-    assert error_untold > 1e-3, "every tile goes its own way"
-    assert error < error_untold / 3
+    assert error_tilewise > 1e-3, "statistics of each tile alone give another result"
+    assert error < error_tilewise / 3
 
 
 @torch.inference_mode()
-def test_a_noisy_photograph_is_told_as_noisy() -> None:
-    """A smaller copy would have less noise: channel attention would be told of another photograph."""
+def test_statistics_keep_the_noise_of_the_photograph() -> None:
+    """A downscaled copy has less noise, so its statistics are those of a cleaner photograph."""
     tool, size = Toolbox.load("lite")["nafnet.denoise_25"], (512, 768)
     ramp = torch.linspace(0.2, 0.8, 768).expand(1, 3, *size)
     noisy = (ramp + 0.3 * (noise(*size) - 0.5)).clamp(0, 1)
@@ -117,26 +119,26 @@ def test_a_noisy_photograph_is_told_as_noisy() -> None:
 
 
 @torch.inference_mode()
-def test_brighteners_are_shown_all_of_a_photograph() -> None:
+def test_brighteners_use_statistics_of_all_pixels() -> None:
     tool, size = Toolbox.load("lite-cotrained")["brighten.gamma_correction"], (300, 400)
     dark = 0.4 * noise(*size)
     tiled = restore_in_tiles(tool, dark, size, 120 * 120)
     assert (tiled - tool(dark, size)).abs().max() < 1e-5
 
 
-@given(height=st.integers(1, 2500), width=st.integers(1, 2500), most=st.integers(1, 70_000))
-def test_windows_are_parts_of_the_image(height: int, width: int, most: int) -> None:
-    """Of an image whose pixels are numbered no pixel comes twice, and not too many."""
+@given(height=st.integers(1, 2500), width=st.integers(1, 2500), max_pixels=st.integers(1, 70_000))
+def test_sampled_windows_are_distinct_parts_of_the_image(height: int, width: int, max_pixels: int) -> None:
+    """No pixel of an image with numbered pixels occurs twice, and the number of pixels is bounded."""
     numbered = torch.arange(height * width, dtype=torch.float64).view(1, 1, height, width)
-    chosen = windows(numbered, most).flatten()
-    assert 0 < len(chosen) <= most
+    chosen = sample_windows(numbered, max_pixels).flatten()
+    assert 0 < len(chosen) <= max_pixels
     assert len(chosen.unique()) == len(chosen)
-    assert len(chosen) >= 0.2 * min(most, height * width)
+    assert len(chosen) >= 0.2 * min(max_pixels, height * width)
 
 
 @torch.inference_mode()
-def test_a_tool_of_unknown_reach_is_blended() -> None:
-    """Where tiles disagree there is a ramp, not a step."""
+def test_tiles_of_a_tool_without_a_declared_halo_are_blended() -> None:
+    """Where tiles disagree, the result changes gradually from one to the other."""
     tool = Tool("mean", lambda image: image - image.mean((2, 3), keepdim=True))
     ramp = torch.linspace(0, 1, 600).expand(1, 3, 40, 600).contiguous()
     tiled = restore_in_tiles(tool, ramp, (40, 600), 200 * 200)
@@ -148,7 +150,7 @@ def test_a_tool_of_unknown_reach_is_blended() -> None:
 
 @pytest.mark.parametrize("halo", [0, 3, None])
 @torch.inference_mode()
-def test_the_image_is_left_as_it_is(halo: int | None) -> None:
+def test_the_input_image_is_not_changed(halo: int | None) -> None:
     image = noise(120, 260)
     before = image.clone()
     tool = Tool("halve", lambda x: x.mul_(0.5), halo=halo)
@@ -157,19 +159,19 @@ def test_the_image_is_left_as_it_is(halo: int | None) -> None:
     torch.testing.assert_close(tiled, before * 0.5, atol=1e-6, rtol=0)
 
 
-def test_progress() -> None:
-    told: list[tuple[int, int]] = []
+def test_the_callback_reports_progress() -> None:
+    calls: list[tuple[int, int]] = []
     tool = Tool("same", lambda image: image, halo=0)
     restore_in_tiles(
-        tool, noise(100, 200), (100, 200), 50 * 50, lambda done, total: told.append((done, total))
+        tool, noise(100, 200), (100, 200), 50 * 50, lambda done, total: calls.append((done, total))
     )
-    total = told[0][1]
+    total = calls[0][1]
     assert total > 4
-    assert told == [(done, total) for done in range(total + 1)]
+    assert calls == [(done, total) for done in range(total + 1)]
 
 
-def test_memory_of_a_known_network() -> None:
-    """The input, 24 channels, and 24 channels in place: what a convolution and a ReLU hold."""
+def test_measured_memory_of_a_known_network() -> None:
+    """A convolution and an in-place ReLU hold the input and 24 channels."""
     net = nn.Sequential(
         nn.Conv2d(3, 24, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(24, 3, 3, padding=1)
     )
@@ -179,8 +181,8 @@ def test_memory_of_a_known_network() -> None:
     assert 2 * per_pixel < bytes_per_pixel(Tool("wide", wide.eval()), CPU)
 
 
-def test_memory_is_given_back() -> None:
-    """What is counted is what is alive at once, not all that was ever made."""
+def test_measured_memory_counts_only_live_tensors() -> None:
+    """A chain of 40 layers needs no more memory than two layers at a time."""
     chain = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(40)))
     assert bytes_per_pixel(Tool("chain", chain.eval()), CPU) <= 1.6 * 4 * 3 * 4
 
@@ -189,28 +191,28 @@ def _large(make_sample: Callable[..., Sample]) -> Sample:
     return make_sample(seed=1, size=(MAX_UNTILED_PIXELS // 200, 256))
 
 
-def test_the_executor_cuts_what_does_not_fit(make_sample: Callable[..., Sample], recorder: type) -> None:
-    seen = recorder(lambda image: F.avg_pool2d(image, 3, 1, 1))
-    toolbox = Toolbox([Tool("blur", seen, halo=1)])
+def test_the_executor_tiles_large_images(make_sample: Callable[..., Sample], recorder: type) -> None:
+    recorded = recorder(lambda image: F.avg_pool2d(image, 3, 1, 1))
+    toolbox = Toolbox([Tool("blur", recorded, halo=1)])
     sample = _large(make_sample)
-    plenty = next(iter(Executor(toolbox).run([sample], [("blur", "blur")]))).image
-    assert {shape[-2:] for shape in seen.batches} == {(128, 128), tuple(sample.lq.shape[-2:])}
-    seen.batches.clear()
-    little = next(iter(Executor(toolbox, max_tile_bytes=1).run([sample], [("blur", "blur")]))).image
-    sizes = {shape[-2] * shape[-1] for shape in seen.batches if shape[-2:] != (128, 128)}
+    whole = next(iter(Executor(toolbox).run([sample], [("blur", "blur")]))).image
+    assert {shape[-2:] for shape in recorded.batches} == {(128, 128), tuple(sample.lq.shape[-2:])}
+    recorded.batches.clear()
+    tiled = next(iter(Executor(toolbox, max_tile_bytes=1).run([sample], [("blur", "blur")]))).image
+    sizes = {shape[-2] * shape[-1] for shape in recorded.batches if shape[-2:] != (128, 128)}
     assert max(sizes) <= MAX_UNTILED_PIXELS * 1.1
-    assert len(seen.batches) > 3
-    torch.testing.assert_close(little, plenty, atol=1e-6, rtol=0)
+    assert len(recorded.batches) > 3
+    torch.testing.assert_close(tiled, whole, atol=1e-6, rtol=0)
 
 
-def test_the_executor_tells_of_every_tool(make_sample: Callable[..., Sample]) -> None:
+def test_the_executor_reports_progress_of_every_tool(make_sample: Callable[..., Sample]) -> None:
     toolbox = Toolbox([Tool("a", lambda image: image, halo=0), Tool("b", lambda image: image, halo=0)])
-    told: list[tuple[str, int, int]] = []
-    executor = Executor(toolbox, on_tile=lambda name, done, total: told.append((name, done, total)))
+    calls: list[tuple[str, int, int]] = []
+    executor = Executor(toolbox, on_tile=lambda name, done, total: calls.append((name, done, total)))
     list(executor.run([make_sample()], [("a", "b")]))
-    assert told == [("a", 0, 1), ("a", 1, 1), ("b", 0, 1), ("b", 1, 1)]
-    told.clear()
-    executor.max_tile_bytes = 1
+    assert calls == [("a", 0, 1), ("a", 1, 1), ("b", 0, 1), ("b", 1, 1)]
+    calls.clear()
+    executor.tool_runner.max_tile_bytes = 1
     list(executor.run([_large(make_sample)], [("b",)]))
-    assert told[0][:2] == ("b", 0)
-    assert told[-1][1] == told[-1][2] > 1
+    assert calls[0][:2] == ("b", 0)
+    assert calls[-1][1] == calls[-1][2] > 1
