@@ -1,4 +1,4 @@
-"""The world learns: tools are trained under plans, and an environment that shares them changes."""
+"""The execution update: tools are trained under a plan, and an environment that shares them changes."""
 
 import gymnasium as gym
 import numpy as np
@@ -17,21 +17,21 @@ source = bundled(canvas=64)
 env = gym.make("OPERA-Restore-v0", toolbox=toolbox, reward="classic", source=source)
 scorer = PlanScorer(toolbox, "classic")
 
-# Each tool was trained alone, on one damage; under a plan they meet what the other one leaves behind.
+# Each tool was trained alone, on one degradation. In a plan, the second tool gets the output of the first.
 recipe, rng = ("noise", "jpeg"), np.random.default_rng(0)
-held_out = [source.make(spec) for spec in source.list_specs(16, [recipe], rng)]
+val_samples = [source.make(spec) for spec in source.list_specs(16, [recipe], rng)]
 
 
-def quality() -> float:
-    outcomes = scorer.score(held_out, [PLAN] * len(held_out))
+def mean_psnr() -> float:
+    outcomes = scorer.score(val_samples, [PLAN] * len(val_samples))
     return float(np.mean([outcome.metrics["psnr_y"] for outcome in outcomes]))
 
 
-print(f"tools {toolbox.fingerprint}: {quality():.2f} dB")
+print(f"toolbox {toolbox.fingerprint}: {mean_psnr():.2f} dB")
 update = ExecutionUpdate(env, ExecutionConfig(loss="pixel", lr=3e-4, epochs=4, steps_per_epoch=10))
 for _ in range(40):
     samples = [source.make(spec) for spec in source.list_specs(8, [recipe], rng)]
-    figures = update.step(samples, [PLAN] * len(samples))
+    logs = update.step(samples, [PLAN] * len(samples))
     if update.steps % 10 == 0:
-        print(f"step {update.steps}: loss {figures['loss']:.4f}, gradient {figures['grad_norm']:.2f}")
-print(f"tools {toolbox.fingerprint}: {quality():.2f} dB")
+        print(f"step {update.steps}: loss {logs['loss']:.4f}, gradient norm {logs['grad_norm']:.2f}")
+print(f"toolbox {toolbox.fingerprint}: {mean_psnr():.2f} dB")

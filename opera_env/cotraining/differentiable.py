@@ -1,4 +1,4 @@
-"""Runs plans with gradients through all of their tools, in memory that hardly grows with their length."""
+"""Running plans with gradients through all of their tools, with memory for about one tool."""
 
 from __future__ import annotations
 
@@ -14,60 +14,64 @@ from opera_env.tools import Tool, Toolbox
 from opera_env.types import Canvas, Plan
 
 Checkpointing = Literal["auto", "always", "never"]
-"""Whether what happens inside a tool is computed again for its gradients instead of being kept.
-"auto" keeps it for the tools that run last, whose gradients come first: a plan of one tool costs what it
-always did, and a longer one needs little more memory than that."""
+"""Gradient checkpointing: which tools run again during the backward pass instead of keeping activations.
+
+- ``"auto"``: all but those at the last position of the longest plans, whose gradients come first. Plans of
+  one tool cost no additional time, and longer plans need little more memory.
+- ``"always"``: all tools.
+- ``"never"``: none. This is the fastest, and the memory grows with the length of the plans.
+"""
 
 
 @dataclass(eq=False)
 class _ToolStep:
-    """One tool on a batch of images, with gradients once it has been run for them.
+    """One application of a tool to a batch of images.
 
     Attributes:
-        tool: Which.
-        canvas: Of the images.
-        rows: The plans that the images belong to.
-        inputs: What it is given, float32 (B, 3, h, w), cut off from the tools before it.
-        step: Its place in these plans.
-        output: Its results, with the graph behind them; None if they are to be computed again.
+        tool: The tool.
+        canvas: Height and width at which the images will be scored.
+        rows: Indices of the plans that the images belong to.
+        inputs: float32 (B, 3, h, w), detached from the tools before.
+        position: Position of the tool in these plans, counted from 0.
+        output: The results with their graph; None if they must be computed again for the gradients.
     """
 
     tool: Tool
     canvas: Canvas
     rows: list[int]
     inputs: Tensor
-    step: int
+    position: int
     output: Tensor | None = None
 
     @property
-    def learns(self) -> bool:
-        """Whether gradients are wanted: of the tool, or of what the tools before it made."""
-        trained = any(parameter.requires_grad for parameter in self.tool.parameters)
-        return trained or self.inputs.requires_grad
+    def requires_grad(self) -> bool:
+        """Whether the tool, or a tool before it, is trained."""
+        is_trained = any(parameter.requires_grad for parameter in self.tool.parameters)
+        return is_trained or self.inputs.requires_grad
 
 
 class DifferentiablePlans:
-    """Plans that have been run, and can be differentiated.
+    """Runs plans when it is constructed; :meth:`backward` adds the gradients of all tools in them.
 
-    Images that need the same tool next go through it together. Each tool's part of the graph begins at a
-    copy of its inputs; :meth:`backward` goes from tool to tool, last to first, and makes a part again if
-    it was not kept. So no more than one part is there at a time.
+    Images that need the same tool next go through it in one batch. The graph of each tool starts at
+    detached inputs. :meth:`backward` visits the tools from last to first and runs a tool again if its
+    activations were not kept, so that the activations of about one tool are in memory at a time.
 
     Args:
-        toolbox: The tools, on the images' device.
-        images: float32 (3, h, w), which may differ in size.
-        plans: Tool names in order, one per image.
-        canvases: At which size each result will be judged.
-        checkpointing: What is computed again for the gradients.
-        autocast: Compute the tools in bfloat16.
+        toolbox: The tools, on the device of the images.
+        images: float32 (3, h, w) each; their sizes may differ.
+        plans: The tool names of each plan in order; one plan per image.
+        canvases: Height and width at which each result will be scored.
+        checkpointing: Which tools run again during the backward pass.
+        autocast: Whether the tools compute in bfloat16.
 
     Attributes:
-        results: One per plan, float32 (3, h', w'), as the tools left it. Put gradients into their
-            ``grad``, as ``loss.backward()`` does, before :meth:`backward`.
+        results: The result of each plan, float32 (3, h', w'), neither clamped nor resized. They are leaf
+            tensors: call ``loss.backward()`` on a loss of them, then :meth:`backward`.
 
     Raises:
         UnknownToolError: If a plan names a tool that the toolbox lacks.
-        ToolFailedError: If a tool raises.
+        ToolFailedError: If a tool raises an error.
     """
 
     def __init__(
@@ -79,71 +83,79 @@ class DifferentiablePlans:
         checkpointing: Checkpointing = "auto",
         autocast: bool = False,
     ) -> None:
-        self._plans, self._autocast, self._stages = plans, autocast, list[_ToolStep]()
-        now, learns = list(images), [False] * len(images)  # whether a tool before this one learns
+        self._plans, self._autocast, self._tool_steps = plans, autocast, list[_ToolStep]()
+        current = list(images)
+        requires_grad = [False] * len(images)  # whether a tool before is trained
         longest = max(map(len, plans), default=0)
-        for step in range(longest):
+        for position in range(longest):
             groups: dict[tuple[str, tuple[int, ...], Canvas], list[int]] = {}
             for row, plan in enumerate(plans):
-                if step < len(plan):
-                    groups.setdefault((plan[step], tuple(now[row].shape), canvases[row]), []).append(row)
-            keep = checkpointing == "never" or (checkpointing == "auto" and step == longest - 1)
+                if position < len(plan):
+                    key = (plan[position], tuple(current[row].shape), canvases[row])
+                    groups.setdefault(key, []).append(row)
+            keep_graph = checkpointing == "never" or (checkpointing == "auto" and position == longest - 1)
             for (name, _, canvas), rows in groups.items():
-                inputs = _batch(toolbox[name], [now[row] for row in rows])
-                inputs.requires_grad_(any(learns[row] for row in rows))
-                stage = _ToolStep(toolbox[name], canvas, rows, inputs, step)
-                self._stages.append(stage)
-                for row, image in zip(rows, self._run(stage, keep), strict=True):
-                    now[row], learns[row] = image, learns[row] or stage.learns
-        self.results = [image.detach().requires_grad_() for image in now]
+                inputs = _stack(toolbox[name], [current[row] for row in rows])
+                inputs.requires_grad_(any(requires_grad[row] for row in rows))
+                tool_step = _ToolStep(toolbox[name], canvas, rows, inputs, position)
+                self._tool_steps.append(tool_step)
+                for row, image in zip(rows, self._run(tool_step, keep_graph), strict=True):
+                    current[row] = image
+                    requires_grad[row] = requires_grad[row] or tool_step.requires_grad
+        self.results = [image.detach().requires_grad_() for image in current]
 
-    def _run(self, stage: _ToolStep, keep: bool) -> Tensor:
-        """Runs a stage, and remembers the graph if that is wanted; returns its results without it."""
+    def _run(self, tool_step: _ToolStep, keep_graph: bool) -> Tensor:
+        """Runs a tool, keeps the graph if requested, and returns the detached results."""
         try:
             with (
-                torch.set_grad_enabled(keep and stage.learns),
-                torch.autocast(stage.inputs.device.type, torch.bfloat16, enabled=self._autocast),
+                torch.set_grad_enabled(keep_graph and tool_step.requires_grad),
+                torch.autocast(tool_step.inputs.device.type, torch.bfloat16, enabled=self._autocast),
             ):
-                # A tool may write into what it is given, and may be given it again.
-                given = stage.inputs if keep else stage.inputs.clone()
-                output = stage.tool(given, stage.canvas)
+                # A tool may write into its input, and the input is needed again if the graph is not kept.
+                inputs = tool_step.inputs if keep_graph else tool_step.inputs.clone()
+                output = tool_step.tool(inputs, tool_step.canvas)
         except (RuntimeError, ValueError) as error:
-            raise self._tool_failed(stage, str(error)) from error
-        stage.output = output if output.requires_grad else None
+            raise self._tool_failed(tool_step, str(error)) from error
+        tool_step.output = output if output.requires_grad else None
         return output.detach()
 
     def backward(self) -> None:
-        """Adds the tools' gradients to their parameters'; frees what it has used.
+        """Adds the gradients to the parameters of the tools, and frees the graphs.
+
+        The gradients of the results are read from their ``grad``. Call this once.
 
         Raises:
-            ToolFailedError: If a tool lets no gradients through to the tools before it.
+            ToolFailedError: If a tool is not differentiable and a tool before it is trained.
         """
         gradients = [result.grad for result in self.results]
-        while self._stages:
-            stage = self._stages.pop()
-            if not stage.learns:
+        while self._tool_steps:
+            tool_step = self._tool_steps.pop()
+            if not tool_step.requires_grad:
                 continue
-            if stage.output is None:
-                self._run(stage, keep=True)
-            if stage.output is None:
-                raise self._tool_failed(stage, "it lets no gradients through to the tools before it")
-            wanted = [gradients[row] for row in stage.rows]
-            given = torch.stack(
+            if tool_step.output is None:
+                self._run(tool_step, keep_graph=True)
+            if tool_step.output is None:
+                raise self._tool_failed(
+                    tool_step, "it is not differentiable, so no gradients reach the tools before it"
+                )
+            result_grads = [gradients[row] for row in tool_step.rows]
+            grad_output = torch.stack(
                 [
-                    torch.zeros_like(one) if g is None else g
-                    for one, g in zip(stage.output, wanted, strict=True)
+                    torch.zeros_like(result) if gradient is None else gradient
+                    for result, gradient in zip(tool_step.output, result_grads, strict=True)
                 ]
             )
-            torch.autograd.backward(stage.output, given)
-            if stage.inputs.grad is not None:
-                for row, gradient in zip(stage.rows, stage.inputs.grad, strict=True):
+            torch.autograd.backward(tool_step.output, grad_output)
+            if tool_step.inputs.grad is not None:
+                for row, gradient in zip(tool_step.rows, tool_step.inputs.grad, strict=True):
                     gradients[row] = gradient
 
-    def _tool_failed(self, stage: _ToolStep, reason: str) -> ToolFailedError:
-        before = self._plans[stage.rows[0]][: stage.step]
-        return ToolFailedError(stage.tool.name, before, tuple(stage.inputs.shape[1:]), reason)
+    def _tool_failed(self, tool_step: _ToolStep, reason: str) -> ToolFailedError:
+        before = self._plans[tool_step.rows[0]][: tool_step.position]
+        return ToolFailedError(tool_step.tool.name, before, tuple(tool_step.inputs.shape[1:]), reason)
 
 
-def _batch(tool: Tool, images: Sequence[Tensor]) -> Tensor:
+def _stack(tool: Tool, images: Sequence[Tensor]) -> Tensor:
+    """Stacks images in the memory layout that the tool runs fastest on."""
     layout = torch.contiguous_format if tool.module is None else torch.channels_last
     return torch.stack(list(images)).contiguous(memory_format=layout)

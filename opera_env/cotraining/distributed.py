@@ -1,4 +1,4 @@
-"""What the processes of a distributed run tell each other; nothing at all where there is one process."""
+"""Sums over the processes of a distributed run; without torch.distributed, values stay as they are."""
 
 from __future__ import annotations
 
@@ -12,27 +12,32 @@ from opera_env.errors import ExecutionUpdateError
 
 
 class DistributedContext:
-    """All processes of a run; every method must be called by each of them.
+    """Communication between all processes of a run.
+
+    Every process must call the same methods in the same order, because each method waits for all processes.
 
     Args:
-        device: Where numbers travel from: that of the tools.
+        device: Device of the tensors that are exchanged: the device of the tools.
+
+    Attributes:
+        is_distributed: Whether torch.distributed runs with more than one process.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.many = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+        self.is_distributed = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
     def sum_scalars(self, values: Sequence[float]) -> list[float]:
-        """Returns the sums over all processes."""
-        if not self.many:
+        """Returns the sum of each value over all processes."""
+        if not self.is_distributed:
             return [float(value) for value in values]
         total = torch.tensor(values, dtype=torch.float32, device=self.device)
         dist.all_reduce(total)
         return total.tolist()
 
     def sum_tensors(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Returns the sums over all processes, shape by shape, in one message."""
-        if not self.many:
+        """Returns the sum of each tensor over all processes; the tensors are sent as one message."""
+        if not self.is_distributed:
             return list(tensors)
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
         dist.all_reduce(flat)
@@ -40,14 +45,19 @@ class DistributedContext:
         return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
     def raise_if_any_failed(self, failure: Exception | None) -> None:
-        """Raises if any process has failed, so that none waits for it.
+        """Raises an error in every process if one of them has failed, so that none waits for it.
+
+        Args:
+            failure: The error of this process; None if it has not failed.
 
         Raises:
-            Exception: This process's failure.
-            ExecutionUpdateError: If another one has failed.
+            Exception: ``failure``, if this process has failed.
+            ExecutionUpdateError: If another process has failed.
         """
-        failed = self.sum_scalars([float(failure is not None)])[0]
+        num_failed = self.sum_scalars([float(failure is not None)])[0]
         if failure is not None:
             raise failure
-        if failed:
-            raise ExecutionUpdateError("another process stopped, and says why: nothing was changed.")
+        if num_failed:
+            raise ExecutionUpdateError(
+                "another process stopped with an error, which it reports itself: nothing was changed."
+            )

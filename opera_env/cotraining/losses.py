@@ -1,4 +1,4 @@
-"""What tools are trained on: how far a plan's result is from the original, and how it looks by itself.
+"""The loss of tools under plans: distance from the reference, and no-reference quality.
 
 Source: appendix D of the paper, equations 3 to 11.
 """
@@ -22,15 +22,15 @@ from opera_env.metrics.pretrained import PyiqaMetric
 
 @dataclass(frozen=True)
 class LossWeights:
-    """How much each term counts.
+    """Weights of the terms of the loss; a term of weight 0 is not computed.
 
     Attributes:
-        l1: Mean absolute difference.
-        vgg: Mean absolute differences of VGG's features at relu2_2, relu3_4 and relu4_4.
+        l1: Mean absolute difference from the reference.
+        vgg: Mean absolute difference of the VGG features relu2_2, relu3_4 and relu4_4.
         lpips: LPIPS with AlexNet.
         musiq: 1 - MUSIQ / 100.
         clipiqa: 1 - CLIP-IQA.
-        critic: 1 - critic / 10, as its network guesses it.
+        critic: 1 - critic / 10, where all terms of the reward are predicted by the critic's network.
     """
 
     l1: float = 0.4
@@ -41,19 +41,22 @@ class LossWeights:
     critic: float = 0.0
 
     def at_epoch(self, epoch: int, epochs: int) -> LossWeights:
-        """Returns the weights of an epoch: pixels first, the rest comes in over the first 30 %.
+        """Returns the weights of an epoch.
+
+        Training starts with L1 alone. Over the first 30 % of the epochs, the weight of L1 falls and the
+        other weights rise to the values of this object, by a cosine.
 
         Args:
-            epoch: Counted from 1.
-            epochs: How many there will be.
+            epoch: The epoch, counted from 1.
+            epochs: Number of epochs.
 
         Example:
             >>> half_way = LossWeights(l1=0.4, lpips=0.15).at_epoch(3, 20)
             >>> round(half_way.l1, 3), round(half_way.lpips, 3)
             (0.7, 0.075)
 
-        Source: equations 3 to 5. Departure: the weight that pixels give up is that of a preset; with
-            fewer than four epochs there is no transition.
+        Source: equations 3 to 5. Departures: the final weights are those of any preset, not only the
+            paper's; with fewer than four epochs there is no transition.
         """
         transition = math.floor(0.3 * epochs)
         gamma = 1.0 if epoch >= transition else 0.5 * (1 - math.cos(math.pi * epoch / transition))
@@ -66,11 +69,11 @@ LOSS_PRESETS: Mapping[str, LossWeights] = {
     "paper": LossWeights(l1=0.4, vgg=0.1, lpips=0.15, musiq=0.1, clipiqa=0.1),
     "pixel": LossWeights(l1=1.0),
 }
-"""The presets: the paper's; one that needs no download but that of the reward; and L1 alone."""
+"""Loss presets: ``"lite"`` needs the LPIPS weights only, ``"paper"`` is the paper's, ``"pixel"`` is L1."""
 
 
 def get_loss_weights(loss: str | LossWeights) -> LossWeights:
-    """Returns a preset by name, or the weights themselves.
+    """Returns the weights of a preset, or the given weights themselves.
 
     Raises:
         UnknownPresetError: If there is no preset of that name.
@@ -83,66 +86,68 @@ def get_loss_weights(loss: str | LossWeights) -> LossWeights:
 
 
 class RestorationLoss(nn.Module):
-    """Judges results beside originals; gradients flow to the results.
+    """Computes the terms of the loss; gradients flow to the results, and the parameters are frozen.
 
-    Perceptual terms see the image as it would be saved, clamped to [0, 1]; L1 sees beyond, so that what
-    has left the range comes back.
+    Perceptual terms see results clamped to [0, 1], as they would be saved. L1 sees the results themselves,
+    so that values outside the range are pulled back into it.
 
     Args:
-        target: Terms of weight 0 are not built, so their weights need not be there.
+        loss_weights: Only terms with a weight above 0 are built, and need their weight files.
 
     Attributes:
-        names: The terms there are.
+        names: Names of the terms.
 
     Raises:
-        MissingWeightsError: If weights of a term are not on this machine; names the command to get them.
+        MissingWeightsError: If the weight file of a term is not on this machine; the message names the
+            command that fetches it.
     """
 
-    def __init__(self, target: LossWeights) -> None:
+    def __init__(self, loss_weights: LossWeights) -> None:
         super().__init__()
-        self.names = tuple(field.name for field in fields(target) if getattr(target, field.name) > 0)
+        names = [field.name for field in fields(loss_weights)]
+        self.names = tuple(name for name in names if getattr(loss_weights, name) > 0)
         self.nets = nn.ModuleDict({name: _TERM_NETS[name]() for name in self.names if name in _TERM_NETS})
         self.requires_grad_(False)
         super().train(False)
 
     def train(self, mode: bool = True) -> RestorationLoss:
-        """Changes nothing: judges do not learn, and some turn random when told to."""
+        """Changes nothing: networks stay in evaluation mode, because some are random in training mode."""
         return self
 
-    def forward(self, results: Tensor, originals: Tensor) -> dict[str, Tensor]:
-        """Returns each term, unweighted.
+    def forward(self, results: Tensor, references: Tensor) -> dict[str, Tensor]:
+        """Computes the terms of a batch.
 
         Args:
             results: float32 (B, 3, H, W), nominally in [0, 1].
-            originals: float32 (B, 3, H, W) in [0, 1].
+            references: float32 (B, 3, H, W) in [0, 1].
 
         Returns:
-            (B,) by name.
+            The unweighted value of each term, float32 (B,), by name.
         """
-        seen = results.clamp(0, 1)
-        found = {"l1": (results - originals).abs().mean((1, 2, 3))} if "l1" in self.names else {}
-        return found | {name: net(seen, originals) for name, net in self.nets.items()}
+        clamped = results.clamp(0, 1)
+        term_values = {"l1": (results - references).abs().mean((1, 2, 3))} if "l1" in self.names else {}
+        return term_values | {name: net(clamped, references) for name, net in self.nets.items()}
 
 
 class _ScoreLoss(nn.Module):
-    """A no-reference score between 0 and its highest, turned into a loss."""
+    """Turns a no-reference score between 0 and ``max_score`` into a loss between 1 and 0."""
 
-    def __init__(self, net: nn.Module, highest: float) -> None:
+    def __init__(self, net: nn.Module, max_score: float) -> None:
         super().__init__()
-        self.net, self.highest = net, highest
+        self.net, self.max_score = net, max_score
 
-    def forward(self, results: Tensor, originals: Tensor) -> Tensor:
+    def forward(self, results: Tensor, references: Tensor) -> Tensor:
         scores = self.net(results)
-        return 1 - scores.view(len(results), -1).sum(1) / self.highest
+        return 1 - scores.view(len(results), -1).sum(1) / self.max_score
 
 
-def _pyiqa(name: str, highest: float) -> nn.Module:
+def _pyiqa(name: str, max_score: float) -> nn.Module:
     metric = PyiqaMetric(name, 0.0, True, name, as_loss=True, loss_reduction="none")
-    return _ScoreLoss(metric.net, highest)
+    return _ScoreLoss(metric.net, max_score)
 
 
 def _vgg() -> nn.Module:
-    """VGG19 as in the paper, or VGG16 where that is what there is."""
+    """Builds the VGG term with VGG19, which the paper uses, or with VGG16 where only that is present."""
     for name in ("vgg19", "vgg16"):
         if weights.status(name) == "present":
             return VggDistance(name)
@@ -160,8 +165,9 @@ _TERM_NETS: Mapping[str, Callable[[], nn.Module]] = {
     "clipiqa": lambda: _pyiqa("clipiqa", 1.0),
     "critic": lambda: _ScoreLoss(load_critic(SHIPPED_CRITIC)[0], 10.0),
 }
+"""Builders of the terms that need a network."""
 
 
-def weighted_loss(terms: Mapping[str, Tensor], by: LossWeights) -> Tensor:
-    """Returns the loss of each result, (B,)."""
-    return torch.stack([getattr(by, name) * value for name, value in terms.items()]).sum(0)
+def weighted_loss(terms: Mapping[str, Tensor], loss_weights: LossWeights) -> Tensor:
+    """Returns the weighted sum of the terms for each result, (B,)."""
+    return torch.stack([getattr(loss_weights, name) * value for name, value in terms.items()]).sum(0)

@@ -1,4 +1,4 @@
-"""Gives brighteners something to train."""
+"""Trainable tone curves for brightening tools, which have no parameters otherwise."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ from opera_env.tools.nets.brighten import Brightener
 
 
 def add_tone_curves(toolbox: Toolbox) -> Toolbox:
-    """Returns a toolbox of the same tools, whose brighteners have a tone curve that can be trained.
+    """Returns a toolbox whose brightening tools have a trainable tone curve.
 
-    The curves change nothing until they are trained, and the signature stays: agents for the one play the
-    other. All other tools are taken over as they are.
+    Before training the curves are the identity. The signature stays the same, so that agents work with
+    either toolbox.
 
     Args:
-        toolbox: Stays as it is; the new one shares its other tools.
+        toolbox: Stays as it is; the new toolbox shares its other tools.
 
     Example:
-        >>> from opera_env.tools import Toolbox
-        >>> plain = Toolbox.load("lite").subset(["brighten.gamma_correction"])
-        >>> len(plain["brighten.gamma_correction"].parameters)
+        >>> toolbox = Toolbox.load("lite").subset(["brighten.gamma_correction"])
+        >>> len(toolbox["brighten.gamma_correction"].parameters)
         0
-        >>> len(add_tone_curves(plain)["brighten.gamma_correction"].parameters)
+        >>> len(add_tone_curves(toolbox)["brighten.gamma_correction"].parameters)
         4
     """
     return Toolbox([_add_tone_curve(tool) for tool in toolbox], toolbox.device)

@@ -1,16 +1,16 @@
-"""The execution update: one step of training all tools of a batch of plans, in place."""
+"""The execution update: one training step of all tools in a batch of plans, in place."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from opera_env.cotraining.differentiable import Checkpointing, DifferentiablePlans
+from opera_env.cotraining.config import ExecutionConfig
+from opera_env.cotraining.differentiable import DifferentiablePlans
 from opera_env.cotraining.distributed import DistributedContext
 from opera_env.cotraining.losses import LossWeights, RestorationLoss, get_loss_weights, weighted_loss
 from opera_env.data.images import resize
@@ -19,59 +19,29 @@ from opera_env.tools import Toolbox
 from opera_env.types import Plan, Sample
 
 
-@dataclass(frozen=True)
-class ExecutionConfig:
-    """How tools are trained under plans.
-
-    Attributes:
-        loss: A preset by name, or weights of one's own.
-        lr: Learning rate of every tool; the paper's, for networks of 26 M parameters, is 1e-6.
-        warmup: Steps over which it rises to that: networks that were trained are not to be shaken.
-        decay: Let it fall to zero by a cosine over all epochs.
-        clip: Largest norm of the gradient of all tools of a step together.
-        epochs: How many there will be; perceptual terms come in over the first 30 % of them.
-        steps_per_epoch: Steps that make an epoch.
-        at_once: Plans that are run and differentiated together; more need more memory, fewer more time.
-        checkpointing: Whether activations are computed again instead of kept.
-        autocast: Compute the tools in bfloat16.
-        only: Names of the tools that are trained; all of them if there are none.
-    """
-
-    loss: str | LossWeights = "lite"
-    lr: float = 1e-4
-    warmup_steps: int = 0
-    cosine_decay: bool = False
-    max_grad_norm: float = 0.5
-    epochs: int = 20
-    steps_per_epoch: int = 100
-    micro_batch_size: int = 8
-    checkpointing: Checkpointing = "auto"
-    autocast: bool = False
-    trainable_tools: tuple[str, ...] = ()
-
-
 class ExecutionUpdate:
-    """Trains the tools of a world under plans: whoever shares the toolbox sees them change.
+    """Trains the tools of a toolbox under plans, in place: all environments that share it change.
 
-    Each tool has an optimizer of its own (Adam) and learns from the plans that name it: its gradient is
-    the mean over those plans, whatever else is in the batch. A tool that a plan repeats learns from
-    all of its applications and is clipped once.
+    Each tool has its own Adam optimizer. Its gradient is the mean over the plans that name the tool,
+    whatever other plans are in the batch. A tool that occurs several times in a plan gets the sum of the
+    gradients of all its occurrences. The gradients of all tools are clipped together.
 
-    Where torch.distributed is running, the plans of all processes count as one batch, and every
-    process ends with the same tools; each may bring other plans, or none that name some tool.
+    Where torch.distributed is running, the plans of all processes count as one batch, and every process
+    ends with the same tools. The processes may bring different plans and name different tools.
 
     Args:
         world: A toolbox, or an environment that has one.
-        config: How.
+        config: The settings; by default those of ``ExecutionConfig()``.
 
     Attributes:
         toolbox: The tools that are trained.
-        steps: Steps done.
+        steps: Number of steps done.
 
     Raises:
-        ToolboxError: If there is no toolbox, or nothing in it, or in a tool that is named, can be trained.
-        UnknownToolError: If a tool that is to be trained is not in it.
-        MissingWeightsError: If weights of a term of the loss are not on this machine.
+        ToolboxError: If ``world`` has no toolbox, no tool has parameters, or one of
+            ``config.trainable_tools`` has none.
+        UnknownToolError: If one of ``config.trainable_tools`` is not in the toolbox.
+        MissingWeightsError: If the weight file of a term of the loss is not on this machine.
 
     Example:
         >>> import gymnasium as gym
@@ -80,27 +50,30 @@ class ExecutionUpdate:
         >>> _, info = env.reset(seed=0)
         >>> sample = env.unwrapped.rules.sample(env.np_random, {"sample": info["sample"]})
         >>> before = update.toolbox.fingerprint
-        >>> figures = update.step([sample], [("unet.denoise", "unet.dejpeg")])
+        >>> logs = update.step([sample], [("unet.denoise", "unet.dejpeg")])
         >>> before != env.unwrapped.toolbox.fingerprint
         True
 
-    Source: section 4.3 and appendix D of the paper. Departures: gradients are averaged tool by tool, not
-        over the batch, so that a tool that is seldom used is not moved less; any number of plans a step.
+    Source: section 4.3 and appendix D of the paper. Departures: gradients are averaged for each tool over
+        its own plans, not over the batch, so that rarely used tools take steps of the same size; a step
+        takes any number of plans.
     """
 
-    def __init__(self, world: Any, config: ExecutionConfig = ExecutionConfig()) -> None:
+    def __init__(self, world: Any, config: ExecutionConfig | None = None) -> None:
+        config = config or ExecutionConfig()
         self.toolbox, self.config, self.steps = get_toolbox(world), config, 0
         self._networks = {tool.name: tool.restore for tool in self.toolbox}
-        trained = self.toolbox.subset(config.trainable_tools) if config.trainable_tools else self.toolbox
-        self._parameters = {tool.name: tool.parameters for tool in trained if tool.parameters}
+        trainable = self.toolbox.subset(config.trainable_tools) if config.trainable_tools else self.toolbox
+        self._parameters = {tool.name: tool.parameters for tool in trainable if tool.parameters}
         if not self._parameters:
             raise ToolboxError("nothing to train: no tool of this toolbox has parameters.")
         if missing := [name for name in config.trainable_tools if name not in self._parameters]:
             raise ToolboxError(
-                f"{', '.join(missing)}: nothing to train. Brighteners are given a curve by add_tone_curves."
+                f"{', '.join(missing)}: nothing to train, for the tool has no parameters. Use "
+                "add_tone_curves for brightening tools."
             )
-        self._target = get_loss_weights(config.loss)
-        self._loss = RestorationLoss(self._target).to(self.toolbox.device)
+        self._loss_weights = get_loss_weights(config.loss)
+        self._loss = RestorationLoss(self._loss_weights).to(self.toolbox.device)
         self._optimizers = {
             name: torch.optim.Adam(parameters, lr=config.lr)
             for name, parameters in self._parameters.items()
@@ -108,7 +81,7 @@ class ExecutionUpdate:
 
     @property
     def epoch(self) -> int:
-        """The epoch that the next step belongs to, counted from 1."""
+        """The epoch of the next step, counted from 1."""
         return 1 + self.steps // self.config.steps_per_epoch
 
     @property
@@ -121,45 +94,48 @@ class ExecutionUpdate:
         return lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
     def step(self, samples: Sequence[Sample], plans: Sequence[Plan]) -> dict[str, float]:
-        """Runs plans, and moves their tools towards better results.
+        """Runs plans, and moves the parameters of their tools once towards a lower loss.
 
         Args:
             samples: One per plan, each with its reference.
-            plans: Tool names; plans without anything to train count in the loss only.
+            plans: Tool names in order. Plans without trainable tools count in the logged loss only.
 
         Returns:
-            ``loss`` and its terms, means over all plans; ``grad_norm`` before it was clipped;
-            ``tools``, how many were trained; ``epoch``; and each term's weight as ``weight/TERM``.
+            Values to log: ``loss`` and its unweighted terms, means over all plans; ``grad_norm`` before
+            clipping; ``tools``, the number of tools that were trained; ``epoch``; and the weight of each
+            term as ``weight/TERM``.
 
         Raises:
             ExecutionUpdateError: If a loss or gradient is not finite, or a sample has no reference. The
                 tools and their optimizers are then as they were before the step.
             UnknownToolError: If a plan names a tool that the toolbox lacks.
-            ToolFailedError: If a tool raises or lets no gradients through.
+            ToolFailedError: If a tool raises an error, or is not differentiable and a tool before it is
+                trained.
             ToolboxError: If networks of the toolbox were replaced after this update was made.
         """
-        weights, ranks = (
-            self._target.at_epoch(self.epoch, self.config.epochs),
-            DistributedContext(self.toolbox.device),
-        )
+        context = DistributedContext(self.toolbox.device)
+        loss_weights = self._loss_weights.at_epoch(self.epoch, self.config.epochs)
         totals = dict.fromkeys(("loss", *self._loss.names), 0.0)
+        # Run the plans of this process and add up the gradients of their tools.
         failure: Exception | None = None
         try:
             self._check(samples, plans)
-            self._choose()
-            for rows in self._parts(plans):
-                part = [samples[row] for row in rows], [plans[row] for row in rows]
-                found = self._backward(*part, weights)
-                totals = {name: value + found[name] for name, value in totals.items()}
+            self._set_requires_grad()
+            for rows in self._micro_batches(plans):
+                values = self._backward(
+                    [samples[row] for row in rows], [plans[row] for row in rows], loss_weights
+                )
+                totals = {name: total + values[name] for name, total in totals.items()}
         except Exception as error:  # noqa: BLE001 - raised below, once the other processes know
             failure = error
         try:
-            ranks.raise_if_any_failed(failure)
-            count, *sums = ranks.sum_scalars([len(plans), *totals.values()])
-            users = ranks.sum_scalars([sum(name in plan for plan in plans) for name in self._parameters])
-            used = {name: n for name, n in zip(self._parameters, users, strict=True) if n}
-            norm = self._gather(used, ranks)
-            for name in used:
+            context.raise_if_any_failed(failure)
+            # Average the gradients of each tool over its plans in all processes, and move its parameters.
+            num_plans, *sums = context.sum_scalars([len(plans), *totals.values()])
+            counts = context.sum_scalars([sum(name in plan for plan in plans) for name in self._parameters])
+            plan_counts = {name: n for name, n in zip(self._parameters, counts, strict=True) if n}
+            grad_norm = self._average_and_clip_gradients(plan_counts, context)
+            for name in plan_counts:
                 for group in self._optimizers[name].param_groups:
                     group["lr"] = self.lr
                 self._optimizers[name].step()
@@ -167,57 +143,59 @@ class ExecutionUpdate:
             for optimizer in self._optimizers.values():
                 optimizer.zero_grad(set_to_none=False)
         self.toolbox.invalidate_fingerprint()
-        means = {name: total / max(count, 1) for name, total in zip(totals, sums, strict=True)}
-        parts = {f"weight/{name}": getattr(weights, name) for name in self._loss.names}
-        figures = {"grad_norm": norm, "tools": float(len(used)), "epoch": float(self.epoch)}
+        logs = {name: total / max(num_plans, 1) for name, total in zip(totals, sums, strict=True)}
+        logs |= {"grad_norm": grad_norm, "tools": float(len(plan_counts)), "epoch": float(self.epoch)}
+        logs |= {f"weight/{name}": getattr(loss_weights, name) for name in self._loss.names}
         self.steps += 1
-        return means | figures | parts
+        return logs
 
     def _check(self, samples: Sequence[Sample], plans: Sequence[Plan]) -> None:
         if len(samples) != len(plans):
-            raise ValueError(f"expected one plan per sample, found {len(samples)} and {len(plans)}.")
+            raise ValueError(
+                f"expected one plan per sample, found {len(samples)} samples and {len(plans)} plans."
+            )
         for sample, plan in zip(samples, plans, strict=True):
             if sample.reference is None:
                 raise ExecutionUpdateError(
-                    f"{sample.spec} has no reference: tools are trained towards the original image."
+                    f"{sample.spec} has no reference: the loss compares results with the reference."
                 )
             for name in plan:
                 self.toolbox[name]
         if any(self.toolbox[name].restore is not network for name, network in self._networks.items()):
             raise ToolboxError(
-                "the toolbox has other networks than when this update was made: make a new one."
+                "networks of the toolbox were replaced after this ExecutionUpdate was made: make a new one."
             )
 
-    def _choose(self) -> None:
-        """Lets the trained tools have gradients and no others; another update may have chosen others."""
+    def _set_requires_grad(self) -> None:
+        """Enables gradients for the trained tools only; another update may have trained other tools."""
         for tool in self.toolbox:
             for parameter in tool.parameters:
                 parameter.requires_grad_(tool.name in self._parameters)
 
-    def _parts(self, plans: Sequence[Plan]) -> Iterator[list[int]]:
-        """Rows that are run together: of about the same length, so that few wait for a long one."""
+    def _micro_batches(self, plans: Sequence[Plan]) -> Iterator[list[int]]:
+        """Yields the rows that run together: plans of similar length, so that little memory is wasted."""
         order = sorted(range(len(plans)), key=lambda row: len(plans[row]))
-        for first in range(0, len(order), self.config.micro_batch_size):
-            yield order[first : first + self.config.micro_batch_size]
+        for start in range(0, len(order), self.config.micro_batch_size):
+            yield order[start : start + self.config.micro_batch_size]
 
     def _backward(
-        self, samples: Sequence[Sample], plans: Sequence[Plan], weights: LossWeights
+        self, samples: Sequence[Sample], plans: Sequence[Plan], loss_weights: LossWeights
     ) -> dict[str, float]:
-        """Adds the gradients of some plans to their tools'; returns sums of the loss and its terms."""
+        """Adds the gradients of some plans to their tools; returns the sums of the loss and its terms."""
         device = self.toolbox.device
         canvases = [sample.canvas for sample in samples]
         images = [sample.lq.to(device) for sample in samples]
-        chains = DifferentiablePlans(
+        executed = DifferentiablePlans(
             self.toolbox, images, plans, canvases, self.config.checkpointing, self.config.autocast
         )
         totals = dict.fromkeys(("loss", *self._loss.names), 0.0)
         losses: list[Tensor] = []
         for canvas in dict.fromkeys(canvases):
-            rows = [row for row, one in enumerate(canvases) if one == canvas]
-            result = torch.cat([resize(chains.results[row][None], canvas) for row in rows])
-            reference = torch.stack([_reference(samples[row]) for row in rows]).to(device)
-            terms = self._loss(result, reference)
-            loss = weighted_loss(terms, weights)
+            rows = [row for row, other in enumerate(canvases) if other == canvas]
+            results = torch.cat([resize(executed.results[row][None], canvas) for row in rows])
+            references = torch.stack([_reference(samples[row]) for row in rows]).to(device)
+            terms = self._loss(results, references)
+            loss = weighted_loss(terms, loss_weights)
             for row, value in zip(rows, loss.tolist(), strict=True):
                 if not math.isfinite(value):
                     raise ExecutionUpdateError(
@@ -228,40 +206,50 @@ class ExecutionUpdate:
             for name, values in {"loss": loss, **terms}.items():
                 totals[name] += values.sum().item()
         torch.stack(losses).sum().backward()
-        chains.backward()
+        executed.backward()
         return totals
 
-    def _gather(self, used: Mapping[str, float], ranks: DistributedContext) -> float:
-        """Averages each tool's gradient over its plans, in all processes, and clips them together."""
-        for name, count in used.items():
+    def _average_and_clip_gradients(
+        self, plan_counts: Mapping[str, float], context: DistributedContext
+    ) -> float:
+        """Averages the gradients of each tool over its plans in all processes, and clips them together.
+
+        Args:
+            plan_counts: How many plans, in all processes, name each tool that is trained in this step.
+            context: The processes.
+
+        Returns:
+            The norm of the gradients before clipping.
+        """
+        for name, count in plan_counts.items():
             gradients = [
-                p.grad if p.grad is not None else torch.zeros_like(p) for p in self._parameters[name]
+                parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
+                for parameter in self._parameters[name]
             ]
-            for parameter, gradient in zip(
-                self._parameters[name], ranks.sum_tensors(gradients), strict=True
-            ):
+            sums = context.sum_tensors(gradients)
+            for parameter, gradient in zip(self._parameters[name], sums, strict=True):
                 parameter.grad = gradient.div_(count)
-        norm = nn.utils.clip_grad_norm_(self._of(used), self.config.max_grad_norm).item() if used else 0.0
+        if not plan_counts:
+            return 0.0
+        parameters = [parameter for name in plan_counts for parameter in self._parameters[name]]
+        norm = nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm).item()
         if not math.isfinite(norm):
             raise ExecutionUpdateError(
-                f"a gradient of {', '.join(used)} is not finite: nothing was changed. Lower the learning "
-                "rate."
+                f"a gradient of {', '.join(plan_counts)} is not finite: nothing was changed. Lower the "
+                "learning rate."
             )
         return norm
 
-    def _of(self, names: Mapping[str, Any]) -> list[nn.Parameter]:
-        return [parameter for name in names for parameter in self._parameters[name]]
-
     def state_dict(self) -> dict[str, Any]:
-        """Returns what a run needs to go on exactly, beside the tools' weights."""
+        """Returns the state that a checkpoint must hold besides the weights of the tools."""
         optimizers = {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()}
         return {"steps": self.steps, "optimizers": optimizers}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from what :meth:`state_dict` returned.
+        """Resumes from what :meth:`state_dict` returned.
 
         Raises:
-            ToolboxError: If it is that of other tools.
+            ToolboxError: If the state is that of other tools.
         """
         if set(state["optimizers"]) != set(self._optimizers):
             raise ToolboxError(
@@ -277,7 +265,7 @@ def get_toolbox(world: Any) -> Toolbox:
     """Returns the toolbox of an environment, or the toolbox itself.
 
     Raises:
-        ToolboxError: If there is none, or it is in other processes.
+        ToolboxError: If ``world`` has no toolbox in this process.
     """
     toolbox = (
         world
@@ -286,9 +274,9 @@ def get_toolbox(world: Any) -> Toolbox:
     )
     if not isinstance(toolbox, Toolbox):
         raise ToolboxError(
-            f"expected a toolbox or an environment of this package, found {type(world).__name__}: train "
-            "the toolbox that its environments share, and give copies in other processes the new tools "
-            "with load_toolbox(folder)."
+            f"expected a toolbox or an environment of this package, found {type(world).__name__}. If the "
+            "environments run in other processes, train a toolbox in this process, save it, and call "
+            "load_toolbox(folder) in the environments."
         )
     return toolbox
 

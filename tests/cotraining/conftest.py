@@ -1,4 +1,4 @@
-"""Tiny networks that can be trained and saved, and photographs for them."""
+"""A toolbox of tiny networks that can be trained and saved."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from opera_env.tools.nets import build_net
 
 
 def trainable_toolbox() -> Toolbox:
-    """Three networks of a few hundred parameters, and one tool without any."""
+    """Three networks of a few hundred parameters, and one tool without parameters."""
 
     def tool(name: str, seed: int, **options: object) -> Tool:
         options = {"widths": (4, 8), "unshuffle": 2} | options
         net = build_net("unet", options)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            for parameter in net.parameters():  # the tail starts at zero, and zeros hide mistakes
+            for parameter in net.parameters():  # the last layer starts at zero, and zeros would hide errors
                 parameter.copy_(0.05 * torch.randn(parameter.shape, generator=generator))
         scale = int(str(options.get("scale", 1)))
         return Tool(name, net, scale=scale, multiple=int(str(net.multiple)), net=("unet", options))

@@ -1,4 +1,4 @@
-"""Plans with gradients lead to the same images as without, and memory is saved without changing them."""
+"""Differentiable plans: results equal the executor's, gradients equal torch's, with any checkpointing."""
 
 from __future__ import annotations
 
@@ -24,18 +24,20 @@ plans_of_four = st.lists(st.lists(st.sampled_from(NAMES), max_size=5).map(tuple)
 
 
 def _run(
-    toolbox: Toolbox, samples: list[Sample], plans: list[Plan], mode: Any = "auto"
+    toolbox: Toolbox, samples: list[Sample], plans: list[Plan], checkpointing: Any = "auto"
 ) -> DifferentiablePlans:
     images = [sample.lq for sample in samples]
-    return DifferentiablePlans(toolbox, images, plans, [sample.canvas for sample in samples], mode)
+    return DifferentiablePlans(toolbox, images, plans, [sample.canvas for sample in samples], checkpointing)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(plans=plans_of_four)
-def test_the_results_are_the_executors(toolbox: Toolbox, samples: list[Sample], plans: list[Plan]) -> None:
-    wanted = {(one.sample.key, one.plan): one.image for one in Executor(toolbox).run(samples, plans)}
+def test_results_equal_those_of_the_executor(
+    toolbox: Toolbox, samples: list[Sample], plans: list[Plan]
+) -> None:
+    expected = {(done.sample.key, done.plan): done.image for done in Executor(toolbox).run(samples, plans)}
     for sample, plan, image in zip(samples, plans, _run(toolbox, samples, plans).results, strict=True):
-        torch.testing.assert_close(image, wanted[sample.key, plan], rtol=0, atol=1e-5)
+        torch.testing.assert_close(image, expected[sample.key, plan], rtol=0, atol=1e-5)
 
 
 def _gradients(toolbox: Toolbox) -> list[torch.Tensor | None]:
@@ -47,26 +49,26 @@ def _gradients(toolbox: Toolbox) -> list[torch.Tensor | None]:
     ]
 
 
-@pytest.mark.parametrize("mode", ["never", "auto", "always"])
+@pytest.mark.parametrize("checkpointing", ["never", "auto", "always"])
 @pytest.mark.parametrize("seed", range(4))
-def test_the_gradients_are_torchs(
-    mode: str, seed: int, make_trainable_toolbox: Callable[[], Toolbox], samples: list[Sample]
+def test_gradients_equal_those_of_plain_torch(
+    checkpointing: str, seed: int, make_trainable_toolbox: Callable[[], Toolbox], samples: list[Sample]
 ) -> None:
     rng = np.random.default_rng(seed)
     plans: list[Plan] = [tuple(rng.choice(NAMES, length)) for length in rng.permutation(5)[:4]]
     ours, plain = make_trainable_toolbox(), make_trainable_toolbox()
-    chains = _run(ours, samples, plans, mode)
-    torch.stack([(image**2).mean() for image in chains.results]).sum().backward()
-    chains.backward()
+    executed = _run(ours, samples, plans, checkpointing)
+    torch.stack([(image**2).mean() for image in executed.results]).sum().backward()
+    executed.backward()
     for sample, plan in zip(samples, plans, strict=True):
         image = sample.lq[None]
         for name in plan:
             image = plain[name](image, sample.canvas)
         if image.requires_grad:
             (image**2).mean().backward()
-    found, wanted = _gradients(ours), _gradients(plain)
-    assert any(one is not None for one in wanted)
-    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-6)
+    found, expected = _gradients(ours), _gradients(plain)
+    assert any(gradient is not None for gradient in expected)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6)
 
 
 def test_an_unknown_tool_is_refused(toolbox: Toolbox, samples: list[Sample]) -> None:
@@ -74,23 +76,23 @@ def test_an_unknown_tool_is_refused(toolbox: Toolbox, samples: list[Sample]) -> 
         _run(toolbox, samples[:1], [("nobody",)])
 
 
-@pytest.mark.parametrize("mode", ["auto", "always"])
-def test_a_tool_that_lets_no_gradients_through_is_named(
-    mode: str, toolbox: Toolbox, samples: list[Sample]
+@pytest.mark.parametrize("checkpointing", ["auto", "always"])
+def test_the_error_names_a_tool_that_is_not_differentiable(
+    checkpointing: str, toolbox: Toolbox, samples: list[Sample]
 ) -> None:
     toolbox.add("tiny.steps", lambda image: (image.detach() * 255).round() / 255)
 
-    def learn(plan: Plan) -> None:
-        chains = _run(toolbox, samples[:1], [plan], mode)
-        chains.results[0].sum().backward()
-        chains.backward()
+    def backward(plan: Plan) -> None:
+        executed = _run(toolbox, samples[:1], [plan], checkpointing)
+        executed.results[0].sum().backward()
+        executed.backward()
 
-    learn(("tiny.steps", "tiny.first"))
-    with pytest.raises(ToolFailedError, match=r"tiny\.steps.*no gradients"):
-        learn(("tiny.first", "tiny.steps"))
+    backward(("tiny.steps", "tiny.first"))
+    with pytest.raises(ToolFailedError, match=r"tiny\.steps.*not differentiable"):
+        backward(("tiny.first", "tiny.steps"))
 
 
-def test_a_tool_that_fails_is_named_with_its_plan(toolbox: Toolbox, samples: list[Sample]) -> None:
+def test_the_error_names_a_failing_tool_and_its_plan(toolbox: Toolbox, samples: list[Sample]) -> None:
     toolbox.add("tiny.narrow", lambda image: image[..., 1:])
     with pytest.raises(ToolFailedError, match=r"narrow.*after tiny\.first.*expected a result"):
         _run(toolbox, samples[:1], [("tiny.first", "tiny.narrow")])
@@ -101,26 +103,26 @@ class WritesIntoItsInput(nn.Conv2d):
         return super().forward(image.mul_(0.5))
 
 
-@pytest.mark.parametrize("mode", ["never", "auto", "always"])
-def test_a_tool_may_write_into_what_it_is_given(
-    mode: str, make_trainable_toolbox: Callable[[], Toolbox], samples: list[Sample]
+@pytest.mark.parametrize("checkpointing", ["never", "auto", "always"])
+def test_a_tool_may_write_into_its_input(
+    checkpointing: str, make_trainable_toolbox: Callable[[], Toolbox], samples: list[Sample]
 ) -> None:
     gradients = []
-    for way in (mode, "never"):
+    for mode in (checkpointing, "never"):
         torch.manual_seed(0)
         toolbox = make_trainable_toolbox().add("tiny.writes", WritesIntoItsInput(3, 3, 3, padding=1))
         before = samples[0].lq.clone()
-        chains = _run(toolbox, samples[:1], [("tiny.writes", "tiny.first")], way)
-        chains.results[0].square().mean().backward()
-        chains.backward()
+        executed = _run(toolbox, samples[:1], [("tiny.writes", "tiny.first")], mode)
+        executed.results[0].square().mean().backward()
+        executed.backward()
         assert torch.equal(samples[0].lq, before)
         gradients.append([parameter.grad for parameter in toolbox["tiny.writes"].parameters])
     torch.testing.assert_close(*gradients)
 
 
-def test_gradients_are_let_go(toolbox: Toolbox, samples: list[Sample]) -> None:
-    chains = _run(toolbox, samples, [("tiny.first", "tiny.second")] * 4, "never")
-    torch.stack([image.mean() for image in chains.results]).sum().backward()
-    kept = weakref.ref(chains._stages[0])
-    chains.backward()
-    assert kept() is None
+def test_graphs_are_freed_by_backward(toolbox: Toolbox, samples: list[Sample]) -> None:
+    executed = _run(toolbox, samples, [("tiny.first", "tiny.second")] * 4, "never")
+    torch.stack([image.mean() for image in executed.results]).sum().backward()
+    tool_step = weakref.ref(executed._tool_steps[0])
+    executed.backward()
+    assert tool_step() is None

@@ -1,4 +1,4 @@
-"""Brighteners that are given a tone curve: the same world until they are trained."""
+"""Tone curves for brightening tools: results stay the same until the curves are trained."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from opera_env.tools import Toolbox
 from opera_env.types import Sample
 
 PIXEL = ExecutionConfig(loss="pixel", lr=1e-3)
-DARK = ("tiny.brighten", "tiny.first")
+BRIGHTEN_FIRST = ("tiny.brighten", "tiny.first")
 
 
-def test_results_and_signature_stay(toolbox: Toolbox) -> None:
-    toned, image = add_tone_curves(toolbox), torch.rand(2, 3, 16, 16)
-    assert toned.signature == toolbox.signature and toned.fingerprint != toolbox.fingerprint
+def test_untrained_curves_change_neither_results_nor_signature(toolbox: Toolbox) -> None:
+    with_curves, image = add_tone_curves(toolbox), torch.rand(2, 3, 16, 16)
+    assert with_curves.signature == toolbox.signature and with_curves.fingerprint != toolbox.fingerprint
     with torch.inference_mode():
         for tool in toolbox:
             torch.testing.assert_close(
-                toned[tool.name](image, (64, 64)), tool(image, (64, 64)), atol=0, rtol=0
+                with_curves[tool.name](image, (64, 64)), tool(image, (64, 64)), atol=0, rtol=0
             )
-    assert not toolbox["tiny.brighten"].parameters and toned["tiny.brighten"].parameters
+    assert not toolbox["tiny.brighten"].parameters and with_curves["tiny.brighten"].parameters
 
 
-def test_only_brighteners_change_and_only_once(toolbox: Toolbox) -> None:
+def test_only_brightening_tools_get_a_curve_and_only_one(toolbox: Toolbox) -> None:
     toolbox.add("mine.invert", lambda image: 1 - image)
     once = add_tone_curves(toolbox)
     changed = {one.name for one, other in zip(once, toolbox, strict=True) if one is not other}
@@ -35,22 +35,22 @@ def test_only_brighteners_change_and_only_once(toolbox: Toolbox) -> None:
     assert all(one is other for one, other in zip(once, add_tone_curves(once), strict=True))
 
 
-def test_they_are_saved_and_loaded_into_a_world_without_them(
+def test_trained_curves_are_loaded_into_a_toolbox_without_curves(
     toolbox: Toolbox, samples: list[Sample], tmp_path: Path
 ) -> None:
-    toned = add_tone_curves(toolbox)
-    ExecutionUpdate(toned, PIXEL).step(samples[:2], [DARK] * 2)
-    toned.save(tmp_path)
+    with_curves = add_tone_curves(toolbox)
+    ExecutionUpdate(with_curves, PIXEL).step(samples[:2], [BRIGHTEN_FIRST] * 2)
+    with_curves.save(tmp_path)
     stale = ExecutionUpdate(toolbox, PIXEL)
-    assert toolbox.load_weights(tmp_path).fingerprint == toned.fingerprint
-    assert Toolbox.load(tmp_path).fingerprint == toned.fingerprint
+    assert toolbox.load_weights(tmp_path).fingerprint == with_curves.fingerprint
+    assert Toolbox.load(tmp_path).fingerprint == with_curves.fingerprint
     with pytest.raises(ToolboxError, match="make a new one"):
-        stale.step(samples[:2], [DARK] * 2)
-    ExecutionUpdate(toolbox, PIXEL).step(samples[:2], [DARK] * 2)
+        stale.step(samples[:2], [BRIGHTEN_FIRST] * 2)
+    ExecutionUpdate(toolbox, PIXEL).step(samples[:2], [BRIGHTEN_FIRST] * 2)
 
 
-def test_a_brightener_learns(toolbox: Toolbox, samples: list[Sample]) -> None:
-    toned = add_tone_curves(toolbox.subset(["tiny.brighten"]))
-    update = ExecutionUpdate(toned, PIXEL)
+def test_a_tone_curve_can_be_trained(toolbox: Toolbox, samples: list[Sample]) -> None:
+    with_curves = add_tone_curves(toolbox.subset(["tiny.brighten"]))
+    update = ExecutionUpdate(with_curves, PIXEL)
     losses = [update.step(samples, [("tiny.brighten",)] * len(samples))["loss"] for _ in range(20)]
     assert losses[-1] < 0.9 * losses[0]

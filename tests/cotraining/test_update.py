@@ -1,4 +1,4 @@
-"""One step: who learns, from what, and that a failed step changes nothing."""
+"""The execution update: which tools are trained, by which gradients; a failed step changes nothing."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ def _changed(before: dict[str, dict[str, torch.Tensor]], toolbox: Toolbox) -> se
     }
 
 
-def test_the_tools_of_the_plans_learn_and_no_others(toolbox: Toolbox, samples: list[Sample]) -> None:
+def test_only_tools_in_the_plans_are_trained(toolbox: Toolbox, samples: list[Sample]) -> None:
     update, before = ExecutionUpdate(toolbox, PIXEL), _weights(toolbox)
     fingerprint = toolbox.fingerprint
-    figures = update.step(samples, PLANS)
+    logs = update.step(samples, PLANS)
     assert _changed(before, toolbox) == {"tiny.first", "tiny.second"}
-    assert figures["tools"] == 2 and figures["epoch"] == 1 and update.steps == 1
+    assert logs["tools"] == 2 and logs["epoch"] == 1 and update.steps == 1
     assert toolbox.fingerprint != fingerprint
     assert not update.state_dict()["optimizers"]["tiny.enlarge"]["state"]
 
 
-def test_only_some_are_trained(toolbox: Toolbox, samples: list[Sample]) -> None:
-    """The others stay, but pass gradients on; an update for all of them trains them again."""
+def test_trainable_tools_restricts_training(toolbox: Toolbox, samples: list[Sample]) -> None:
+    """Other tools pass gradients on and stay; a later update for all tools trains them again."""
     before = _weights(toolbox)
     ExecutionUpdate(toolbox, replace(PIXEL, trainable_tools=("tiny.first",))).step(samples, PLANS)
     assert _changed(before, toolbox) == {"tiny.first"}
@@ -62,8 +62,8 @@ def test_only_some_are_trained(toolbox: Toolbox, samples: list[Sample]) -> None:
         ExecutionUpdate(toolbox, replace(PIXEL, trainable_tools=("nobody",)))
 
 
-def test_two_updates_share_a_world(toolbox: Toolbox, samples: list[Sample]) -> None:
-    """Each trains its own tools, whichever was made last."""
+def test_two_updates_share_a_toolbox(toolbox: Toolbox, samples: list[Sample]) -> None:
+    """Each trains its own tools, in whichever order the updates were made."""
     updates = {name: ExecutionUpdate(toolbox, replace(PIXEL, trainable_tools=(name,))) for name in PLANS[0]}
     for name, update in updates.items():
         before = _weights(toolbox)
@@ -71,12 +71,12 @@ def test_two_updates_share_a_world(toolbox: Toolbox, samples: list[Sample]) -> N
         assert _changed(before, toolbox) == {name}
 
 
-def test_a_constant_cannot_be_trained(toolbox: Toolbox) -> None:
+def test_a_tool_without_parameters_cannot_be_trained(toolbox: Toolbox) -> None:
     with pytest.raises(ToolboxError, match=r"tiny\.brighten: nothing to train.*add_tone_curves"):
         ExecutionUpdate(toolbox, replace(PIXEL, trainable_tools=("tiny.first", "tiny.brighten")))
 
 
-def test_a_batch_is_learned(toolbox: Toolbox, samples: list[Sample]) -> None:
+def test_training_lowers_the_loss(toolbox: Toolbox, samples: list[Sample]) -> None:
     update = ExecutionUpdate(toolbox, replace(PIXEL, lr=3e-3))
     losses = [
         update.step(samples, [("tiny.first", "tiny.second")] * len(samples))["loss"] for _ in range(40)
@@ -84,40 +84,40 @@ def test_a_batch_is_learned(toolbox: Toolbox, samples: list[Sample]) -> None:
     assert losses[-1] < 0.9 * losses[0]
 
 
-def test_a_tool_learns_the_mean_of_its_plans_whatever_else_is_there(
+def test_gradients_are_averaged_over_the_plans_of_a_tool(
     make_trainable_toolbox: Callable[[], Toolbox], samples: list[Sample]
 ) -> None:
-    alone, beside = make_trainable_toolbox(), make_trainable_toolbox()
+    alone, together = make_trainable_toolbox(), make_trainable_toolbox()
     gradients: list[list[torch.Tensor]] = []
-    for toolbox, chosen in ((alone, [0]), (beside, [0, 1, 2])):
+    for toolbox, chosen in ((alone, [0]), (together, [0, 1, 2])):
         update = ExecutionUpdate(toolbox, PIXEL)
-        seen = _gradients_of(update, "tiny.second")
+        captured = _capture_gradients(update, "tiny.second")
         plans: list[Plan] = [("tiny.second",), ("tiny.first",), ("tiny.brighten",)]
         update.step([samples[row] for row in chosen], [plans[row] for row in chosen])
-        gradients.append(seen)
+        gradients.append(captured)
     torch.testing.assert_close(*gradients)
 
 
-def _gradients_of(update: ExecutionUpdate, name: str) -> list[torch.Tensor]:
-    """Filled with the gradients that a tool's optimizer is given."""
-    seen: list[torch.Tensor] = []
+def _capture_gradients(update: ExecutionUpdate, name: str) -> list[torch.Tensor]:
+    """Returns a list that is filled with the gradients that a tool's optimizer uses."""
+    captured: list[torch.Tensor] = []
     optimizer = update._optimizers[name]
     optimizer.register_step_pre_hook(
-        lambda *_: seen.extend(p.grad.clone() for p in optimizer.param_groups[0]["params"])
+        lambda *_: captured.extend(p.grad.clone() for p in optimizer.param_groups[0]["params"])
     )
-    return seen
+    return captured
 
 
-def test_the_norm_counts_a_repeated_tool_once(toolbox: Toolbox, samples: list[Sample]) -> None:
+def test_clipping_counts_a_repeated_tool_once(toolbox: Toolbox, samples: list[Sample]) -> None:
     update = ExecutionUpdate(toolbox, replace(PIXEL, max_grad_norm=1e-3))
-    seen = _gradients_of(update, "tiny.first")
-    figures = update.step(samples[:1], [("tiny.first",) * 3])
-    norm = torch.stack([gradient.norm() for gradient in seen]).norm().item()
-    assert figures["grad_norm"] > 1e-3 and norm == pytest.approx(1e-3, rel=1e-3)
+    captured = _capture_gradients(update, "tiny.first")
+    logs = update.step(samples[:1], [("tiny.first",) * 3])
+    norm = torch.stack([gradient.norm() for gradient in captured]).norm().item()
+    assert logs["grad_norm"] > 1e-3 and norm == pytest.approx(1e-3, rel=1e-3)
 
 
 @pytest.mark.parametrize("micro_batch_size", [1, 3])
-def test_how_many_run_at_once_changes_nothing(
+def test_the_micro_batch_size_does_not_change_the_step(
     micro_batch_size: int, make_trainable_toolbox: Callable[[], Toolbox], samples: list[Sample]
 ) -> None:
     one, other = make_trainable_toolbox(), make_trainable_toolbox()
@@ -126,9 +126,7 @@ def test_how_many_run_at_once_changes_nothing(
     assert first == pytest.approx(second, rel=1e-4)
 
 
-def test_a_loss_that_is_not_finite_names_the_plan_and_changes_nothing(
-    toolbox: Toolbox, samples: list[Sample]
-) -> None:
+def test_a_loss_that_is_not_finite_changes_nothing(toolbox: Toolbox, samples: list[Sample]) -> None:
     toolbox.add("tiny.broken", nn.Sequential(nn.Conv2d(3, 3, 1)))
     module = toolbox["tiny.broken"].module
     assert module is not None
@@ -142,10 +140,12 @@ def test_a_loss_that_is_not_finite_names_the_plan_and_changes_nothing(
     assert update.steps == state["steps"]
     first = update.state_dict()["optimizers"]["tiny.first"]["state"]
     torch.testing.assert_close(first, state["optimizers"]["tiny.first"]["state"], rtol=0, atol=0)
-    assert update.step(samples[:1], [("tiny.first",)])["loss"] > 0, "no gradient is left over"
+    assert update.step(samples[:1], [("tiny.first",)])["loss"] > 0, (
+        "no gradient is left from the failed step"
+    )
 
 
-def test_refused_samples_plans_and_worlds(toolbox: Toolbox, samples: list[Sample]) -> None:
+def test_invalid_samples_plans_and_toolboxes_are_refused(toolbox: Toolbox, samples: list[Sample]) -> None:
     update = ExecutionUpdate(toolbox, PIXEL)
     with pytest.raises(ExecutionUpdateError, match="has no reference"):
         update.step([samples[0].blind()], [("tiny.first",)])
@@ -159,12 +159,12 @@ def test_refused_samples_plans_and_worlds(toolbox: Toolbox, samples: list[Sample
         ExecutionUpdate(toolbox.subset(["tiny.brighten"]))
 
 
-def test_plans_without_anything_to_train_are_judged(toolbox: Toolbox, samples: list[Sample]) -> None:
-    figures = ExecutionUpdate(toolbox, PIXEL).step(samples[:2], [(), ("tiny.brighten",)])
-    assert figures["tools"] == 0 and figures["grad_norm"] == 0 and figures["loss"] > 0
+def test_plans_without_trainable_tools_count_in_the_loss(toolbox: Toolbox, samples: list[Sample]) -> None:
+    logs = ExecutionUpdate(toolbox, PIXEL).step(samples[:2], [(), ("tiny.brighten",)])
+    assert logs["tools"] == 0 and logs["grad_norm"] == 0 and logs["loss"] > 0
 
 
-def test_it_goes_on_exactly(
+def test_resumed_training_equals_uninterrupted_training(
     make_trainable_toolbox: Callable[[], Toolbox], samples: list[Sample], tmp_path: Path
 ) -> None:
     whole = make_trainable_toolbox()
@@ -185,7 +185,7 @@ def test_it_goes_on_exactly(
         ExecutionUpdate(whole.subset(["tiny.first"]), PIXEL).load_state_dict(update.state_dict())
 
 
-def test_an_environment_changes_for_all_who_share_it(
+def test_environments_that_share_a_toolbox_change_together(
     toolbox: Toolbox, samples: list[Sample], source: Any, tmp_path: Path
 ) -> None:
     world = {"toolbox": toolbox, "reward": "classic", "source": source, "obs_size": 64}
@@ -203,7 +203,7 @@ def test_an_environment_changes_for_all_who_share_it(
     assert reward() != before and many.toolbox is toolbox
 
 
-def test_copies_in_other_processes_are_told(
+def test_stale_copies_of_a_toolbox_are_detected_and_updated(
     toolbox: Toolbox,
     make_trainable_toolbox: Callable[[], Toolbox],
     samples: list[Sample],
@@ -233,18 +233,18 @@ def test_copies_in_other_processes_are_told(
         toolbox.subset(["tiny.first"]).load_weights(tmp_path)
 
 
-def _rank(
+def _run_process(
     rank: int, folder: Path, samples: list[Sample], broken: bool, make: Callable[[], Toolbox]
 ) -> None:
-    """One of two processes, each with half of the plans."""
+    """Runs one of two processes, each with half of the plans."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder / 'meet'}", rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2)
     try:
         update = ExecutionUpdate(make(), PIXEL)
         mine = slice(rank, None, 2)
         plans = [("nobody",)] * 2 if broken and rank == 1 else PLANS[mine]
-        figures = [update.step(samples[mine], plans) for _ in range(2)]
-        torch.save((figures, _weights(update.toolbox)), folder / f"{rank}.pt")
+        logs = [update.step(samples[mine], plans) for _ in range(2)]
+        torch.save((logs, _weights(update.toolbox)), folder / f"{rank}.pt")
     except (ExecutionUpdateError, UnknownToolError) as error:
         (folder / f"{rank}.txt").write_text(str(error))
     finally:
@@ -253,41 +253,36 @@ def _rank(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("broken", [False, True])
-def test_two_processes_are_one(
+def test_two_processes_equal_one(
     broken: bool, make_trainable_toolbox: Callable[[], Toolbox], samples: list[Sample], tmp_path: Path
 ) -> None:
     context = torch.multiprocessing.get_context("fork")
-    ranks = [
-        context.Process(target=_rank, args=(rank, tmp_path, samples, broken, make_trainable_toolbox))
+    processes = [
+        context.Process(target=_run_process, args=(rank, tmp_path, samples, broken, make_trainable_toolbox))
         for rank in range(2)
     ]
-    for process in ranks:
+    for process in processes:
         process.start()
-    for process in ranks:
+    for process in processes:
         process.join(60)
         assert process.exitcode == 0
     if broken:
-        said = [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)]
-        assert "another process stopped" in said[0] and "nobody" in said[1]
+        errors = [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)]
+        assert "another process stopped" in errors[0] and "nobody" in errors[1]
         return
     alone = ExecutionUpdate(make_trainable_toolbox(), PIXEL)
-    wanted = [alone.step(samples, PLANS) for _ in range(2)]
-    found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
-    for figures, weights in found:
-        assert [pytest.approx(one, rel=1e-4) for one in figures] == wanted
+    expected = [alone.step(samples, PLANS) for _ in range(2)]
+    results = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    for logs, weights in results:
+        assert [pytest.approx(one, rel=1e-4) for one in logs] == expected
         torch.testing.assert_close(weights, _weights(alone.toolbox), rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(found[0][1], found[1][1], rtol=0, atol=0)
+    torch.testing.assert_close(results[0][1], results[1][1], rtol=0, atol=0)
 
 
-def test_the_progressive_schedule_is_followed(toolbox: Toolbox, samples: list[Sample]) -> None:
+def test_loss_weights_follow_the_schedule(toolbox: Toolbox, samples: list[Sample]) -> None:
     config = ExecutionConfig(loss=LossWeights(l1=0.4, critic=0.1), epochs=10, steps_per_epoch=2)
     update = ExecutionUpdate(toolbox, config)
-    found = [update.step(samples[:1], [("tiny.first",)]) for _ in range(7)]
-    assert [figures["epoch"] for figures in found] == [1, 1, 2, 2, 3, 3, 4]
-    assert (
-        found[0]["weight/l1"]
-        > found[2]["weight/l1"]
-        > found[4]["weight/l1"]
-        == found[6]["weight/l1"]
-        == 0.4
-    )
+    all_logs = [update.step(samples[:1], [("tiny.first",)]) for _ in range(7)]
+    assert [logs["epoch"] for logs in all_logs] == [1, 1, 2, 2, 3, 3, 4]
+    weights = [logs["weight/l1"] for logs in all_logs]
+    assert weights[0] > weights[2] > weights[4] == weights[6] == 0.4
