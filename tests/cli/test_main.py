@@ -61,7 +61,7 @@ def test_an_interruption_is_no_error(
     assert capsys.readouterr().err == "interrupted\n"
 
 
-@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("debug", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_process_ends_with_the_exit_code(debug: bool, child_environment: dict[str, str]) -> None:
     program = "import sys; from opera_env.cli import main; sys.exit(main())"
     words = ["tools", "list", "--toolbox", "nothing", *(["--debug"] if debug else [])]
