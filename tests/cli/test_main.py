@@ -12,6 +12,7 @@ from opera_env.cli.command import format_error
 from opera_env.cli.tools import Tools
 from opera_env.errors import OperaError
 
+HINT = " (--debug prints the traceback)"
 SUBCOMMANDS = ("restore", "compare", "study", "tools", "weights")
 
 
@@ -30,9 +31,12 @@ def fail_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
         (OperaError("no tool: use another"), "error: no tool: use another"),
         (OperaError("two\n  lines"), "error: two lines"),
         (OperaError("/a/[red]b[/red]/[1].png:  x"), "error: /a/[red]b[/red]/[1].png:  x"),
-        (ValueError("two\nlines"), "error: ValueError: two lines (--debug shows where)"),
-        (KeyError(), "error: KeyError: no message (--debug shows where)"),
-        (RuntimeError("long " * 100), f"error: RuntimeError: {'long ' * 99}long (--debug shows where)"),
+        (ValueError("two\nlines"), f"error: ValueError: two lines{HINT}"),
+        (KeyError(), f"error: KeyError: no message{HINT}"),
+        (
+            RuntimeError("long " * 100),
+            f"error: RuntimeError: {'long ' * 99}long{HINT}",
+        ),
     ],
 )
 def test_errors_are_one_line(
