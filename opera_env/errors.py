@@ -1,7 +1,7 @@
-"""One class a kind of failure.
+"""The errors that this package raises on purpose, one class for each kind of failure.
 
-Every message says what was expected, what was found and how to mend it. Catch
-:class:`OperaError` to catch them all.
+Every message says what was expected, what was found and how to correct it. All of them are subclasses of
+:class:`OperaError`.
 """
 
 from __future__ import annotations
@@ -11,19 +11,22 @@ from pathlib import Path
 
 
 class OperaError(Exception):
-    """Base class of every error this package raises on purpose."""
+    """Base class of all errors that this package raises on purpose."""
 
 
 class PlanParseError(OperaError):
     """A text or an action array is not a plan.
 
-    Distinct from the empty plan: an agent that answers nonsense has not asked
-    to leave the image alone.
+    It differs from the empty plan, with which an agent decides to leave the image unchanged.
     """
 
 
 class UnknownToolError(OperaError):
-    """A plan names a tool that is not in the toolbox."""
+    """A plan names a tool that is not in the toolbox.
+
+    Attributes:
+        name: The unknown name.
+    """
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
         super().__init__(
@@ -34,15 +37,22 @@ class UnknownToolError(OperaError):
 
 
 class UnknownDegradationError(OperaError):
-    """A recipe names a degradation that does not exist."""
+    """A recipe names a degradation that its source does not know.
+
+    Attributes:
+        name: The unknown name.
+    """
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
-        super().__init__(f"unknown degradation {name!r}; use one of {', '.join(known)}.")
+        super().__init__(
+            f"unknown degradation {name!r}; use one of {', '.join(known)}, or give the source an own one: "
+            "clean_folder(folder, degradations=[...])."
+        )
         self.name = name
 
 
 class UnknownPresetError(OperaError):
-    """A toolbox, reward preset or agent is asked for by a name nobody has."""
+    """No toolbox, reward preset or agent has the name that was given."""
 
     def __init__(self, kind: str, name: str, known: Sequence[str]) -> None:
         super().__init__(f"unknown {kind} {name!r}; use one of {', '.join(known)}.")
@@ -53,15 +63,15 @@ class ToolFailedError(OperaError):
 
     Attributes:
         tool: Name of the tool that failed.
-        prefix: The plan up to, not including, the tool.
-        shape: Shape of the image the tool was given, ``(3, H, W)``.
+        prefix: The tools of the plan before it.
+        shape: Shape of the image that the tool was given, ``(3, H, W)``.
     """
 
     def __init__(self, tool: str, prefix: tuple[str, ...], shape: tuple[int, ...], reason: str):
         after = f"after {' > '.join(prefix)}" if prefix else "on the input image"
         super().__init__(
             f"tool {tool!r} failed {after}, image of shape {shape}: {reason}. "
-            "Mend the tool, or leave it out with toolbox.subset(...)."
+            "Correct the tool, or leave it out with toolbox.subset(...)."
         )
         self.tool = tool
         self.prefix = prefix
@@ -69,7 +79,7 @@ class ToolFailedError(OperaError):
 
 
 class ToolboxError(OperaError):
-    """A toolbox folder or a tool definition cannot be used as it is."""
+    """A toolbox folder or the definition of a tool cannot be used."""
 
 
 class ToolboxMismatchError(OperaError):
@@ -77,10 +87,10 @@ class ToolboxMismatchError(OperaError):
 
 
 class MissingWeightsError(OperaError):
-    """A weight file is not where it belongs.
+    """A weight file is absent.
 
     Attributes:
-        path: Where the file belongs.
+        path: Where the file is expected.
     """
 
     def __init__(self, what: str, path: Path, remedy: str) -> None:
@@ -89,29 +99,33 @@ class MissingWeightsError(OperaError):
 
 
 class WeightsIntegrityError(OperaError):
-    """A weight file is there but is not the file it should be."""
+    """A weight file exists, but its content is not the expected one."""
 
     def __init__(self, path: Path | str, expected: str, found: str) -> None:
         super().__init__(
             f"{path}: expected sha256 {expected}, found {found}. "
-            "The file is damaged or another one: delete it and fetch it again."
+            "The file is damaged, or it is another file: delete it and fetch it again."
         )
 
 
 class DownloadError(OperaError):
-    """A file could not be fetched from any of its places."""
+    """A file could not be downloaded from any of its addresses."""
 
 
 class MetricError(OperaError):
-    """A metric cannot be computed on what it was given."""
+    """A metric cannot be computed on the images that it was given."""
 
 
 class SampleError(OperaError):
-    """A sample cannot be made: bad specification, bad pair, no images."""
+    """A sample cannot be made: the specification, the pair, the degradation or the folder is unusable."""
 
 
 class ImageFileError(OperaError):
-    """An image file cannot be read or written."""
+    """An image file cannot be read or written.
+
+    Attributes:
+        path: The file.
+    """
 
     def __init__(self, path: Path | str, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
@@ -119,23 +133,23 @@ class ImageFileError(OperaError):
 
 
 class OutputError(OperaError):
-    """A result has no place to go: the name is taken, or two results claim it."""
+    """A result cannot be written: its name is taken, or two results have the same name."""
 
 
 class MemoryLimitError(OperaError):
-    """A photograph cannot be restored in the memory it is allowed."""
+    """A photograph cannot be restored within the memory limit."""
 
 
 class RewardError(OperaError):
-    """A reward does not suit the environment that was asked for."""
+    """A reward does not suit the environment."""
 
 
 class AgentError(OperaError):
-    """An agent cannot be found, or does not keep to the contract."""
+    """An agent cannot be found, or does not follow the protocol."""
 
 
 class BenchError(OperaError):
-    """A part of the benchmark cannot be measured here, or its file is no benchmark's."""
+    """A benchmark cannot be measured on this machine, or a file holds no results of benchmarks."""
 
 
 class ExecutionUpdateError(OperaError):
@@ -143,8 +157,8 @@ class ExecutionUpdateError(OperaError):
 
 
 class EndpointError(OperaError):
-    """A server that answers for a model stays away, refuses, or answers something else."""
+    """The server of a model cannot be reached, refuses a request, or returns an unexpected response."""
 
 
 class JudgeError(OperaError):
-    """A judge of reasoning says neither yes nor no."""
+    """A judge of reasoning answers neither yes nor no."""

@@ -1,4 +1,4 @@
-"""Writing files so that nothing is ever half there, and nothing is overwritten by accident."""
+"""Writing files atomically: a file is complete or absent, and none is overwritten by accident."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from uuid import uuid4
 
 @contextmanager
 def atomic_write(target: Path) -> Iterator[Path]:
-    """Yields a path beside ``target`` to write to; it takes its place if all goes well."""
+    """Yields a temporary path beside ``target``, which replaces ``target`` unless an error is raised."""
     with _temporary_file(target) as part:
         yield part
         os.replace(part, target)
@@ -19,15 +19,15 @@ def atomic_write(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_create(target: Path) -> Iterator[Path]:
-    """Like :func:`atomic_write`, but never takes the place of a file.
+    """Like :func:`atomic_write`, but never replaces a file.
 
     Raises:
-        FileExistsError: If something has the name already, be it since a moment ago.
+        FileExistsError: If ``target`` exists, even if another process has just created it.
     """
     with _temporary_file(target) as part:
         yield part
         try:
-            os.link(part, target)  # unlike a rename, fails if the name is taken
+            os.link(part, target)  # unlike a rename, this fails if the name is taken
         except FileExistsError:
             raise
         except OSError:  # a file system without hard links
@@ -35,7 +35,7 @@ def atomic_create(target: Path) -> Iterator[Path]:
 
 
 def _rename_without_replacing(part: Path, target: Path) -> None:
-    target.touch(exist_ok=False)  # takes the name, in one step with the check whether it is free
+    target.touch(exist_ok=False)  # checks and takes the name in one step
     try:
         os.replace(part, target)
     except BaseException:
@@ -45,10 +45,10 @@ def _rename_without_replacing(part: Path, target: Path) -> None:
 
 @contextmanager
 def _temporary_file(target: Path) -> Iterator[Path]:
-    """Yields a hidden name in the target's folder; what is left of it in the end is removed."""
+    """Yields a hidden path in the folder of the target; a file that remains there is removed."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:  # which would read as if the target itself were there
+    except FileExistsError:  # its message would say that the target itself exists
         raise NotADirectoryError(f"{target.parent}: not a folder") from None
     part = target.with_name(f".{uuid4().hex}.part")
     try:

@@ -1,4 +1,4 @@
-"""Every kind of source: what it draws it can make again, bit by bit, anywhere; the rest it refuses."""
+"""The contract of sources: a specification gives equal bits everywhere, and an unusable one is refused."""
 
 from __future__ import annotations
 
@@ -31,12 +31,24 @@ from opera_env.data import (
 from opera_env.degradations import DEGRADATIONS, TRAINING_RECIPES
 from opera_env.errors import ImageFileError, SampleError, UnknownDegradationError
 from opera_env.types import Sample, SampleSpec
+from tests.degradations.own import SaltAndPepper, Vignette
 
 Draw = Callable[[int, int, int], Image.Image]
 
-KINDS = ("bundled", "clean_folder", "whole", "paired", "larger", "agenticir", "photographs", "magnified")
+KINDS = (
+    "bundled",
+    "clean_folder",
+    "own_degradations",
+    "whole",
+    "paired",
+    "larger",
+    "agenticir",
+    "photographs",
+    "magnified",
+)
 every_source = pytest.mark.parametrize("kind", KINDS)
 CROP = 32
+OWN_RECIPES = (("vignette",), ("rain", "vignette"), ("low_light", "salt_and_pepper"), ("vignette", "noise"))
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +78,12 @@ def sources(folders: Path) -> dict[str, Source]:
     return {
         "bundled": bundled(canvas=CROP),
         "clean_folder": clean_folder(folders / "clean", canvas=CROP),
+        "own_degradations": clean_folder(
+            folders / "clean",
+            canvas=CROP,
+            recipes=OWN_RECIPES,
+            degradations=[SaltAndPepper(), Vignette],
+        ),
         "whole": clean_folder(folders / "clean", canvas=None),
         "paired": paired(folders / "dirty", folders / "clean", canvas=CROP),
         "larger": paired(folders / "clean", folders / "large"),
@@ -104,6 +122,8 @@ def test_it_is_a_source(source: Source) -> None:
     assert isinstance(source, Source)
     assert source.name and len(source) > 0
     assert resolve_source(source) is source
+    labels = source.degradations
+    assert isinstance(labels, tuple) and len(set(labels)) == len(labels)
 
 
 @every_source
@@ -169,7 +189,7 @@ def test_samples_are_well_formed(source: Source) -> None:
         if sample.reference is not None:
             assert tuple(sample.reference.shape[-2:]) == sample.canvas
         if sample.degradations is not None:
-            assert sample.degradations == set(spec.recipe) <= set(DEGRADATIONS)
+            assert sample.degradations == set(spec.recipe) <= set(source.degradations)
         if spec.crop is not None:
             assert spec.crop[2:] == sample.canvas
 
@@ -314,6 +334,49 @@ def test_the_seed_changes_the_damage_and_not_the_image(sources: dict[str, Source
     assert one.reference is not None and other.reference is not None
     assert torch.equal(one.reference, other.reference)
     assert not torch.equal(one.lq, other.lq)
+
+
+def test_labels_of_sources(sources: dict[str, Source]) -> None:
+    """All degradations that may occur, in the order in which they are applied; none without labels."""
+    assert sources["bundled"].degradations == sources["whole"].degradations == DEGRADATIONS
+    assert sources["own_degradations"].degradations == (
+        *("rain", "haze", "low_light", "motion_blur", "defocus_blur", "vignette"),
+        *("noise", "low_resolution", "jpeg", "salt_and_pepper"),
+    )
+    assert sources["agenticir"].degradations == (
+        *("haze", "low_light", "motion_blur", "low_resolution", "jpeg"),
+    )
+    assert sources["paired"].degradations == sources["photographs"].degradations == ()
+
+
+def test_own_degradations_are_drawn_and_applied(sources: dict[str, Source]) -> None:
+    source = sources["own_degradations"]
+    assert {spec.recipe for spec in draws(source, 60)} == set(OWN_RECIPES)
+    spec = SampleSpec(source.name, 0, ("vignette",), crop=(0, 0, CROP, CROP))
+    sample = source.make(spec)
+    assert sample.degradations == {"vignette"}
+    assert sample.reference is not None
+    darker = sample.reference - sample.lq
+    assert darker[:, 0, 0].mean() > darker[:, CROP // 2, CROP // 2].mean()
+    with pytest.raises(UnknownDegradationError, match="'vignette'"):
+        sources["clean_folder"].make(replace(spec, source=sources["clean_folder"].name))
+
+
+def test_without_recipes_own_degradations_take_part_in_all_plausible_orders(folders: Path) -> None:
+    source = clean_folder(folders / "clean", degradations=[Vignette])
+    assert len(source.recipes) == 9 + 45 + 153
+    assert set(TRAINING_RECIPES) < set(source.recipes)
+    assert ("rain", "vignette", "jpeg") in source.recipes
+    assert ("jpeg", "vignette") not in source.recipes
+    assert clean_folder(folders / "clean").recipes == TRAINING_RECIPES
+
+
+@pytest.mark.parametrize("kind", ["clean_folder", "own_degradations"])
+def test_list_specs_without_recipes_takes_those_of_the_source(source: Source) -> None:
+    assert isinstance(source, SyntheticSource)
+    specs = source.list_specs(len(source.recipes), None, default_rng(0))
+    assert {spec.recipe for spec in specs} == set(source.recipes)
+    assert specs == source.list_specs(len(source.recipes), None, default_rng(0))
 
 
 def test_no_recipe_no_damage(sources: dict[str, Source]) -> None:

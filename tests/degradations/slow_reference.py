@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Plane = NDArray[np.float64]
-Picture = NDArray[np.uint8]
+Uint8Image = NDArray[np.uint8]
 
 
-def quantise(values: NDArray[np.floating]) -> Picture:
+def quantise(values: NDArray[np.floating]) -> Uint8Image:
     """Rounds to the nearest grey level and clips."""
     return np.minimum(np.maximum(np.floor(values + 0.5), 0), 255).astype(np.uint8)
 
@@ -76,7 +76,7 @@ def motion_taps(radius: int, sigma: float, angle: float) -> Iterator[tuple[float
         yield weight / sum(weights), down, right
 
 
-def motion_blur(image: Picture, radius: int, sigma: float, angle: float) -> Picture:
+def motion_blur(image: Uint8Image, radius: int, sigma: float, angle: float) -> Uint8Image:
     total = np.zeros(image.shape, np.float64)
     for weight, down, right in motion_taps(radius, sigma, angle):
         total += weight * taken(image, down, right, replicated).astype(np.float64)
@@ -96,7 +96,7 @@ def disk_kernel(radius: int, sigma: float) -> Plane:
     return correlate(disk, np.array([[a * b for b in line] for a in line]), mirrored_inside)
 
 
-def defocus_blur(image: Picture, radius: int, sigma: float) -> Picture:
+def defocus_blur(image: Uint8Image, radius: int, sigma: float) -> Uint8Image:
     return quantise(correlate(image, disk_kernel(radius, sigma), mirrored_inside))
 
 
@@ -119,7 +119,7 @@ def rain_kernel(length: int, angle: float) -> Plane:
     return correlate(line, binomial, mirrored_inside)
 
 
-def rain_layer(uniform: Plane, amount: int, kernel: Plane) -> Picture:
+def rain_layer(uniform: Plane, amount: int, kernel: Plane) -> Uint8Image:
     """Makes the layer of rain from one number in [0, 256) a pixel."""
     height, width = uniform.shape
     drops = np.zeros((height, width))
@@ -135,7 +135,7 @@ def rain_layer(uniform: Plane, amount: int, kernel: Plane) -> Picture:
     return np.floor(255 * (layer - low) / (high - low)).astype(np.uint8)
 
 
-def rain(image: Picture, uniform: Plane, amount: int, kernel: Plane) -> Picture:
+def rain(image: Uint8Image, uniform: Plane, amount: int, kernel: Plane) -> Uint8Image:
     layer = rain_layer(uniform, amount, kernel)
     result = np.zeros(image.shape, np.uint8)
     for channel in range(3):
@@ -143,7 +143,7 @@ def rain(image: Picture, uniform: Plane, amount: int, kernel: Plane) -> Picture:
     return result
 
 
-def haze(image: Picture, airlight: float, beta: float, depth: NDArray[np.floating]) -> Picture:
+def haze(image: Uint8Image, airlight: float, beta: float, depth: NDArray[np.floating]) -> Uint8Image:
     result = np.zeros(image.shape, np.float64)
     for y in range(image.shape[0]):
         for x in range(image.shape[1]):
@@ -153,7 +153,7 @@ def haze(image: Picture, airlight: float, beta: float, depth: NDArray[np.floatin
     return quantise(result)
 
 
-def jpeg(image: Picture, quality: int) -> Picture:
+def jpeg(image: Uint8Image, quality: int) -> Uint8Image:
     """Another codec's opinion: Pillow, 4:2:0."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling="4:2:0")
@@ -185,7 +185,7 @@ def shrink_rows(image: NDArray[np.floating], factor: int) -> Plane:
     return result
 
 
-def low_resolution(image: Picture) -> Picture:
+def low_resolution(image: Uint8Image) -> Uint8Image:
     rows = shrink_rows(image.astype(np.float64), 4)
     return quantise(shrink_rows(rows.swapaxes(0, 1), 4).swapaxes(0, 1))
 
@@ -204,7 +204,7 @@ def enlarge_cubic(plane: NDArray[np.floating], size: tuple[int, int]) -> Plane:
     return plane
 
 
-def low_light(image: Picture, kind: str, amount: float) -> Picture:
+def low_light(image: Uint8Image, kind: str, amount: float) -> Uint8Image:
     """Darkens V of HSV, which is the largest of red, green and blue."""
     values = [max(int(v) for v in pixel) for row in image for pixel in row]
     low, high = min(values), max(values)
@@ -223,14 +223,14 @@ def low_light(image: Picture, kind: str, amount: float) -> Picture:
     return quantise(result)
 
 
-def gaussian_noise(image: Picture, sigma: float, normal: NDArray[np.floating]) -> Picture:
+def gaussian_noise(image: Uint8Image, sigma: float, normal: NDArray[np.floating]) -> Uint8Image:
     result = np.zeros(image.shape, np.float64)
     for index in np.ndindex(*image.shape):
         result[index] = int(image[index]) + sigma * float(normal[index])
     return quantise(result)
 
 
-def photons(image: Picture) -> int:
+def photons(image: Uint8Image) -> int:
     """Photons that make white: the power of two not below the number of grey levels in use."""
     levels = len(set(image.reshape(-1).tolist()))
     count = 1
@@ -239,7 +239,7 @@ def photons(image: Picture) -> int:
     return count
 
 
-def poisson_noise(image: Picture, scale: float, rng: np.random.Generator) -> Picture:
+def poisson_noise(image: Uint8Image, scale: float, rng: np.random.Generator) -> Uint8Image:
     white = photons(image)
     counts = rng.poisson(image / 255 * white)
     result = np.zeros(image.shape, np.float64)

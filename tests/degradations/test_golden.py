@@ -14,7 +14,7 @@ from opera_env.degradations import DEGRADATION_CLASSES, DEGRADATIONS, Degradatio
 from opera_env.degradations.blur import DefocusBlur, MotionBlur
 from opera_env.degradations.camera import Jpeg, LowLight, LowResolution, Noise
 from opera_env.degradations.weather import Haze, Rain
-from tests.degradations.pictures import astronaut
+from tests.degradations.images import astronaut
 
 GOLDEN = {
     Noise("gaussian", 35.0): (135.57, 68.89, 26.54),

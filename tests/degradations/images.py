@@ -1,4 +1,4 @@
-"""Pictures that the operators' tests share, and how far two of them are apart."""
+"""Images that the tests of degradations share, and the largest difference of two of them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from numpy.random import default_rng
 from numpy.typing import NDArray
 from skimage import data
 
-Picture = NDArray[np.uint8]
+Uint8Image = NDArray[np.uint8]
 
 
 @cache
-def astronaut() -> Picture:
+def astronaut() -> Uint8Image:
     return data.astronaut()
 
 
-def small_image(seed: int, height: int = 40, width: int = 48) -> Picture:
+def small_image(seed: int, height: int = 40, width: int = 48) -> Uint8Image:
     """A photograph's corner, colour noise, smooth colours or hard black and white, by seed."""
     rng = default_rng(seed)
     kind = seed % 4
@@ -35,7 +35,7 @@ def small_image(seed: int, height: int = 40, width: int = 48) -> Picture:
     return (rng.random((height, width, 3)) < 0.5).astype(np.uint8) * np.uint8(255)
 
 
-def furthest(a: NDArray, b: NDArray) -> int:
+def max_abs_difference(a: NDArray, b: NDArray) -> int:
     assert a.shape == b.shape
     assert a.dtype == b.dtype == np.uint8
     return int(np.abs(a.astype(int) - b.astype(int)).max())

@@ -1,4 +1,4 @@
-"""What every operator promises: shapes, untouched input, the same bits, no crash on degenerate images."""
+"""What every degradation guarantees: shapes, an unchanged input, equal bits, degenerate images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from opera_env.degradations import Degradation
 from opera_env.degradations.blur import DefocusBlur, MotionBlur
 from opera_env.degradations.camera import Jpeg, LowLight, LowResolution, Noise
 from opera_env.degradations.weather import Haze, Rain
-from tests.degradations.pictures import Picture, astronaut, furthest, small_image
+from tests.degradations.images import Uint8Image, astronaut, max_abs_difference, small_image
+from tests.degradations.own import SaltAndPepper, Vignette
 
 
 def instances() -> Iterator[Degradation]:
@@ -22,6 +23,7 @@ def instances() -> Iterator[Degradation]:
     yield from (MotionBlur(15, 5, 33.0), DefocusBlur(4, 0.5))
     yield from (Rain(75, 30, 15), Haze(0.85, 1.2), Jpeg(20), LowResolution())
     yield from (LowLight("shift", 40), LowLight("gamma", 0.6), LowLight("linear", 120))
+    yield from (SaltAndPepper(0.2), Vignette(0.7))
 
 
 def label(op: Degradation) -> str:
@@ -50,7 +52,9 @@ def test_shape_dtype_and_untouched_input(op: Degradation) -> None:
     [lambda i: i[3:67:2, 5:90:3], lambda i: i[:, ::-1], lambda i: i[..., ::-1]],
     ids=["crop", "flip", "bgr"],
 )
-def test_views_give_the_bits_of_their_copies(op: Degradation, view: Callable[[Picture], Picture]) -> None:
+def test_views_give_the_bits_of_their_copies(
+    op: Degradation, view: Callable[[Uint8Image], Uint8Image]
+) -> None:
     image = view(small_image(0, 80, 96))
     assert (op(image, default_rng(3)) == op(image.copy(), default_rng(3))).all()
 
@@ -88,6 +92,6 @@ def test_degenerate_images(op: Degradation, fill: str, shape: tuple[int, int]) -
         if plain and op.name in ("motion_blur", "defocus_blur", "low_resolution"):
             assert np.array_equal(np.unique(result), image[0, 0, :1])
         if plain and op.name == "jpeg":
-            assert furthest(result, image) <= 2
+            assert max_abs_difference(result, image) <= 2
         if fill == "black" and (op.name == "low_light" or getattr(op, "kind", "") == "poisson"):
             assert not result.any()
