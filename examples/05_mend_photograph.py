@@ -22,6 +22,8 @@ Image.fromarray(noisy).save(folder / "coffee.jpg", quality=95)
 
 photo = read_photo(folder / "coffee.jpg")
 result = Restorer(Toolbox.load(DEFAULT_TOOLBOX)).restore(photo.tensor())
-write_photo(folder / "mended.jpg", photo.with_image(result.image))
-plan = " > ".join(result.decision.plan) or "left as it was"
-print(f"{plan}: {result.planning:.1f} s to plan, {sum(result.seconds):.1f} s to run, in {folder}")
+write_photo(folder / "restored.jpg", photo.with_image(result.image))
+plan = " > ".join(result.decision.plan) or "unchanged"
+print(
+    f"{plan}: {result.planning_seconds:.1f} s to plan, {sum(result.tool_seconds):.1f} s to run, in {folder}"
+)

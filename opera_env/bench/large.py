@@ -74,7 +74,7 @@ def measure_restore(
         start = time.perf_counter()
         result, peak = _run_with_peak_memory(command)
         seconds = time.perf_counter() - start
-    rates = [seconds / pixels * 1e6 for seconds in result["photographs"][0]["seconds"]]
+    rates = [seconds / pixels * 1e6 for seconds in result["photographs"][0]["tool_seconds"]]
     return {
         "megapixels": pixels / 1e6,
         "peak_gb": peak / 1e9,

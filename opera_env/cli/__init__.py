@@ -1,4 +1,4 @@
-"""The command ``opera-env``: one file a subcommand."""
+"""The command ``opera-env``: one module for each subcommand."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-# Before torch starts its threads: those that wait shall sleep. Where another process wants a core,
-# spinning makes everything ten times slower.
+# Set before torch starts its threads: waiting threads sleep. Spinning threads cost ten times the work
+# where another process wants a core.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from opera_env.cli.bench import BenchCommand
@@ -24,7 +24,7 @@ from opera_env.cli.weights import Weights
 from opera_env.errors import OperaError
 
 EXIT_INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
+"""Exit code after Ctrl-C, as in shells."""
 
 
 Subcommand = (
@@ -38,10 +38,10 @@ Subcommand = (
 
 _DESCRIPTION = """Agentic image restoration as a reinforcement-learning problem.
 
-opera-env restore holiday.jpg -o mended
-    mends a photograph; `opera-env restore --help` has more examples, and so have the others.
+opera-env restore holiday.jpg -o restored
+    restores a photograph; `opera-env restore --help` has more examples, as has every subcommand.
 
-Exit codes: 0 all is well, 1 something failed and was named, 2 the words make no command, 130 interrupted.
+Exit codes: 0 success, 1 something failed and was named, 2 the arguments are not valid, 130 interrupted.
 `opera-env --tyro-print-completion bash` (or zsh) prints a completion script."""
 
 
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code.
 
     Args:
-        arguments: The words after ``opera-env``; those of the process by default.
+        arguments: The arguments after ``opera-env``; by default those of the process.
     """
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     command: Command | None = None
@@ -62,8 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if command is not None and command.debug:
             raise
-        where = "" if command is None or isinstance(error, OperaError) else " (--debug shows where)"
-        console.print(f"error: {format_error(error)}{where}", style="red")
+        hint = "" if command is None or isinstance(error, OperaError) else " (--debug prints the traceback)"
+        console.print(f"error: {format_error(error)}{hint}", style="red")
     return 1
 
 

@@ -1,9 +1,10 @@
-"""What all subcommands have in common."""
+"""What all subcommands have in common: the base class, and errors in one line."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 
 from opera_env.errors import OperaError
 
@@ -13,15 +14,28 @@ class Command(ABC):
     """A subcommand: its fields are its options."""
 
     debug: bool = False
-    """Show where in the code an error arose."""
+    """Print the traceback of an error."""
 
     @abstractmethod
     def run(self) -> int:
-        """Does it; returns the exit code."""
+        """Runs the command; returns the exit code."""
 
 
-def format_error(error: BaseException) -> str:
-    """Says in one line what went wrong: what we raise speaks for itself, other errors name their kind."""
+def format_error(error: BaseException, path: Path | None = None) -> str:
+    """Says in one line what went wrong.
+
+    The message of an :class:`opera_env.errors.OperaError` is complete. An error of the operating system
+    is named with its file, and any other error with its class.
+
+    Args:
+        error: The error.
+        path: The file that an error of the operating system concerns, if the error itself does not tell.
+    """
+    if isinstance(error, MemoryError):
+        return "does not fit into memory"
+    if isinstance(error, OSError) and error.strerror is not None:
+        file = error.filename2 or error.filename or path
+        return error.strerror if file is None else f"{file}: {error.strerror}"
     lines = (line.strip() for line in str(error).splitlines())
-    reason = " ".join(line for line in lines if line) or "no message"
-    return reason if isinstance(error, OperaError) else f"{type(error).__name__}: {reason}"
+    message = " ".join(line for line in lines if line) or "no message"
+    return message if isinstance(error, OperaError) else f"{type(error).__name__}: {message}"

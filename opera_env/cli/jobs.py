@@ -1,4 +1,4 @@
-"""From the words of a command to files: what is to be read, and where results go."""
+"""From the arguments of ``opera-env restore`` to files: what is read, and where results are written."""
 
 from __future__ import annotations
 
@@ -15,51 +15,54 @@ from opera_env.errors import OutputError
 
 
 @dataclass(frozen=True)
-class Job:
-    """One photograph: where it is and where its result goes."""
+class RestoreJob:
+    """One photograph and the place of its result."""
 
-    source: Path
-    target: Path
+    input_path: Path
+    output_path: Path
 
     @property
-    def strip(self) -> Path:
-        """Where the picture of before and after goes."""
-        return self.target.with_name(f"{self.target.name}.compare.jpg")
+    def comparison_path(self) -> Path:
+        """The place of the picture that shows the photograph before and after."""
+        return self.output_path.with_name(f"{self.output_path.name}.compare.jpg")
 
 
 def find_jobs(
     inputs: Sequence[str], out: Path, format: str | None = None, compare: bool = False
-) -> list[Job]:
-    """Lists the photographs that words name, and gives each its place.
+) -> list[RestoreJob]:
+    """Lists the photographs that arguments name, each with the place of its result.
 
     Args:
-        inputs: Files, folders (the images in them), and patterns; ``**`` goes into subfolders, which
-            are made again under OUT. What names nothing stays in the list, to fail by its name.
+        inputs: Files, folders (the images in them), and patterns; ``**`` includes subfolders, which are
+            created again under ``out``. An argument that names nothing stays in the list, so that it is
+            reported as a failure.
         out: A folder, or a file name if there is one photograph only.
-        format: A key of :data:`opera_env.data.photo.FORMATS` to write in; None keeps each one's own.
-        compare: Whether there will be strips as well.
+        format: A key of :data:`opera_env.data.photo.FORMATS` to write in; None keeps the format of each.
+        compare: Whether pictures of before and after are written as well.
 
     Raises:
-        OutputError: If two results would have one name, or OUT cannot hold several.
+        OutputError: If two results would have the same name, or ``out`` is one file for several results.
     """
     found: dict[str, tuple[Path, Path]] = {}
-    for word in inputs:
-        for source, relative in _expand_pattern(word):
-            found.setdefault(os.path.abspath(source), (source, relative))
+    for argument in inputs:
+        for path, relative in _expand_pattern(argument):
+            found.setdefault(os.path.abspath(path), (path, relative))
     as_file = _is_file_name(out)
-    if as_file and (count := len({real_path(source) for source, _ in found.values()})) > 1:
+    if as_file and (count := len({real_path(path) for path, _ in found.values()})) > 1:
         raise OutputError(f"{out} is one file, there are {count} photographs: name a folder with -o")
-    jobs: dict[Path, Job] = {}
-    for source, relative in found.values():
+    jobs: dict[Path, RestoreJob] = {}
+    for path, relative in found.values():
         target = out if as_file else out / relative
         if format is not None and format_from_name(target) != format:
             target = target.with_suffix(FORMATS[format].suffixes[0])
-        other = jobs.setdefault(target, Job(source, target))
-        if real_path(other.source) != real_path(source):
-            raise _output_collision(other.source, source, target)
+        other = jobs.setdefault(target, RestoreJob(path, target))
+        if real_path(other.input_path) != real_path(path):
+            raise _output_collision(other.input_path, path, target)
     for job in jobs.values() if compare else ():
-        if job.strip in jobs:
-            raise _output_collision(jobs[job.strip].source, job.source, job.strip)
+        if job.comparison_path in jobs:
+            raise _output_collision(
+                jobs[job.comparison_path].input_path, job.input_path, job.comparison_path
+            )
     return list(jobs.values())
 
 
@@ -70,7 +73,7 @@ def _output_collision(first: Path, second: Path, target: Path) -> OutputError:
 
 
 def _is_file_name(out: Path) -> bool:
-    """Whether OUT is a name for one result, not a folder."""
+    """Tells whether ``out`` names one result and not a folder."""
     if out.is_dir():
         return False
     if format_from_name(out) is not None:
@@ -84,20 +87,20 @@ def _is_file_name(out: Path) -> bool:
 
 
 def real_path(path: Path) -> Path:
-    """Follows links; unlike ``Path.resolve``, never fails on those that go in circles."""
+    """Follows links; unlike ``Path.resolve``, it never fails on links that form a circle."""
     return Path(os.path.realpath(path))
 
 
-def _expand_pattern(word: str) -> Iterator[tuple[Path, Path]]:
-    """Yields the files that a word names, each with its place under the output folder."""
-    path = Path(word)
+def _expand_pattern(argument: str) -> Iterator[tuple[Path, Path]]:
+    """Yields the files that an argument names, each with its place under the output folder."""
+    path = Path(argument)
     found: list[tuple[Path, Path]] = []
     if path.is_dir():
         names = sorted(file.name for file in path.iterdir() if not file.name.startswith("."))
         yield from ((path / name, Path(name)) for name in names if _is_photograph(path / name))
         return
-    if glob.has_magic(word) and not os.path.lexists(word):
-        base, pattern = _split(path)
+    if glob.has_magic(argument) and not os.path.lexists(argument):
+        base, pattern = _split_pattern(path)
         matches = sorted(glob.glob(pattern, root_dir=base, recursive=True))
         found = [
             (base / match, _output_subpath(Path(match)))
@@ -111,10 +114,10 @@ def _is_photograph(path: Path) -> bool:
     return format_from_name(path) is not None and path.is_file()
 
 
-def _split(pattern: Path) -> tuple[Path, str]:
-    """Parts a pattern into the folder before its first wildcard and the rest.
+def _split_pattern(pattern: Path) -> tuple[Path, str]:
+    """Splits a pattern into the folder before its first wildcard and the rest.
 
-    A folder that is there by that very name, brackets and all, is no wildcard.
+    A folder that exists under this very name, brackets included, is not a wildcard.
     """
     base, parts = Path(), list(pattern.parts)
     while len(parts) > 1 and (not glob.has_magic(parts[0]) or os.path.lexists(base / parts[0])):
@@ -123,23 +126,23 @@ def _split(pattern: Path) -> tuple[Path, str]:
 
 
 def _output_subpath(match: Path) -> Path:
-    """A place under the output folder, even for patterns that climb out of theirs."""
+    """Returns a place under the output folder, also for a pattern that leaves its own folder."""
     return Path(match.name) if ".." in match.parts else match
 
 
-def check_target(job: Job, inputs: frozenset[Path], force: bool, compare: bool) -> None:
-    """Refuses to write over what is there.
+def check_target(job: RestoreJob, inputs: frozenset[Path], force: bool, compare: bool) -> None:
+    """Refuses to overwrite an existing file.
 
     Args:
         job: The photograph.
-        inputs: Real paths of all photographs of this run; none of them is ever written over.
+        inputs: Real paths of all photographs of this run; none of them is ever overwritten.
         force: Whether results of earlier runs may be replaced.
-        compare: Whether there will be a strip as well.
+        compare: Whether a picture of before and after is written as well.
 
     Raises:
-        OutputError: If the place is taken.
+        OutputError: If a file of that name exists and must not be replaced.
     """
-    for path in (job.target, job.strip) if compare else (job.target,):
+    for path in (job.output_path, job.comparison_path) if compare else (job.output_path,):
         if is_input(path, job, inputs):
             raise OutputError(f"{path} is one of the photographs to restore: name another folder with -o")
         if path.is_dir():
@@ -148,8 +151,8 @@ def check_target(job: Job, inputs: frozenset[Path], force: bool, compare: bool) 
             raise OutputError(f"{path} exists: --force replaces it, --skip-existing leaves it")
 
 
-def is_input(path: Path, job: Job, inputs: frozenset[Path]) -> bool:
-    """Whether a path leads to a photograph of this run, be it under another name."""
+def is_input(path: Path, job: RestoreJob, inputs: frozenset[Path]) -> bool:
+    """Tells whether a path leads to a photograph of this run, also under another name."""
     if real_path(path) in inputs:
         return True
-    return path.exists() and job.source.exists() and path.samefile(job.source)
+    return path.exists() and job.input_path.exists() and path.samefile(job.input_path)

@@ -19,7 +19,7 @@ Draw = Callable[[int, int, int], Image.Image]
 
 
 @dataclass(frozen=True)
-class World:
+class RestoreRun:
     """Two photographs in a folder, a bad file if wanted, and a place for results."""
 
     folder: Path
@@ -41,9 +41,9 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path, make_photograph: Draw) -> World:
+def run(tmp_path: Path, make_photograph: Draw) -> RestoreRun:
     folder = tmp_path / "in"
     folder.mkdir()
     make_photograph(24, 32, 0).save(folder / "a.png")
     make_photograph(30, 20, 1).save(folder / "b.jpg", quality=92)
-    return World(folder, tmp_path / "out")
+    return RestoreRun(folder, tmp_path / "out")

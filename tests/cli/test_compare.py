@@ -32,6 +32,7 @@ def test_same_seed_same_figures(photos: Path, tmp_path: Path) -> None:
     found = []
     for name in ("a", "b"):
         words = f"compare --images {photos} --canvas 64 --n 2 --reward classic --no-regret --seed 5"
+        words += " --max-tools 2"
         assert main([*words.split(), "--agents", "random,greedy", "--json", str(tmp_path / name)]) == 0
         rows = (tmp_path / name).with_suffix(".jsonl").read_text()
         found.append(rows)
@@ -41,14 +42,15 @@ def test_same_seed_same_figures(photos: Path, tmp_path: Path) -> None:
 def test_pairs_leave_out_who_must_be_told(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    worse = tmp_path / "lq"
-    worse.mkdir()
+    blurred, sharp = tmp_path / "lq", tmp_path / "hq"
+    blurred.mkdir()
+    sharp.mkdir()
     for path in photos.iterdir():
-        with Image.open(path) as picture:
-            picture.resize((picture.width // 2, picture.height // 2)).resize(picture.size).save(
-                worse / path.name
-            )
-    words = f"compare --pairs {worse} {photos} --n 2 --reward classic --max-tools 1 --no-regret"
+        with Image.open(path) as image:
+            crop = image.crop((0, 0, 64, 64))
+        crop.save(sharp / path.name)
+        crop.resize((32, 32)).resize((64, 64)).save(blurred / path.name)
+    words = f"compare --pairs {blurred} {sharp} --n 2 --reward classic --max-tools 1 --no-regret"
     assert main(words.split()) == 0
     printed = capsys.readouterr().out
     assert "left out: matched, recipe_best; nobody knows" in printed

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from opera_env.cli.jobs import Job, check_target, find_jobs, real_path
+from opera_env.cli.jobs import RestoreJob, check_target, find_jobs, real_path
 from opera_env.errors import OutputError
 
 Tree = Callable[..., Path]
@@ -28,10 +28,11 @@ def tree(tmp_path: Path) -> Tree:
     return make
 
 
-def places(jobs: list[Job], folder: Path, out: Path) -> dict[str, str]:
+def places(jobs: list[RestoreJob], folder: Path, out: Path) -> dict[str, str]:
     """Sources and targets, relative to where they belong."""
     return {
-        job.source.relative_to(folder).as_posix(): job.target.relative_to(out).as_posix() for job in jobs
+        job.input_path.relative_to(folder).as_posix(): job.output_path.relative_to(out).as_posix()
+        for job in jobs
     }
 
 
@@ -40,7 +41,9 @@ OUT = Path("out")
 
 def test_a_file_goes_into_the_folder(tree: Tree) -> None:
     folder = tree("deep/a.png")
-    assert find_jobs([str(folder / "deep/a.png")], OUT) == [Job(folder / "deep/a.png", OUT / "a.png")]
+    assert find_jobs([str(folder / "deep/a.png")], OUT) == [
+        RestoreJob(folder / "deep/a.png", OUT / "a.png")
+    ]
 
 
 def test_a_folder_gives_its_images_only(tree: Tree) -> None:
@@ -74,8 +77,8 @@ def test_an_empty_folder_gives_nothing(tree: Tree) -> None:
 def test_patterns_make_their_subfolders_again(pattern: str, expected: list[str], tree: Tree) -> None:
     folder = tree("a.png", "b[1].png", "e.jpg", "one/c.png", "one/two/d.png", "one/.e.png", "f.txt")
     jobs = find_jobs([str(folder / pattern)], OUT)
-    assert sorted(job.target.relative_to(OUT).as_posix() for job in jobs) == expected
-    assert all(job.source.is_file() for job in jobs)
+    assert sorted(job.output_path.relative_to(OUT).as_posix() for job in jobs) == expected
+    assert all(job.input_path.is_file() for job in jobs)
 
 
 def test_relative_patterns(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,29 +104,29 @@ def test_a_file_with_brackets_in_its_name_is_no_pattern(tree: Tree) -> None:
 
 def test_patterns_never_leave_the_output_folder(tree: Tree) -> None:
     folder = tree("one/a.png", "b.png")
-    assert [job.target for job in find_jobs([str(folder / "o*/../*.png")], OUT)] == [OUT / "b.png"]
+    assert [job.output_path for job in find_jobs([str(folder / "o*/../*.png")], OUT)] == [OUT / "b.png"]
 
 
 @pytest.mark.parametrize("word", ["none/*.png", "*.txt", "missing.png", "[z].png"])
 def test_what_matches_nothing_stays_to_fail_by_its_name(word: str, tree: Tree) -> None:
     folder = tree("a.png", "notes.txt")
     jobs = find_jobs([str(folder / word), str(folder / "a.png")], OUT)
-    assert [job.source for job in jobs] == [folder / word, folder / "a.png"]
+    assert [job.input_path for job in jobs] == [folder / word, folder / "a.png"]
 
 
 def test_named_twice_is_restored_once(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tree("a.png", "b.png")
     monkeypatch.chdir(folder)
     words = ["a.png", str(folder), "./a.png", "../in/a.png", str(folder / "*.png")]
-    assert sorted(job.target.name for job in find_jobs(words, OUT)) == ["a.png", "b.png"]
+    assert sorted(job.output_path.name for job in find_jobs(words, OUT)) == ["a.png", "b.png"]
 
 
 def test_named_twice_through_a_link_is_restored_once(tree: Tree, tmp_path: Path) -> None:
     folder = tree("a.png")
     (tmp_path / "link").symlink_to(folder)
     words = [str(folder), str(tmp_path / "link")]
-    assert find_jobs(words, OUT) == [Job(folder / "a.png", OUT / "a.png")]
-    assert find_jobs(words, Path("one.png")) == [Job(folder / "a.png", Path("one.png"))]
+    assert find_jobs(words, OUT) == [RestoreJob(folder / "a.png", OUT / "a.png")]
+    assert find_jobs(words, Path("one.png")) == [RestoreJob(folder / "a.png", Path("one.png"))]
 
 
 def test_a_link_beside_its_file_is_restored_under_both_names(tree: Tree) -> None:
@@ -136,7 +139,7 @@ def test_links_in_circles_are_somebodys_failure_not_everybodys(tree: Tree) -> No
     folder = tree("a.png")
     (folder / "loop.png").symlink_to("loop.png")
     jobs = find_jobs([str(folder / "loop.png"), str(folder / "a.png")], OUT)
-    assert [job.source.name for job in jobs] == ["loop.png", "a.png"]
+    assert [job.input_path.name for job in jobs] == ["loop.png", "a.png"]
 
 
 @pytest.mark.parametrize(
@@ -167,16 +170,16 @@ def test_a_strip_takes_nobodys_place(tree: Tree) -> None:
 def test_out_may_be_a_file_name(tree: Tree, tmp_path: Path) -> None:
     folder = tree("a.png")
     target = tmp_path / "new" / "b.JPG"
-    assert find_jobs([str(folder / "a.png")], target) == [Job(folder / "a.png", target)]
-    assert find_jobs([str(folder)], target) == [Job(folder / "a.png", target)]
+    assert find_jobs([str(folder / "a.png")], target) == [RestoreJob(folder / "a.png", target)]
+    assert find_jobs([str(folder)], target) == [RestoreJob(folder / "a.png", target)]
 
 
 def test_out_may_be_a_folder_with_a_suffix(tree: Tree, tmp_path: Path) -> None:
     folder = tree("a.png", "b.png")
     (tmp_path / "out.png").mkdir()
     jobs = find_jobs([str(folder)], tmp_path / "out.png")
-    assert [job.target for job in jobs] == [tmp_path / "out.png/a.png", tmp_path / "out.png/b.png"]
-    assert find_jobs([str(folder / "a.png")], tmp_path / "v1.2")[0].target == tmp_path / "v1.2/a.png"
+    assert [job.output_path for job in jobs] == [tmp_path / "out.png/a.png", tmp_path / "out.png/b.png"]
+    assert find_jobs([str(folder / "a.png")], tmp_path / "v1.2")[0].output_path == tmp_path / "v1.2/a.png"
 
 
 def test_several_photographs_do_not_fit_into_one_file(tree: Tree) -> None:
@@ -211,64 +214,64 @@ def test_out_that_is_another_kind_of_file_is_refused(tree: Tree) -> None:
 def test_a_format_changes_suffixes_that_say_another(
     name: str, format: str | None, expected: str, tree: Tree
 ) -> None:
-    assert find_jobs([str(tree(name))], OUT, format)[0].target == OUT / expected
+    assert find_jobs([str(tree(name))], OUT, format)[0].output_path == OUT / expected
 
 
 @pytest.fixture
-def job(tree: Tree, tmp_path: Path) -> Job:
-    return Job(tree("a.png") / "a.png", tmp_path / "out" / "a.png")
+def job(tree: Tree, tmp_path: Path) -> RestoreJob:
+    return RestoreJob(tree("a.png") / "a.png", tmp_path / "out" / "a.png")
 
 
-def check(job: Job, force: bool = False, compare: bool = False) -> None:
-    check_target(job, frozenset({real_path(job.source)}), force, compare)
+def check(job: RestoreJob, force: bool = False, compare: bool = False) -> None:
+    check_target(job, frozenset({real_path(job.input_path)}), force, compare)
 
 
-def test_a_free_place_is_fine(job: Job) -> None:
+def test_a_free_place_is_fine(job: RestoreJob) -> None:
     check(job)
     check(job, compare=True)
 
 
-@pytest.mark.parametrize("which", ["target", "strip"])
-def test_what_exists_is_refused_unless_forced(which: str, job: Job) -> None:
+@pytest.mark.parametrize("which", ["output_path", "comparison_path"])
+def test_what_exists_is_refused_unless_forced(which: str, job: RestoreJob) -> None:
     taken: Path = getattr(job, which)
     taken.parent.mkdir()
     taken.touch()
     with pytest.raises(OutputError, match=r"exists: --force"):
         check(job, compare=True)
     check(job, force=True, compare=True)
-    if which == "strip":
+    if which == "comparison_path":
         check(job)
 
 
-def test_a_dangling_link_counts_as_existing(job: Job) -> None:
-    job.target.parent.mkdir()
-    job.target.symlink_to("nowhere.png")
+def test_a_dangling_link_counts_as_existing(job: RestoreJob) -> None:
+    job.output_path.parent.mkdir()
+    job.output_path.symlink_to("nowhere.png")
     with pytest.raises(OutputError, match="exists"):
         check(job)
 
 
-def test_a_folder_is_not_replaced(job: Job) -> None:
-    job.target.mkdir(parents=True)
+def test_a_folder_is_not_replaced(job: RestoreJob) -> None:
+    job.output_path.mkdir(parents=True)
     with pytest.raises(OutputError, match="is a folder"):
         check(job, force=True)
 
 
 @pytest.mark.parametrize("kind", ["itself", "symlink", "hard link", "folder link"])
-def test_a_photograph_that_is_read_is_never_written(kind: str, job: Job) -> None:
+def test_a_photograph_that_is_read_is_never_written(kind: str, job: RestoreJob) -> None:
     if kind == "itself":
-        job = Job(job.source, job.source)
+        job = RestoreJob(job.input_path, job.input_path)
     elif kind == "folder link":
-        job.target.parent.symlink_to(job.source.parent)
+        job.output_path.parent.symlink_to(job.input_path.parent)
     else:
-        job.target.parent.mkdir()
-        (os.symlink if kind == "symlink" else os.link)(job.source, job.target)
+        job.output_path.parent.mkdir()
+        (os.symlink if kind == "symlink" else os.link)(job.input_path, job.output_path)
     with pytest.raises(OutputError, match="one of the photographs"):
         check(job, force=True)
 
 
-def test_a_source_that_is_gone_does_not_matter(job: Job) -> None:
-    job.target.parent.mkdir()
-    job.target.touch()
-    job.source.unlink()
+def test_a_source_that_is_gone_does_not_matter(job: RestoreJob) -> None:
+    job.output_path.parent.mkdir()
+    job.output_path.touch()
+    job.input_path.unlink()
     with pytest.raises(OutputError, match="exists"):
         check(job)

@@ -12,6 +12,7 @@ from opera_env.cli.command import format_error
 from opera_env.cli.tools import Tools
 from opera_env.errors import OperaError
 
+HINT = " (--debug prints the traceback)"
 SUBCOMMANDS = ("restore", "compare", "study", "tools", "weights")
 
 
@@ -30,9 +31,12 @@ def fail_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
         (OperaError("no tool: use another"), "error: no tool: use another"),
         (OperaError("two\n  lines"), "error: two lines"),
         (OperaError("/a/[red]b[/red]/[1].png:  x"), "error: /a/[red]b[/red]/[1].png:  x"),
-        (ValueError("two\nlines"), "error: ValueError: two lines (--debug shows where)"),
-        (KeyError(), "error: KeyError: no message (--debug shows where)"),
-        (RuntimeError("long " * 100), f"error: RuntimeError: {'long ' * 99}long (--debug shows where)"),
+        (ValueError("two\nlines"), f"error: ValueError: two lines{HINT}"),
+        (KeyError(), f"error: KeyError: no message{HINT}"),
+        (
+            RuntimeError("long " * 100),
+            f"error: RuntimeError: {'long ' * 99}long{HINT}",
+        ),
     ],
 )
 def test_errors_are_one_line(
@@ -61,7 +65,7 @@ def test_an_interruption_is_no_error(
     assert capsys.readouterr().err == "interrupted\n"
 
 
-@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("debug", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_process_ends_with_the_exit_code(debug: bool, child_environment: dict[str, str]) -> None:
     program = "import sys; from opera_env.cli import main; sys.exit(main())"
     words = ["tools", "list", "--toolbox", "nothing", *(["--debug"] if debug else [])]

@@ -25,89 +25,92 @@ DRAWN = ("brighten.gamma_correction", "brighten.constant_shift")
 Draw = Callable[[int, int, int], Image.Image]
 
 
-def test_a_folder_is_restored(world: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    code, records = world.report("--plan", f"{PLAN}, brighten.constant_shift", "--toolbox", "lite")
+def test_a_folder_is_restored(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    code, records = run.report("--plan", f"{PLAN}, brighten.constant_shift", "--toolbox", "lite")
     assert code == 0
-    assert world.results() == ["a.png", "b.jpg"]
-    assert read_photo(world.out / "a.png").pixels.mean() > read_photo(world.folder / "a.png").pixels.mean()
+    assert run.results() == ["a.png", "b.jpg"]
+    assert read_photo(run.out / "a.png").pixels.mean() > read_photo(run.folder / "a.png").pixels.mean()
     printed = capsys.readouterr()
     assert printed.out == ""
     lines = printed.err.splitlines()
-    source, target = world.folder / "a.png", world.out / "a.png"
+    source, target = run.folder / "a.png", run.out / "a.png"
     assert lines[0].startswith(f"{source} (32 x 24): {PLAN} 0.")
     assert " s > brighten.constant_shift 0." in lines[0]
     assert lines[0].endswith(f" s -> {target}")
     assert lines[-1] == "2 restored"
     assert records[0]["plan"] == [PLAN, "brighten.constant_shift"]
-    assert len(records[0]["seconds"]) == 2
+    assert len(records[0]["tool_seconds"]) == 2
     assert (records[0]["input"], records[0]["output"]) == (str(source), str(target))
     assert (records[0]["size"], records[0]["result_size"]) == ([32, 24], [32, 24])
     assert records[0]["agent"] is None
 
 
-def test_subfolders_of_a_pattern_are_made_again(world: Any, make_photograph: Draw) -> None:
-    (world.folder / "deep/er").mkdir(parents=True)
-    make_photograph(16, 16, 2).save(world.folder / "deep/er/c.png")
-    assert world.restore("--plan", PLAN, inputs=[world.folder / "**/*.png"]) == 0
-    written = [path for path in world.out.rglob("*") if path.is_file()]
-    assert sorted(path.relative_to(world.out).as_posix() for path in written) == ["a.png", "deep/er/c.png"]
+def test_subfolders_of_a_pattern_are_made_again(run: Any, make_photograph: Draw) -> None:
+    (run.folder / "deep/er").mkdir(parents=True)
+    make_photograph(16, 16, 2).save(run.folder / "deep/er/c.png")
+    assert run.restore("--plan", PLAN, inputs=[run.folder / "**/*.png"]) == 0
+    written = [path for path in run.out.rglob("*") if path.is_file()]
+    assert sorted(path.relative_to(run.out).as_posix() for path in written) == [
+        "a.png",
+        "deep/er/c.png",
+    ]
 
 
-def test_out_as_a_file_name(world: Any) -> None:
-    target = world.out / "deep" / "night.webp"
-    assert main(["restore", str(world.folder / "a.png"), "-o", str(target), "--plan", PLAN]) == 0
+def test_out_as_a_file_name(run: Any) -> None:
+    target = run.out / "deep" / "night.webp"
+    assert main(["restore", str(run.folder / "a.png"), "-o", str(target), "--plan", PLAN]) == 0
     assert read_photo(target).format == "WEBP"
 
 
-def test_an_existing_result_is_refused_and_stays(world: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    world.out.mkdir()
-    (world.out / "a.png").write_text("mine")
-    assert world.restore("--plan", PLAN) == 1
-    assert (world.out / "a.png").read_text() == "mine"
-    assert world.results() == ["a.png", "b.jpg"]
+def test_an_existing_result_is_refused_and_stays(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    run.out.mkdir()
+    (run.out / "a.png").write_text("mine")
+    assert run.restore("--plan", PLAN) == 1
+    assert (run.out / "a.png").read_text() == "mine"
+    assert run.results() == ["a.png", "b.jpg"]
     last = capsys.readouterr().err.splitlines()[-1]
-    assert str(world.folder / "a.png") in last
-    assert f"{world.out / 'a.png'} exists" in last
+    assert str(run.folder / "a.png") in last
+    assert f"{run.out / 'a.png'} exists" in last
 
 
-def test_force_replaces_an_existing_result(world: Any) -> None:
-    world.out.mkdir()
-    (world.out / "a.png").write_text("mine")
-    assert world.restore("--plan", PLAN, "--force") == 0
-    assert read_photo(world.out / "a.png").size == (24, 32)
+def test_force_replaces_an_existing_result(run: Any) -> None:
+    run.out.mkdir()
+    (run.out / "a.png").write_text("mine")
+    assert run.restore("--plan", PLAN, "--force") == 0
+    assert read_photo(run.out / "a.png").size == (24, 32)
 
 
-def test_skip_existing_goes_on_where_a_run_ended(world: Any) -> None:
-    assert world.restore("--plan", PLAN, inputs=[world.folder / "a.png"]) == 0
-    before = (world.out / "a.png").stat()
-    code, records = world.report("--plan", PLAN, "--skip-existing", "--force")
+def test_skip_existing_goes_on_where_a_run_ended(run: Any) -> None:
+    assert run.restore("--plan", PLAN, inputs=[run.folder / "a.png"]) == 0
+    before = (run.out / "a.png").stat()
+    code, records = run.report("--plan", PLAN, "--skip-existing", "--force")
     assert code == 0
     assert [record["status"] for record in records] == ["skipped", "restored"]
-    after = (world.out / "a.png").stat()
+    after = (run.out / "a.png").stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 @pytest.mark.parametrize("words", [["--force"], ["--skip-existing"], ["--force", "--skip-existing"], []])
 @pytest.mark.parametrize("way", ["the same folder", "a link to it", "by name"])
-def test_a_photograph_is_never_written_over(way: str, words: list[str], world: Any) -> None:
-    inputs, out = [world.folder], world.folder
+def test_a_photograph_is_never_written_over(way: str, words: list[str], run: Any) -> None:
+    inputs, out = [run.folder], run.folder
     if way == "a link to it":
-        out = world.out
-        out.symlink_to(world.folder)
+        out = run.out
+        out.symlink_to(run.folder)
     elif way == "by name":
-        inputs, out = [world.folder / "a.png"], world.folder / "a.png"
-    held = {path: path.read_bytes() for path in world.folder.iterdir()}
-    assert replace(world, out=out).restore("--plan", PLAN, *words, inputs=inputs) == 1
-    assert {path: path.read_bytes() for path in world.folder.iterdir()} == held
+        inputs, out = [run.folder / "a.png"], run.folder / "a.png"
+    held = {path: path.read_bytes() for path in run.folder.iterdir()}
+    assert replace(run, out=out).restore("--plan", PLAN, *words, inputs=inputs) == 1
+    assert {path: path.read_bytes() for path in run.folder.iterdir()} == held
 
 
-def test_nor_is_another_photograph_of_the_run(world: Any, make_photograph: Draw) -> None:
-    world.out.mkdir()
-    make_photograph(16, 16, 5).save(world.out / "a.png")
-    held = (world.out / "a.png").read_bytes()
-    inputs = [world.folder / "a.png", world.out / "a.png"]
-    assert world.restore("--plan", PLAN, "--force", inputs=inputs) == 1
-    assert (world.out / "a.png").read_bytes() == held
+def test_nor_is_another_photograph_of_the_run(run: Any, make_photograph: Draw) -> None:
+    run.out.mkdir()
+    make_photograph(16, 16, 5).save(run.out / "a.png")
+    held = (run.out / "a.png").read_bytes()
+    inputs = [run.folder / "a.png", run.out / "a.png"]
+    assert run.restore("--plan", PLAN, "--force", inputs=inputs) == 1
+    assert (run.out / "a.png").read_bytes() == held
 
 
 def add_bad_files(folder: Path) -> list[str]:
@@ -119,13 +122,13 @@ def add_bad_files(folder: Path) -> list[str]:
     return sorted(bad)
 
 
-def test_a_batch_goes_on_past_bad_files(world: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    bad = add_bad_files(world.folder)
-    code, records = world.report("--plan", PLAN, inputs=[world.folder, world.folder / "none*.png"])
+def test_a_batch_goes_on_past_bad_files(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = add_bad_files(run.folder)
+    code, records = run.report("--plan", PLAN, inputs=[run.folder, run.folder / "none*.png"])
     assert code == 1
-    assert world.results() == ["a.png", "b.jpg"]
+    assert run.results() == ["a.png", "b.jpg"]
     failed = [record for record in records if record["status"] == "failed"]
-    names = [str(world.folder / name) for name in (*bad, "none*.png")]
+    names = [str(run.folder / name) for name in (*bad, "none*.png")]
     assert sorted(record["input"] for record in failed) == sorted(names)
     printed = capsys.readouterr().err
     assert "Traceback" not in printed
@@ -151,22 +154,27 @@ def test_a_batch_goes_on_past_bad_files(world: Any, capsys: pytest.CaptureFixtur
         (("--max-memory", "0"), "--max-memory"),
         (("--max-memory", "nan"), "--max-memory"),
         (("--max-memory", "inf"), "--max-memory"),
-        (("--view", "-1"), "--view"),
+        (("--window", "-1"), "--window"),
         (("--max-tools", "0"), "--max-tools"),
         (("--device", "abacus"), "abacus"),
         (("--agent", "random", "--plan", PLAN), "not both"),
+        (("--agent", "random", "--fix", "noise"), "not both --agent and --fix"),
+        (("--fix", "noise", "--plan", PLAN), "not both --fix and --plan"),
+        (("--fix", "fog"), "unknown degradation 'fog'; use one of"),
+        (("--fix", ","), "names of degradations after --fix"),
+        (("--tool-cost", "nan"), "--tool-cost"),
     ],
 )
 def test_bad_options_are_named_before_anything_is_written(
-    words: tuple[str, ...], says: str, world: Any, capsys: pytest.CaptureFixture[str]
+    words: tuple[str, ...], says: str, run: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = () if "--agent" in words or "--plan" in words else ("--plan", PLAN)
-    assert world.restore(*plan, *words) == 1
+    plan = () if {"--agent", "--plan", "--fix"} & {*words} else ("--plan", PLAN)
+    assert run.restore(*plan, *words) == 1
     message = capsys.readouterr().err
     assert message.startswith("error: ")
     assert says in message
     assert message.count("\n") == 1
-    assert not world.out.exists()
+    assert not run.out.exists()
 
 
 @pytest.mark.parametrize("inputs", [[], ["empty"]])
@@ -180,31 +188,31 @@ def test_nothing_to_restore_is_an_error(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_empty_plan_copies_the_very_bytes(world: Any, make_photograph: Draw) -> None:
+def test_the_empty_plan_copies_the_very_bytes(run: Any, make_photograph: Draw) -> None:
     make_photograph(16, 16, 2).save(
-        world.folder / "film.webp", save_all=True, append_images=[make_photograph(16, 16, 3)]
+        run.folder / "film.webp", save_all=True, append_images=[make_photograph(16, 16, 3)]
     )
-    code, records = world.report("--plan", "")
+    code, records = run.report("--plan", "")
     assert code == 0
-    assert {path.name: path.read_bytes() for path in world.folder.iterdir()} == {
-        path.name: path.read_bytes() for path in world.out.iterdir()
+    assert {path.name: path.read_bytes() for path in run.folder.iterdir()} == {
+        path.name: path.read_bytes() for path in run.out.iterdir()
     }
-    assert {record["status"] for record in records} == {"left as it was"}
+    assert {record["status"] for record in records} == {"unchanged"}
     assert all(record["notices"] == [] for record in records)
 
 
-def test_the_empty_plan_never_replaces_unless_forced(world: Any) -> None:
-    world.out.mkdir()
-    (world.out / "a.png").write_text("mine")
-    assert world.restore("--plan", "") == 1
-    assert (world.out / "a.png").read_text() == "mine"
-    assert world.restore("--plan", "", "--force") == 0
-    assert (world.out / "a.png").read_bytes() == (world.folder / "a.png").read_bytes()
+def test_the_empty_plan_never_replaces_unless_forced(run: Any) -> None:
+    run.out.mkdir()
+    (run.out / "a.png").write_text("mine")
+    assert run.restore("--plan", "") == 1
+    assert (run.out / "a.png").read_text() == "mine"
+    assert run.restore("--plan", "", "--force") == 0
+    assert (run.out / "a.png").read_bytes() == (run.folder / "a.png").read_bytes()
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "tiff", "webp", "bmp"])
-def test_the_empty_plan_converts(kind: str, world: Any) -> None:
-    code, records = world.report("--plan", "", "--format", kind)
+def test_the_empty_plan_converts(kind: str, run: Any) -> None:
+    code, records = run.report("--plan", "", "--format", kind)
     assert code == 0
     for record in records:
         written = read_photo(record["output"])
@@ -216,23 +224,23 @@ def test_the_empty_plan_converts(kind: str, world: Any) -> None:
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize("plan", ["", PLAN, "unet.super_resolution", f"{PLAN},unet.super_resolution"])
-def test_scale_enlarges(plan: str, scale: int, world: Any) -> None:
-    code, records = world.report("--plan", plan, "--scale", str(scale), inputs=[world.folder / "a.png"])
+def test_scale_enlarges(plan: str, scale: int, run: Any) -> None:
+    code, records = run.report("--plan", plan, "--scale", str(scale), inputs=[run.folder / "a.png"])
     assert code == 0
-    assert read_photo(world.out / "a.png").size == (24 * scale, 32 * scale)
+    assert read_photo(run.out / "a.png").size == (24 * scale, 32 * scale)
     assert records[0]["result_size"] == [32 * scale, 24 * scale]
     assert records[0]["status"] == "restored"
 
 
-def test_an_enlarging_tool_keeps_the_size_at_scale_one(world: Any) -> None:
-    assert world.restore("--plan", "unet.super_resolution", inputs=[world.folder / "a.png"]) == 0
-    assert read_photo(world.out / "a.png").size == (24, 32)
+def test_an_enlarging_tool_keeps_the_size_at_scale_one(run: Any) -> None:
+    assert run.restore("--plan", "unet.super_resolution", inputs=[run.folder / "a.png"]) == 0
+    assert read_photo(run.out / "a.png").size == (24, 32)
 
 
-def test_a_strip_shows_before_and_after(world: Any) -> None:
-    assert world.restore("--plan", PLAN, "--compare") == 0
-    assert world.results() == ["a.png", "a.png.compare.jpg", "b.jpg", "b.jpg.compare.jpg"]
-    with Image.open(world.out / "a.png.compare.jpg") as strip:
+def test_a_strip_shows_before_and_after(run: Any) -> None:
+    assert run.restore("--plan", PLAN, "--compare") == 0
+    assert run.results() == ["a.png", "a.png.compare.jpg", "b.jpg", "b.jpg.compare.jpg"]
+    with Image.open(run.out / "a.png.compare.jpg") as strip:
         assert strip.format == "JPEG"
         assert strip.width > 2 * 32
         assert strip.height > 24
@@ -241,43 +249,41 @@ def test_a_strip_shows_before_and_after(world: Any) -> None:
     assert after.mean() > before.mean() + 2
 
 
-def test_a_strip_is_not_written_over_either(world: Any) -> None:
-    world.out.mkdir()
-    strip = world.out / "a.png.compare.jpg"
+def test_a_strip_is_not_written_over_either(run: Any) -> None:
+    run.out.mkdir()
+    strip = run.out / "a.png.compare.jpg"
     strip.write_text("mine")
-    assert world.restore("--plan", PLAN, "--compare", inputs=[world.folder / "a.png"]) == 1
+    assert run.restore("--plan", PLAN, "--compare", inputs=[run.folder / "a.png"]) == 1
     assert strip.read_text() == "mine"
-    assert world.results() == [strip.name]
-    assert world.restore("--plan", PLAN, "--compare", "--force", inputs=[world.folder / "a.png"]) == 0
+    assert run.results() == [strip.name]
+    assert run.restore("--plan", PLAN, "--compare", "--force", inputs=[run.folder / "a.png"]) == 0
     assert strip.read_bytes().startswith(b"\xff\xd8")
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 300), (300, 1), (2, 34000), (1500, 3)])
-def test_strips_of_strange_shapes(height: int, width: int, world: Any) -> None:
-    Image.new("RGB", (width, height), "gray").save(world.folder / "a.png")
-    assert world.restore("--plan", PLAN, "--compare", inputs=[world.folder / "a.png"]) == 0
-    with Image.open(world.out / "a.png.compare.jpg") as strip:
+def test_strips_of_strange_shapes(height: int, width: int, run: Any) -> None:
+    Image.new("RGB", (width, height), "gray").save(run.folder / "a.png")
+    assert run.restore("--plan", PLAN, "--compare", inputs=[run.folder / "a.png"]) == 0
+    with Image.open(run.out / "a.png.compare.jpg") as strip:
         strip.load()
         assert strip.height <= 720 + 32
         assert strip.width <= 2 * 4096 + 32
 
 
-def test_a_grey_profile_does_not_go_into_a_coloured_strip(world: Any) -> None:
+def test_a_grey_profile_does_not_go_into_a_coloured_strip(run: Any) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    Image.new("L", (20, 20), 90).save(world.folder / "a.png", icc_profile=profile)
-    Image.new("RGB", (20, 20), "gray").save(world.folder / "b.jpg", icc_profile=profile)
-    assert world.restore("--plan", PLAN, "--compare") == 0
-    with Image.open(world.out / "a.png.compare.jpg") as strip:
+    Image.new("L", (20, 20), 90).save(run.folder / "a.png", icc_profile=profile)
+    Image.new("RGB", (20, 20), "gray").save(run.folder / "b.jpg", icc_profile=profile)
+    assert run.restore("--plan", PLAN, "--compare") == 0
+    with Image.open(run.out / "a.png.compare.jpg") as strip:
         assert "icc_profile" not in strip.info
-    with Image.open(world.out / "b.jpg.compare.jpg") as strip:
+    with Image.open(run.out / "b.jpg.compare.jpg") as strip:
         assert strip.info["icc_profile"] == profile
 
 
-def test_json_on_standard_output_is_nothing_but_json(
-    world: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    add_bad_files(world.folder)
-    assert world.restore("--plan", PLAN, "--json") == 1
+def test_json_on_standard_output_is_nothing_but_json(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    add_bad_files(run.folder)
+    assert run.restore("--plan", PLAN, "--json") == 1
     summary = json.loads(capsys.readouterr().out)
     assert set(summary) == {"toolbox", "versions", "photographs"}
     assert summary["toolbox"]["name"] == "lite-cotrained"
@@ -286,40 +292,40 @@ def test_json_on_standard_output_is_nothing_but_json(
 
 
 def test_a_progress_bar_keeps_out_of_standard_output(
-    world: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # what makes rich take the pipe for a terminal
-    assert world.restore("--plan", PLAN, "--json") == 0
+    assert run.restore("--plan", PLAN, "--json") == 0
     printed = capsys.readouterr()
     assert len(json.loads(printed.out)["photographs"]) == 2
     assert "━" in printed.err
     assert "photographs" in printed.err
 
 
-def test_a_name_of_two_lines_fails_in_one(world: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    path = world.folder / "two\nlines.png"
+def test_a_name_of_two_lines_fails_in_one(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    path = run.folder / "two\nlines.png"
     path.write_bytes(b"no image")
-    code, records = world.report("--plan", PLAN, inputs=[path])
+    code, records = run.report("--plan", PLAN, inputs=[path])
     assert code == 1
     assert records[0]["input"] == str(path)
-    assert records[0]["error"].startswith(f"{world.folder}/two lines.png: damaged")
+    assert records[0]["error"].startswith(f"{run.folder}/two lines.png: damaged")
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_notices_are_printed(world: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_notices_are_printed(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     clear = Image.new("RGBA", (20, 10), (90, 80, 70, 128))
-    clear.save(world.folder / "c.png")
-    source = world.folder / "c.png"
-    code, records = world.report("--plan", PLAN, "--format", "jpeg", inputs=[source])
+    clear.save(run.folder / "c.png")
+    source = run.folder / "c.png"
+    code, records = run.report("--plan", PLAN, "--format", "jpeg", inputs=[source])
     assert code == 0
     assert records[0]["notices"] == ["JPEG holds no transparency"]
     assert "note: JPEG holds no transparency" in capsys.readouterr().err
 
 
-def test_debug_shows_where_and_still_goes_on(world: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    bad = add_bad_files(world.folder)
-    assert world.restore("--plan", PLAN, "--debug") == 1
-    assert world.results() == ["a.png", "b.jpg"]
+def test_debug_shows_where_and_still_goes_on(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = add_bad_files(run.folder)
+    assert run.restore("--plan", PLAN, "--debug") == 1
+    assert run.results() == ["a.png", "b.jpg"]
     assert capsys.readouterr().err.count("Traceback") >= len(bad)
 
 
@@ -329,9 +335,9 @@ def _as_rgb16(path: Path, pixels: np.ndarray[Any, Any]) -> None:
 
 @pytest.mark.parametrize("scale", [1, 2])
 @pytest.mark.parametrize("kind", ["rgb16", "rgba16", "grey16", "grey8", "grey_alpha8", "rgba8"])
-def test_bits_alpha_and_mode_are_kept(kind: str, scale: int, world: Any) -> None:
+def test_bits_alpha_and_mode_are_kept(kind: str, scale: int, run: Any) -> None:
     rng = np.random.default_rng(7)
-    path = world.folder / "kept.png"
+    path = run.folder / "kept.png"
     channels = {"rgb": 3, "rgba": 4, "grey": 1, "grey_alpha": 2}[kind.rstrip("0123456789")]
     deep = kind.endswith("16")
     pixels = rng.integers(0, 65536 if deep else 256, (18, 26, channels), np.uint16 if deep else np.uint8)
@@ -339,8 +345,8 @@ def test_bits_alpha_and_mode_are_kept(kind: str, scale: int, world: Any) -> None
         _as_rgb16(path, pixels)
     else:
         Image.fromarray(pixels[..., 0] if channels == 1 else pixels).save(path)
-    assert world.restore("--plan", PLAN, "--scale", str(scale), inputs=[path]) == 0
-    before, after = read_photo(path), read_photo(world.out / "kept.png")
+    assert run.restore("--plan", PLAN, "--scale", str(scale), inputs=[path]) == 0
+    before, after = read_photo(path), read_photo(run.out / "kept.png")
     assert after.bits == before.bits == (16 if deep else 8)
     assert after.pixels.shape[2] == before.pixels.shape[2] == (1 if channels < 3 else 3)
     assert after.size == (18 * scale, 26 * scale)
@@ -351,42 +357,42 @@ def test_bits_alpha_and_mode_are_kept(kind: str, scale: int, world: Any) -> None
         assert len(np.unique(after.pixels)) > 300  # more levels than 8 bits have
 
 
-def test_what_pillow_cannot_open_is_restored(world: Any) -> None:
+def test_what_pillow_cannot_open_is_restored(run: Any) -> None:
     """A TIFF file of grey with alpha in 16 bits: the look at its size must know as much as the reader."""
     levels = np.random.default_rng(0).integers(0, 65536, (20, 30, 2), np.uint16)
-    path = world.folder / "a.tif"
+    path = run.folder / "a.tif"
     tifffile.imwrite(
         path, levels, photometric="minisblack", planarconfig="contig", extrasamples=["unassalpha"]
     )
-    code, records = world.report("--plan", PLAN, inputs=[path])
+    code, records = run.report("--plan", PLAN, inputs=[path])
     assert code == 0
     assert records[0]["size"] == [30, 20]
-    result = read_photo(world.out / "a.tif")
+    result = read_photo(run.out / "a.tif")
     assert (result.bits, result.pixels.shape) == (16, (20, 30, 1))
     assert result.alpha is not None
     assert np.array_equal(result.alpha, levels[..., 1])
 
 
-def test_exif_and_profile_are_kept_and_the_picture_stands_upright(world: Any) -> None:
+def test_exif_and_profile_are_kept_and_the_picture_stands_upright(run: Any) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     exif = Image.Exif()
     exif[271], exif[274] = "Camera [X]", 6
-    source = world.folder / "turned.jpg"
+    source = run.folder / "turned.jpg"
     Image.new("RGB", (40, 20), "gray").save(source, exif=exif, icc_profile=profile)
-    assert world.restore("--plan", PLAN, inputs=[source]) == 0
-    with Image.open(world.out / "turned.jpg") as written:
+    assert run.restore("--plan", PLAN, inputs=[source]) == 0
+    with Image.open(run.out / "turned.jpg") as written:
         assert written.size == (20, 40)
         assert written.info["icc_profile"] == profile
         assert written.getexif()[271] == "Camera [X]"
         assert written.getexif().get(274, 1) == 1
 
 
-def test_a_toolbox_of_ones_own(world: Any, make_toolbox: Callable[[], Toolbox], tmp_path: Path) -> None:
+def test_a_toolbox_of_ones_own(run: Any, make_toolbox: Callable[[], Toolbox], tmp_path: Path) -> None:
     box = Toolbox.load("lite").subset(["brighten.constant_shift"])
     box.save(tmp_path / "box")
     words = ["--toolbox", str(tmp_path / "box"), "--plan", "brighten.constant_shift"]
-    assert world.restore(*words, inputs=[world.folder / "a.png"]) == 0
-    before, after = (read_photo(folder / "a.png").tensor() for folder in (world.folder, world.out))
+    assert run.restore(*words, inputs=[run.folder / "a.png"]) == 0
+    before, after = (read_photo(folder / "a.png").tensor() for folder in (run.folder, run.out))
     assert torch.allclose(after, (before + 40 / 255).clamp(0, 1), atol=1e-3)
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from opera_env.data.read import read_photo
+from opera_env.degradations import DEGRADATIONS
 from opera_env.errors import PlanParseError
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Observation
@@ -25,31 +26,31 @@ Draw = Callable[[int, int, int], Image.Image]
 
 
 @pytest.mark.parametrize("name", ["untouched", "random", "greedy", "greedy-blind"])
-def test_agents_by_name(name: str, world: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_agents_by_name(name: str, run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--agent", name, "--max-tools", "2", "--seed", "3"]
-    code, records = world.report(*words, inputs=[world.folder / "a.png"])
+    code, records = run.report(*words, inputs=[run.folder / "a.png"])
     assert code == 0
-    assert world.results() == ["a.png"]
+    assert run.results() == ["a.png"]
     assert f"planned by {name} in" in capsys.readouterr().err
     record = records[0]
     assert record["agent"] == name
     assert len(record["plan"]) <= 2
     assert (record["status"] == "restored") == bool(record["plan"])
     if name == "untouched":
-        assert (world.out / "a.png").read_bytes() == (world.folder / "a.png").read_bytes()
+        assert (run.out / "a.png").read_bytes() == (run.folder / "a.png").read_bytes()
     elif name == "greedy-blind":
-        plan = world.report("--agent", "greedy", "--max-tools", "2", "--force")[1][0]["plan"]
+        plan = run.report("--agent", "greedy", "--max-tools", "2", "--force")[1][0]["plan"]
         assert record["plan"] == plan
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 200), (200, 1), (3, 5)])
-def test_the_default_agent_takes_the_smallest_photographs(height: int, width: int, world: Any) -> None:
+def test_the_default_agent_takes_the_smallest_photographs(height: int, width: int, run: Any) -> None:
     rng = np.random.default_rng(height)
     pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
-    Image.fromarray(pixels).save(world.folder / "a.png")
+    Image.fromarray(pixels).save(run.folder / "a.png")
     words = ["--max-tools", "1", "--compare"]
-    assert world.restore(*words, inputs=[world.folder / "a.png"]) == 0
-    assert read_photo(world.out / "a.png").size == (height, width)
+    assert run.restore(*words, inputs=[run.folder / "a.png"]) == 0
+    assert read_photo(run.out / "a.png").size == (height, width)
 
 
 class OpenLoop:
@@ -75,7 +76,7 @@ class ClosedLoop:
         ]
 
 
-class Mumbler:
+class UnreadableAgent:
     """Cannot say what it wants of dark photographs."""
 
     closed_loop = False
@@ -87,7 +88,7 @@ class Mumbler:
         ]
 
 
-class ClosedMumbler(Mumbler):
+class UnreadableClosedLoop(UnreadableAgent):
     closed_loop = True
 
 
@@ -108,11 +109,33 @@ class Inventive(OpenLoop):
         return [Decision(("no.tool",)) for _ in observations]
 
 
+class ProbableAgent(OpenLoop):
+    """States probabilities, and leaves photographs alone that are not dark."""
+
+    def act(self, observations: Sequence[Observation]) -> list[Decision]:
+        dark = [float(seen.image.mean()) < 0.1 for seen in observations]
+        return [
+            Decision(
+                DRAWN if is_dark else (), probabilities={"low_light": 0.9 if is_dark else 0.1, "rain": 0.0}
+            )
+            for is_dark in dark
+        ]
+
+
 @pytest.fixture
 def my_agents(monkeypatch: pytest.MonkeyPatch) -> None:
     """A module ``my_agents`` with the classes above."""
     module = ModuleType("my_agents")
-    for agent in (OpenLoop, ClosedLoop, Mumbler, ClosedMumbler, Clumsy, TooEager, Inventive):
+    for agent in (
+        OpenLoop,
+        ClosedLoop,
+        UnreadableAgent,
+        UnreadableClosedLoop,
+        Clumsy,
+        TooEager,
+        Inventive,
+        ProbableAgent,
+    ):
         setattr(module, agent.__name__, agent)
     monkeypatch.setitem(sys.modules, "my_agents", module)
 
@@ -122,49 +145,91 @@ def my_agents(monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "reasoning", "degradations"),
     [("OpenLoop", "it is [dark]", ["low_light"]), ("ClosedLoop", "step 0\nstep 1\nenough", None)],
 )
-def test_an_agent_of_ones_own(
-    name: str, reasoning: str, degradations: list[str] | None, world: Any
-) -> None:
-    code, records = world.report("--agent", f"my_agents:{name}")
+def test_an_agent_of_ones_own(name: str, reasoning: str, degradations: list[str] | None, run: Any) -> None:
+    code, records = run.report("--agent", f"my_agents:{name}")
     assert code == 0
     for record in records:
         assert tuple(record["plan"]) == DRAWN
         assert record["reasoning"] == reasoning
         assert record["degradations"] == degradations
         assert record["planning_seconds"] > 0
-    held = {path.name: path.read_bytes() for path in world.out.iterdir()}
-    assert world.restore("--plan", ",".join(DRAWN), "--force") == 0
-    assert {path.name: path.read_bytes() for path in world.out.iterdir()} == held
+    held = {path.name: path.read_bytes() for path in run.out.iterdir()}
+    assert run.restore("--plan", ",".join(DRAWN), "--force") == 0
+    assert {path.name: path.read_bytes() for path in run.out.iterdir()} == held
 
 
 @pytest.mark.usefixtures("my_agents")
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("Mumbler", "the agent's answer is no plan: expected a list"),
-        ("ClosedMumbler", "the agent's answer is no plan: expected a list"),
+        ("UnreadableAgent", "the agent's answer is no plan: expected a list"),
+        ("UnreadableClosedLoop", "the agent's answer is no plan: expected a list"),
         ("Clumsy", "KeyError: 'no such\\nlayer'"),
     ],
 )
 def test_an_agent_that_cannot_answer_fails_that_photograph(
-    name: str, says: str, world: Any, capsys: pytest.CaptureFixture[str]
+    name: str, says: str, run: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Image.new("RGB", (20, 20)).save(world.folder / "dark.png")
-    code, records = world.report("--agent", f"my_agents:{name}")
+    Image.new("RGB", (20, 20)).save(run.folder / "dark.png")
+    code, records = run.report("--agent", f"my_agents:{name}")
     assert code == 1
-    assert world.results() == ["a.png", "b.jpg"]
-    dark = str(world.folder / "dark.png")
+    assert run.results() == ["a.png", "b.jpg"]
+    dark = str(run.folder / "dark.png")
     assert [record["error"] for record in records if record["input"] == dark] == [f"{dark}: {says}"]
     assert capsys.readouterr().err.splitlines()[-1] == f"  {dark}: {says}"
 
 
 @pytest.mark.usefixtures("my_agents")
 @pytest.mark.parametrize(("name", "says"), [("TooEager", "at most 6"), ("Inventive", "unknown tool")])
-def test_plans_that_cannot_be_run_fail_in_one_line(name: str, says: str, world: Any) -> None:
-    code, records = world.report("--agent", f"my_agents:{name}")
+def test_plans_that_cannot_be_run_fail_in_one_line(name: str, says: str, run: Any) -> None:
+    code, records = run.report("--agent", f"my_agents:{name}")
     assert code == 1
     assert all(says in record["error"] and "\n" not in record["error"] for record in records)
-    assert world.results() == []
+    assert run.results() == []
+
+
+@pytest.mark.usefixtures("my_agents")
+def test_probabilities_and_reasons_are_printed_and_reported(
+    run: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (20, 20)).save(run.folder / "dark.png")
+    inputs = [run.folder / "a.png", run.folder / "dark.png"]
+    code, (bright, dark) = run.report("--agent", "my_agents:ProbableAgent", inputs=inputs)
+    assert code == 0
+    assert (bright["status"], dark["status"]) == ("unchanged", "restored")
+    assert bright["probabilities"] == {"low_light": 0.1, "rain": 0.0}
+    assert bright["reason"] == "no degradation above 0.5: low_light 0.10, rain 0.00"
+    assert (dark["probabilities"]["low_light"], dark["reason"]) == (0.9, None)
+    assert dark["sees"] == "low_light 0.90, rain 0.00"
+    printed = capsys.readouterr().err
+    assert f"  why: {bright['reason']}\n" in printed
+    assert f"  sees: {dark['sees']}\n" in printed
+
+
+def test_the_default_agent_reports_probabilities_scores_and_a_reason(run: Any) -> None:
+    code, records = run.report(inputs=[run.folder / "a.png"])
+    assert code == 0
+    assert set(records[0]["probabilities"]) == set(DEGRADATIONS)
+    assert all(0 <= value <= 1 for value in records[0]["probabilities"].values())
+    assert any(scored["plan"] == [] for scored in records[0]["scores"])
+    assert records[0]["reason"]
+
+
+def test_fix_chooses_tools_for_the_named_degradations(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    inputs = [run.folder / "a.png"]
+    code, (record,) = run.report("--fix", "low_light, haze", "--toolbox", "lite", inputs=inputs)
+    assert code == 0
+    assert record["plan"] in [
+        ["brighten.gamma_correction", "unet.dehaze"],
+        ["brighten.constant_shift", "unet.dehaze"],
+    ]
+    assert record["fix"] == ["low_light", "haze"]
+    assert record["degradations"] == ["haze", "low_light"]
+    assert record["agent"] is None
+    assert len(record["scores"]) == 3, "two plans and the unchanged photograph"
+    best = max(record["scores"], key=lambda scored: scored["score"] if scored["plan"] else -1.0)
+    assert best["plan"] == record["plan"]
+    assert "[chosen for low_light, haze in " in capsys.readouterr().err
 
 
 def _white(image: Tensor) -> bool:
@@ -198,12 +263,12 @@ def my_tools(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("my_tools")
 @pytest.mark.parametrize(("tool", "says"), [("my.raises", "too bright"), ("my.returns_nan", "NaN")])
-def test_a_failing_tool_fails_that_photograph_only(tool: str, says: str, world: Any) -> None:
-    white = world.folder / "aa.png"
+def test_a_failing_tool_fails_that_photograph_only(tool: str, says: str, run: Any) -> None:
+    white = run.folder / "aa.png"
     Image.new("RGB", (20, 20), "white").save(white)
-    code, records = world.report("--plan", tool)
+    code, records = run.report("--plan", tool)
     assert code == 1
-    assert world.results() == ["a.png", "b.jpg"]
+    assert run.results() == ["a.png", "b.jpg"]
     assert [record["status"] for record in records] == ["restored", "failed", "restored"]
     error = records[1]["error"]
     assert error.startswith(f"{white}: tool '{tool}' failed")
@@ -213,18 +278,18 @@ def test_a_failing_tool_fails_that_photograph_only(tool: str, says: str, world: 
 
 @pytest.mark.usefixtures("my_tools")
 def test_an_interrupted_run_leaves_whole_files_and_a_report(
-    world: Any, capsys: pytest.CaptureFixture[str]
+    run: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Image.new("RGB", (20, 20), "white").save(world.folder / "aa.png")
-    code, records = world.report("--plan", "my.interrupts", "--compare")
+    Image.new("RGB", (20, 20), "white").save(run.folder / "aa.png")
+    code, records = run.report("--plan", "my.interrupts", "--compare")
     assert code == 130
-    assert [record["input"] for record in records] == [str(world.folder / "a.png")]
-    assert world.results() == ["a.png", "a.png.compare.jpg"]
-    assert read_photo(world.out / "a.png").size == (24, 32)
+    assert [record["input"] for record in records] == [str(run.folder / "a.png")]
+    assert run.results() == ["a.png", "a.png.compare.jpg"]
+    assert read_photo(run.out / "a.png").size == (24, 32)
     assert capsys.readouterr().err.splitlines()[-1] == "interrupted"
 
 
-def test_an_interruption_while_writing_leaves_nothing(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interruption_while_writing_leaves_nothing(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     write_bytes = Path.write_bytes
 
     def half(path: Path, data: bytes) -> int:
@@ -232,57 +297,57 @@ def test_an_interruption_while_writing_leaves_nothing(world: Any, monkeypatch: p
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Path, "write_bytes", half)
-    assert world.restore("--plan", PLAN) == 130
-    assert world.results() == []
+    assert run.restore("--plan", PLAN) == 130
+    assert run.results() == []
 
 
 def test_a_full_disk_fails_by_name_and_leaves_nothing(
-    world: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(source: Path, target: Path) -> None:
         Path(target).write_bytes(b"half")
         raise OSError(28, "No space left on device", str(target))
 
     monkeypatch.setattr("shutil.copyfile", full)
-    assert world.restore("--plan", "", inputs=[world.folder / "a.png"]) == 1
+    assert run.restore("--plan", "", inputs=[run.folder / "a.png"]) == 1
     message = capsys.readouterr().err.splitlines()[-1]
-    assert str(world.folder / "a.png") in message
+    assert str(run.folder / "a.png") in message
     assert "No space left on device" in message
-    assert world.results() == []
+    assert run.results() == []
 
 
 def test_a_result_that_appears_meanwhile_stays(
-    world: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def read(path: Path) -> Any:
-        world.out.mkdir(exist_ok=True)
-        (world.out / path.name).write_text("somebody's")
+        run.out.mkdir(exist_ok=True)
+        (run.out / path.name).write_text("somebody's")
         return read_photo(path)
 
     monkeypatch.setattr("opera_env.cli.restore.read_photo", read)
-    assert world.restore("--plan", PLAN) == 1
-    assert (world.out / "a.png").read_text() == "somebody's"
-    assert world.results() == ["a.png", "b.jpg"]
+    assert run.restore("--plan", PLAN) == 1
+    assert (run.out / "a.png").read_text() == "somebody's"
+    assert run.results() == ["a.png", "b.jpg"]
     message = capsys.readouterr().err.splitlines()[-1]
-    assert str(world.out / "b.jpg") in message
+    assert str(run.out / "b.jpg") in message
     assert ".part" not in message
 
 
-def test_a_folder_that_cannot_be_made_fails_by_name(world: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    world.out.mkdir()
-    (world.out / "sub").write_text("a file")
-    (world.folder / "sub").mkdir()
-    (world.folder / "a.png").rename(world.folder / "sub" / "a.png")
-    inputs = [world.folder / "**/*.png", world.folder / "b.jpg"]
-    assert world.restore("--plan", PLAN, inputs=inputs) == 1
-    assert world.results() == ["b.jpg", "sub"]
-    assert str(world.folder / "sub/a.png") in capsys.readouterr().err.splitlines()[-1]
+def test_a_folder_that_cannot_be_made_fails_by_name(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    run.out.mkdir()
+    (run.out / "sub").write_text("a file")
+    (run.folder / "sub").mkdir()
+    (run.folder / "a.png").rename(run.folder / "sub" / "a.png")
+    inputs = [run.folder / "**/*.png", run.folder / "b.jpg"]
+    assert run.restore("--plan", PLAN, inputs=inputs) == 1
+    assert run.results() == ["b.jpg", "sub"]
+    assert str(run.folder / "sub/a.png") in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_too_large_a_photograph_is_named_before_it_is_decoded(
-    world: Any, monkeypatch: pytest.MonkeyPatch
+    run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Image.new("1", (12000, 9000)).save(world.folder / "large.png")
+    Image.new("1", (12000, 9000)).save(run.folder / "large.png")
     decoded: list[str] = []
 
     def read(path: Path) -> Any:
@@ -290,9 +355,9 @@ def test_too_large_a_photograph_is_named_before_it_is_decoded(
         return read_photo(path)
 
     monkeypatch.setattr("opera_env.cli.restore.read_photo", read)
-    code, records = world.report("--plan", PLAN, "--max-memory", "2.5")
+    code, records = run.report("--plan", PLAN, "--max-memory", "2.5")
     assert code == 1
     assert decoded == ["a.png", "b.jpg"]
     error = records[-1]["error"]
-    assert error.startswith(f"{world.folder / 'large.png'}: 12000 x 9000 pixels")
+    assert error.startswith(f"{run.folder / 'large.png'}: 12000 x 9000 pixels")
     assert "--max-memory" in error

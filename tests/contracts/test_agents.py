@@ -90,11 +90,8 @@ def test_one_decision_per_observation(make: MakeAgent, toolbox: Toolbox, count: 
 @every_agent
 @pytest.mark.parametrize("max_tools", [1, 2, 6])
 def test_plans_keep_to_max_tools(make: MakeAgent, max_tools: int) -> None:
-    agent = make(max_tools=max_tools)
-    for _ in range(10):
-        assert all(
-            len(decision.plan) <= max_tools for decision in agent.act(observations(4, steps_left=max_tools))
-        )
+    decisions = make(max_tools=max_tools).act(observations(40, steps_left=max_tools))
+    assert all(len(decision.plan) <= max_tools for decision in decisions)
 
 
 @every_agent

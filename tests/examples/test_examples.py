@@ -1,5 +1,6 @@
 """Every example runs as it stands."""
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -7,20 +8,31 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.py"))
-TRAIN = {"07_sb3_one_shot.py", "08_execution_update.py", "09_vlm.py"}
+TRAINING_EXAMPLES = {"07_sb3_one_shot.py", "08_execution_update.py", "09_vlm.py"}
+
+every_example = pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 
 
 @pytest.mark.parametrize(
-    "path",
-    [pytest.param(path, marks=[pytest.mark.slow] * (path.name in TRAIN)) for path in EXAMPLES],
-    ids=lambda path: path.name,
+    "path", [path for path in EXAMPLES if path.name not in TRAINING_EXAMPLES], ids=lambda path: path.name
 )
-def test_runs(path: Path, tmp_path: Path) -> None:
+def test_it_runs_and_prints(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In this process, which saves the time to import everything again."""
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(path), run_name="__main__")
+    assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.slow
+@every_example
+def test_it_runs_in_a_process_of_its_own(path: Path, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, path], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_is_short(path: Path) -> None:
+@every_example
+def test_it_has_at_most_80_lines(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 80

@@ -79,7 +79,7 @@ def test_restore_leaves_clean_photographs_alone() -> None:
     toolbox, source = Toolbox.load(DEFAULT_TOOLBOX), bundled(256)
     restorer, scorer = Restorer(toolbox), PlanScorer(toolbox, "lite")
     samples = [source.make(spec) for spec in source.list_specs(48, [()], np.random.default_rng(4))]
-    plans = [restorer.plan(sample.lq).plan for sample in samples]
+    plans = [restorer.plan(sample.lq).decision.plan for sample in samples]
     before, after = (
         np.mean([outcome.r_q for outcome in scorer.score(samples, some, restored=False)])
         for some in ([()] * len(samples), plans)

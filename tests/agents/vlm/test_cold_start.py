@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,13 @@ def config(photos: Path, tmp_path: Path) -> VLMWarmStartConfig:
     )
 
 
+@pytest.fixture(autouse=True)
+def short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a few steps of training answers have no end: the default limit would take most of the time."""
+    load = partial(VLMAgent.from_pretrained, max_new_tokens=32)
+    monkeypatch.setattr(VLMAgent, "from_pretrained", load)
+
+
 def test_it_trains_and_is_an_agent(config: VLMWarmStartConfig) -> None:
     watched = train(config)
     assert 0 < watched.reward < 10
@@ -58,10 +66,9 @@ def test_a_stopped_run_ends_as_one_that_was_not(
             raise KeyboardInterrupt
         return original(*args)
 
-    monkeypatch.setattr(cold_start, "batch_of", stops)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(cold_start, "batch_of", stops)
         train(parts)
-    monkeypatch.undo()
     train(parts)
     first, second = (
         torch.load(one.out / "checkpoint.pt", weights_only=True)["model"] for one in (whole, parts)

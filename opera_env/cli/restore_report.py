@@ -1,0 +1,133 @@
+"""What ``opera-env restore`` says of each photograph: records, lines, JSON and comparisons."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from opera_env.cli.command import format_error
+from opera_env.cli.jobs import RestoreJob
+from opera_env.data.images import resize, to_pil
+from opera_env.data.photo import Photo
+from opera_env.envs.render import image_strip
+from opera_env.restoration import Restoration
+from opera_env.restoration.explanation import describe_degradations, format_plan
+from opera_env.tools import Toolbox
+
+UNCHANGED = "unchanged"
+_STATUSES = ("restored", UNCHANGED, "skipped", "failed")
+
+_COMPARISON_MAX_HEIGHT, _COMPARISON_MAX_WIDTH = 720, 4096
+"""Size limits, in pixels, of each picture in a comparison."""
+
+
+def restoration_record(result: Restoration, before: Photo, after: Photo) -> dict[str, Any]:
+    """Returns the part of a record that tells what was done, in JSON types.
+
+    Args:
+        result: The restoration.
+        before: The photograph.
+        after: What was written.
+    """
+    decision = result.decision
+    return {
+        "plan": list(decision.plan),
+        "reason": result.reason,
+        "sees": describe_degradations(decision),
+        "degradations": None if decision.degradations is None else sorted(decision.degradations),
+        "probabilities": None if decision.probabilities is None else dict(decision.probabilities),
+        "scores": [{"plan": list(plan), "score": score} for plan, score in result.scores.items()],
+        "reasoning": decision.reasoning,
+        "tool_seconds": [round(seconds, 4) for seconds in result.tool_seconds],
+        "planning_seconds": round(result.planning_seconds, 4),
+        "size": [before.size[1], before.size[0]],
+        "result_size": [after.size[1], after.size[0]],
+    }
+
+
+def json_report(records: Sequence[dict[str, Any]], toolbox: Toolbox, name: str) -> str:
+    """Returns the JSON document of a run.
+
+    Args:
+        records: One per photograph.
+        toolbox: The tools.
+        name: Name or folder of the toolbox.
+    """
+    return json.dumps(
+        {
+            "toolbox": {
+                "name": name,
+                "signature": toolbox.signature,
+                "fingerprint": toolbox.fingerprint,
+            },
+            "versions": {package: version(package) for package in ("opera-env", "torch")},
+            "photographs": records,
+        },
+        indent=2,
+        default=str,  # an agent may return values of any type
+    )
+
+
+def format_record(record: dict[str, Any]) -> str:
+    """Describes one photograph: what was done, by which tools, in how many seconds, and why."""
+    if record["status"] == "failed":
+        return f"failed: {record['error']}"
+    if record["status"] == "skipped":
+        return f"{record['input']}: skipped, because {record['output']} exists"
+    tools = " > ".join(
+        f"{name} {seconds:.1f} s"
+        for name, seconds in zip(record["plan"], record["tool_seconds"], strict=True)
+    )
+    width, height = record["size"]
+    line = f"{record['input']} ({width} x {height}): {tools or record['status']} -> {record['output']}"
+    details: list[str] = []
+    if record["agent"] is not None:
+        line += f"  [planned by {record['agent']} in {record['planning_seconds']:.1f} s]"
+        if record["sees"] not in (record["reason"] or ""):
+            details.append(f"sees: {record['sees']}")
+    elif record["fix"] is not None:
+        line += f"  [chosen for {', '.join(record['fix'])} in {record['planning_seconds']:.1f} s]"
+    if record["reason"]:
+        details.append(f"why: {record['reason']}")
+    if record["reasoning"]:
+        details.append(f"reasoning: {' '.join(str(record['reasoning']).split())}")
+    details += [f"note: {notice}" for notice in record["notices"]]
+    return "\n  ".join([line, *details])
+
+
+def print_summary(console: Console, records: Sequence[dict[str, Any]]) -> int:
+    """Prints the counts and repeats the failures; returns the exit code."""
+    counts = {status: sum(record["status"] == status for record in records) for status in _STATUSES}
+    if len(records) > 1:
+        console.print(", ".join(f"{count} {status}" for status, count in counts.items() if count))
+        for record in records:
+            if record["status"] == "failed":
+                console.print(f"  {record['error']}")
+    return 1 if counts["failed"] else 0
+
+
+def format_failure(job: RestoreJob, error: Exception) -> str:
+    """Says in one line which photograph failed and why."""
+    text = format_error(error, job.output_path)
+    name = " ".join(str(job.input_path).splitlines())
+    return text if text.startswith(f"{name}:") else f"{name}: {text}"
+
+
+def draw_comparison(before: Photo, result: Restoration) -> Photo:
+    """Draws the photograph before and after side by side, with the plan above."""
+    height, width = result.image.shape[-2:]
+    shrink = min(1.0, _COMPARISON_MAX_HEIGHT / height, _COMPARISON_MAX_WIDTH / width)
+    size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
+    plan = format_plan(result.decision.plan) if result.decision.plan else UNCHANGED
+    pictures = [
+        (caption, to_pil(resize(image[None], size)[0]))
+        for caption, image in (("before", before.tensor()), (plan, result.image))
+    ]
+    is_grey = before.pixels.shape[2] == 1  # a grey profile does not suit the colours of the comparison
+    drawn = np.asarray(image_strip(pictures, size[0]))
+    return Photo(drawn, format="JPEG", icc=None if is_grey else before.icc)

@@ -1,0 +1,44 @@
+"""The settings of a restorer and their default values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from opera_env.types import Plan
+
+DEFAULT_TOOLBOX, DEFAULT_AGENT = "lite-cotrained", "planner"
+"""The best toolbox and the best agent that needs no reference; docs/restoring.md has the figures."""
+
+
+@dataclass(frozen=True)
+class RestorerConfig:
+    """How photographs are restored.
+
+    Attributes:
+        agent: The agent that plans: a name as :func:`opera_env.agents.make_agent` takes it. A search
+            is blind here, with or without ``-blind``, because a photograph has no reference.
+        plan: A plan for every photograph; no agent is used then.
+        fix: Degradations that a person has named; the plan is then chosen for these by
+            :class:`opera_env.restoration.fix.FixSearch`, and no agent is used.
+        scale: Side of the result divided by the side of the photograph.
+        max_tools: Longest plan that an agent may write.
+        tool_cost: Points of R_q (0 to 10) that each tool costs, for agents that weigh it.
+        num_plans: Plans that an agent which can sample several tries before it chooses among them and
+            the unchanged photograph; with 1 it tries none and takes its most likely plan.
+        window: Side, in pixels, of the window of the photograph that the agent plans on; 0 shows it
+            the whole photograph. The time of a search grows with the area.
+        max_memory: Bytes that the process may use, images included; None for 2.5 GB, or for what a
+            larger photograph needs if half of the free memory is enough.
+        seed: Seed of agents that draw at random.
+    """
+
+    agent: str = DEFAULT_AGENT
+    plan: Plan | None = None
+    fix: tuple[str, ...] = ()
+    scale: int = 1
+    max_tools: int = 6
+    tool_cost: float = 0.1
+    num_plans: int = 2
+    window: int = 256
+    max_memory: int | None = None
+    seed: int = 0

@@ -1,0 +1,156 @@
+"""Restores photographs one by one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import psutil
+from torch import Tensor
+
+from opera_env.data.images import resize
+from opera_env.execution import Executor
+from opera_env.execution.memory import release_freed_memory
+from opera_env.restoration.config import RestorerConfig
+from opera_env.restoration.memory import SEARCH_CACHE_BYTES, available_tile_memory
+from opera_env.restoration.planning import PhotographPlanner, PlannedRestoration
+from opera_env.restoration.window import representative_window
+from opera_env.tools import Toolbox, pad_to_multiple
+from opera_env.types import Canvas, Decision, Plan, Sample, SampleSpec
+
+ProgressCallback = Callable[[str, int, int], None]
+"""Called with the name of a tool, the number of tiles done and the number of tiles in all."""
+
+
+@dataclass(frozen=True, eq=False)
+class Restoration:
+    """The result for one photograph.
+
+    Attributes:
+        image: float32 (3, scale * H, scale * W), neither clamped nor rounded.
+        decision: The plan, with the degradations and their probabilities where the agent states them.
+        tool_seconds: Seconds that each tool of the plan took.
+        planning_seconds: Seconds that the agent took.
+        scores: Score by the critic of each plan that a search tried; empty for other agents.
+        reason: Why this plan was chosen, or why the photograph is left unchanged; None if unknown.
+    """
+
+    image: Tensor
+    decision: Decision
+    tool_seconds: tuple[float, ...]
+    planning_seconds: float
+    scores: Mapping[Plan, float] = field(default_factory=dict)
+    reason: str | None = None
+
+
+class Restorer:
+    """Restores photographs one by one.
+
+    Args:
+        toolbox: The tools.
+        config: Which agent plans, and within which limits.
+        on_progress: Called after each tile of each tool.
+
+    Raises:
+        UnknownToolError: If the configured plan names a tool that the toolbox lacks.
+        UnknownDegradationError: If no tool is for a degradation that is to be fixed.
+
+    Example:
+        >>> import torch
+        >>> config = RestorerConfig(plan=("brighten.constant_shift",))
+        >>> result = Restorer(Toolbox.load("lite"), config).restore(torch.zeros(3, 5, 7))
+        >>> tuple(result.image.shape), round(result.image.mean().item() * 255)
+        ((3, 5, 7), 40)
+    """
+
+    def __init__(
+        self,
+        toolbox: Toolbox,
+        config: RestorerConfig | None = None,
+        on_progress: ProgressCallback | None = None,
+    ) -> None:
+        self.toolbox = toolbox
+        self.config = config = config or RestorerConfig()
+        self.on_progress = on_progress
+        for name in config.plan or ():
+            toolbox[name]  # raises for an unknown name before any photograph is read
+        self._planner = None if config.plan is not None else PhotographPlanner(toolbox, config)
+        self._rss = psutil.Process().memory_info().rss if toolbox.device.type == "cpu" else 0
+
+    def restore(self, image: Tensor) -> Restoration:
+        """Plans for an image and runs the plan.
+
+        Args:
+            image: float32 (3, H, W) in [0, 1], of any size.
+
+        Raises:
+            AgentError: If the agent's answer cannot be read.
+            ToolFailedError: If a tool fails.
+            MemoryLimitError: If the image does not fit into the allowed memory.
+        """
+        start = time.perf_counter()
+        planned = self.plan(image)
+        planning_seconds = time.perf_counter() - start
+        restored, tool_seconds = self.apply_plan(image, planned.decision.plan)
+        return Restoration(
+            restored, planned.decision, tool_seconds, planning_seconds, planned.scores, planned.reason
+        )
+
+    def plan(self, image: Tensor) -> PlannedRestoration:
+        """Runs the agent, which sees a window of the image and nothing else.
+
+        Args:
+            image: float32 (3, H, W) in [0, 1], of any size.
+        """
+        if self._planner is None:
+            return PlannedRestoration(Decision(self.config.plan or ()))
+        window = representative_window(image, self.config.window) if self.config.window else image
+        window = pad_to_multiple(window[None], 1, minimum=self._planner.min_side)[0]
+        return self._planner.plan(self._sample(window))
+
+    def apply_plan(self, image: Tensor, plan: Plan) -> tuple[Tensor, tuple[float, ...]]:
+        """Runs a plan; returns the result at canvas size and the seconds of each tool."""
+        sample = self._sample(image)
+        seconds: list[float] = []
+        start = 0.0
+
+        def on_tile(name: str, done: int, total: int) -> None:
+            nonlocal start
+            if done == 0:
+                release_freed_memory()
+                start = time.perf_counter()
+            if done == total:
+                seconds.append(time.perf_counter() - start)
+            if self.on_progress is not None:
+                self.on_progress(name, done, total)
+
+        height, width = image.shape[-2:]
+        available = self._available_memory((height, width), plan)
+        # Half of it: libraries keep scratch memory between calls, about as much as a tile takes.
+        executor = Executor(self.toolbox, max_tile_bytes=available // 2, on_tile=on_tile)
+        result = next(iter(executor.run([sample], [plan])))
+        return resize(result.image[None], sample.canvas)[0], tuple(seconds)
+
+    def check_size(self, height: int, width: int) -> None:
+        """Checks, before a photograph is decoded, that it fits into the allowed memory.
+
+        Args:
+            height: Height of the photograph, in pixels.
+            width: Width of the photograph, in pixels.
+
+        Raises:
+            MemoryLimitError: If it does not fit.
+        """
+        self._available_memory((height, width), self.config.plan or ())
+
+    def _sample(self, image: Tensor) -> Sample:
+        height, width = image.shape[-2:]
+        canvas = (height * self.config.scale, width * self.config.scale)
+        return Sample(image, None, None, canvas, SampleSpec("photograph", 0))
+
+    def _available_memory(self, size: Canvas, plan: Plan) -> int:
+        """Returns the bytes that the memory limit leaves to the tools beside the images."""
+        base = self._rss + (0 if self._planner is None else SEARCH_CACHE_BYTES)
+        config = self.config
+        return available_tile_memory(size, config.scale, plan, self.toolbox, config.max_memory, base)
