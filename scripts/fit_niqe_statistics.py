@@ -1,4 +1,4 @@
-"""Fits the natural-scene statistics that NIQE compares with.
+"""Fits the statistics of clean photographs that NIQE compares images with.
 
 Example:
     python scripts/fit_niqe_statistics.py --images bsds500/train
@@ -22,27 +22,27 @@ from opera_env.metrics.niqe import PRISTINE_STATISTICS, mean_and_covariance, niq
 
 @dataclass(frozen=True)
 class FitConfig:
-    """Fits mean and covariance of NIQE's features over the sharp blocks of clean photographs."""
+    """Fits mean and covariance of the features of NIQE over the sharp blocks of clean photographs."""
 
     images: Path
     """Folder of clean photographs."""
     out: Path = PRISTINE_STATISTICS
-    """File to write; the package's own by default."""
+    """File to write; by default the file of the package."""
     sharpness: float = 0.75
-    """Blocks at least this sharp, relative to the sharpest of their image, are used."""
+    """Smallest sharpness of a block that is used, relative to the sharpest block of its image."""
 
 
 @torch.inference_mode()
 def fit(config: FitConfig) -> None:
-    """Writes mean (36,) and covariance (36, 36), float64, as safetensors."""
-    kept: list[Tensor] = []
-    for path in track(list_images(config.images), description="pristine statistics"):
+    """Writes the mean (36,) and the covariance (36, 36), float64, as safetensors."""
+    used: list[Tensor] = []
+    for path in track(list_images(config.images), description="NIQE statistics"):
         features, sharpness = niqe_features(to_tensor(read_image(path))[None])
-        kept.append(features[0][sharpness[0] > config.sharpness * sharpness.max()])
-    mean, covariance = mean_and_covariance(torch.cat(kept)[None])
+        used.append(features[0][sharpness[0] > config.sharpness * sharpness.max()])
+    mean, covariance = mean_and_covariance(torch.cat(used)[None])
     with atomic_write(config.out) as partial:
         save_file({"mean": mean[0].contiguous(), "covariance": covariance[0].contiguous()}, partial)
-    print(f"{sum(map(len, kept))} blocks of {len(kept)} images -> {config.out}")
+    print(f"{sum(map(len, used))} blocks of {len(used)} images -> {config.out}")
 
 
 if __name__ == "__main__":

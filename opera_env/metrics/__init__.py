@@ -1,4 +1,4 @@
-"""Image quality metrics: numbers with a direction, in batches, references prepared once."""
+"""Image quality metrics, with and without reference."""
 
 from opera_env.metrics.base import Features, FunctionMetric, Metric
 from opera_env.metrics.pretrained import PyiqaMetric

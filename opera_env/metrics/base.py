@@ -1,4 +1,4 @@
-"""What a metric is: a number an image gets, with a direction and a value for when it fails."""
+"""The metric protocol: image quality as one number for each image, with a direction."""
 
 from __future__ import annotations
 
@@ -10,19 +10,37 @@ import torch
 from torch import Tensor, nn
 
 Features = tuple[Tensor, ...]
-"""What a metric keeps of a reference, each with a leading batch axis."""
+"""What a metric computes once from a batch of references: tensors with a leading batch axis."""
 
 
 class Metric(ABC):
-    """Judges images, in batches.
+    """An image quality metric on batches of images.
+
+    To use a metric of your own, wrap a function with :class:`FunctionMetric`. Subclass this class if part
+    of the computation depends on the reference alone: :meth:`features` computes that part once, and
+    :meth:`values` reuses it for all restored images that belong to the reference. Either kind of metric can
+    be a term of a reward, see :class:`opera_env.reward.RewardTerm`.
+
+    Rewards and benchmarks call metrics through :class:`opera_env.metrics.MetricSuite`, without gradients,
+    in float32 without autocast, with images that are multiples of 1 / 255.
 
     Attributes:
-        name: How rewards and tables call it.
-        higher_is_better: Its direction.
-        worst: The value an image gets when the metric is not finite.
-        needs_reference: Whether it compares with the clean image.
-        min_side: The smallest height and width it can judge.
-        concurrent: Whether several threads may call it at once: it keeps nothing of a call.
+        name: Name in rewards and tables; letters, digits and underscores.
+        higher_is_better: Direction of the metric.
+        worst: The value of an image for which the metric is not finite. It should be worse than that of
+            any real image, so that a failure never raises a reward.
+        needs_reference: Whether the metric compares images with their references.
+        min_side: Smallest height and width in pixels that the metric accepts.
+        concurrent: Whether several threads may call the metric at the same time. False is always safe.
+
+    Example:
+        >>> class Contrast(Metric):
+        ...     name, higher_is_better, worst = "contrast", True, 0.0
+        ...
+        ...     def values(self, images, reference):
+        ...         return images.std(dim=(1, 2, 3))
+        >>> Contrast().values(torch.ones(2, 3, 8, 8), ()).tolist()
+        [0.0, 0.0]
     """
 
     name: str
@@ -33,28 +51,33 @@ class Metric(ABC):
     concurrent: bool = False
 
     def features(self, reference: Tensor) -> Features:
-        """Computes once what the metric needs of references.
+        """Computes, once for each reference, what :meth:`values` needs of it.
 
         Args:
-            reference: float32 (B, 3, H, W) in [0, 1], multiples of 1 / 255.
+            reference: float32 (B, 3, H, W), RGB in [0, 1], multiples of 1 / 255.
+
+        Returns:
+            Any number of tensors whose first axis has length B, on the same device. The default, for
+            metrics without reference, is the empty tuple.
         """
         return ()
 
     @abstractmethod
     def values(self, images: Tensor, reference: Features) -> Tensor:
-        """Judges a batch.
+        """Computes the metric of each image.
 
         Args:
-            images: float32 (B, 3, H, W) in [0, 1], multiples of 1 / 255.
-            reference: What :meth:`features` gave, for a batch of B or of 1; empty for a
-                metric without reference.
+            images: float32 (B, 3, H, W), RGB in [0, 1], multiples of 1 / 255. Must not be modified.
+            reference: What :meth:`features` returned, for B references or for one reference that all images
+                share (first axis of length 1, to be broadcast); empty for a metric without reference.
 
         Returns:
-            float (B,); not finite where the metric is not defined.
+            float (B,), on the same device. Use NaN or infinity where the metric is undefined: the caller
+            replaces it by ``worst``.
         """
 
     def to(self, device: torch.device) -> Metric:
-        """Moves the metric's networks, if it has any; returns itself."""
+        """Moves the networks among the attributes to a device, and returns the metric itself."""
         for value in vars(self).values():
             if isinstance(value, nn.Module):
                 value.to(device)
@@ -63,20 +86,21 @@ class Metric(ABC):
 
 @dataclass(eq=False)
 class FunctionMetric(Metric):
-    """A metric made of a function: the way to bring one's own.
+    """A metric from a function: the shortest way to a metric of your own.
 
     Args:
-        name: How rewards and tables will call it.
-        function: ``function(images)`` or, with ``needs_reference``, ``function(images,
-            references)``; float32 (B, 3, H, W) in [0, 1] to (B,).
-        worst: The value an image gets when the function's is not finite.
-        higher_is_better: Its direction.
+        name: Name in rewards and tables.
+        function: ``function(images)``, or ``function(images, references)`` with ``needs_reference``. It
+            gets float32 (B, 3, H, W), RGB in [0, 1], and returns float (B,). References have the same shape
+            as the images.
+        worst: The value of an image for which the function is not finite.
+        higher_is_better: Direction of the metric.
         needs_reference: Whether the function takes references.
-        min_side: The smallest height and width it can judge.
+        min_side: Smallest height and width in pixels that the function accepts.
 
     Example:
-        >>> light = FunctionMetric("light", lambda images: images.mean((1, 2, 3)), worst=0.0)
-        >>> light.values(torch.ones(2, 3, 8, 8), ()).tolist()
+        >>> brightness = FunctionMetric("brightness", lambda images: images.mean((1, 2, 3)), worst=0.0)
+        >>> brightness.values(torch.ones(2, 3, 8, 8), ()).tolist()
         [1.0, 1.0]
     """
 

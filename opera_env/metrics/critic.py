@@ -1,6 +1,6 @@
-"""A small network that has learned to see what R_q would say, without the reference.
+"""The critic: a small network that predicts the reward R_q of an image without its reference.
 
-``python -m opera_agents.critic.train`` trains it again, for other tools or another reward.
+``python -m opera_agents.critic.train`` trains a critic, for example for other tools or another reward.
 """
 
 from __future__ import annotations
@@ -25,58 +25,59 @@ from opera_env.metrics.piqe import Piqe
 from opera_env.weights import load_tensors
 
 SHIPPED_CRITIC = Path(__file__).with_name("critic.safetensors")
-"""The critic that comes with the package: R_q of the preset ``lite``, tools of the toolbox ``lite``."""
+"""The critic of the package: R_q of the preset ``lite``, trained on results of the toolbox ``lite``."""
 
 NO_REFERENCE_METRICS: Mapping[str, Callable[[], Metric]] = {"niqe32": Niqe32, "piqe": Piqe}
-"""Metrics that need no reference: a critic need not guess what they say."""
+"""Metrics of the reward that need no reference: the critic computes them instead of predicting them."""
 
 
 class CriticNet(nn.Module):
-    """Judges images of any size by what is seen in them, term by term of the reward.
+    """Predicts the contribution of each term of the reward, for images of any size.
 
-    Several terms tell more about an image than their sum does: it learns faster so.
+    The terms contain more information about an image than their sum, so a network with one output for each
+    term needs less training.
 
     Args:
-        highest: What each term contributes at most; those of the preset ``lite`` by default.
-        encoder: How it sees; one of its own by default.
+        max_contributions: Largest contribution of each term; by default those of the preset ``lite``.
+        encoder: The image encoder; by default a new one.
 
     Shape:
-        float32 (B, 3, H, W) in [0, 1] to float32 (B, terms), each between 0 and its highest.
+        float32 (B, 3, H, W) in [0, 1] to float32 (B, terms), each between 0 and its largest contribution.
 
     Example:
         >>> CriticNet()(torch.zeros(2, 3, 37, 53)).shape
         torch.Size([2, 5])
     """
 
-    highest: Tensor
+    max_contributions: Tensor
 
     def __init__(
         self,
-        highest: Sequence[float] = (3.0, 2.5, 2.5, 1.0, 1.0),
+        max_contributions: Sequence[float] = (3.0, 2.5, 2.5, 1.0, 1.0),
         encoder: ImageEncoder | None = None,
     ) -> None:
         super().__init__()
-        self.register_buffer("highest", torch.tensor(highest), persistent=False)
+        self.register_buffer("max_contributions", torch.tensor(max_contributions), persistent=False)
         self.encoder = encoder or ImageEncoder()
         width = self.encoder.features
         self.head = nn.Sequential(
-            nn.Linear(width, width // 2), nn.ReLU(), nn.Linear(width // 2, len(highest))
+            nn.Linear(width, width // 2), nn.ReLU(), nn.Linear(width // 2, len(max_contributions))
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns what each term of R_q probably contributes; their sum is R_q."""
-        return self.highest * self.head(self.encoder(images)).sigmoid()
+        """Returns the predicted contribution of each term; their sum is the predicted R_q."""
+        return self.max_contributions * self.head(self.encoder(images)).sigmoid()
 
 
 @dataclass(frozen=True)
 class CriticTerm:
-    """One term of the reward that a critic has learned.
+    """One term of the reward that a critic predicts; see :class:`opera_env.reward.RewardTerm`.
 
     Attributes:
-        metric: Name of the term's metric.
-        low: Metric value that counts 0.
-        high: Metric value that counts 1.
-        weight: What a value of ``high`` contributes.
+        metric: Name of the metric.
+        low: Metric value whose contribution is 0.
+        high: Metric value whose contribution is ``weight``.
+        weight: Largest contribution.
     """
 
     metric: str
@@ -85,23 +86,23 @@ class CriticTerm:
     weight: float
 
     def contribution(self, values: Tensor) -> Tensor:
-        """Returns what values of the metric contribute, clipped, both (B,)."""
+        """Returns the contribution of each metric value, clipped to [0, ``weight``]; (B,) to (B,)."""
         return self.weight * ((values - self.low) / (self.high - self.low)).clamp(0, 1)
 
 
 class Critic(Metric):
-    """What R_q probably is, 0 to 10, higher is better: it has seen how photographs are damaged and mended.
+    """The predicted R_q of an image, 0 to 10; higher is better.
 
-    Terms that need a reference are guessed by a network. NIQE and PIQE need none: they are computed, where
-    the image is large enough for them, and guessed as well where it is not. The network was trained on
-    128 x 128 pixels and less; it judges larger images by averages over all of them.
+    The network predicts the terms that need a reference. NIQE and PIQE need none: they are computed if the
+    image is large enough for them, and predicted otherwise. The network was trained on images of at most
+    128 x 128 pixels; for larger images it averages its features over the whole image.
 
     Args:
-        weights: What :func:`save_critic` wrote.
+        weights: A file that :func:`save_critic` has written.
 
     Raises:
         MissingWeightsError: If there is no such file.
-        MetricError: If the file is not a critic's.
+        MetricError: If the file does not hold a critic.
     """
 
     name, higher_is_better, worst, min_side = "critic", True, 0.0, 16
@@ -110,9 +111,9 @@ class Critic(Metric):
     def __init__(self, weights: Path = SHIPPED_CRITIC) -> None:
         self.net, self.terms = load_critic(weights)
         self.no_reference_metrics = {
-            column: NO_REFERENCE_METRICS[part.metric]()
-            for column, part in enumerate(self.terms)
-            if part.metric in NO_REFERENCE_METRICS
+            column: NO_REFERENCE_METRICS[term.metric]()
+            for column, term in enumerate(self.terms)
+            if term.metric in NO_REFERENCE_METRICS
         }
 
     def values(self, images: Tensor, reference: Features) -> Tensor:
@@ -125,40 +126,49 @@ class Critic(Metric):
         return torch.stack(columns).sum(0)
 
 
-def save_critic(net: CriticNet, parts: Sequence[CriticTerm], path: Path, about: Mapping[str, Any]) -> None:
-    """Writes a critic as fp16 safetensors, whole or not at all.
+def save_critic(
+    net: CriticNet, terms: Sequence[CriticTerm], path: Path, training_info: Mapping[str, Any]
+) -> None:
+    """Writes a critic as float16 safetensors, atomically.
 
     Args:
         net: The network.
-        parts: The terms of the reward it has learned, in order.
+        terms: The terms of the reward that it predicts, in order.
         path: The file.
-        about: How it came about, in JSON types; kept in the file.
+        training_info: How the critic was trained, in JSON types; stored in the metadata of the file.
     """
     weights = {key: value.detach().cpu().half().contiguous() for key, value in net.state_dict().items()}
-    terms = json.dumps([asdict(part) for part in parts])
+    metadata = {
+        "terms": json.dumps([asdict(term) for term in terms]),
+        "training": json.dumps(training_info),
+    }
     with atomic_write(path) as file:
-        save_file(weights, file, metadata={"terms": terms, "training": json.dumps(about)})
+        save_file(weights, file, metadata=metadata)
 
 
 def load_critic(path: Path) -> tuple[CriticNet, tuple[CriticTerm, ...]]:
-    """Reads what :func:`save_critic` wrote.
+    """Reads a file that :func:`save_critic` has written.
+
+    Returns:
+        The network, frozen and in evaluation mode, and the terms that it predicts.
 
     Raises:
         MissingWeightsError: If there is no such file.
-        MetricError: If the file is not a critic's.
+        MetricError: If the file does not hold a critic.
     """
     if not path.is_file():
         raise MissingWeightsError("a trained critic", path, "python -m opera_agents.critic.train --help")
     tensors = {name: tensor.float() for name, tensor in load_tensors(path).items()}
     try:
         with safe_open(path, "pt") as file:
-            parts = tuple(CriticTerm(**part) for part in json.loads(file.metadata()["terms"]))
-        with torch.random.fork_rng(devices=[]):  # its first weights are not kept, so chance is left alone
-            net = CriticNet([part.weight for part in parts])
+            terms = tuple(CriticTerm(**term) for term in json.loads(file.metadata()["terms"]))
+        # The initial weights are replaced, so drawing them must not change torch's random state.
+        with torch.random.fork_rng(devices=[]):
+            net = CriticNet([term.weight for term in terms])
         net.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise MetricError(
             f"{path}: expected the weights of a critic, found others ({error}); train one with "
             "python -m opera_agents.critic.train."
         ) from error
-    return net.eval().requires_grad_(False), parts
+    return net.eval().requires_grad_(False), terms

@@ -1,4 +1,4 @@
-"""PSNR and SSIM on luma: pyiqa's numbers, in float32 and with the reference's part computed once."""
+"""PSNR, SSIM and LPIPS with the values of the usual implementations, and references prepared once."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from opera_env.metrics.local_statistics import gaussian_mean
 
 
 def luma(images: Tensor) -> Tensor:
-    """Returns Y of BT.601 YCbCr, float32 (B, 1, H, W) in [16, 235], of RGB in [0, 1]."""
+    """Converts RGB, float32 (B, 3, H, W) in [0, 1], to the Y of BT.601 YCbCr, (B, 1, H, W) in [16, 235]."""
     weights = images.new_tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1)
     return (images * weights).sum(1, keepdim=True) + 16
 
 
 class PsnrY(Metric):
-    """PSNR in dB on luma.
+    """PSNR of the luma channel in dB.
 
-    Source: ``pyiqa.create_metric("psnr", test_y_channel=True, color_space="ycbcr")``; equal
-        images get 80 dB, as there.
+    Source: ``pyiqa.create_metric("psnr", test_y_channel=True, color_space="ycbcr")``; as
+        there, equal images have 80 dB.
     """
 
     name, higher_is_better, worst, needs_reference = "psnr_y", True, 0.0, True
@@ -39,10 +39,11 @@ def _mean(x: Tensor) -> Tensor:
 
 
 class SsimY(Metric):
-    """SSIM on luma, with the usual 11x11 Gaussian window of width 1.5.
+    """SSIM of the luma channel, with the usual 11 x 11 Gaussian window of standard deviation 1.5.
 
     Source: ``pyiqa.create_metric("ssim", test_y_channel=True, color_space="ycbcr")``.
-        Departure: float32 and separable, several times faster, within 5e-5.
+        Departure: a separable filter in float32, which is several times faster and differs by less than
+        5e-5.
     """
 
     name, higher_is_better, worst, needs_reference, min_side = "ssim_y", True, 0.0, True, 11
@@ -68,17 +69,18 @@ class SsimY(Metric):
 
 
 class Lpips(Metric):
-    """LPIPS with AlexNet, version 0.1; 0 is identical.
+    """LPIPS with AlexNet, version 0.1; lower is better, and identical images have 0.
 
-    Source: the ``lpips`` package on weights from ``opera-env weights fetch lpips``; the
-        reference's features are computed once.
+    The weights come from ``opera-env weights fetch lpips``.
+
+    Source: the ``lpips`` package. Departure: the features of a reference are computed once.
     """
 
     name, higher_is_better, worst, needs_reference, min_side = "lpips", False, 2.0, True, 32
     concurrent = True
 
     def __init__(self) -> None:
-        from opera_env.metrics.lpips_alex import LpipsAlex  # seconds to import, with torchvision
+        from opera_env.metrics.lpips_alex import LpipsAlex  # importing torchvision takes seconds
 
         self.net = LpipsAlex()
 

@@ -1,6 +1,6 @@
-"""NIQE on small images, with natural-scene statistics of our own.
+"""NIQE for small images, with natural-scene statistics of this project.
 
-``python scripts/fit_niqe_statistics.py`` fits the statistics again on other photographs.
+``python scripts/fit_niqe_statistics.py`` fits the statistics to other photographs.
 """
 
 from __future__ import annotations
@@ -19,24 +19,31 @@ from opera_env.metrics.full_reference import luma
 from opera_env.metrics.local_statistics import mscn
 
 BLOCK = 32
+"""Side of a block in pixels at full resolution."""
 PRISTINE_STATISTICS = Path(__file__).with_name("pristine_niqe32.safetensors")
+"""Mean and covariance of the features of clean photographs."""
 
 
 @cache
 def _aggd_table() -> tuple[Tensor, Tensor]:
-    """Shape parameters 0.2 .. 10 and the moment ratio of each, which grows with it."""
+    """Shape parameters from 0.2 to 10, and the moment ratio of each, which increases with the parameter."""
     shape = torch.arange(0.2, 10.001, 0.001, dtype=torch.float64)
     ratio = (2 * torch.lgamma(2 / shape) - torch.lgamma(1 / shape) - torch.lgamma(3 / shape)).exp()
     return shape.float(), ratio.float()
 
 
 def _fit_aggd(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Fits asymmetric generalised Gaussians to (N, pixels) by moments; alpha, left and right scale, (N,).
+    """Fits an asymmetric generalised Gaussian distribution to each row by moments.
 
-    Not finite for a flat row. The nearest entry of the table is found by bisection.
+    Args:
+        x: float (N, pixels).
+
+    Returns:
+        The shape parameter alpha, and the left and the right scale, each (N,). They are not finite for a
+        constant row. The nearest tabulated alpha is found by bisection.
     """
     shape, ratio = (table.to(x.device) for table in _aggd_table())
-    norm = torch.linalg.vector_norm  # sums squares without writing them down
+    norm = torch.linalg.vector_norm  # sums squares without storing them
     sign, left, right = x.sign(), x.clamp_max(0), x.clamp_min(0)
     balance, nonzero = sign.sum(1), norm(sign, dim=1).square().round()
     left_norm, right_norm = norm(left, dim=1), norm(right, dim=1)
@@ -45,19 +52,21 @@ def _fit_aggd(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     skew = left_std / right_std
     mean = (right.sum(1) - left.sum(1)) / x.shape[1]
     moments = mean.square() / ((left_norm.square() + right_norm.square()) / x.shape[1])
-    wanted = moments * (skew**3 + 1) * (skew + 1) / (skew**2 + 1) ** 2
-    above = torch.searchsorted(ratio, wanted.nan_to_num(0.0).contiguous()).clamp(1, len(ratio) - 1)
-    nearer_below = (wanted - ratio[above - 1]) < (ratio[above] - wanted)
+    target = moments * (skew**3 + 1) * (skew + 1) / (skew**2 + 1) ** 2
+    above = torch.searchsorted(ratio, target.nan_to_num(0.0).contiguous()).clamp(1, len(ratio) - 1)
+    nearer_below = (target - ratio[above - 1]) < (ratio[above] - target)
     alpha = shape[above - nearer_below.long()]
     spread = (0.5 * (torch.lgamma(1 / alpha) - torch.lgamma(3 / alpha))).exp()
     return alpha, left_std * spread, right_std * spread
 
 
 def _block_features(y: Tensor, block: int) -> Tensor:
-    """Eighteen features of each block of the normalised image, (B, 1, H, W) to (B, blocks, 18)."""
+    """Computes 18 features of each block of MSCN coefficients, (B, 1, H, W) to (B, blocks, 18)."""
     blocks = F.unfold(y, block, stride=block).transpose(1, 2).reshape(-1, block, block)
     products = [blocks * blocks.roll(shift, dims=(1, 2)) for shift in ((0, 1), (1, 0), (1, 1), (1, -1))]
-    fitted = _fit_aggd(torch.cat([blocks, *products]).flatten(1))  # all at once: many small operations
+    fitted = _fit_aggd(
+        torch.cat([blocks, *products]).flatten(1)
+    )  # together, because each fit is many small operations
     alpha, left, right = (values.view(5, -1) for values in fitted)
     mean = (right - left) * (torch.lgamma(2 / alpha) - torch.lgamma(1 / alpha)).exp()
     of_blocks = torch.stack([alpha[0], (left[0] + right[0]) / 2], dim=1)
@@ -66,21 +75,21 @@ def _block_features(y: Tensor, block: int) -> Tensor:
 
 
 def _halve(y: Tensor) -> Tensor:
-    """Halves (B, 1, H, W) as MATLAB's ``imresize`` does."""
+    """Halves height and width of (B, 1, H, W) as MATLAB's ``imresize`` does."""
     down, across = (torch.from_numpy(bicubic_matrix(side, 2)).to(y) for side in y.shape[-2:])
     return down @ y @ across.T
 
 
 def niqe_features(images: Tensor, block: int = BLOCK) -> tuple[Tensor, Tensor]:
-    """Computes NIQE's features of every whole block.
+    """Computes the features of NIQE for every complete block, at full and at half resolution.
 
     Args:
         images: float32 (B, 3, H, W) in [0, 1].
-        block: Side of the blocks at full size; half of it at half size.
+        block: Side of a block in pixels at full resolution; half of that at half resolution.
 
     Returns:
-        Features (B, blocks, 36), not finite for flat blocks, and the mean local deviation
-        of each block (B, blocks), which says how sharp it is.
+        The features (B, blocks, 36), which are not finite for constant blocks; and the sharpness of each
+        block, its mean local standard deviation (B, blocks).
     """
     y = luma(images).round()
     rows, columns = y.shape[-2] // block * block, y.shape[-1] // block * block
@@ -93,7 +102,14 @@ def niqe_features(images: Tensor, block: int = BLOCK) -> tuple[Tensor, Tensor]:
 
 
 def mean_and_covariance(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (B, 36) of the finite values and covariance (B, 36, 36) of the finite blocks, in float64."""
+    """Computes the mean of the finite values and the covariance of the finite blocks, in float64.
+
+    Args:
+        features: float (B, blocks, 36).
+
+    Returns:
+        The mean (B, 36) and the covariance (B, 36, 36).
+    """
     features = features.double()
     finite = features.isfinite()
     mean = torch.where(finite, features, 0).sum(1) / finite.sum(1)
@@ -105,11 +121,11 @@ def mean_and_covariance(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Niqe32(Metric):
-    """NIQE with blocks of 32 pixels, so that it works on 128-pixel crops; lower is better.
+    """NIQE with blocks of 32 pixels, which suit crops of 128 pixels; lower is better.
 
-    Source: Mittal et al. 2013 as in pyiqa's ``niqe``, luma BT.601. Departures: blocks of 32
-        instead of 96; statistics of our own photographs; the shape parameter is found by
-        bisection; a flat image gets the worst value alone instead of failing its batch.
+    Source: Mittal et al. 2013 as in pyiqa's ``niqe`` on the luma of BT.601. Departures: blocks of 32
+        instead of 96 pixels; statistics of other clean photographs; the shape parameter is found by
+        bisection; a constant image gets the worst value instead of an error for the whole batch.
     """
 
     name, higher_is_better, worst, min_side = "niqe32", False, 30.0, 64

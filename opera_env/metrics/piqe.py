@@ -1,4 +1,4 @@
-"""PIQE: how much of an image's texture is noise or has edges too straight to be real."""
+"""PIQE: the share of textured blocks that are noisy or have block artefacts."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from opera_env.metrics.base import Features, Metric
 from opera_env.metrics.local_statistics import mscn
 
 BLOCK = 16
-"""Side of the blocks that are looked at one by one."""
+"""Side of a block in pixels."""
 
 _ACTIVE = 0.1
-"""Variance above which a block has texture; and the deviation below which a piece of its edge has none."""
+"""Variance above which a block counts as textured, and standard deviation below which a segment of its
+border counts as constant."""
 
-_SEGMENT = 6
-"""Pixels of a piece of an edge."""
+_SEGMENT_LENGTH = 6
+"""Pixels of a segment of a border."""
 
 _CENTRE = [7, 8]
 _SURROUND = [column for column in range(BLOCK) if column not in (7, 9)]
-"""Columns of a block that are compared; 8 is in both and 9 in neither, as in pyiqa."""
+"""Columns of a block that are compared; as in pyiqa, column 8 is in both lists and 9 in neither."""
 
 
 class Piqe(Metric):
-    """PIQE, 0 to 100, lower is better; a black image has none.
+    """PIQE, 0 to 100; lower is better, and it is undefined for a black image.
 
-    Source: Venkatanath et al. 2015 as in pyiqa's ``piqe``. Departures: the local mean is a
-        separable filter, and the pictures of where the damage is are not made: a quarter of the time.
+    Source: Venkatanath et al. 2015 as in pyiqa's ``piqe``. Departures: the local mean is a separable
+        filter, and the maps of the artefacts are not computed, which takes a quarter of the time.
     """
 
     name, higher_is_better, worst, min_side = "piqe", False, 100.0, 32
@@ -40,13 +41,13 @@ class Piqe(Metric):
         variance, noisy = _texture(blocks)
         active = variance > _ACTIVE
         impaired = active & _has_straight_edge(blocks)
-        damage = torch.where(impaired, 1 - variance, 0) + torch.where(active & noisy, variance, 0)
-        score = (damage.sum(1) + 1) / (active.sum(1) + 1) * 100
+        distortion = torch.where(impaired, 1 - variance, 0) + torch.where(active & noisy, variance, 0)
+        score = (distortion.sum(1) + 1) / (active.sum(1) + 1) * 100
         return torch.where(variance.isfinite().all(1), score, torch.nan)
 
 
 def _pad(grey: Tensor) -> Tensor:
-    """Mirrors as many rows and columns as are left over from whole blocks, as MATLAB's code does."""
+    """Pads to complete blocks by mirroring the incomplete rows and columns, as the MATLAB code does."""
     for axis in (2, 3):
         length = grey.shape[axis]
         if rest := length % BLOCK:
@@ -55,14 +56,18 @@ def _pad(grey: Tensor) -> Tensor:
 
 
 def _blocks(x: Tensor) -> Tensor:
-    """Cuts (B, 1, H, W) into whole blocks, (B, blocks, 16, 16)."""
-    cut = x[:, 0].unfold(1, BLOCK, BLOCK).unfold(2, BLOCK, BLOCK)
-    return cut.reshape(len(x), -1, BLOCK, BLOCK)
+    """Cuts (B, 1, H, W) into blocks, (B, blocks, 16, 16)."""
+    blocks = x[:, 0].unfold(1, BLOCK, BLOCK).unfold(2, BLOCK, BLOCK)
+    return blocks.reshape(len(x), -1, BLOCK, BLOCK)
 
 
 def _texture(blocks: Tensor) -> tuple[Tensor, Tensor]:
-    """Variance of each block, and whether it is high beside how its centre differs from its surround."""
-    # Sums by columns: torch's own variance takes ten times as long on small pieces.
+    """Returns the variance of each block, and whether the block is noisy; both (B, blocks).
+
+    A block is noisy if its standard deviation exceeds twice the relative difference between that deviation
+    and the ratio of the standard deviations of its centre and its surround.
+    """
+    # Sums over columns: torch.var takes ten times as long on small blocks.
     total, squares = blocks.sum(2), blocks.square().sum(2)
 
     def variance_of(columns: list[int]) -> Tensor:
@@ -77,10 +82,10 @@ def _texture(blocks: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _has_straight_edge(blocks: Tensor) -> Tensor:
-    """Whether six pixels in a row of a block's border hardly differ: what coding by blocks leaves."""
+    """Returns whether a segment of the border of each block is nearly constant: a block artefact."""
     sides = (blocks[:, :, 0], blocks[:, :, -1], blocks[..., 0], blocks[..., -1])
     border = torch.stack(sides, dim=2).reshape(-1, 1, BLOCK)
-    border = border - border[..., :1]  # so that the sums of squares keep their digits
-    mean, square = F.avg_pool1d(torch.cat([border, border.square()], dim=1), _SEGMENT, 1).unbind(1)
-    variance = (square - mean.square()) * (_SEGMENT / (_SEGMENT - 1))
+    border = border - border[..., :1]  # keeps the squares small, so that their sums stay exact
+    mean, square = F.avg_pool1d(torch.cat([border, border.square()], dim=1), _SEGMENT_LENGTH, 1).unbind(1)
+    variance = (square - mean.square()) * (_SEGMENT_LENGTH / (_SEGMENT_LENGTH - 1))
     return (variance < _ACTIVE**2).view(*blocks.shape[:2], -1).any(2)

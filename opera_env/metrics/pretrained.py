@@ -1,4 +1,4 @@
-"""Metrics that come from pyiqa as they are."""
+"""Metrics of the pyiqa package."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from opera_env.metrics.base import Features, Metric
 
 
 class PyiqaMetric(Metric):
-    """Any metric of pyiqa, by its name there.
+    """A metric of pyiqa.
 
     Args:
-        name: Name in pyiqa, e.g. "musiq".
-        worst: The value an image gets when the metric's is not finite.
-        higher_is_better: Its direction.
-        weight: Name of the file it needs in ``opera-env weights list``; None if it needs none.
-        needs_reference: Whether it compares with the clean image.
-        min_side: The smallest height and width it can judge.
-        options: Passed to ``pyiqa.create_metric``.
+        name: Name in pyiqa, for example ``"musiq"``; see ``pyiqa.list_models()``.
+        worst: The value of an image for which the metric is not finite.
+        higher_is_better: Direction of the metric.
+        weight: Name of the weight file that the metric needs, as in ``opera-env weights list``; None if it
+            needs none.
+        needs_reference: Whether the metric compares images with their references.
+        min_side: Smallest height and width in pixels that the metric accepts.
+        options: Further arguments of ``pyiqa.create_metric``.
 
     Raises:
-        MissingWeightsError: If its weights are not on this machine; nothing is downloaded
-            behind your back.
-        MetricError: If pyiqa does not know it.
+        MissingWeightsError: If the weight file is not on this machine. It is not downloaded automatically.
+        MetricError: If pyiqa has no such metric.
     """
 
     def __init__(
@@ -46,12 +46,12 @@ class PyiqaMetric(Metric):
         import pyiqa  # seconds to import: only for rewards that use it
 
         if name not in pyiqa.list_models():
-            raise MetricError(f"pyiqa has no metric {name!r}: see pyiqa.list_models().")
+            raise MetricError(f"pyiqa has no metric {name!r}: pyiqa.list_models() lists its metrics.")
         self.name, self.worst, self.higher_is_better = name, worst, higher_is_better
         self.needs_reference, self.min_side = needs_reference, min_side
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its dependencies' deprecations are not the user's business
-            # Kept apart from any parent module: MUSIQ and MANIQA turn random under .train().
+            warnings.simplefilter("ignore")  # deprecation warnings of pyiqa's dependencies
+            # This class is no module, because MUSIQ and MANIQA become random when a parent calls train().
             self.net: nn.Module = pyiqa.create_metric(name, device=torch.device("cpu"), **options).eval()
 
     def features(self, reference: Tensor) -> Features:

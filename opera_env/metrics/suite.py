@@ -1,4 +1,4 @@
-"""The metrics by name, and several of them over one batch."""
+"""The registry of metrics, and the computation of several metrics on one batch."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ METRICS: Mapping[str, Callable[[], Metric]] = {
     "clipiqa": lambda: PyiqaMetric("clipiqa", worst=0.0, higher_is_better=True, weight="clipiqa"),
     "musiq": lambda: PyiqaMetric("musiq", worst=0.0, higher_is_better=True, weight="musiq"),
 }
+"""Builders of the metrics, by name."""
 
 
 def build_metric(name: str) -> Metric:
-    """Makes a metric by its name.
+    """Builds a metric of :data:`METRICS` by its name.
 
     Raises:
-        UnknownPresetError: If there is none of that name.
-        MissingWeightsError: If its weights are not on this machine.
+        UnknownPresetError: If there is no metric of that name.
+        MissingWeightsError: If the weight file of the metric is not on this machine.
     """
     if name not in METRICS:
         raise UnknownPresetError("metric", name, tuple(METRICS))
@@ -42,15 +43,16 @@ def build_metric(name: str) -> Metric:
 
 
 class MetricSuite:
-    """Several metrics over one batch, in float32 and with references prepared once.
+    """Computes several metrics of a batch, in float32, with references prepared once.
 
     Args:
-        metrics: Names or metrics of one's own.
-        device: Where they run.
+        metrics: Names of metrics, see :data:`METRICS`, or metric objects.
+        device: Device on which the metrics run.
 
     Attributes:
-        needs_reference: Whether one of them compares with the clean image.
-        concurrent: Whether several batches may be judged at once, from several threads.
+        metrics: The metric objects.
+        needs_reference: Whether one of the metrics needs references.
+        concurrent: Whether several threads may call the suite at the same time.
     """
 
     def __init__(self, metrics: Sequence[str | Metric], device: torch.device | str = "cpu") -> None:
@@ -62,20 +64,23 @@ class MetricSuite:
 
     @torch.inference_mode()
     def features(self, references: Tensor) -> list[tuple[Features, ...]]:
-        """Prepares references.
+        """Computes what the metrics need of references.
 
         Args:
             references: uint8 (B, 3, H, W).
 
         Returns:
-            Per reference and metric what the metric keeps, batch axis 1.
+            For each reference a tuple with the features of each metric, with a batch axis of length 1.
+
+        Raises:
+            MetricError: If the references are too small for a metric.
         """
         batch = references.to(self.device, torch.float32) / 255
         self._check(batch)
         with _full_precision(self.device):
-            kept = [metric.features(batch) for metric in self.metrics]
+            per_metric = [metric.features(batch) for metric in self.metrics]
         return [
-            tuple(tuple(part[row : row + 1] for part in features) for features in kept)
+            tuple(tuple(tensor[row : row + 1] for tensor in features) for features in per_metric)
             for row in range(len(batch))
         ]
 
@@ -83,16 +88,17 @@ class MetricSuite:
     def __call__(
         self, images: Tensor, references: Sequence[tuple[Features, ...]]
     ) -> list[dict[str, float]]:
-        """Judges a batch.
+        """Computes the metrics of a batch of images.
 
         Args:
             images: uint8 (B, 3, H, W).
-            references: Per image what :meth:`features` gave, the same object for images of
-                one reference; empty if no metric needs any.
+            references: For each image what :meth:`features` returned for its reference; empty if no metric
+                needs references. If all images have the same reference, pass the same object for each: its
+                features are then not copied.
 
         Returns:
-            Per image its metrics by name; a value that is not finite is replaced by the
-            metric's worst.
+            For each image the value of each metric, by name, in the order of the metrics. A value that is
+            not finite is replaced by the metric's ``worst``.
 
         Raises:
             MetricError: If the images are too small for a metric.
@@ -114,7 +120,7 @@ class MetricSuite:
         for metric in self.metrics:
             if min(height, width) < metric.min_side:
                 raise MetricError(
-                    f"metric {metric.name!r} needs images of at least {metric.min_side} x "
+                    f"metric {metric.name!r} expected images of at least {metric.min_side} x "
                     f"{metric.min_side} pixels, found {height} x {width}: use a larger canvas, or a "
                     "reward without this metric."
                 )
@@ -122,7 +128,7 @@ class MetricSuite:
 
 @contextmanager
 def _full_precision(device: torch.device) -> Iterator[None]:
-    """Keeps what speeds tools up away from metrics: autocast, and the ten bits of TF32 on a GPU."""
+    """Disables reduced precision, which tools may use: autocast, and TF32 on a GPU."""
     with torch.autocast(device.type, enabled=False):
         if device.type != "cuda":
             yield
@@ -132,7 +138,7 @@ def _full_precision(device: torch.device) -> Iterator[None]:
 
 
 def _collate(features: Sequence[Features]) -> Features:
-    """Stacks features along the batch; images of one reference share it without a copy."""
-    if all(one is features[0] for one in features):
+    """Concatenates features along the batch axis; the features of one shared reference are not copied."""
+    if all(other is features[0] for other in features):
         return features[0]
-    return tuple(torch.cat(parts) for parts in zip(*features, strict=True))
+    return tuple(torch.cat(tensors) for tensors in zip(*features, strict=True))

@@ -1,4 +1,4 @@
-"""Every metric whose weights are here keeps one contract; the others say what is missing."""
+"""The contract of metrics, for every metric whose weights are present."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ WEIGHTS = {"lpips": "lpips", "musiq": "musiq", "clipiqa": "clipiqa"}
 """Metrics that need a file, and its name in ``opera-env weights list``."""
 
 BATCHING = {"piqe": 0.5}
-"""How far a batch may move a value; elsewhere 1e-3 of the scale between best and worst is far."""
+"""Largest difference between the values of an image alone and in a batch; 1e-3 for other metrics."""
 
 FULL_REFERENCE = ("psnr_y", "ssim_y", "lpips", "gmsd")
-"""These judge every clean image better; those without reference do so on average at best."""
+"""Metrics that prefer every clean image; metrics without reference may fail on single images."""
 
 
 def param(name: str) -> object:
@@ -33,7 +33,7 @@ def param(name: str) -> object:
 
 
 every_metric = pytest.mark.parametrize("name", [param(name) for name in METRICS])
-own_metric = FunctionMetric("own", lambda image, reference: (image - reference).abs().mean((1, 2, 3)),
+custom_metric = FunctionMetric("custom", lambda image, reference: (image - reference).abs().mean((1, 2, 3)),
                             worst=1.0, higher_is_better=False, needs_reference=True)  # fmt: skip
 
 
@@ -54,13 +54,13 @@ def photographs() -> Tensor:
 
 
 @cache
-def ruined() -> Tensor:
-    """The same, dark and full of noise."""
+def degraded() -> Tensor:
+    """The same photographs, dark and with strong noise."""
     noise = torch.randn(photographs().shape, generator=torch.Generator().manual_seed(0))
     return quantise(photographs() / 255 * 0.4 + 0.2 * noise)
 
 
-def judge(name: str, images: Tensor, references: Tensor) -> list[float]:
+def compute(name: str, images: Tensor, references: Tensor) -> list[float]:
     suite = MetricSuite([metric_of(name)])
     features = (
         [suite.features(reference[None])[0] for reference in references] if suite.needs_reference else []
@@ -73,57 +73,57 @@ def as_float(images: Tensor) -> Tensor:
 
 
 @every_metric
-def test_it_has_a_name_a_direction_and_a_worst_value(name: str) -> None:
+def test_a_metric_has_a_name_a_direction_and_a_worst_value(name: str) -> None:
     metric = metric_of(name)
     assert metric.name == name
     assert isinstance(metric.higher_is_better, bool) and isinstance(metric.needs_reference, bool)
     assert np.isfinite(metric.worst)
-    assert 1 <= metric.min_side <= 64  # crops of 64 pixels can be judged
+    assert 1 <= metric.min_side <= 64  # crops of 64 pixels are large enough for every metric
 
 
 @every_metric
-def test_values_are_finite_floats_one_per_image(name: str) -> None:
-    for images in (photographs(), ruined()):
-        values = judge(name, images, photographs())
+def test_every_image_gets_a_finite_float(name: str) -> None:
+    for images in (photographs(), degraded()):
+        values = compute(name, images, photographs())
         assert len(values) == 3
         assert all(type(value) is float and np.isfinite(value) for value in values)
 
 
 @pytest.mark.parametrize("name", [param(name) for name in FULL_REFERENCE])
-def test_clean_is_better_than_ruined(name: str) -> None:
+def test_clean_images_are_better_than_degraded_ones(name: str) -> None:
     sign = 1 if metric_of(name).higher_is_better else -1
-    clean, bad = (judge(name, images, photographs()) for images in (photographs(), ruined()))
-    assert all(sign * one > sign * other for one, other in zip(clean, bad, strict=True))
+    clean, worse = (compute(name, images, photographs()) for images in (photographs(), degraded()))
+    assert all(sign * one > sign * other for one, other in zip(clean, worse, strict=True))
 
 
 @pytest.mark.parametrize("name", [param(name) for name in FULL_REFERENCE])
-def test_more_noise_is_worse(name: str) -> None:
+def test_values_get_worse_with_the_noise_level(name: str) -> None:
     noise = torch.randn(photographs().shape, generator=torch.Generator().manual_seed(1))
     levels = [quantise(as_float(photographs()) + level * noise) for level in (0, 0.03, 0.1, 0.3)]
-    values = np.array([judge(name, images, photographs()) for images in levels])
+    values = np.array([compute(name, images, photographs()) for images in levels])
     steps = np.diff(values, axis=0)
     assert (steps < 0).all() if metric_of(name).higher_is_better else (steps > 0).all()
 
 
 @every_metric
-def test_it_takes_a_reference_or_not(name: str) -> None:
+def test_needs_reference_is_correct(name: str) -> None:
     assert metric_of(name).needs_reference == (name in FULL_REFERENCE)
 
 
 @every_metric
-def test_the_worst_value_is_worse_than_any(name: str) -> None:
-    """Else an image that a metric fails on would be rated above one that is ruined."""
+def test_the_worst_value_is_worse_than_that_of_degraded_images(name: str) -> None:
+    """Otherwise an image without a value would be preferred to a degraded image."""
     metric = metric_of(name)
-    values = judge(name, ruined(), photographs())
+    values = compute(name, degraded(), photographs())
     assert max(values) < metric.worst if not metric.higher_is_better else min(values) > metric.worst
 
 
 @every_metric
-def test_a_batch_is_its_images(name: str) -> None:
-    images, references = torch.cat([photographs(), ruined()]), torch.cat([photographs(), photographs()])
-    together = judge(name, images, references)
+def test_values_do_not_depend_on_the_batch(name: str) -> None:
+    images, references = torch.cat([photographs(), degraded()]), torch.cat([photographs(), photographs()])
+    together = compute(name, images, references)
     alone = [
-        judge(name, image[None], reference[None])[0]
+        compute(name, image[None], reference[None])[0]
         for image, reference in zip(images, references, strict=True)
     ]
     assert together == pytest.approx(alone, rel=1e-3, abs=BATCHING.get(name, 1e-3))
@@ -131,39 +131,39 @@ def test_a_batch_is_its_images(name: str) -> None:
 
 @every_metric
 def test_equal_images_get_equal_values(name: str) -> None:
-    values = judge(name, ruined()[[0, 0, 0]], photographs()[[0, 0, 0]])
-    assert values == judge(name, ruined()[[0, 0, 0]], photographs()[[0, 0, 0]])
+    values = compute(name, degraded()[[0, 0, 0]], photographs()[[0, 0, 0]])
+    assert values == compute(name, degraded()[[0, 0, 0]], photographs()[[0, 0, 0]])
     assert values == pytest.approx([values[0]] * 3, rel=1e-3, abs=BATCHING.get(name, 1e-3))
 
 
 @every_metric
 @pytest.mark.parametrize("level", [0, 128, 255])
-def test_a_constant_image_gets_a_value_alone(name: str, level: int) -> None:
-    """Not an exception, not NaN, and its neighbours in the batch are not touched."""
-    images = ruined().clone()
+def test_a_constant_image_does_not_affect_its_batch(name: str, level: int) -> None:
+    """It gets a finite value, and the values of the other images stay the same."""
+    images = degraded().clone()
     images[1] = level
-    values = judge(name, images, photographs())
+    values = compute(name, images, photographs())
     assert all(np.isfinite(values))
-    expected = judge(name, ruined()[[0, 2]], photographs()[[0, 2]])
+    expected = compute(name, degraded()[[0, 2]], photographs()[[0, 2]])
     assert [values[0], values[2]] == pytest.approx(expected, rel=1e-3, abs=BATCHING.get(name, 1e-3))
 
 
 @every_metric
 @pytest.mark.parametrize("level", [0, 128])
-def test_a_constant_reference_is_no_exception(name: str, level: int) -> None:
+def test_a_constant_reference_is_accepted(name: str, level: int) -> None:
     references = torch.full_like(photographs(), level)
-    for images in (ruined(), references):
-        assert all(np.isfinite(judge(name, images, references)))
+    for images in (degraded(), references):
+        assert all(np.isfinite(compute(name, images, references)))
 
 
-def test_what_is_not_defined_gets_the_worst_value() -> None:
+def test_an_undefined_value_is_the_worst_value() -> None:
     flat = torch.full((1, 3, 96, 96), 128, dtype=torch.uint8)
-    assert judge("niqe32", flat, flat) == [metric_of("niqe32").worst]
-    assert judge("piqe", flat * 0, flat) == [metric_of("piqe").worst]
+    assert compute("niqe32", flat, flat) == [metric_of("niqe32").worst]
+    assert compute("piqe", flat * 0, flat) == [metric_of("piqe").worst]
 
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf"), float("-inf")])
-def test_a_metric_that_is_not_finite_gets_its_worst_value(broken: float) -> None:
+def test_a_value_that_is_not_finite_is_replaced_by_the_worst(broken: float) -> None:
     def half_broken(images: Tensor) -> Tensor:
         return torch.tensor([0.5, broken, 0.25])
 
@@ -173,11 +173,11 @@ def test_a_metric_that_is_not_finite_gets_its_worst_value(broken: float) -> None
 
 @pytest.mark.parametrize("name", [param(name) for name in FULL_REFERENCE])
 @torch.inference_mode()
-def test_one_reference_serves_a_batch(name: str) -> None:
+def test_one_reference_can_be_shared_by_a_batch(name: str) -> None:
     metric = metric_of(name)
     one = metric.features(as_float(photographs()[:1]))
     three = metric.features(as_float(photographs()[[0, 0, 0]]))
-    images = as_float(torch.cat([photographs()[:1], ruined()[:2]]))
+    images = as_float(torch.cat([photographs()[:1], degraded()[:2]]))
     assert metric.values(images, one).tolist() == pytest.approx(
         metric.values(images, three).tolist(), rel=1e-4, abs=1e-4
     )
@@ -186,7 +186,7 @@ def test_one_reference_serves_a_batch(name: str) -> None:
 
 @pytest.mark.parametrize("name", [param(name) for name in METRICS if name not in FULL_REFERENCE])
 @torch.inference_mode()
-def test_a_metric_without_reference_takes_none(name: str) -> None:
+def test_a_metric_without_reference_has_no_features(name: str) -> None:
     metric = metric_of(name)
     assert metric.features(as_float(photographs())) == ()
     assert metric.values(as_float(photographs()), ()).shape == (3,)
@@ -194,28 +194,28 @@ def test_a_metric_without_reference_takes_none(name: str) -> None:
 
 
 @every_metric
-def test_images_are_left_alone(name: str) -> None:
-    images, references = ruined().clone(), photographs().clone()
-    judge(name, images, references)
-    assert torch.equal(images, ruined()) and torch.equal(references, photographs())
+def test_images_and_references_are_not_modified(name: str) -> None:
+    images, references = degraded().clone(), photographs().clone()
+    compute(name, images, references)
+    assert torch.equal(images, degraded()) and torch.equal(references, photographs())
 
 
 @every_metric
-def test_the_smallest_image_and_one_pixel_less(name: str) -> None:
+def test_min_side_is_the_smallest_accepted_size(name: str) -> None:
     side = metric_of(name).min_side
     smallest = photographs()[..., :side, :side]
-    assert all(np.isfinite(judge(name, smallest, smallest)))
+    assert all(np.isfinite(compute(name, smallest, smallest)))
     for small in (photographs()[..., : side - 1, :], photographs()[..., : side - 1]):
         if small.numel():
             with pytest.raises(MetricError, match=f"{name}.* {side} x {side}"):
-                judge(name, small, small)
+                compute(name, small, small)
 
 
 @every_metric
 @pytest.mark.parametrize("size", [(67, 101), (65, 64)], ids=str)
-def test_sides_need_not_be_even(name: str, size: tuple[int, int]) -> None:
+def test_images_of_any_larger_size_are_accepted(name: str, size: tuple[int, int]) -> None:
     cut = photographs()[..., : size[0], : size[1]]
-    assert all(np.isfinite(judge(name, cut, cut)))
+    assert all(np.isfinite(compute(name, cut, cut)))
 
 
 @pytest.mark.parametrize(
@@ -225,37 +225,37 @@ def test_sides_need_not_be_even(name: str, size: tuple[int, int]) -> None:
         pytest.param(("lpips", "niqe32"), marks=pytest.mark.needs_weights("lpips")),
     ],
 )
-def test_a_suite_is_its_metrics(names: tuple[str, ...]) -> None:
+def test_a_suite_computes_the_values_of_its_metrics(names: tuple[str, ...]) -> None:
     suite = MetricSuite([metric_of(name) for name in names])
     features = [suite.features(reference[None])[0] for reference in photographs()]
-    rows = suite(ruined(), features)
+    rows = suite(degraded(), features)
     assert [list(row) for row in rows] == [list(names)] * 3
     for name in names:
-        assert [row[name] for row in rows] == judge(name, ruined(), photographs())
+        assert [row[name] for row in rows] == compute(name, degraded(), photographs())
 
 
 @pytest.mark.parametrize("preset", REWARD_PRESETS)
-def test_every_reward_is_made_of_these(preset: str) -> None:
+def test_all_metrics_of_a_reward_preset_exist(preset: str) -> None:
     assert all(term.name in METRICS for term in REWARD_PRESETS[preset].terms)
 
 
-def test_a_metric_of_ones_own() -> None:
-    suite = MetricSuite([own_metric])
+def test_a_function_can_be_a_metric() -> None:
+    suite = MetricSuite([custom_metric])
     features = suite.features(photographs()[:1]) * 3
-    values = [row["own"] for row in suite(photographs(), features)]
+    values = [row["custom"] for row in suite(photographs(), features)]
     assert values[0] == 0 and values[1] > 0 and values[2] > 0
 
 
-def test_unknown_metric() -> None:
+def test_an_unkncustom_metric_is_refused() -> None:
     with pytest.raises(UnknownPresetError, match=r"'psnr'.*psnr_y"):
         build_metric("psnr")
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
-def test_missing_weights_are_an_error_that_helps(
+def test_the_error_for_missing_weights_names_file_and_command(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It names the file, where it belongs and the command; nothing is downloaded instead."""
+    """It names the file, its path and the command that fetches it; nothing is downloaded."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("OPERA_ENV_CACHE", str(tmp_path / "opera"))
     with pytest.raises(MissingWeightsError) as raised:
@@ -268,22 +268,24 @@ def test_missing_weights_are_an_error_that_helps(
 
 
 @pytest.mark.parametrize("name", [name for name in METRICS if name not in WEIGHTS])
-def test_other_metrics_need_no_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_metrics_need_no_weight_file(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("OPERA_ENV_CACHE", str(tmp_path / "opera"))
     build_metric(name)
     assert not list(tmp_path.iterdir())
 
 
-def test_the_suite_judges_in_full_precision() -> None:
-    """Under autocast PIQE would be five times what it is."""
-    plain = judge("piqe", ruined(), photographs())
+def test_the_suite_computes_in_full_precision() -> None:
+    """With autocast, PIQE would be five times too large."""
+    plain = compute("piqe", degraded(), photographs())
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert judge("piqe", ruined(), photographs()) == plain
+        assert compute("piqe", degraded(), photographs()) == plain
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-def test_the_suite_judges_in_full_precision_on_a_gpu() -> None:
+def test_the_suite_computes_in_full_precision_on_a_gpu() -> None:
     seen: list[bool] = []
 
     def function(images: Tensor) -> Tensor:
@@ -291,12 +293,12 @@ def test_the_suite_judges_in_full_precision_on_a_gpu() -> None:
         return images.mean((1, 2, 3))
 
     before = torch.backends.cudnn.allow_tf32
-    MetricSuite([FunctionMetric("mean", function, worst=0.0)], "cuda")(ruined(), [])
+    MetricSuite([FunctionMetric("mean", function, worst=0.0)], "cuda")(degraded(), [])
     assert seen == [False]
     assert torch.backends.cudnn.allow_tf32 == before
 
 
 @every_metric
-def test_its_networks_are_in_evaluation_mode(name: str) -> None:
+def test_the_networks_of_metrics_are_in_evaluation_mode(name: str) -> None:
     networks = [value for value in vars(metric_of(name)).values() if isinstance(value, torch.nn.Module)]
     assert not any(module.training for network in networks for module in network.modules())

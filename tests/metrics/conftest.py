@@ -1,4 +1,4 @@
-"""Photographs, and distortions of them, as the metrics see them: 8-bit."""
+"""8-bit photographs, and distortions of them."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ def photographs() -> Tensor:
 
 @pytest.fixture(scope="session")
 def noisy(photographs: Tensor) -> Tensor:
-    """The photographs with Gaussian noise of 20 grey levels, always the same."""
+    """The photographs with Gaussian noise of 20 grey levels, from a fixed seed."""
     noise = torch.from_numpy(default_rng(0).normal(0, 20, photographs.shape)).round()
     return (photographs + noise).clamp(0, 255).to(torch.uint8)

@@ -1,4 +1,4 @@
-"""PSNR and SSIM on luma are pyiqa's."""
+"""PSNR and SSIM on luma equal those of pyiqa."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ DISTORTIONS: dict[str, Distort] = {
 
 
 @pytest.fixture(scope="module")
-def theirs() -> dict[str, Any]:
+def pyiqa_metrics() -> dict[str, Any]:
     import pyiqa
 
     with warnings.catch_warnings():
@@ -51,49 +51,49 @@ def theirs() -> dict[str, Any]:
         }
 
 
-def _ours(name: str, images: Tensor, references: Tensor) -> Tensor:
+def _values(name: str, images: Tensor, references: Tensor) -> Tensor:
     metric = build_metric(name)
     return metric.values(images.float() / 255, metric.features(references.float() / 255))
 
 
 @pytest.mark.parametrize("distortion", DISTORTIONS)
 @pytest.mark.parametrize(
-    ("ours", "name", "tolerance"), [("psnr_y", "psnr", 1e-3), ("ssim_y", "ssim", 5e-5)]
+    ("metric", "name", "tolerance"), [("psnr_y", "psnr", 1e-3), ("ssim_y", "ssim", 5e-5)]
 )
 def test_equals_pyiqa(
-    theirs: dict[str, Any],
+    pyiqa_metrics: dict[str, Any],
     photographs: Tensor,
     noisy: Tensor,
     distortion: str,
-    ours: str,
+    metric: str,
     name: str,
     tolerance: float,
 ) -> None:
     images = DISTORTIONS[distortion](photographs, noisy)
-    expected = theirs[name](images.float() / 255, photographs.float() / 255).flatten()
-    found = _ours(ours, images, photographs)
+    expected = pyiqa_metrics[name](images.float() / 255, photographs.float() / 255).flatten()
+    found = _values(metric, images, photographs)
     torch.testing.assert_close(found, expected.float(), atol=tolerance, rtol=0)
 
 
 @pytest.mark.parametrize("size", [(11, 11), (11, 64), (37, 53)])
 def test_equals_pyiqa_at_other_sizes(
-    theirs: dict[str, Any], photographs: Tensor, noisy: Tensor, size: tuple[int, int]
+    pyiqa_metrics: dict[str, Any], photographs: Tensor, noisy: Tensor, size: tuple[int, int]
 ) -> None:
     images, references = (batch[..., : size[0], : size[1]] for batch in (noisy, photographs))
-    for ours, name, tolerance in (("psnr_y", "psnr", 1e-3), ("ssim_y", "ssim", 5e-5)):
-        expected = theirs[name](images / 255, references / 255).flatten()
+    for metric, name, tolerance in (("psnr_y", "psnr", 1e-3), ("ssim_y", "ssim", 5e-5)):
+        expected = pyiqa_metrics[name](images / 255, references / 255).flatten()
         torch.testing.assert_close(
-            _ours(ours, images, references), expected.float(), atol=tolerance, rtol=0
+            _values(metric, images, references), expected.float(), atol=tolerance, rtol=0
         )
 
 
-def test_identical_images(photographs: Tensor) -> None:
-    assert _ours("psnr_y", photographs, photographs).tolist() == pytest.approx([80] * 3, abs=1e-3)
-    ones = _ours("ssim_y", photographs, photographs)
+def test_values_of_identical_images(photographs: Tensor) -> None:
+    assert _values("psnr_y", photographs, photographs).tolist() == pytest.approx([80] * 3, abs=1e-3)
+    ones = _values("ssim_y", photographs, photographs)
     assert ones.tolist() == pytest.approx([1] * 3, abs=1e-5)
 
 
-def test_luma_by_hand() -> None:
+def test_luma_equals_values_computed_by_hand() -> None:
     colours = torch.tensor(
         [[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255], [10, 20, 30]]
     )
@@ -103,29 +103,28 @@ def test_luma_by_hand() -> None:
     assert found == pytest.approx(expected, abs=0.5)
 
 
-def test_psnr_is_on_luma_of_bt601_by_hand() -> None:
-    """Every pixel off by 10 levels of green: luma is off by 10 * 128.553 / 255."""
+def test_psnr_equals_a_value_computed_by_hand() -> None:
+    """An error of 10 levels in green is an error of 10 * 128.553 / 255 in luma."""
     reference = torch.full((1, 3, 16, 16), 100, dtype=torch.uint8)
     image = reference.clone()
     image[:, 1] += 10
     expected = 20 * math.log10(255 / (10 * 128.553 / 255))
-    assert _ours("psnr_y", image, reference).item() == pytest.approx(expected, abs=1e-3)
+    assert _values("psnr_y", image, reference).item() == pytest.approx(expected, abs=1e-3)
 
 
-def test_better_is_higher(photographs: Tensor) -> None:
+def test_values_fall_with_the_distortion(photographs: Tensor) -> None:
     for name in ("psnr_y", "ssim_y"):
-        values = [_ours(name, _jitter(photographs, levels), photographs) for levels in (0, 1, 4, 16, 64)]
+        values = [_values(name, _jitter(photographs, levels), photographs) for levels in (0, 1, 4, 16, 64)]
         for better, worse in zip(values, values[1:], strict=False):
             assert bool((better > worse).all()), name
         assert build_metric(name).higher_is_better
 
 
-def test_one_reference_serves_many_images(photographs: Tensor, noisy: Tensor) -> None:
-    """What was kept of one reference is broadcast over a batch."""
+def test_features_of_one_reference_are_broadcast(photographs: Tensor, noisy: Tensor) -> None:
     for name in ("psnr_y", "ssim_y"):
         metric = build_metric(name)
-        kept = metric.features(photographs[:1].float() / 255)
+        features = metric.features(photographs[:1].float() / 255)
         many = torch.cat([noisy[:1], photographs[:1], photographs[:1] // 2]).float() / 255
-        together = metric.values(many, kept)
-        alone = torch.cat([metric.values(image[None], kept) for image in many])
+        together = metric.values(many, features)
+        alone = torch.cat([metric.values(image[None], features) for image in many])
         torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)

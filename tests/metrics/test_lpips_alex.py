@@ -1,4 +1,4 @@
-"""LPIPS: pyiqa's calibration values, lpips' own forward pass, kept features."""
+"""LPIPS: calibration values, equality with the lpips package, features that are computed once."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from opera_env.metrics.lpips_alex import MIN_SIDE, LpipsAlex
 
 needs_weights = pytest.mark.skipif(
     weights.status("lpips") != "present",
-    reason="LPIPS' weights are not here: opera-env weights fetch lpips",
+    reason="the LPIPS weights are missing: opera-env weights fetch lpips",
 )
 
 CALIBRATION = {"I03": 0.7237, "I04": 0.2572, "I06": 0.05079, "I08": 0.05205, "I19": 0.4253}
-"""pyiqa's ResultsCalibra/results_official.csv: values of the authors' own code."""
+"""Values of the authors' code, from ResultsCalibra/results_official.csv of pyiqa."""
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def official(metric: LpipsAlex) -> lpips.LPIPS:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
-    network.net.load_state_dict(metric.trunk.state_dict())
+    network.net.load_state_dict(metric.backbone.state_dict())
     return network
 
 
@@ -54,10 +54,10 @@ def _read(path: Path) -> Tensor:
 
 @needs_weights
 @pytest.mark.parametrize("name", CALIBRATION)
-def test_official_calibration_values(metric: LpipsAlex, name: str) -> None:
+def test_equals_the_official_calibration_values(metric: LpipsAlex, name: str) -> None:
     folder = Path(str(distribution("pyiqa").locate_file("ResultsCalibra")))
     if not folder.is_dir():
-        pytest.skip("this release of pyiqa does not carry its calibration images")
+        pytest.skip("this release of pyiqa does not contain its calibration images")
     image, reference = (_read(folder / kind / f"{name}.bmp") for kind in ("dist_dir", "ref_dir"))
     with torch.inference_mode():
         value = metric(image, reference)
@@ -79,23 +79,23 @@ def test_equals_the_official_code(
 
 
 @needs_weights
-def test_features_of_a_reference_are_kept_and_shared(metric: LpipsAlex) -> None:
+def test_features_of_a_reference_can_be_shared(metric: LpipsAlex) -> None:
     image, reference = _pair(4, 64, 80)
     with torch.inference_mode():
         each = torch.cat([metric(image[i : i + 1], reference[i : i + 1]) for i in range(4)])
         torch.testing.assert_close(
             metric.distance(image, metric.features(reference)), each, atol=1e-6, rtol=0
         )
-        kept = metric.features(reference[:1])
+        features = metric.features(reference[:1])
         shared = metric(image, reference[:1].expand(4, -1, -1, -1))
-        torch.testing.assert_close(metric.distance(image, kept), shared, atol=1e-6, rtol=0)
+        torch.testing.assert_close(metric.distance(image, features), shared, atol=1e-6, rtol=0)
         torch.testing.assert_close(metric(reference, reference), torch.zeros(4), atol=1e-7, rtol=0)
 
 
 @needs_weights
-def test_gradients_reach_the_image_and_stay_finite(metric: LpipsAlex) -> None:
+def test_gradients_with_respect_to_the_image_are_finite(metric: LpipsAlex) -> None:
     image, reference = _pair(2, 64, 64)
-    image[1] = 0  # a black image: many features are all zero
+    image[1] = 0  # in a black image, many features are zero in all channels
     image.requires_grad_()
     metric(image, reference).sum().backward()
     assert image.grad is not None
@@ -105,7 +105,7 @@ def test_gradients_reach_the_image_and_stay_finite(metric: LpipsAlex) -> None:
 
 
 @needs_weights
-def test_train_mode_and_global_randomness_do_not_matter(metric: LpipsAlex) -> None:
+def test_training_mode_and_random_state_have_no_effect(metric: LpipsAlex) -> None:
     image, reference = _pair(1, 64, 64)
     torch.manual_seed(3)
     before = torch.random.get_rng_state()
@@ -120,13 +120,13 @@ def test_train_mode_and_global_randomness_do_not_matter(metric: LpipsAlex) -> No
 @pytest.mark.parametrize(
     "shape", [(1, 3, MIN_SIDE - 1, 64), (1, 3, 64, MIN_SIDE - 1), (3, 64, 64), (1, 1, 64, 64)]
 )
-def test_images_it_cannot_judge(metric: LpipsAlex, shape: tuple[int, ...]) -> None:
+def test_images_of_a_wrong_shape_are_refused(metric: LpipsAlex, shape: tuple[int, ...]) -> None:
     with pytest.raises(MetricError, match="31 pixels"):
         metric(torch.zeros(shape), torch.zeros(shape))
 
 
 @needs_weights
-def test_mismatched_references(metric: LpipsAlex) -> None:
+def test_references_of_another_size_or_number_are_refused(metric: LpipsAlex) -> None:
     image, reference = _pair(2, 64, 64)
     with pytest.raises(MetricError, match="one size"):
         metric(image, reference[..., :48])
@@ -134,7 +134,9 @@ def test_mismatched_references(metric: LpipsAlex) -> None:
         metric(image, torch.cat([reference, reference[:1]]))
 
 
-def test_without_weights_it_says_how_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_the_command_that_fetches_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OPERA_ENV_CACHE", str(tmp_path))
     with pytest.raises(MissingWeightsError, match="opera-env weights fetch lpips"):
         LpipsAlex()

@@ -1,4 +1,4 @@
-"""NIQE on blocks of 32: pyiqa's numbers, flat images apart, and the command that fits its statistics."""
+"""NIQE with blocks of 32 equals that of pyiqa; the script that fits its statistics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from opera_env.metrics.niqe import PRISTINE_STATISTICS, Niqe32, niqe_features
 from scripts.fit_niqe_statistics import FitConfig, fit
 
 
-def _theirs(metric: Niqe32, images: Tensor) -> list[float]:
+def _pyiqa_values(metric: Niqe32, images: Tensor) -> list[float]:
     y = luma(images.float() / 255).round().double()
     return [
         niqe(one[None], metric.mean.double(), metric.covariance.double(), 32, 32).item()  # type: ignore[no-untyped-call]
@@ -41,11 +41,11 @@ def test_equals_pyiqa(photographs: Tensor, noisy: Tensor, kind: str) -> None:
     }[kind]
     metric = Niqe32()
     found = metric.values(images.float() / 255, ()).tolist()
-    # Where nearly nothing is left of the texture, float32 shows.
-    assert found == pytest.approx(_theirs(metric, images), rel=0.05 if kind == "blurred" else 0.01)
+    # Blurred images have hardly any texture, so that float32 rounding has a larger effect.
+    assert found == pytest.approx(_pyiqa_values(metric, images), rel=0.05 if kind == "blurred" else 0.01)
 
 
-def test_together_and_alone_are_the_same(photographs: Tensor, noisy: Tensor) -> None:
+def test_values_do_not_depend_on_the_batch(photographs: Tensor, noisy: Tensor) -> None:
     metric = Niqe32()
     images = torch.cat([photographs, noisy]).float() / 255
     together = metric.values(images, ())
@@ -54,17 +54,17 @@ def test_together_and_alone_are_the_same(photographs: Tensor, noisy: Tensor) -> 
 
 
 @pytest.mark.parametrize("kind", ["black", "one", "grey", "white", "one block", "two blocks"])
-def test_a_flat_image_gets_the_worst_value_alone(photographs: Tensor, noisy: Tensor, kind: str) -> None:
-    """pyiqa raises for the whole batch; of one block that is not flat there is no covariance either."""
+def test_only_a_constant_image_gets_the_worst_value(photographs: Tensor, noisy: Tensor, kind: str) -> None:
+    """pyiqa raises an error for the whole batch. One textured block is too few for a covariance, too."""
     flat = torch.full_like(photographs[:1], {"black": 0, "one": 1, "white": 255}.get(kind, 100))
     for block in range({"one block": 1, "two blocks": 2}.get(kind, 0)):
-        place = slice(32 * block + 10, 32 * block + 22)
-        flat[..., 10:22, place] = noisy[:1, :, 10:22, place]
+        columns = slice(32 * block + 10, 32 * block + 22)
+        flat[..., 10:22, columns] = noisy[:1, :, 10:22, columns]
     suite = MetricSuite(["niqe32"])
     expected = [row["niqe32"] for row in suite(torch.cat([photographs, noisy]), [])]
     batch = torch.cat([photographs[:1], flat, photographs[1:], flat, noisy])
     found = [row["niqe32"] for row in suite(batch, [])]
-    if kind == "two blocks":  # little to go by, but something
+    if kind == "two blocks":  # enough for a covariance
         assert found[1] == pytest.approx(found[4])
         assert max(expected) < found[1]
     else:
@@ -72,8 +72,8 @@ def test_a_flat_image_gets_the_worst_value_alone(photographs: Tensor, noisy: Ten
     assert [*found[:1], *found[2:4], *found[5:]] == pytest.approx(expected, abs=1e-3)
 
 
-def test_an_image_with_a_flat_part_is_judged_by_the_rest(photographs: Tensor) -> None:
-    """Black bars are common; three of four rows of blocks are left."""
+def test_constant_blocks_are_ignored(photographs: Tensor) -> None:
+    """The image has a black bar, as videos have; three of four rows of blocks remain."""
     barred = photographs.clone()
     barred[..., :32, :] = 0
     values = Niqe32().values(barred.float() / 255, ())
@@ -81,10 +81,10 @@ def test_an_image_with_a_flat_part_is_judged_by_the_rest(photographs: Tensor) ->
     assert values.max() < 30
 
 
-def test_noise_is_worse_than_none(photographs: Tensor, noisy: Tensor) -> None:
+def test_noise_raises_niqe(photographs: Tensor, noisy: Tensor) -> None:
     metric = Niqe32()
-    clean, dirty = (metric.values(images.float() / 255, ()) for images in (photographs, noisy))
-    assert bool((clean < dirty).all())
+    clean, noisy_values = (metric.values(images.float() / 255, ()) for images in (photographs, noisy))
+    assert bool((clean < noisy_values).all())
     assert not metric.higher_is_better
 
 
@@ -95,7 +95,7 @@ def test_features_have_the_stated_shapes(noisy: Tensor) -> None:
     assert bool(features.isfinite().all())
 
 
-def test_the_shipped_statistics() -> None:
+def test_the_shipped_covariance_is_positive_definite() -> None:
     statistics = load_file(PRISTINE_STATISTICS)
     assert statistics["mean"].shape == (36,)
     covariance = statistics["covariance"]
@@ -114,7 +114,7 @@ def _write(folder: Path, count: int) -> None:
         Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(folder / f"{number}.png")
 
 
-def test_the_command_fits_statistics_that_can_be_used(
+def test_the_script_fits_usable_statistics(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photographs: Tensor, noisy: Tensor
 ) -> None:
     _write(tmp_path / "clean", 4)
@@ -130,7 +130,7 @@ def test_the_command_fits_statistics_that_can_be_used(
     monkeypatch.setattr("opera_env.metrics.niqe.PRISTINE_STATISTICS", out)
     metric = Niqe32()
     assert torch.equal(metric.mean, fitted["mean"])
-    # What the statistics come from is nearer to them than photographs with or without noise.
+    # The images that the statistics were fitted to have the lowest NIQE.
     pictures = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "clean").iterdir())]
     own = metric.values(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255, ())
     others = metric.values(torch.cat([photographs, noisy]).float() / 255, ())
@@ -138,16 +138,16 @@ def test_the_command_fits_statistics_that_can_be_used(
 
 
 def test_only_sharp_blocks_are_fitted(tmp_path: Path) -> None:
-    """Half of the picture is nearly flat: with a higher bar it no longer counts."""
+    """Half of the image is nearly constant: a high threshold excludes that half."""
     (tmp_path / "clean").mkdir()
     rng = default_rng(0)
     picture = rng.normal(128, 40, (192, 256, 3))
     picture[:, 128:] = 128 + (picture[:, 128:] - 128) * 0.02
     Image.fromarray(picture.clip(0, 255).round().astype(np.uint8)).save(tmp_path / "clean" / "one.png")
     means = {}
-    for bar in (0.0, 0.75):
-        fit(FitConfig(tmp_path / "clean", tmp_path / "out.safetensors", sharpness=bar))
-        means[bar] = load_file(tmp_path / "out.safetensors")["mean"]
+    for threshold in (0.0, 0.75):
+        fit(FitConfig(tmp_path / "clean", tmp_path / "out.safetensors", sharpness=threshold))
+        means[threshold] = load_file(tmp_path / "out.safetensors")["mean"]
     features, sharpness = niqe_features(
         torch.from_numpy(np.array(Image.open(tmp_path / "clean" / "one.png"))).permute(2, 0, 1)[None] / 255
     )
@@ -157,7 +157,7 @@ def test_only_sharp_blocks_are_fitted(tmp_path: Path) -> None:
     assert (means[0.0] - means[0.75]).abs().max() > 0.01
 
 
-def test_fitting_on_nothing_is_an_error(tmp_path: Path) -> None:
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SampleError):
         fit(FitConfig(tmp_path, tmp_path / "out.safetensors"))
     assert not (tmp_path / "out.safetensors").exists()

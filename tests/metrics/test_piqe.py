@@ -1,4 +1,4 @@
-"""PIQE: pyiqa's numbers, by a shorter way."""
+"""PIQE equals that of pyiqa."""
 
 from __future__ import annotations
 
@@ -23,13 +23,11 @@ def _images(kind: str, photographs: Tensor, noisy: Tensor) -> Tensor:
             "noisy": noisy,
             "blurred": F.avg_pool2d(clean, 5, 1, 2),
             "dark": noisy // 3,
-            "blocks": F.interpolate(
-                F.avg_pool2d(clean, 8), scale_factor=8
-            ),  # what coding leaves at its worst
+            "blocks": F.interpolate(F.avg_pool2d(clean, 8), scale_factor=8),  # strong block artefacts
             "flat part": barred,
             "wide": torch.cat([photographs, noisy], dim=-1),
             "odd": noisy[..., :101, :119],
-            "nearly whole": noisy[..., :127, :111],  # the mirrored part fills a block
+            "nearly whole": noisy[..., :127, :111],  # mirroring completes a block
         }[kind]
         .float()
         .round()
@@ -39,21 +37,21 @@ def _images(kind: str, photographs: Tensor, noisy: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_equals_pyiqa(photographs: Tensor, noisy: Tensor, kind: str) -> None:
-    """In float64: in float32 pyiqa's own rounding tips a block over a threshold now and then."""
+    """pyiqa runs in float64: in float32, its rounding errors move single blocks across a threshold."""
     images = _images(kind, photographs, noisy)
     expected = piqe(images.double())[0].float()
     torch.testing.assert_close(Piqe().values(images, ()), expected, atol=0.01, rtol=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_together_and_alone_are_the_same(photographs: Tensor, noisy: Tensor, kind: str) -> None:
+def test_values_do_not_depend_on_the_batch(photographs: Tensor, noisy: Tensor, kind: str) -> None:
     images = _images(kind, photographs, noisy)
     alone = torch.cat([Piqe().values(image[None], ()) for image in images])
     torch.testing.assert_close(Piqe().values(images, ()), alone, atol=0.01, rtol=0)
 
 
 @pytest.mark.parametrize("level", [0.0, 1 / 255, 100 / 255, 1.0])
-def test_flat_images_are_as_in_pyiqa(level: float) -> None:
-    """A black one has no value; any other is flawless by its measure."""
+def test_constant_images_equal_pyiqa(level: float) -> None:
+    """PIQE is undefined for a black image, and perfect for any other constant image."""
     image = torch.full((1, 3, 48, 64), level)
     torch.testing.assert_close(Piqe().values(image, ()), piqe(image.double())[0].float(), equal_nan=True)

@@ -1,4 +1,4 @@
-"""Several metrics over one batch, metrics of one's own, and numbers that must not move."""
+"""The metric suite: golden values, shared references, custom metrics, undefined values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from opera_env.reward import REWARD_PRESETS
 
 needs_lpips = pytest.mark.skipif(
     weights.status("lpips") != "present",
-    reason="LPIPS' weights are not here: opera-env weights fetch lpips",
+    reason="the LPIPS weights are missing: opera-env weights fetch lpips",
 )
 LOCAL = [
     "psnr_y",
@@ -26,7 +26,7 @@ LOCAL = [
     "gmsd",
 ]
 
-# Astronaut, cat and coffee with the noise of conftest.py; then the clean photographs.
+# Values of the noisy photographs of conftest.py, values of the clean ones, tolerance.
 GOLDEN = {
     "psnr_y": ((27.1870, 27.0399, 27.3116), (80.0, 80.0, 80.0), 2e-3),
     "ssim_y": ((0.70249, 0.68467, 0.52887), (1.0, 1.0, 1.0), 5e-5),
@@ -38,7 +38,7 @@ GOLDEN = {
 
 
 @pytest.mark.parametrize("name", LOCAL)
-def test_golden_values(name: str, photographs: Tensor, noisy: Tensor) -> None:
+def test_values_equal_golden_values(name: str, photographs: Tensor, noisy: Tensor) -> None:
     suite = MetricSuite([name])
     references = [suite.features(image[None])[0] for image in photographs]
     for images, expected in zip((noisy, photographs), GOLDEN[name][:2], strict=True):
@@ -47,23 +47,23 @@ def test_golden_values(name: str, photographs: Tensor, noisy: Tensor) -> None:
 
 
 @pytest.mark.parametrize("name", LOCAL)
-def test_several_references_in_a_batch(name: str, photographs: Tensor, noisy: Tensor) -> None:
-    """Mixed batches equal one image with one reference at a time, whatever is shared."""
+def test_a_batch_may_mix_references(name: str, photographs: Tensor, noisy: Tensor) -> None:
+    """A batch with several references equals one image at a time."""
     suite = MetricSuite([name])
-    kept = [suite.features(image[None])[0] for image in photographs]
+    features = [suite.features(image[None])[0] for image in photographs]
     order = [0, 1, 2, 1, 0, 0]
     images = torch.cat([noisy, photographs[1:2] // 2, photographs[:1], noisy[:1]])
-    together = suite(images, [kept[index] for index in order])
+    together = suite(images, [features[index] for index in order])
     for image, index, row in zip(images, order, together, strict=True):
         alone = suite(image[None], suite.features(photographs[index][None]))
         assert row[name] == pytest.approx(alone[0][name], abs=2e-4)
     if build_metric(name).needs_reference:
-        swapped = suite(images, [kept[index] for index in [1, 0, 2, 1, 0, 0]])
+        swapped = suite(images, [features[index] for index in [1, 0, 2, 1, 0, 0]])
         assert swapped[0][name] != pytest.approx(together[0][name], abs=1e-3)
         assert swapped[2][name] == pytest.approx(together[2][name], abs=2e-4)
 
 
-def test_the_names_in_a_row_are_in_order(photographs: Tensor) -> None:
+def test_values_are_in_the_order_of_the_metrics(photographs: Tensor) -> None:
     suite = MetricSuite(["piqe", "psnr_y", "niqe32"])
     (row,) = suite(photographs[:1], suite.features(photographs[:1]))
     assert list(row) == ["piqe", "psnr_y", "niqe32"]
@@ -72,7 +72,7 @@ def test_the_names_in_a_row_are_in_order(photographs: Tensor) -> None:
     assert not MetricSuite(["piqe", "niqe32"]).needs_reference
 
 
-def test_a_black_image_gets_the_worst_piqe_alone(noisy: Tensor) -> None:
+def test_only_a_black_image_gets_the_worst_piqe(noisy: Tensor) -> None:
     suite = MetricSuite(["piqe"])
     expected = [row["piqe"] for row in suite(noisy, [])]
     black = torch.zeros_like(noisy[:1])
@@ -81,8 +81,8 @@ def test_a_black_image_gets_the_worst_piqe_alone(noisy: Tensor) -> None:
     assert [found[0], *found[2:]] == pytest.approx(expected, abs=1e-3)
 
 
-def test_worst_is_worst() -> None:
-    """A failure must not be a way to score."""
+def test_the_worst_value_contributes_nothing() -> None:
+    """A failure of a metric must not raise a reward."""
     for name in ("psnr_y", "ssim_y", "niqe32", "piqe", "gmsd"):
         metric = build_metric(name)
         for reward in REWARD_PRESETS.values():
@@ -93,7 +93,7 @@ def test_worst_is_worst() -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
-def test_what_is_not_finite_is_replaced_for_that_image_only(noisy: Tensor, bad: float) -> None:
+def test_a_value_that_is_not_finite_is_replaced_for_that_image_only(noisy: Tensor, bad: float) -> None:
     def function(images: Tensor) -> Tensor:
         values = images.mean((1, 2, 3))
         values[1] = bad
@@ -106,7 +106,7 @@ def test_what_is_not_finite_is_replaced_for_that_image_only(noisy: Tensor, bad: 
     assert rows[1]["piqe"] == pytest.approx(GOLDEN["piqe"][0][1], abs=0.1)
 
 
-def test_a_metric_that_raises_is_told() -> None:
+def test_an_error_of_a_metric_is_raised() -> None:
     def function(images: Tensor) -> Tensor:
         raise KeyError("musiq")
 
@@ -114,7 +114,7 @@ def test_a_metric_that_raises_is_told() -> None:
         MetricSuite([FunctionMetric("mine", function, worst=0.0)])(torch.zeros(1, 3, 8, 8).byte(), [])
 
 
-def test_a_function_with_a_reference(photographs: Tensor, noisy: Tensor) -> None:
+def test_a_function_metric_with_references(photographs: Tensor, noisy: Tensor) -> None:
     seen: list[tuple[int, ...]] = []
 
     def l1(images: Tensor, references: Tensor) -> Tensor:
@@ -127,22 +127,22 @@ def test_a_function_with_a_reference(photographs: Tensor, noisy: Tensor) -> None
     expected = ((noisy.float() - photographs.float()) / 255).abs().mean((1, 2, 3)).tolist()
     rows = suite(noisy, [suite.features(image[None])[0] for image in photographs])
     assert [row["l1"] for row in rows] == pytest.approx(expected, abs=1e-6)
-    # One reference for all comes expanded, so that the function need not know.
-    kept = suite.features(photographs[:1])[0]
-    rows = suite(noisy, [kept] * 3)
+    # One shared reference is expanded to the shape of the images.
+    features = suite.features(photographs[:1])[0]
+    rows = suite(noisy, [features] * 3)
     expected = ((noisy.float() - photographs[:1].float()) / 255).abs().mean((1, 2, 3)).tolist()
     assert [row["l1"] for row in rows] == pytest.approx(expected, abs=1e-6)
     assert seen == [(3, 3, 128, 128)] * 2
 
 
-def test_a_function_without_a_reference(noisy: Tensor) -> None:
+def test_a_function_metric_without_references(noisy: Tensor) -> None:
     suite = MetricSuite([FunctionMetric("light", lambda images: images.mean((1, 2, 3)), worst=0.0)])
     assert not suite.needs_reference
     rows = suite(noisy, [])
     assert [row["light"] for row in rows] == pytest.approx((noisy / 255).mean((1, 2, 3)).tolist())
 
 
-def test_metrics_see_eight_bit_images_without_autocast_or_gradients(noisy: Tensor) -> None:
+def test_metrics_get_8_bit_images_without_autocast_or_gradients(noisy: Tensor) -> None:
     def function(images: Tensor) -> Tensor:
         assert images.dtype == torch.float32
         assert torch.equal((images * 255).round() / 255, images)
@@ -166,7 +166,7 @@ def test_metrics_see_eight_bit_images_without_autocast_or_gradients(noisy: Tenso
         pytest.param("lpips", 31, marks=needs_lpips),
     ],
 )
-def test_an_image_that_is_too_small_is_told(name: str, size: int) -> None:
+def test_an_image_that_is_too_small_is_refused(name: str, size: int) -> None:
     metric = build_metric(name)
     assert metric.min_side == size + 1
     suite = MetricSuite([name])
@@ -182,19 +182,19 @@ def test_an_image_that_is_too_small_is_told(name: str, size: int) -> None:
 @pytest.mark.parametrize(
     "name", ["psnr_y", "ssim_y", "niqe32", "piqe", "gmsd", pytest.param("lpips", marks=needs_lpips)]
 )
-def test_the_smallest_image_it_allows_can_be_judged(name: str) -> None:
-    """min_side is a promise: nothing raises and nothing is replaced by the worst value."""
+def test_an_image_of_the_smallest_size_has_finite_values(name: str) -> None:
+    """A metric accepts images of side min_side, without errors and undefined values."""
     metric = build_metric(name)
     side = metric.min_side
     generator = torch.Generator().manual_seed(0)
     clean = torch.randint(0, 256, (2, 3, side, side + 1), generator=generator).float() / 255
-    dirty = ((clean * 200).round() / 255).float()
-    values = metric.values(dirty, metric.features(clean))
+    degraded = ((clean * 200).round() / 255).float()
+    values = metric.values(degraded, metric.features(clean))
     assert values.shape == (2,)
     assert bool(values.isfinite().all())
 
 
-def test_unknown_names() -> None:
+def test_unknown_metrics_are_refused() -> None:
     with pytest.raises(UnknownPresetError, match=r"metric 'psnr'.*psnr_y"):
         build_metric("psnr")
     with pytest.raises(MetricError, match="no metric 'psnrr'"):
@@ -212,13 +212,13 @@ def test_missing_weights_name_the_file_and_the_command(
     assert caught.value.path.is_relative_to(tmp_path)
 
 
-def test_every_reward_can_name_its_metrics() -> None:
+def test_all_metrics_of_reward_presets_exist() -> None:
     for reward in REWARD_PRESETS.values():
         for term in reward.terms:
             assert term.metric in METRICS
 
 
-def test_another_metric_of_pyiqa(photographs: Tensor, noisy: Tensor) -> None:
+def test_other_metrics_of_pyiqa_can_be_used(photographs: Tensor, noisy: Tensor) -> None:
     suite = MetricSuite(
         [
             PyiqaMetric("entropy", worst=0.0, higher_is_better=True),
