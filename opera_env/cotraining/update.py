@@ -15,6 +15,7 @@ from opera_env.cotraining.distributed import DistributedContext
 from opera_env.cotraining.losses import LossWeights, RestorationLoss, get_loss_weights, weighted_loss
 from opera_env.data.images import resize
 from opera_env.errors import ExecutionUpdateError, ToolboxError
+from opera_env.schedules import cosine_decay, set_learning_rate, warmup_factor
 from opera_env.tools import Toolbox
 from opera_env.types import Plan, Sample
 
@@ -87,11 +88,11 @@ class ExecutionUpdate:
     @property
     def lr(self) -> float:
         """The learning rate of the next step."""
-        lr = self.config.lr * min(1.0, (self.steps + 1) / max(1, self.config.warmup_steps))
+        lr = self.config.lr * warmup_factor(self.steps, self.config.warmup_steps)
         if not self.config.cosine_decay:
             return lr
-        done = self.steps / (self.config.epochs * self.config.steps_per_epoch)
-        return lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        fraction = self.steps / (self.config.epochs * self.config.steps_per_epoch)
+        return lr * cosine_decay(min(1.0, fraction), 1)
 
     def step(self, samples: Sequence[Sample], plans: Sequence[Plan]) -> dict[str, float]:
         """Runs plans, and moves the parameters of their tools once towards a lower loss.
@@ -136,8 +137,7 @@ class ExecutionUpdate:
             plan_counts = {name: n for name, n in zip(self._parameters, counts, strict=True) if n}
             grad_norm = self._average_and_clip_gradients(plan_counts, context)
             for name in plan_counts:
-                for group in self._optimizers[name].param_groups:
-                    group["lr"] = self.lr
+                set_learning_rate(self._optimizers[name], self.lr)
                 self._optimizers[name].step()
         finally:
             for optimizer in self._optimizers.values():

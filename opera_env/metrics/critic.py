@@ -13,16 +13,14 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from opera_env.encoder import ImageEncoder
 from opera_env.errors import MetricError, MissingWeightsError
-from opera_env.files import atomic_write
 from opera_env.metrics.base import Features, Metric
 from opera_env.metrics.niqe import Niqe32
 from opera_env.metrics.piqe import Piqe
-from opera_env.weights import load_tensors
+from opera_env.weights.checkpoints import load_as_float32, save_half
 
 SHIPPED_CRITIC = Path(__file__).with_name("critic.safetensors")
 """The critic of the package: R_q of the preset ``lite``, trained on results of the toolbox ``lite``."""
@@ -137,13 +135,11 @@ def save_critic(
         path: The file.
         training_info: How the critic was trained, in JSON types; stored in the metadata of the file.
     """
-    weights = {key: value.detach().cpu().half().contiguous() for key, value in net.state_dict().items()}
     metadata = {
         "terms": json.dumps([asdict(term) for term in terms]),
         "training": json.dumps(training_info),
     }
-    with atomic_write(path) as file:
-        save_file(weights, file, metadata=metadata)
+    save_half(net.state_dict(), path, metadata)
 
 
 def load_critic(path: Path) -> tuple[CriticNet, tuple[CriticTerm, ...]]:
@@ -158,7 +154,7 @@ def load_critic(path: Path) -> tuple[CriticNet, tuple[CriticTerm, ...]]:
     """
     if not path.is_file():
         raise MissingWeightsError("a trained critic", path, "python -m opera_agents.critic.train --help")
-    tensors = {name: tensor.float() for name, tensor in load_tensors(path).items()}
+    tensors = load_as_float32(path)
     try:
         with safe_open(path, "pt") as file:
             terms = tuple(CriticTerm(**term) for term in json.loads(file.metadata()["terms"]))

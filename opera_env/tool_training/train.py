@@ -13,7 +13,6 @@ restoration networks; the paper takes its tools ready-made.
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -26,17 +25,17 @@ import torch
 import tyro
 from numpy.typing import NDArray
 from rich.progress import track
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from opera_env.data.images import list_images, quantise, read_images, resize
 from opera_env.errors import MissingWeightsError, ToolboxError
 from opera_env.files import atomic_write
+from opera_env.schedules import warmup_cosine
 from opera_env.tool_training.lite_tools import ToolSpec, lite_tool_spec
 from opera_env.tool_training.patches import Pair, collate_pairs, training_pair, validation_pair
 from opera_env.tools.nets import build_net
-from opera_env.weights import load_tensors
+from opera_env.weights.checkpoints import load_as_float32, load_checkpoint, save_checkpoint, save_half
 
 
 def supports_bfloat16() -> bool:
@@ -106,18 +105,6 @@ def validate(net: nn.Module, pairs: Sequence[Pair], device: str) -> dict[str, An
     }
 
 
-def learning_rate(step: int, steps: int, warmup: int) -> float:
-    """Factor on the peak learning rate: linear warm-up, then cosine to zero."""
-    warm = min(1.0, (step + 1) / max(1, warmup))
-    return warm * 0.5 * (1 + math.cos(math.pi * step / steps))
-
-
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Writes a checkpoint so that a kill at any time leaves the old one or the new one."""
-    with atomic_write(path) as part:
-        torch.save(state, part)
-
-
 def load_trained_weights(out: Path, name: str) -> dict[str, Tensor]:
     """Reads the weights of a tool that was trained before.
 
@@ -128,14 +115,12 @@ def load_trained_weights(out: Path, name: str) -> dict[str, Tensor]:
     if not path.is_file():
         remedy = f"opera-env tools train {name} --images DIR --val DIR --out {out}"
         raise MissingWeightsError(f"tool {name!r} is not trained", path, remedy)
-    return {key: value.float() for key, value in load_tensors(path).items()}
+    return load_as_float32(path)
 
 
 def export_tool(net: nn.Module, spec: ToolSpec, config: TrainConfig, result: dict[str, Any], folder: Path):
     """Writes the weights as fp16 safetensors and how they came about as JSON."""
-    weights = {key: value.detach().cpu().half().contiguous() for key, value in net.state_dict().items()}
-    with atomic_write(folder / "tool.safetensors") as part:
-        save_file(weights, part)
+    save_half(net.state_dict(), folder / "tool.safetensors")
     data, validation = (
         f"{path.resolve().parent.name}/{path.resolve().name}" for path in (config.images, config.val)
     )
@@ -187,17 +172,17 @@ def train(config: TrainConfig) -> dict[str, Any]:
     device = torch.device(config.device)
     net = build_net(spec.net, spec.options)
     checkpoint = folder / "checkpoint.pt"
-    if spec.init_from is not None and not checkpoint.exists():
+    state = load_checkpoint(checkpoint, config.device)
+    if spec.init_from is not None and state is None:
         net.load_state_dict(load_trained_weights(config.out, spec.init_from))
     net = net.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.AdamW(net.parameters(), lr=lr, betas=(0.9, 0.99))
     scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: learning_rate(step, steps, config.warmup)
+        optimizer, lambda step: warmup_cosine(step, steps, config.warmup)
     )
     lpips = LpipsAlex().to(device) if spec.lpips_weight else None
     first = 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=config.device, weights_only=True)
+    if state is not None:
         net.load_state_dict(state["net"])
         optimizer.load_state_dict(state["optimizer"])
         scheduler.load_state_dict(state["scheduler"])
@@ -208,7 +193,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
                 f"{spec.name} was trained for {first} steps in {folder}, which cannot become {steps}: "
                 "ask for more steps, or choose another --out."
             )
-        print(f"going on from step {first} of {steps}")
+        print(f"resuming from step {first} of {steps}")
 
     writer = SummaryWriter(str(folder))
     result: dict[str, Any] = {}
@@ -236,7 +221,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
             result = validate(net, held_out, config.device)
             for key in ("psnr_before", "psnr_gain", "worse"):
                 writer.add_scalar(f"val/{key}", result[key], step + 1)
-            writer.add_image("val/input_restored_clean", result["picture"], step + 1)
+            writer.add_image("val/input_restored_reference", result["picture"], step + 1)
             gain = f"{result['psnr_gain']:+.2f} dB"
             print(f"{spec.name} {step + 1}/{steps} loss {loss.item():.4f} gain {gain}")
             state = {

@@ -25,7 +25,7 @@ from opera_env.metrics.lpips_alex import LpipsAlex
 from opera_env.tool_training import lite_tools, pack, train
 from opera_env.tool_training.lite_tools import ToolSpec
 from opera_env.tool_training.pack import PackConfig
-from opera_env.tool_training.train import TrainConfig, learning_rate
+from opera_env.tool_training.train import TrainConfig
 from opera_env.tools import Toolbox
 from opera_env.tools.nets import build_net
 
@@ -101,7 +101,7 @@ def test_a_run_writes_what_is_needed_to_use_repeat_and_watch_it(config: TrainCon
 
     curves = EventAccumulator(str(folder)).Reload()
     assert [event.step for event in curves.Scalars("val/psnr_gain")] == [3, 6]
-    assert curves.Images("val/input_restored_clean")
+    assert curves.Images("val/input_restored_reference")
     assert not list(folder.glob("*.part"))
 
 
@@ -379,17 +379,6 @@ def test_photographs_smaller_than_a_patch_are_an_error(
     write_photographs(tmp_path / "small", 2, seed=0, sides=(40, 40))
     with pytest.raises(OperaError, match="64"):
         train.train(replace(config, val=tmp_path / "small"))
-
-
-def test_learning_rate() -> None:
-    rates = [learning_rate(step, 100, 10) for step in range(101)]
-    assert rates[0] == pytest.approx(0.1)
-    assert rates[4] == pytest.approx(0.5, abs=0.01)
-    assert max(rates) == pytest.approx(0.98, abs=0.01)
-    assert rates[50] == pytest.approx(0.5)
-    assert rates[100] == pytest.approx(0)
-    assert all(later < earlier for earlier, later in zip(rates[10:], rates[11:], strict=False))
-    assert learning_rate(0, 10, 0) == 1
 
 
 def test_psnr_by_hand() -> None:

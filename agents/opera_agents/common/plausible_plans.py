@@ -1,6 +1,8 @@
-"""Plans that make sense for what is wrong: what learners start from, and what the critic has to judge."""
+"""Random plans that fit an image's degradations: for the warm starts and the critic's training data."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from numpy.random import Generator
 
@@ -14,24 +16,30 @@ def plausible_plan(
     degradations: frozenset[str],
     rng: Generator,
     max_tools: int,
+    shuffle_prob: float = 0.25,
     tool_insertion_prob: float = 0.25,
+    labels: Sequence[str] = DEGRADATIONS,
 ) -> Plan:
-    """Draws a plan that makes sense: a suitable tool for each degradation, mostly last damage first.
+    """Draws a plan with one matched tool for each degradation, usually the last degradation first.
+
+    Shuffled plans and inserted tools keep a policy that imitates such plans from giving any plan a
+    probability of zero.
 
     Args:
-        toolbox: The tools; their ``degradations`` say what they are for.
-        degradations: What is wrong.
-        rng: The only source of chance.
-        max_tools: Longest plan.
-        tool_insertion_prob: How often the order is any order, and how often one more tool, any, is put in:
-            so that nothing is impossible to a policy that learns from such plans.
+        toolbox: The tools; a tool matches the degradations that its ``degradations`` name.
+        degradations: The degradations of the image.
+        rng: Draws the tools and everything else.
+        max_tools: Longest plan; a longer one is cut.
+        shuffle_prob: Probability that the order of the tools is random.
+        tool_insertion_prob: Probability that one more tool, any of the toolbox, is inserted anywhere.
+        labels: All degradations, in the order in which recipes apply them.
     """
     plan: list[str] = []
-    for degradation in reversed(DEGRADATIONS):
-        suitable = [tool.name for tool in toolbox if degradation in tool.degradations]
-        if degradation in degradations and suitable:
-            plan.append(suitable[rng.integers(len(suitable))])
-    if rng.random() < tool_insertion_prob:
+    for degradation in reversed(labels):
+        matched_tools = [tool.name for tool in toolbox if degradation in tool.degradations]
+        if degradation in degradations and matched_tools:
+            plan.append(matched_tools[rng.integers(len(matched_tools))])
+    if rng.random() < shuffle_prob:
         rng.shuffle(plan)
     if plan and rng.random() < tool_insertion_prob:
         plan.insert(int(rng.integers(len(plan) + 1)), toolbox.names[rng.integers(len(toolbox))])

@@ -1,67 +1,106 @@
-"""What all trainers do with the folder of a run, and with weights to start from."""
+"""Set-up that all trainers share: threads, the run's folder and settings, and encoder weights."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import torch
 
 from opera_env.encoder import ImageEncoder
 from opera_env.errors import AgentError, MissingWeightsError
 from opera_env.files import atomic_write
-from opera_env.weights import load_tensors
+from opera_env.weights.checkpoints import load_as_float32
 
-_ENCODER = "encoder."
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_ENCODER_PREFIX = "encoder."
 
 
-def claim_run_dir(folder: Path, settings: Mapping[str, Any], may_change: Collection[str] = ()) -> None:
-    """Writes what decides the result into a run's folder, or checks that it is that of the run in it.
+def set_threads(threads: int) -> None:
+    """Sets the number of CPU threads of PyTorch and OpenCV."""
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+
+
+def run_settings(config: DataclassInstance, exclude: Collection[str], **replaced: Any) -> dict[str, Any]:
+    """Returns the settings that determine a run's result, without paths of this machine.
 
     Args:
-        folder: Made if absent.
-        settings: JSON types by name.
-        may_change: Settings that may differ between the parts of one run.
+        config: The configuration of a trainer.
+        exclude: Names of fields that are left out: paths, and what only concerns the machine.
+        replaced: Values that stand for fields, such as a folder's name for its path.
+    """
+    return {name: value for name, value in asdict(config).items() if name not in exclude} | replaced
+
+
+def folder_name(folder: Path) -> str:
+    """Returns the last two parts of a folder's path, which name a data set on any machine.
+
+    Example:
+        >>> folder_name(Path("/data/bsds500/train"))
+        'bsds500/train'
+    """
+    folder = folder.resolve()
+    return f"{folder.parent.name}/{folder.name}"
+
+
+def claim_run_dir(folder: Path, settings: Mapping[str, Any], mutable: Collection[str] = ()) -> None:
+    """Writes a run's settings to its folder, or checks that the run in the folder has the same settings.
+
+    Args:
+        folder: Folder of the run; created if it is absent.
+        settings: Settings by name, in JSON types.
+        mutable: Names of settings that may change when a run is resumed.
 
     Raises:
         AgentError: If the folder holds a run with other settings.
     """
-    path, wanted = folder / "config.json", json.loads(json.dumps(dict(settings)))
-    found = json.loads(path.read_text()) if path.is_file() else wanted
+    path, new_settings = folder / "config.json", json.loads(json.dumps(dict(settings)))
+    saved_settings = json.loads(path.read_text()) if path.is_file() else new_settings
     changed = [
-        f"{name} {found.get(name)!r}, now {value!r}"
-        for name, value in wanted.items()
-        if found.get(name) != value and name not in may_change
+        f"{name} {saved_settings.get(name)!r}, now {value!r}"
+        for name, value in new_settings.items()
+        if saved_settings.get(name) != value and name not in mutable
     ]
     if changed:
         raise AgentError(
             f"{folder} holds a run with other settings ({'; '.join(changed)}): choose another --out, or "
-            "the settings in its config.json."
+            "use the settings in its config.json."
         )
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as part:
-        part.write_text(json.dumps(wanted, indent=2) + "\n")
+        part.write_text(json.dumps(new_settings, indent=2) + "\n")
 
 
 def load_encoder(encoder: ImageEncoder, path: Path) -> None:
-    """Gives an encoder trained weights.
+    """Loads trained weights into an encoder.
 
     Args:
-        encoder: Whose weights are replaced.
-        path: Safetensors with the keys ``encoder.*``, as the detector's; other keys are ignored.
+        encoder: The encoder whose weights are replaced.
+        path: Safetensors file with the keys ``encoder.*``, such as a detector's; other keys are ignored.
 
     Raises:
         MissingWeightsError: If there is no such file.
-        AgentError: If it holds no such encoder.
+        AgentError: If the file does not hold the weights of this encoder.
     """
     if not path.is_file():
         remedy = "python -m opera_agents.planner.train --help"
         raise MissingWeightsError("an encoder to start from", path, remedy)
-    tensors = {key: value.float() for key, value in load_tensors(path).items() if key.startswith(_ENCODER)}
+    weights = {
+        key.removeprefix(_ENCODER_PREFIX): value
+        for key, value in load_as_float32(path).items()
+        if key.startswith(_ENCODER_PREFIX)
+    }
     try:
-        encoder.load_state_dict({key.removeprefix(_ENCODER): value for key, value in tensors.items()})
+        encoder.load_state_dict(weights)
     except RuntimeError as error:
         raise AgentError(
-            f"{path}: expected an encoder under {_ENCODER}*, found another one ({error}): leave out "
-            "--encoder to start from nothing."
+            f"{path}: expected an encoder under {_ENCODER_PREFIX}*, found another one ({error}): leave out "
+            "--encoder to start with random weights."
         ) from error

@@ -1,4 +1,4 @@
-"""A fixed set of photographs on which learners are watched: reward, regret, pictures."""
+"""Validation of agents in training on a fixed set of samples: reward, regret, metrics, example images."""
 
 from __future__ import annotations
 
@@ -30,15 +30,16 @@ from opera_env.types import Agent, Sample, Search
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """How an agent does on the validation set.
+    """What an agent reaches on the validation set.
 
     Attributes:
-        reward: Mean R_q less the cost of the tools.
+        reward: Mean of R_q less the tool cost.
         length: Mean number of tools.
-        f1: Mean F1 of the degradations it names; None if it names none.
-        regret: Mean distance to the best of the frozen set; None if that is not known.
-        metrics: Means of what the reward was made of.
-        picture: Input, result and original of the first photographs, uint8 (3, H, W).
+        f1: Mean F1 of the predicted degradations; None if the agent predicts none.
+        regret: Mean difference to the best reward of the frozen set; None if it was not searched.
+        metrics: Mean of each metric that the reward is made of.
+        image_grid: A row for each of the first samples: the degraded image, the result and the reference,
+            uint8 (3, H, W).
     """
 
     reward: float
@@ -46,22 +47,23 @@ class ValidationResult:
     f1: float | None
     regret: float | None
     metrics: dict[str, float]
-    picture: Tensor
+    image_grid: Tensor
 
 
 class Validation:
-    """Photographs of the benchmark's combinations, the same for every learner.
+    """The validation set: samples with the benchmark's recipes, the same for every agent and every step.
 
     Args:
-        folder: Clean photographs.
+        folder: Folder of clean photographs.
         toolbox: The tools.
-        reward: What counts as quality.
-        count: How many samples.
-        canvas: Side of the crops.
+        reward: Name of the reward preset.
+        count: Number of samples.
+        canvas: Side of the crops in pixels.
         max_tools: Longest plan.
-        tool_cost: Taken from R_q per tool.
-        frozen: Folder in which the best rewards of the frozen set are kept, which take minutes to find;
-            None leaves regret out.
+        tool_cost: Subtracted from R_q for each tool.
+        regret_dir: Folder in which the best rewards of the frozen set are kept. Searching them takes
+            minutes; None leaves regret out.
+        scorer: Scores the plans; by default one of its own.
     """
 
     def __init__(
@@ -73,39 +75,41 @@ class Validation:
         canvas: int = 128,
         max_tools: int = 6,
         tool_cost: float = 0.0,
-        frozen: Path | None = None,
+        regret_dir: Path | None = None,
+        scorer: PlanScorer | None = None,
     ) -> None:
         source = clean_folder(folder, canvas)
         specs = source.list_specs(count, benchmark_recipes(), np.random.default_rng(0))
         self.samples = [source.make(spec) for spec in specs]
-        self.scorer = PlanScorer(toolbox, reward)
+        self.scorer = scorer or PlanScorer(toolbox, reward)
         self.max_tools, self.tool_cost = max_tools, tool_cost
-        self.best = None if frozen is None else self._load_or_search_best(frozen)
+        self.best_rewards = None if regret_dir is None else self._load_or_search_best(regret_dir)
 
     def __call__(self, agent: Agent | Search) -> ValidationResult:
-        """Lets an agent play all of it."""
-        played = run_agent(agent, self.samples, self.scorer, self.max_tools)
-        outcomes = self.scorer.score(self.samples, played.plans)
+        """Runs an agent on all samples and scores its plans."""
+        run = run_agent(agent, self.samples, self.scorer, self.max_tools)
+        outcomes = self.scorer.score(self.samples, run.plans)
         rewards = [env_reward(outcome, self.tool_cost) for outcome in outcomes]
-        said = [
+        f1_scores = [
             f1_score(decision.degradations, sample.degradations or frozenset())
-            for decision, sample in zip(played.decisions, self.samples, strict=True)
+            for decision, sample in zip(run.decisions, self.samples, strict=True)
             if decision is not None and decision.degradations is not None
         ]
+        best = self.best_rewards
         return ValidationResult(
             reward=float(np.mean(rewards)),
-            length=float(np.mean([len(plan) for plan in played.plans])),
-            f1=float(np.mean(said)) if said else None,
-            regret=None if self.best is None else float(np.mean(np.subtract(self.best, rewards))),
+            length=float(np.mean([len(plan) for plan in run.plans])),
+            f1=float(np.mean(f1_scores)) if f1_scores else None,
+            regret=None if best is None else float(np.mean(np.subtract(best, rewards))),
             metrics={
                 name: float(np.mean([outcome.metrics[name] for outcome in outcomes]))
                 for name in outcomes[0].metrics
             },
-            picture=_picture(self.samples, [outcome.image() for outcome in outcomes]),
+            image_grid=_image_grid(self.samples, [outcome.image() for outcome in outcomes]),
         )
 
     def _load_or_search_best(self, folder: Path) -> list[float]:
-        """Reads the best reward of each sample, or searches it and writes it down."""
+        """Reads the best reward of each sample from the folder, or searches and writes it."""
         toolbox, reward = self.scorer.toolbox, self.scorer.reward
         key = f"{toolbox.fingerprint} {reward} {self.max_tools} {self.tool_cost} " + " ".join(
             sample.key for sample in self.samples
@@ -113,30 +117,48 @@ class Validation:
         path = folder / f"frozen-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
         if not path.is_file():
             config = EvaluationConfig(reward, self.max_tools, self.tool_cost)
-            found: list[float] = []
+            best: list[float] = []
             for sample in track(self.samples, description="best plans of the validation set"):
-                ledger = CachingScorer(PlanScorer(toolbox, reward, cache=PrefixCache()))
-                found.append(ledger.best(sample, frozen_set(sample, ledger, config), self.tool_cost))
+                scorer = CachingScorer(PlanScorer(toolbox, reward, cache=PrefixCache()))
+                best.append(scorer.best(sample, frozen_set(sample, scorer, config), self.tool_cost))
             folder.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as part:
-                part.write_text(json.dumps(found) + "\n")
+                part.write_text(json.dumps(best) + "\n")
         return json.loads(path.read_text())
 
 
-def log_validation(writer: SummaryWriter, watched: ValidationResult, step: int) -> None:
-    """Writes how a learner does on the validation set, under the same names for all of them."""
+def log_validation(writer: SummaryWriter, result: ValidationResult, step: int) -> None:
+    """Writes a validation to TensorBoard, under the same tags for all trainers."""
     for name in ("reward", "length", "f1", "regret"):
-        if (value := getattr(watched, name)) is not None:
+        if (value := getattr(result, name)) is not None:
             writer.add_scalar(f"val/{name}", value, step)
-    for name, value in watched.metrics.items():
+    for name, value in result.metrics.items():
         writer.add_scalar(f"val/{name}", value, step)
-    writer.add_image("val/input_restored_clean", watched.picture, step)
+    writer.add_image("val/input_restored_reference", result.image_grid, step)
 
 
-def _picture(samples: Sequence[Sample], restored: Sequence[Tensor], rows: int = 6) -> Tensor:
-    drawn: list[Tensor] = []
-    for sample, image in list(zip(samples, restored, strict=True))[:rows]:
-        before = resize(sample.lq[None], sample.canvas)[0]
+def format_validation(result: ValidationResult) -> str:
+    """Returns a validation as one line of text.
+
+    Example:
+        >>> format_validation(ValidationResult(7.2, 2.5, 0.9, None, {"psnr_y": 24.1}, torch.zeros(3, 1, 1)))
+        'reward 7.200, F1 0.90, 2.5 tools, psnr_y 24.100'
+    """
+    optional = (("regret", result.regret, 3), ("F1", result.f1, 2))
+    return ", ".join(
+        [
+            f"reward {result.reward:.3f}",
+            *(f"{name} {value:.{digits}f}" for name, value, digits in optional if value is not None),
+            f"{result.length:.1f} tools",
+            *(f"{name} {value:.3f}" for name, value in result.metrics.items()),
+        ]
+    )
+
+
+def _image_grid(samples: Sequence[Sample], restored: Sequence[Tensor], max_rows: int = 6) -> Tensor:
+    rows: list[Tensor] = []
+    for sample, image in list(zip(samples, restored, strict=True))[:max_rows]:
+        degraded = resize(sample.lq[None], sample.canvas)[0]
         assert sample.reference is not None
-        drawn.append(quantise(torch.cat([before, image, sample.reference], dim=-1)))
-    return torch.cat(drawn, dim=-2)
+        rows.append(quantise(torch.cat([degraded, image, sample.reference], dim=-1)))
+    return torch.cat(rows, dim=-2)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import tyro
 
+from opera_agents.common.runs import folder_name, run_settings
 from opera_env.cotraining import ExecutionConfig
 from opera_env.cotraining.differentiable import Checkpointing
 from opera_env.tool_training.train import supports_bfloat16
@@ -88,13 +89,13 @@ class CotrainingConfig:
 
     def settings(self) -> dict[str, Any]:
         """Returns what decides the result, without the places where things lie."""
-        kept = {name: value for name, value in asdict(self).items() if name not in _RUNTIME_FIELDS}
-        images = self.images.resolve()
-        return kept | {
-            "images": f"{images.parent.name}/{images.name}",
-            "toolbox": Path(self.toolbox).name,
-            "agent": Path(self.agent).name,
-        }
+        return run_settings(
+            self,
+            exclude=_RUNTIME_FIELDS,
+            images=folder_name(self.images),
+            toolbox=Path(self.toolbox).name,
+            agent=Path(self.agent).name,
+        )
 
     def execution(self) -> ExecutionConfig:
         """Returns what the execution update is told."""

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 import tyro
@@ -27,6 +26,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from opera_agents.common.runs import set_threads
 from opera_env.agents import make_agent, run_agent
 from opera_env.data import clean_folder
 from opera_env.data.images import list_images, read_images
@@ -104,8 +104,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
             f"expected one agent, or one for each of {len(config.toolboxes)} toolboxes, found "
             f"{len(agents)}."
         )
-    torch.set_num_threads(config.threads)
-    cv2.setNumThreads(config.threads)
+    set_threads(config.threads)
     samples = benchmark(config)
     console, played = Console(), list[AgentOutcomes]()
     toolboxes = [Toolbox.load(name, config.device) for name in config.toolboxes]

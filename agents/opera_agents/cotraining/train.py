@@ -19,7 +19,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 import tyro
@@ -27,16 +26,16 @@ from accelerate import PartialState
 from rich.progress import track
 from torch.utils.tensorboard import SummaryWriter
 
-from opera_agents.common.runs import claim_run_dir
-from opera_agents.common.validation import Validation, ValidationResult, log_validation
+from opera_agents.common.batches import prefetch
+from opera_agents.common.checkpoints import load_checkpoint, save_checkpoint
+from opera_agents.common.runs import claim_run_dir, set_threads
+from opera_agents.common.validation import Validation, ValidationResult, format_validation, log_validation
 from opera_agents.cotraining.config import CotrainingConfig
 from opera_agents.cotraining.training_examples import TrainingExampleSampler, fill_in_plans
-from opera_agents.planner.rollout import prefetch
 from opera_env.agents import make_agent
 from opera_env.cotraining import ExecutionUpdate, add_tone_curves
 from opera_env.execution import PrefixCache
 from opera_env.scoring import PlanScorer
-from opera_env.tool_training.train import save_checkpoint
 from opera_env.tools import Tool, Toolbox
 
 
@@ -52,8 +51,7 @@ def train(config: CotrainingConfig) -> ValidationResult:
     folder, device = config.out, torch.device(config.device)
     if device.type == "cuda":
         device = processes.device or device
-    torch.set_num_threads(config.threads)
-    cv2.setNumThreads(config.threads)
+    set_threads(config.threads)
     if first:
         claim_run_dir(folder, config.settings())
     processes.wait_for_everyone()
@@ -71,11 +69,10 @@ def train(config: CotrainingConfig) -> ValidationResult:
     )
     update = ExecutionUpdate(toolbox, config.execution())
     checkpoint, best = folder / "checkpoint.pt", -np.inf
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
+    if (state := load_checkpoint(checkpoint, device)) is not None:
         restore(toolbox, update, state)
         best = state["best"]
-        print(f"going on from epoch {update.epoch} of {config.epochs}")
+        print(f"resuming from epoch {update.epoch} of {config.epochs}")
 
     writer = SummaryWriter(str(folder), purge_step=update.steps + 1) if first else None
     if writer is not None and update.steps == 0:
@@ -99,7 +96,8 @@ def train(config: CotrainingConfig) -> ValidationResult:
             if writer is not None:
                 log_validation(writer, watched, done)
                 print(
-                    f"epoch {done // config.steps_per_epoch}/{config.epochs}: {line(watched)}", flush=True
+                    f"epoch {done // config.steps_per_epoch}/{config.epochs}: {format_validation(watched)}",
+                    flush=True,
                 )
                 if better:
                     save_tools(toolbox, folder / "toolbox", config, watched)
@@ -138,12 +136,6 @@ def save_tools(toolbox: Toolbox, folder: Path, config: CotrainingConfig, watched
         return replace(tool, training={**tool.training, "cotraining": about | before})
 
     Toolbox(map(noted, toolbox), toolbox.device).save(folder, torch.float16)
-
-
-def line(watched: ValidationResult) -> str:
-    """Says the same in one line."""
-    metrics = ", ".join(f"{name} {value:.3f}" for name, value in watched.metrics.items())
-    return f"reward {watched.reward:.3f}, {watched.length:.1f} tools, {metrics}"
 
 
 if __name__ == "__main__":

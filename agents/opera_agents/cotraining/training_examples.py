@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from opera_agents.common.photographs import training_source
 from opera_agents.common.plausible_plans import plausible_plan
+from opera_agents.common.seeds import SeedStage, make_rng
 from opera_agents.cotraining.config import CotrainingConfig
 from opera_env.agents import run_agent
 from opera_env.data.images import to_array, to_tensor
@@ -19,9 +20,6 @@ from opera_env.scoring import PlanScorer
 from opera_env.tool_training.lite_tools import LITE_TOOLS
 from opera_env.tools import Tool, Toolbox
 from opera_env.types import Agent, Plan, Sample, Search
-
-_STAGE = 2
-"""The second number of every seed drawn here; the planner's are 0 and 1."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class TrainingExampleSampler:
 
     def draw(self, step: int) -> list[TrainingExample]:
         """Returns the lessons of a step."""
-        rng = np.random.default_rng((self.config.seed, _STAGE, step))
+        rng = make_rng(self.config.seed, SeedStage.COTRAINING, step)
         return [self._one(rng) for _ in range(self.config.batch)]
 
     def _one(self, rng: Generator) -> TrainingExample:
@@ -75,9 +73,8 @@ class TrainingExampleSampler:
         sample = self.source.make(spec)
         if self.config.control:
             damage = sample.degradations or frozenset()
-            return TrainingExample(
-                sample, plausible_plan(self.toolbox, damage, rng, 1, tool_insertion_prob=0.0)
-            )
+            plan = plausible_plan(self.toolbox, damage, rng, 1, shuffle_prob=0.0, tool_insertion_prob=0.0)
+            return TrainingExample(sample, plan)
         if rng.random() < self.config.random:
             return TrainingExample(sample, random_short_plan(self.names, rng))
         more = (self.names[rng.integers(len(self.names))], rng.random())

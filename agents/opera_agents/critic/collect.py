@@ -10,10 +10,9 @@ function of the settings and its number.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 import tyro
@@ -21,9 +20,11 @@ from numpy.random import Generator
 from rich.progress import track
 from torch import Tensor
 
+from opera_agents.common.batches import draw_samples
 from opera_agents.common.photographs import EVERY, write_enlarged
 from opera_agents.common.plausible_plans import plausible_plan
-from opera_agents.common.runs import claim_run_dir
+from opera_agents.common.runs import claim_run_dir, run_settings, set_threads
+from opera_agents.common.seeds import SeedStage, make_rng
 from opera_env.data import clean_folder
 from opera_env.data.images import list_images
 from opera_env.degradations import BENCHMARK_GROUPS, TRAINING_RECIPES, Recipe, benchmark_recipes
@@ -167,7 +168,7 @@ def perturbed_plausible_plan(
     toolbox: Toolbox, degradations: frozenset[str], rng: Generator, longest: int = 6
 ) -> Plan:
     """Draws a tool for each degradation, in this order or that, now and then with one more or one again."""
-    plan = plausible_plan(toolbox, degradations, rng, longest, tool_insertion_prob=0.4)
+    plan = plausible_plan(toolbox, degradations, rng, longest, shuffle_prob=0.4, tool_insertion_prob=0.4)
     if plan and len(plan) < longest and rng.random() < 0.25:
         return (*plan, plan[rng.integers(len(plan))])
     return plan
@@ -220,13 +221,12 @@ def collect(config: CollectConfig) -> list[Path]:
         AgentError: If the folder holds shards made with other settings.
     """
     free = ("images", "out", "shards", "threads")
-    claim_run_dir(config.out, {name: value for name, value in asdict(config).items() if name not in free})
+    claim_run_dir(config.out, run_settings(config, free))
     paths = [config.out / f"{number:03}.npz" for number in range(config.shards)]
     missing = [number for number, path in enumerate(paths) if not path.is_file()]
     if not missing:
         return paths
-    torch.set_num_threads(config.threads)
-    cv2.setNumThreads(config.threads)
+    set_threads(config.threads)
     toolbox = Toolbox.load(config.toolbox)
     scorer = PlanScorer(toolbox, config.reward)
     recipes = train_recipes() if config.recipes is None else config.recipes
@@ -236,11 +236,11 @@ def collect(config: CollectConfig) -> list[Path]:
         write_enlarged(list_images(config.images)[::EVERY], config.out / "enlarged")
         soft = clean_folder(config.out / "enlarged", config.canvas, recipes, DEGRADATION_COUNT_WEIGHTS)
     for number in track(missing, description=f"{config.out.name}: shards"):
-        rng = np.random.default_rng((config.seed, number))
+        rng = make_rng(config.seed, SeedStage.CRITIC_COLLECTION, number)
         samples: list[Sample] = []
         for _ in range(config.samples):
             source = soft if rng.random() < config.enlarged else sharp
-            samples.append(source.make(source.draw(rng)))
+            samples += draw_samples(source, 1, rng)
         plans = [
             draw_plans(toolbox, sample.degradations or frozenset(), rng, config.plausible, config.random)
             for sample in samples

@@ -15,9 +15,7 @@ from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import torch
 import tyro
 from numpy.random import Generator
 from numpy.typing import NDArray
@@ -27,6 +25,7 @@ from rich.table import Table
 from scipy.stats import kendalltau, spearmanr
 from torch import Tensor
 
+from opera_agents.common.runs import set_threads
 from opera_agents.critic.collect import ScoredImages, draw_plans, held_out_recipes, score_plans
 from opera_env.data import clean_folder
 from opera_env.degradations import Recipe, benchmark_recipes
@@ -167,8 +166,7 @@ def summarise(
 
 def measure(config: RankConfig) -> dict[str, dict[str, dict[str, ConfidenceInterval]]]:
     """Measures every metric; figures by set of recipes, metric and name."""
-    torch.set_num_threads(config.threads)
-    cv2.setNumThreads(config.threads)
+    set_threads(config.threads)
     rewards = {name: get_reward(name) for name in config.presets}
     if config.weights is not None:
         term = RewardTerm(Critic(config.weights), 0, 10, 10)

@@ -23,14 +23,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
-from opera_agents.common.runs import claim_run_dir, load_encoder
+from opera_agents.common.checkpoints import load_checkpoint, save_checkpoint
+from opera_agents.common.runs import claim_run_dir, folder_name, load_encoder, run_settings, set_threads
+from opera_agents.common.seeds import SeedStage, make_rng
 from opera_agents.critic.collect import CollectConfig, ScoredImages, collect, held_out_recipes
 from opera_agents.critic.rank import RankingMetrics, ranking_metrics_per_sample
 from opera_env.degradations import BENCHMARK_GROUPS
 from opera_env.errors import AgentError
 from opera_env.metrics.critic import NO_REFERENCE_METRICS, CriticNet, CriticTerm, save_critic
 from opera_env.reward import get_reward
-from opera_env.tool_training.train import learning_rate, save_checkpoint, supports_bfloat16
+from opera_env.schedules import set_learning_rate, warmup_cosine
+from opera_env.tool_training.train import supports_bfloat16
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ def sample_batch(
     Returns:
         Images float32 (N, 3, H, W) in [0, 1], terms (N, T) and sample (N,).
     """
-    rng = np.random.default_rng((config.seed, step))
+    rng = make_rng(config.seed, SeedStage.CRITIC_TRAINING, step)
     images: list[Tensor] = []
     chosen: list[Tensor] = []
     for number in rng.choice(len(rows), min(config.groups, len(rows)), replace=False):
@@ -184,7 +187,7 @@ def train(config: CriticConfig) -> CriticValidation:
     judged, held_out = _load_data(config)
     rows = list(torch.split(torch.arange(len(judged.sample)), torch.bincount(judged.sample).tolist()))
 
-    torch.set_num_threads(config.threads)
+    set_threads(config.threads)
     torch.manual_seed(config.seed)
     device = torch.device(config.device)
     parts = [CriticTerm(term.name, term.low, term.high, term.weight) for term in reward.terms]
@@ -196,19 +199,17 @@ def train(config: CriticConfig) -> CriticValidation:
     optimizer = torch.optim.AdamW(net.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=0.01)
     first, seconds = 0, 0.0
     checkpoint = folder / "checkpoint.pt"
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
+    if (state := load_checkpoint(checkpoint, device)) is not None:
         net.load_state_dict(state["net"])
         optimizer.load_state_dict(state["optimizer"])
         first, seconds = state["step"], state["seconds"]
-        print(f"going on from step {first} of {config.steps}")
+        print(f"resuming from step {first} of {config.steps}")
     begin = time.perf_counter() - seconds
 
     writer = SummaryWriter(str(folder), purge_step=first + 1)
     watched: CriticValidation | None = None
     for step in track(range(first, config.steps), description="critic"):
-        for group in optimizer.param_groups:
-            group["lr"] = config.lr * learning_rate(step, config.steps, config.warmup)
+        set_learning_rate(optimizer, config.lr * warmup_cosine(step, config.steps, config.warmup))
         images, terms, sample = (part.to(device) for part in sample_batch(judged, rows, config, step))
         with torch.autocast(device.type, torch.bfloat16, enabled=config.autocast):
             said = net(images).float()
@@ -268,14 +269,13 @@ def _load_data(config: CriticConfig) -> tuple[ScoredImages, ScoredImages]:
 
 def _settings(config: CriticConfig) -> dict[str, Any]:
     """What decides the result, without the places where things lie."""
-    places = ("images", "val", "out", "device", "threads")
-    settings = {name: value for name, value in asdict(config).items() if name not in places}
-    settings["encoder"] = None if config.encoder is None else config.encoder.name
-    data = {
-        name: f"{path.resolve().parent.name}/{path.resolve().name}"
-        for name, path in (("images", config.images), ("val", config.val))
-    }
-    return settings | data
+    return run_settings(
+        config,
+        exclude=("out", "device", "threads"),
+        images=folder_name(config.images),
+        val=folder_name(config.val),
+        encoder=None if config.encoder is None else config.encoder.name,
+    )
 
 
 def _log(writer: SummaryWriter, watched: CriticValidation, step: int) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from opera_agents.common.runs import folder_name, run_settings
 from opera_env.tool_training.train import supports_bfloat16
 
 
@@ -86,9 +87,10 @@ class PlannerConfig:
 
     def settings(self) -> dict[str, Any]:
         """Returns what decides the result, without the places where things lie."""
-        places = ("images", "val", "out", "start")
-        images = self.images.resolve()
-        kept = {name: value for name, value in asdict(self).items() if name not in places}
-        start = None if self.start is None else self.start.name
-        names = {"toolbox": Path(self.toolbox).name, "start": start}
-        return kept | {"images": f"{images.parent.name}/{images.name}"} | names
+        return run_settings(
+            self,
+            exclude=("val", "out"),
+            images=folder_name(self.images),
+            toolbox=Path(self.toolbox).name,
+            start=None if self.start is None else self.start.name,
+        )

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
-from opera_agents.common.validation import ValidationResult
 from opera_agents.planner.rollout import Batch
 from opera_env.reward import f1_score
 from opera_env.tools import Toolbox
@@ -48,9 +47,3 @@ def _means(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, float]]:
     yield "reward/r_q", float(np.mean([outcome.r_q for outcome in outcomes]))
     for name in outcomes[0].terms:
         yield f"reward/{name}", float(np.mean([outcome.terms[name] for outcome in outcomes]))
-
-
-def line(watched: ValidationResult) -> str:
-    """Says the same in one line."""
-    regret = "" if watched.regret is None else f", regret {watched.regret:.2f}"
-    return f"reward {watched.reward:.3f}{regret}, F1 {watched.f1 or 0:.2f}, {watched.length:.1f} tools"

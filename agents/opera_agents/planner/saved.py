@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from opera_agents.planner.policy import PlanPolicy
@@ -16,7 +15,7 @@ from opera_env.degradations import DEGRADATIONS
 from opera_env.errors import AgentError, MissingWeightsError, ToolboxMismatchError
 from opera_env.files import atomic_write
 from opera_env.tools import Toolbox
-from opera_env.weights import load_tensors
+from opera_env.weights.checkpoints import load_as_float32, save_half
 
 SHIPPED = Path(__file__).with_name("weights")
 """The policy that comes with the package, for the toolbox ``lite``; folders in it have those for others."""
@@ -61,9 +60,7 @@ class PolicyCard:
 
 def save_weights(module: nn.Module, path: Path) -> None:
     """Writes weights as fp16 safetensors, whole or not at all."""
-    weights = {key: value.detach().cpu().half().contiguous() for key, value in module.state_dict().items()}
-    with atomic_write(path) as part:
-        save_file(weights, part)
+    save_half(module.state_dict(), path)
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
@@ -76,8 +73,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
     if not path.is_file():
         raise MissingWeightsError("a trained network", path, "python -m opera_agents.planner.train --help")
     try:
-        weights = {key: value.float() for key, value in load_tensors(path).items()}
-        module.load_state_dict(weights, assign=next(module.parameters()).is_meta)
+        module.load_state_dict(load_as_float32(path), assign=next(module.parameters()).is_meta)
     except RuntimeError as error:
         raise AgentError(f"{path}: not the weights of this network ({error})") from error
 

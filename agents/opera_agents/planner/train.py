@@ -18,7 +18,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-import cv2
 import torch
 import tyro
 from rich.progress import track
@@ -26,25 +25,24 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
+from opera_agents.common.batches import draw_samples, label_targets, prefetch
+from opera_agents.common.checkpoints import Budget, load_checkpoint, save_checkpoint
 from opera_agents.common.photographs import training_source
-from opera_agents.common.runs import claim_run_dir
-from opera_agents.common.validation import Validation, ValidationResult, log_validation
+from opera_agents.common.runs import claim_run_dir, set_threads
+from opera_agents.common.seeds import SeedStage, make_rng, rollout_seed
+from opera_agents.common.validation import Validation, ValidationResult, format_validation, log_validation
 from opera_agents.planner import grpo
 from opera_agents.planner.agent import Planner
 from opera_agents.planner.config import PlannerConfig
-from opera_agents.planner.diagnostics import line, log_rollout
+from opera_agents.planner.diagnostics import log_rollout
 from opera_agents.planner.policy import PlanPolicy
-from opera_agents.planner.rollout import Batch, collect_rollout, draw_samples, prefetch
+from opera_agents.planner.rollout import Batch, collect_rollout
 from opera_agents.planner.saved import PolicyCard, load_weights, save_policy, save_weights
-from opera_agents.planner.warm_start import label_targets, make_optimizer, run_warm_start
-from opera_env.files import atomic_write
+from opera_agents.planner.warm_start import make_optimizer, run_warm_start
+from opera_env.schedules import set_learning_rate, warmup_linear
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
-
-_STAGE = 1
-"""The second number of every seed drawn here; the warm start's is 0. A batch is a function of (seed, stage,
-update), so no generator has to be kept for a run to go on exactly."""
 
 
 def train(config: PlannerConfig) -> ValidationResult:
@@ -54,9 +52,8 @@ def train(config: PlannerConfig) -> ValidationResult:
         AgentError: If the folder holds another run.
     """
     folder = config.out
-    claim_run_dir(folder, config.settings(), may_change=("threads",))
-    torch.set_num_threads(config.threads)
-    cv2.setNumThreads(config.threads)
+    claim_run_dir(folder, config.settings(), mutable=("threads",))
+    set_threads(config.threads)
     torch.manual_seed(config.seed)
 
     device = torch.device(config.device)
@@ -87,62 +84,61 @@ def train(config: PlannerConfig) -> ValidationResult:
 
     scorer = PlanScorer(toolbox, config.reward)
     optimizer = make_optimizer(policy, config.lr)
-    first, spent = 0, {"images_scored": 0, "tools_run": 0, "seconds": 0.0}
+    first, budget = 0, Budget()
     checkpoint = folder / "checkpoint.pt"
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
+    if (state := load_checkpoint(checkpoint, device)) is not None:
         policy.load_state_dict(state["policy"])
         optimizer.load_state_dict(state["optimizer"])
-        first, spent = state["update"], state["spent"]
-        print(f"going on from update {first} of {config.updates}")
-    earlier, begin = dict(spent), time.perf_counter()
+        first, budget = state["update"], Budget(**state["budget"])
+        print(f"resuming from update {first} of {config.updates}")
+    resumed_budget, start_time = budget, time.perf_counter()
 
     writer = SummaryWriter(str(folder), purge_step=first + 1)
     watched = validate(planner)
     log_validation(writer, watched, first)
     updates = range(first, config.updates)
+    seed, stage = config.seed, SeedStage.PLANNER_GRPO
     batches = prefetch(
-        lambda update: draw_samples(source, config.photographs, (config.seed, _STAGE, update)), updates
+        lambda update: draw_samples(source, config.photographs, make_rng(seed, stage, update)), updates
     )
     for update, samples in zip(track(updates, description="GRPO"), batches, strict=True):
-        for group in optimizer.param_groups:
-            group["lr"] = config.lr * learning_rate(update, config.updates)
-        batch = collect_rollout(planner, scorer, samples, config, seed=config.seed * 1_000_003 + update)
+        factor = warmup_linear(update, config.updates, warmup=25, final=0.1)
+        set_learning_rate(optimizer, config.lr * factor)
+        batch = collect_rollout(planner, scorer, samples, config, seed=rollout_seed(seed, update))
         better = grpo.compute_advantages(batch.paired, config.credit)
         anchor = None if initial is None else _anchor(initial, batch, config.group)
 
         learned = learn(policy, optimizer, batch, samples, better, anchor, config)
         done = update + 1
-        spent = {
-            "images_scored": earlier["images_scored"] + scorer.images_scored,
-            "tools_run": earlier["tools_run"] + scorer.tools_run,
-            "seconds": earlier["seconds"] + time.perf_counter() - begin,
-        }
+        seconds = time.perf_counter() - start_time
+        budget = resumed_budget.plus(scorer.images_scored, scorer.tools_run, seconds)
         log_rollout(writer, batch, samples, done, config.group, toolbox)
         for name, value in (
             *((f"grpo/{name}", value) for name, value in asdict(learned).items()),
             ("grpo/zero_spread", (better.spread < 1e-6).float().mean().item()),
             ("entropy/plan", batch.before.plan_entropy.mean().item()),
             ("entropy/labels", batch.before.label_entropy.mean().item()),
-            *((f"budget/{name}", value) for name, value in spent.items()),
+            *((f"budget/{name}", value) for name, value in asdict(budget).items()),
         ):
             writer.add_scalar(name, value, done)
         if done % config.val_every == 0 or done == config.updates:
             watched = validate(planner)
             log_validation(writer, watched, done)
-            print(f"update {done}/{config.updates}, {spent['seconds']:.0f} s: {line(watched)}", flush=True)
+            print(
+                f"update {done}/{config.updates}, {budget.seconds:.0f} s: {format_validation(watched)}",
+                flush=True,
+            )
         if done % config.save_every == 0 or done == config.updates:
             state = {
                 "policy": policy.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "update": done,
-                "spent": spent,
+                "budget": asdict(budget),
             }
-            with atomic_write(checkpoint) as part:
-                torch.save(state, part)
+            save_checkpoint(checkpoint, state)
 
     writer.close()
-    about = {**config.settings(), **spent, "val_reward": watched.reward, "val_f1": watched.f1}
+    about = {**config.settings(), **asdict(budget), "val_reward": watched.reward, "val_f1": watched.f1}
     save_policy(
         policy, PolicyCard(card.signature, card.tools, max_tools=card.max_tools, training=about), folder
     )
@@ -194,14 +190,6 @@ def learn(
         optimizer.step()
         learned = UpdateStats(loss.item(), surrogate.kl, surrogate.clipped, norm.item())
     return learned
-
-
-def learning_rate(update: int, updates: int, warmup: int = 25) -> float:
-    """Factor on the peak rate: linear up, then linear down to a tenth.
-
-    Adam's first steps are of full size whatever the gradient, and would undo the warm start.
-    """
-    return min(1.0, (update + 1) / warmup) * (1 - 0.9 * update / updates)
 
 
 def _anchor(initial: PlanPolicy, batch: Batch, group: int) -> Tensor:

@@ -6,7 +6,6 @@ tools are for; a small network that starts from nothing is told the same by exam
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,29 +16,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
+from opera_agents.common.batches import draw_samples, label_targets, observe_batch, prefetch
+from opera_agents.common.checkpoints import load_checkpoint, save_checkpoint
 from opera_agents.common.plausible_plans import plausible_plan
+from opera_agents.common.seeds import SeedStage, make_rng
 from opera_agents.planner.config import PlannerConfig
 from opera_agents.planner.policy import PlanPolicy, completion_mask
-from opera_agents.planner.rollout import draw_samples, observe_batch, prefetch
 from opera_env.data import Source
-from opera_env.degradations import DEGRADATIONS
-from opera_env.files import atomic_write
 from opera_env.plan import PlanCodec
+from opera_env.schedules import set_learning_rate, warmup_cosine
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
 
 SAVE_EVERY = 100
 """Steps between checkpoints."""
-
-_STAGE = 0
-"""The second number of every seed drawn from here; GRPO's is 1."""
-
-
-def label_targets(samples: Sequence[Sample]) -> Tensor:
-    """Returns which degradations samples have, float32 (B, K)."""
-    return torch.tensor(
-        [[float(name in (sample.degradations or ())) for name in DEGRADATIONS] for sample in samples]
-    )
 
 
 def imitation_loss(
@@ -72,11 +62,6 @@ def imitation_loss(
     return of_labels, (of_tools.view_as(going) * going).sum() / going.sum()
 
 
-def warmup_cosine(step: int, steps: int, warmup: int = 50) -> float:
-    """Factor on the peak learning rate: linear warm-up, then cosine to a tenth."""
-    return min(1.0, (step + 1) / warmup) * (0.55 + 0.45 * math.cos(math.pi * step / steps))
-
-
 def make_optimizer(policy: nn.Module, lr: float) -> torch.optim.Optimizer:
     """Returns the optimizer of both stages."""
     return torch.optim.AdamW(policy.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01)
@@ -87,21 +72,21 @@ def run_warm_start(policy: PlanPolicy, toolbox: Toolbox, source: Source, config:
     optimizer = make_optimizer(policy, config.warm_lr)
     checkpoint = config.out / "warm.pt"
     first = 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=config.device, weights_only=True)
+    if (state := load_checkpoint(checkpoint, config.device)) is not None:
         policy.load_state_dict(state["policy"])
         optimizer.load_state_dict(state["optimizer"])
         first = state["step"]
     writer = SummaryWriter(str(config.out / "warm"), purge_step=first + 1)
     steps = range(first, config.warm_steps)
+    seed, stage = config.seed, SeedStage.PLANNER_WARM_START
     batches = prefetch(
-        lambda step: draw_samples(source, config.warm_batch, (config.seed, _STAGE, step)), steps
+        lambda step: draw_samples(source, config.warm_batch, make_rng(seed, stage, step)), steps
     )
     for step, samples in zip(track(steps, description="warm start"), batches, strict=True):
-        for group in optimizer.param_groups:
-            group["lr"] = config.warm_lr * warmup_cosine(step, config.warm_steps)
+        factor = warmup_cosine(step, config.warm_steps, warmup=50, final=0.1)
+        set_learning_rate(optimizer, config.warm_lr * factor)
         images = observe_batch(samples, config.max_tools, policy.position.device)
-        rng = np.random.default_rng((config.seed, _STAGE, step, 1))
+        rng = make_rng(seed, stage, step, stream=1)
         of_labels, of_tools = imitation_loss(policy, images, samples, toolbox, rng, config.autocast)
         optimizer.zero_grad(set_to_none=True)
         (3 * of_labels + of_tools).backward()
@@ -115,6 +100,5 @@ def run_warm_start(policy: PlanPolicy, toolbox: Toolbox, source: Source, config:
                 f"warm start {done}: labels {of_labels.item():.3f}, tools {of_tools.item():.3f}", flush=True
             )
             state = {"policy": policy.state_dict(), "optimizer": optimizer.state_dict(), "step": done}
-            with atomic_write(checkpoint) as part:
-                torch.save(state, part)
+            save_checkpoint(checkpoint, state)
     writer.close()

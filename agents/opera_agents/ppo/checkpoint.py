@@ -4,21 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-import torch
 from sb3_contrib import MaskablePPO
 
-from opera_env.files import atomic_write
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What training has cost so far, validation not counted."""
-
-    images_scored: int = 0
-    tools_run: int = 0
-    seconds: float = 0.0
+from opera_agents.common.checkpoints import Budget, load_checkpoint, save_checkpoint
 
 
 @dataclass(frozen=True)
@@ -27,11 +16,11 @@ class Progress:
 
     Attributes:
         rollouts: Finished rollouts.
-        spent: What they cost.
+        budget: What they cost.
     """
 
     rollouts: int = 0
-    spent: Budget = field(default_factory=Budget)
+    budget: Budget = field(default_factory=Budget)
 
 
 def save(path: Path, model: MaskablePPO, progress: Progress) -> None:
@@ -43,15 +32,15 @@ def save(path: Path, model: MaskablePPO, progress: Progress) -> None:
         "n_updates": model._n_updates,
         "progress": asdict(progress),
     }
-    with atomic_write(path) as part:
-        torch.save(state, part)
+    save_checkpoint(path, state)
 
 
 def restore(path: Path, model: MaskablePPO) -> Progress:
     """Brings a model to where :func:`save` left it."""
-    state: dict[str, Any] = torch.load(path, map_location=model.device, weights_only=True)
+    state = load_checkpoint(path, model.device)
+    assert state is not None
     model.policy.load_state_dict(state["policy"])
     model.policy.optimizer.load_state_dict(state["optimizer"])
     model.num_timesteps, model._n_updates = state["num_timesteps"], state["n_updates"]
     progress = state["progress"]
-    return Progress(progress["rollouts"], Budget(**progress["spent"]))
+    return Progress(progress["rollouts"], Budget(**progress["budget"]))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import tyro
+
+from opera_agents.common.runs import folder_name, run_settings
 
 _RUNTIME_FIELDS = ("out", "threads", "device", "val", "val_every", "val_count", "val_reward", "regret")
 """Settings that may change between the parts of one run."""
@@ -91,8 +93,10 @@ class PPOConfig:
 
     def settings(self) -> dict[str, Any]:
         """Returns what decides the result, without the places where things lie."""
-        settings = {key: value for key, value in asdict(self).items() if key not in _RUNTIME_FIELDS}
-        images = self.images.resolve()
-        encoder = None if self.encoder is None else self.encoder.name
-        names = {"toolbox": Path(self.toolbox).name, "encoder": encoder}
-        return settings | {"images": f"{images.parent.name}/{images.name}"} | names
+        return run_settings(
+            self,
+            exclude=_RUNTIME_FIELDS,
+            images=folder_name(self.images),
+            toolbox=Path(self.toolbox).name,
+            encoder=None if self.encoder is None else self.encoder.name,
+        )

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from safetensors.torch import save_file
 from sb3_contrib.common.maskable.policies import MaskableMultiInputActorCriticPolicy
 from torch import nn
 
 from opera_agents.ppo.features import policy_kwargs
 from opera_env.errors import AgentError, MissingWeightsError
 from opera_env.files import atomic_write
-from opera_env.weights import load_tensors
+from opera_env.weights.checkpoints import load_as_float32, save_half
 
 WEIGHTS, CARD = "agent.safetensors", "agent.json"
 
@@ -74,13 +73,8 @@ class AgentCard:
 
 def save_agent(policy: nn.Module, card: AgentCard, folder: Path) -> None:
     """Writes ``agent.safetensors`` and ``agent.json``; each file is written atomically."""
-    weights = {
-        key: value.detach().cpu().half().contiguous()
-        for key, value in policy.state_dict().items()
-        if not key.startswith(_ALIASES)
-    }
-    with atomic_write(folder / WEIGHTS) as part:
-        save_file(weights, part)
+    state = policy.state_dict()
+    save_half({key: state[key] for key in state if not key.startswith(_ALIASES)}, folder / WEIGHTS)
     with atomic_write(folder / CARD) as part:
         part.write_text(json.dumps(asdict(card), indent=2) + "\n")
 
@@ -102,7 +96,7 @@ def load_agent(folder: Path) -> tuple[MaskableMultiInputActorCriticPolicy, Agent
         raise AgentError(f"{folder / CARD}: not the card of a stepwise agent ({error!r}).") from error
     with torch.random.fork_rng(devices=[]):  # The initial weights, drawn here, are replaced below.
         policy = card.build()
-    weights = {key: value.float() for key, value in load_tensors(folder / WEIGHTS).items()}
+    weights = load_as_float32(folder / WEIGHTS)
     try:
         incompatible = policy.load_state_dict(weights, strict=False)
     except RuntimeError as error:

@@ -17,9 +17,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-import cv2
 import numpy as np
-import torch
 import tyro
 from rich.progress import track
 from sb3_contrib import MaskablePPO
@@ -27,10 +25,11 @@ from stable_baselines3.common.logger import Logger
 from torch.utils.tensorboard import SummaryWriter
 
 from opera_agents.common.photographs import training_source
-from opera_agents.common.runs import claim_run_dir, load_encoder
-from opera_agents.common.validation import Validation, ValidationResult
+from opera_agents.common.runs import claim_run_dir, load_encoder, set_threads
+from opera_agents.common.seeds import SeedStage, make_seed
+from opera_agents.common.validation import Validation, ValidationResult, format_validation, log_validation
 from opera_agents.ppo.agent import PredictAgent
-from opera_agents.ppo.checkpoint import Budget, Progress, restore, save
+from opera_agents.ppo.checkpoint import Progress, restore, save
 from opera_agents.ppo.config import PPOConfig
 from opera_agents.ppo.features import StepwiseFeaturesExtractor, policy_kwargs
 from opera_agents.ppo.saved import AgentCard, save_agent
@@ -40,6 +39,7 @@ from opera_env.data import Source
 from opera_env.envs.vector import StepwiseVectorEnv
 from opera_env.errors import AgentError
 from opera_env.execution import Executor, PrefixCache
+from opera_env.schedules import linear_decay
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 
@@ -55,8 +55,7 @@ def train(config: PPOConfig) -> ValidationResult | None:
             "--freeze leaves the encoder as it starts: give a trained one with --encoder FILE."
         )
     folder = config.out
-    torch.set_num_threads(config.threads)
-    cv2.setNumThreads(config.threads)
+    set_threads(config.threads)
     toolbox = Toolbox.load(config.toolbox, config.device)
     checkpoint = folder / "checkpoint.pt"
     claim_run_dir(folder, config.settings() | {"fingerprint": toolbox.fingerprint})
@@ -68,7 +67,7 @@ def train(config: PPOConfig) -> ValidationResult | None:
     progress = Progress()
     if checkpoint.exists():
         progress = restore(checkpoint, model)
-        print(f"going on from rollout {progress.rollouts} of {config.rollouts}")
+        print(f"resuming from rollout {progress.rollouts} of {config.rollouts}")
     features = model.policy.get_submodule("features_extractor")
     assert isinstance(features, StepwiseFeaturesExtractor)
     if not checkpoint.exists() and config.encoder is not None:
@@ -77,7 +76,7 @@ def train(config: PPOConfig) -> ValidationResult | None:
     if not checkpoint.exists() and config.warm_steps:
         steps, batch = config.warm_steps, config.warm_batch
         progress = Progress(
-            spent=imitate(model, agent, Executor(toolbox), source, steps, batch, config.seed)
+            budget=imitate(model, agent, Executor(toolbox), source, steps, batch, config.seed)
         )
         save(checkpoint, model, progress)
 
@@ -90,10 +89,10 @@ def train(config: PPOConfig) -> ValidationResult | None:
         # caches, which decide what shares a batch. Going on is then the same as never having stopped.
         world = make_vec_env(config, toolbox, source)
         model.set_env(world)
-        model.set_random_seed(segment_seed(config.seed, progress.rollouts))
+        model.set_random_seed(make_seed(config.seed, SeedStage.PPO_ROLLOUT, progress.rollouts))
         # As in model.learn(), which would let the learning rate fall to its end in every segment.
         _, callback = model._setup_learn(config.steps, reset_num_timesteps=False)
-        before, scorer = progress.spent, world.envs.rules.scorer
+        resumed_budget, seconds, scorer = progress.budget, 0.0, world.envs.rules.scorer
         last = min(progress.rollouts + config.save_every, config.rollouts)
         for rollout in track(range(progress.rollouts, last), description=f"PPO, to rollout {last}"):
             assert model.env is not None
@@ -106,16 +105,13 @@ def train(config: PPOConfig) -> ValidationResult | None:
             model.train()
             updated = time.perf_counter()
 
-            spent = Budget(
-                before.images_scored + scorer.images_scored,
-                before.tools_run + scorer.tools_run,
-                progress.spent.seconds + updated - begin,
-            )
-            progress = Progress(rollout + 1, spent)
+            seconds += updated - begin
+            budget = resumed_budget.plus(scorer.images_scored, scorer.tools_run, seconds)
+            progress = Progress(rollout + 1, budget)
             scalars = {
                 "time/rollout": collected - begin,
                 "time/update": updated - collected,
-                **{f"budget/{name}": value for name, value in asdict(progress.spent).items()},
+                **{f"budget/{name}": value for name, value in asdict(progress.budget).items()},
             }
             _log(writer, model, scalars, toolbox)
             due = progress.rollouts % config.val_every == 0 or progress.rollouts == config.rollouts
@@ -126,7 +122,7 @@ def train(config: PPOConfig) -> ValidationResult | None:
     writer.close()
     about = {
         **config.settings(),
-        **asdict(progress.spent),
+        **asdict(progress.budget),
         **_figures(watched),
         "fingerprint": toolbox.fingerprint,
     }
@@ -164,7 +160,7 @@ def make_model(config: PPOConfig, world: OperaVecEnv) -> MaskablePPO:
     model = MaskablePPO(
         "MultiInputPolicy",
         world,
-        learning_rate=lambda left: config.lr * (0.1 + 0.9 * left),
+        learning_rate=lambda left: config.lr * linear_decay(1 - left, 1, final=0.1),
         n_steps=config.n_steps,
         batch_size=config.batch,
         n_epochs=config.epochs,
@@ -186,8 +182,7 @@ def make_validation(config: PPOConfig, toolbox: Toolbox) -> Validation | None:
     if config.val is None:
         return None
     reward = config.val_reward or config.reward
-    frozen = config.out.parent if config.regret else None
-    validation = Validation(
+    return Validation(
         config.val,
         toolbox,
         reward,
@@ -195,15 +190,9 @@ def make_validation(config: PPOConfig, toolbox: Toolbox) -> Validation | None:
         config.canvas,
         config.max_tools,
         config.tool_cost,
-        frozen,
+        config.out.parent if config.regret else None,
+        PlanScorer(toolbox, reward, cache=PrefixCache()),  # each step runs one tool, not the whole plan
     )
-    validation.scorer = PlanScorer(toolbox, reward, cache=PrefixCache())  # each step runs one tool, not all
-    return validation
-
-
-def segment_seed(seed: int, rollout: int) -> int:
-    """Returns the seed of the segment of training that begins with a rollout."""
-    return int(np.random.SeedSequence((seed, rollout)).generate_state(1)[0])
 
 
 def _log(writer: SummaryWriter, model: MaskablePPO, scalars: dict[str, float], toolbox: Toolbox) -> None:
@@ -225,13 +214,8 @@ def _log(writer: SummaryWriter, model: MaskablePPO, scalars: dict[str, float], t
 
 def _watch(watched: ValidationResult, writer: SummaryWriter, step: int) -> ValidationResult:
     """Writes and prints how validation went."""
-    figures = _figures(watched)
-    for name, value in figures.items():
-        writer.add_scalar(name.replace("_", "/", 1), value, step)
-    writer.add_image("val/input_restored_clean", watched.picture, step)
-    print(
-        f"step {step}: " + ", ".join(f"{name} {value:.3f}" for name, value in figures.items()), flush=True
-    )
+    log_validation(writer, watched, step)
+    print(f"step {step}: {format_validation(watched)}", flush=True)
     return watched
 
 

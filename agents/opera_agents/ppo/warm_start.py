@@ -8,23 +8,21 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from rich.progress import track
 from sb3_contrib import MaskablePPO
 
+from opera_agents.common.batches import draw_samples
+from opera_agents.common.checkpoints import Budget
 from opera_agents.common.plausible_plans import plausible_plan
-from opera_agents.planner.warm_start import warmup_cosine
+from opera_agents.common.seeds import SeedStage, make_rng
 from opera_agents.ppo.agent import PredictAgent
-from opera_agents.ppo.checkpoint import Budget
 from opera_env.data import Source
 from opera_env.data.images import quantise, resize
 from opera_env.execution import Executor
 from opera_env.plan import PlanCodec
+from opera_env.schedules import set_learning_rate, warmup_cosine
 from opera_env.types import Observation, Plan, Sample
-
-_STAGE = 2
-"""The second number of every seed drawn from here."""
 
 
 def imitate(
@@ -54,8 +52,8 @@ def imitate(
     codec = PlanCodec(executor.toolbox.names, agent.max_tools)
     optimizer = torch.optim.AdamW([p for p in model.policy.parameters() if p.requires_grad], lr=1e-3)
     for step in track(range(steps), description="warm start"):
-        rng = np.random.default_rng((seed, _STAGE, step))
-        samples = [source.make(source.draw(rng)) for _ in range(batch)]
+        rng = make_rng(seed, SeedStage.PPO_WARM_START, step)
+        samples = draw_samples(source, batch, rng)
         plans = [
             plausible_plan(executor.toolbox, sample.degradations or frozenset(), rng, codec.max_tools)
             for sample in samples
@@ -68,8 +66,7 @@ def imitate(
         )
         actions = torch.as_tensor(following, device=model.device)
         _, log_probability, _ = model.policy.evaluate_actions(seen, actions)  # pyright: ignore[reportArgumentType]
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * warmup_cosine(step, steps)
+        set_learning_rate(optimizer, 1e-3 * warmup_cosine(step, steps, warmup=50, final=0.1))
         optimizer.zero_grad(set_to_none=True)
         (-log_probability.mean()).backward()
         optimizer.step()

@@ -15,11 +15,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import torch
 import tyro
@@ -29,25 +28,22 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from opera_agents.common.batches import draw_samples, observe_sample, prefetch
+from opera_agents.common.checkpoints import load_checkpoint, save_checkpoint
 from opera_agents.common.photographs import training_source
-from opera_agents.common.runs import claim_run_dir
-from opera_agents.common.validation import Validation, ValidationResult, log_validation
-from opera_agents.planner.rollout import draw_samples, prefetch
-from opera_agents.planner.warm_start import warmup_cosine
+from opera_agents.common.runs import claim_run_dir, folder_name, run_settings, set_threads
+from opera_agents.common.seeds import SeedStage, make_rng
+from opera_agents.common.validation import Validation, ValidationResult, format_validation, log_validation
 from opera_agents.vlm.agent import VLMAgent
 from opera_agents.vlm.answers import labelled_answer, random_answer
 from opera_agents.vlm.prompt import build_messages, make_grammar
 from opera_agents.vlm.saved import save_card
 from opera_agents.vlm.tiny import tiny_model, tiny_processor
 from opera_env.data.images import to_pil
-from opera_env.envs.observation import Episode, observe
 from opera_env.files import atomic_write
-from opera_env.tool_training.train import save_checkpoint
+from opera_env.schedules import set_learning_rate, warmup_cosine
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
-
-_STAGE = 3
-"""The second number of every seed drawn here; 0 to 2 are the planner's and the tools'."""
 
 TINY_SYSTEM_PROMPT = "Mend this photograph."
 """What a tiny model is told: the tools are in its vocabulary, and long instructions would cost it most of
@@ -102,14 +98,14 @@ class VLMWarmStartConfig:
         """Returns what decides the result, without the places where things lie."""
         places = ("images", "val", "out", "model", "system_prompt")
         running = ("threads", "workers", "device", "val_count")
-        kept = {name: value for name, value in asdict(self).items() if name not in places + running}
-        images = self.images.resolve()
-        return kept | {
-            "images": f"{images.parent.name}/{images.name}",
-            "model": None if self.model is None else self.model.name,
-            "toolbox": Path(self.toolbox).name,
-            "system": self.system,
-        }
+        return run_settings(
+            self,
+            exclude=places + running,
+            images=folder_name(self.images),
+            model=None if self.model is None else self.model.name,
+            toolbox=Path(self.toolbox).name,
+            system=self.system,
+        )
 
     @property
     def system(self) -> str:
@@ -124,8 +120,7 @@ def train(config: VLMWarmStartConfig) -> ValidationResult:
         AgentError: If the folder holds another run.
     """
     claim_run_dir(config.out, config.settings())
-    torch.set_num_threads(config.threads)
-    cv2.setNumThreads(config.threads)
+    set_threads(config.threads)
     torch.manual_seed(config.seed)
     toolbox = Toolbox.load(config.toolbox, config.device)
     source = training_source(config.images, config.canvas, None, config.clean)
@@ -133,25 +128,25 @@ def train(config: VLMWarmStartConfig) -> ValidationResult:
     model = model.to(config.device).train()
     optimizer = torch.optim.AdamW(model.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=0.01)
     checkpoint, first = config.out / "checkpoint.pt", 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=config.device, weights_only=True)
+    if (state := load_checkpoint(checkpoint, config.device)) is not None:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         first = state["step"]
-        print(f"going on from step {first} of {config.steps}")
+        print(f"resuming from step {first} of {config.steps}")
 
     writer = SummaryWriter(str(config.out), purge_step=first + 1)
     steps = range(first, config.steps)
 
     def conversations(step: int) -> Any:
-        samples = draw_samples(source, config.batch, (config.seed, _STAGE, step))
-        rng = np.random.default_rng((config.seed, _STAGE, step, 1))
+        stage = SeedStage.VLM_WARM_START
+        samples = draw_samples(source, config.batch, make_rng(config.seed, stage, step))
+        rng = make_rng(config.seed, stage, step, stream=1)
         return batch_of(processor, config.system, samples, answers(config, toolbox, samples, rng))
 
     batches = prefetch(conversations, steps, config.workers)
     for step, inputs in zip(track(steps, description="cold start"), batches, strict=True):
-        for group in optimizer.param_groups:
-            group["lr"] = config.lr * warmup_cosine(step, config.steps)
+        factor = warmup_cosine(step, config.steps, warmup=50, final=0.1)
+        set_learning_rate(optimizer, config.lr * factor)
         loss = model(**inputs.to(config.device)).loss
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -176,7 +171,7 @@ def train(config: VLMWarmStartConfig) -> ValidationResult:
     writer.close()
     with atomic_write(config.out / "result.json") as part:
         part.write_text(json.dumps({"val_reward": watched.reward, "val_f1": watched.f1}) + "\n")
-    print(f"reward {watched.reward:.3f}, F1 {watched.f1 or 0:.2f}, {watched.length:.1f} tools")
+    print(format_validation(watched))
     return watched
 
 
@@ -219,7 +214,7 @@ def batch_of(processor: Any, system: str, samples: Sequence[Sample], texts: Sequ
         build_messages(system), add_generation_prompt=True, tokenize=False
     )
     end = processor.tokenizer.eos_token
-    images = [[to_pil(observe(Episode(sample), 0).image)] for sample in samples]
+    images = [[to_pil(observe_sample(sample).image)] for sample in samples]
     inputs = processor(
         text=[prompt + text + end for text in texts], images=images, return_tensors="pt", padding=True
     )

@@ -20,23 +20,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import cv2
 import numpy as np
-import torch
 from datasets import Dataset
 from torch.utils.tensorboard import SummaryWriter
 from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig, GRPOTrainer, ModelConfig, TrlParser, get_peft_config
 
+from opera_agents.common.batches import draw_samples, observe_sample
 from opera_agents.common.photographs import training_source
-from opera_agents.common.runs import claim_run_dir
-from opera_agents.common.validation import Validation, ValidationResult, log_validation
+from opera_agents.common.runs import claim_run_dir, folder_name, run_settings, set_threads
+from opera_agents.common.seeds import SeedStage, make_rng
+from opera_agents.common.validation import Validation, ValidationResult, format_validation, log_validation
 from opera_agents.vlm.agent import VLMAgent
 from opera_agents.vlm.endpoint import Endpoint
 from opera_agents.vlm.judge import EndpointJudge, Judge, LocalJudge, RulesJudge
@@ -45,15 +45,10 @@ from opera_agents.vlm.reward import AnswerScore, AnswerScorer, completion_text
 from opera_agents.vlm.saved import load_card, save_card
 from opera_env.data import Source
 from opera_env.data.images import to_pil
-from opera_env.envs.observation import Episode, observe
 from opera_env.errors import AgentError
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import SampleSpec
-
-_STAGE = 4
-"""The second number of every seed drawn here; 0 to 3 are the planner's, the tools' and the cold start's."""
-
 
 _TRAINING_OPTIONS = (
     *("learning_rate", "lr_scheduler_type", "max_steps", "num_train_epochs", "seed", "max_grad_norm"),
@@ -101,8 +96,7 @@ def train(world: EnvArguments, training: GRPOConfig, model_options: ModelConfig)
     """
     if world.form not in ("product", "gated"):
         raise AgentError(f"expected --form product or gated, found {world.form!r}.")
-    torch.set_num_threads(world.threads)
-    cv2.setNumThreads(world.threads)
+    set_threads(world.threads)
     out = Path(str(training.output_dir))
     name = str(model_options.model_name_or_path)
     toolbox = Toolbox.load(world.toolbox, training.device)
@@ -148,9 +142,8 @@ def train(world: EnvArguments, training: GRPOConfig, model_options: ModelConfig)
 
 def settings(world: EnvArguments, training: GRPOConfig, model: ModelConfig, system: str) -> dict[str, Any]:
     """Returns what decides the result, without the places where things lie."""
-    places = ("images", "val", "instructions", "val_count", "val_every", "threads")
-    kept = {name: value for name, value in asdict(world).items() if name not in places}
-    images = Path(world.images).resolve()
+    places = ("val", "instructions", "val_count", "val_every", "threads")
+    kept = run_settings(world, exclude=places, images=folder_name(Path(world.images)))
     learning = {name: getattr(training, name) for name in _TRAINING_OPTIONS}
     start = {
         "model": Path(str(model.model_name_or_path)).name,
@@ -158,7 +151,7 @@ def settings(world: EnvArguments, training: GRPOConfig, model: ModelConfig, syst
         "system": system,
         "toolbox": Path(world.toolbox).name,
     }
-    return kept | learning | start | {"images": f"{images.parent.name}/{images.name}"}
+    return kept | learning | start
 
 
 def instructions(world: EnvArguments, model: str, toolbox: Toolbox) -> str:
@@ -192,11 +185,13 @@ def photographs(source: Source, system: str, count: int, seed: int) -> Dataset:
 
     def make(batch: Mapping[str, Sequence[int]]) -> dict[str, list[Any]]:
         samples = [
-            source.make(source.draw(np.random.default_rng((seed, _STAGE, row)))) for row in batch["row"]
+            sample
+            for row in batch["row"]
+            for sample in draw_samples(source, 1, make_rng(seed, SeedStage.VLM_GRPO, row))
         ]
         return {
             "prompt": [conversation(system) for _ in samples],
-            "image": [to_pil(observe(Episode(sample), 0).image) for sample in samples],
+            "image": [to_pil(observe_sample(sample).image) for sample in samples],
             "spec": [sample.spec.to_json() for sample in samples],
         }
 
@@ -288,11 +283,7 @@ class Watch(TrainerCallback):
                 f"    {text}" for text in agent.completions[:6]
             )  # indented: tags are no HTML
             writer.add_text("val/answers", answers, state.global_step)
-        print(
-            f"step {state.global_step}: reward {self.last.reward:.3f}, F1 {self.last.f1 or 0:.2f}, "
-            f"{self.last.length:.1f} tools",
-            flush=True,
-        )
+        print(f"step {state.global_step}: {format_validation(self.last)}", flush=True)
 
 
 def main() -> None:

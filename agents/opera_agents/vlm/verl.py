@@ -23,6 +23,7 @@ import numpy as np
 import tyro
 from datasets import Dataset
 
+from opera_agents.common.batches import draw_samples
 from opera_agents.vlm.judge import RulesJudge
 from opera_agents.vlm.prompt import USER_PROMPT, build_system_prompt, make_grammar, sample_image
 from opera_agents.vlm.reward import REWARD_NAMES, AnswerScorer
@@ -136,7 +137,7 @@ def rows(config: ParquetConfig) -> Iterator[dict[str, Any]]:
     )
     source, rng = clean_folder(config.images, config.canvas), np.random.default_rng(config.seed)
     for index in range(config.num_rows):
-        sample = source.make(source.draw(rng))
+        (sample,) = draw_samples(source, 1, rng)
         yield {
             "data_source": DATA_SOURCE,
             "prompt": [

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 
 from opera_agents.planner.policy import PlanPolicy
-from opera_agents.planner.warm_start import imitation_loss, label_targets, make_optimizer, warmup_cosine
+from opera_agents.planner.warm_start import imitation_loss, make_optimizer
 from opera_env.degradations import DEGRADATIONS
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
-
-
-def test_labels_stand_in_the_order_of_the_degradations(samples: list[Sample]) -> None:
-    labels = label_targets(samples)
-    assert labels.shape == (len(samples), len(DEGRADATIONS))
-    for row, sample in zip(labels, samples, strict=True):
-        assert {name for name, there in zip(DEGRADATIONS, row, strict=True) if there} == sample.degradations
 
 
 def test_labels_and_tools_are_learned(toolbox: Toolbox, samples: list[Sample]) -> None:
@@ -33,10 +25,3 @@ def test_labels_and_tools_are_learned(toolbox: Toolbox, samples: list[Sample]) -
         optimizer.step()
         losses.append((of_labels.item(), of_tools.item()))
     assert losses[-1][0] < 0.5 * losses[0][0] and losses[-1][1] < 0.7 * losses[0][1]
-
-
-def test_the_rate_rises_and_falls() -> None:
-    rates = [warmup_cosine(step, 200, warmup=20) for step in range(200)]
-    assert (
-        rates[0] == pytest.approx(0.05) and max(rates) > 0.95 and rates[-1] == pytest.approx(0.1, abs=0.01)
-    )

@@ -39,7 +39,7 @@ def checkpoint(folder: Path) -> dict[str, Any]:
 def assert_equal_runs(left: Path, right: Path) -> None:
     one, other = checkpoint(left), checkpoint(right)
     for state in (one, other):
-        del state["progress"]["spent"]["seconds"]  # is the machine's
+        del state["progress"]["budget"]["seconds"]  # is the machine's
     assert one["progress"] == other["progress"]
     assert one["num_timesteps"] == other["num_timesteps"]
     for key, value in one["policy"].items():

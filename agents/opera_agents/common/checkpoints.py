@@ -1,0 +1,35 @@
+"""Checkpoints of runs, and the budget that a run has used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from opera_env.weights.checkpoints import load_checkpoint, save_checkpoint
+
+__all__ = ["Budget", "load_checkpoint", "save_checkpoint"]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What training has cost so far. Validation is not counted.
+
+    Attributes:
+        images_scored: Results that were scored.
+        tools_run: Applications of a tool.
+        seconds: Wall-clock time.
+    """
+
+    images_scored: int = 0
+    tools_run: int = 0
+    seconds: float = 0.0
+
+    def plus(self, images_scored: int = 0, tools_run: int = 0, seconds: float = 0.0) -> Budget:
+        """Returns the sum of this budget and further costs.
+
+        Example:
+            >>> Budget(2, 3, 1.0).plus(tools_run=4)
+            Budget(images_scored=2, tools_run=7, seconds=1.0)
+        """
+        return Budget(
+            self.images_scored + images_scored, self.tools_run + tools_run, self.seconds + seconds
+        )
