@@ -99,7 +99,7 @@ def test_it_trains_and_what_it_writes_can_be_used(configure: Configure, tmp_path
 
 def test_it_learns(configure: Configure) -> None:
     """The order of the few images that it is shown, and their values."""
-    config = configure(steps=40, groups=4, results=4, val_every=40)
+    config = configure(steps=80, groups=4, results=4, val_every=80)
     before = train(replace(config, out=config.out.with_name("before"), steps=1, lr=0.0))
     after = train(config)
     judged = ScoredImages.join(
