@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from io import BytesIO
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ def assert_read(path: Path, colours: Array, alpha: Array | None = None, notices:
     assert photo.xmp is None
 
 
+SIZES = ((13, 17), (1, 9), (9, 1), (1, 1))
+
 LOSSLESS = {
     "png": {},
     "tif": {"compression": "tiff_lzw"},
@@ -47,7 +50,6 @@ LOSSLESS = {
 }
 
 
-@pytest.mark.parametrize("size", [(13, 17), (1, 9), (9, 1), (1, 1)])
 @pytest.mark.parametrize(
     ("suffix", "mode"),
     [
@@ -57,7 +59,13 @@ LOSSLESS = {
         *(("webp", mode) for mode in ("RGB", "RGBA")),
     ],
 )
-def test_eight_bits(tmp_path: Path, suffix: str, mode: str, size: tuple[int, int]) -> None:
+def test_eight_bits(tmp_path: Path, suffix: str, mode: str, subtests: pytest.Subtests) -> None:
+    for size in SIZES:
+        with subtests.test(size=size):
+            _check_eight_bits(tmp_path, suffix, mode, size)
+
+
+def _check_eight_bits(tmp_path: Path, suffix: str, mode: str, size: tuple[int, int]) -> None:
     picture = Image.fromarray(noise(*size, 4)).convert("RGB" if mode == "P" else mode)
     if mode == "P":
         picture = picture.quantize(256)
@@ -74,26 +82,30 @@ def test_eight_bits(tmp_path: Path, suffix: str, mode: str, size: tuple[int, int
     assert photo.lossless == (suffix == "webp")
 
 
-@pytest.mark.parametrize("size", [(13, 17), (1, 9), (9, 1), (1, 1)])
 @pytest.mark.parametrize("suffix", ["jpg", "webp"])
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_lossy(tmp_path: Path, suffix: str, mode: str, size: tuple[int, int]) -> None:
-    picture = Image.new("RGB", size[::-1], (200, 100, 50)).convert(mode)
-    picture.save(tmp_path / f"a.{suffix}", quality=95)
-    photo = read_photo(tmp_path / f"a.{suffix}")
-    assert photo.pixels.shape == (*size, 1 if (suffix, mode) == ("jpg", "L") else 3)
-    assert np.abs(photo.pixels.astype(int) - np.atleast_3d(np.asarray(picture))).max() <= 4
-    assert not photo.lossless
-    assert photo.notices == ()
+def test_lossy(tmp_path: Path, suffix: str, mode: str, subtests: pytest.Subtests) -> None:
+    for size in SIZES:
+        with subtests.test(size=size):
+            picture = Image.new("RGB", size[::-1], (200, 100, 50)).convert(mode)
+            picture.save(tmp_path / f"a.{suffix}", quality=95)
+            photo = read_photo(tmp_path / f"a.{suffix}")
+            assert photo.pixels.shape == (*size, 1 if (suffix, mode) == ("jpg", "L") else 3)
+            assert np.abs(photo.pixels.astype(int) - np.atleast_3d(np.asarray(picture))).max() <= 4
+            assert not photo.lossless
+            assert photo.notices == ()
 
 
-@pytest.mark.parametrize("size", [(13, 17), (1, 9), (9, 1), (1, 1)])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_sixteen_bit_png(tmp_path: Path, channels: int, size: tuple[int, int], png_16bit: Encode) -> None:
-    pixels = noise(*size, channels, np.uint16)
-    (tmp_path / "a.png").write_bytes(png_16bit(pixels))
-    alpha = pixels[..., -1] if channels in (2, 4) else None
-    assert_read(tmp_path / "a.png", pixels if alpha is None else pixels[..., :-1], alpha)
+def test_sixteen_bit_png(
+    tmp_path: Path, channels: int, png_16bit: Encode, subtests: pytest.Subtests
+) -> None:
+    for size in SIZES:
+        with subtests.test(size=size):
+            pixels = noise(*size, channels, np.uint16)
+            (tmp_path / "a.png").write_bytes(png_16bit(pixels))
+            alpha = pixels[..., -1] if channels in (2, 4) else None
+            assert_read(tmp_path / "a.png", pixels if alpha is None else pixels[..., :-1], alpha)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -127,11 +139,15 @@ def test_a_transparent_palette(tmp_path: Path, transparency: int | bytes) -> Non
     assert_read(tmp_path / "a.png", pixels, alpha, notices=1)
 
 
-@pytest.mark.parametrize("byteorder", ["<", ">"])
-@pytest.mark.parametrize("compression", [None, "lzw", "zlib"])
-@pytest.mark.parametrize("planar", ["contig", "separate"])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_sixteen_bit_tiff(
+def test_sixteen_bit_tiff(tmp_path: Path, channels: int, subtests: pytest.Subtests) -> None:
+    cases = product(("contig", "separate"), (None, "lzw", "zlib"), ("<", ">"))
+    for planar, compression, byteorder in cases:
+        with subtests.test(planar=planar, compression=compression, byteorder=byteorder):
+            _check_sixteen_bit_tiff(tmp_path, channels, planar, compression, byteorder)
+
+
+def _check_sixteen_bit_tiff(
     tmp_path: Path, channels: int, planar: str, compression: str | None, byteorder: Any
 ) -> None:
     pixels = noise(13, 17, channels, np.uint16)
@@ -154,14 +170,15 @@ def test_sixteen_bit_tiff(
     assert_read(tmp_path / "a.tif", pixels if alpha is None else pixels[..., :-1], alpha)
 
 
-@pytest.mark.parametrize("size", [(1, 9), (9, 1), (1, 1), (3, 2)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_narrow_sixteen_bit_tiff(tmp_path: Path, channels: int, size: tuple[int, int]) -> None:
-    pixels = noise(*size, channels, np.uint16)
-    stored = pixels if channels == 3 else pixels[..., 0]
+def test_narrow_sixteen_bit_tiff(tmp_path: Path, channels: int, subtests: pytest.Subtests) -> None:
     photometric = "rgb" if channels == 3 else "minisblack"
-    tifffile.imwrite(tmp_path / "a.tif", stored, photometric=photometric, metadata=None)
-    assert_read(tmp_path / "a.tif", pixels)
+    for size in ((1, 9), (9, 1), (1, 1), (3, 2)):
+        with subtests.test(size=size):
+            pixels = noise(*size, channels, np.uint16)
+            stored = pixels if channels == 3 else pixels[..., 0]
+            tifffile.imwrite(tmp_path / "a.tif", stored, photometric=photometric, metadata=None)
+            assert_read(tmp_path / "a.tif", pixels)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

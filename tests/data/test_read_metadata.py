@@ -47,11 +47,16 @@ def corner(dtype: Any = np.uint8) -> Array:
     return seen
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
 def test_the_orientation_is_applied_once(
-    tmp_path: Path, suffix: str, orientation: int, stored_with_orientation: Any
+    tmp_path: Path, suffix: str, stored_with_orientation: Any, subtests: pytest.Subtests
 ) -> None:
+    for orientation in range(1, 9):
+        with subtests.test(orientation=orientation):
+            _check_orientation(tmp_path, suffix, orientation, stored_with_orientation)
+
+
+def _check_orientation(tmp_path: Path, suffix: str, orientation: int, stored_with_orientation: Any) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     exif[ExifTags.Base.Make] = "Maker"
@@ -66,9 +71,20 @@ def test_the_orientation_is_applied_once(
     assert photo.notices == ()
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_the_orientation_of_sixteen_bits_is_applied_once(
+    tmp_path: Path,
+    suffix: str,
+    png_16bit: Callable[..., bytes],
+    stored_with_orientation: Any,
+    subtests: pytest.Subtests,
+) -> None:
+    for orientation in range(1, 9):
+        with subtests.test(orientation=orientation):
+            _check_deep_orientation(tmp_path, suffix, orientation, png_16bit, stored_with_orientation)
+
+
+def _check_deep_orientation(
     tmp_path: Path,
     suffix: str,
     orientation: int,

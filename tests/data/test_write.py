@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ Array = NDArray[Any]
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description dc:creator="M\xc3\xbcller"/></x:xmpmeta>'
+
+SIZES = ((13, 17), (1, 9), (9, 1), (1, 1))
 
 HOLDERS = pytest.mark.parametrize(
     ("kind", "dtype"),
@@ -54,6 +57,7 @@ def named(folder: Path, kind: str, stem: str = "a") -> Path:
 
 def there_and_back(folder: Path, photo: Photo) -> Photo:
     path = named(folder, photo.format)
+    path.unlink(missing_ok=True)  # a file of the previous case: write_photo overwrites nothing
     write_photo(path, photo)
     return read_photo(path)
 
@@ -67,50 +71,50 @@ def assert_same(one: Photo, other: Photo) -> None:
         assert np.array_equal(one.alpha, other.alpha)
 
 
-@pytest.mark.parametrize("size", [(13, 17), (1, 9), (9, 1), (1, 1), (3, 2), (300, 5)])
-@pytest.mark.parametrize("alpha", [False, True])
-@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(
     ("kind", "dtype"), [("PNG", np.uint8), ("PNG", np.uint16), ("TIFF", np.uint8), ("TIFF", np.uint16)]
 )
-def test_lossless(
-    tmp_path: Path, kind: str, dtype: Any, channels: int, alpha: bool, size: tuple[int, int]
-) -> None:
-    pixels = noise(*size, channels + alpha, dtype)
-    photo = Photo(pixels[..., :channels], pixels[..., -1] if alpha else None, kind)
-    again = there_and_back(tmp_path, photo)
-    assert_same(again, photo)
-    assert again.notices == ()
-    assert (again.icc, again.exif, again.xmp, again.dpi) == (None, None, None, None), "nothing is made up"
+def test_lossless(tmp_path: Path, kind: str, dtype: Any, subtests: pytest.Subtests) -> None:
+    for size, alpha, channels in product((*SIZES, (3, 2), (300, 5)), (False, True), (1, 3)):
+        with subtests.test(size=size, alpha=alpha, channels=channels):
+            pixels = noise(*size, channels + alpha, dtype)
+            photo = Photo(pixels[..., :channels], pixels[..., -1] if alpha else None, kind)
+            again = there_and_back(tmp_path, photo)
+            assert_same(again, photo)
+            assert again.notices == ()
+            assert (again.icc, again.exif, again.xmp, again.dpi) == (None, None, None, None)
 
 
-@pytest.mark.parametrize("size", [(13, 17), (1, 9), (9, 1), (1, 1)])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_bmp(tmp_path: Path, channels: int, size: tuple[int, int]) -> None:
-    photo = Photo(noise(*size, channels), format="BMP")
-    assert_same(there_and_back(tmp_path, photo), photo)
+def test_bmp(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for size, channels in product(SIZES, (1, 3)):
+        with subtests.test(size=size, channels=channels):
+            photo = Photo(noise(*size, channels), format="BMP")
+            assert_same(there_and_back(tmp_path, photo), photo)
 
 
-@pytest.mark.parametrize("size", [(13, 17), (1, 9), (9, 1), (1, 1)])
 @pytest.mark.parametrize("alpha", [False, True])
-def test_lossless_webp_stays_lossless(tmp_path: Path, alpha: bool, size: tuple[int, int]) -> None:
+def test_lossless_webp_stays_lossless(tmp_path: Path, alpha: bool, subtests: pytest.Subtests) -> None:
     """Colours under full transparency, too."""
-    pixels = noise(*size, 4)
-    photo = Photo(pixels[..., :3], pixels[..., 3] // 128 * 255 if alpha else None, "WEBP", lossless=True)
-    again = there_and_back(tmp_path, photo)
-    assert_same(again, photo)
-    assert again.lossless
+    for size in SIZES:
+        with subtests.test(size=size):
+            pixels = noise(*size, 4)
+            mask = pixels[..., 3] // 128 * 255 if alpha else None
+            photo = Photo(pixels[..., :3], mask, "WEBP", lossless=True)
+            again = there_and_back(tmp_path, photo)
+            assert_same(again, photo)
+            assert again.lossless
 
 
-@pytest.mark.parametrize("size", [(13, 17), (1, 9), (9, 1), (1, 1)])
 @pytest.mark.parametrize(("kind", "channels"), [("JPEG", 1), ("JPEG", 3), ("WEBP", 1), ("WEBP", 3)])
-def test_lossy(tmp_path: Path, kind: str, channels: int, size: tuple[int, int]) -> None:
-    pixels = np.broadcast_to(np.array((200, 100, 50)[:channels], np.uint8), (*size, channels))
-    again = there_and_back(tmp_path, Photo(pixels, format=kind))
-    assert again.pixels.shape == (*size, 3 if kind == "WEBP" else channels)
-    assert np.abs(again.pixels.astype(int) - pixels).max() <= 4
-    assert again.notices == ()
-    assert not again.lossless
+def test_lossy(tmp_path: Path, kind: str, channels: int, subtests: pytest.Subtests) -> None:
+    for size in SIZES:
+        with subtests.test(size=size):
+            pixels = np.broadcast_to(np.array((200, 100, 50)[:channels], np.uint8), (*size, channels))
+            again = there_and_back(tmp_path, Photo(pixels, format=kind))
+            assert again.pixels.shape == (*size, 3 if kind == "WEBP" else channels)
+            assert np.abs(again.pixels.astype(int) - pixels).max() <= 4
+            assert again.notices == ()
+            assert not again.lossless
 
 
 def test_webp_keeps_transparency_exactly(tmp_path: Path) -> None:
@@ -260,12 +264,17 @@ def test_what_is_written_is_upright(tmp_path: Path, kind: str, dtype: Any) -> No
         assert picture.getexif().get(ExifTags.Base.Orientation, 1) == 1
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
 @HOLDERS
 def test_a_turned_photograph_is_turned_once(
-    tmp_path: Path, kind: str, dtype: Any, orientation: int
+    tmp_path: Path, kind: str, dtype: Any, subtests: pytest.Subtests
 ) -> None:
     """Reading what was written changes nothing more."""
+    for orientation in range(1, 9):
+        with subtests.test(orientation=orientation):
+            _check_turned_once(tmp_path, kind, dtype, orientation)
+
+
+def _check_turned_once(tmp_path: Path, kind: str, dtype: Any, orientation: int) -> None:
     stored = np.full((24, 40, 3), np.iinfo(dtype).max, dtype)
     stored[:8, :8, 1:] = 0  # a red corner
     path = named(tmp_path, kind, "stored")
@@ -365,13 +374,16 @@ def test_letters_beyond_ascii_stay(tmp_path: Path, kind: str, dtype: Any, letter
     assert again.exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.LensModel] == letters
 
 
-@pytest.mark.parametrize("target", ["PNG", "JPEG", "TIFF", "WEBP"])
 @HOLDERS
-def test_camera_data_change_the_format(tmp_path: Path, kind: str, dtype: Any, target: str) -> None:
+def test_camera_data_change_the_format(
+    tmp_path: Path, kind: str, dtype: Any, subtests: pytest.Subtests
+) -> None:
     photo = there_and_back(tmp_path, taken(kind, dtype, icc=SRGB, xmp=XMP, dpi=(300.0, 300.0)))
-    again = there_and_back(tmp_path / "other", replace(photo, format=target))
-    assert_camera(again, (12, 20))
-    assert (again.icc, again.xmp) == (SRGB, XMP)
+    for target in ("PNG", "JPEG", "TIFF", "WEBP"):
+        with subtests.test(target=target):
+            again = there_and_back(tmp_path / "other", replace(photo, format=target))
+            assert_camera(again, (12, 20))
+            assert (again.icc, again.xmp) == (SRGB, XMP)
 
 
 # What a format cannot hold
@@ -450,19 +462,17 @@ def test_too_long_sides_are_refused(tmp_path: Path, kind: str, longest: int, upr
     assert max(read_photo(path).size) == longest
 
 
-@pytest.mark.parametrize("size", [(1, 40), (40, 1), (7, 5)])
 @pytest.mark.parametrize("kind", FORMATS)
-@pytest.mark.parametrize("channels", [1, 3])
-def test_restored_four_times_as_large(
-    tmp_path: Path, kind: str, channels: int, size: tuple[int, int]
-) -> None:
-    pixels = noise(*size, channels + 1)
-    photo = Photo(pixels[..., :channels], pixels[..., -1], kind, dpi=(72, 72))
-    larger = photo.with_image(torch.nn.functional.interpolate(photo.tensor()[None], scale_factor=4)[0])
-    again = there_and_back(tmp_path, larger)
-    assert again.size == (4 * size[0], 4 * size[1])
-    assert again.pixels.shape[2] == (3 if kind == "WEBP" else channels)
-    assert (again.alpha is not None) == FORMATS[kind].alpha
+def test_restored_four_times_as_large(tmp_path: Path, kind: str, subtests: pytest.Subtests) -> None:
+    for size, channels in product(((1, 40), (40, 1), (7, 5)), (1, 3)):
+        with subtests.test(size=size, channels=channels):
+            pixels = noise(*size, channels + 1)
+            photo = Photo(pixels[..., :channels], pixels[..., -1], kind, dpi=(72, 72))
+            larger = torch.nn.functional.interpolate(photo.tensor()[None], scale_factor=4)[0]
+            again = there_and_back(tmp_path, photo.with_image(larger))
+            assert again.size == (4 * size[0], 4 * size[1])
+            assert again.pixels.shape[2] == (3 if kind == "WEBP" else channels)
+            assert (again.alpha is not None) == FORMATS[kind].alpha
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (4000, 1, 3), (1, 4000, 3), (900, 2, 3)])
