@@ -1,1 +1,1 @@
-"""How the tools of a toolbox are made: each trained alone, on the one degradation it is for."""
+"""Training of single tools, each alone on one degradation, and the measurement of their model cards."""

@@ -1,7 +1,7 @@
-"""The ``lite`` toolbox: which tools it has, what each is for, and how each is trained.
+"""The tools of the ``lite`` toolbox: degradation, network and training settings of each.
 
-This is the only file in which these tools are named. The pool mirrors the paper's, tool for
-tool: two families where the paper has Restormer, X-Restormer and SwinIR.
+This is the only file that lists these tools. For each degradation, the toolbox has as many tools as that of
+the paper, from two families of networks instead of Restormer, X-Restormer and SwinIR.
 """
 
 from __future__ import annotations
@@ -21,23 +21,24 @@ from opera_env.errors import UnknownToolError
 
 @dataclass(frozen=True)
 class ToolSpec:
-    """One tool of a toolbox, before it is trained.
+    """The network and the training settings of one tool.
 
     Attributes:
-        name: ``family.task``, as plans spell it.
-        degradation: What it is for.
+        name: Name of the tool, ``family.task``.
+        degradation: The degradation that the tool removes.
         net: Kind of network, a key of :data:`opera_env.tools.nets.NETS`.
-        options: Arguments of the network.
-        operator: The one strength of the degradation it is trained on; by default the strength
-            is drawn for every patch, as in the benchmark.
-        steps: Training steps; 0 for a tool without weights.
-        batch: Patches per step.
-        patch: Side of a training patch in pixels of the clean image.
-        margin: Rim around the patch that is degraded with it and then cut off: as wide as
-            the degradation reaches.
+        options: Keyword arguments of the network.
+        fixed_operator: Degradation operator of fixed strength on which the tool is trained. By default the
+            strength is drawn for every patch, as in the benchmark.
+        steps: Number of training steps; 0 for a tool without weights.
+        batch_size: Patches per step.
+        patch_size: Side of a clean training patch in pixels.
+        margin: Width in pixels of the margin that is degraded together with the patch and then cut off. It
+            should be as wide as the degradation reaches.
         lr: Peak learning rate.
-        perceptual: Weight of LPIPS in the loss, beside 1 for the Charbonnier distance.
-        init_from: Name of a tool whose weights it starts from, trained before it.
+        lpips_weight: Weight of LPIPS in the loss; the Charbonnier loss has weight 1.
+        init_from: Name of the tool whose trained weights are the initial weights; None to initialise them
+            randomly.
     """
 
     name: str
@@ -55,18 +56,18 @@ class ToolSpec:
 
     @property
     def flip_only(self) -> bool:
-        """Whether patches must not be turned: haze is thickest where the sky is."""
+        """Whether patches are flipped but not rotated, because haze is densest at the top of an image."""
         return self.degradation == "haze"
 
     def degrade(self, image: NDArray[np.uint8], rng: Generator) -> NDArray[np.uint8]:
-        """Does to a clean image, uint8 (H, W, 3), what the tool is to undo."""
+        """Degrades a clean image, uint8 (H, W, 3), by the degradation that the tool removes."""
         if self.fixed_operator is not None:
             return self.fixed_operator(image, rng)
         return degrade(image, (self.degradation,), rng)[0]
 
 
 def denoiser_spec(family: str, sigma: float, init_from: str | None = None) -> ToolSpec:
-    """A denoiser for Gaussian noise of one strength, in grey levels of 255."""
+    """Returns the spec of a denoiser for Gaussian noise of one standard deviation in grey levels."""
     return ToolSpec(
         f"{family}.denoise_{sigma:.0f}",
         "noise",
@@ -128,7 +129,7 @@ def lite_tool_spec(name: str) -> ToolSpec:
     """Returns the spec of a tool by its name.
 
     Raises:
-        UnknownToolError: If ``lite`` has no such tool.
+        UnknownToolError: If the ``lite`` toolbox has no such tool.
     """
     for spec in LITE_TOOLS:
         if spec.name == name:

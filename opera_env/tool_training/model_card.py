@@ -1,4 +1,4 @@
-"""The model card of a toolbox: what every tool mends, and what it harms."""
+"""Model cards of tools: latency, gains on every degradation, and changes of clean images."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from opera_env.types import Outcome, Plan, Sample, SampleSpec
 
 @dataclass(frozen=True)
 class Gain:
-    """What a tool does to images of one kind: mean differences to the untouched images.
+    """Mean changes of the metrics when a tool is applied to images with one degradation.
 
     Attributes:
-        psnr: In dB over RGB.
-        psnr_y: In dB on luma.
-        ssim_y: On luma.
-        lpips: Below 0 is better.
-        worse: How many images end with a lower PSNR.
+        psnr: Change in PSNR over RGB, in dB.
+        psnr_y: Change in PSNR on luma, in dB.
+        ssim_y: Change in SSIM on luma.
+        lpips: Change in LPIPS; negative values are improvements.
+        worse: Number of images whose PSNR over RGB falls.
     """
 
     psnr: float
@@ -49,17 +49,16 @@ class Gain:
 
 @dataclass(frozen=True)
 class ToolCard:
-    """What was measured of one tool.
+    """The measurements of one tool.
 
     Attributes:
-        ms: Time for one image of 128 x 128 pixels, one thread, milliseconds; a
-            tool that enlarges gets the smaller image that becomes one of this size.
-        own: On the degradation it is for, at the strength it was trained on.
-        gains: On each of the eight degradations as the benchmark draws them.
-        clean: PSNR in dB, over RGB, of the mean squared error over clean images, the paper's
-            measure of misuse; 80 where it leaves them as they are.
-        images: How many photographs.
-        data: Which ones.
+        ms: Time in milliseconds for one result of 128 x 128 pixels on one CPU thread.
+        own: Gain on the degradation that the tool is meant to remove, at the strength of its training.
+        gains: Gain on each of the eight degradations, as the benchmark draws them.
+        clean: PSNR over RGB in dB of the mean squared error on clean images, the paper's measure of misuse;
+            80 for a tool that does not change them.
+        images: Number of photographs.
+        data: Name of the photographs.
     """
 
     ms: float
@@ -70,26 +69,26 @@ class ToolCard:
     data: str
 
     def to_json(self) -> dict[str, Any]:
-        """Returns a dictionary of JSON types; :meth:`from_json` is its inverse."""
+        """Returns the card in JSON types; :meth:`from_json` is the inverse."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ToolCard:
-        """Reads what :meth:`to_json` wrote."""
+        """Returns the card from the result of :meth:`to_json`."""
         gains = {name: Gain(**gain) for name, gain in data["gains"].items()}
         return cls(**{**data, "own": Gain(**data["own"]), "gains": gains})
 
 
 def read_card(tool: Tool) -> ToolCard:
-    """Returns what a toolbox's manifest says of a tool.
+    """Returns the card of a tool from the manifest of its toolbox.
 
     Raises:
-        ToolboxError: If nobody has measured these weights.
+        ToolboxError: If the tool has not been measured with its present weights.
     """
     if not tool.measured:
         raise ToolboxError(
-            f"tool {tool.name!r} has not been measured with these weights: "
-            "run `opera-env tools measure FOLDER --images DIR`."
+            f"tool {tool.name!r} has not been measured with its present weights: run `opera-env tools "
+            "measure FOLDER --images DIR`."
         )
     return ToolCard.from_json({key: value for key, value in tool.measured.items() if key != "file"})
 
@@ -99,10 +98,10 @@ def _psnr(images: Tensor, references: Tensor) -> Tensor:
     return -10 * torch.log10(error + 1e-8)
 
 
-_CHUNK = 16
-"""Samples scored at once: one batch of the scorer."""
+_CHUNK_SIZE = 16
+"""Samples that are scored together."""
 
-_JUDGED = Reward(
+_CARD_REWARD = Reward(
     "card",
     (
         RewardTerm(FunctionMetric("psnr", _psnr, worst=0.0, needs_reference=True), 0, 1, 1, clip=False),
@@ -125,42 +124,48 @@ def measure_tools(
 
     Args:
         toolbox: The tools.
-        photographs: Clean ones, uint8 (H, W, 3); their centre crops are used.
-        data: Name of the photographs.
-        side: Of the crops.
-        specs: Who was trained on one strength alone; any other tool's own degradation is the
-            one that it is for, as the benchmark draws it.
-        show_progress: Draw a progress bar.
+        photographs: Clean photographs, uint8 (H, W, 3) each; their centre crops are used.
+        data: Name of the photographs, recorded in the cards.
+        side: Side of the crops in pixels.
+        specs: Specs of tools that were trained on a degradation of fixed strength: their gain ``own`` is
+            measured at that strength, and that of other tools as the benchmark draws the degradation.
+        show_progress: Whether a progress bar is shown.
 
     Returns:
-        A card for each tool, by its name.
+        The card of each tool, by its name.
 
     Raises:
-        ToolboxError: If a tool is for nothing that images can be degraded with.
+        ToolboxError: If a tool names no known degradation.
+        SampleError: If a photograph is smaller than the crop.
     """
     for tool in toolbox:
         if not tool.degradations & set(DEGRADATIONS):
             raise ToolboxError(
-                f"tool {tool.name!r} is for none of {', '.join(DEGRADATIONS)}: say for which, "
+                f"tool {tool.name!r} is for none of {', '.join(DEGRADATIONS)}: name its degradation with "
                 "toolbox.add(..., degradations=[...])."
             )
-    scorer = PlanScorer(toolbox, _JUDGED)
+    scorer = PlanScorer(toolbox, _CARD_REWARD)
 
     def gains(degrade: DegradeFn, names: Sequence[str]) -> dict[str, Gain]:
         samples = [_sample(photograph, degrade, side, seed) for seed, photograph in enumerate(photographs)]
-        found = _outcomes(scorer, samples, [(), *((name,) for name in names)])
-        return {name: _gain(found[()], found[(name,)]) for name in names}
+        outcomes = _score_plans(scorer, samples, [(), *((name,) for name in names)])
+        return {name: _gain(outcomes[()], outcomes[(name,)]) for name in names}
 
-    kinds = track(DEGRADATIONS, "degradations", disable=not show_progress)
-    on = {kind: gains(_operator(kind), toolbox.names) for kind in kinds}
-    strengths = [spec for spec in specs if spec.fixed_operator is not None and spec.name in toolbox]
-    own = {spec.name: gains(spec.degrade, [spec.name])[spec.name] for spec in strengths}
-    clean = _clean_psnr(scorer, [_sample(photograph, _nothing, side, 0) for photograph in photographs])
+    gains_by_degradation = {
+        degradation: gains(_degrade_with(degradation), toolbox.names)
+        for degradation in track(DEGRADATIONS, "degradations", disable=not show_progress)
+    }
+    fixed = [spec for spec in specs if spec.fixed_operator is not None and spec.name in toolbox]
+    own = {spec.name: gains(spec.degrade, [spec.name])[spec.name] for spec in fixed}
+    for tool in toolbox:
+        degradation = min(tool.degradations & set(DEGRADATIONS))
+        own.setdefault(tool.name, gains_by_degradation[degradation][tool.name])
+    clean = _clean_psnr(scorer, [_sample(photograph, _identity, side, 0) for photograph in photographs])
     return {
         tool.name: ToolCard(
             ms=measure_latency_ms(tool, side),
-            own=own.get(tool.name) or on[min(tool.degradations & set(DEGRADATIONS))][tool.name],
-            gains={kind: on[kind][tool.name] for kind in DEGRADATIONS},
+            own=own[tool.name],
+            gains={name: by_tool[tool.name] for name, by_tool in gains_by_degradation.items()},
             clean=clean[tool.name],
             images=len(photographs),
             data=data,
@@ -170,9 +175,15 @@ def measure_tools(
 
 
 def measure_latency_ms(tool: Tool, side: int, runs: int = 60) -> float:
-    """Times a tool on one image that fills, or is enlarged to, a canvas of ``side``; one thread.
+    """Measures the latency of a tool for one image, on one CPU thread.
 
-    The least of all runs: whatever else a machine does can only make a run longer.
+    Args:
+        tool: The tool.
+        side: Side of the result in pixels; a tool that enlarges gets a smaller image.
+        runs: Number of runs.
+
+    Returns:
+        The shortest time of all runs in milliseconds, because other load on the machine only adds time.
     """
     device = next(iter(tool.module.parameters()), torch.zeros(1)).device if tool.module else "cpu"
     image = torch.rand(1, 3, side // tool.scale, side // tool.scale, device=device)
@@ -183,69 +194,78 @@ def measure_latency_ms(tool: Tool, side: int, runs: int = 60) -> float:
         with torch.inference_mode():
             for _ in range(runs):
                 start = time.perf_counter()
-                tool(image, (side, side)).sum().item()  # waits for the device
+                tool(image, (side, side)).sum().item()  # waits until the device has finished
                 times.append(time.perf_counter() - start)
     finally:
         torch.set_num_threads(threads)
     return 1e3 * min(times)
 
 
-def _operator(kind: str) -> DegradeFn:
-    return lambda image, rng: degrade(image, (kind,), rng)[0]
+def _degrade_with(degradation: str) -> DegradeFn:
+    return lambda image, rng: degrade(image, (degradation,), rng)[0]
 
 
-def _nothing(image: NDArray[np.uint8], rng: Generator) -> NDArray[np.uint8]:
+def _identity(image: NDArray[np.uint8], rng: Generator) -> NDArray[np.uint8]:
     return image
 
 
 def _sample(photograph: NDArray[np.uint8], degrade: DegradeFn, side: int, seed: int) -> Sample:
-    dirty, clean = validation_pair(photograph, degrade, side, seed)
+    degraded, clean = validation_pair(photograph, degrade, side, seed)
     spec = SampleSpec("card", 0, seed=seed)
-    return Sample(to_tensor(dirty), to_tensor(clean), None, (side, side), spec)
+    return Sample(to_tensor(degraded), to_tensor(clean), None, (side, side), spec)
 
 
-def _outcomes(
+def _score_plans(
     scorer: PlanScorer, samples: Sequence[Sample], plans: Sequence[Plan]
 ) -> dict[Plan, list[Outcome]]:
-    """Scores every plan on every sample; few samples at a time, whose references the scorer still keeps."""
-    found: dict[Plan, list[Outcome]] = {plan: [] for plan in plans}
-    for first in range(0, len(samples), _CHUNK):
-        chunk = samples[first : first + _CHUNK]
+    """Scores every plan on every sample, few samples at a time so that the scorer reuses references."""
+    outcomes: dict[Plan, list[Outcome]] = {plan: [] for plan in plans}
+    for start in range(0, len(samples), _CHUNK_SIZE):
+        chunk = samples[start : start + _CHUNK_SIZE]
         for plan in plans:
-            found[plan] += scorer.score(chunk, [plan] * len(chunk), restored=False)
-    return found
+            outcomes[plan] += scorer.score(chunk, [plan] * len(chunk), restored=False)
+    return outcomes
 
 
 def _gain(before: Sequence[Outcome], after: Sequence[Outcome]) -> Gain:
     def change(metric: str) -> NDArray[np.float64]:
-        return np.array([b.metrics[metric] - a.metrics[metric] for a, b in zip(before, after, strict=True)])
+        return np.array(
+            [new.metrics[metric] - old.metrics[metric] for old, new in zip(before, after, strict=True)]
+        )
 
     means = {metric: float(change(metric).mean()) for metric in ("psnr", "psnr_y", "ssim_y", "lpips")}
     return Gain(**means, worse=int((change("psnr") < 0).sum()))
 
 
 def _clean_psnr(scorer: PlanScorer, samples: Sequence[Sample]) -> dict[str, float]:
-    """PSNR of the mean squared error that each tool does to clean images."""
+    """Returns, for each tool, the PSNR of its mean squared error on clean images."""
     psnr: dict[str, float] = {}
-    for (name,), outcomes in _outcomes(scorer, samples, [(name,) for name in scorer.tool_names]).items():
+    for (name,), outcomes in _score_plans(scorer, samples, [(name,) for name in scorer.tool_names]).items():
         errors = [10 ** (-outcome.metrics["psnr"] / 10) for outcome in outcomes]
         psnr[name] = float(-10 * np.log10(np.mean(errors)))
     return psnr
 
 
 def plot_gains(cards: Mapping[str, ToolCard], file: Path) -> None:
-    """Draws what every tool does to every degradation, in dB, as a picture."""
-    from matplotlib.figure import Figure  # seconds to import
+    """Writes a heat map of the change in PSNR for every tool and degradation.
 
-    gains = np.array([[card.gains[kind].psnr for card in cards.values()] for kind in DEGRADATIONS])
+    Args:
+        cards: The cards of the tools, by name.
+        file: PNG, SVG or PDF, by its suffix.
+    """
+    from matplotlib.figure import Figure  # importing matplotlib takes seconds
+
+    gains = np.array(
+        [[card.gains[degradation].psnr for card in cards.values()] for degradation in DEGRADATIONS]
+    )
     figure = Figure(figsize=(0.62 * len(cards) + 2.2, 5.6), layout="constrained")
     axes = figure.subplots()
-    picture = axes.imshow(gains, cmap="RdBu", vmin=-8, vmax=8, aspect="auto")
+    heat_map = axes.imshow(gains, cmap="RdBu", vmin=-8, vmax=8, aspect="auto")
     axes.set_xticks(range(len(cards)), list(cards), rotation=50, ha="right")
-    axes.set_yticks(range(len(DEGRADATIONS)), [kind.replace("_", " ") for kind in DEGRADATIONS])
+    axes.set_yticks(range(len(DEGRADATIONS)), [name.replace("_", " ") for name in DEGRADATIONS])
     for (row, column), gain in np.ndenumerate(gains):
         colour = "white" if abs(gain) > 5 else "black"
         axes.text(column, row, f"{gain:+.1f}", ha="center", va="center", fontsize=8, color=colour)
-    figure.colorbar(picture, label="change in PSNR, dB", extend="both", pad=0.01)
+    figure.colorbar(heat_map, label="change in PSNR, dB", extend="both", pad=0.01)
     with atomic_write(file) as part:
         figure.savefig(part, format=file.suffix.lstrip(".") or "png", dpi=130)

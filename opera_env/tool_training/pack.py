@@ -1,8 +1,8 @@
-"""Makes a toolbox folder of trained tools.
+"""Packs trained tools into a toolbox folder.
 
 Example:
     opera-env tools pack --runs runs/lite --out opera_env/tools/weights/lite
-    opera-env tools pack --base lite --out runs/toolbox    # one tool trained again
+    opera-env tools pack --base lite --out runs/toolbox    # replaces the tools that were trained again
 """
 
 from __future__ import annotations
@@ -22,21 +22,25 @@ from opera_env.tools.toolbox import Toolbox
 
 @dataclass(frozen=True)
 class PackConfig:
-    """Makes the lite toolbox of what `opera-env tools train` has written, as float16."""
+    """Packs the tools that `opera-env tools train` has written into a lite toolbox, as float16."""
 
     runs: Path = Path("runs/lite")
-    """Folder with one folder a trained tool."""
+    """Folder with one folder for each trained tool."""
     out: Path = Path("runs/toolbox")
-    """Toolbox folder to write; Toolbox.load(OUT) reads it."""
+    """Toolbox folder to write; Toolbox.load(OUT) loads it."""
     base: str | None = None
-    """Toolbox that tools without a folder in RUNS are taken from; without it they are an error."""
+    """Toolbox from which tools without a folder in RUNS are taken; without it, such tools are an error."""
 
 
 def build_tool(spec: ToolSpec, runs: Path) -> Tool:
-    """Builds one tool from its spec and the folder of its training.
+    """Builds a tool from its spec and its trained weights.
+
+    Args:
+        spec: The spec of the tool.
+        runs: Folder with one folder for each trained tool.
 
     Raises:
-        MissingWeightsError: If it has not been trained.
+        MissingWeightsError: If the tool has not been trained.
     """
     net = build_net(spec.net, spec.options)
     training: dict[str, object] = {}
@@ -56,7 +60,11 @@ def build_tool(spec: ToolSpec, runs: Path) -> Tool:
 
 
 def pack(config: PackConfig) -> None:
-    """Writes the toolbox folder."""
+    """Writes the toolbox folder and prints its fingerprint.
+
+    Raises:
+        MissingWeightsError: If a tool has not been trained and there is no base toolbox.
+    """
     base = None if config.base is None else Toolbox.load(config.base)
     toolbox = Toolbox(
         build_tool(spec, config.runs)

@@ -1,4 +1,4 @@
-"""Pairs of degraded and clean patches for training single tools."""
+"""Pairs of degraded and clean image patches, on which single tools are trained and validated."""
 
 from __future__ import annotations
 
@@ -14,56 +14,71 @@ from opera_env.data.images import to_tensor
 from opera_env.errors import SampleError
 
 Image = NDArray[np.uint8]
+"""RGB, uint8 (H, W, 3)."""
 Pair = tuple[Image, Image]
+"""A degraded patch and the clean patch."""
 DegradeFn = Callable[[Image, Generator], Image]
+"""Degrades a clean image; may make it smaller. The generator is the only source of randomness."""
 
 
 def training_pair(
     images: Sequence[Image],
     degrade: DegradeFn,
-    patch: int,
+    patch_size: int,
     margin: int,
     rng: Generator,
-    upright: bool = False,
+    flip_only: bool = False,
 ) -> Pair:
-    """Cuts, turns and degrades a patch of a random image.
+    """Draws a random patch of a random image, rotates and flips it, and degrades it.
 
-    A larger crop is degraded and its rim cut off, so that blur, rain and haze come from
-    beyond the patch as they do in a whole photograph.
+    A crop that is larger than the patch by a margin is degraded, and the margin is cut off afterwards. So
+    blur, rain and haze depend on the surroundings of the patch, as in a whole photograph.
 
     Args:
-        images: uint8 (H, W, 3), at least ``patch`` pixels a side.
-        degrade: Makes a damaged image of a clean one; may make it smaller.
-        patch: Side of the clean patch, a multiple of 4.
-        margin: Width of the rim, a multiple of 4; less where the image ends.
-        rng: The only source of chance.
-        upright: Mirror patches, but do not turn them.
+        images: uint8 (H, W, 3) each, with sides of at least ``patch_size`` pixels.
+        degrade: Degrades a clean image; may make it smaller.
+        patch_size: Side of the clean patch in pixels, a multiple of 4.
+        margin: Width of the margin in pixels, a multiple of 4; narrower where the image is too small.
+        rng: The only source of randomness.
+        flip_only: Whether patches are flipped horizontally but not rotated.
 
     Returns:
-        The degraded and the clean patch; the first is smaller if degrading shrinks it.
+        The degraded patch, which is smaller if ``degrade`` makes images smaller, and the clean patch.
 
     Raises:
         SampleError: If the image is smaller than the patch.
     """
     image = images[int(rng.integers(len(images)))]
-    _check_size(image, patch)
-    height, width = (min(side - side % 4, patch + 2 * margin) for side in image.shape[:2])
+    _check_size(image, patch_size)
+    height, width = (min(side - side % 4, patch_size + 2 * margin) for side in image.shape[:2])
     top = rng.integers(image.shape[0] - height + 1)
     left = rng.integers(image.shape[1] - width + 1)
     clean = image[top : top + height, left : left + width]
-    clean = clean if upright else np.rot90(clean, int(rng.integers(4)))
+    clean = clean if flip_only else np.rot90(clean, int(rng.integers(4)))
     clean = clean[:, ::-1] if rng.random() < 0.5 else clean
-    dirty = degrade(np.ascontiguousarray(clean), rng)
-    factor = clean.shape[0] // dirty.shape[0]
-    row, column = ((side - patch) // 8 * 4 for side in clean.shape[:2])
+    degraded = degrade(np.ascontiguousarray(clean), rng)
+    factor = clean.shape[0] // degraded.shape[0]
+    row, column = ((side - patch_size) // 8 * 4 for side in clean.shape[:2])
     return (
-        dirty[row // factor : (row + patch) // factor, column // factor : (column + patch) // factor],
-        clean[row : row + patch, column : column + patch],
+        degraded[
+            row // factor : (row + patch_size) // factor, column // factor : (column + patch_size) // factor
+        ],
+        clean[row : row + patch_size, column : column + patch_size],
     )
 
 
 def validation_pair(image: Image, degrade: DegradeFn, side: int, seed: int) -> Pair:
-    """Degrades the centre crop of an image as the environment does: the crop is all there is."""
+    """Returns the centre crop of an image, degraded without a margin as in the environment, and clean.
+
+    Args:
+        image: uint8 (H, W, 3).
+        degrade: Degrades a clean image.
+        side: Side of the crop in pixels.
+        seed: Seed of the degradation.
+
+    Raises:
+        SampleError: If the image is smaller than the crop.
+    """
     _check_size(image, side)
     top, left = ((length - side) // 2 for length in image.shape[:2])
     clean = np.ascontiguousarray(image[top : top + side, left : left + side])
@@ -73,13 +88,15 @@ def validation_pair(image: Image, degrade: DegradeFn, side: int, seed: int) -> P
 def _check_size(image: Image, side: int) -> None:
     if min(image.shape[:2]) < side:
         raise SampleError(
-            f"a photograph of {image.shape[1]} x {image.shape[0]} pixels is too small: patches have {side}."
+            f"expected photographs of at least {side} x {side} pixels, found one of {image.shape[1]} x "
+            f"{image.shape[0]}: it is too small."
         )
 
 
 def collate_pairs(pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
-    """Stacks pairs into two float32 batches (B, 3, h, w) and (B, 3, H, W) in [0, 1]."""
-    dirty, clean = zip(*pairs, strict=True)
-    return torch.stack([to_tensor(image) for image in dirty]), torch.stack(
-        [to_tensor(image) for image in clean]
+    """Stacks pairs to a degraded batch, float32 (B, 3, h, w), and a clean batch (B, 3, H, W), in [0, 1]."""
+    degraded, clean = zip(*pairs, strict=True)
+    return (
+        torch.stack([to_tensor(image) for image in degraded]),
+        torch.stack([to_tensor(image) for image in clean]),
     )

@@ -1,4 +1,4 @@
-"""Photographs to train on."""
+"""Writes synthetic photographs for training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 
 def _write_photographs(folder: Path, count: int, seed: int, sides: tuple[int, int] = (160, 144)) -> None:
-    """Writes smooth, coloured images with a few edges."""
+    """Writes smooth, coloured images with a few edges as PNG files."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     for number in range(count):

@@ -1,4 +1,4 @@
-"""The lite toolbox: its table, and the weights that are shipped."""
+"""The lite toolbox: the specs of its tools, and the shipped weights."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def shipped() -> Toolbox:
     return Toolbox.load("lite")
 
 
-def _as_stored(net: str, options: Any) -> str:
-    """As the manifest spells it, where a tuple is a list."""
+def _to_json(net: str, options: Any) -> str:
+    """The network as JSON, where tuples are lists as in the manifest."""
     return json.dumps([net, dict(options)], sort_keys=True)
 
 
-def test_names_stand_once() -> None:
+def test_names_differ_and_find_their_spec() -> None:
     names = [spec.name for spec in LITE_TOOLS]
     assert len(set(names)) == len(names)
     for spec in LITE_TOOLS:
@@ -55,7 +55,7 @@ def test_names_stand_once() -> None:
         lite_tool_spec("unet.denoize")
 
 
-def test_the_pool_is_the_papers_tool_for_tool() -> None:
+def test_the_number_of_tools_for_each_degradation_equals_the_papers() -> None:
     assert len(LITE_TOOLS) == 18
     assert Counter(spec.degradation for spec in LITE_TOOLS) == {
         "noise": 7,
@@ -70,7 +70,7 @@ def test_the_pool_is_the_papers_tool_for_tool() -> None:
     assert {spec.degradation for spec in LITE_TOOLS} == set(DEGRADATIONS)
 
 
-def test_denoisers_are_for_three_strengths_in_two_families_and_one_is_blind() -> None:
+def test_there_are_denoisers_of_three_strengths_in_two_families_and_a_blind_one() -> None:
     denoisers = [spec for spec in LITE_TOOLS if spec.degradation == "noise"]
     strengths: dict[str, set[float]] = {}
     for spec in denoisers:
@@ -84,37 +84,37 @@ def test_denoisers_are_for_three_strengths_in_two_families_and_one_is_blind() ->
 
 
 @pytest.mark.parametrize("degradation", ["rain", "defocus_blur"])
-def test_two_tools_for_one_degradation_are_of_two_families(degradation: str) -> None:
+def test_two_tools_for_one_degradation_have_different_networks(degradation: str) -> None:
     assert len({spec.net for spec in LITE_TOOLS if spec.degradation == degradation}) == 2
 
 
-def test_one_of_two_enlargers_alone_is_trained_to_look_right() -> None:
+def test_only_one_super_resolution_tool_is_trained_with_lpips() -> None:
     assert [spec.degradation for spec in LITE_TOOLS if spec.lpips_weight > 0] == ["low_resolution"]
 
 
 @every_spec
-def test_a_name_is_family_and_task(spec: ToolSpec) -> None:
+def test_a_name_consists_of_family_and_task(spec: ToolSpec) -> None:
     assert re.fullmatch(r"[a-z]+\.[a-z]+(_[a-z0-9]+)*", spec.name)
     family = spec.name.partition(".")[0]
     assert family == (spec.net if spec.steps else "brighten")
 
 
 @every_spec
-def test_a_tool_starts_from_one_that_fits(spec: ToolSpec) -> None:
-    """And the chain of those comes to an end."""
+def test_init_from_names_a_tool_with_the_same_network(spec: ToolSpec) -> None:
+    """Following init_from from tool to tool ends at a tool with random initial weights."""
     seen = {spec.name}
     while spec.init_from is not None:
         start = lite_tool_spec(spec.init_from)
         assert start.steps
         assert start.name not in seen
         assert start.degradation == spec.degradation
-        assert _as_stored(start.net, start.options) == _as_stored(spec.net, spec.options)
+        assert _to_json(start.net, start.options) == _to_json(spec.net, spec.options)
         seen.add(start.name)
         spec = start
 
 
 @every_spec
-def test_specs_can_be_built_and_trained(spec: ToolSpec) -> None:
+def test_specs_are_valid_for_training(spec: ToolSpec) -> None:
     net = build_net(spec.net, spec.options)
     parameters = sum(parameter.numel() for parameter in net.parameters())
     assert 100_000 <= parameters <= 600_000 if spec.steps else parameters == 0
@@ -122,12 +122,12 @@ def test_specs_can_be_built_and_trained(spec: ToolSpec) -> None:
     assert spec.margin % 4 == 0
     scale = spec.options.get("scale", 1)
     assert (scale == 4) == (spec.degradation == "low_resolution")
-    assert (spec.patch_size // scale) % getattr(net, "multiple", 1) == 0, "a patch needs no padding"
+    assert (spec.patch_size // scale) % getattr(net, "multiple", 1) == 0, "patches must not need padding"
     assert spec.flip_only == (spec.degradation == "haze")
 
 
 @every_spec
-def test_a_spec_degrades_as_the_benchmark_or_at_its_strength(spec: ToolSpec) -> None:
+def test_a_spec_degrades_as_the_benchmark_or_at_its_fixed_strength(spec: ToolSpec) -> None:
     rows, columns = np.mgrid[0:64, 0:96]
     image = np.stack([64 + rows, 64 + columns, 192 - rows], axis=2).astype(np.uint8)
     found = spec.degrade(image, np.random.default_rng(5))
@@ -139,7 +139,7 @@ def test_a_spec_degrades_as_the_benchmark_or_at_its_strength(spec: ToolSpec) -> 
     assert spec.fixed_operator is None or spec.degradation == "noise"
 
 
-def test_an_operator_decides_and_not_the_name_of_the_degradation() -> None:
+def test_the_fixed_operator_takes_precedence_over_the_degradation() -> None:
     image = np.full((32, 32, 3), 100, np.uint8)
     spec = ToolSpec("mine.invert", "noise", fixed_operator=lambda image, rng: 255 - image)
     assert (spec.degrade(image, np.random.default_rng(0)) == 155).all()
@@ -147,7 +147,7 @@ def test_an_operator_decides_and_not_the_name_of_the_degradation() -> None:
     assert not (drawn == 155).all()
 
 
-def test_the_shipped_toolbox_is_the_table(shipped: Toolbox) -> None:
+def test_the_shipped_toolbox_equals_the_specs(shipped: Toolbox) -> None:
     assert shipped.names == tuple(spec.name for spec in LITE_TOOLS)
     for spec, tool in zip(LITE_TOOLS, shipped, strict=True):
         assert tool.degradations == {spec.degradation}
@@ -155,10 +155,10 @@ def test_the_shipped_toolbox_is_the_table(shipped: Toolbox) -> None:
         assert tool.multiple == getattr(tool.module, "multiple", 1)
         assert tool.halo == getattr(tool.module, "halo", None)
         assert tool.net is not None
-        assert _as_stored(*tool.net) == _as_stored(spec.net, spec.options)
+        assert _to_json(*tool.net) == _to_json(spec.net, spec.options)
 
 
-def test_the_shipped_files_are_small_and_whole(entries: dict[str, Any]) -> None:
+def test_the_shipped_files_are_small_and_undamaged(entries: dict[str, Any]) -> None:
     total = 0
     for entry in entries.values():
         if entry["file"] is None:
@@ -177,7 +177,7 @@ def test_the_shipped_files_are_small_and_whole(entries: dict[str, Any]) -> None:
 
 
 @every_trained
-def test_the_manifest_says_how_a_tool_was_trained(entries: dict[str, Any], spec: ToolSpec) -> None:
+def test_the_manifest_records_the_training_of_each_tool(entries: dict[str, Any], spec: ToolSpec) -> None:
     training = entries[spec.name]["training"]
     assert training["command"].startswith(f"opera-env tools train {spec.name} ")
     assert f" --lr {spec.lr:g} " in training["command"]
@@ -189,7 +189,7 @@ def test_the_manifest_says_how_a_tool_was_trained(entries: dict[str, Any], spec:
 
 
 @every_spec
-def test_the_manifest_has_a_card_of_every_tool(shipped: Toolbox, spec: ToolSpec) -> None:
+def test_the_manifest_has_the_card_of_each_tool(shipped: Toolbox, spec: ToolSpec) -> None:
     card = read_card(shipped[spec.name])
     assert set(card.gains) == set(DEGRADATIONS)
     assert card.ms > 0
@@ -199,7 +199,7 @@ def test_the_manifest_has_a_card_of_every_tool(shipped: Toolbox, spec: ToolSpec)
 
 
 @every_spec
-def test_every_shipped_tool_runs_on_any_size(shipped: Toolbox, spec: ToolSpec) -> None:
+def test_every_shipped_tool_accepts_images_of_any_size(shipped: Toolbox, spec: ToolSpec) -> None:
     tool = shipped[spec.name]
     for size in ((128, 128), (37, 51), (1, 1)):
         image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,4 @@
-"""The card of a toolbox: what is measured is what the tools do."""
+"""Model cards: measured gains of tools whose effect is known."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from opera_env.tools.nets import ConstantShift, build_net
 
 SIDE = 64
 
-# Of grey levels 60 to 200, so that 51 levels can be added or taken away.
+# Grey levels from 60 to 200, so that 51 levels can be added or subtracted.
 PHOTOGRAPHS: list[NDArray[np.uint8]] = [
     (60 + picture.astype(int) * 140 // 255).astype(np.uint8)
     for picture in (data.astronaut()[:200, 120:300], data.coffee()[100:300, 150:330])
@@ -52,7 +52,7 @@ class _Halve(nn.Module):
 
 
 def _box() -> Toolbox:
-    """Tools whose effect can be told by hand."""
+    """Tools whose effect can be computed by hand."""
     enlarge = nn.Upsample(scale_factor=4, mode="bicubic")
     return (
         Toolbox()
@@ -70,10 +70,10 @@ def _darken(image: NDArray[np.uint8], rng: Generator) -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="module")
 def cards() -> dict[str, ToolCard]:
-    """Measured once for all tests, which only look."""
+    """Cards for all tests of this module, measured once."""
     specs = (
         ToolSpec("hand.brighten", "low_light", fixed_operator=_darken),
-        ToolSpec("hand.halve", "haze"),  # of no one strength
+        ToolSpec("hand.halve", "haze"),  # without a fixed strength
         ToolSpec("hand.absent", "noise", fixed_operator=_darken),
     )
     return measure_tools(_box(), PHOTOGRAPHS, "skimage/two", side=SIDE, specs=specs)
@@ -100,7 +100,7 @@ needs_lpips = pytest.mark.needs_weights("lpips")
 
 
 @needs_lpips
-def test_every_tool_has_a_card_that_says_of_what_it_is(cards: dict[str, ToolCard]) -> None:
+def test_every_tool_has_a_card_with_the_name_of_the_data(cards: dict[str, ToolCard]) -> None:
     assert list(cards) == list(_box().names)
     for card in cards.values():
         assert list(card.gains) == list(DEGRADATIONS)
@@ -109,7 +109,7 @@ def test_every_tool_has_a_card_that_says_of_what_it_is(cards: dict[str, ToolCard
 
 
 @needs_lpips
-def test_the_identity_changes_nothing(cards: dict[str, ToolCard]) -> None:
+def test_the_identity_has_no_gain(cards: dict[str, ToolCard]) -> None:
     card = cards["hand.identity"]
     for gain in (card.own, *card.gains.values()):
         assert gain == Gain(0, 0, 0, 0, 0)
@@ -117,10 +117,12 @@ def test_the_identity_changes_nothing(cards: dict[str, ToolCard]) -> None:
 
 
 @needs_lpips
-def test_a_negative_is_worse_than_any_degradation(cards: dict[str, ToolCard]) -> None:
+def test_inverting_images_harms_every_degradation(cards: dict[str, ToolCard]) -> None:
     card = cards["hand.invert"]
     for kind, gain in card.gains.items():
-        assert gain.worse == 2 or kind == "low_light", kind  # the dark may be as far off as the glare
+        assert gain.worse == 2 or kind == "low_light", (
+            kind
+        )  # a dark image and its inverse may be equally wrong
         assert gain.psnr < 0, kind
         assert gain.psnr_y < 0, kind
         assert gain.ssim_y < 0, kind
@@ -130,36 +132,36 @@ def test_a_negative_is_worse_than_any_degradation(cards: dict[str, ToolCard]) ->
 
 
 @needs_lpips
-def test_what_brightens_gains_in_the_dark_and_harms_in_the_fog(cards: dict[str, ToolCard]) -> None:
+def test_brightening_gains_on_low_light_and_harms_haze(cards: dict[str, ToolCard]) -> None:
     card = cards["hand.brighten"]
     assert card.gains["low_light"].psnr > 3
     assert card.gains["haze"].psnr < 0
     assert card.gains["jpeg"].worse == 2
-    assert card.clean == pytest.approx(-10 * np.log10(0.04), abs=1e-3), "51 levels are a fifth"
+    assert card.clean == pytest.approx(-10 * np.log10(0.04), abs=1e-3), "51 levels are 0.2"
 
 
 @needs_lpips
-def test_gains_are_means_of_differences_to_the_untouched_images(cards: dict[str, ToolCard]) -> None:
+def test_gains_are_mean_differences_from_the_degraded_images(cards: dict[str, ToolCard]) -> None:
     gains, worse = [], 0
     for seed, clean in enumerate(_crops()):
-        dirty = degrade(np.ascontiguousarray(clean), ("haze",), default_rng(seed))[0]
-        restored = np.round(dirty.astype(np.float32) / 2)
-        gains.append(10 * np.log10(_error(dirty, clean) / _error(restored, clean)))
+        degraded = degrade(np.ascontiguousarray(clean), ("haze",), default_rng(seed))[0]
+        restored = np.round(degraded.astype(np.float32) / 2)
+        gains.append(10 * np.log10(_error(degraded, clean) / _error(restored, clean)))
         worse += gains[-1] < 0
     assert cards["hand.halve"].gains["haze"].psnr == pytest.approx(float(np.mean(gains)), abs=0.02)
     assert cards["hand.halve"].gains["haze"].worse == worse
 
 
 @needs_lpips
-def test_misuse_is_of_the_mean_error_not_the_mean_of_decibels(cards: dict[str, ToolCard]) -> None:
+def test_clean_is_the_psnr_of_the_mean_error(cards: dict[str, ToolCard]) -> None:
     errors = [_error(np.round(clean.astype(np.float32) / 2), clean) for clean in _crops()]
     assert cards["hand.halve"].clean == pytest.approx(-10 * np.log10(np.mean(errors)), abs=0.01)
-    assert abs(10 * np.log10(errors[0] / errors[1])) > 0.5, "or both means would be the same"
+    assert abs(10 * np.log10(errors[0] / errors[1])) > 0.5, "otherwise both means would be equal"
 
 
 @needs_lpips
-def test_a_tool_for_one_strength_is_judged_on_that(cards: dict[str, ToolCard]) -> None:
-    """A shift by exactly what was taken away leaves nothing to mend."""
+def test_the_own_gain_uses_the_fixed_operator_of_the_spec(cards: dict[str, ToolCard]) -> None:
+    """Adding exactly what the operator subtracts restores the image."""
     own = cards["hand.brighten"].own
     assert own.psnr == pytest.approx(80 + 10 * np.log10(0.04), abs=0.01)
     assert own.worse == 0
@@ -169,22 +171,24 @@ def test_a_tool_for_one_strength_is_judged_on_that(cards: dict[str, ToolCard]) -
 
 
 @needs_lpips
-def test_a_tool_that_enlarges_is_compared_with_enlarging(cards: dict[str, ToolCard]) -> None:
+def test_a_tool_that_enlarges_is_compared_with_bicubic_enlargement(cards: dict[str, ToolCard]) -> None:
     card = cards["hand.enlarge"]
     assert card.own == card.gains["low_resolution"]
-    assert abs(card.own.psnr) < 0.5, "bicubic against bicubic"
-    assert all(gain.psnr > -0.5 for gain in card.gains.values()), "at equal size it hardly acts"
+    assert abs(card.own.psnr) < 0.5, "both are bicubic"
+    assert all(gain.psnr > -0.5 for gain in card.gains.values()), (
+        "at equal size the tool has hardly any effect"
+    )
     assert 30 < card.clean < 80
 
 
 @needs_lpips
-def test_measuring_twice_gives_the_same_but_for_time(cards: dict[str, ToolCard]) -> None:
+def test_measuring_again_gives_the_same_card_except_for_the_time(cards: dict[str, ToolCard]) -> None:
     again = measure_tools(_box().subset(["hand.invert"]), PHOTOGRAPHS, "skimage/two", side=SIDE)
     assert replace(again["hand.invert"], ms=0) == replace(cards["hand.invert"], ms=0)
 
 
 @needs_lpips
-def test_measuring_leaves_the_networks_as_they_are() -> None:
+def test_measuring_does_not_change_the_networks() -> None:
     box = _box().add("hand.conv", nn.Conv2d(3, 3, 3, padding=1), degradations=["noise"])
     before = box.fingerprint
     measure_tools(box.subset(["hand.conv"]), PHOTOGRAPHS[:1], "one", side=SIDE)
@@ -196,36 +200,36 @@ def test_measuring_leaves_the_networks_as_they_are() -> None:
 
 
 @needs_lpips
-@pytest.mark.parametrize("purpose", [[], ["moire"]])
-def test_a_tool_for_nothing_known_is_told_before_anything_is_measured(purpose: list[str]) -> None:
-    ran: list[bool] = []
+@pytest.mark.parametrize("degradations", [[], ["moire"]])
+def test_a_tool_without_a_known_degradation_is_refused_before_measuring(degradations: list[str]) -> None:
+    calls: list[bool] = []
 
-    def watch(image: Tensor) -> Tensor:
-        ran.append(True)
+    def record_call(image: Tensor) -> Tensor:
+        calls.append(True)
         return image
 
     box = (
         Toolbox()
-        .add("mine.first", watch, degradations=["noise"])
-        .add("mine.purpose", watch, degradations=purpose)
+        .add("mine.first", record_call, degradations=["noise"])
+        .add("mine.second", record_call, degradations=degradations)
     )
-    with pytest.raises(ToolboxError, match=r"mine\.purpose"):
+    with pytest.raises(ToolboxError, match=r"mine\.second"):
         measure_tools(box, PHOTOGRAPHS[:1], "one", side=SIDE)
-    assert not ran
+    assert not calls
 
 
 @needs_lpips
-def test_photographs_smaller_than_the_crop_are_an_error() -> None:
+def test_photographs_smaller_than_the_crop_are_refused() -> None:
     with pytest.raises(SampleError, match="too small"):
         measure_tools(_box().subset(["hand.identity"]), [PHOTOGRAPHS[0][:40]], "small", side=SIDE)
 
 
-def test_a_card_comes_back_from_json() -> None:
+def test_a_card_is_restored_from_json() -> None:
     card = _card()
     assert ToolCard.from_json(json.loads(json.dumps(card.to_json()))) == card
 
 
-def test_a_card_comes_back_from_a_toolbox_folder(tmp_path: Path) -> None:
+def test_a_card_is_restored_from_a_toolbox_folder(tmp_path: Path) -> None:
     tool = Tool("a.gamma", build_net("gamma", {}), net=("gamma", {}))
     Toolbox([tool]).save(tmp_path / "box")
     with pytest.raises(ToolboxError, match="measure"):
@@ -234,13 +238,13 @@ def test_a_card_comes_back_from_a_toolbox_folder(tmp_path: Path) -> None:
     assert read_card(Toolbox.load(tmp_path / "box")["a.gamma"]) == _card()
 
 
-def test_a_tool_nobody_measured_names_the_command() -> None:
+def test_the_error_for_an_unmeasured_tool_names_the_command() -> None:
     with pytest.raises(ToolboxError, match=r"hand\.identity.*`opera-env tools measure "):
         read_card(_box()["hand.identity"])
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_time_is_taken_on_one_thread(fails: bool) -> None:
+def test_latency_is_measured_on_one_thread(fails: bool) -> None:
     threads: list[int] = []
     shapes: list[Sequence[int]] = []
 
@@ -263,25 +267,25 @@ def test_time_is_taken_on_one_thread(fails: bool) -> None:
     finally:
         torch.set_num_threads(before)
     assert set(threads) == {1}
-    assert set(shapes) == {(1, 3, 8, 8)}, "becomes one of 32 x 32"
+    assert set(shapes) == {(1, 3, 8, 8)}, "the result has 32 x 32 pixels"
 
 
-def test_time_is_the_least_in_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One run that the machine interrupts does not count."""
+def test_latency_is_the_shortest_time_in_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that takes long because of other load does not count."""
     now = iter([0.0, 0.002, 1.0, 9.0, 10.0, 10.004])
     monkeypatch.setattr("time.perf_counter", lambda: next(now))
     assert measure_latency_ms(Tool("a", nn.Identity()), 16, runs=3) == pytest.approx(2)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("new/gains.PNG", "PNG"), ("gains", "PNG"), ("g.jpg", "JPEG")])
-def test_a_pictures_name_says_of_which_kind_it_is(tmp_path: Path, name: str, kind: str) -> None:
+def test_the_suffix_of_a_plot_selects_the_format(tmp_path: Path, name: str, kind: str) -> None:
     plot_gains({"a.tool": _card()}, tmp_path / name)
     with Image.open(tmp_path / name) as picture:
         assert picture.format == kind
     assert [path for path in (tmp_path / name).parent.iterdir() if path.is_file()] == [tmp_path / name]
 
 
-def test_a_picture_of_the_gains_grows_with_the_tools(tmp_path: Path) -> None:
+def test_a_plot_is_wider_for_more_tools(tmp_path: Path) -> None:
     pictures = []
     for count in (2, 18):
         plot_gains({f"family.tool_{n}": _card(n) for n in range(count)}, tmp_path / "gains.png")
@@ -289,12 +293,12 @@ def test_a_picture_of_the_gains_grows_with_the_tools(tmp_path: Path) -> None:
     for picture in pictures:
         assert 500 < picture.height < 2000
         colours = np.unique(np.asarray(picture)[::2, ::2].reshape(-1, 3), axis=0)
-        assert len(colours) > 50, "not an empty page"
+        assert len(colours) > 50, "the plot is not empty"
     assert 3 * pictures[0].width < pictures[1].width < 4000
     assert list(tmp_path.iterdir()) == [tmp_path / "gains.png"]
 
 
-def test_a_picture_that_cannot_be_drawn_leaves_the_old_one(tmp_path: Path) -> None:
+def test_a_failed_plot_keeps_the_existing_file(tmp_path: Path) -> None:
     file = tmp_path / "gains.xyz"
     file.write_text("mine")
     with pytest.raises(ValueError, match="xyz"):
