@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from opera_env.data.images import list_images, quantise, read_images, resize
+from opera_env.devices import supports_bfloat16
 from opera_env.errors import MissingWeightsError, ToolboxError
 from opera_env.files import atomic_write
 from opera_env.schedules import warmup_cosine
@@ -36,11 +37,6 @@ from opera_env.tool_training.lite_tools import ToolSpec, lite_tool_spec
 from opera_env.tool_training.patches import Pair, collate_pairs, training_pair, validation_pair
 from opera_env.tools.nets import build_net
 from opera_env.weights.checkpoints import load_as_float32, load_checkpoint, save_checkpoint, save_half
-
-
-def supports_bfloat16() -> bool:
-    """Whether half precision is fast here: a CPU without instructions for it takes ten times as long."""
-    return torch.cuda.is_available() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 @dataclass(frozen=True)

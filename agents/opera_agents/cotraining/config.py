@@ -12,7 +12,7 @@ import tyro
 from opera_agents.common.runs import folder_name, run_settings
 from opera_env.cotraining import ExecutionConfig
 from opera_env.cotraining.differentiable import Checkpointing
-from opera_env.tool_training.train import supports_bfloat16
+from opera_env.devices import supports_bfloat16
 
 _RUNTIME_FIELDS = ("images", "val", "out", "threads", "workers", "device", "at_once", "checkpointing")
 

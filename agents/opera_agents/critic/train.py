@@ -29,11 +29,11 @@ from opera_agents.common.seeds import SeedStage, make_rng
 from opera_agents.critic.collect import CollectConfig, ScoredImages, collect, held_out_recipes
 from opera_agents.critic.rank import RankingMetrics, ranking_metrics_per_sample
 from opera_env.degradations import BENCHMARK_GROUPS
+from opera_env.devices import supports_bfloat16
 from opera_env.errors import AgentError
 from opera_env.metrics.critic import NO_REFERENCE_METRICS, CriticNet, CriticTerm, save_critic
 from opera_env.reward import get_reward
 from opera_env.schedules import set_learning_rate, warmup_cosine
-from opera_env.tool_training.train import supports_bfloat16
 
 
 @dataclass(frozen=True)

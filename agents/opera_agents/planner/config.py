@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 
 from opera_agents.common.runs import folder_name, run_settings
-from opera_env.tool_training.train import supports_bfloat16
+from opera_env.devices import supports_bfloat16
 
 
 @dataclass(frozen=True)
