@@ -14,6 +14,11 @@ class OperaError(Exception):
     """Base class of all errors that this package raises on purpose."""
 
 
+def error_message(error: BaseException) -> str:
+    """Returns the message of an error in one line, the name of its class if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 class PlanParseError(OperaError):
     """A text or an action array is not a plan.
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from PIL import Image
 
 from opera_env.data.photo import FORMATS, format_from_name
-from opera_env.errors import OutputError
+from opera_env.data.read import read_format
+from opera_env.errors import ImageFileError, OutputError
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,7 @@ def find_jobs(
         raise OutputError(f"{out} is one file, there are {count} photographs: name a folder with -o")
     jobs: dict[Path, RestoreJob] = {}
     for path, relative in found.values():
-        target = out if as_file else out / relative
-        if format is not None and format_from_name(target) != format:
-            target = target.with_suffix(FORMATS[format].suffixes[0])
+        target = _with_format(out if as_file else out / relative, path, format)
         other = jobs.setdefault(target, RestoreJob(path, target))
         if real_path(other.input_path) != real_path(path):
             raise _output_collision(other.input_path, path, target)
@@ -64,6 +63,18 @@ def find_jobs(
                 jobs[job.comparison_path].input_path, job.input_path, job.comparison_path
             )
     return list(jobs.values())
+
+
+def _with_format(target: Path, path: Path, format: str | None) -> Path:
+    """Gives a result the suffix of its format, the one of the photograph if its name has none of ours."""
+    if format is None and format_from_name(target) is None:
+        try:
+            format = read_format(path)
+        except ImageFileError:  # reported when the photograph is read
+            return target
+    if format is None or format_from_name(target) == format:
+        return target
+    return target.with_suffix(FORMATS[format].suffixes[0])
 
 
 def _output_collision(first: Path, second: Path, target: Path) -> OutputError:

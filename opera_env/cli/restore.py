@@ -24,7 +24,7 @@ from opera_env.cli.restore_report import (
     print_summary,
     restoration_record,
 )
-from opera_env.data.photo import Photo, format_from_name
+from opera_env.data.photo import Photo, format_from_name, suffix_notices
 from opera_env.data.read import read_photo, read_size
 from opera_env.data.write import check_max_side, write_photo
 from opera_env.errors import OutputError
@@ -217,11 +217,13 @@ class Restore(Command):
 
     def _write_result(self, job: RestoreJob, before: Photo, result: Restoration) -> dict[str, Any]:
         """Writes the result, and the comparison if it is wanted; returns the record of both."""
+        # The name of a result tells its format: a PNG file called a.jpg is written as a JPEG file.
         output_format = format_from_name(job.output_path) or before.format
         after = replace(before.with_image(result.image), format=output_format)
         comparison = draw_comparison(before, result) if self.compare else None
         if not result.decision.plan and self.scale == 1 and output_format == before.format:
-            status, notices = UNCHANGED, ()  # a copy of the file, not a newly encoded one
+            # A copy of the file, not a newly encoded one: nothing of it is lost.
+            status, notices = UNCHANGED, suffix_notices(job.input_path, before.format)
             with atomic_write(job.output_path) if self.force else atomic_create(job.output_path) as part:
                 shutil.copyfile(job.input_path, part)
         else:

@@ -1,4 +1,4 @@
-"""What cameras note in their files: as much of it as is still true of a photograph that was mended."""
+"""EXIF data: what of it is still true of a photograph after restoration."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 ORIENTATION_TAG = ExifTags.Base.Orientation
 
 IFD_POINTER_TAGS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
-"""Tags that point to further tags."""
+"""Tags that point to directories of further tags."""
 
 DESCRIPTIVE_TAGS = frozenset(
     {
@@ -33,7 +33,7 @@ DESCRIPTIVE_TAGS = frozenset(
         *IFD_POINTER_TAGS,
     }
 )
-"""Tags of a TIFF file that speak of the photograph, not of how it is stored."""
+"""Tags of a TIFF file that describe the photograph and not its storage."""
 
 STORAGE_TAGS = frozenset(
     {
@@ -54,33 +54,33 @@ STORAGE_TAGS = frozenset(
         ExifTags.Base.InterColorProfile,
     }
 )
-"""Tags of other files that speak of how pixels were stored, some cameras' habit: no longer true."""
+"""Tags with which some cameras describe the storage of pixels in other files; they no longer apply."""
 
 
-def read_exif(picture: Image.Image) -> Image.Exif:
-    """Reads the EXIF data of an opened picture, and raises what is wrong with it."""
-    exif = picture.getexif()
-    if "exif" not in picture.info:
+def read_exif(image: Image.Image) -> Image.Exif:
+    """Reads the EXIF data of an opened image; damaged data raise Pillow's errors or warnings."""
+    exif = image.getexif()
+    if "exif" not in image.info:
         return exif
-    again = Image.Exif()  # Pillow reads that of a JPEG file on opening, and forgets what was wrong with it
-    again.load(picture.info["exif"])
-    if ORIENTATION_TAG not in again and ORIENTATION_TAG in exif:  # which Pillow also finds in XMP
-        again[ORIENTATION_TAG] = exif[ORIENTATION_TAG]
-    return again
+    reread = Image.Exif()  # Pillow reads that of a JPEG file when it opens it, and hides the errors
+    reread.load(image.info["exif"])
+    if ORIENTATION_TAG not in reread and ORIENTATION_TAG in exif:  # Pillow also takes it from XMP
+        reread[ORIENTATION_TAG] = exif[ORIENTATION_TAG]
+    return reread
 
 
 def filter_exif(
-    read: Callable[[], Image.Exif], kind: str, notices: list[str]
+    read: Callable[[], Image.Exif], format_name: str, notices: list[str]
 ) -> tuple[Image.Exif | None, int]:
-    """Keeps what EXIF says of the photograph; nothing of how the old file was stored or turned.
+    """Keeps the tags that describe the photograph, without those of its storage and orientation.
 
     Args:
-        read: Reads the data; what it raises or warns of becomes a notice.
-        kind: Format of the file.
-        notices: Added to.
+        read: Reads the data; its errors and warnings become notices.
+        format_name: Format of the file, under Pillow's name.
+        notices: What is left out is appended.
 
     Returns:
-        The rest of the data, and the orientation, which is taken out of it.
+        The data that are kept, None if there are none, and the orientation, which is removed from them.
     """
     orientation = 1
     with warnings.catch_warnings(record=True) as warned:
@@ -88,10 +88,10 @@ def filter_exif(
         try:
             exif = read()
             orientation = exif.pop(ORIENTATION_TAG, 1)
-            for tag in set(exif) & STORAGE_TAGS if kind != "TIFF" else set(exif) - DESCRIPTIVE_TAGS:
+            for tag in set(exif) & STORAGE_TAGS if format_name != "TIFF" else set(exif) - DESCRIPTIVE_TAGS:
                 del exif[tag]
             kept = copy_exif(exif)
-        except Exception as error:  # noqa: BLE001 - cameras write nonsense, and Pillow notices when it writes it again
+        except Exception as error:  # noqa: BLE001 - damaged data raise errors of all kinds, some of them when they are written
             notices.append(f"its EXIF data is damaged and left out ({type(error).__name__})")
             kept = None
         else:
@@ -101,19 +101,19 @@ def filter_exif(
 
 
 class _Latin1Str(str):
-    """A text that Pillow writes with the bytes that it read, instead of question marks."""
+    """A text that Pillow writes with the bytes it was read from; it would write question marks."""
 
     def encode(self, encoding: str = "latin-1", errors: str = "replace") -> bytes:
         return super().encode("latin-1", "replace")
 
 
 def copy_exif(exif: Image.Exif) -> Image.Exif:
-    """Returns EXIF data that depends on no file, and no longer on the original."""
+    """Returns a copy of EXIF data that depends neither on the original nor on a file."""
     for tag in IFD_POINTER_TAGS:
         if tag in exif:
             _preserve_latin1(exif.get_ifd(tag))
     _preserve_latin1(exif)
-    exif.bigtiff = False  # which Pillow writes and does not read
+    exif.bigtiff = False  # Pillow writes this variant and cannot read it
     copy = Image.Exif()
     copy.load(exif.tobytes())
     for tag in IFD_POINTER_TAGS:

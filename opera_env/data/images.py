@@ -1,4 +1,4 @@
-"""Image files and tensors: reading, writing, listing."""
+"""Image files and tensors: listing, reading, writing and converting."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from opera_env.data.read import apply_orientation, load_with_exif, open_image
+from opera_env.data.pixels import apply_orientation
+from opera_env.data.read import load_with_exif, open_image
 from opera_env.errors import ImageFileError, SampleError
 from opera_env.files import atomic_write
 from opera_env.types import Canvas
@@ -28,15 +29,17 @@ def list_images(folder: Path | str) -> tuple[Path, ...]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise SampleError(f"{folder}: expected a folder of images, found none there.")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not found:
-        raise SampleError(f"{folder}: no image in it ({', '.join(sorted(IMAGE_SUFFIXES))}).")
-    return tuple(found)
+        raise SampleError(f"{folder}: expected a folder of images, found no folder.")
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not paths:
+        raise SampleError(
+            f"{folder}: expected images, found no file that ends in {', '.join(sorted(IMAGE_SUFFIXES))}."
+        )
+    return tuple(paths)
 
 
 def read_image(path: Path | str) -> NDArray[np.uint8]:
-    """Reads an image file as 8-bit RGB, the EXIF orientation applied.
+    """Reads an image file as 8-bit RGB, with the EXIF orientation applied.
 
     Returns:
         uint8 (H, W, 3).
@@ -44,41 +47,45 @@ def read_image(path: Path | str) -> NDArray[np.uint8]:
     Raises:
         ImageFileError: If the file is absent, damaged or no image.
     """
-    with open_image(path) as picture:
-        _, orientation = load_with_exif(picture, str(picture.format), notices=[])
-        return apply_orientation(np.array(_to_rgb(picture), np.uint8), orientation)
+    with open_image(path) as image:
+        _, orientation = load_with_exif(image, str(image.format), notices=[])
+        return apply_orientation(np.array(_to_rgb(image), np.uint8), orientation)
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    """Converts to 8-bit RGB; 16-bit grey is scaled, which Pillow's own conversion would clip."""
-    if picture.mode.startswith("I"):
-        values = np.asarray(picture, np.int64)
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Converts to 8-bit RGB; 16-bit grey is scaled, while the conversion of Pillow would clip it."""
+    if image.mode.startswith("I"):
+        values = np.asarray(image, np.int64)
         if values.min() < 0 or values.max() > 65535:
             raise ValueError("expected 8 or 16 bits a channel, found more")
-        picture = Image.fromarray((values // 257).astype(np.uint8))
-    if picture.mode == "F":
-        raise ValueError("expected whole numbers, found floating point")
-    return picture.convert("RGB")
+        image = Image.fromarray((values // 257).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("expected whole numbers, found floating-point numbers")
+    return image.convert("RGB")
 
 
 def write_image(path: Path | str, image: NDArray[np.uint8]) -> None:
-    """Writes uint8 (H, W, 3) as a file; the suffix says the format. Never leaves half a file."""
+    """Writes uint8 (H, W, 3) atomically as a file in the format of its suffix.
+
+    Raises:
+        ImageFileError: If the suffix stands for no known format.
+    """
     path = Path(path)
-    kind = Image.registered_extensions().get(path.suffix.lower())
-    if kind is None:
+    format_name = Image.registered_extensions().get(path.suffix.lower())
+    if format_name is None:
         raise ImageFileError(path, "unknown image format; use .png or .jpg")
     with atomic_write(path) as part:
-        Image.fromarray(image).save(part, format=kind)
+        Image.fromarray(image).save(part, format=format_name)
 
 
 def to_tensor(image: NDArray[np.uint8]) -> Tensor:
     """Turns uint8 (H, W, 3) into float32 (3, H, W) in [0, 1]."""
-    writable = image.copy()  # images that sources keep are not, which torch warns of
+    writable = image.copy()  # cached images may be read-only, of which torch warns
     return torch.from_numpy(writable).permute(2, 0, 1).to(torch.float32) / 255
 
 
 def quantise(image: Tensor) -> Tensor:
-    """Clamps float (..., 3, H, W) to [0, 1] and rounds it to uint8: done once, before metrics and files."""
+    """Clamps float (..., 3, H, W) to [0, 1] and rounds it to uint8; done once, before metrics and files."""
     return image.mul(255).round_().clamp_(0, 255).to(torch.uint8)
 
 
@@ -89,7 +96,7 @@ def to_array(image: Tensor) -> NDArray[np.uint8]:
 
 
 def to_pil(image: Tensor) -> Image.Image:
-    """Turns (3, H, W), uint8 or float in [0, 1], into a PIL picture."""
+    """Turns (3, H, W), uint8 or float in [0, 1], into a PIL image."""
     return Image.fromarray(to_array(image))
 
 

@@ -1,4 +1,4 @@
-"""A photograph and what else its file says: the colours are mended, the rest is kept."""
+"""A photograph in memory with the metadata of its file, and the formats of files."""
 
 from __future__ import annotations
 
@@ -16,48 +16,61 @@ from torch import Tensor
 
 Pixels: TypeAlias = NDArray[np.uint8 | np.uint16]
 
-_STRIP = 256
-"""Rows converted at once: large photographs are never held twice as floats."""
+_STRIP_ROWS = 256
+"""Rows that are converted at once, so that a large photograph is not held twice as floats."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """What a file format can hold.
+    """What a file format can store.
 
     Attributes:
-        suffixes: Names of files end in one of these; the first is the usual one.
-        deep: Whether it holds 16 bits a channel.
-        alpha: Whether it holds transparency.
-        metadata: Whether it holds a colour profile, EXIF and XMP.
-        max_side: In pixels; None if there is no limit worth naming.
+        suffixes: Suffixes of its files; the first is the usual one.
+        supports_16bit: Whether it stores 16 bits a channel.
+        alpha: Whether it stores transparency.
+        metadata: Whether it stores a colour profile, EXIF and XMP.
+        max_side: Longest side in pixels; None if there is no practical limit.
     """
 
     suffixes: tuple[str, ...]
-    deep: bool = False
+    supports_16bit: bool = False
     alpha: bool = True
     metadata: bool = True
     max_side: int | None = None
 
 
 FORMATS: Mapping[str, Format] = {
-    "PNG": Format((".png",), deep=True),
+    "PNG": Format((".png",), supports_16bit=True),
     "JPEG": Format((".jpg", ".jpeg", ".jpe", ".jfif"), alpha=False, max_side=65500),
-    "TIFF": Format((".tif", ".tiff"), deep=True),
+    "TIFF": Format((".tif", ".tiff"), supports_16bit=True),
     "WEBP": Format((".webp",), max_side=16383),
     "BMP": Format((".bmp",), alpha=False, metadata=False),
 }
-"""The formats that photographs are read from and written to, under Pillow's names."""
+"""The formats in which photographs are read and written, under Pillow's names."""
 
 
 def format_from_name(path: Path | str) -> str | None:
-    """Returns the format that a file's name promises, None if it is none of ours.
+    """Returns the format that the suffix of a file stands for, None if it is not in :data:`FORMATS`.
 
     Example:
         >>> format_from_name("holiday.JPG")
         'JPEG'
     """
     suffix = Path(path).suffix.lower()
-    return next((name for name, known in FORMATS.items() if suffix in known.suffixes), None)
+    return next((name for name, format_spec in FORMATS.items() if suffix in format_spec.suffixes), None)
+
+
+def suffix_notices(path: Path | str, format_name: str) -> tuple[str, ...]:
+    """Returns what to say of a file whose name and content have different formats.
+
+    Example:
+        >>> suffix_notices("holiday.jpg", "PNG"), suffix_notices("holiday.png", "PNG")
+        (('its name says JPEG, its content is PNG',), ())
+    """
+    named = format_from_name(path)
+    if named == format_name:
+        return ()
+    return (f"its name says {named or 'no format that is known here'}, its content is {format_name}",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,14 +79,14 @@ class Photo:
 
     Attributes:
         pixels: uint8 or uint16 (H, W, C); C is 1 for a grey photograph, 3 for RGB.
-        alpha: Opacity, (H, W) of the same type, or None.
-        format: A key of :data:`FORMATS`.
-        icc: Colour profile, as the file has it. Pixels are not converted.
-        exif: What the camera noted, less the orientation, which has been applied.
-        xmp: What editors noted, likewise.
-        dpi: Resolution for printing.
-        lossless: Whether a WebP file was stored without loss.
-        notices: What of the file could not be kept, in words.
+        alpha: Opacity, (H, W) of the same dtype, or None.
+        format: Format of the file, a key of :data:`FORMATS`.
+        icc: Colour profile of the file; the pixels are not converted.
+        exif: EXIF data without the orientation, which has been applied.
+        xmp: XMP data with an upright orientation.
+        dpi: Horizontal and vertical resolution for printing, in dots per inch.
+        lossless: Whether a WebP file is encoded without loss.
+        notices: In words: what of the file could not be kept, and a name that does not fit the content.
     """
 
     pixels: Pixels
@@ -88,7 +101,7 @@ class Photo:
 
     @property
     def bits(self) -> int:
-        """Bits a channel, 8 or 16."""
+        """Bits per channel, 8 or 16."""
         return 8 * self.pixels.dtype.itemsize
 
     @property
@@ -100,27 +113,29 @@ class Photo:
         """Returns the colours as float32 (3, H, W) in [0, 1]."""
         height, width = self.size
         image = torch.empty(3, height, width)
-        for top in range(0, height, _STRIP):
-            strip = self.pixels[top : top + _STRIP].astype(np.float32) / np.iinfo(self.pixels.dtype).max
-            image[:, top : top + _STRIP] = torch.from_numpy(strip).permute(2, 0, 1)
+        for top in range(0, height, _STRIP_ROWS):
+            strip = (
+                self.pixels[top : top + _STRIP_ROWS].astype(np.float32) / np.iinfo(self.pixels.dtype).max
+            )
+            image[:, top : top + _STRIP_ROWS] = torch.from_numpy(strip).permute(2, 0, 1)
         return image
 
     def with_image(self, image: Tensor) -> Photo:
-        """Returns the same photograph with other colours, rounded to its depth.
+        """Returns the same photograph with other colours, rounded to its bit depth.
 
         Args:
-            image: float (3, H', W'), clamped to [0, 1]. A grey photograph takes its luma; transparency
-                is resampled if the size has changed.
+            image: float (3, H', W'), which is clamped to [0, 1]. A grey photograph takes its luma;
+                transparency is resampled if the size has changed.
         """
         height, width = int(image.shape[-2]), int(image.shape[-1])
         dtype = self.pixels.dtype
         pixels = np.empty((height, width, self.pixels.shape[2]), dtype)
-        for top in range(0, height, _STRIP):
-            strip = image[:, top : top + _STRIP].to("cpu", torch.float32, copy=True)
+        for top in range(0, height, _STRIP_ROWS):
+            strip = image[:, top : top + _STRIP_ROWS].to("cpu", torch.float32, copy=True)
             if pixels.shape[2] == 1:
                 strip = (strip * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0, keepdim=True)
             levels = strip.clamp_(0, 1).mul_(float(np.iinfo(dtype).max)).round_()
-            pixels[top : top + _STRIP] = levels.permute(1, 2, 0).numpy().astype(dtype)
+            pixels[top : top + _STRIP_ROWS] = levels.permute(1, 2, 0).numpy().astype(dtype)
         alpha = self.alpha
         if alpha is not None and alpha.shape != (height, width):
             alpha = cv2.resize(alpha, (width, height), interpolation=cv2.INTER_CUBIC)

@@ -114,12 +114,62 @@ def test_nor_is_another_photograph_of_the_run(run: Any, make_photograph: Draw) -
 
 
 def add_bad_files(folder: Path) -> list[str]:
-    """Files that cannot be restored: empty, cut short, no image, another format than their name's."""
+    """Files that cannot be restored: empty, cut short, no image."""
     whole = (folder / "a.png").read_bytes()
-    bad = {"0.png": b"", "cut.png": whole[: len(whole) // 2], "no.jpg": b"hello", "lie.jpg": whole}
+    bad = {"0.png": b"", "cut.png": whole[: len(whole) // 2], "no.jpg": b"hello"}
     for name, data in bad.items():
         (folder / name).write_bytes(data)
     return sorted(bad)
+
+
+MISLABELLED = {
+    "png.jpg": ("PNG", {}, "JPEG"),
+    "webp.jpg": ("WEBP", {"quality": 90}, "JPEG"),
+    "jpeg.png": ("JPEG", {"quality": 90}, "PNG"),
+    "tiff.webp": ("TIFF", {}, "WEBP"),
+    "bmp.tif": ("BMP", {}, "TIFF"),
+}
+"""By file name: content, how it is encoded, and the format of the result."""
+
+
+@pytest.mark.parametrize("name", MISLABELLED)
+@pytest.mark.parametrize("plan", [PLAN, ""])
+def test_a_photograph_with_the_wrong_suffix_is_restored_with_a_notice(
+    name: str, plan: str, run: Any, make_photograph: Draw, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content, options, written = MISLABELLED[name]
+    path = run.folder / name
+    make_photograph(24, 32, 3).save(path, content, **options)
+    code, (record,) = run.report("--plan", plan, inputs=[path])
+    assert code == 0 and record["status"] == "restored"
+    notice = f"its name says {written}, its content is {content}"
+    assert record["notices"] == [notice]
+    assert f"note: {notice}" in capsys.readouterr().err
+    result = read_photo(Path(record["output"]))
+    assert result.format == written and result.notices == ()
+    assert result.size == (24, 32)
+
+
+def test_what_the_format_of_the_name_cannot_store_is_named(run: Any) -> None:
+    path = run.folder / "transparent.jpg"
+    Image.new("RGBA", (16, 16), (200, 100, 50, 128)).save(path, "PNG")
+    code, (record,) = run.report("--plan", PLAN, inputs=[path])
+    assert code == 0
+    assert record["notices"] == ["its name says JPEG, its content is PNG", "JPEG holds no transparency"]
+
+
+@pytest.mark.parametrize("name", ["holiday", "holiday.txt", "holiday.gif"])
+def test_a_result_gets_the_suffix_of_its_content_if_the_name_has_none_of_a_photograph(
+    name: str, run: Any, make_photograph: Draw
+) -> None:
+    """Unchanged, it is a copy of the file; the notice stays."""
+    path = run.folder / name
+    make_photograph(24, 32, 3).save(path, "JPEG")
+    code, (record,) = run.report("--plan", "", inputs=[path])
+    assert code == 0 and record["status"] == "unchanged"
+    assert record["output"] == str(run.out / "holiday.jpg")
+    assert (run.out / "holiday.jpg").read_bytes() == path.read_bytes()
+    assert record["notices"] == ["its name says no format that is known here, its content is JPEG"]
 
 
 def test_a_batch_goes_on_past_bad_files(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -288,7 +338,7 @@ def test_json_on_standard_output_is_nothing_but_json(run: Any, capsys: pytest.Ca
     assert set(summary) == {"toolbox", "versions", "photographs"}
     assert summary["toolbox"]["name"] == "lite-cotrained"
     assert summary["toolbox"]["fingerprint"] == Toolbox.load("lite-cotrained").fingerprint
-    assert len(summary["photographs"]) == 6
+    assert len(summary["photographs"]) == 5
 
 
 def test_a_progress_bar_keeps_out_of_standard_output(

@@ -15,7 +15,8 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from opera_env.data.read import read_photo
+from opera_env.data.photo import format_from_name
+from opera_env.data.read import read_format, read_photo, read_size
 
 Array = NDArray[Any]
 Encode = Callable[..., bytes]
@@ -297,7 +298,7 @@ def test_of_several_pictures_the_first_is_taken(tmp_path: Path, name: str, kind:
     assert photo.format == {"MPO": "JPEG"}.get(kind, kind)
     assert photo.pixels.shape == (8, 16, 3)
     assert np.abs(photo.pixels.astype(int) - (255, 0, 0)).max() <= 2
-    assert photo.notices == ("only the first of its 3 pictures is taken",)
+    assert photo.notices == ("only the first of its 3 images is read",)
     assert photo.lossless == (kind == "WEBP")
 
 
@@ -310,3 +311,37 @@ def test_of_several_deep_pictures_the_first_is_taken(tmp_path: Path) -> None:
 
 
 # Orientation
+
+
+# Names that say another format than the content
+
+
+@pytest.mark.parametrize(
+    ("content", "dtype"),
+    [
+        *((content, np.uint8) for content in ("PNG", "JPEG", "TIFF", "WEBP", "BMP")),
+        *((content, np.uint16) for content in ("PNG", "TIFF")),
+    ],
+)
+def test_the_content_decides_the_format_and_the_name_is_a_hint(
+    tmp_path: Path, png_16bit: Encode, content: str, dtype: Any, subtests: pytest.Subtests
+) -> None:
+    pixels = noise(8, 9, 3, dtype)
+    for suffix in (".png", ".jpg", ".tif", ".webp", ".bmp", ".txt", ""):
+        path = tmp_path / f"holiday{suffix}"
+        if content == "TIFF":
+            tifffile.imwrite(path, pixels, photometric="rgb")
+        elif dtype == np.uint16:
+            path.write_bytes(png_16bit(pixels))
+        else:
+            Image.fromarray(pixels).save(path, content, **LOSSLESS.get(content.lower(), {}))
+        with subtests.test(suffix=suffix):
+            photo = read_photo(path)
+            assert photo.format == read_format(path) == content
+            assert photo.size == read_size(path) == (8, 9)
+            assert photo.pixels.dtype == dtype
+            if content != "JPEG":
+                assert np.array_equal(photo.pixels, pixels)
+            named = format_from_name(path) or "no format that is known here"
+            notice = f"its name says {named}, its content is {content}"
+            assert photo.notices == (() if named == content else (notice,))

@@ -13,7 +13,8 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms
 
-from opera_env.data.read import apply_orientation, read_photo
+from opera_env.data.pixels import apply_orientation
+from opera_env.data.read import read_photo
 
 Array = NDArray[Any]
 
