@@ -1,11 +1,11 @@
-"""Agentic image restoration as a reinforcement-learning problem.
+"""Image restoration as a reinforcement-learning problem.
 
     import gymnasium as gym
     import opera_env
 
     env = gym.make("OPERA-Restore-v0")
 
-Importing this package registers the environments and nothing more.
+Importing this package registers the environments with Gymnasium and does nothing else.
 """
 
 from opera_env.envs.registration import register_all

@@ -1,12 +1,13 @@
-"""Finds agents by name and lets them play: anything with the contract's protocols becomes plans."""
+"""The registry of agents, and the function that runs an agent on samples."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from opera_env.envs.observation import Episode, observe
@@ -16,117 +17,129 @@ from opera_env.types import Agent, DecidingSearch, Decision, Plan, Sample, Score
 
 ENTRY_POINT_GROUP = "opera_env.agents"
 BLIND_SUFFIX = "-blind"
-"""Suffix that makes a search blind: no reference, no labels, a label-free scorer."""
+"""Suffix of the name of a search that runs without reference and labels, with a label-free scorer."""
 
 
 def agent_names() -> tuple[str, ...]:
-    """Names of the installed agents."""
+    """Returns the names of the installed agents."""
     return tuple(sorted({point.name for point in entry_points(group=ENTRY_POINT_GROUP)}))
 
 
 def make_agent(name: str, **options: Any) -> Agent | Search:
-    """Makes an agent or search.
+    """Makes an agent or a search by name.
 
     Args:
-        name: Name in the entry-point group ``opera_env.agents``; ``name:path`` for one that was trained
-            and lies in a folder; or ``module:attribute``.
-        **options: Offered to it (``toolbox``, ``max_tools``, ``seed``, ``tool_cost``, ``num_plans``); it
-            gets those that its signature names.
+        name: The name of an installed agent (see :func:`agent_names`); ``name:path`` for an installed agent
+            that is loaded from a file or folder; or ``module:attribute`` for any importable class or
+            function that returns an agent.
+        **options: Arguments for the agent: ``toolbox``, ``max_tools``, ``seed``, ``tool_cost``,
+            ``num_plans``. Options that its signature does not name are left out.
 
     Raises:
         UnknownPresetError: If there is no agent of that name.
-        AgentError: If what is there is neither an agent nor a search, or takes no path.
+        AgentError: If the attribute cannot be imported or called, if it returns neither an agent nor a
+            search, or if a path is given to an agent that takes none.
     """
     module, _, attribute = name.partition(":")
-    found = [point for point in entry_points(group=ENTRY_POINT_GROUP) if point.name == module]
-    if found:
-        factory = found[0].load()
-        options |= {"path": attribute} if attribute else {}
-    elif attribute:
-        try:
-            factory = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            raise AgentError(f"agent {name!r} cannot be imported: {error}") from error
-    else:
+    installed = [point for point in entry_points(group=ENTRY_POINT_GROUP) if point.name == module]
+    if not installed and not attribute:
         raise UnknownPresetError("agent", name, (*agent_names(), "module:attribute"))
+    if installed:
+        factory = installed[0].load()
+        options |= {"path": attribute} if attribute else {}
+    else:
+        factory = _import(name, module, attribute)
     try:
-        accepted = inspect.signature(factory).parameters
+        parameters = inspect.signature(factory).parameters
     except (TypeError, ValueError) as error:
         raise AgentError(f"agent {name!r} is {factory!r}: expected a class or function.") from error
-    if found and attribute and "path" not in accepted:
+    if installed and attribute and "path" not in parameters:
+        raise AgentError(f"agent {module!r} takes no path, found {name!r}: use {module!r} alone.")
+    agent = factory(**{key: value for key, value in options.items() if key in parameters})
+    if not isinstance(agent, Agent | Search):
         raise AgentError(
-            f"agent {module!r} is not trained, so there is no folder to load it from: {name!r}."
+            f"agent {name!r} is a {type(agent).__name__}: expected act(observations) and closed_loop, or "
+            "search(samples, scorer), as in opera_env.types."
         )
-    player = factory(**{key: value for key, value in options.items() if key in accepted})
-    if not isinstance(player, Agent | Search):
-        raise AgentError(
-            f"agent {name!r} is a {type(player).__name__}: expected act(observations) and closed_loop, "
-            "or search(samples, scorer), as in opera_env.types."
-        )
-    return player
+    return agent
+
+
+def _import(name: str, module: str, attribute: str) -> Callable[..., Any]:
+    """Imports ``module:attribute``."""
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        message = f"agent {name!r} cannot be imported: {error}"
+        path = Path.cwd().joinpath(*module.split("."))
+        missing = isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]
+        if missing and (path.with_suffix(".py").exists() or path.is_dir()):
+            message += (
+                f". The current folder has it, but Python does not search there: set "
+                f"PYTHONPATH={Path.cwd()} or install the package."
+            )
+        raise AgentError(message) from error
 
 
 @dataclass(frozen=True)
 class AgentRun:
-    """What an agent did with some samples.
+    """The plans of an agent for some samples.
 
     Attributes:
-        plans: One per sample.
-        decisions: What an open-loop agent or a :class:`DecidingSearch` decided; None for other searches
-            and for closed-loop agents.
+        plans: One plan per sample.
+        decisions: One decision per sample of an open-loop agent or a :class:`DecidingSearch`; None for
+            other searches and for closed-loop agents.
     """
 
     plans: list[Plan]
     decisions: list[Decision | None] = field(default_factory=list)
 
 
-def run_agent(
-    player: Agent | Search, samples: Sequence[Sample], scorer: Scorer, max_tools: int
-) -> AgentRun:
-    """Lets an agent or a search choose plans.
+def run_agent(agent: Agent | Search, samples: Sequence[Sample], scorer: Scorer, max_tools: int) -> AgentRun:
+    """Runs an agent or a search on samples and returns its plans.
 
     Args:
-        player: Who plays.
-        samples: The images; pass ``sample.blind()`` to hide the reference from a search.
-        scorer: What a search may ask. Agents that look again after each tool are shown what
-            it restored.
-        max_tools: Longest plan; a longer one is an error.
+        agent: The agent or search.
+        samples: The samples. Pass ``sample.blind()`` to hide references and labels from a search.
+        scorer: Scores the plans of a search, and restores the images that a closed-loop agent observes.
+        max_tools: Largest number of tools in a plan.
 
     Raises:
-        AgentError: If it answers with the wrong number of plans, or too long ones.
+        AgentError: If the number of plans is not the number of samples, or a plan has too many tools.
     """
-    if isinstance(player, DecidingSearch):
-        found = list(player.decide(samples, scorer))
-        played = AgentRun([decision.plan for decision in found], [*found])
-    elif isinstance(player, Search):
-        played = AgentRun(list(player.search(samples, scorer)), [None] * len(samples))
-    elif player.closed_loop:
-        played = _closed_loop(player, samples, scorer, max_tools)
+    if isinstance(agent, DecidingSearch):
+        found = list(agent.decide(samples, scorer))
+        run = AgentRun([decision.plan for decision in found], [*found])
+    elif isinstance(agent, Search):
+        run = AgentRun(list(agent.search(samples, scorer)), [None] * len(samples))
+    elif agent.closed_loop:
+        run = _run_closed_loop(agent, samples, scorer, max_tools)
     else:
-        decisions = list(player.act([observe(Episode(sample), max_tools) for sample in samples]))
-        played = AgentRun([decision.plan for decision in decisions], [*decisions])
-    if len(played.plans) != len(samples):
-        raise AgentError(f"expected {len(samples)} plans, one per image, found {len(played.plans)}.")
-    if longest := max((plan for plan in played.plans if len(plan) > max_tools), key=len, default=()):
-        raise AgentError(f"a plan of {len(longest)} tools, but at most {max_tools} are allowed: {longest}.")
-    return played
+        decisions = list(agent.act([observe(Episode(sample), max_tools) for sample in samples]))
+        run = AgentRun([decision.plan for decision in decisions], [*decisions])
+    if len(run.plans) != len(samples):
+        raise AgentError(f"expected {len(samples)} plans, one per image, found {len(run.plans)}.")
+    if longest := max((plan for plan in run.plans if len(plan) > max_tools), key=len, default=()):
+        raise AgentError(
+            f"expected plans of at most {max_tools} tools, found one of {len(longest)}: {longest}."
+        )
+    return run
 
 
-def _closed_loop(agent: Agent, samples: Sequence[Sample], scorer: Scorer, max_tools: int) -> AgentRun:
-    """Asks again after each answer, until it is empty or the steps have run out."""
+def _run_closed_loop(agent: Agent, samples: Sequence[Sample], scorer: Scorer, max_tools: int) -> AgentRun:
+    """Calls the agent after each of its tools, until it returns the empty plan or no steps are left."""
     episodes = [Episode(sample) for sample in samples]
-    while going := [episode for episode in episodes if not episode.done]:
-        decisions = agent.act([observe(episode, max_tools) for episode in going])
-        for episode, decision in zip(going, decisions, strict=True):
+    while active := [episode for episode in episodes if not episode.done]:
+        decisions = agent.act([observe(episode, max_tools) for episode in active])
+        for episode, decision in zip(active, decisions, strict=True):
             episode.plan = (*episode.plan, *decision.plan)[:max_tools]
             episode.done = not decision.plan or len(episode.plan) == max_tools
-        going = [episode for episode in going if not episode.done]
-        outcomes = scorer.score([e.sample for e in going], [e.plan for e in going])
-        for episode, outcome in zip(going, outcomes, strict=True):
+        active = [episode for episode in active if not episode.done]
+        outcomes = scorer.score([e.sample for e in active], [e.plan for e in active])
+        for episode, outcome in zip(active, outcomes, strict=True):
             episode.outcome = outcome
     return AgentRun([episode.plan for episode in episodes], [None] * len(episodes))
 
 
 def label_free_scorer(scorer: PlanScorer) -> PlanScorer:
-    """Returns a scorer over the same tools that needs no reference."""
+    """Returns a scorer with the same tools whose reward needs neither a reference nor labels."""
     return PlanScorer(scorer.toolbox, "label_free", cache=scorer.executor.cache)

@@ -1,4 +1,4 @@
-"""The grammar in which language models answer: reasoning, degradations and plan, each between tags."""
+"""The format of the answers of language models: reasoning, degradations and plan, each in a tag."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from opera_env.errors import PlanParseError
 from opera_env.types import Decision, Plan
 
 ANSWER_TAGS = ("think", "degradation", "answer")
-"""What an answer consists of, in this order."""
+"""The tags of an answer, in this order."""
 
 MAX_ANSWER_LENGTH = 20_000
-"""Characters; whoever writes more is not read."""
+"""Largest number of characters of an answer; longer answers are parse errors."""
 
 
 @dataclass(frozen=True)
 class AnswerGrammar:
-    """Reads and writes what a language model answers: reasoning, degradations, plan, each between tags.
+    """Parses and formats the answers of language models.
 
-    An answer is ``<think>TEXT</think><degradation>LIST</degradation><answer>LIST</answer>`` with nothing
-    but blanks around the tags. A list is written as in Python: names in quotes, commas, square brackets.
-    It is read letter by letter, never evaluated.
+    An answer is ``<think>TEXT</think><degradation>LIST</degradation><answer>LIST</answer>``, with only
+    whitespace between and around the tags. A list is written as in Python: names in quotes, separated by
+    commas, in square brackets. It is parsed and never evaluated.
 
     Attributes:
-        tools: Names that a plan may have.
-        degradations: Names that a set may have.
-        max_tools: Longest plan.
+        tools: Names of the tools that a plan may have.
+        degradations: Names of the degradations that an answer may predict.
+        max_tools: Largest number of tools in a plan.
 
-    Source: the paper's table 14. Departure: a name that is not known, a degradation named twice and a plan
-        that is too long are errors of format, too.
+    Source: table 14 of the paper. Departure: an unknown name, a repeated degradation and a plan that is too
+        long are also format errors.
 
     Example:
         >>> grammar = AnswerGrammar(("denoise", "dehaze"), ("noise", "haze"), 4)
@@ -47,63 +47,62 @@ class AnswerGrammar:
     max_tools: int
 
     def parse(self, text: str) -> Decision:
-        """Reads an answer; never raises.
+        """Parses an answer; never raises.
 
         Returns:
-            What it says; or a decision whose ``error`` says what is wrong with the text, whose
-            ``reasoning`` is what could be read of it, and whose plan must not be taken for a wish to do
-            nothing.
+            The decision. If the answer is not in the format, the decision has an ``error``, the reasoning
+            if that could be parsed, and an empty plan, which does not mean that the agent chose it.
         """
         reasoning: str | None = None
         try:
             if len(text) > MAX_ANSWER_LENGTH:
                 raise PlanParseError(
-                    f"an answer of {len(text):,} characters; {MAX_ANSWER_LENGTH:,} are read."
+                    f"expected at most {MAX_ANSWER_LENGTH:,} characters, found {len(text):,}."
                 )
             reasoning, rest = _read_tag("think", text, "at the beginning")
-            wrong, rest = _read_tag("degradation", rest, "after </think>")
-            answer, rest = _read_tag("answer", rest, "after </degradation>")
+            predicted_text, rest = _read_tag("degradation", rest, "after </think>")
+            plan_text, rest = _read_tag("answer", rest, "after </degradation>")
             if rest.strip():
                 raise PlanParseError(f"expected nothing after </answer>, found {_truncate(rest)}.")
-            said = _known(_parse_list(wrong), self.degradations, "degradation")
-            plan = _known(_parse_list(answer), self.tools, "tool")
-            if len(set(said)) < len(said):
-                raise PlanParseError(f"a degradation is named twice in {_truncate(wrong)}.")
+            predicted = _check_names(_parse_list(predicted_text), self.degradations, "degradation")
+            plan = _check_names(_parse_list(plan_text), self.tools, "tool")
+            if len(set(predicted)) < len(predicted):
+                raise PlanParseError(f"a degradation is named twice in {_truncate(predicted_text)}.")
             if len(plan) > self.max_tools:
-                raise PlanParseError(f"a plan of {len(plan)} tools; at most {self.max_tools} are allowed.")
+                raise PlanParseError(f"expected at most {self.max_tools} tools, found {len(plan)}.")
         except PlanParseError as error:
             return Decision((), None, None if reasoning is None else reasoning.strip(), error)
-        return Decision(plan, frozenset(said), reasoning.strip())
+        return Decision(plan, frozenset(predicted), reasoning.strip())
 
     def format(self, decision: Decision) -> str:
-        """Writes a decision as an answer; :meth:`parse` is its inverse."""
-        said = [name for name in self.degradations if name in (decision.degradations or ())]
-        parts = (decision.reasoning or "", _format_list(said), _format_list(decision.plan))
+        """Formats a decision as an answer; :meth:`parse` is the inverse."""
+        predicted = [name for name in self.degradations if name in (decision.degradations or ())]
+        parts = (decision.reasoning or "", _format_list(predicted), _format_list(decision.plan))
         return "".join(f"<{tag}>{part}</{tag}>" for tag, part in zip(ANSWER_TAGS, parts, strict=True))
 
 
 def _read_tag(tag: str, text: str, where: str) -> tuple[str, str]:
-    """Returns what stands between a tag's two halves, and what follows."""
+    """Returns the content of the tag at the start of a text, and the text after the tag."""
     text = text.lstrip()
-    begin, end = f"<{tag}>", f"</{tag}>"
-    if not text.startswith(begin):
-        raise PlanParseError(f"expected {begin} {where}, found {_truncate(text)}.")
-    inside, closed, rest = text.removeprefix(begin).partition(end)
+    start_tag, end_tag = f"<{tag}>", f"</{tag}>"
+    if not text.startswith(start_tag):
+        raise PlanParseError(f"expected {start_tag} {where}, found {_truncate(text)}.")
+    content, closed, rest = text.removeprefix(start_tag).partition(end_tag)
     if not closed:
-        raise PlanParseError(f"{begin} is never closed.")
-    if any(half in inside for other in ANSWER_TAGS for half in (f"<{other}>", f"</{other}>")):
-        raise PlanParseError(f"another tag inside of {begin}.")
-    return inside, rest
+        raise PlanParseError(f"expected {end_tag} after {start_tag}, found none.")
+    if any(found in content for other in ANSWER_TAGS for found in (f"<{other}>", f"</{other}>")):
+        raise PlanParseError(f"expected text in {start_tag}, found another tag.")
+    return content, rest
 
 
 def _parse_list(text: str) -> Plan:
-    """Reads ``['a', "b"]``."""
+    """Parses a list of names such as ``['a', "b"]``."""
     stripped = text.strip()
     if not (stripped.startswith("[") and stripped.endswith("]") and len(stripped) > 1):
         raise PlanParseError(f"expected a list in square brackets, found {_truncate(text)}.")
-    inside = stripped[1:-1].strip()
+    content = stripped[1:-1].strip()
     names: list[str] = []
-    for item in inside.split(",") if inside else []:
+    for item in content.split(",") if content else []:
         item = item.strip()
         if len(item) < 3 or item[0] not in "'\"" or item[-1] != item[0]:
             raise PlanParseError(f"expected names in quotes, found {_truncate(item)}.")
@@ -111,10 +110,11 @@ def _parse_list(text: str) -> Plan:
     return tuple(names)
 
 
-def _known(names: Plan, known: Plan, kind: str) -> Plan:
+def _check_names(names: Plan, allowed: Plan, kind: str) -> Plan:
+    """Returns the names if all of them are allowed."""
     for name in names:
-        if name not in known:
-            raise PlanParseError(f"unknown {kind} {_truncate(name)}; known are {', '.join(known)}.")
+        if name not in allowed:
+            raise PlanParseError(f"unknown {kind} {_truncate(name)}; expected one of {', '.join(allowed)}.")
     return names
 
 

@@ -1,4 +1,4 @@
-"""A small convolutional encoder: how learned agents, the critic and the detector see an image."""
+"""The image encoder of the learned agents and the critic, and the degradation detector."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from torch.nn import functional as F
 from opera_env.tools.nets.unet import ResidualBlock
 
 WINDOW = 64
-"""Side of the windows whose spectra are averaged: several times as wide as the blurs that show in them."""
+"""Side, in pixels, of the windows whose power spectra are averaged: several times the width of a blur."""
 
 _HISTOGRAM_BINS = 64
-"""Grey levels of the distributions."""
+"""Number of bins of the intensity histograms."""
 
 
 class ImageEncoder(nn.Module):
-    """Describes images of any size by statistics of what it sees in them.
+    """A small convolutional network from images of any size to feature vectors.
 
-    The first layer sees every pixel, and beside it how much it differs from its neighbours, which is where
-    noise, compression and blur show. Mean and deviation of every stage's channels are kept, so that fine
-    damage is not averaged away on the way to large structure. Two descriptions that convolutions learn
-    slowly are given: the mean spectrum, in which blur, blocks and enlargement have each their pattern, and
-    how bright the brightest and the darkest channel are, which low light and haze change.
+    Its input is each pixel and the difference to its neighbours, where noise, compression and blur are
+    visible. The features are the mean and the standard deviation of the channels of every stage, so that
+    fine degradations are not averaged away in later stages. Two more inputs are given, because convolutions
+    learn them slowly: the mean power spectrum, in which blur, JPEG blocks and upscaling have patterns of
+    their own, and the histograms of the brightest and of the darkest channel, which low light and haze
+    change.
 
     Args:
-        widths: Channels per stage; each stage halves the image.
-        features: Length of the description.
+        widths: Channels per stage; each stage halves the height and the width.
+        features: Length of a feature vector.
 
     Shape:
         float32 (B, 3, H, W) in [0, 1] to float32 (B, features).
@@ -52,42 +53,45 @@ class ImageEncoder(nn.Module):
             *(nn.Linear(32 * 8 * 5, 128), nn.ReLU()),
         )
         self.brightness = nn.Sequential(nn.Linear(2 * _HISTOGRAM_BINS, 64), nn.ReLU())
-        described = 2 * sum(widths) + 128 + 64
-        self.norm = nn.LayerNorm(described)
-        self.out = nn.Linear(described, features)
+        num_statistics = 2 * sum(widths) + 128 + 64
+        self.norm = nn.LayerNorm(num_statistics)
+        self.out = nn.Linear(num_statistics, features)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns the descriptions of a batch."""
+        """Returns the feature vectors of a batch of images."""
         detail = images - F.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
         x = torch.cat([4 * (images - 0.5), 16 * detail], dim=1)
         x = F.relu(self.stem(x.contiguous(memory_format=torch.channels_last)))
-        seen = [_statistics(x)]
+        statistics = [_channel_statistics(x)]
         for down, block in zip(self.down, self.blocks, strict=True):
             x = F.relu(block(down(x)))
-            seen.append(_statistics(x))
-        seen += [self.spectrum(log_power_spectrum(images)), self.brightness(intensity_histogram(images))]
-        return F.relu(self.out(self.norm(torch.cat(seen, dim=1))))
+            statistics.append(_channel_statistics(x))
+        statistics += [
+            self.spectrum(log_power_spectrum(images)),
+            self.brightness(intensity_histogram(images)),
+        ]
+        return F.relu(self.out(self.norm(torch.cat(statistics, dim=1))))
 
 
-def _statistics(x: Tensor) -> Tensor:
-    """Mean and logarithm of the standard deviation of each channel, (B, C, H, W) to (B, 2 C)."""
-    x = x.float()  # whatever it was computed in
+def _channel_statistics(x: Tensor) -> Tensor:
+    """Returns mean and log standard deviation of each channel, (B, C, H, W) to (B, 2 C)."""
+    x = x.float()  # the convolutions may run in lower precision
     mean = x.mean((2, 3))
     variance = (x - mean[..., None, None]).square().mean((2, 3))
     return torch.cat([mean, 0.5 * (variance + 1e-6).log()], dim=1)
 
 
 def log_power_spectrum(images: Tensor) -> Tensor:
-    """Returns the logarithm of the power spectrum of grey images, averaged over overlapping windows.
+    """Returns the log power spectrum of the grey image, averaged over overlapping windows.
 
-    What a blur takes from every window it takes from the mean of the logarithms, whatever is to be seen in
-    the image.
+    A blur multiplies the spectrum of every window by the same factors. It therefore shifts the mean of the
+    logarithms by the same amounts, whatever the image shows.
 
     Args:
-        images: float32 (B, 3, H, W); smaller ones are continued beyond their border.
+        images: float32 (B, 3, H, W) in [0, 1]. Images smaller than a window are padded by replication.
 
     Returns:
-        (B, WINDOW, WINDOW // 2 + 1), divided by 4; the frequency 0 is in the middle of the first column.
+        float32 (B, WINDOW, WINDOW // 2 + 1), divided by 4. Frequency 0 is in the middle of column 0.
 
     Example:
         >>> stripes = torch.arange(96).remainder(4).lt(2).float().expand(1, 3, 80, 96)  # period 4
@@ -100,36 +104,34 @@ def log_power_spectrum(images: Tensor) -> Tensor:
     step = WINDOW // 2
     windows = grey.unfold(2, WINDOW, step).unfold(3, WINDOW, step).flatten(1, 3)
     windows = windows - windows.mean((-2, -1), keepdim=True)
-    fade = torch.hann_window(WINDOW, device=images.device)
-    power = torch.fft.rfft2(windows * fade[:, None] * fade).abs().square()
+    hann = torch.hann_window(WINDOW, device=images.device)
+    power = torch.fft.rfft2(windows * hann[:, None] * hann).abs().square()
     return (power + 1e-4).log().mean(1).roll(step, 1) / 4
 
 
 def intensity_histogram(images: Tensor) -> Tensor:
-    """Returns which share of the pixels is darker than each of several levels, without gradients.
+    """Returns the cumulative histograms of the brightest and of the darkest channel, without gradients.
 
     Args:
         images: float32 (B, 3, H, W) in [0, 1].
 
     Returns:
-        (B, 128): by the brightest channel of each pixel, then by the darkest one.
+        float32 (B, 128) in [0, 1]: the fraction of pixels up to each of 64 levels, first of the brightest
+        channel of each pixel, then of the darkest.
     """
     images = images.detach()
     extremes = torch.stack([images.amax(1), images.amin(1)], dim=1).flatten(0, 1)
     counts = torch.stack([torch.histc(one, _HISTOGRAM_BINS, 0, 1) for one in extremes.clamp(0, 1)])
-    shares = counts.cumsum(1) / extremes[0].numel()
-    return shares.view(len(images), -1)
+    fractions = counts.cumsum(1) / extremes[0].numel()
+    return fractions.view(len(images), -1)
 
 
 class Detector(nn.Module):
-    """Tells which degradations an image has.
+    """Predicts which degradations an image has: an encoder and a linear layer.
 
     Args:
-        labels: How many kinds of degradation there are.
-        encoder: How it sees; one of its own by default.
-
-    Attributes:
-        encoder: Shared with whoever handed it in.
+        labels: Number of degradations.
+        encoder: The image encoder, which is shared and not copied; None for a new one.
     """
 
     def __init__(self, labels: int, encoder: ImageEncoder | None = None) -> None:
@@ -138,5 +140,5 @@ class Detector(nn.Module):
         self.head = nn.Linear(self.encoder.features, labels)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns the log-odds of each degradation, (B, 3, H, W) to (B, labels)."""
+        """Returns the logits of the degradations, (B, 3, H, W) to (B, labels)."""
         return self.head(self.encoder(images))

@@ -1,4 +1,4 @@
-"""From metrics to reward: terms, presets, and the total that learners maximise. Pure functions."""
+"""From metrics to rewards: terms and presets of R_q, the reward of environments, the reward of learners."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from opera_env.types import Decision, Outcome, Plan
 
 @dataclass(frozen=True)
 class RewardTerm:
-    """One metric's part in R_q: ``weight * (metric - low) / (high - low)``.
+    """The contribution of one metric to R_q: ``weight * (metric - low) / (high - low)``.
 
     Attributes:
-        metric: Name of a shipped metric, or a metric of one's own.
-        low: Metric value that counts 0; larger than ``high`` where lower is better.
-        high: Metric value that counts 1.
-        weight: What a value of ``high`` contributes.
-        clip: Whether values beyond the bounds count as the bounds.
+        metric: The name of a shipped metric, or a metric of your own.
+        low: Metric value that contributes 0. It is larger than ``high`` where lower values are better.
+        high: Metric value that contributes ``weight``.
+        weight: Weight of the term in R_q.
+        clip: Whether values outside of the bounds are clipped to them.
     """
 
     metric: str | Metric
@@ -34,7 +34,7 @@ class RewardTerm:
         return self.metric if isinstance(self.metric, str) else self.metric.name
 
     def contribution(self, value: float) -> float:
-        """Returns the weighted, scaled value.
+        """Returns the contribution of a metric value.
 
         Example:
             >>> RewardTerm("lpips", low=0.6, high=0.0, weight=2.0).contribution(0.3)
@@ -46,31 +46,31 @@ class RewardTerm:
 
 @dataclass(frozen=True)
 class Reward:
-    """What counts as quality: R_q is the sum of the terms' contributions.
+    """The definition of R_q: the sum of the contributions of its terms.
 
     Attributes:
-        name: Name of the preset.
-        terms: The parts.
-        score_empty_plan: Whether an empty plan is judged like any other; else it gets 0.
-        longest_plan: A longer plan gets 0; None for no limit.
+        name: Name of the reward.
+        terms: The terms.
+        score_empty_plan: Whether the empty plan is scored like any other plan; otherwise its R_q is 0.
+        max_tools: Largest number of tools; R_q of a longer plan is 0. None for no limit.
     """
 
     name: str
     terms: tuple[RewardTerm, ...]
     score_empty_plan: bool = True
-    longest_plan: int | None = None
+    max_tools: int | None = None
 
     def contributions(self, metrics: Mapping[str, float], plan: Plan) -> dict[str, float]:
-        """Returns each term's contribution by the name of its metric; their sum is R_q.
+        """Returns the contribution of each term by the name of its metric; their sum is R_q.
 
         Args:
-            metrics: Raw values by name.
-            plan: The plan judged; only rules on its length look at it.
+            metrics: Metric values by name.
+            plan: The plan. Only its length matters, for ``score_empty_plan`` and ``max_tools``.
         """
-        refused = (not plan and not self.score_empty_plan) or (
-            self.longest_plan is not None and len(plan) > self.longest_plan
+        zeroed = (not plan and not self.score_empty_plan) or (
+            self.max_tools is not None and len(plan) > self.max_tools
         )
-        return {term.name: 0.0 if refused else term.contribution(metrics[term.name]) for term in self.terms}
+        return {term.name: 0.0 if zeroed else term.contribution(metrics[term.name]) for term in self.terms}
 
 
 _RELEASE_TERMS = (
@@ -95,7 +95,7 @@ REWARD_PRESETS: Mapping[str, Reward] = {
             ),
         ),
         Reward("paper", _RELEASE_TERMS),
-        Reward("release", _RELEASE_TERMS, score_empty_plan=False, longest_plan=6),
+        Reward("release", _RELEASE_TERMS, score_empty_plan=False, max_tools=6),
         Reward(
             "classic",
             (RewardTerm("psnr_y", 5, 40, 4), RewardTerm("ssim_y", 0, 1, 3), RewardTerm("gmsd", 0.35, 0, 3)),
@@ -104,10 +104,11 @@ REWARD_PRESETS: Mapping[str, Reward] = {
         Reward("no_reference", (RewardTerm("niqe32", 15, 3, 5), RewardTerm("piqe", 100, 20, 5))),
     )
 }
-"""The presets. ``lite``, ``classic``, ``label_free`` and ``no_reference`` lie in [0, 10].
+"""The reward presets. R_q of ``lite``, ``classic``, ``label_free`` and ``no_reference`` lies in [0, 10].
 
-Source: the paper names the five metrics of its R_q and no weights; ``paper`` and ``release``
-use the release's, which also gives 0 to an empty plan and to one longer than six tools.
+Source: the paper names the five metrics of its R_q but not their weights. ``paper`` and ``release`` use the
+weights of the released code. Like that code, ``release`` gives 0 to the empty plan and to plans of more than
+six tools.
 """
 
 
@@ -141,7 +142,7 @@ def env_reward(outcome: Outcome, tool_cost: float) -> float:
 
 
 def f1_score(predicted: frozenset[str], true: frozenset[str]) -> float:
-    """F1 score of two sets; 1 if both are empty.
+    """Returns the F1 score of two sets; 1 if both are empty.
 
     Example:
         >>> f1_score(frozenset({"rain", "haze"}), frozenset({"rain"})), f1_score(frozenset(), frozenset())
@@ -155,8 +156,8 @@ def f1_score(predicted: frozenset[str], true: frozenset[str]) -> float:
 def _mean_of_precision_and_recall(predicted: frozenset[str], true: frozenset[str]) -> float:
     if not predicted or not true:
         return float(predicted == true)
-    right = len(predicted & true)
-    return (right / len(predicted) + right / len(true)) / 2
+    correct = len(predicted & true)
+    return (correct / len(predicted) + correct / len(true)) / 2
 
 
 def combined_reward(
@@ -167,23 +168,27 @@ def combined_reward(
     form: Literal["product", "gated"] = "product",
     tool_cost: float = 0.0,
 ) -> float:
-    """Combines quality, degradation prediction, format and consistency into one reward.
+    """Returns the paper's reward for learners, which combines R_q with R_d, R_f and R_c.
+
+    R_d scores the predicted degradations, R_f the format of the answer and R_c the consistency of the
+    reasoning with the plan. :func:`env_reward` is the reward of environments, which is R_q alone.
 
     Args:
-        outcome: What the plan led to.
-        decision: What the agent said; a parse error makes R_f 0, otherwise it is 1.
-        labels: The true degradations; None if nobody knows them. R_d is absent (1) then, and
-            where the decision predicts none.
-        consistency: R_c in [0, 1] from a judge; None if nobody judged (1).
-        form: "product" is the paper's R_q R_d R_f R_c; "gated" is the release's
-            R_f (R_d + [R_d > .8] R_q) R_c.
-        tool_cost: Taken from R_q per tool of the plan.
+        outcome: The outcome of the plan.
+        decision: The decision of the agent. R_f is 0 if it has a parse error, else 1.
+        labels: The true degradations; None if they are not known. R_d is 1 then, and where the decision
+            makes no prediction.
+        consistency: R_c in [0, 1]; None, for 1, if the reasoning is not judged.
+        form: "product" for the paper's R_q R_d R_f R_c; "gated" for the released code's
+            R_f (R_d + [R_d > 0.8] R_q) R_c.
+        tool_cost: Cost of each tool of the plan, subtracted from R_q.
 
     Returns:
-        The reward; never negative in product form, since a negative quality would turn the
-        product's sense round.
+        The reward. R_q less the tool cost is clipped at 0: with a negative factor, a better R_d would lower
+        the product.
 
-    Source: section 4.2. The release's R_d is the mean of precision and recall.
+    Source: section 4.2. R_d of the product is the F1 score; R_d of the released code is the mean of
+        precision and recall.
     """
     if decision.error is not None:
         return 0.0

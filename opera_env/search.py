@@ -1,4 +1,4 @@
-"""What searches are made of: scoring many plans, widening a beam, choosing among what was tried."""
+"""Functions for searches: score many plans, beam search, and the choice of the best plan."""
 
 from __future__ import annotations
 
@@ -9,31 +9,33 @@ from opera_env.reward import env_reward
 from opera_env.types import Plan, Sample, Scorer
 
 PlanRewards = dict[Plan, float]
-"""Plans that were scored on one sample: R_q less the cost of the tools."""
+"""Rewards of the plans that were scored on one sample, see :func:`opera_env.reward.env_reward`."""
 
 
 def plan_rewards(
     samples: Sequence[Sample], plans: Sequence[Plan], scorer: Scorer, tool_cost: float = 0.0
 ) -> list[float]:
-    """Scores one plan per sample; R_q less the cost of the tools."""
+    """Scores one plan per sample and returns the rewards: R_q less ``tool_cost`` for each tool."""
     outcomes = scorer.score(samples, plans, restored=False)
     return [env_reward(outcome, tool_cost) for outcome in outcomes]
 
 
-def best_plan(tried: Mapping[Plan, float], margin: float = 0.0) -> Plan:
-    """Returns the best plan; of those within ``margin`` of it, the shortest, then the best.
+def best_plan(rewards: Mapping[Plan, float], margin: float = 0.0) -> Plan:
+    """Returns the shortest plan whose reward is within ``margin`` of the highest reward.
+
+    Among plans of equal length the one with the higher reward is returned.
 
     Example:
-        >>> best({(): 1.0, ("a",): 3.0, ("a", "a"): 3.01}, margin=0.05)
+        >>> best_plan({(): 1.0, ("a",): 3.0, ("a", "a"): 3.01}, margin=0.05)
         ('a',)
     """
-    highest = max(tried.values())
-    close = [plan for plan, value in tried.items() if value >= highest - margin]
-    return min(close, key=lambda plan: (len(plan), -tried[plan]))
+    highest = max(rewards.values())
+    close = [plan for plan, reward in rewards.items() if reward >= highest - margin]
+    return min(close, key=lambda plan: (len(plan), -rewards[plan]))
 
 
 def all_plans(names: Sequence[str], max_length: int) -> list[Plan]:
-    """Lists every plan up to a length, repeats included, shortest first.
+    """Returns every plan of at most ``max_length`` tools, with repeated tools, shortest first.
 
     Example:
         >>> all_plans(("a", "b"), 1)
@@ -45,43 +47,45 @@ def all_plans(names: Sequence[str], max_length: int) -> list[Plan]:
 def beam_search(
     samples: Sequence[Sample], scorer: Scorer, width: int, max_tools: int, tool_cost: float = 0.0
 ) -> list[PlanRewards]:
-    """Extends the best prefixes of each length by every tool, for several samples in step.
+    """Extends the best plans of each length by every tool, for several samples at once.
 
-    The prefix that always follows the best next tool keeps one of the places, so that what
-    greedy search would find is among the plans tried.
+    The plan of greedy search, which always adds the best next tool, keeps one place in every beam. The
+    result of greedy search is therefore among the scored plans.
 
     Args:
-        samples: The images.
-        scorer: Judges plans.
-        width: Prefixes kept per length and sample.
-        max_tools: Longest plan.
-        tool_cost: Taken from R_q per tool.
+        samples: The samples.
+        scorer: Scores plans.
+        width: Number of plans kept per length and sample.
+        max_tools: Largest number of tools in a plan.
+        tool_cost: Cost of each tool, in units of R_q.
 
     Returns:
-        All plans tried, per sample, the empty one among them.
+        Per sample the rewards of all scored plans, including the empty plan.
     """
-    tried: list[PlanRewards] = [{(): value} for value in plan_rewards(samples, [()] * len(samples), scorer)]
+    scored: list[PlanRewards] = [
+        {(): reward} for reward in plan_rewards(samples, [()] * len(samples), scorer)
+    ]
     beams: list[list[Plan]] = [[()] for _ in samples]
     greedy: list[Plan] = [() for _ in samples]
     for _ in range(max_tools):
-        tries = [
+        candidates = [
             (index, (*prefix, name))
             for index, prefixes in enumerate(beams)
             for prefix in prefixes
             for name in scorer.tool_names
         ]
-        found = plan_rewards(
-            [samples[index] for index, _ in tries], [plan for _, plan in tries], scorer, tool_cost
+        rewards = plan_rewards(
+            [samples[index] for index, _ in candidates], [plan for _, plan in candidates], scorer, tool_cost
         )
         levels: list[PlanRewards] = [{} for _ in samples]
-        for (index, plan), value in zip(tries, found, strict=True):
-            levels[index][plan] = value
+        for (index, plan), reward in zip(candidates, rewards, strict=True):
+            levels[index][plan] = reward
         for index, level in enumerate(levels):
-            tried[index] |= level
+            scored[index] |= level
             beams[index] = sorted(level, key=level.__getitem__, reverse=True)[:width]
             greedy[index] = max(
                 (plan for plan in level if plan[:-1] == greedy[index]), key=level.__getitem__
             )
             if greedy[index] not in beams[index]:
                 beams[index][-1] = greedy[index]
-    return tried
+    return scored

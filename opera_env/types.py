@@ -1,7 +1,7 @@
-"""The contract between the world and whoever plays it.
+"""The types that environments, scorers and agents exchange, and the protocols of agents.
 
-A plan goes in, an outcome comes out. Everything else in the package is built
-from these few types, and anybody's agent only needs these.
+An agent receives observations and returns decisions. A scorer turns samples and plans into outcomes. An
+agent of your own needs no other module.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from torch import Tensor
 from opera_env.errors import PlanParseError, SampleError
 
 Plan: TypeAlias = tuple[str, ...]
-"""Names of tools in the order they are applied; ``()`` leaves the image alone."""
+"""Names of tools in the order of their application; ``()`` leaves the image unchanged."""
 
 Canvas: TypeAlias = tuple[int, int]
-"""Height and width, in pixels, at which an image is seen and judged."""
+"""Height and width, in pixels, at which an image is observed and scored."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What an agent says about one image.
+    """The decision of an agent for one image.
 
     Attributes:
         plan: The tools to apply, in order.
-        degradations: The set the agent believes is present; None if it does not say.
-        reasoning: Why, in words, if the agent has words.
-        error: Why the agent's answer could not be read; the plan is then ``()`` but
-            must not be taken for a wish to do nothing.
-        probabilities: Probability of each degradation that the agent knows, in [0, 1]; None for
-            an agent that has no such estimate. Two decisions are equal whatever they are.
+        degradations: The degradations that the agent predicts; None if it makes no prediction.
+        reasoning: The agent's reasoning in words; None if it gives none.
+        error: The reason why the agent's answer could not be parsed; None if it could. The plan is then
+            ``()``, which does not mean that the agent chose the empty plan.
+        probabilities: Probability of each degradation that the agent knows, in [0, 1]; None if the agent
+            does not estimate them. They are ignored when decisions are compared.
     """
 
     plan: Plan
@@ -48,13 +48,13 @@ class Decision:
 
 @dataclass(frozen=True)
 class Observation:
-    """What an agent sees. No reference and no labels are in it.
+    """The observation of an agent. It contains neither the reference nor the labels.
 
     Attributes:
-        image: The image as it is now, float32 (3, H, W) in [0, 1], at canvas size.
-        original: The image before the first tool, same shape and range.
+        image: The current image at canvas size, float32 (3, H, W) in [0, 1].
+        original: The image before the first tool, with the same shape and range.
         used: The tools applied so far.
-        steps_left: How many more tools may be applied.
+        steps_left: Number of tools that may still be applied.
     """
 
     image: Tensor
@@ -65,16 +65,14 @@ class Observation:
 
 @dataclass(frozen=True)
 class SampleSpec:
-    """All that is needed to make a sample again, bit by bit, on any worker.
+    """The specification of a sample: its source makes the same sample from it again, bit by bit.
 
     Attributes:
-        source: Name of the source that drew it.
-        index: Which of the source's images.
-        recipe: Degradations in the order they are applied (synthesis) or are known to
-            have been applied (benchmark folders); empty where nothing is known.
-        seed: Seed of the generator that degrades the image.
-        crop: ``(top, left, height, width)`` in the coordinates of the canvas, or None
-            for the whole image.
+        source: Name of the source that drew the sample.
+        index: Index of the image in the source.
+        recipe: Names of degradations in the order of their application; empty where they are not known.
+        seed: Seed of the random generator that degrades the image.
+        crop: ``(top, left, height, width)`` in pixels of the canvas; None for the whole image.
     """
 
     source: str
@@ -85,7 +83,7 @@ class SampleSpec:
 
     @property
     def source_image(self) -> tuple[str, int]:
-        """Source and index of the image: samples made of one image are not independent."""
+        """Source and index of the image. Samples of the same image are not independent."""
         return self.source, self.index
 
     def to_json(self) -> dict[str, Any]:
@@ -104,7 +102,7 @@ class SampleSpec:
         try:
             crop, recipe = data.get("crop"), data.get("recipe", ())
             if isinstance(recipe, str) or not all(isinstance(name, str) for name in recipe):
-                raise TypeError("recipe is no list of names")
+                raise TypeError("recipe is not a list of names")
             if crop is not None:
                 top, left, height, width = (operator.index(value) for value in crop)
                 crop = (top, left, height, width)
@@ -124,16 +122,17 @@ class SampleSpec:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """The world's secret: a degraded image and what is known about it.
+    """A degraded image with its reference and labels, which agents do not observe.
 
     Attributes:
         lq: The degraded image, float32 (3, h, w) in [0, 1].
-        reference: The image before degradation, float32 (3, H, W) in [0, 1], or None.
-        degradations: What was applied to it; None where nobody knows.
-        canvas: (H, W) at which results are judged. The reference's size where there is one.
-        spec: How to make this sample again.
-        depth: Where the depth of a hazy sample came from, "file" or "procedural"; None
-            if the recipe has no haze or the haze was not made here.
+        reference: The image before degradation, float32 (3, H, W) in [0, 1]; None if there is none.
+        degradations: Names of the degradations of the image, as the source calls them; None where they are
+            not known.
+        canvas: (H, W) at which results are scored. It is the size of the reference, if there is one.
+        spec: The specification from which the source makes this sample again.
+        depth: Origin of the depth map of synthetic haze, "file" or "procedural"; None if the sample has no
+            synthetic haze.
     """
 
     lq: Tensor
@@ -146,19 +145,19 @@ class Sample:
     def __post_init__(self) -> None:
         if self.reference is not None and tuple(self.reference.shape[-2:]) != self.canvas:
             raise SampleError(
-                f"the canvas {self.canvas} must be the size of the reference, "
-                f"{tuple(self.reference.shape[-2:])}."
+                f"expected a canvas of the size of the reference, {tuple(self.reference.shape[-2:])}, "
+                f"found {self.canvas}."
             )
 
     def blind(self) -> Sample:
-        """Returns the same sample without reference and labels: what a user's photograph is."""
+        """Returns the sample without reference and labels, like the photograph of a user."""
         spec = replace(self.spec, recipe=())
         return replace(self, reference=None, degradations=None, spec=spec, depth=None)
 
     @cached_property
     def key(self) -> str:
-        """Digest of images and canvas: equal samples share work and cached results."""
-        digest = hashlib.sha256(repr((tuple(self.lq.shape), self.canvas)).encode())  # processors help
+        """Digest of the images and the canvas. Samples with equal keys share work and cached results."""
+        digest = hashlib.sha256(repr((tuple(self.lq.shape), self.canvas)).encode())
         digest.update(self.lq.contiguous().numpy().reshape(-1).data)
         if self.reference is not None:
             digest.update(self.reference.contiguous().numpy().reshape(-1).data)
@@ -167,13 +166,13 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What became of one plan on one sample.
+    """The outcome of one plan on one sample.
 
     Attributes:
-        restored: The result at canvas size, uint8 (3, H, W), exactly as the metrics
-            judged it; None if the caller asked not to keep images.
-        metrics: Raw metric values by name; a failed metric holds its failure value.
-        terms: Contribution of each metric to ``r_q``.
+        restored: The restored image at canvas size, uint8 (3, H, W), exactly as it was scored; None if the
+            scorer was called with ``restored=False``.
+        metrics: Metric values by name. A value that is not finite is replaced by the metric's worst value.
+        terms: Contribution of each metric to ``r_q``, by the name of the metric.
         r_q: Restoration quality, the paper's R_q; higher is better.
         tools_run: Number of tools in the plan.
     """
@@ -188,15 +187,15 @@ class Outcome:
         """Returns the restored image as float32 (3, H, W) in [0, 1].
 
         Raises:
-            ValueError: If the images were not kept.
+            ValueError: If the outcome was scored with ``restored=False``.
         """
         if self.restored is None:
-            raise ValueError("this outcome holds no image: score with restored=True to keep them.")
+            raise ValueError("this outcome has no image: call score(..., restored=True) to keep images.")
         return self.restored.to(torch.float32) / 255
 
 
 class Scorer(Protocol):
-    """What a search may ask of the world; :class:`opera_env.scoring.PlanScorer` is one."""
+    """What a search can use to score plans; implemented by :class:`opera_env.scoring.PlanScorer`."""
 
     @property
     def tool_names(self) -> tuple[str, ...]: ...
@@ -208,11 +207,10 @@ class Scorer(Protocol):
 
 @runtime_checkable
 class Agent(Protocol):
-    """Looks at images and decides.
+    """Makes decisions from observations.
 
-    An open-loop agent (``closed_loop = False``) writes the whole plan at once. A
-    closed-loop agent is shown the image again after the tools it chose, until it
-    answers with the empty plan or the steps run out.
+    An open-loop agent (``closed_loop = False``) writes the whole plan at once. A closed-loop agent observes
+    the image again after the tools that it chose, until it returns the empty plan or no steps are left.
     """
 
     closed_loop: bool
@@ -222,10 +220,10 @@ class Agent(Protocol):
 
 @runtime_checkable
 class Search(Protocol):
-    """Finds plans by trying them.
+    """Finds plans by scoring many of them.
 
-    An oracle where the samples carry references; blind on ``sample.blind()`` with a
-    label-free scorer.
+    With samples that have references it is an oracle. It is blind on ``sample.blind()`` with a scorer whose
+    reward needs no reference.
     """
 
     def search(self, samples: Sequence[Sample], scorer: Scorer) -> list[Plan]: ...
@@ -233,6 +231,6 @@ class Search(Protocol):
 
 @runtime_checkable
 class DecidingSearch(Search, Protocol):
-    """A search that returns whole decisions: with the plans, what it estimates of the images."""
+    """A search that returns decisions: plans and its predictions of the degradations."""
 
     def decide(self, samples: Sequence[Sample], scorer: Scorer) -> list[Decision]: ...

@@ -1,4 +1,4 @@
-"""What the encoder is given beside pixels, and that it takes any size."""
+"""ImageEncoder and Detector: sizes, gradients, and the spectra and histograms they use."""
 
 from __future__ import annotations
 
@@ -21,52 +21,53 @@ def _photograph(side: int = 128) -> Tensor:
     return torch.from_numpy(np.asarray(image) / 3).float().permute(2, 0, 1)[None]
 
 
-def _damaged(name: str) -> Tensor:
+def _degraded(name: str) -> Tensor:
     image = (_photograph()[0].permute(1, 2, 0) * 255).byte().numpy()
-    dirty, _ = degrade(image, (name,), np.random.default_rng(3))
-    return torch.from_numpy(dirty).permute(2, 0, 1)[None].float() / 255
+    degraded, _ = degrade(image, (name,), np.random.default_rng(3))
+    return torch.from_numpy(degraded).permute(2, 0, 1)[None].float() / 255
 
 
 @pytest.mark.parametrize("size", [(16, 16), (64, 64), (37, 201), (128, 96)])
-def test_any_size_is_described_and_has_gradients(size: tuple[int, int]) -> None:
+def test_any_size_has_features_and_gradients(size: tuple[int, int]) -> None:
     images = torch.rand(2, 3, *size, requires_grad=True)
-    seen = ImageEncoder()(images)
-    assert seen.shape == (2, 256) and seen.isfinite().all()
-    seen.sum().backward()
+    features = ImageEncoder()(images)
+    assert features.shape == (2, 256) and features.isfinite().all()
+    features.sum().backward()
     assert images.grad is not None and images.grad.isfinite().all() and images.grad.abs().sum() > 0
 
 
-def test_a_batch_is_described_image_by_image() -> None:
+def test_features_do_not_depend_on_the_batch() -> None:
     torch.manual_seed(0)
-    encoder, images = ImageEncoder(), torch.cat([_photograph(), _damaged("haze"), _damaged("noise")])
+    encoder, images = ImageEncoder(), torch.cat([_photograph(), _degraded("haze"), _degraded("noise")])
     alone = torch.cat([encoder(image[None]) for image in images])
     torch.testing.assert_close(encoder(images), alone, rtol=1e-4, atol=1e-5)
 
 
-def test_motion_blur_shows_a_direction_and_defocus_shows_none() -> None:
-    def uneven(images: Tensor) -> float:
+def test_the_spectrum_of_motion_blur_has_a_direction() -> None:
+    def anisotropy(images: Tensor) -> float:
         power = log_power_spectrum(images)[0]
         middle = WINDOW // 2
-        ring = power[middle - 12 : middle + 13, 1:13]  # as far up and down as to the right
+        ring = power[middle - 12 : middle + 13, 1:13]  # frequencies of equal magnitude in both directions
         return (ring[12, 4:].mean() - ring[[0, 1, 2, -3, -2, -1], 0].mean()).abs().item()
 
     kernel = torch.zeros(1, 1, 1, 21).fill_(1 / 21)
     grey = _photograph().mean(1, keepdim=True)
     moved = torch.nn.functional.conv2d(grey, kernel, padding="same").expand(-1, 3, -1, -1)
-    assert uneven(moved) > 2 * uneven(_photograph())
-    assert uneven(moved) > 2 * uneven(_damaged("defocus_blur"))
+    assert anisotropy(moved) > 2 * anisotropy(_photograph())
+    assert anisotropy(moved) > 2 * anisotropy(_degraded("defocus_blur"))
 
 
-def test_noise_lifts_the_highest_frequencies() -> None:
-    corner = log_power_spectrum(torch.cat([_damaged("defocus_blur"), _damaged("noise")]))[:, :4, -4:].mean(
-        (1, 2)
-    )
+def test_noise_raises_the_highest_frequencies() -> None:
+    corner = log_power_spectrum(torch.cat([_degraded("defocus_blur"), _degraded("noise")]))[
+        :, :4, -4:
+    ].mean((1, 2))
     assert corner[1] > corner[0] + 0.5
 
 
-def test_brightness_tells_low_light_and_haze() -> None:
+def test_histograms_distinguish_low_light_and_haze() -> None:
     clean, dark, hazy = (
-        intensity_histogram(image)[0] for image in (_photograph(), _damaged("low_light"), _damaged("haze"))
+        intensity_histogram(image)[0]
+        for image in (_photograph(), _degraded("low_light"), _degraded("haze"))
     )
     brightest, darkest = slice(0, 64), slice(64, 128)
     assert dark[brightest].sum() > clean[brightest].sum()  # more pixels below each level
@@ -74,14 +75,14 @@ def test_brightness_tells_low_light_and_haze() -> None:
     assert (clean.diff()[:63] >= 0).all() and clean[63] == pytest.approx(1)
 
 
-def test_brightness_counts_what_lies_outside() -> None:
+def test_histograms_count_values_outside_of_the_range() -> None:
     assert intensity_histogram(torch.full((1, 3, 8, 8), 1.5))[0, 63] == 1
     assert intensity_histogram(torch.full((1, 3, 8, 8), -0.5))[0, 0] == 1
 
 
-def test_a_small_image_is_continued_not_stretched() -> None:
+def test_a_small_image_is_padded_to_a_window() -> None:
     assert log_power_spectrum(torch.rand(1, 3, 20, 30)).shape == (1, WINDOW, WINDOW // 2 + 1)
 
 
-def test_the_detector_says_odds_of_each_label() -> None:
+def test_the_detector_returns_one_logit_per_label() -> None:
     assert Detector(8)(torch.rand(3, 3, 40, 40)).shape == (3, 8)

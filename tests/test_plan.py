@@ -1,4 +1,4 @@
-"""Plans as arrays and as text: what is a plan comes through, what is none is refused."""
+"""PlanCodec and parse_plan: plans as arrays and as text, and the errors for everything else."""
 
 from __future__ import annotations
 
@@ -6,35 +6,33 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from opera_env.answer import MAX_ANSWER_LENGTH, AnswerGrammar
 from opera_env.errors import PlanParseError, UnknownToolError
 from opera_env.plan import STOP, PlanCodec, parse_plan
-from opera_env.types import Decision
 
 NAMES = ("noise.net", "haze.net", "enlarge-x4", "brighten_1")
 CODEC = PlanCodec(NAMES, max_tools=4)
 
 plans = st.lists(st.sampled_from(NAMES), max_size=CODEC.max_tools).map(tuple)
 dtypes = arrays.integer_dtypes() | arrays.unsigned_integer_dtypes() | arrays.floating_dtypes()
-anything = arrays.arrays(
+arrays_of_any_kind = arrays.arrays(
     dtype=dtypes | arrays.boolean_dtypes() | arrays.unicode_string_dtypes(max_len=3),
     shape=arrays.array_shapes(min_dims=0, max_dims=2, min_side=0, max_side=6),
 )
 
 
 @given(plans)
-def test_round_trip(plan: tuple[str, ...]) -> None:
+def test_encode_and_decode_are_inverse(plan: tuple[str, ...]) -> None:
     action = CODEC.encode(plan)
     assert action.dtype == np.int64 and action.shape == (4,)
     assert CODEC.decode(action) == plan
 
 
-@given(anything)
-def test_an_array_is_a_plan_or_an_error(action: np.ndarray[Any, Any]) -> None:
+@given(arrays_of_any_kind)
+def test_any_array_is_a_plan_or_an_error(action: np.ndarray[Any, Any]) -> None:
     valid = (
         action.shape == (4,)
         and np.issubdtype(action.dtype, np.integer)
@@ -69,7 +67,7 @@ def test_every_action_of_the_space_is_a_plan(action: np.ndarray[Any, Any]) -> No
         ([4, 4, 4, 4], ("brighten_1",) * 4),
     ],
 )
-def test_what_follows_the_first_stop_is_ignored(action: list[int], plan: tuple[str, ...]) -> None:
+def test_entries_after_the_first_stop_are_ignored(action: list[int], plan: tuple[str, ...]) -> None:
     assert CODEC.decode(action) == plan
 
 
@@ -94,7 +92,7 @@ def test_what_follows_the_first_stop_is_ignored(action: list[int], plan: tuple[s
     ],
     ids=repr,
 )
-def test_no_plan(action: Any) -> None:
+def test_invalid_actions_raise(action: Any) -> None:
     with pytest.raises(PlanParseError):
         CODEC.decode(action)
 
@@ -103,13 +101,13 @@ def test_no_plan(action: Any) -> None:
     st.integers(0, len(NAMES)),
     st.sampled_from([int, np.int64, np.uint8, np.array, lambda n: np.array([n])]),
 )
-def test_one_number_is_one_tool_or_none(number: int, kind: Any) -> None:
+def test_a_stepwise_action_is_one_tool_or_stop(number: int, kind: Any) -> None:
     expected = () if number == STOP else (NAMES[number - 1],)
     assert CODEC.decode_tool(kind(number)) == expected
 
 
-@given(anything)
-def test_an_array_is_one_tool_or_an_error(action: np.ndarray[Any, Any]) -> None:
+@given(arrays_of_any_kind)
+def test_any_array_is_a_stepwise_action_or_an_error(action: np.ndarray[Any, Any]) -> None:
     valid = action.size == 1 and np.issubdtype(action.dtype, np.integer)
     if valid and 0 <= int(action.reshape(-1)[0]) <= len(NAMES):
         assert len(CODEC.decode_tool(action)) <= 1
@@ -119,19 +117,19 @@ def test_an_array_is_one_tool_or_an_error(action: np.ndarray[Any, Any]) -> None:
 
 
 @pytest.mark.parametrize("action", [-1, 5, 1.0, True, None, [1, 2], [], "1"], ids=repr)
-def test_no_single_action(action: Any) -> None:
+def test_invalid_stepwise_actions_raise(action: Any) -> None:
     with pytest.raises(PlanParseError):
         CODEC.decode_tool(action)
 
 
-def test_encode_refuses_what_it_cannot_write() -> None:
-    with pytest.raises(PlanParseError, match="5 tools"):
+def test_encode_raises_for_long_plans_and_unknown_tools() -> None:
+    with pytest.raises(PlanParseError, match="at most 4 tools, found 5"):
         CODEC.encode(NAMES[:1] * 5)
     with pytest.raises(UnknownToolError, match=r"'nobody'.*noise\.net"):
         CODEC.encode(("nobody",))
 
 
-def test_an_error_says_what_was_expected() -> None:
+def test_errors_name_expected_and_found() -> None:
     with pytest.raises(PlanParseError, match=r"shape \(4,\), found \(2,\)"):
         CODEC.decode([1, 2])
     with pytest.raises(PlanParseError, match=r"from 0 to 4, found .*7"):
@@ -139,12 +137,12 @@ def test_an_error_says_what_was_expected() -> None:
 
 
 @given(plans, st.sampled_from([",", ", ", " , ", ",\n"]))
-def test_names_round_trip(plan: tuple[str, ...], comma: str) -> None:
+def test_joined_names_are_parsed(plan: tuple[str, ...], comma: str) -> None:
     assert parse_plan(comma.join(plan), NAMES) == plan
 
 
 @given(st.lists(st.sampled_from([*NAMES, ",", " ", "x", "\n"]), max_size=12).map("".join))
-def test_a_text_is_known_names_or_an_error(text: str) -> None:
+def test_any_text_is_a_plan_or_an_error(text: str) -> None:
     try:
         plan = parse_plan(text, iter(NAMES))
     except (PlanParseError, UnknownToolError):
@@ -154,117 +152,17 @@ def test_a_text_is_known_names_or_an_error(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "  ", "\n"], ids=repr)
-def test_no_text_is_the_empty_plan(text: str) -> None:
+def test_empty_text_is_the_empty_plan(text: str) -> None:
     assert parse_plan(text, NAMES) == ()
 
 
 @pytest.mark.parametrize("text", [",", "noise.net,", ",noise.net", "noise.net,,haze.net"])
-def test_nothing_between_commas(text: str) -> None:
+def test_a_missing_name_between_commas_raises(text: str) -> None:
     with pytest.raises(PlanParseError, match="between two commas"):
         parse_plan(text, NAMES)
 
 
-def test_unknown_name() -> None:
+def test_an_unknown_name_raises() -> None:
     with pytest.raises(UnknownToolError) as raised:
         parse_plan("noise.net, Haze.net", NAMES)
     assert raised.value.name == "Haze.net"
-
-
-WRONG = ("noise", "haze", "low_light")
-GRAMMAR = AnswerGrammar(NAMES, WRONG, max_tools=4)
-reasonings = st.text().filter(lambda text: "<" not in text and text == text.strip())
-decisions = st.builds(Decision, plans, st.frozensets(st.sampled_from(WRONG)), reasonings)
-
-GOOD = "<think>Grainy.</think><degradation>['noise']</degradation><answer>['noise.net']</answer>"
-
-
-@given(decisions)
-def test_an_answer_says_what_was_decided(decision: Decision) -> None:
-    assert GRAMMAR.parse(GRAMMAR.format(decision)) == decision
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        GOOD,
-        f"\n  {GOOD}\n",
-        GOOD.replace("><", ">\n\n<"),
-        GOOD.replace("'", '"'),
-        GOOD.replace("['noise']", "[ 'noise' ]"),
-        GOOD.replace("Grainy.", "  Grainy.  "),
-    ],
-)
-def test_blanks_and_either_quotes_are_read(text: str) -> None:
-    assert GRAMMAR.parse(text) == Decision(("noise.net",), frozenset({"noise"}), "Grainy.")
-
-
-def test_nothing_to_do_is_an_answer() -> None:
-    said = GRAMMAR.parse("<think></think><degradation>[]</degradation><answer>[]</answer>")
-    assert said == Decision((), frozenset(), "")
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("", "expected <think> at the beginning, found ''"),
-        ("I would denoise it.", "expected <think>"),
-        (f"Sure! {GOOD}", "expected <think>"),
-        (f"{GOOD} Done.", "nothing after </answer>"),
-        (GOOD + GOOD, "nothing after </answer>"),
-        (GOOD.replace("</think>", ""), "<think> is never closed"),
-        (GOOD.replace("</answer>", ""), "<answer> is never closed"),
-        (GOOD.replace("Grainy.", "<answer>[]</answer>"), "another tag inside of <think>"),
-        (GOOD.replace("<degradation>['noise']</degradation>", ""), "expected <degradation> after </think>"),
-        ("<degradation>[]</degradation><think></think><answer>[]</answer>", "expected <think>"),
-        (GOOD.replace("['noise.net']", "noise.net"), "expected a list in square brackets"),
-        (GOOD.replace("['noise.net']", "["), "expected a list in square brackets"),
-        (GOOD.replace("['noise.net']", "[noise.net]"), "expected names in quotes, found 'noise.net'"),
-        (GOOD.replace("['noise.net']", "['noise.net\"]"), "expected names in quotes"),
-        (GOOD.replace("['noise.net']", "['noise.net',]"), "expected names in quotes, found ''"),
-        (GOOD.replace("noise.net", "rm.rf"), "unknown tool 'rm.rf'; known are noise.net, haze.net"),
-        (GOOD.replace("'noise']", "'dust']"), "unknown degradation 'dust'"),
-        (GOOD.replace("'noise']", "'noise', 'noise']"), "a degradation is named twice"),
-        (GOOD.replace("['noise.net']", str(["noise.net"] * 5)), "a plan of 5 tools; at most 4"),
-        (GOOD.replace("Grainy.", "x" * MAX_ANSWER_LENGTH), "20,000 are read"),
-        (GOOD.replace("['noise.net']", "__import__('os').getcwd()"), "expected a list"),
-    ],
-)
-def test_what_is_wrong_with_an_answer_is_said(text: str, reason: str) -> None:
-    said = GRAMMAR.parse(text)
-    assert isinstance(said.error, PlanParseError) and reason in str(said.error)
-    assert said.plan == () and said.degradations is None
-    assert said.reasoning in (None, "Grainy.")
-
-
-_PIECES = (
-    *(f"<{mark}{tag}>" for tag in ("think", "degradation", "answer") for mark in ("", "/")),
-    *("[", "]", "'", '"', ",", "'noise'", "['noise.net']", "[]", "Hm.", " ", "\n", "<", "\x00"),
-)
-pieces = st.lists(st.sampled_from(_PIECES) | st.text(max_size=8), max_size=16).map("".join)
-
-
-def _fuzz(text: str) -> None:
-    said = GRAMMAR.parse(text)
-    if said.error is None:
-        assert GRAMMAR.parse(GRAMMAR.format(said)) == said
-        assert set(said.plan) <= set(NAMES) and len(said.plan) <= 4
-    else:
-        assert said.plan == () and str(said.error)
-
-
-@given(pieces)
-@settings(max_examples=500, deadline=1000)
-def test_no_text_crashes_the_grammar(text: str) -> None:
-    _fuzz(text)
-
-
-@pytest.mark.slow
-@given(pieces | st.text())
-@settings(max_examples=10_000, deadline=1000)
-def test_ten_thousand_texts_do_not_crash_the_grammar(text: str) -> None:
-    _fuzz(text)
-
-
-@pytest.mark.parametrize("piece", ["<think>", "[" * 50, "'," * 50, "<think>" * 20 + "</think>" * 20])
-def test_long_texts_are_read_at_once(piece: str) -> None:
-    GRAMMAR.parse((piece * MAX_ANSWER_LENGTH)[:MAX_ANSWER_LENGTH])

@@ -1,4 +1,4 @@
-"""Rewards by hand: terms, presets, the release's constants, and the total that learners maximise."""
+"""Rewards computed by hand: terms, presets, constants of the released code, and combined rewards."""
 
 from __future__ import annotations
 
@@ -53,20 +53,20 @@ def test_a_term_is_scaled_and_clipped(low: float, high: float, value: float, exp
     assert RewardTerm("x", low, high, 3).contribution(value) == pytest.approx(expected)
 
 
-def test_an_unclipped_term_goes_on() -> None:
+def test_a_term_without_clipping_exceeds_its_bounds() -> None:
     assert RewardTerm("x", 0, 9, 1, clip=False).contribution(27) == pytest.approx(3)
     assert RewardTerm("x", 0, 9, 1, clip=False).contribution(-9) == pytest.approx(-1)
     assert RewardTerm("x", 0, -0.3, 2, clip=False).contribution(0.6) == pytest.approx(-4)
 
 
-def test_a_term_of_a_metric_of_ones_own() -> None:
+def test_a_term_with_an_own_metric() -> None:
     metric = FunctionMetric("mine", lambda images: images.mean((1, 2, 3)), worst=0.0)
     reward = Reward("own", (RewardTerm(metric, 0, 2, 10), RewardTerm("piqe", 100, 0, 1)))
     assert reward.contributions({"mine": 1.0, "piqe": 50.0}, ()) == {"mine": 5.0, "piqe": 0.5}
 
 
 def test_a_missing_metric_is_an_error() -> None:
-    """The release swallowed a missing key, and every plan scored 0."""
+    """The released code ignored a missing key, and every plan scored 0."""
     for reward in REWARD_PRESETS.values():
         complete = {term.name: 1.0 for term in reward.terms}
         for name in complete:
@@ -85,18 +85,20 @@ def test_bounded_presets_lie_in_0_to_10(name: str, numbers: list[float], length:
 
 
 @pytest.mark.parametrize("name", BOUNDED)
-def test_their_ends_are_reached(name: str) -> None:
+def test_bounded_presets_reach_0_and_10(name: str) -> None:
     reward = REWARD_PRESETS[name]
     best = reward.contributions({term.name: term.high for term in reward.terms}, ())
     worst = reward.contributions({term.name: term.low for term in reward.terms}, ())
     assert sum(best.values()) == pytest.approx(10)
     assert sum(worst.values()) == 0
     failed = {term.name: build_metric(term.name).worst for term in reward.terms if term.name != "lpips"}
-    assert sum(reward.contributions({"lpips": 1.0, **failed}, ()).values()) == 0, "a failure earns nothing"
+    assert sum(reward.contributions({"lpips": 1.0, **failed}, ()).values()) == 0, (
+        "a failed metric contributes 0"
+    )
 
 
 @pytest.mark.parametrize("name", REWARD_PRESETS)
-def test_better_metrics_never_earn_less(name: str) -> None:
+def test_better_metric_values_never_lower_the_reward(name: str) -> None:
     reward = REWARD_PRESETS[name]
     for term in reward.terms:
         better = (
@@ -110,14 +112,14 @@ def test_better_metrics_never_earn_less(name: str) -> None:
         assert earned[-1] > earned[0]
 
 
-def test_full_reference_terms_have_four_fifths_of_lite() -> None:
+def test_full_reference_terms_have_80_percent_of_the_weight_of_lite() -> None:
     weights = {term.name: term.weight for term in REWARD_PRESETS["lite"].terms}
     assert set(weights) == {"psnr_y", "ssim_y", "lpips", "niqe32", "piqe"}
     assert sum(weights.values()) == 10
     assert sum(weight for name, weight in weights.items() if name in FULL_REFERENCE) == 8
 
 
-def test_classic_and_label_free_need_what_they_say() -> None:
+def test_the_metrics_of_classic_and_label_free() -> None:
     assert {term.name for term in REWARD_PRESETS["classic"].terms} == {"psnr_y", "ssim_y", "gmsd"}
     for name in ("label_free", "no_reference"):
         assert not any(build_metric(term.name).needs_reference for term in REWARD_PRESETS[name].terms)
@@ -130,21 +132,21 @@ RELEASE = {"psnr_y": 27.0, "ssim_y": 0.9, "lpips": 0.15, "clipiqa": 0.5, "musiq"
 
 
 @pytest.mark.parametrize("name", ["paper", "release"])
-def test_the_releases_constants(name: str) -> None:
-    """R_q = PSNR/9 + SSIM/.3 + 2 (-LPIPS/.3 + CLIPIQA/.1 + MUSIQ/7.5)."""
+def test_the_constants_of_the_released_code(name: str) -> None:
+    """R_q = PSNR/9 + SSIM/0.3 + 2 (-LPIPS/0.3 + CLIPIQA/0.1 + MUSIQ/7.5)."""
     terms = REWARD_PRESETS[name].contributions(RELEASE, ("a",))
     assert terms == pytest.approx(
         {"psnr_y": 3.0, "ssim_y": 3.0, "lpips": -1.0, "clipiqa": 10.0, "musiq": 16.0}, abs=1e-12
     )
     assert sum(terms.values()) == pytest.approx(31.0)
-    # Nothing is clipped, at neither end.
+    # Nothing is clipped at either end.
     extreme = REWARD_PRESETS[name].contributions({**RELEASE, "psnr_y": 80.0, "lpips": 1.2}, ("a",))
     assert extreme["psnr_y"] == pytest.approx(80 / 9)
     assert extreme["lpips"] == pytest.approx(-8)
 
 
 @pytest.mark.parametrize(("length", "counts"), [(0, False), (1, True), (6, True), (7, False), (20, False)])
-def test_the_release_gives_nothing_to_empty_and_overlong_plans(length: int, counts: bool) -> None:
+def test_release_scores_0_for_empty_and_long_plans(length: int, counts: bool) -> None:
     terms = REWARD_PRESETS["release"].contributions(RELEASE, ("a",) * length)
     assert set(terms) == set(RELEASE)
     assert sum(terms.values()) == pytest.approx(31.0 if counts else 0.0)
@@ -198,7 +200,7 @@ def test_f1_is_the_harmonic_mean_of_precision_and_recall(
         assert found == pytest.approx(2 * precision * recall / (precision + recall))
 
 
-# The total
+# Combined rewards
 
 
 OUTCOME = Outcome(restored=None, r_q=6.0, tools_run=2)
@@ -213,42 +215,42 @@ def test_env_reward_is_r_q_less_the_cost_of_each_tool() -> None:
 RAIN, RAIN_HAZE = frozenset({"rain"}), frozenset({"rain", "haze"})
 
 
-def _said(*degradations: str, error: PlanParseError | None = None) -> Decision:
+def _predict(*degradations: str, error: PlanParseError | None = None) -> Decision:
     return Decision(("a", "b"), frozenset(degradations), error=error)
 
 
-def test_the_product_by_hand() -> None:
-    assert combined_reward(OUTCOME, _said("rain", "haze"), RAIN_HAZE) == pytest.approx(6.0)
-    assert combined_reward(OUTCOME, _said("rain", "haze"), RAIN) == pytest.approx(6.0 * 2 / 3)
-    assert combined_reward(OUTCOME, _said("rain", "haze"), RAIN, consistency=0.5) == pytest.approx(2.0)
-    assert combined_reward(OUTCOME, _said("rain"), RAIN, consistency=0.0) == 0
-    assert combined_reward(OUTCOME, _said("jpeg"), RAIN) == 0
-    assert combined_reward(OUTCOME, _said(), frozenset()) == pytest.approx(6.0)
-    assert combined_reward(OUTCOME, _said("rain"), frozenset()) == 0
+def test_the_product_computed_by_hand() -> None:
+    assert combined_reward(OUTCOME, _predict("rain", "haze"), RAIN_HAZE) == pytest.approx(6.0)
+    assert combined_reward(OUTCOME, _predict("rain", "haze"), RAIN) == pytest.approx(6.0 * 2 / 3)
+    assert combined_reward(OUTCOME, _predict("rain", "haze"), RAIN, consistency=0.5) == pytest.approx(2.0)
+    assert combined_reward(OUTCOME, _predict("rain"), RAIN, consistency=0.0) == 0
+    assert combined_reward(OUTCOME, _predict("jpeg"), RAIN) == 0
+    assert combined_reward(OUTCOME, _predict(), frozenset()) == pytest.approx(6.0)
+    assert combined_reward(OUTCOME, _predict("rain"), frozenset()) == 0
 
 
-def test_the_gated_form_by_hand() -> None:
-    """R_f (R_d + [R_d > .8] R_q) R_c with R_d the mean of precision and recall."""
+def test_the_gated_form_computed_by_hand() -> None:
+    """R_f (R_d + [R_d > 0.8] R_q) R_c with R_d the mean of precision and recall."""
 
     def gated(decision: Decision, labels: frozenset[str] | None, consistency: float | None = None) -> float:
         return combined_reward(OUTCOME, decision, labels, consistency, form="gated")
 
-    assert gated(_said("rain", "haze"), RAIN_HAZE) == pytest.approx(1 + 6)
-    # Precision 1/2, recall 1: .75 is not above .8, so quality does not count.
-    assert gated(_said("rain", "haze"), RAIN) == pytest.approx(0.75)
-    assert gated(_said("rain", "haze"), RAIN, 0.5) == pytest.approx(0.375)
-    # Precision 2/3, recall 1: .8333 is.
-    assert gated(_said("rain", "haze", "noise"), RAIN_HAZE) == pytest.approx(5 / 6 + 6)
-    assert gated(_said("rain", "haze", "noise"), RAIN_HAZE, 0.5) == pytest.approx((5 / 6 + 6) / 2)
-    assert gated(_said("jpeg"), RAIN) == 0
-    assert gated(_said(), RAIN) == 0
-    assert gated(_said("rain"), frozenset()) == 0
-    assert gated(_said(), frozenset()) == pytest.approx(7)
-    assert gated(Decision(("a",)), RAIN) == pytest.approx(7), "an action that carries no set has R_d = 1"
+    assert gated(_predict("rain", "haze"), RAIN_HAZE) == pytest.approx(1 + 6)
+    # Precision 1/2 and recall 1: R_d = 0.75 is not above 0.8, so R_q does not count.
+    assert gated(_predict("rain", "haze"), RAIN) == pytest.approx(0.75)
+    assert gated(_predict("rain", "haze"), RAIN, 0.5) == pytest.approx(0.375)
+    # Precision 2/3 and recall 1: R_d = 0.8333 is above 0.8.
+    assert gated(_predict("rain", "haze", "noise"), RAIN_HAZE) == pytest.approx(5 / 6 + 6)
+    assert gated(_predict("rain", "haze", "noise"), RAIN_HAZE, 0.5) == pytest.approx((5 / 6 + 6) / 2)
+    assert gated(_predict("jpeg"), RAIN) == 0
+    assert gated(_predict(), RAIN) == 0
+    assert gated(_predict("rain"), frozenset()) == 0
+    assert gated(_predict(), frozenset()) == pytest.approx(7)
+    assert gated(Decision(("a",)), RAIN) == pytest.approx(7), "a decision without a prediction has R_d = 1"
 
 
-def test_exactly_point_eight_does_not_pass_the_gate() -> None:
-    """Precision 1 and recall 3/5, or 4 of 5 each way."""
+def test_exactly_0_8_does_not_pass_the_gate() -> None:
+    """Precision 1 and recall 3/5, or 4/5 for both."""
     five = frozenset("abcde")
     predicted = frozenset({"a", "b", "c", "d", "x"})
     outcome = replace(OUTCOME, r_q=100.0)
@@ -256,26 +258,28 @@ def test_exactly_point_eight_does_not_pass_the_gate() -> None:
 
 
 @pytest.mark.parametrize("form", ["product", "gated"])
-def test_an_answer_that_could_not_be_read_earns_nothing(form: str) -> None:
-    decision = _said("rain", error=PlanParseError("no answer"))
+def test_a_parse_error_has_reward_0(form: str) -> None:
+    decision = _predict("rain", error=PlanParseError("no answer"))
     assert combined_reward(OUTCOME, decision, RAIN, 1.0, form) == 0  # type: ignore[arg-type]
-    # Unlike one that says, readably, to do nothing.
+    # A decision for the empty plan is scored like any other.
     assert combined_reward(OUTCOME, Decision((), RAIN), RAIN, 1.0, form) > 0  # type: ignore[arg-type]
 
 
-def test_factors_that_are_absent_count_as_one() -> None:
+def test_missing_factors_count_as_1() -> None:
     assert combined_reward(OUTCOME, Decision(("a", "b"))) == pytest.approx(6)
     assert combined_reward(OUTCOME, Decision(("a", "b")), RAIN) == pytest.approx(6)
-    assert combined_reward(OUTCOME, _said("jpeg"), labels=None) == pytest.approx(6)
-    assert combined_reward(OUTCOME, _said("rain"), RAIN, None) == pytest.approx(6)
+    assert combined_reward(OUTCOME, _predict("jpeg"), labels=None) == pytest.approx(6)
+    assert combined_reward(OUTCOME, _predict("rain"), RAIN, None) == pytest.approx(6)
 
 
-def test_tools_cost() -> None:
+def test_the_tool_cost_is_subtracted_from_r_q() -> None:
     assert combined_reward(OUTCOME, Decision(("a", "b")), tool_cost=0.25) == pytest.approx(5.5)
-    assert combined_reward(OUTCOME, _said("rain", "haze"), RAIN, 0.5, tool_cost=0.25) == pytest.approx(
+    assert combined_reward(OUTCOME, _predict("rain", "haze"), RAIN, 0.5, tool_cost=0.25) == pytest.approx(
         5.5 * 2 / 3 / 2
     )
-    assert combined_reward(OUTCOME, _said("rain"), RAIN, form="gated", tool_cost=0.25) == pytest.approx(6.5)
+    assert combined_reward(OUTCOME, _predict("rain"), RAIN, form="gated", tool_cost=0.25) == pytest.approx(
+        6.5
+    )
     assert combined_reward(OUTCOME, Decision(("a", "b")), tool_cost=10) == 0
     assert combined_reward(replace(OUTCOME, tools_run=0), Decision(()), tool_cost=10) == pytest.approx(6)
 
@@ -288,10 +292,10 @@ def test_tools_cost() -> None:
     true=sets,
     consistency=st.floats(0, 1),
 )
-def test_a_negative_quality_never_turns_the_product_round(
+def test_a_negative_r_q_does_not_reverse_the_product(
     r_q: float, tools: int, cost: float, predicted: frozenset[str], true: frozenset[str], consistency: float
 ) -> None:
-    """The release's R_q can be negative; a better prediction must not then be punished."""
+    """R_q of the released code can be negative; a better prediction must not lower the reward then."""
     outcome = Outcome(restored=None, r_q=r_q, tools_run=tools)
     plan = ("a",) * tools
     wrong = combined_reward(outcome, Decision(plan, predicted), true, consistency, tool_cost=cost)
@@ -303,8 +307,8 @@ def test_a_negative_quality_never_turns_the_product_round(
     assert wrong == pytest.approx(expected)
 
 
-def test_the_total_is_a_python_float() -> None:
+def test_the_reward_is_a_python_float() -> None:
     for form in ("product", "gated"):
-        found = combined_reward(OUTCOME, _said("rain"), RAIN, 1, form)  # type: ignore[arg-type]
+        found = combined_reward(OUTCOME, _predict("rain"), RAIN, 1, form)  # type: ignore[arg-type]
         assert type(found) is float
-    assert type(combined_reward(OUTCOME, _said(error=PlanParseError("no")))) is float
+    assert type(combined_reward(OUTCOME, _predict(error=PlanParseError("no")))) is float

@@ -1,4 +1,4 @@
-"""The scorer: execution, metrics and reward by hand; what is shared, counted and refused."""
+"""PlanScorer: scores computed by hand, shared work, counters and errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _enlarge(image: Tensor) -> Tensor:
     return F.interpolate(image, scale_factor=4, mode="bilinear")
 
 
-# Written as functions on one image, so that a test can apply them by hand.
+# Functions on one image, so that a test can also apply them without the executor.
 TOOLS: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
     "lighter": (lambda image: image + 0.1, 1),
     "smoother": (lambda image: F.avg_pool2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), 3, 1), 1),
@@ -68,7 +68,7 @@ def _suite(metric: str | Metric) -> MetricSuite:
 
 
 def _by_hand(sample: Sample, plan: Plan, reward: Reward) -> Outcome:
-    """One plan on one sample: tools, canvas, rounding, each metric alone, the weighted sum."""
+    """Scores one plan on one sample step by step: tools, canvas, rounding, each metric, weighted sum."""
     image = sample.lq[None]
     for name in plan:
         restore, scale = TOOLS[name]
@@ -86,18 +86,18 @@ def _by_hand(sample: Sample, plan: Plan, reward: Reward) -> Outcome:
         if sample.reference is not None:
             features = suite.features((sample.reference[None] * 255).round().to(torch.uint8))
         metrics |= suite(final[None], features)[0]
-    refused = (not plan and not reward.score_empty_plan) or len(plan) > (reward.longest_plan or 99)
+    zeroed = (not plan and not reward.score_empty_plan) or len(plan) > (reward.max_tools or 99)
     terms: dict[str, float] = {}
     for term in reward.terms:
-        share = (metrics[term.name] - term.low) / (term.high - term.low)
+        scaled = (metrics[term.name] - term.low) / (term.high - term.low)
         if term.clip:
-            share = min(max(share, 0), 1)
-        terms[term.name] = 0.0 if refused else term.weight * share
+            scaled = min(max(scaled, 0), 1)
+        terms[term.name] = 0.0 if zeroed else term.weight * scaled
     return Outcome(final, metrics, terms, sum(terms.values()), len(plan))
 
 
 def _mean_reward(**options: Any) -> Reward:
-    """Rewards brightness: cheap, without reference, and easy to compute in one's head."""
+    """Returns a reward for brightness, which is fast, needs no reference and is easy to compute by hand."""
     metric = FunctionMetric("light", lambda images: images.mean((1, 2, 3)), worst=0.0)
     return Reward("light", (RewardTerm(metric, 0, 1, 10),), **options)
 
@@ -125,8 +125,8 @@ PLANS: list[Plan] = [
 
 
 @pytest.mark.parametrize("reward", LOCAL_REWARDS)
-def test_a_score_is_what_it_is_by_hand(reward: str) -> None:
-    """Several canvases, sizes, images and plans in one call against each alone."""
+def test_scores_equal_scores_computed_by_hand(reward: str) -> None:
+    """Several canvases, sizes, images and plans in one call equal each of them alone."""
     samples = [_sample(0), _sample(1, (64, 64), 4), _sample(2, (96, 128)), _sample(3, (64, 64), 2)]
     pairs = [(sample, plan) for plan in PLANS for sample in samples]
     scorer = PlanScorer(_toolbox(), reward, batch_size=3)
@@ -141,7 +141,7 @@ def test_a_score_is_what_it_is_by_hand(reward: str) -> None:
         assert expected.restored is not None
         difference = (outcome.restored.int() - expected.restored.int()).abs()
         assert difference.max() <= 1
-        assert difference.float().mean() < 0.02, "more than rounding"
+        assert difference.float().mean() < 0.02, "differences of rounding only"
         assert list(outcome.metrics) == list(expected.metrics)
         assert outcome.r_q == pytest.approx(expected.r_q, abs=0.02)
         assert outcome.r_q == pytest.approx(sum(outcome.terms.values()))
@@ -151,8 +151,8 @@ def test_a_score_is_what_it_is_by_hand(reward: str) -> None:
 
 
 @pytest.mark.parametrize("reward", LOCAL_REWARDS)
-def test_company_does_not_change_a_score(reward: str) -> None:
-    """Decision 5: batching moves R_q by no more than .02."""
+def test_the_batch_does_not_change_a_score(reward: str) -> None:
+    """Decision 5: batching changes R_q by at most 0.02."""
     samples = [_sample(place, (64, 64)) for place in range(4)]
     pairs = [(sample, plan) for sample in samples for plan in PLANS]
     together = PlanScorer(_toolbox(), reward, batch_size=64).score(*map(list, zip(*pairs, strict=True)))
@@ -162,7 +162,7 @@ def test_company_does_not_change_a_score(reward: str) -> None:
         assert outcome.r_q == pytest.approx(single.r_q, abs=0.02)
 
 
-def test_the_original_scores_best() -> None:
+def test_the_reference_scores_best() -> None:
     sample = _sample(labels=frozenset({"noise"}))
     assert sample.reference is not None
     perfect = Sample(sample.reference, sample.reference, None, sample.canvas, sample.spec)
@@ -175,22 +175,22 @@ def test_the_original_scores_best() -> None:
         assert 0 <= other.r_q < best.r_q
 
 
-def test_the_result_is_brought_to_the_canvas() -> None:
-    """A small image is judged as large as its reference, by antialiased bicubic; a large one too."""
+def test_results_are_resized_to_the_canvas() -> None:
+    """Small and large results are resized to the reference by antialiased bicubic interpolation."""
     scorer = PlanScorer(_toolbox(), _mean_reward())
     small = _sample(0, (64, 80), shrink=4)
     (untouched,) = scorer.score([small], [()])
     expected = F.interpolate(small.lq[None], (64, 80), mode="bicubic", antialias=True)[0]
     assert untouched.restored is not None
     assert (untouched.image() - expected.clamp(0, 1)).abs().max() <= 0.5 / 255 + 1e-6
-    # Twice enlarged where the canvas is a little more than four times larger: 16 -> 64 -> 256 -> 68.
+    # The canvas is a little more than four times larger, so the tool upscales twice: 16 -> 64 -> 256 -> 68.
     reference = _photograph(0, (68, 80))
     odd = Sample(small.lq, reference, None, (68, 80), small.spec)
     (shrunk,) = scorer.score([odd], [("larger", "larger")])
     assert tuple(shrunk.image().shape) == (3, 68, 80)
 
 
-def test_values_are_clamped_and_rounded_once_at_the_end() -> None:
+def test_pixels_are_clamped_and_rounded_once_at_the_end() -> None:
     toolbox = Toolbox().add("up", lambda image: image + 5).add("down", lambda image: image - 5)
     scorer = PlanScorer(toolbox, _mean_reward())
     sample = _sample()
@@ -204,7 +204,7 @@ def test_values_are_clamped_and_rounded_once_at_the_end() -> None:
     assert under.r_q == 0
 
 
-# What is shared and counted
+# Shared work and counters
 
 
 class _Counting(nn.Module):
@@ -222,7 +222,7 @@ def _score(scorer: PlanScorer, samples: Sequence[Sample], plans: Sequence[Plan])
     return [outcome.r_q for outcome in scorer.score(samples, plans, restored=False)]
 
 
-def test_equal_work_is_done_and_counted_once() -> None:
+def test_equal_work_runs_and_counts_once() -> None:
     first, second = _Counting(0.9), _Counting(0.7)
     scorer = PlanScorer(Toolbox().add("a", first).add("b", second), _mean_reward())
     twins = [_sample(0), _sample(0)]
@@ -238,11 +238,11 @@ def test_equal_work_is_done_and_counted_once() -> None:
     assert len(set(found)) == 5
 
     assert _score(scorer, samples, plans) == pytest.approx(found, abs=1e-4)
-    assert (scorer.images_scored, scorer.tools_run) == (10, 10), "counted over all calls"
+    assert (scorer.images_scored, scorer.tools_run) == (10, 10), "the counters add up over all calls"
 
 
 @pytest.mark.parametrize("batch", [1, 2, 64])
-def test_small_batches_judge_nothing_twice(batch: int) -> None:
+def test_small_batches_score_nothing_twice(batch: int) -> None:
     seen: list[int] = []
 
     def light(images: Tensor) -> Tensor:
@@ -256,12 +256,12 @@ def test_small_batches_judge_nothing_twice(batch: int) -> None:
     ]
     found = _score(scorer, *map(list, zip(*pairs, strict=True)))
     assert sum(seen) == scorer.images_scored == len(pairs)
-    assert max(seen) <= max(1, batch * 4), "of 64 x 64 pixels four count as one"
+    assert max(seen) <= max(1, batch * 4), "four images of 64 x 64 pixels count as one of 128 x 128"
     expected = [_by_hand(sample, plan, _mean_reward()).r_q for sample, plan in pairs]
     assert found == pytest.approx(expected, abs=0.01)
 
 
-def test_with_a_cache_what_is_known_is_not_run_again() -> None:
+def test_cached_results_are_not_computed_again() -> None:
     tool = _Counting()
     toolbox = Toolbox().add("a", tool)
     scorer = PlanScorer(toolbox, _mean_reward(), cache=PrefixCache())
@@ -275,8 +275,8 @@ def test_with_a_cache_what_is_known_is_not_run_again() -> None:
         assert _score(fresh, [sample], [("a",) * length]) == pytest.approx(found[length], abs=1e-3)
 
 
-def test_a_trained_tool_is_not_scored_with_its_old_results() -> None:
-    """The release's cache was keyed without the weights."""
+def test_results_of_earlier_weights_are_not_used() -> None:
+    """The key of the cache in the released code lacked the weights."""
     network = nn.Conv2d(3, 3, 1, bias=False)
     scorer = PlanScorer(Toolbox().add("a", network), _mean_reward(), cache=PrefixCache())
     sample = _sample()
@@ -289,7 +289,7 @@ def test_a_trained_tool_is_not_scored_with_its_old_results() -> None:
     assert found == pytest.approx([light, light / 2, light], abs=0.02)
 
 
-def test_outcomes_come_in_the_order_of_the_plans() -> None:
+def test_outcomes_are_in_the_order_of_the_plans() -> None:
     scorer = PlanScorer(_toolbox(), _mean_reward(), batch_size=2)
     samples = [_sample(0, (64, 64)), _sample(1, (64, 80)), _sample(2, (80, 64))]
     pairs = [(sample, plan) for sample in samples for plan in PLANS]
@@ -304,7 +304,7 @@ def test_outcomes_come_in_the_order_of_the_plans() -> None:
 
 
 def test_each_sample_is_compared_with_its_own_reference() -> None:
-    """Equal inputs, other references: not the same sample."""
+    """Samples with equal inputs and different references are different samples."""
     first = _sample(0, (64, 64))
     second = Sample(first.lq, _photograph(3, (64, 64)), None, (64, 64), first.spec)
     scorer = PlanScorer(_toolbox(), _error_reward())
@@ -315,8 +315,8 @@ def test_each_sample_is_compared_with_its_own_reference() -> None:
     assert abs(outcomes[0].r_q - outcomes[1].r_q) > 0.1
 
 
-def test_more_references_than_are_kept() -> None:
-    """Features of old references are dropped and made again."""
+def test_more_references_than_the_cache_holds() -> None:
+    """Features of the least recently used references are dropped and computed again."""
     samples = [_sample(place % 7, (32 + place % 3, 32 + place // 7)) for place in range(80)]
     scorer = PlanScorer(_toolbox(), _error_reward())
     expected = [_by_hand(sample, (), _error_reward()).r_q for sample in samples]
@@ -325,7 +325,7 @@ def test_more_references_than_are_kept() -> None:
     assert len(scorer._references) <= 64
 
 
-def test_images_are_kept_only_if_asked() -> None:
+def test_images_are_kept_only_on_request() -> None:
     scorer = PlanScorer(_toolbox(), _mean_reward())
     sample = _sample()
     (with_image,) = scorer.score([sample], [("lighter",)])
@@ -338,36 +338,36 @@ def test_images_are_kept_only_if_asked() -> None:
     assert with_image.image().max() <= 1
 
 
-def test_a_kept_image_does_not_keep_its_batch() -> None:
+def test_a_kept_image_does_not_hold_its_batch_in_memory() -> None:
     outcomes = PlanScorer(_toolbox(), _mean_reward()).score([_sample()] * 4, PLANS[:4])
     for outcome in outcomes:
         assert outcome.restored is not None
         assert outcome.restored.untyped_storage().nbytes() == outcome.restored.nbytes
 
 
-def test_nothing_to_score() -> None:
+def test_no_samples_give_no_outcomes() -> None:
     scorer = PlanScorer(_toolbox(), "classic")
     assert scorer.score([], []) == []
     assert (scorer.images_scored, scorer.tools_run) == (0, 0)
 
 
-def test_the_rules_of_a_reward_on_plans_hold() -> None:
-    scorer = PlanScorer(_toolbox(), _mean_reward(score_empty_plan=False, longest_plan=2))
+def test_the_limits_of_a_reward_on_plans_apply() -> None:
+    scorer = PlanScorer(_toolbox(), _mean_reward(score_empty_plan=False, max_tools=2))
     sample = _sample()
     found = scorer.score([sample] * 4, [(), ("lighter",), ("lighter",) * 2, ("lighter",) * 3])
     assert [outcome.r_q > 0 for outcome in found] == [False, True, True, False]
-    assert all(outcome.metrics["light"] > 0 for outcome in found), "judged all the same"
+    assert all(outcome.metrics["light"] > 0 for outcome in found), "the metrics are computed all the same"
 
 
-# What is refused
+# Errors
 
 
 @pytest.mark.parametrize("reward", [pytest.param("lite", marks=needs_lpips), "classic"])
-def test_a_missing_reference_is_told_with_the_remedy(reward: str) -> None:
+def test_a_missing_reference_raises_with_advice(reward: str) -> None:
     scorer = PlanScorer(_toolbox(), reward)
     with pytest.raises(MetricError, match="label_free"):
         scorer.score([_sample(0), _sample(1).blind()], [(), ()])
-    assert scorer.tools_run == 0, "before anything runs"
+    assert scorer.tools_run == 0, "the error is raised before any tool runs"
 
 
 def test_blind_samples_are_scored_without_reference() -> None:
@@ -387,8 +387,8 @@ FAILURES: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-def test_a_failing_tool_is_never_a_score_of_zero(failure: str) -> None:
-    """The release swallowed every failure, and every plan scored 0."""
+def test_a_failing_tool_raises_instead_of_scoring_0(failure: str) -> None:
+    """The released code ignored every failure, and every plan scored 0."""
     restore, words = FAILURES[failure]
     scorer = PlanScorer(_toolbox().add("broken", restore), _mean_reward())
     samples = [_sample(0), _sample(1)]
@@ -397,10 +397,12 @@ def test_a_failing_tool_is_never_a_score_of_zero(failure: str) -> None:
     assert caught.value.tool == "broken"
     assert caught.value.prefix == ("lighter",)
     assert caught.value.shape == (3, 64, 80)
-    assert all(value > 0 for value in _score(scorer, samples, [("lighter",), ()])), "and it can go on"
+    assert all(value > 0 for value in _score(scorer, samples, [("lighter",), ()])), (
+        "the scorer still works after the error"
+    )
 
 
-def test_a_failing_metric_is_never_a_score_of_zero() -> None:
+def test_a_failing_metric_raises_instead_of_scoring_0() -> None:
     def broken(images: Tensor) -> Tensor:
         raise KeyError("clipiqa")
 
@@ -409,7 +411,7 @@ def test_a_failing_metric_is_never_a_score_of_zero() -> None:
         PlanScorer(_toolbox(), reward).score([_sample()], [()])
 
 
-def test_a_metric_that_is_not_finite_has_its_worst_value() -> None:
+def test_a_metric_value_that_is_not_finite_is_replaced_by_the_worst() -> None:
     metric = FunctionMetric("mine", lambda images: images.mean((1, 2, 3)) / 0, worst=0.25)
     reward = Reward("mine", (RewardTerm(metric, 0, 1, 10),))
     (outcome,) = PlanScorer(_toolbox(), reward).score([_sample()], [()])
@@ -417,7 +419,7 @@ def test_a_metric_that_is_not_finite_has_its_worst_value() -> None:
     assert outcome.r_q == pytest.approx(2.5)
 
 
-def test_an_unknown_tool_is_told_before_anything_runs() -> None:
+def test_an_unknown_tool_raises_before_any_tool_runs() -> None:
     scorer = PlanScorer(_toolbox(), _mean_reward())
     with pytest.raises(UnknownToolError, match=r"'sharper'.*lighter, smoother, larger"):
         scorer.score([_sample()] * 2, [("lighter",), ("lighter", "sharper")])
@@ -425,19 +427,19 @@ def test_an_unknown_tool_is_told_before_anything_runs() -> None:
 
 
 @pytest.mark.parametrize(("samples", "plans"), [(1, 2), (2, 1), (0, 1)])
-def test_as_many_plans_as_samples(samples: int, plans: int) -> None:
+def test_different_numbers_of_samples_and_plans_raise(samples: int, plans: int) -> None:
     message = re.escape(f"found {samples} and {plans}")
     with pytest.raises(ValueError, match=message):
         PlanScorer(_toolbox(), _mean_reward()).score([_sample()] * samples, [()] * plans)
 
 
-def test_an_image_too_small_for_a_metric_is_told() -> None:
+def test_an_image_too_small_for_a_metric_raises() -> None:
     scorer = PlanScorer(_toolbox(), "classic")
     with pytest.raises(MetricError, match=r"gmsd.*32.*24 x 64"):
         scorer.score([_sample(0, (24, 64))], [()])
 
 
-def test_weights_that_are_missing_are_told_when_the_scorer_is_made(
+def test_missing_weights_raise_when_the_scorer_is_made(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPERA_ENV_CACHE", str(tmp_path))
@@ -447,7 +449,7 @@ def test_weights_that_are_missing_are_told_when_the_scorer_is_made(
             PlanScorer(_toolbox(), name)
 
 
-def test_the_scorer_knows_its_tools() -> None:
+def test_the_scorer_has_the_names_of_its_tools() -> None:
     scorer = PlanScorer(_toolbox(), "classic")
     assert scorer.tool_names == ("lighter", "smoother", "larger")
     assert scorer.reward is REWARD_PRESETS["classic"]

@@ -1,4 +1,4 @@
-"""Scoring with batches side by side: the same outcomes, references prepared once, nothing broken kept."""
+"""PlanScorer with several workers: the same outcomes, and references prepared once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from opera_env.types import Outcome, Plan, Sample, SampleSpec
 
 
 class Blend(torch.nn.Module):
-    """A module, as lanes run no plain functions."""
+    """A module, because plain functions do not run in workers."""
 
     def __init__(self, factor: float) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Broken(torch.nn.Module):
 
 
 class Distance(Metric):
-    """A concurrent metric with a reference; notes what was prepared, and where it was called."""
+    """A concurrent metric with a reference; records the prepared batches and the threads of its calls."""
 
     name, higher_is_better, worst, needs_reference, concurrent = "distance", False, 1.0, True, True
 
@@ -57,7 +57,7 @@ class Distance(Metric):
 
 @pytest.fixture(autouse=True, params=[1, 3])
 def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    """The number of lanes follows torch's threads."""
+    """Sets the number of torch's threads, which is the number of workers."""
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
     yield request.param
@@ -68,10 +68,10 @@ def _toolbox() -> Toolbox:
     return Toolbox().add("a", Blend(0.9)).add("b", Blend(0.7)).add("c", Blend(0.6))
 
 
-def _sample(place: int, side: int = 48) -> Sample:
-    crop = data.astronaut()[10 * place :, 10 * place :][:side, :side].copy()
+def _sample(offset: int, side: int = 48) -> Sample:
+    crop = data.astronaut()[10 * offset :, 10 * offset :][:side, :side].copy()
     reference = torch.from_numpy(crop).permute(2, 0, 1).float() / 255
-    return Sample(reference * 0.8, reference, None, (side, side), SampleSpec("test", place))
+    return Sample(reference * 0.8, reference, None, (side, side), SampleSpec("test", offset))
 
 
 def _reward(metric: Metric) -> Reward:
@@ -86,30 +86,30 @@ def _plain(outcomes: Sequence[Outcome]) -> list[Any]:
 
 
 PLANS: list[Plan] = all_plans("abc", 2)
-PAIRS = [(place, plan) for place in range(5) for plan in PLANS]
+PAIRS = [(offset, plan) for offset in range(5) for plan in PLANS]
 
 
 def _score(scorer: PlanScorer, pairs: Sequence[tuple[int, Plan]] = PAIRS) -> list[Outcome]:
-    return scorer.score([_sample(place) for place, _ in pairs], [plan for _, plan in pairs])
+    return scorer.score([_sample(offset) for offset, _ in pairs], [plan for _, plan in pairs])
 
 
-def test_outcomes_are_those_of_one_lane() -> None:
+def test_outcomes_equal_those_of_one_worker() -> None:
     found = _plain(_score(PlanScorer(_toolbox(), _reward(Distance()), batch_size=4)))
     assert found == _plain(_score(PlanScorer(_toolbox(), _reward(Distance()), batch_size=4)))
     torch.set_num_threads(1)
     assert found == _plain(_score(PlanScorer(_toolbox(), _reward(Distance()), batch_size=4)))
 
 
-def test_each_reference_is_prepared_once_and_many_at_once() -> None:
+def test_references_are_prepared_once_in_one_batch() -> None:
     metric = Distance()
     scorer = PlanScorer(_toolbox(), _reward(metric))
     _score(scorer)
     assert metric.prepared == [5]
     _score(scorer)
-    assert metric.prepared == [5], "and kept for the next call"
+    assert metric.prepared == [5], "the features are kept for the next call"
 
 
-def test_more_references_than_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_references_than_the_cache_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("opera_env.metrics.reference_cache.MAX_CACHED_REFERENCES", 2)
     metric = Distance()
     scorer = PlanScorer(_toolbox(), _reward(metric), batch_size=1)
@@ -118,13 +118,13 @@ def test_more_references_than_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(scorer._references) == 2
 
 
-def test_a_concurrent_metric_leaves_the_callers_thread(threads: int) -> None:
+def test_a_concurrent_metric_runs_in_the_workers(threads: int) -> None:
     metric = Distance()
     _score(PlanScorer(_toolbox(), _reward(metric)))
     assert (threading.get_ident() in metric.threads) == (threads == 1)
 
 
-def test_any_other_metric_stays_in_it() -> None:
+def test_other_metrics_run_in_the_callers_thread() -> None:
     seen: set[threading.Thread] = set()
 
     def light(images: Tensor) -> Tensor:
@@ -135,13 +135,13 @@ def test_any_other_metric_stays_in_it() -> None:
     assert seen == {threading.current_thread()}
 
 
-def test_what_broke_is_not_kept() -> None:
-    """References that were being prepared when a tool failed are prepared again."""
+def test_failed_features_are_not_kept() -> None:
+    """Features that were being computed when a tool failed are computed again."""
     metric = Distance()
     scorer = PlanScorer(_toolbox().add("broken", Broken()), _reward(metric), batch_size=1)
     for _ in range(3):
         with pytest.raises(ToolFailedError):
-            _score(scorer, [(place, ("broken",)) for place in range(5)])
+            _score(scorer, [(offset, ("broken",)) for offset in range(5)])
     expected = _plain(_score(PlanScorer(_toolbox(), _reward(Distance()), batch_size=1)))
     assert _plain(_score(scorer)) == expected
 
@@ -154,7 +154,7 @@ def test_a_scorer_with_references_can_be_copied() -> None:
     assert _plain(_score(copied)) == expected
 
 
-def test_the_number_of_threads_is_left_as_it_was(threads: int) -> None:
+def test_the_number_of_threads_is_restored(threads: int) -> None:
     _score(PlanScorer(_toolbox(), _reward(Distance())))
     assert torch.get_num_threads() == threads
     with pytest.raises(ToolFailedError):

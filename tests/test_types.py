@@ -1,4 +1,4 @@
-"""The contract's types: specifications as JSON, samples and their keys, outcomes, protocols."""
+"""The shared types: specifications as JSON, samples and their keys, outcomes, protocols."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def make_sample(**changes: Any) -> Sample:
 
 
 @given(specs)
-def test_a_specification_survives_json(spec: SampleSpec) -> None:
+def test_a_specification_round_trips_through_json(spec: SampleSpec) -> None:
     assert SampleSpec.from_json(spec.to_json()) == spec
     assert SampleSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
 
@@ -53,7 +53,7 @@ def test_equal_specifications_hash_equal(spec: SampleSpec) -> None:
     assert replace(spec, seed=spec.seed + 1) != spec
 
 
-def test_a_short_specification_has_defaults() -> None:
+def test_missing_keys_of_a_specification_have_defaults() -> None:
     assert SampleSpec.from_json({"source": "a", "index": 4}) == SampleSpec("a", 4, (), 0, None)
 
 
@@ -73,22 +73,22 @@ def test_a_short_specification_has_defaults() -> None:
     ],
     ids=repr,
 )
-def test_no_specification(data: dict[str, Any]) -> None:
+def test_invalid_specifications_raise(data: dict[str, Any]) -> None:
     with pytest.raises(SampleError, match="to_json"):
         SampleSpec.from_json(data)
 
 
-def test_everything_is_frozen() -> None:
-    things = (
+def test_all_types_are_frozen() -> None:
+    instances = (
         SampleSpec("a", 0),
         make_sample(),
         Outcome(None),
         Decision(()),
         Observation(*[torch.zeros(1)] * 2),
     )
-    for thing in things:
+    for instance in instances:
         with pytest.raises(FrozenInstanceError):
-            setattr(thing, next(iter(vars(thing))), None)
+            setattr(instance, next(iter(vars(instance))), None)
 
 
 def test_equal_images_have_equal_keys() -> None:
@@ -118,60 +118,60 @@ def test_different_images_have_different_keys() -> None:
     assert len(set(keys)) == len(keys)
 
 
-def test_the_canvas_is_the_references_size() -> None:
-    with pytest.raises(SampleError, match=r"\(16, 24\).*\(8, 12\)"):
+def test_the_canvas_must_have_the_size_of_the_reference() -> None:
+    with pytest.raises(SampleError, match=r"\(8, 12\), found \(16, 24\)"):
         make_sample(canvas=(16, 24))
     assert make_sample(lq=torch.rand(3, 2, 3)).canvas == (8, 12)  # the degraded image may be smaller
 
 
-def test_a_blind_sample_keeps_the_image_and_no_secret() -> None:
+def test_a_blind_sample_has_neither_reference_nor_labels() -> None:
     sample = make_sample()
     blind = sample.blind()
     assert torch.equal(blind.lq, sample.lq) and blind.canvas == sample.canvas
     assert blind.reference is None
     assert blind.degradations is None
     assert blind.spec == replace(sample.spec, recipe=())
-    assert blind.depth is None  # it would say that there is haze
+    assert blind.depth is None  # the origin of the depth would reveal the haze
     assert blind.key != sample.key
     assert blind.blind().key == blind.key
     assert sample.reference is not None and sample.degradations == {"haze"}
 
 
-def test_an_outcome_gives_its_image() -> None:
+def test_the_image_of_an_outcome_is_in_floating_point() -> None:
     pixels = torch.arange(3 * 4 * 5, dtype=torch.uint8).reshape(3, 4, 5)
     image = Outcome(pixels).image()
     assert image.dtype == torch.float32 and image.shape == (3, 4, 5)
     assert torch.equal((image * 255).round().to(torch.uint8), pixels)
 
 
-def test_an_outcome_without_image_says_how_to_keep_it() -> None:
+def test_the_error_for_a_missing_image_names_the_option() -> None:
     with pytest.raises(ValueError, match="restored=True"):
         Outcome(None, r_q=1.0).image()
 
 
-def test_an_observation_holds_no_secret() -> None:
+def test_an_observation_has_no_reference_and_no_labels() -> None:
     fields = set(vars(Observation(torch.zeros(3, 4, 4), torch.zeros(3, 4, 4))))
     assert fields == {"image", "original", "used", "steps_left"}
 
 
 def test_a_parse_error_is_not_an_empty_plan() -> None:
-    nothing, nonsense = Decision(()), Decision((), error=PlanParseError("no <answer>"))
-    assert nothing != nonsense
+    empty, unreadable = Decision(()), Decision((), error=PlanParseError("no <answer>"))
+    assert empty != unreadable
     assert issubclass(PlanParseError, OperaError)
 
 
-class _Plays:
+class _EmptyPlanAgent:
     closed_loop = False
 
     def act(self, observations: Any) -> list[Decision]:
         return [Decision(()) for _ in observations]
 
 
-class _Searches:
+class _EmptyPlanSearch:
     def search(self, samples: Any, scorer: Any) -> list[tuple[str, ...]]:
         return [() for _ in samples]
 
 
-def test_agents_and_searches_are_told_apart() -> None:
-    assert isinstance(_Plays(), Agent) and not isinstance(_Plays(), Search)
-    assert isinstance(_Searches(), Search) and not isinstance(_Searches(), Agent)
+def test_the_protocols_distinguish_agents_and_searches() -> None:
+    assert isinstance(_EmptyPlanAgent(), Agent) and not isinstance(_EmptyPlanAgent(), Search)
+    assert isinstance(_EmptyPlanSearch(), Search) and not isinstance(_EmptyPlanSearch(), Agent)

@@ -49,7 +49,7 @@ class ExecutionUpdate:
         >>> env = gym.make("OPERA-Restore-v0", reward="classic")
         >>> update = ExecutionUpdate(env, ExecutionConfig(loss="pixel"))
         >>> _, info = env.reset(seed=0)
-        >>> sample = env.unwrapped.rules.sample(env.np_random, {"sample": info["sample"]})
+        >>> sample = env.unwrapped.rules.draw_sample(env.np_random, {"sample": info["sample"]})
         >>> before = update.toolbox.fingerprint
         >>> logs = update.step([sample], [("unet.denoise", "unet.dejpeg")])
         >>> before != env.unwrapped.toolbox.fingerprint

@@ -14,16 +14,17 @@ class EnvConfig:
     """Constructor arguments of every environment.
 
     Attributes:
-        toolbox: A toolbox to share, the name of a shipped one, or a folder.
-        reward: A preset by name, or a reward of one's own.
-        source: Where samples come from: a source, a folder of clean photographs, or None
-            for the bundled photographs.
-        max_tools: Longest plan.
-        obs_size: Side of the square uint8 observation in pixels.
-        canvas: Side of the crops that the default source cuts, a multiple of 4; None for whole images.
-            A source that is given brings its own.
-        tool_cost: Taken from the reward per tool applied.
-        device: Where tools and metrics run; "auto" takes a GPU if there is one.
+        toolbox: The restoration tools: a toolbox, which is shared and not copied; the name of a shipped
+            one; or a folder that :meth:`Toolbox.save` has written.
+        reward: The name of a reward preset, or a reward of your own.
+        source: The source of samples: a source, a folder of clean images, or None for the bundled images.
+        max_tools: Largest number of tools in a plan, at least 1.
+        obs_size: Height and width of image observations in pixels.
+        canvas: Side, in pixels, of the crops of the default source and of a folder, a multiple of 4; None
+            for whole images. It has no effect on a source that is passed as an object.
+        tool_cost: Cost of each applied tool, subtracted from the reward.
+        device: Device of the tools and metrics, such as "cpu" or "cuda"; "auto" selects a GPU if there is
+            one. It has no effect on a toolbox that is passed as an object.
     """
 
     toolbox: Toolbox | str = "lite"

@@ -1,4 +1,4 @@
-"""The state of an episode, and what agents and learners observe of it."""
+"""The state of an episode, and what agents observe of it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from opera_env.types import Observation, Outcome, Plan, Sample
 
 @dataclass
 class Episode:
-    """One image on its way through an environment.
+    """The state of one episode.
 
     Attributes:
-        sample: The image and its secrets.
+        sample: The degraded image with its reference and labels.
         plan: The tools applied so far.
-        outcome: What they led to; None before anything was judged.
+        outcome: The outcome of the plan; None before the first score.
         done: Whether the episode has ended.
-        original: The Gymnasium observation of the image before the first tool, once it was made.
+        original: The Gymnasium observation of the image before the first tool; None until it is needed.
     """
 
     sample: Sample
@@ -33,7 +33,7 @@ class Episode:
 
 
 def observe(episode: Episode, max_tools: int) -> Observation:
-    """Returns what an agent may see of an episode: images at canvas size, no secrets."""
+    """Returns the observation of an agent: images at canvas size, without reference and labels."""
     sample = episode.sample
     original = resize(sample.lq[None], sample.canvas)[0].clamp(0, 1)
     image = original
@@ -43,23 +43,23 @@ def observe(episode: Episode, max_tools: int) -> Observation:
 
 
 def to_pixels(image: torch.Tensor, obs_size: int) -> NDArray[np.uint8]:
-    """Turns an image of an observation into a Gymnasium observation.
+    """Converts an image of an agent's observation to a Gymnasium observation.
 
     Args:
         image: float32 (3, H, W) in [0, 1].
-        obs_size: Side of the square result.
+        obs_size: Height and width of the result in pixels.
 
     Returns:
-        A fresh uint8 array (obs_size, obs_size, 3).
+        A new uint8 array (obs_size, obs_size, 3).
     """
     return np.ascontiguousarray(to_array(resize(image[None], (obs_size, obs_size))[0]))
 
 
 def observe_pixels(episode: Episode, obs_size: int) -> NDArray[np.uint8]:
-    """Returns the Gymnasium observation of an episode's image as it is now.
+    """Returns the Gymnasium observation of the current image, a new uint8 array (obs_size, obs_size, 3).
 
-    The same as ``to_pixels(observe(episode).image)``; what is 8-bit and of the right size already does not
-    go through floating point again.
+    It equals ``to_pixels(observe(episode).image)``. An 8-bit image of the right size is copied without a
+    conversion to floating point.
     """
     restored = episode.outcome.restored if episode.outcome is not None and episode.plan else None
     if restored is None:
@@ -70,13 +70,16 @@ def observe_pixels(episode: Episode, obs_size: int) -> NDArray[np.uint8]:
 
 
 def original_pixels(episode: Episode, obs_size: int) -> NDArray[np.uint8]:
-    """Returns the Gymnasium observation of an episode's image before the first tool, a fresh copy."""
+    """Returns the Gymnasium observation of the image before the first tool, a new array."""
     if episode.original is None:
         episode.original = to_pixels(observe(Episode(episode.sample), 0).original, obs_size)
     return episode.original.copy()
 
 
 def restored_pil(outcome: Outcome) -> Image.Image:
-    """Returns the restored image as a picture: images of any size travel in one info array."""
+    """Returns the restored image as a PIL image.
+
+    Vector environments put PIL images of any size into one info array; they could not do so with tensors.
+    """
     assert outcome.restored is not None
     return to_pil(outcome.restored)

@@ -1,4 +1,4 @@
-"""Tells Gymnasium about the environments."""
+"""Registers the environments with Gymnasium."""
 
 from gymnasium.envs.registration import register, registry
 
@@ -9,12 +9,13 @@ ENVIRONMENTS = {
         "opera_env.envs.vector:StepwiseVectorEnv",
     ),
 }
-"""Environment id to its class and its vector class."""
+"""The class and the vector class of each environment id."""
 
 
 def register_all() -> None:
-    """Registers the environments; harmless if done twice."""
+    """Registers the environments that are not registered yet."""
     for name, (single, vector) in ENVIRONMENTS.items():
         if name not in registry:
-            # No max_episode_steps: a time limit would truncate, and learners bootstrap past truncation.
+            # No max_episode_steps: learners bootstrap from the value of a state at which a time limit
+            # truncates, but these episodes have ended.
             register(id=name, entry_point=single, vector_entry_point=vector)

@@ -1,4 +1,4 @@
-"""The one-shot game: look at a degraded photograph, write the whole plan, get its quality."""
+"""The one-shot environment: observe a degraded image, write a whole plan, receive its reward."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from opera_env.envs.rules import Info, Rules, ToolboxMixin, Transition
 from opera_env.reward import env_reward
 from opera_env.types import Sample
 
-Pixels = NDArray[np.uint8]
+PixelArray = NDArray[np.uint8]
 
 
-class OneShotRules(Rules[Pixels]):
-    """One action is a whole plan; every episode has one step."""
+class OneShotRules(Rules[PixelArray]):
+    """One action is a whole plan, and every episode has one step."""
 
     def __init__(self, config: EnvConfig) -> None:
         super().__init__(config)
@@ -29,21 +29,21 @@ class OneShotRules(Rules[Pixels]):
         self.observation_space = spaces.Box(0, 255, (side, side, 3), np.uint8)
         self.action_space = spaces.MultiDiscrete([len(self.toolbox) + 1] * config.max_tools)
 
-    def _observe(self, episode: Episode) -> Pixels:
+    def _observe(self, episode: Episode) -> PixelArray:
         return observe_pixels(episode, self.config.obs_size)
 
-    def reset(self, samples: Sequence[Sample]) -> list[tuple[Episode, Pixels, Info]]:
+    def reset(self, samples: Sequence[Sample]) -> list[tuple[Episode, PixelArray, Info]]:
         episodes = [Episode(sample) for sample in samples]
         return [(episode, self._observe(episode), self.info(episode)) for episode in episodes]
 
     def terminates(self, episode: Episode, action: Any) -> bool:
-        self.codec.decode(action)  # refused before the next photograph is drawn
+        self.codec.decode(action)  # an invalid action raises before the next sample is drawn
         return True
 
-    def _step(self, episodes: Sequence[Episode], actions: Sequence[Any]) -> list[Transition[Pixels]]:
+    def _step(self, episodes: Sequence[Episode], actions: Sequence[Any]) -> list[Transition[PixelArray]]:
         plans = [self.codec.decode(action) for action in actions]
         outcomes = self.scorer.score([episode.sample for episode in episodes], plans)
-        transitions: list[Transition[Pixels]] = []
+        transitions: list[Transition[PixelArray]] = []
         for episode, plan, outcome in zip(episodes, plans, outcomes, strict=True):
             episode.plan, episode.outcome, episode.done = plan, outcome, True
             reward = env_reward(outcome, self.config.tool_cost)
@@ -51,39 +51,59 @@ class OneShotRules(Rules[Pixels]):
         return transitions
 
 
-class RestoreEnv(ToolboxMixin, gym.Env[Pixels, NDArray[np.int64]]):
-    """Write a whole restoration plan at once.
+class RestoreEnv(ToolboxMixin, gym.Env[PixelArray, NDArray[np.int64]]):
+    """Write a whole restoration plan at once: ``OPERA-Restore-v0``.
 
     ## Description
-    A photograph was damaged in several ways at once. A toolbox holds one restoration
-    network per damage. Which to apply, in what order, how often? The plan is written in
-    one go, the tools run, and the quality of the result is the reward.
+    An image has one or more degradations, such as rain, haze, noise or JPEG compression. A toolbox has
+    restoration networks for them. The agent sees the image and writes a plan: which tools to apply, in
+    which order, and how often. The tools run, and the quality of the result is the reward.
 
-    ## Action space
-    ``MultiDiscrete([N + 1] * max_tools)``: N tools, 0 is STOP. Entries after the first STOP
-    are ignored, so all zeros leaves the image alone.
+    ## Action Space
+    ``MultiDiscrete([N + 1] * max_tools)`` for N tools. Action 0 is STOP; action i is the i-th tool of
+    ``env.unwrapped.toolbox.names``, counted from 1. Entries after the first STOP are ignored, so an action
+    of zeros leaves the image unchanged.
 
-    ## Observation space
-    ``Box(0, 255, (obs_size, obs_size, 3), uint8)``: the degraded image, brought to canvas
-    size first, so that a low-resolution image looks blurred. After the step: the result.
+    ## Observation Space
+    ``Box(0, 255, (obs_size, obs_size, 3), uint8)``: the degraded image in RGB, resized to the canvas first
+    (so that an image of low resolution looks blurred) and then to ``obs_size``. The observation after the
+    step is the restored image.
 
     ## Rewards
-    R_q of the result (0 to 10 in the default preset) less ``tool_cost`` per tool.
+    R_q of the restored image less ``tool_cost`` for each tool of the plan. R_q lies in [0, 10] in the
+    default preset, "lite".
 
-    ## Starting state
-    A sample drawn from the source with the environment's generator. ``reset(options={"sample":
-    spec})`` starts from a given :class:`~opera_env.types.SampleSpec` or its JSON.
+    ## Starting State
+    A sample that the source draws with the random generator of the environment.
+    ``reset(options={"sample": spec})`` starts from a given :class:`~opera_env.types.SampleSpec`, or from
+    its JSON as in ``info["sample"]``.
 
-    ## Episode end
-    Terminates after one step; never truncates.
-
-    ## Information
-    ``plan``, ``degradations`` (the truth), ``sample`` (the specification as JSON); after the
-    step also ``metrics``, ``terms``, ``r_q`` and ``restored`` (a PIL image).
+    ## Episode End
+    The episode terminates after one step. It is never truncated.
 
     ## Arguments
-    Those of :class:`~opera_env.envs.config.EnvConfig`, by name; ``render_mode="rgb_array"`` draws the
-    input, every tool's result and the reference side by side.
+    ``gym.make("OPERA-Restore-v0", toolbox="lite", reward="lite", source=None, max_tools=6, obs_size=128,
+    canvas=128, tool_cost=0.0, device="auto", render_mode=None)``. See
+    :class:`~opera_env.envs.config.EnvConfig`. ``render_mode="rgb_array"`` draws the input, the result of
+    each tool and the reference in a row.
+
+    ## Information
+    From ``reset`` and ``step``:
+
+    - ``plan``: names of the tools applied so far, a tuple.
+    - ``degradations``: the labels of the sample, a sorted tuple. They are defined by the source and are
+      not part of the observation; empty where they are not known.
+    - ``sample``: the specification of the sample as JSON; pass it to ``reset`` to start from it again.
+
+    From ``step`` only:
+
+    - ``metrics``: the value of each metric, by name.
+    - ``terms``: the contribution of each metric to R_q, by name.
+    - ``r_q``: R_q, the sum of the terms.
+    - ``restored``: the restored image at canvas size, a PIL image.
+
+    ## Version History
+    - v0: initial version.
 
     Source: sections 3.1 and 4.2 of the paper.
     """
@@ -91,10 +111,12 @@ class RestoreEnv(ToolboxMixin, gym.Env[Pixels, NDArray[np.int64]]):
     metadata = {"render_modes": ["rgb_array"], "render_fps": 1}  # noqa: RUF012 - Gymnasium's own type
     rules_class: type[Rules[Any]] = OneShotRules
 
-    def __init__(self, render_mode: str | None = None, **world: Any) -> None:
+    def __init__(self, render_mode: str | None = None, **config: Any) -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise gym.error.UnsupportedMode(f"expected None or 'rgb_array', found {render_mode!r}.")
-        self.rules = self.rules_class(self.rules_class.config_class(**world))
+            raise gym.error.UnsupportedMode(
+                f"expected render_mode None or 'rgb_array', found {render_mode!r}."
+            )
+        self.rules = self.rules_class(self.rules_class.config_class(**config))
         self.render_mode = render_mode
         self.observation_space = self.rules.observation_space
         self.action_space = self.rules.action_space
@@ -104,20 +126,20 @@ class RestoreEnv(ToolboxMixin, gym.Env[Pixels, NDArray[np.int64]]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
-        sample = self.rules.sample(self.np_random, options)
+        sample = self.rules.draw_sample(self.np_random, options)
         self._episode, observation, info = self.rules.reset([sample])[0]
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         if self._episode is None:
             raise gym.error.ResetNeeded("call reset() before step().")
-        now = self.rules.step([self._episode], [action])[0]
-        return now.observation, now.reward, now.terminated, False, now.info
+        result = self.rules.step([self._episode], [action])[0]
+        return result.observation, result.reward, result.terminated, False, result.info
 
-    def render(self) -> Pixels | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def render(self) -> PixelArray | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         if self.render_mode is None:
-            gym.logger.warn("render() does nothing: make the environment with render_mode='rgb_array'.")
+            gym.logger.warn("render() does nothing without render_mode='rgb_array': pass it to gym.make().")
             return None
         if self._episode is None:
             raise gym.error.ResetNeeded("call reset() before render().")
-        return np.asarray(image_strip(self.rules.frames(self._episode)))
+        return np.asarray(image_strip(self.rules.render_frames(self._episode)))

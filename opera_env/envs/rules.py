@@ -1,4 +1,4 @@
-"""The rules of an environment for any number of episodes at once: what single and vector forms share."""
+"""The rules of an environment for any number of episodes: what the single and the vector form share."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Info = dict[str, Any]
 
 @dataclass(frozen=True)
 class Transition(Generic[ObsType]):
-    """What an environment answers to one action of one episode."""
+    """The result of one step of one episode."""
 
     observation: ObsType
     reward: float
@@ -40,19 +40,22 @@ class Transition(Generic[ObsType]):
 
 
 class Rules(ABC, Generic[ObsType]):
-    """The rules of a game over a world, for any number of episodes at once.
+    """Reset and step for any number of episodes at once.
 
-    A single environment plays one episode, a vector environment many; both by the same
-    rules and through the same scorer.
+    A single environment has one episode, a vector environment has many. Both use the same rules and the
+    same scorer.
 
     Args:
-        config: The world.
+        config: The constructor arguments of the environment.
 
     Attributes:
-        toolbox: The tools, shared with whoever handed them in.
+        toolbox: The tools, shared with the caller that passed them.
         scorer: Turns plans into outcomes.
         source: Draws and makes samples.
-        codec: Translates actions.
+        codec: Converts between actions and plans.
+
+    Raises:
+        ToolboxMismatchError: If the toolbox is empty or ``max_tools`` is less than 1.
     """
 
     config_class: type[EnvConfig] = EnvConfig
@@ -66,31 +69,39 @@ class Rules(ABC, Generic[ObsType]):
         else:
             self.toolbox = Toolbox.load(config.toolbox, resolve_device(config.device))
         if config.max_tools < 1 or len(self.toolbox) == 0:
-            raise ToolboxMismatchError("an environment needs a tool at least, and max_tools of at least 1.")
+            raise ToolboxMismatchError(
+                "an environment needs at least one tool and max_tools of at least 1, found "
+                f"{len(self.toolbox)} tools and max_tools={config.max_tools}."
+            )
         self.source = resolve_source(config.source, config.canvas)
         self.codec = PlanCodec(self.toolbox.names, config.max_tools)
         self.scorer = PlanScorer(self.toolbox, config.reward, cache=self._cache())
 
     def _cache(self) -> PrefixCache | None:
+        """Returns the cache of the scorer, if the environment benefits from one."""
         return None
 
     @abstractmethod
     def reset(self, samples: Sequence[Sample]) -> list[tuple[Episode, ObsType, Info]]:
-        """Starts episodes, one per sample."""
+        """Starts one episode per sample."""
 
     @abstractmethod
     def _step(self, episodes: Sequence[Episode], actions: Sequence[Any]) -> list[Transition[ObsType]]: ...
 
     @abstractmethod
     def terminates(self, episode: Episode, action: Any) -> bool:
-        """Whether this action ends the episode, which nothing but the action decides."""
+        """Returns whether an action ends an episode. The answer is known before the tools run.
+
+        Raises:
+            PlanParseError: If the action lies outside the action space.
+        """
 
     def check_ready(self, episodes: Sequence[Episode]) -> None:
-        """Refuses to play on where that makes no sense.
+        """Checks that the episodes can be continued.
 
         Raises:
             ResetNeeded: If an episode has ended.
-            ToolboxMismatchError: If tools were added to the toolbox meanwhile.
+            ToolboxMismatchError: If tools were added to the toolbox since the environment was made.
         """
         if any(episode.done for episode in episodes):
             raise ResetNeeded("the episode has ended: call reset() before step().")
@@ -101,18 +112,27 @@ class Rules(ABC, Generic[ObsType]):
             )
 
     def step(self, episodes: Sequence[Episode], actions: Sequence[Any]) -> list[Transition[ObsType]]:
-        """Plays one action in each episode.
+        """Takes one action in each episode.
 
         Raises:
             ResetNeeded: If an episode has ended.
             PlanParseError: If an action lies outside the action space.
-            ToolboxMismatchError: If tools were added to the toolbox meanwhile.
+            ToolboxMismatchError: If tools were added to the toolbox since the environment was made.
         """
         self.check_ready(episodes)
         return self._step(episodes, actions)
 
-    def sample(self, rng: Generator, options: dict[str, Any] | None) -> Sample:
-        """Draws a sample, or makes the one that ``options["sample"]`` specifies."""
+    def draw_sample(self, rng: Generator, options: dict[str, Any] | None) -> Sample:
+        """Draws a sample from the source, or makes the one of ``options["sample"]``.
+
+        Args:
+            rng: The only source of randomness.
+            options: The options of ``reset``. Under "sample" stands a :class:`SampleSpec`, its JSON, or a
+                :class:`Sample`.
+
+        Raises:
+            SampleError: If the option is none of these, or the source cannot make the sample.
+        """
         spec = (options or {}).get("sample")
         if spec is None:
             spec = self.source.draw(rng)
@@ -125,7 +145,7 @@ class Rules(ABC, Generic[ObsType]):
         return self.source.make(spec)
 
     def info(self, episode: Episode) -> Info:
-        """Returns what an episode tells about itself; secrets included, images as PIL."""
+        """Returns the info of an episode, labels included; see the environment classes for its keys."""
         sample = episode.sample
         labels = () if sample.degradations is None else tuple(sorted(sample.degradations))
         info: Info = {"plan": episode.plan, "degradations": labels, "sample": sample.spec.to_json()}
@@ -138,8 +158,8 @@ class Rules(ABC, Generic[ObsType]):
             }
         return info
 
-    def frames(self, episode: Episode) -> list[tuple[str, Image.Image]]:
-        """Returns captioned pictures: the input, each tool's result, the reference."""
+    def render_frames(self, episode: Episode) -> list[tuple[str, Image.Image]]:
+        """Returns images with captions: the input, the result of each tool, and the reference."""
         sample = episode.sample
         prefixes = [episode.plan[:length] for length in range(len(episode.plan) + 1)]
         results = {
@@ -155,35 +175,38 @@ class Rules(ABC, Generic[ObsType]):
 
 
 class ToolboxMixin:
-    """What an environment offers to whoever trains its tools, in this process or another.
+    """Access to the tools of an environment, for code that trains them in this or another process.
 
     Attributes:
-        rules: Of the game it plays.
+        rules: The rules of the environment.
     """
 
     rules: Rules[Any]
 
     @property
     def toolbox(self) -> Toolbox:
-        """The tools of this world; training them in place changes it."""
+        """The tools of the environment. Training them in place changes the environment."""
         return self.rules.toolbox
 
     def load_toolbox(self, folder: Path | str) -> str:
-        """Takes over the tools' weights from a folder written by Toolbox.save; returns their fingerprint.
+        """Loads the weights of the tools from a folder that Toolbox.save has written.
 
-        For copies of a world in other processes: ``envs.call("load_toolbox", folder)``.
+        Use ``envs.call("load_toolbox", folder)`` for copies of an environment in other processes.
+
+        Returns:
+            The fingerprint of the toolbox with the new weights.
         """
         return self.toolbox.load_weights(folder).fingerprint
 
     def check_toolbox(self, fingerprint: str) -> None:
-        """Refuses to go on with tools that have been trained elsewhere meanwhile.
+        """Checks that the tools have the expected weights.
 
         Raises:
-            ToolboxMismatchError: If these are not the tools of that fingerprint.
+            ToolboxMismatchError: If the toolbox has another fingerprint.
         """
         if self.toolbox.fingerprint != fingerprint:
             raise ToolboxMismatchError(
-                f"expected tools of fingerprint {fingerprint}, this environment has "
+                f"expected tools with the fingerprint {fingerprint}, but this environment has "
                 f"{self.toolbox.fingerprint}: a stale copy. Save the trained toolbox and call "
-                "load_toolbox(folder) here."
+                "load_toolbox(folder) on this environment."
             )

@@ -1,4 +1,4 @@
-"""The stepwise game: one tool at a time, looking again after each."""
+"""The stepwise environment: apply one tool at a time and observe its result."""
 
 from __future__ import annotations
 
@@ -24,24 +24,25 @@ StepwiseObs = dict[str, Any]
 
 @dataclass(frozen=True)
 class StepwiseConfig(EnvConfig):
-    """Constructor arguments of the stepwise environments: those of the one-shot game, and one.
+    """Constructor arguments of the stepwise environments: those of :class:`EnvConfig` and one more.
 
     Attributes:
-        mask_upscale: Whether masks forbid enlarging tools once the image fills its canvas.
+        mask_upscale: Whether action masks forbid tools that upscale once the image has reached the size of
+            its canvas.
     """
 
     mask_upscale: bool = False
 
 
 class StepwiseRules(Rules[StepwiseObs]):
-    """One action is one tool; an episode ends at STOP or after ``max_tools`` tools.
+    """One action is one tool, and an episode ends at STOP or after ``max_tools`` tools.
 
     Args:
-        config: The world.
+        config: The constructor arguments of the environment.
 
     Raises:
-        RewardError: If the reward does not judge the untouched image, so that the gains
-            would not add up to the one-shot reward.
+        RewardError: If the reward does not score the empty plan: the rewards of the steps would not add up
+            to the reward of the one-shot environment.
     """
 
     config_class = StepwiseConfig
@@ -50,23 +51,23 @@ class StepwiseRules(Rules[StepwiseObs]):
         super().__init__(config)
         if not self.scorer.reward.score_empty_plan:
             raise RewardError(
-                f"the reward {self.scorer.reward.name!r} gives 0 to the untouched image, so gains do "
-                "not add up to it: use it with OPERA-Restore-v0, or another reward here."
+                f"the reward {self.scorer.reward.name!r} gives 0 to the empty plan, so the rewards of "
+                "steps do not add up to it: use it with OPERA-Restore-v0, or use another reward."
             )
         self.mask_upscale = config.mask_upscale
-        side, tools, longest = config.obs_size, len(self.toolbox), config.max_tools
+        side, num_tools, max_tools = config.obs_size, len(self.toolbox), config.max_tools
         self.observation_space = spaces.Dict(
             {
                 "image": spaces.Box(0, 255, (side, side, 3), np.uint8),
                 "original": spaces.Box(0, 255, (side, side, 3), np.uint8),
-                "steps_left": spaces.Discrete(longest + 1),
-                "used": spaces.MultiDiscrete([tools + 1] * longest),
+                "steps_left": spaces.Discrete(max_tools + 1),
+                "used": spaces.MultiDiscrete([num_tools + 1] * max_tools),
             }
         )
-        self.action_space = spaces.Discrete(tools + 1)
+        self.action_space = spaces.Discrete(num_tools + 1)
 
     def _cache(self) -> PrefixCache:
-        return PrefixCache()  # so that a step runs one tool, not the plan so far
+        return PrefixCache()  # a step runs one tool instead of the whole plan so far
 
     def _observe(self, episode: Episode) -> StepwiseObs:
         return {
@@ -88,28 +89,27 @@ class StepwiseRules(Rules[StepwiseObs]):
         return not tools or len(episode.plan) + 1 == self.config.max_tools
 
     def _step(self, episodes: Sequence[Episode], actions: Sequence[Any]) -> list[Transition[StepwiseObs]]:
-        added = [self.codec.decode_tool(action) for action in actions]
-        ending = [
+        chosen_tools = [self.codec.decode_tool(action) for action in actions]
+        terminated = [
             self.terminates(episode, action) for episode, action in zip(episodes, actions, strict=True)
         ]
-        plans = [episode.plan + tools for episode, tools in zip(episodes, added, strict=True)]
-        moved = [index for index, tools in enumerate(added) if tools]
-        outcomes = self.scorer.score([episodes[i].sample for i in moved], [plans[i] for i in moved])
-        cost, gains = self.config.tool_cost, [0.0] * len(episodes)
-        for index, outcome in zip(moved, outcomes, strict=True):
-            before = episodes[index].outcome
-            assert before is not None
-            gains[index] = env_reward(outcome, cost) - env_reward(before, cost)
+        plans = [episode.plan + tools for episode, tools in zip(episodes, chosen_tools, strict=True)]
+        acting = [index for index, tools in enumerate(chosen_tools) if tools]  # the others chose STOP
+        outcomes = self.scorer.score([episodes[i].sample for i in acting], [plans[i] for i in acting])
+        tool_cost, rewards = self.config.tool_cost, [0.0] * len(episodes)
+        for index, outcome in zip(acting, outcomes, strict=True):
+            previous = episodes[index].outcome
+            assert previous is not None
+            rewards[index] = env_reward(outcome, tool_cost) - env_reward(previous, tool_cost)
             episodes[index].plan, episodes[index].outcome = plans[index], outcome
         transitions: list[Transition[StepwiseObs]] = []
-        for episode, ends, gain in zip(episodes, ending, gains, strict=True):
-            episode.done = ends
-            observation = self._observe(episode)
-            transitions.append(Transition(observation, float(gain), episode.done, self.info(episode)))
+        for episode, done, reward in zip(episodes, terminated, rewards, strict=True):
+            episode.done = done
+            transitions.append(Transition(self._observe(episode), float(reward), done, self.info(episode)))
         return transitions
 
     def action_mask(self, episode: Episode) -> NDArray[np.bool_]:
-        """Returns which of the N + 1 actions are allowed."""
+        """Returns which of the N + 1 actions are allowed in an episode, bool (N + 1,)."""
         mask = np.ones(len(self.toolbox) + 1, np.bool_)
         if self.mask_upscale:
             size = episode.sample.lq.shape[-2:]
@@ -124,42 +124,65 @@ class StepwiseRules(Rules[StepwiseObs]):
 
 
 class StepwiseEnv(RestoreEnv):
-    """Apply one restoration tool at a time.
+    """Apply one restoration tool at a time: ``OPERA-RestoreStepwise-v0``.
 
     ## Description
-    The same world as :class:`~opera_env.envs.restore.RestoreEnv`, played in SimpleCall's way:
-    choose a tool, look at its result, choose the next.
+    The same task as :class:`~opera_env.envs.restore.RestoreEnv`, one tool per step: the agent chooses a
+    tool, sees its result and chooses the next tool, until it stops.
 
-    ## Action space
-    ``Discrete(N + 1)``: 0 is STOP, i is the toolbox's i-th tool. :meth:`action_masks` allows
-    all of them, unless ``mask_upscale=True`` forbids enlarging tools at canvas size.
+    ## Action Space
+    ``Discrete(N + 1)`` for N tools. Action 0 is STOP; action i is the i-th tool of
+    ``env.unwrapped.toolbox.names``, counted from 1. :meth:`action_masks` tells which actions are allowed
+    (sb3-contrib's MaskablePPO calls it). All are, unless ``mask_upscale=True`` forbids tools that upscale
+    once the image has reached the size of the canvas.
 
-    ## Observation space
-    ``Dict`` of ``image`` and ``original`` (uint8, obs_size x obs_size x 3, both at canvas size
-    first), ``steps_left`` and ``used`` (the plan so far as a one-shot action).
+    ## Observation Space
+    ``Dict`` of
+
+    - ``image``: the current image, ``Box(0, 255, (obs_size, obs_size, 3), uint8)``, RGB, resized to the
+      canvas first and then to ``obs_size``;
+    - ``original``: the image before the first tool, likewise;
+    - ``steps_left``: how many more tools may be applied, ``Discrete(max_tools + 1)``;
+    - ``used``: the plan so far, ``MultiDiscrete([N + 1] * max_tools)``, padded with 0.
 
     ## Rewards
-    The gain in R_q, less ``tool_cost`` per tool. Undiscounted, the return is the one-shot
-    reward of the same plan less R_q of the untouched image.
+    The increase of R_q, less ``tool_cost`` for the tool; 0 for STOP. The undiscounted return is the reward
+    of the same plan in ``OPERA-Restore-v0`` less R_q of the input image.
 
-    ## Starting state
-    As in the one-shot game.
+    ## Starting State
+    As in :class:`~opera_env.envs.restore.RestoreEnv`.
 
-    ## Episode end
-    Terminates at STOP or after ``max_tools`` tools; never truncates, so that nobody bootstraps
-    past the end.
-
-    ## Information
-    As in the one-shot game, after ``reset`` too.
+    ## Episode End
+    The episode terminates at STOP or after ``max_tools`` tools. It is never truncated, so that learners do
+    not bootstrap from a value after the end.
 
     ## Arguments
-    Those of :class:`StepwiseConfig`, by name, and ``render_mode`` as in the one-shot game.
+    Those of :class:`~opera_env.envs.restore.RestoreEnv`, and ``mask_upscale=False``. See
+    :class:`StepwiseConfig`.
+
+    ## Information
+    The keys of :class:`~opera_env.envs.restore.RestoreEnv`, all of them from ``reset`` too: there
+    ``metrics``, ``terms``, ``r_q`` and ``restored`` are those of the input image.
+
+    ## Version History
+    - v0: initial version.
+
+    Example:
+        The mask has one entry per action, STOP first, and can be passed to ``action_space.sample``:
+
+        >>> import gymnasium as gym
+        >>> env = gym.make("opera_env:OPERA-RestoreStepwise-v0", reward="classic", mask_upscale=True)
+        >>> observation, info = env.reset(seed=0)
+        >>> mask = env.unwrapped.action_masks()
+        >>> mask.shape == (len(env.unwrapped.toolbox) + 1,), bool(mask[0])
+        (True, True)
+        >>> action = env.action_space.sample(mask.astype("int8"))
     """
 
     rules_class = StepwiseRules
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Returns which of the N + 1 actions are allowed now, bool (N + 1,)."""
+        """Returns which of the N + 1 actions are allowed now, bool (N + 1,); STOP comes first."""
         assert isinstance(self.rules, StepwiseRules)
         if self._episode is None:
             return np.ones(len(self.toolbox) + 1, np.bool_)

@@ -1,4 +1,4 @@
-"""Many environments in one: every step is one batch of tools and one batch of metrics."""
+"""Vector environments: each step runs the tools and metrics of all sub-environments in batches."""
 
 from __future__ import annotations
 
@@ -22,16 +22,21 @@ from opera_env.types import Sample, SampleSpec
 
 
 class RestoreVectorEnv(ToolboxMixin, VectorEnv[Any, Any, NDArray[np.float64]]):
-    """Many one-shot games at once, autoreset in the same step.
+    """The vector form of :class:`~opera_env.envs.restore.RestoreEnv`, with autoreset in the same step.
 
-    Sub-environment i behaves as a single environment reset with ``seed + i // group_size``,
-    so groups of neighbours see the same images: what group-relative learners need.
+    Sub-environment i behaves like a single environment that is reset with ``seed + i // group_size``. The
+    members of a group therefore receive the same images, as group-relative learners such as GRPO need.
 
     Args:
         num_envs: Number of sub-environments, a multiple of ``group_size``.
-        group_size: Neighbours that share each image.
-        render_mode: None; a vector environment draws nothing.
-        **world: Those of :class:`~opera_env.envs.config.EnvConfig`.
+        group_size: Number of consecutive sub-environments that receive the same images.
+        render_mode: Must be None; vector environments do not render.
+        **config: The arguments of :class:`~opera_env.envs.config.EnvConfig`.
+
+    ## Information
+    The keys of the single environment, as Gymnasium's vector environments stack them. When an episode ends,
+    the next one starts in the same step, and ``final_obs`` and ``final_info`` hold the last observation and
+    info of the episode that has ended.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": [], "render_fps": 1}  # noqa: RUF012
@@ -39,16 +44,16 @@ class RestoreVectorEnv(ToolboxMixin, VectorEnv[Any, Any, NDArray[np.float64]]):
     rules_class: type[Rules[Any]] = OneShotRules
 
     def __init__(
-        self, num_envs: int = 8, group_size: int = 1, render_mode: str | None = None, **world: Any
+        self, num_envs: int = 8, group_size: int = 1, render_mode: str | None = None, **config: Any
     ) -> None:
         if render_mode is not None:
-            raise gym.error.UnsupportedMode("a vector environment draws nothing: render a single one.")
+            raise gym.error.UnsupportedMode("a vector environment does not render: use a single one.")
         if num_envs < 1 or group_size < 1 or num_envs % group_size:
             raise ValueError(
                 f"num_envs must be a positive multiple of group_size, found {num_envs} and {group_size}."
             )
         super().__init__()
-        self.rules = self.rules_class(self.rules_class.config_class(**world))
+        self.rules = self.rules_class(self.rules_class.config_class(**config))
         self.num_envs = num_envs
         self.group_size = group_size
         self.render_mode = None
@@ -62,15 +67,15 @@ class RestoreVectorEnv(ToolboxMixin, VectorEnv[Any, Any, NDArray[np.float64]]):
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Starts all sub-environments.
+        """Resets all sub-environments.
 
         Args:
-            seed: One for all (sub-environment i takes ``seed + i // group_size``), or one
-                each.
-            options: ``{"sample": spec}`` starts all of them from one specification.
+            seed: One number, from which sub-environment i takes ``seed + i // group_size``; or a list with
+                one seed per sub-environment; None continues with the present generators.
+            options: ``{"sample": spec}`` starts all sub-environments from one specification.
         """
         if seed is not None or self._generators is None:
-            self._generators = self._seed(seed)
+            self._generators = self._make_generators(seed)
         starts = self.rules.reset(self._samples(range(self.num_envs), options))
         self._episodes = [episode for episode, _, _ in starts]
         infos: dict[str, Any] = {}
@@ -78,65 +83,66 @@ class RestoreVectorEnv(ToolboxMixin, VectorEnv[Any, Any, NDArray[np.float64]]):
             infos = self._add_info(infos, info, index)
         return self._batch([observation for _, observation, _ in starts]), infos
 
-    def _seed(self, seed: int | Sequence[int | None] | None) -> list[Generator]:
+    def _make_generators(self, seed: int | Sequence[int | None] | None) -> list[Generator]:
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1)[0])
         if isinstance(seed, int | np.integer):
             seed = [int(seed) + index // self.group_size for index in range(self.num_envs)]
         if len(seed) != self.num_envs:
-            raise ValueError(f"expected one seed or {self.num_envs}, found {len(seed)}.")
+            raise ValueError(f"expected one seed or {self.num_envs} seeds, found {len(seed)}.")
         return [seeding.np_random(one)[0] for one in seed]
 
     def _samples(self, indices: Sequence[int], options: dict[str, Any] | None = None) -> list[Sample]:
-        """Draws samples for some sub-environments; each image is made once."""
+        """Draws samples for some sub-environments; equal samples are made once."""
         assert self._generators is not None
-        made: dict[SampleSpec, Sample] = {}
+        cache: dict[SampleSpec, Sample] = {}
         samples: list[Sample] = []
         for index in indices:
             if options:
-                sample = self.rules.sample(self._generators[index], options)
+                sample = self.rules.draw_sample(self._generators[index], options)
             else:
                 spec = self.rules.source.draw(self._generators[index])
-                sample = made.get(spec) or self.rules.source.make(spec)
-            samples.append(made.setdefault(sample.spec, sample))
+                sample = cache.get(spec) or self.rules.source.make(spec)
+            samples.append(cache.setdefault(sample.spec, sample))
         return samples
 
     def step(  # pyright: ignore[reportIncompatibleMethodOverride] - the base class types flags as floats
         self, actions: Any
     ) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """Plays one action each; ended episodes restart at once, their last info in ``final_info``."""
+        """Takes one action in each sub-environment; episodes that end are reset in the same step."""
         if not self._episodes:
             raise gym.error.ResetNeeded("call reset() before step().")
-        chosen = list(iterate(self.action_space, actions))
+        action_list = list(iterate(self.action_space, actions))
         self.rules.check_ready(self._episodes)
-        ending = [
+        terminating = [
             index
-            for index, (episode, action) in enumerate(zip(self._episodes, chosen, strict=True))
+            for index, (episode, action) in enumerate(zip(self._episodes, action_list, strict=True))
             if self.rules.terminates(episode, action)
         ]
         assert self._generators is not None
-        before = [generator.bit_generator.state for generator in self._generators]
+        rng_states = [generator.bit_generator.state for generator in self._generators]
         try:
-            with ThreadPoolExecutor(1) as background:  # degrades photographs while the tools run
-                fresh = background.submit(self._samples, ending)
-                played: list[Transition[Any]] = self.rules.step(self._episodes, chosen)
-        except BaseException:  # a step that failed has drawn nothing
-            for generator, state in zip(self._generators, before, strict=True):
+            with ThreadPoolExecutor(1) as background:  # makes the next samples while the tools run
+                next_samples = background.submit(self._samples, terminating)
+                transitions: list[Transition[Any]] = self.rules.step(self._episodes, action_list)
+        except BaseException:  # a step that fails must not change the generators
+            for generator, state in zip(self._generators, rng_states, strict=True):
                 generator.bit_generator.state = state
             raise
-        restarts = dict(zip(ending, self.rules.reset(fresh.result()) if ending else [], strict=True))
+        starts = self.rules.reset(next_samples.result()) if terminating else []
+        resets = dict(zip(terminating, starts, strict=True))
         observations: list[Any] = []
         infos: dict[str, Any] = {}
-        for index, now in enumerate(played):
-            observation, info = now.observation, now.info
-            if index in restarts:
+        for index, transition in enumerate(transitions):
+            observation, info = transition.observation, transition.info
+            if index in resets:
                 last = {"final_obs": observation, "final_info": info}
                 infos = self._add_info(infos, last, index)
-                self._episodes[index], observation, info = restarts[index]
+                self._episodes[index], observation, info = resets[index]
             observations.append(observation)
             infos = self._add_info(infos, info, index)
-        rewards = np.array([now.reward for now in played], np.float64)
-        terminated = np.array([now.terminated for now in played], np.bool_)
+        rewards = np.array([transition.reward for transition in transitions], np.float64)
+        terminated = np.array([transition.terminated for transition in transitions], np.bool_)
         return self._batch(observations), rewards, terminated, np.zeros(self.num_envs, np.bool_), infos
 
     def _batch(self, observations: Sequence[Any]) -> Any:
@@ -145,18 +151,18 @@ class RestoreVectorEnv(ToolboxMixin, VectorEnv[Any, Any, NDArray[np.float64]]):
 
 
 class StepwiseVectorEnv(RestoreVectorEnv):
-    """Many stepwise games at once, autoreset in the same step.
+    """The vector form of :class:`~opera_env.envs.stepwise.StepwiseEnv`, with autoreset in the same step.
 
     Args:
         num_envs: Number of sub-environments, a multiple of ``group_size``.
-        group_size: Neighbours that share each image.
-        render_mode: None; a vector environment draws nothing.
-        **world: Those of :class:`~opera_env.envs.stepwise.StepwiseConfig`.
+        group_size: Number of consecutive sub-environments that receive the same images.
+        render_mode: Must be None; vector environments do not render.
+        **config: The arguments of :class:`~opera_env.envs.stepwise.StepwiseConfig`.
     """
 
     rules_class = StepwiseRules
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Returns which actions are allowed now, bool (num_envs, N + 1)."""
+        """Returns which actions are allowed now, bool (num_envs, N + 1); STOP comes first."""
         assert isinstance(self.rules, StepwiseRules)
         return np.stack([self.rules.action_mask(episode) for episode in self._episodes])

@@ -19,48 +19,48 @@ from opera_env.envs.config import EnvConfig
 from opera_env.envs.registration import ENVIRONMENTS
 from opera_env.tools import Toolbox
 
-World = dict[str, Any]
-every_game = pytest.mark.parametrize("name", ENVIRONMENTS)
+Config = dict[str, Any]
+every_environment = pytest.mark.parametrize("name", ENVIRONMENTS)
 
-WORLDS: dict[str, tuple[Any, ...]] = {
+CONFIGS: dict[str, tuple[Any, ...]] = {
     "default": (pytest.mark.needs_weights("lpips"),),
     "tiny": (),
 }
-"""With the tools and the reward of ``gym.make`` without arguments, and without any weights."""
+"""The tools and reward of ``gym.make`` without arguments, and a configuration that needs no weights."""
 
 
-@pytest.fixture(params=[pytest.param(name, marks=marks) for name, marks in WORLDS.items()])
-def world(request: pytest.FixtureRequest, toolbox: Toolbox, source: Source) -> World:
+@pytest.fixture(params=[pytest.param(name, marks=marks) for name, marks in CONFIGS.items()])
+def config(request: pytest.FixtureRequest, toolbox: Toolbox, source: Source) -> Config:
     if request.param == "default":
-        return {"canvas": 64, "max_tools": 3}  # the same, in a quarter of the time
+        return {"canvas": 64, "max_tools": 3}  # small images for speed
     return {"toolbox": toolbox, "reward": "classic", "source": source, "obs_size": 64, "max_tools": 3}
 
 
 @pytest.fixture
 def strict() -> Iterator[None]:
-    """Gymnasium's logger and SB3 both speak through ``warnings``."""
+    """Turns warnings into errors; Gymnasium's logger and SB3 both use ``warnings``."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
 
 
 @pytest.mark.usefixtures("strict")
-@every_game
-def test_gymnasium_checker(world: World, name: str) -> None:
-    env = gym.make(name, render_mode="rgb_array", **world)
+@every_environment
+def test_gymnasium_checker(config: Config, name: str) -> None:
+    env = gym.make(name, render_mode="rgb_array", **config)
     gymnasium_check(env.unwrapped)
 
 
 @pytest.mark.usefixtures("strict")
-@every_game
-def test_sb3_checker(world: World, name: str) -> None:
-    sb3_check(gym.make(name, render_mode="rgb_array", **world), warn=True)
+@every_environment
+def test_sb3_checker(config: Config, name: str) -> None:
+    sb3_check(gym.make(name, render_mode="rgb_array", **config), warn=True)
 
 
 @pytest.mark.usefixtures("strict")
-@every_game
-def test_an_episode_through_the_passive_checker(world: World, name: str) -> None:
-    env = gym.make(name, **world)
+@every_environment
+def test_an_episode_passes_the_passive_checker(config: Config, name: str) -> None:
+    env = gym.make(name, **config)
     env.action_space.seed(1)
     observation, _ = env.reset(seed=1)
     terminated = False
@@ -73,8 +73,10 @@ def test_an_episode_through_the_passive_checker(world: World, name: str) -> None
     env.close()
 
 
-@every_game
-def test_rewards_are_floats_in_sb3_vectors(make_env: Callable[..., gym.Env[Any, Any]], name: str) -> None:
+@every_environment
+def test_rewards_are_floats_in_sb3_vector_environments(
+    make_env: Callable[..., gym.Env[Any, Any]], name: str
+) -> None:
     """An integer reward of the first sub-environment would truncate those of the others."""
     envs = DummyVecEnv([lambda: make_env(name)] * 2)
     envs.seed(0)
@@ -85,32 +87,35 @@ def test_rewards_are_floats_in_sb3_vectors(make_env: Callable[..., gym.Env[Any, 
     assert rewards[1] % 1 != 0
 
 
-@every_game
-def test_both_forms_take_every_argument_and_no_other(name: str, toolbox: Toolbox, source: Source) -> None:
-    config = EnvConfig(toolbox, "classic", source, 2, 48, None, 0.1, "cpu")
-    world = {field.name: getattr(config, field.name) for field in fields(config)}
-    single = gym.make(name, **world)
-    vector = gym.make_vec(name, num_envs=2, vectorization_mode="vector_entry_point", group_size=2, **world)
+@every_environment
+def test_single_and_vector_form_accept_the_same_arguments(
+    name: str, toolbox: Toolbox, source: Source
+) -> None:
+    values = EnvConfig(toolbox, "classic", source, 2, 48, None, 0.1, "cpu")
+    config = {field.name: getattr(values, field.name) for field in fields(values)}
+    single = gym.make(name, **config)
+    vector = gym.make_vec(name, num_envs=2, vectorization_mode="vector_entry_point", group_size=2, **config)
     assert vector.single_observation_space == single.observation_space
     assert vector.single_action_space == single.action_space
     for misspelt in ({"max_tool": 2}, {"crop": 64}):
         with pytest.raises(TypeError):
-            gym.make(name, **world, **misspelt)
+            gym.make(name, **config, **misspelt)
         with pytest.raises(TypeError):
-            gym.make_vec(name, num_envs=2, vectorization_mode="vector_entry_point", **world, **misspelt)
+            gym.make_vec(name, num_envs=2, vectorization_mode="vector_entry_point", **config, **misspelt)
 
 
-@every_game
-def test_the_documentation_has_gymnasiums_headings(name: str) -> None:
+@every_environment
+def test_the_docstring_has_the_headings_of_gymnasium(name: str) -> None:
     text = gym.envs.registration.load_env_creator(ENVIRONMENTS[name][0]).__doc__ or ""
     headings = [line.strip()[3:] for line in text.splitlines() if line.strip().startswith("## ")]
     assert headings == [
         "Description",
-        "Action space",
-        "Observation space",
+        "Action Space",
+        "Observation Space",
         "Rewards",
-        "Starting state",
-        "Episode end",
-        "Information",
+        "Starting State",
+        "Episode End",
         "Arguments",
+        "Information",
+        "Version History",
     ]

@@ -64,7 +64,7 @@ def test_frames(make_env: MakeEnv, samples: list[Sample]) -> None:
     assert sample.lq.shape[-1] == 16 and sample.reference is not None
     rules = make_env().unwrapped.rules
     plan = ("tiny.enlarge", "tiny.darken")
-    frames = rules.frames(Episode(sample, plan))
+    frames = rules.render_frames(Episode(sample, plan))
     captions = [caption for caption, _ in frames]
     assert captions == ["input noise > low_resolution", "tiny.enlarge", "tiny.darken", "reference"]
     assert all(picture.size == (64, 64) for _, picture in frames)
@@ -76,7 +76,7 @@ def test_frames(make_env: MakeEnv, samples: list[Sample]) -> None:
 
 
 def test_the_same_tool_twice_is_shown_twice(make_env: MakeEnv, samples: list[Sample]) -> None:
-    frames = make_env().unwrapped.rules.frames(Episode(samples[0], ("tiny.darken", "tiny.darken")))
+    frames = make_env().unwrapped.rules.render_frames(Episode(samples[0], ("tiny.darken", "tiny.darken")))
     assert [caption for caption, _ in frames][1:3] == ["tiny.darken", "tiny.darken"]
     assert np.asarray(frames[2][1]).mean() < np.asarray(frames[1][1]).mean()
 
@@ -113,7 +113,7 @@ def test_no_reference_no_picture_of_it(make_env: MakeEnv, photos: Path) -> None:
     source = photographs(photos)
     sample = source.make(SampleSpec(source.name, 1))
     env = make_env(source=source, reward="label_free", render_mode="rgb_array")
-    frames = env.unwrapped.rules.frames(Episode(sample, ("tiny.blur",)))
+    frames = env.unwrapped.rules.render_frames(Episode(sample, ("tiny.blur",)))
     assert [caption.strip() for caption, _ in frames] == ["input", "tiny.blur"]
     assert frames[0][1].size == (75, 101)
     env.reset(seed=0)
