@@ -107,8 +107,8 @@ REWARD_PRESETS: Mapping[str, Reward] = {
 """The reward presets. R_q of ``lite``, ``classic``, ``label_free`` and ``no_reference`` lies in [0, 10].
 
 Source: the paper names the five metrics of its R_q but not their weights. ``paper`` and ``release`` use the
-weights of the released code. Like that code, ``release`` gives 0 to the empty plan and to plans of more than
-six tools.
+weights of the released code. Like that code, ``release`` gives 0 to the empty plan and to plans of more
+than six tools.
 """
 
 

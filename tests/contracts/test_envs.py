@@ -74,9 +74,7 @@ def test_an_episode_passes_the_passive_checker(config: Config, name: str) -> Non
 
 
 @every_environment
-def test_rewards_are_floats_in_sb3_vector_environments(
-    make_env: Callable[..., gym.Env[Any, Any]], name: str
-) -> None:
+def test_rewards_are_floats_in_sb3_vectors(make_env: Callable[..., gym.Env[Any, Any]], name: str) -> None:
     """An integer reward of the first sub-environment would truncate those of the others."""
     envs = DummyVecEnv([lambda: make_env(name)] * 2)
     envs.seed(0)
@@ -88,9 +86,7 @@ def test_rewards_are_floats_in_sb3_vector_environments(
 
 
 @every_environment
-def test_single_and_vector_form_accept_the_same_arguments(
-    name: str, toolbox: Toolbox, source: Source
-) -> None:
+def test_both_forms_accept_the_same_arguments(name: str, toolbox: Toolbox, source: Source) -> None:
     values = EnvConfig(toolbox, "classic", source, 2, 48, None, 0.1, "cpu")
     config = {field.name: getattr(values, field.name) for field in fields(values)}
     single = gym.make(name, **config)
