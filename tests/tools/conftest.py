@@ -10,24 +10,16 @@ from torch import nn
 
 from opera_env.tools import Tool, Toolbox
 from opera_env.tools.nets import build_net
-
-TINY = {"widths": (4, 8), "unshuffle": 2}
+from tests.random_tools import random_unet_tool
 
 
 def _tiny_tool(name: str, seed: int, **options: object) -> Tool:
-    options = {**TINY, **options}
-    net = build_net("unet", options)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in net.parameters():  # the last layer starts at zero, and zeros would hide errors
-            parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
-    return Tool(
+    return random_unet_tool(
         name,
-        net,
-        scale=options.get("scale", 1),  # type: ignore[arg-type]
-        multiple=net.multiple,  # type: ignore[arg-type]
+        seed,
+        0.1,
+        options,
         degradations=frozenset({"noise", "rain"}),
-        net=("unet", options),
         training={"command": f"train {name}", "psnr_gain": 1.5},
     )
 

@@ -9,17 +9,8 @@ from typing import Any
 import pytest
 
 from opera_agents.critic.train import CriticConfig
-from opera_env.tools import Toolbox
 
 Configure = Callable[..., CriticConfig]
-
-
-@pytest.fixture(scope="session")
-def small_toolbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three quick tools of ``lite`` in a folder."""
-    folder = tmp_path_factory.mktemp("toolbox")
-    Toolbox.load("lite").subset(["unet.denoise", "unet.dejpeg", "brighten.gamma_correction"]).save(folder)
-    return folder
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,14 @@ from numpy.random import default_rng
 from PIL import Image
 
 from opera_env.data import clean_folder, photographs
-from opera_env.data.images import write_image
 from opera_env.data.sources import protocol
 from opera_env.data.sources.protocol import ImageCache
 
 
-def _write_photographs(folder: Path, coordinate_image: Any, *sizes: tuple[int, int]) -> Path:
-    for number, size in enumerate(sizes):
-        write_image(folder / f"{number}.png", coordinate_image(*size, seed=number))
-    return folder
-
-
 def test_old_images_leave_memory(
-    tmp_path: Path, coordinate_image: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, write_photographs: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _write_photographs(tmp_path, coordinate_image, *[(16, 16)] * 6)
+    write_photographs(tmp_path, *[(16, 16)] * 6)
     paths = sorted(tmp_path.iterdir())
     read: list[str] = []
     real = protocol.read_image
@@ -53,17 +47,17 @@ def test_old_images_leave_memory(
 
 
 def test_an_image_larger_than_the_memory_for_images_is_cached_alone(
-    tmp_path: Path, coordinate_image: Any
+    tmp_path: Path, write_photographs: Callable[..., Path]
 ) -> None:
-    _write_photographs(tmp_path, coordinate_image, (16, 16), (40, 40), (16, 16))
+    write_photographs(tmp_path, (16, 16), (40, 40), (16, 16))
     images = ImageCache(sorted(tmp_path.iterdir()), max_bytes=1000)
     for path in images.paths:
         assert images[path].shape[2] == 3
         assert list(images._cached) == [path]
 
 
-def test_eviction_does_not_change_samples(tmp_path: Path, coordinate_image: Any) -> None:
-    folder = _write_photographs(tmp_path, coordinate_image, *[(40, 52)] * 4)
+def test_eviction_does_not_change_samples(tmp_path: Path, write_photographs: Callable[..., Path]) -> None:
+    folder = write_photographs(tmp_path, *[(40, 52)] * 4)
     plain, forgetful = (clean_folder(folder, 16, [("noise",)]) for _ in range(2))
     forgetful._images = ImageCache(forgetful._images.paths, max_bytes=1)
     specs = plain.list_specs(8, [("noise",)], default_rng(0))
@@ -72,8 +66,10 @@ def test_eviction_does_not_change_samples(tmp_path: Path, coordinate_image: Any)
     assert len(forgetful._images._cached) == 1
 
 
-def test_a_cached_image_cannot_be_changed_through_a_sample(tmp_path: Path, coordinate_image: Any) -> None:
-    source = photographs(_write_photographs(tmp_path, coordinate_image, (16, 16)))
+def test_a_cached_image_cannot_be_changed_through_a_sample(
+    tmp_path: Path, write_photographs: Callable[..., Path]
+) -> None:
+    source = photographs(write_photographs(tmp_path, (16, 16)))
     spec = source.list_specs(1, (), default_rng(0))[0]
     sample = source.make(spec)
     before = sample.lq.clone()

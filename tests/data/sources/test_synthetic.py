@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +16,23 @@ from opera_env.data import (
     bundled,
     clean_folder,
 )
-from opera_env.data.images import to_array, to_tensor, write_image
+from opera_env.data.images import to_array, to_tensor
 from opera_env.data.sources import BUNDLED_IMAGES
 from opera_env.degradations import TRAINING_RECIPES, degrade
 from opera_env.errors import SampleError, UnknownDegradationError
 from opera_env.types import SampleSpec
 
 
-def _write_photographs(folder: Path, coordinate_image: Any, *sizes: tuple[int, int]) -> Path:
-    for number, size in enumerate(sizes):
-        write_image(folder / f"{number}.png", coordinate_image(*size, seed=number))
-    return folder
-
-
 @pytest.mark.parametrize("canvas", [None, 16, 32, 64])
 @pytest.mark.parametrize("size", [(40, 52), (41, 55), (34, 33), (7, 70), (64, 64)])
 def test_crops_are_multiples_of_4(
-    tmp_path: Path, coordinate_image: Any, canvas: int | None, size: tuple[int, int]
+    tmp_path: Path,
+    coordinate_image: Any,
+    write_photographs: Callable[..., Path],
+    canvas: int | None,
+    size: tuple[int, int],
 ) -> None:
-    source = clean_folder(
-        _write_photographs(tmp_path, coordinate_image, size), canvas, [("low_resolution",), ("jpeg",)]
-    )
+    source = clean_folder(write_photographs(tmp_path, size), canvas, [("low_resolution",), ("jpeg",)])
     rng = default_rng(0)
     whole = [side // 4 * 4 for side in size]
     for _ in range(8):
@@ -54,15 +51,17 @@ def test_crops_are_multiples_of_4(
             assert sample.lq.shape == (3, expected[0] // 4, expected[1] // 4)
 
 
-def test_every_crop_can_be_drawn(tmp_path: Path, coordinate_image: Any) -> None:
-    source = clean_folder(_write_photographs(tmp_path, coordinate_image, (40, 24)), 16, [("jpeg",)])
+def test_every_crop_can_be_drawn(tmp_path: Path, write_photographs: Callable[..., Path]) -> None:
+    source = clean_folder(write_photographs(tmp_path, (40, 24)), 16, [("jpeg",)])
     rng = default_rng(0)
     seen = {source.draw(rng).crop for _ in range(300)}
     assert seen == {(top, left, 16, 16) for top in range(0, 25, 4) for left in (0, 4, 8)}
 
 
-def test_a_sample_is_its_reference_degraded(tmp_path: Path, coordinate_image: Any) -> None:
-    source = clean_folder(_write_photographs(tmp_path, coordinate_image, (40, 52)), 32)
+def test_a_sample_is_its_reference_degraded(
+    tmp_path: Path, coordinate_image: Any, write_photographs: Callable[..., Path]
+) -> None:
+    source = clean_folder(write_photographs(tmp_path, (40, 52)), 32)
     for recipe in (("noise",), ("rain", "low_resolution"), ("haze", "noise"), ()):
         spec = SampleSpec(source.name, 0, recipe, 5, (4, 8, 32, 32))
         sample = source.make(spec)
@@ -74,8 +73,10 @@ def test_a_sample_is_its_reference_degraded(tmp_path: Path, coordinate_image: An
         assert sample.depth == ("procedural" if "haze" in recipe else None)
 
 
-def test_what_a_specification_cannot_ask_for(tmp_path: Path, coordinate_image: Any) -> None:
-    source = clean_folder(_write_photographs(tmp_path / "mine", coordinate_image, (40, 52)), 32)
+def test_what_a_specification_cannot_ask_for(
+    tmp_path: Path, write_photographs: Callable[..., Path]
+) -> None:
+    source = clean_folder(write_photographs(tmp_path / "mine", (40, 52)), 32)
     good = SampleSpec("mine", 0, ("noise",), 0, (0, 0, 32, 32))
     source.make(good)
     for wrong, words in (
@@ -94,14 +95,16 @@ def test_what_a_specification_cannot_ask_for(tmp_path: Path, coordinate_image: A
 
 
 @pytest.mark.parametrize("canvas", [0, -4, 30, 2])
-def test_a_canvas_that_is_no_multiple_of_4(tmp_path: Path, coordinate_image: Any, canvas: int) -> None:
-    _write_photographs(tmp_path, coordinate_image, (40, 52))
+def test_a_canvas_that_is_no_multiple_of_4(
+    tmp_path: Path, write_photographs: Callable[..., Path], canvas: int
+) -> None:
+    write_photographs(tmp_path, (40, 52))
     with pytest.raises(SampleError, match="multiple of 4"):
         clean_folder(tmp_path, canvas)
 
 
-def test_recipes_and_ratio(tmp_path: Path, coordinate_image: Any) -> None:
-    _write_photographs(tmp_path, coordinate_image, (40, 52))
+def test_recipes_and_ratio(tmp_path: Path, write_photographs: Callable[..., Path]) -> None:
+    write_photographs(tmp_path, (40, 52))
     rng = default_rng(0)
     lengths = [len(clean_folder(tmp_path, 16).draw(rng).recipe) for _ in range(450)]
     shares = [lengths.count(length) / 450 for length in (1, 2, 3)]
@@ -115,16 +118,18 @@ def test_recipes_and_ratio(tmp_path: Path, coordinate_image: Any) -> None:
     assert clean_folder(tmp_path, 16).recipes == TRAINING_RECIPES
 
 
-def test_an_image_of_under_4_pixels(tmp_path: Path, coordinate_image: Any) -> None:
-    _write_photographs(tmp_path, coordinate_image, (3, 40))
+def test_an_image_of_under_4_pixels(tmp_path: Path, write_photographs: Callable[..., Path]) -> None:
+    write_photographs(tmp_path, (3, 40))
     with pytest.raises(SampleError, match=r"0\.png"):
         clean_folder(tmp_path, 16).draw(default_rng(0))
     with pytest.raises(SampleError, match="no images"):
         SyntheticSource([], "empty")
 
 
-def test_evaluation_goes_through_images_and_recipes_in_turn(tmp_path: Path, coordinate_image: Any) -> None:
-    source = clean_folder(_write_photographs(tmp_path, coordinate_image, *[(40, 52)] * 3), 16)
+def test_evaluation_goes_through_images_and_recipes_in_turn(
+    tmp_path: Path, write_photographs: Callable[..., Path]
+) -> None:
+    source = clean_folder(write_photographs(tmp_path, *[(40, 52)] * 3), 16)
     recipes = [("noise",), ("jpeg",), ("rain",)]
     specs = source.list_specs(9, recipes, default_rng(0))
     assert [spec.recipe[0] for spec in specs] == ["noise", "jpeg", "rain"] * 3
@@ -149,8 +154,10 @@ def test_the_bundled_photographs() -> None:
 # Depth maps
 
 
-def test_depth_from_files(tmp_path: Path, coordinate_image: Any) -> None:
-    _write_photographs(tmp_path / "images", coordinate_image, (42, 54), (42, 54))
+def test_depth_from_files(
+    tmp_path: Path, coordinate_image: Any, write_photographs: Callable[..., Path]
+) -> None:
+    write_photographs(tmp_path / "images", (42, 54), (42, 54))
     ramp = np.linspace(0.2, 2.0, 42)[:, None] * np.ones((1, 54))
     (tmp_path / "depth").mkdir()
     np.save(tmp_path / "depth" / "0.npy", ramp)
@@ -170,11 +177,13 @@ def test_depth_from_files(tmp_path: Path, coordinate_image: Any) -> None:
     assert whole.depth == "file"
 
 
-def test_depth_maps_of_a_quarter_of_the_size(tmp_path: Path, coordinate_image: Any) -> None:
+def test_depth_maps_of_a_quarter_of_the_size(
+    tmp_path: Path, write_photographs: Callable[..., Path]
+) -> None:
     """As the benchmark publishes them."""
     from scipy.io import savemat
 
-    _write_photographs(tmp_path / "images", coordinate_image, (40, 56))
+    write_photographs(tmp_path / "images", (40, 56))
     (tmp_path / "depth" / "0").mkdir(parents=True)
     savemat(tmp_path / "depth" / "0" / "predict_depth.mat", {"data_obj": np.ones((10, 14))})
     sample = clean_folder(tmp_path / "images", None, depth=tmp_path / "depth").make(
@@ -188,8 +197,8 @@ def test_depth_maps_of_a_quarter_of_the_size(tmp_path: Path, coordinate_image: A
     assert bool((hazy[order].diff() >= -1e-6).all())
 
 
-def test_a_damaged_map_is_told_not_replaced(tmp_path: Path, coordinate_image: Any) -> None:
-    _write_photographs(tmp_path / "images", coordinate_image, (40, 56))
+def test_a_damaged_map_is_told_not_replaced(tmp_path: Path, write_photographs: Callable[..., Path]) -> None:
+    write_photographs(tmp_path / "images", (40, 56))
     (tmp_path / "depth").mkdir()
     (tmp_path / "depth" / "0.npy").write_bytes(b"")
     source = clean_folder(tmp_path / "images", 16, depth=tmp_path / "depth")
@@ -197,9 +206,11 @@ def test_a_damaged_map_is_told_not_replaced(tmp_path: Path, coordinate_image: An
         source.make(SampleSpec("images", 0, ("haze",), 3, (0, 0, 16, 16)))
 
 
-def test_a_folder_of_depth_that_is_not_there_is_told(tmp_path: Path, coordinate_image: Any) -> None:
+def test_a_folder_of_depth_that_is_not_there_is_told(
+    tmp_path: Path, write_photographs: Callable[..., Path]
+) -> None:
     """A typing mistake would turn every depth into a made-up one."""
-    _write_photographs(tmp_path / "images", coordinate_image, (40, 56))
+    write_photographs(tmp_path / "images", (40, 56))
     with pytest.raises(SampleError, match="detph"):
         source = clean_folder(tmp_path / "images", 16, depth=tmp_path / "detph")
         source.make(SampleSpec("images", 0, ("haze",), 3, (0, 0, 16, 16)))
