@@ -1,13 +1,13 @@
-"""Trains single tools, each on the one degradation it is for.
+"""Trains single tools, each alone on one degradation.
 
 Example:
     opera-env tools train unet.denoise --images DIR --val DIR --out runs/lite
 
-Interrupt it at any time: the same command goes on from the last checkpoint. Curves and
-sample pictures are for tensorboard, under the same folder.
+Training can be interrupted at any time: the same command resumes from the last checkpoint. TensorBoard
+shows curves and sample images from the same folder.
 
-Source: Charbonnier loss, AdamW, warm-up and cosine to zero are common practice for small
-restoration networks; the paper takes its tools ready-made.
+Source: the Charbonnier loss, AdamW, linear warm-up and cosine decay to zero are common practice for small
+restoration networks. The paper uses published tools.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 import torch
 import tyro
-from numpy.typing import NDArray
+from numpy.random import Generator
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -41,71 +41,88 @@ from opera_env.weights.checkpoints import load_as_float32, load_checkpoint, save
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How one tool of the lite toolbox is trained."""
+    """Settings of the training of one tool of the lite toolbox."""
 
     tool: tyro.conf.Positional[str]
-    """Name of the tool, as in opera_env/tool_training/lite_tools.py."""
+    """Name of the tool, one of opera_env/tool_training/lite_tools.py."""
     images: Path
-    """Folder of clean photographs to train on, each at least 128 pixels a side."""
+    """Folder of clean photographs for training, with sides of at least 128 pixels."""
     val: Path
-    """Folder of clean photographs to validate on."""
+    """Folder of clean photographs for validation."""
     out: Path = Path("runs/lite")
-    """Everything is written to OUT/TOOL."""
+    """Output folder; all files are written to OUT/TOOL."""
     steps: int | None = None
-    """Training steps; the tool's own number by default."""
+    """Number of training steps; by default that of the tool."""
     lr: float | None = None
-    """Peak learning rate; the tool's own by default."""
+    """Peak learning rate; by default that of the tool."""
     warmup: int = 200
-    """Steps of linear warm-up before the cosine."""
+    """Steps of linear learning-rate warm-up, before the cosine decay."""
     val_every: int = 2000
-    """Validate and checkpoint every this many steps."""
+    """Steps between two validations; each also writes a checkpoint."""
     val_side: int = 128
-    """Side of the validation crops."""
+    """Side of the validation crops in pixels."""
     seed: int = 0
+    """Seed of the patches, the degradations and the initial weights."""
     threads: int = 1
-    """CPU threads: one each and several tools side by side is the fastest use of a CPU."""
+    """CPU threads. Several trainings side by side with one thread each use a CPU best."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    """Device of the network."""
     autocast: Annotated[bool, tyro.conf.FlagConversionOff] = supports_bfloat16()
-    """Compute in bfloat16 while training, where that is fast; the weights and validation stay float32."""
+    """Compute in bfloat16 during training. Weights and validation stay float32."""
 
 
 def psnr(image: Tensor, reference: Tensor) -> Tensor:
-    """Returns PSNR in dB over RGB of 8-bit (B, 3, H, W) pairs, shape (B,)."""
+    """Returns the PSNR over RGB in dB, (B,), of 8-bit images (B, 3, H, W)."""
     error = (image.double() - reference.double()).square().mean(dim=(1, 2, 3))
     return 10 * torch.log10(255**2 / error.clamp_min(1e-2))
 
 
 @torch.inference_mode()
 def validate(net: nn.Module, pairs: Sequence[Pair], device: str) -> dict[str, Any]:
-    """Measures the gain in PSNR over the untouched (or bicubically enlarged) image, image by image."""
+    """Measures the gain in PSNR over the degraded, or bicubically enlarged, images.
+
+    Args:
+        net: The network; in training mode afterwards.
+        pairs: Degraded and clean images.
+        device: Device of the network.
+
+    Returns:
+        ``psnr_before`` and ``psnr_gain``, means in dB; ``worse``, the number of images whose PSNR falls;
+        ``images``, the number of images; and ``image_grid``, uint8 (3, H, W), the first four images as
+        input, result and reference.
+    """
     net.eval()
     gains: list[float] = []
     before: list[float] = []
-    shown: list[Tensor] = []
+    panels: list[Tensor] = []
     for pair in pairs:
-        dirty, clean = collate_pairs([pair])
+        degraded, clean = collate_pairs([pair])
         size = (clean.shape[-2], clean.shape[-1])
-        restored = quantise(net(dirty.to(device)).cpu())
-        untouched, target = quantise(resize(dirty, size)), quantise(clean)
-        before.append(psnr(untouched, target).item())
-        gains.append(psnr(restored, target).item() - before[-1])
-        if len(shown) < 4:
-            shown.append(torch.cat([untouched[0], restored[0], target[0]], dim=-1))
+        restored = quantise(net(degraded.to(device)).cpu())
+        unrestored, reference = quantise(resize(degraded, size)), quantise(clean)
+        before.append(psnr(unrestored, reference).item())
+        gains.append(psnr(restored, reference).item() - before[-1])
+        if len(panels) < 4:
+            panels.append(torch.cat([unrestored[0], restored[0], reference[0]], dim=-1))
     net.train()
     return {
         "psnr_before": float(np.mean(before)),
         "psnr_gain": float(np.mean(gains)),
         "worse": int(np.sum(np.array(gains) < 0)),
         "images": len(gains),
-        "picture": torch.cat(shown, dim=-2),
+        "image_grid": torch.cat(panels, dim=-2),
     }
 
 
 def load_trained_weights(out: Path, name: str) -> dict[str, Tensor]:
-    """Reads the weights of a tool that was trained before.
+    """Reads the weights of a trained tool as float32.
+
+    Args:
+        out: Output folder of the training.
+        name: Name of the tool.
 
     Raises:
-        MissingWeightsError: If it was not.
+        MissingWeightsError: If the tool has not been trained.
     """
     path = out / name / "tool.safetensors"
     if not path.is_file():
@@ -114,8 +131,10 @@ def load_trained_weights(out: Path, name: str) -> dict[str, Tensor]:
     return load_as_float32(path)
 
 
-def export_tool(net: nn.Module, spec: ToolSpec, config: TrainConfig, result: dict[str, Any], folder: Path):
-    """Writes the weights as fp16 safetensors and how they came about as JSON."""
+def export_tool(
+    net: nn.Module, spec: ToolSpec, config: TrainConfig, val_metrics: dict[str, Any], folder: Path
+) -> None:
+    """Writes the weights as float16 safetensors, and a record of the training as JSON."""
     save_half(net.state_dict(), folder / "tool.safetensors")
     data, validation = (
         f"{path.resolve().parent.name}/{path.resolve().name}" for path in (config.images, config.val)
@@ -128,21 +147,24 @@ def export_tool(net: nn.Module, spec: ToolSpec, config: TrainConfig, result: dic
         "validation": validation,
         "steps": steps,
         **({} if spec.init_from is None else {"start": spec.init_from}),
-        **{key: value for key, value in result.items() if key != "picture"},
+        **{key: value for key, value in val_metrics.items() if key != "image_grid"},
     }
     with atomic_write(folder / "training.json") as part:
         part.write_text(json.dumps(record, indent=2) + "\n")
 
 
 def train(config: TrainConfig) -> dict[str, Any]:
-    """Trains one tool; returns its last validation.
+    """Trains one tool.
+
+    Returns:
+        The metrics of the last validation; see :func:`validate`.
 
     Raises:
-        UnknownToolError: If ``lite`` has no such tool.
-        ToolboxError: If the tool has no weights, or was trained for more steps already.
-        MissingWeightsError: If the tool that it starts from is not trained.
+        UnknownToolError: If the ``lite`` toolbox has no such tool.
+        ToolboxError: If the tool has no weights, or was already trained for more steps.
+        MissingWeightsError: If the tool of the initial weights has not been trained.
     """
-    from torch.utils.tensorboard import SummaryWriter  # seconds to import, and so is the next
+    from torch.utils.tensorboard import SummaryWriter  # these two imports take seconds
 
     from opera_env.metrics.lpips_alex import LpipsAlex
 
@@ -153,14 +175,13 @@ def train(config: TrainConfig) -> dict[str, Any]:
     folder = config.out / spec.name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(asdict(config), default=str, indent=2) + "\n")
-
     torch.set_num_threads(config.threads)
     cv2.setNumThreads(config.threads)
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
 
-    images: list[NDArray[np.uint8]] = read_images(list_images(config.images))
-    held_out = [
+    images = read_images(list_images(config.images))
+    val_pairs = [
         validation_pair(image, spec.degrade, config.val_side, seed)
         for seed, image in enumerate(read_images(list_images(config.val)))
     ]
@@ -177,31 +198,30 @@ def train(config: TrainConfig) -> dict[str, Any]:
         optimizer, lambda step: warmup_cosine(step, steps, config.warmup)
     )
     lpips = LpipsAlex().to(device) if spec.lpips_weight else None
-    first = 0
+    start_step = 0
     if state is not None:
-        net.load_state_dict(state["net"])
-        optimizer.load_state_dict(state["optimizer"])
-        scheduler.load_state_dict(state["scheduler"])
-        rng.bit_generator.state = json.loads(state["rng"])
-        first = state["step"]
-        if first > steps:
+        start_step = state["step"]
+        if start_step > steps:
             raise ToolboxError(
-                f"{spec.name} was trained for {first} steps in {folder}, which cannot become {steps}: "
-                "ask for more steps, or choose another --out."
+                f"{spec.name} was trained for {start_step} steps in {folder}, which cannot become {steps}: "
+                "set more steps, or choose another --out."
             )
-        print(f"resuming from step {first} of {steps}")
+        _restore_state(state, net, optimizer, scheduler, rng)
+        print(f"resuming from step {start_step} of {steps}")
 
     writer = SummaryWriter(str(folder))
-    result: dict[str, Any] = {}
-    for step in track(range(first, steps), description=spec.name, disable=not sys.stdout.isatty()):
-        batch = [
+    val_metrics: dict[str, Any] = {}
+    for step in track(range(start_step, steps), description=spec.name, disable=not sys.stdout.isatty()):
+        pairs = [
             training_pair(images, spec.degrade, spec.patch_size, spec.margin, rng, spec.flip_only)
             for _ in range(spec.batch_size)
         ]
-        dirty, clean = (part.to(device, memory_format=torch.channels_last) for part in collate_pairs(batch))
+        degraded, clean = (
+            batch.to(device, memory_format=torch.channels_last) for batch in collate_pairs(pairs)
+        )
         with torch.autocast(device.type, torch.bfloat16, enabled=config.autocast):
-            restored = net(dirty)
-        loss = (F.mse_loss(restored.float(), clean, reduction="none") + 1e-6).sqrt().mean()
+            restored = net(degraded)
+        loss = (F.mse_loss(restored.float(), clean, reduction="none") + 1e-6).sqrt().mean()  # Charbonnier
         if lpips is not None:
             loss = loss + spec.lpips_weight * lpips(restored.float().clamp(0, 1), clean).mean()
         optimizer.zero_grad(set_to_none=True)
@@ -214,21 +234,43 @@ def train(config: TrainConfig) -> dict[str, Any]:
             writer.add_scalar("train/loss", loss.item(), step + 1)
             writer.add_scalar("train/lr", scheduler.get_last_lr()[0], step + 1)
         if (step + 1) % config.val_every == 0 or step + 1 == steps:
-            result = validate(net, held_out, config.device)
+            val_metrics = validate(net, val_pairs, config.device)
             for key in ("psnr_before", "psnr_gain", "worse"):
-                writer.add_scalar(f"val/{key}", result[key], step + 1)
-            writer.add_image("val/input_restored_reference", result["picture"], step + 1)
-            gain = f"{result['psnr_gain']:+.2f} dB"
+                writer.add_scalar(f"val/{key}", val_metrics[key], step + 1)
+            writer.add_image("val/input_restored_reference", val_metrics["image_grid"], step + 1)
+            gain = f"{val_metrics['psnr_gain']:+.2f} dB"
             print(f"{spec.name} {step + 1}/{steps} loss {loss.item():.4f} gain {gain}")
-            state = {
-                "net": net.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "scheduler": scheduler.state_dict(),
-                "rng": json.dumps(rng.bit_generator.state),
-                "step": step + 1,
-            }
-            save_checkpoint(checkpoint, state)
-    result = result or validate(net, held_out, config.device)
-    export_tool(net, spec, config, result, folder)
+            save_checkpoint(checkpoint, _current_state(step + 1, net, optimizer, scheduler, rng))
+    val_metrics = val_metrics or validate(net, val_pairs, config.device)
+    export_tool(net, spec, config, val_metrics, folder)
     writer.close()
-    return result
+    return val_metrics
+
+
+def _current_state(
+    step: int,
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
+    rng: Generator,
+) -> dict[str, Any]:
+    return {
+        "net": net.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "scheduler": scheduler.state_dict(),
+        "rng": json.dumps(rng.bit_generator.state),
+        "step": step,
+    }
+
+
+def _restore_state(
+    state: dict[str, Any],
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
+    rng: Generator,
+) -> None:
+    net.load_state_dict(state["net"])
+    optimizer.load_state_dict(state["optimizer"])
+    scheduler.load_state_dict(state["scheduler"])
+    rng.bit_generator.state = json.loads(state["rng"])

@@ -1,4 +1,4 @@
-"""The trainer of single tools, on pictures of its own and a network of a few hundred weights."""
+"""The trainer of single tools, with synthetic photographs and networks of a few hundred weights."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SPECS = (
 
 @pytest.fixture(autouse=True)
 def tiny_table(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Three tiny tools instead of the lite toolbox's."""
+    """Replaces the tools of the lite toolbox by three tiny ones."""
     _use(monkeypatch, *SPECS)
     monkeypatch.setattr("sys.argv", ["train", "tiny.denoise", "--images", "photographs"])
     threads = torch.get_num_threads(), cv2.getNumThreads()
@@ -78,7 +78,7 @@ def config(tmp_path: Path, write_photographs: Any) -> TrainConfig:
     )
 
 
-def test_a_run_writes_what_is_needed_to_use_repeat_and_watch_it(config: TrainConfig) -> None:
+def test_training_writes_weights_record_checkpoint_and_curves(config: TrainConfig) -> None:
     result = train.train(config)
     folder = config.out / "tiny.denoise"
 
@@ -105,16 +105,16 @@ def test_a_run_writes_what_is_needed_to_use_repeat_and_watch_it(config: TrainCon
     assert not list(folder.glob("*.part"))
 
 
-def test_training_moves_the_weights_and_lowers_the_loss(config: TrainConfig, monkeypatch: Any) -> None:
-    untrained = train.validate(build_net("unet", TINY), _held_out(config), "cpu")
-    assert untrained["psnr_gain"] == pytest.approx(0, abs=1e-6), "it starts as the identity"
+def test_training_raises_the_psnr(config: TrainConfig, monkeypatch: Any) -> None:
+    untrained = train.validate(build_net("unet", TINY), _val_pairs(config), "cpu")
+    assert untrained["psnr_gain"] == pytest.approx(0, abs=1e-6), "an untrained network is the identity"
     assert untrained["worse"] == 0
     _use(monkeypatch, replace(SPECS[0], batch_size=4))
     result = train.train(replace(config, steps=60, val_every=60, lr=5e-3))
     assert result["psnr_gain"] > 0.5
 
 
-def _held_out(config: TrainConfig) -> Any:
+def _val_pairs(config: TrainConfig) -> Any:
     images = train.read_images(train.list_images(config.val))
     return [train.validation_pair(image, SPECS[0].degrade, 64, seed) for seed, image in enumerate(images)]
 
@@ -148,55 +148,57 @@ def test_the_recorded_command_trains_the_same_tool_again(
     train.train(config)
     program, *words = shlex.split(_record(config)["command"])
     assert [program, *words[:2]] == ["opera-env", "tools", "train"]
-    monkeypatch.chdir(tmp_path)  # where its folders data/train and data/val are
+    monkeypatch.chdir(tmp_path)  # the command names the folders data/train and data/val
     again = tyro.cli(TrainConfig, args=words[2:])
     assert (again.tool, again.steps, again.lr, again.seed) == ("tiny.denoise", 2, 7e-4, 3)
     assert (again.images.resolve(), again.val.resolve()) == (config.images, config.val)
-    # What says how to run it, and not what comes out, is not in the command.
+    # The command contains only the settings that affect the result.
     train.train(replace(config, out=tmp_path / "again", images=again.images, val=again.val))
     assert _equal(_weights(config.out), _weights(tmp_path / "again"))
 
 
-def test_the_learning_rate_is_the_specs_unless_told(
+def test_the_learning_rate_of_the_config_overrides_that_of_the_spec(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A step of 1e-9 is none, one of 1e-2 is one."""
+    """One step at a rate of 1e-9 hardly changes the weights, one at 1e-2 does."""
     config = replace(config, steps=1, warmup=0)
     weights = {}
-    for name, own, told in (
+    for name, spec_lr, config_lr in (
         ("slow", 1e-9, None),
         ("fast", 1e-2, None),
-        ("told", 1e-9, 1e-2),
+        ("overridden", 1e-9, 1e-2),
     ):
-        _use(monkeypatch, replace(SPECS[0], lr=own))
-        run = replace(config, out=tmp_path / name, lr=told)
+        _use(monkeypatch, replace(SPECS[0], lr=spec_lr))
+        run = replace(config, out=tmp_path / name, lr=config_lr)
         train.train(run)
         weights[name] = _weights(run.out)
-        assert f" --lr {told or own:g} " in _record(run)["command"]
-    assert _equal(weights["fast"], weights["told"])
-    assert weights["slow"]["tail.bias"].abs().max() < 1e-8, "the tail starts at zero"
+        assert f" --lr {config_lr or spec_lr:g} " in _record(run)["command"]
+    assert _equal(weights["fast"], weights["overridden"])
+    assert weights["slow"]["tail.bias"].abs().max() < 1e-8, "the last layer starts at zero"
     assert weights["fast"]["tail.bias"].abs().max() > 1e-3
 
 
-def test_a_tool_starts_from_the_weights_of_another(
+def test_init_from_uses_the_weights_of_another_tool(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     second = replace(SPECS[0], name="tiny.second", steps=1, lr=1e-9, init_from="tiny.denoise")
     _use(monkeypatch, *SPECS, second)
     train.train(replace(config, lr=1e-2))
     start = load_file(config.out / "tiny.denoise" / "tool.safetensors")
-    assert start["tail.weight"].abs().max() > 1e-3, "which a network has only after training"
+    assert start["tail.weight"].abs().max() > 1e-3, "the last layer starts at zero"
 
     train.train(replace(config, tool="tiny.second", seed=5))
     assert _equal(load_file(config.out / "tiny.second" / "tool.safetensors"), start)
     assert _record(config)["steps"] == 6
-    assert _equal(load_file(config.out / "tiny.denoise" / "tool.safetensors"), start), "and leaves it alone"
+    assert _equal(load_file(config.out / "tiny.denoise" / "tool.safetensors"), start), (
+        "the other tool stays the same"
+    )
 
 
-def test_a_tool_that_starts_from_another_is_resumed_where_it_was(
+def test_resuming_ignores_init_from(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The weights it starts from are not read over the checkpoint."""
+    """The weights of the checkpoint are not replaced by those of the other tool."""
     _use(monkeypatch, *SPECS, replace(SPECS[0], name="tiny.second", init_from="tiny.denoise"))
     for out in (config.out, tmp_path / "whole"):
         train.train(replace(config, out=out))
@@ -209,9 +211,7 @@ def test_a_tool_that_starts_from_another_is_resumed_where_it_was(
     assert _equal(_weights(config.out, "tiny.second"), _weights(tmp_path / "whole", "tiny.second"))
 
 
-def test_what_a_tool_starts_from_has_to_be_trained_first(
-    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_init_from_needs_a_trained_tool(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     _use(monkeypatch, *SPECS, replace(SPECS[0], name="tiny.second", init_from="tiny.denoise"))
     with pytest.raises(MissingWeightsError, match=r"opera-env tools train tiny\.denoise ") as caught:
         train.train(replace(config, tool="tiny.second"))
@@ -224,12 +224,13 @@ def _invert(image: NDArray[np.uint8], rng: Generator) -> NDArray[np.uint8]:
     return 255 - image
 
 
-def test_a_specs_operator_makes_the_pairs(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that are trained on, and those that are validated on."""
-    seen: list[tuple[int, ...]] = []
+def test_the_fixed_operator_degrades_training_and_validation_pairs(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes: list[tuple[int, ...]] = []
 
     def invert(image: NDArray[np.uint8], rng: Generator) -> NDArray[np.uint8]:
-        seen.append(image.shape[:2])
+        shapes.append(image.shape[:2])
         return _invert(image, rng)
 
     _use(monkeypatch, replace(SPECS[0], fixed_operator=invert, margin=0, steps=40, lr=2e-2))
@@ -237,15 +238,15 @@ def test_a_specs_operator_makes_the_pairs(config: TrainConfig, monkeypatch: pyte
     photographs = train.read_images(train.list_images(config.val))
     pairs = [train.validation_pair(image, _invert, 64, 0) for image in photographs]
     before = [
-        train.psnr(*(part.mul(255).round() for part in train.collate_pairs([pair]))) for pair in pairs
+        train.psnr(*(batch.mul(255).round() for batch in train.collate_pairs([pair]))) for pair in pairs
     ]
     assert result["psnr_before"] == pytest.approx(float(torch.cat(before).mean()), abs=1e-3)
-    assert seen == [(64, 64)] * 2 + [(32, 32)] * 40 * SPECS[0].batch_size
-    assert result["psnr_gain"] > 1, "a network that has seen noise alone cannot invert"
+    assert shapes == [(64, 64)] * 2 + [(32, 32)] * 40 * SPECS[0].batch_size
+    assert result["psnr_gain"] > 1, "a network that was trained on noise cannot invert images"
 
 
 @pytest.mark.parametrize("degradation", ["haze", "noise"])
-def test_hazy_patches_alone_are_kept_upright(
+def test_only_hazy_patches_are_not_rotated(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, degradation: str
 ) -> None:
     rows = np.repeat(np.arange(128, dtype=np.uint8)[:, None], 128, axis=1)
@@ -253,20 +254,19 @@ def test_hazy_patches_alone_are_kept_upright(
     Image.fromarray(np.stack([rows] * 3, axis=2)).save(tmp_path / "ramp" / "0.png")
     upright: list[bool] = []
 
-    def watch(image: NDArray[np.uint8], rng: Generator) -> NDArray[np.uint8]:
+    def record(image: NDArray[np.uint8], rng: Generator) -> NDArray[np.uint8]:
         upright.append(bool(image[-1, 0, 0] > image[0, 0, 0]))
         return image
 
-    _use(monkeypatch, replace(SPECS[0], degradation=degradation, fixed_operator=watch, batch_size=8))
+    _use(monkeypatch, replace(SPECS[0], degradation=degradation, fixed_operator=record, batch_size=8))
     train.train(replace(config, images=tmp_path / "ramp", val=tmp_path / "ramp", steps=2))
     assert all(upright) == (degradation == "haze")
 
 
 @pytest.mark.needs_weights("lpips")
-def test_a_perceptual_loss_makes_results_look_closer(
+def test_lpips_in_the_loss_lowers_lpips(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the measure that is in the loss, LPIPS, than the same training without."""
     lpips = LpipsAlex()
     distances: dict[float, float] = {}
     for weight in (0.0, 5.0):
@@ -275,29 +275,31 @@ def test_a_perceptual_loss_makes_results_look_closer(
         train.train(run)
         net = build_net("unet", TINY)
         net.load_state_dict(_weights(run.out))
-        dirty, clean = train.collate_pairs(_held_out(config))
+        degraded, clean = train.collate_pairs(_val_pairs(config))
         with torch.inference_mode():
-            distances[weight] = lpips(net(dirty).clamp(0, 1), clean).mean().item()
+            distances[weight] = lpips(net(degraded).clamp(0, 1), clean).mean().item()
     assert distances[5.0] < 0.95 * distances[0.0]
 
 
 def _kill_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process dies in the step after this one."""
+    """Interrupts the training during the step after ``step``."""
     left = step * SPECS[0].batch_size
     real = train.training_pair
 
-    def draw(*arguments: Any) -> Any:
+    def interrupted_pair(*arguments: Any) -> Any:
         nonlocal left
         if left == 0:
             raise KeyboardInterrupt
         left -= 1
         return real(*arguments)
 
-    monkeypatch.setattr(train, "training_pair", draw)
+    monkeypatch.setattr(train, "training_pair", interrupted_pair)
 
 
 @pytest.mark.parametrize("killed_after", [3, 5])
-def test_resumed_equals_uninterrupted(config: TrainConfig, tmp_path: Path, killed_after: int) -> None:
+def test_resumed_training_equals_uninterrupted_training(
+    config: TrainConfig, tmp_path: Path, killed_after: int
+) -> None:
     whole = replace(config, out=tmp_path / "whole")
     expected = train.train(whole)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -306,13 +308,13 @@ def test_resumed_equals_uninterrupted(config: TrainConfig, tmp_path: Path, kille
     assert torch.load(config.out / "tiny.denoise" / "checkpoint.pt", weights_only=True)["step"] == 3
     assert not (config.out / "tiny.denoise" / "tool.safetensors").exists()
 
-    torch.manual_seed(99)  # whatever happened in between
+    torch.manual_seed(99)  # the random state at the time of resuming has no effect
     resumed = train.train(config)
     assert _equal(_weights(whole.out), _weights(config.out))
     assert resumed["psnr_gain"] == expected["psnr_gain"]
 
 
-def test_a_kill_while_the_checkpoint_is_written_leaves_the_old_one(config: TrainConfig) -> None:
+def test_an_interrupted_checkpoint_keeps_the_previous_one(config: TrainConfig) -> None:
     real = torch.save
 
     def half(state: Any, path: Path) -> None:
@@ -329,7 +331,7 @@ def test_a_kill_while_the_checkpoint_is_written_leaves_the_old_one(config: Train
     assert torch.load(config.out / "tiny.denoise" / "checkpoint.pt", weights_only=True)["step"] == 6
 
 
-def test_a_finished_run_is_not_trained_on(config: TrainConfig) -> None:
+def test_a_finished_training_is_not_continued(config: TrainConfig) -> None:
     expected = train.train(config)
     before = _weights(config.out)
     again = train.train(config)
@@ -337,7 +339,7 @@ def test_a_finished_run_is_not_trained_on(config: TrainConfig) -> None:
     assert again["psnr_gain"] == expected["psnr_gain"]
 
 
-def test_the_seed_decides(config: TrainConfig, tmp_path: Path) -> None:
+def test_equal_seeds_give_equal_weights(config: TrainConfig, tmp_path: Path) -> None:
     runs = {
         name: _weights_of(replace(config, out=tmp_path / name, seed=seed, steps=2, val_every=2))
         for name, seed in (("a", 1), ("b", 1), ("c", 2))
@@ -351,8 +353,8 @@ def _weights_of(config: TrainConfig) -> dict[str, torch.Tensor]:
     return _weights(config.out)
 
 
-def test_a_tool_is_not_said_to_have_fewer_steps_than_it_has(config: TrainConfig) -> None:
-    """The old result stays as it was, and so does what it says of itself."""
+def test_a_checkpoint_beyond_the_requested_steps_is_refused(config: TrainConfig) -> None:
+    """The weights and the record of the longer training stay."""
     train.train(config)
     folder = config.out / "tiny.denoise"
     before = {path.name: path.read_bytes() for path in folder.glob("t*.*")}
@@ -362,7 +364,9 @@ def test_a_tool_is_not_said_to_have_fewer_steps_than_it_has(config: TrainConfig)
     assert {path.name: path.read_bytes() for path in folder.glob("t*.*")} == before
 
 
-def test_what_cannot_be_trained(config: TrainConfig, tmp_path: Path) -> None:
+def test_unknown_tools_tools_without_weights_and_empty_folders_are_refused(
+    config: TrainConfig, tmp_path: Path
+) -> None:
     with pytest.raises(OperaError, match=r"tiny\.sharpen.*tiny\.denoise"):
         train.train(replace(config, tool="tiny.sharpen"))
     with pytest.raises(ToolboxError, match="no weights"):
@@ -372,16 +376,16 @@ def test_what_cannot_be_trained(config: TrainConfig, tmp_path: Path) -> None:
         train.train(replace(config, images=tmp_path / "empty"))
 
 
-def test_photographs_smaller_than_a_patch_are_an_error(
+def test_photographs_smaller_than_a_patch_are_refused(
     config: TrainConfig, tmp_path: Path, write_photographs: Any
 ) -> None:
-    """Not an image of no pixels, and not a crash in the middle of a batch."""
+    """The error comes before training starts."""
     write_photographs(tmp_path / "small", 2, seed=0, sides=(40, 40))
     with pytest.raises(OperaError, match="64"):
         train.train(replace(config, val=tmp_path / "small"))
 
 
-def test_psnr_by_hand() -> None:
+def test_psnr_equals_values_computed_by_hand() -> None:
     black = torch.zeros(3, 3, 4, 4, dtype=torch.uint8)
     other = black.clone()
     other[1] += 255
@@ -392,7 +396,7 @@ def test_psnr_by_hand() -> None:
     assert values[0] > 60
 
 
-def test_runs_are_packed_into_a_toolbox(config: TrainConfig, tmp_path: Path) -> None:
+def test_trained_tools_are_packed_into_a_toolbox(config: TrainConfig, tmp_path: Path) -> None:
     train.train(config)
     with pytest.raises(MissingWeightsError, match=r"opera-env tools train tiny\.enlarge"):
         pack.pack(PackConfig(config.out, tmp_path / "box"))
@@ -418,4 +422,6 @@ def test_runs_are_packed_into_a_toolbox(config: TrainConfig, tmp_path: Path) -> 
     (config.out / "tiny.enlarge" / "tool.safetensors").unlink()
     (config.out / "tiny.enlarge").rename(tmp_path / "elsewhere")
     pack.pack(PackConfig(config.out, tmp_path / "again", base=str(tmp_path / "box")))
-    assert Toolbox.load(tmp_path / "again").fingerprint == toolbox.fingerprint, "one new, one from the base"
+    assert Toolbox.load(tmp_path / "again").fingerprint == toolbox.fingerprint, (
+        "one tool was trained, the other is from the base toolbox"
+    )
