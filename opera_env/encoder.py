@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -142,3 +142,35 @@ class Detector(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Returns the logits of the degradations, (B, 3, H, W) to (B, labels)."""
         return self.head(self.encoder(images))
+
+
+def encode_by_size(
+    encode: Callable[[Tensor], Tensor],
+    images: Sequence[Tensor],
+    device: torch.device,
+    max_batch_pixels: int | None = None,
+) -> Tensor:
+    """Encodes images of any sizes; images of one size share a batch.
+
+    Args:
+        encode: A network, (B, 3, H, W) to (B, F).
+        images: At least one image, float32 (3, H, W) in [0, 1], on any device.
+        device: The device of the network.
+        max_batch_pixels: Largest batch in pixels, which bounds the memory; None for no bound.
+
+    Returns:
+        The network's outputs in the order of the images, (number of images, F), on ``device``.
+    """
+    by_size: dict[torch.Size, list[int]] = {}
+    for index, image in enumerate(images):
+        by_size.setdefault(image.shape, []).append(index)
+    outputs: dict[int, Tensor] = {}
+    for (_, height, width), indices in by_size.items():
+        batch_size = len(indices)
+        if max_batch_pixels is not None:
+            batch_size = max(1, max_batch_pixels // (height * width))
+        for start in range(0, len(indices), batch_size):
+            rows = indices[start : start + batch_size]
+            batch = torch.stack([images[row] for row in rows]).to(device)
+            outputs.update(zip(rows, encode(batch), strict=True))
+    return torch.stack([outputs[index] for index in range(len(images))])

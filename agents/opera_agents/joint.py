@@ -1,17 +1,17 @@
-"""Planning and execution in turn: tools under the planner's plans, then the planner on the new tools.
+"""Trains tools and planner in turn: the tools under the planner's plans, then the planner with the new
+tools.
 
 Example:
     python -m opera_agents.joint --images bsds500/train --val bsds500/val --out runs/joint
     python -m opera_agents.joint --images ... --val ... --rounds 4 --epochs 5 --updates 50
     accelerate launch --num_processes 2 -m opera_agents.joint --images ... --val ...
 
-One round is the paper's order, after a planner that is there: tools, then the planner once more. Several
-rounds alternate. Interrupt it at any time: the same command goes on from the last checkpoint. ``tensorboard
---logdir OUT`` shows what both earn, as val/reward, on one page; the last round's folders hold the tools
-(``N-tools/toolbox``) and the planner (``N-planner``).
+One round, which starts with a trained planner, is the order of the paper: the tools, then the planner once
+more. Several rounds alternate. A run may be interrupted at any time: the same command resumes it from the
+last checkpoint. ``tensorboard --logdir OUT`` shows the rewards of all phases, as val/reward, on one page.
+The last round's folders hold the tools (``N-tools/toolbox``) and the planner (``N-planner``).
 
-Source: sections 4.2 and 4.3 of the paper, whose stages follow each other once. Departure: they may
-    alternate.
+Source: sections 4.2 and 4.3 of the paper, where each is trained once. Departure: they may alternate.
 """
 
 from __future__ import annotations
@@ -33,114 +33,116 @@ from opera_agents.planner.train import train as train_planner
 
 @dataclass(frozen=True)
 class JointConfig:
-    """How planning and execution are trained in turn; the rest is as in their own trainers."""
+    """Settings of alternating training; all others have the defaults of the two trainers."""
 
     images: Path
-    """Folder of clean photographs to train on."""
+    """Folder of clean photographs for training."""
     val: Path
-    """Folder of clean photographs to watch both on."""
+    """Folder of clean photographs for validation."""
     out: Path = Path("runs/joint")
-    """Everything is written here."""
+    """Folder of the run; each phase has a folder in it."""
     toolbox: str = "lite"
-    """The tools to begin with: a shipped toolbox, or a folder written by Toolbox.save."""
+    """The tools to start with: name of a shipped toolbox, or a folder written by Toolbox.save."""
     planner: Path = SHIPPED
-    """Folder of the planner to begin with."""
+    """Folder of the planner to start with."""
     rounds: int = 1
-    """How often both are trained: 1 is the paper's order, more alternate."""
+    """Number of rounds; 1 is the order of the paper, more alternate."""
     epochs: int = 20
     """Epochs of the tools in each round."""
     steps_per_epoch: int = 100
-    """Steps that make an epoch."""
-    batch: int = 16
-    """Photographs per step of the tools, over all processes."""
+    """Steps per epoch."""
+    tools_batch_size: int = 16
+    """Training examples per step of the tools, over all processes."""
     loss: str = "lite"
-    """What tools are trained on: lite, pixel or paper."""
+    """Loss of the tools: lite, pixel or paper."""
     tools_lr: float = 3e-4
     """Peak learning rate of the tools."""
     updates: int = 100
     """Updates of the planner in each round."""
-    photographs: int = 24
-    """Photographs per update of the planner."""
+    planner_batch_size: int = 24
+    """Samples per update of the planner."""
     planner_lr: float = 2e-4
     """Peak learning rate of the planner."""
     reward: str = "lite"
-    """What counts as quality."""
+    """Name of the reward that computes R_q."""
     max_tools: int = 6
     """Longest plan."""
     canvas: int = 128
-    """Side of the crops."""
+    """Side of the crops in pixels."""
     val_count: int = 48
     """Samples of the validation set."""
     seed: int = 0
+    """Seed of the run."""
     threads: int = 2
     """CPU threads of each process."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    """Device of the tools and the policy."""
 
 
 def train(config: JointConfig) -> list[float]:
-    """Trains both; returns the validation reward after every phase.
+    """Trains tools and planner in turn; returns the validation reward after each phase.
 
     Raises:
-        AgentError: If the folder holds another run.
+        AgentError: If the folder holds a run with other settings.
         ToolboxMismatchError: If the planner was trained for other tools.
     """
     processes = PartialState(cpu=config.device == "cpu")
-    toolbox, planner, earned = config.toolbox, config.planner, list[float]()
-    for number in range(1, config.rounds + 1):
-        tools = tools_config(config, number, toolbox, planner)
-        earned.append(train_tools(tools).reward)
-        toolbox = str(tools.out / "toolbox")
-        tuned = planner_config(config, number, toolbox, planner)
-        if processes.is_main_process:  # it plans for all; its tools run in its own threads
-            earned.append(train_planner(tuned).reward)
+    toolbox, planner, rewards = config.toolbox, config.planner, list[float]()
+    for round_index in range(1, config.rounds + 1):
+        tools_settings = tools_config(config, round_index, toolbox, planner)
+        rewards.append(train_tools(tools_settings).reward)
+        toolbox = str(tools_settings.out / "toolbox")
+        planner_settings = planner_config(config, round_index, toolbox, planner)
+        if processes.is_main_process:  # The planner is trained by one process, whose threads run the tools.
+            rewards.append(train_planner(planner_settings).reward)
         processes.wait_for_everyone()
-        planner = tuned.out
+        planner = planner_settings.out
     if processes.is_main_process:
         with SummaryWriter(str(config.out)) as writer:
-            for phase, reward in enumerate(earned, start=1):
+            for phase, reward in enumerate(rewards, start=1):
                 writer.add_scalar("joint/reward", reward, phase)
-    return earned
+    return rewards
 
 
-def tools_config(config: JointConfig, number: int, toolbox: str, planner: Path) -> CotrainingConfig:
-    """Returns the settings of a round's tools."""
+def tools_config(config: JointConfig, round_index: int, toolbox: str, planner: Path) -> CotrainingConfig:
+    """Returns the settings with which a round trains the tools."""
     return CotrainingConfig(
         images=config.images,
         val=config.val,
-        out=config.out / f"{number}-tools",
+        out=config.out / f"{round_index}-tools",
         toolbox=toolbox,
         agent=f"planner:{planner}",
         epochs=config.epochs,
         steps_per_epoch=config.steps_per_epoch,
-        batch=config.batch,
+        batch=config.tools_batch_size,
         loss=config.loss,
         lr=config.tools_lr,
         reward=config.reward,
         max_tools=config.max_tools,
         canvas=config.canvas,
         val_count=config.val_count,
-        seed=config.seed + 1_000 * number,
+        seed=config.seed + 1_000 * round_index,
         threads=config.threads,
         device=config.device,
     )
 
 
-def planner_config(config: JointConfig, number: int, toolbox: str, planner: Path) -> PlannerConfig:
-    """Returns the settings of a round's planner, which starts from the one before."""
+def planner_config(config: JointConfig, round_index: int, toolbox: str, planner: Path) -> PlannerConfig:
+    """Returns the settings with which a round trains the planner, starting from the previous planner."""
     return PlannerConfig(
         images=config.images,
         val=config.val,
-        out=config.out / f"{number}-planner",
-        start=planner / "planner.safetensors",
+        out=config.out / f"{round_index}-planner",
+        initial_weights=planner / "planner.safetensors",
         updates=config.updates,
-        photographs=config.photographs,
+        batch_size=config.planner_batch_size,
         lr=config.planner_lr,
         reward=config.reward,
         max_tools=config.max_tools,
         toolbox=toolbox,
         canvas=config.canvas,
         val_count=config.val_count,
-        seed=config.seed + 1_000 * number,
+        seed=config.seed + 1_000 * round_index,
         threads=config.threads,
         device=config.device,
     )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from opera_baselines.order import domain_plan
 from opera_env.degradations import DEGRADATIONS
-from opera_env.encoder import Detector
+from opera_env.encoder import Detector, encode_by_size
 from opera_env.errors import MissingWeightsError, WeightsIntegrityError
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Observation
@@ -79,17 +79,10 @@ class Detect:
         Returns:
             Probabilities float32 (B, number of labels).
         """
-        by_size: dict[torch.Size, list[int]] = {}
-        for index, image in enumerate(images):
-            by_size.setdefault(image.shape, []).append(index)
-        probabilities = torch.empty(len(images), len(self.degradations))
-        for (_, height, width), indices in by_size.items():
-            batch_size = max(1, _MAX_BATCH_PIXELS // (height * width))
-            for start in range(0, len(indices), batch_size):
-                rows = indices[start : start + batch_size]
-                batch = torch.stack([images[row] for row in rows]).to(self.toolbox.device)
-                probabilities[rows] = self.detector(batch).sigmoid().cpu()
-        return probabilities
+        if not images:
+            return torch.empty(0, len(self.degradations))
+        logits = encode_by_size(self.detector, images, self.toolbox.device, _MAX_BATCH_PIXELS)
+        return logits.sigmoid().cpu()
 
 
 def load_detector(path: Path, num_labels: int = len(DEGRADATIONS)) -> Detector:

@@ -1,4 +1,4 @@
-"""Both players in turn, at tiny size."""
+"""Tools and planner are trained in turn, with small settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from opera_env.tools import Toolbox
 
 
 @pytest.mark.slow
-def test_tools_and_planner_take_turns(photos: Path, tmp_path: Path) -> None:
+def test_tools_and_planner_are_trained_in_turn(photos: Path, tmp_path: Path) -> None:
     names = ["unet.denoise", "unet.dejpeg", "brighten.gamma_correction"]
     toolbox = Toolbox.load("lite").subset(names)
     toolbox.save(tmp_path / "toolbox")
@@ -30,10 +30,10 @@ def test_tools_and_planner_take_turns(photos: Path, tmp_path: Path) -> None:
         rounds=2,
         epochs=1,
         steps_per_epoch=2,
-        batch=4,
+        tools_batch_size=4,
         loss="pixel",
         updates=2,
-        photographs=2,
+        planner_batch_size=2,
         reward="classic",
         max_tools=3,
         canvas=64,
@@ -41,8 +41,8 @@ def test_tools_and_planner_take_turns(photos: Path, tmp_path: Path) -> None:
         threads=1,
         device="cpu",
     )
-    earned = train(config)
-    assert len(earned) == 4
+    rewards = train(config)
+    assert len(rewards) == 4
     tools = Toolbox.load(config.out / "2-tools" / "toolbox")
     assert tools.fingerprint != Toolbox.load(config.out / "1-tools" / "toolbox").fingerprint
     make_planner(tools, path=config.out / "2-planner")
@@ -52,4 +52,4 @@ def test_tools_and_planner_take_turns(photos: Path, tmp_path: Path) -> None:
     assert [event.step for event in events.Scalars("joint/reward")] == [1, 2, 3, 4]
     for run in ("1-tools", "1-planner", "2-tools", "2-planner"):
         assert "val/reward" in EventAccumulator(str(config.out / run)).Reload().Tags()["scalars"]
-    assert train(config) == pytest.approx(earned), "what is done is not done again"
+    assert train(config) == pytest.approx(rewards), "finished phases are not trained further"

@@ -1,4 +1,4 @@
-"""What agents and the critic are trained on: photographs with up to three degradations, and with none."""
+"""Training data of the agents and the critic: clean photographs with zero to three degradations."""
 
 from __future__ import annotations
 
@@ -12,47 +12,56 @@ from opera_env.data.images import list_images, read_image, write_image
 from opera_env.data.sources import SyntheticSource
 from opera_env.degradations import TRAINING_RECIPES, Recipe
 
-EVERY = 4
-"""One in so many photographs is there a second time, enlarged."""
+ENLARGE_EVERY = 4
+"""Every fourth photograph is also used as an enlarged copy."""
 
 
 def training_source(
     images: Path,
     canvas: int = 128,
-    enlarged: Path | None = None,
-    clean: float = 1.0,
+    enlarged_dir: Path | None = None,
+    clean_weight: float = 1.0,
     recipes: Sequence[Recipe] = TRAINING_RECIPES,
-    ratio: tuple[float, float, float] = (1, 3, 5),
+    degradation_count_weights: tuple[float, float, float] = (1, 3, 5),
 ) -> SyntheticSource:
-    """Returns photographs to train on.
+    """Returns a source of training samples.
 
     Args:
         images: Folder of clean photographs.
-        canvas: Side of the crops.
-        enlarged: Folder for enlarged copies of some of them; None does without.
-        clean: Weight of photographs that nothing is wrong with.
-        recipes: What is done to the others.
-        ratio: Weights of photographs with one, two and three degradations; the paper's by default.
+        canvas: Side of the crops in pixels.
+        enlarged_dir: Folder for enlarged copies of some photographs; None uses no enlarged copies.
+        clean_weight: Relative frequency of samples without degradations.
+        recipes: Recipes of the other samples.
+        degradation_count_weights: Relative frequencies of samples with one, two and three degradations; by
+            default those of the paper.
     """
     paths = list_images(images)
-    if enlarged is not None:
-        paths = [*paths, *write_enlarged(paths[::EVERY], enlarged)]
-    return SyntheticSource(
-        paths, images.resolve().name, canvas, (*recipes, ()), {0: clean, **dict(enumerate(ratio, start=1))}
-    )
+    if enlarged_dir is not None:
+        paths = [*paths, *write_enlarged(paths[::ENLARGE_EVERY], enlarged_dir)]
+    weights = {0: clean_weight, **dict(enumerate(degradation_count_weights, start=1))}
+    return SyntheticSource(paths, images.resolve().name, canvas, (*recipes, ()), weights)
 
 
 def write_enlarged(paths: Sequence[Path], folder: Path) -> list[Path]:
-    """Writes photographs 1.4 to 2 times as large, unless they are there; returns the files.
+    """Writes copies of photographs, enlarged by a factor of 1.4 to 2; existing copies are kept.
 
-    Most photographs that people bring are softer, pixel by pixel, than the small ones of datasets. Whoever
-    has only seen those takes softness for blur.
+    Most photographs of users are softer, pixel by pixel, than the small ones of datasets. An agent that was
+    trained on datasets alone takes softness for blur.
+
+    Args:
+        paths: The photographs; the factor of each depends on its position.
+        folder: Folder of the copies.
+
+    Returns:
+        The paths of the copies.
     """
     targets: list[Path] = []
-    for number, path in enumerate(paths):
+    for index, path in enumerate(paths):
         targets.append(folder / f"{path.stem}.png")
         if not targets[-1].is_file():
-            factor = np.random.default_rng(number).uniform(1.4, 2.0)
-            large = cv2.resize(read_image(path), None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
-            write_image(targets[-1], np.asarray(large, np.uint8))
+            factor = np.random.default_rng(index).uniform(1.4, 2.0)
+            enlarged = cv2.resize(
+                read_image(path), None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC
+            )
+            write_image(targets[-1], np.asarray(enlarged, np.uint8))
     return targets

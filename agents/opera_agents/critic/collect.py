@@ -21,7 +21,7 @@ from rich.progress import track
 from torch import Tensor
 
 from opera_agents.common.batches import draw_samples
-from opera_agents.common.photographs import EVERY, write_enlarged
+from opera_agents.common.photographs import ENLARGE_EVERY, write_enlarged
 from opera_agents.common.plausible_plans import plausible_plan
 from opera_agents.common.runs import claim_run_dir, run_settings, set_threads
 from opera_agents.common.seeds import SeedStage, make_rng
@@ -233,7 +233,7 @@ def collect(config: CollectConfig) -> list[Path]:
     sharp = clean_folder(config.images, config.canvas, recipes, DEGRADATION_COUNT_WEIGHTS)
     soft = sharp
     if config.enlarged > 0:
-        write_enlarged(list_images(config.images)[::EVERY], config.out / "enlarged")
+        write_enlarged(list_images(config.images)[::ENLARGE_EVERY], config.out / "enlarged")
         soft = clean_folder(config.out / "enlarged", config.canvas, recipes, DEGRADATION_COUNT_WEIGHTS)
     for number in track(missing, description=f"{config.out.name}: shards"):
         rng = make_rng(config.seed, SeedStage.CRITIC_COLLECTION, number)

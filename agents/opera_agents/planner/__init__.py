@@ -1,1 +1,1 @@
-"""The compact one-shot planner and how it learns."""
+"""The planner, a small network that predicts degradations and a whole plan, and its training."""

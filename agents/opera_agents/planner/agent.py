@@ -1,4 +1,4 @@
-"""The planner as an agent: one look, one plan; or several plans, run, of which a critic keeps the best."""
+"""The planner as an agent that predicts one plan, and as a search that scores several sampled plans."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from opera_agents.common.batches import observe_sample
 from opera_agents.planner.policy import PlanPolicy, SampledPlans
 from opera_agents.planner.saved import SHIPPED, PolicyCard, load_policy
-from opera_env.envs.observation import Episode, observe
+from opera_env.encoder import encode_by_size
 from opera_env.plan import PlanCodec
 from opera_env.search import best_plan, plan_rewards
 from opera_env.tools import Toolbox
@@ -29,17 +30,17 @@ def make_planner(
     """Makes the agent ``planner``.
 
     Args:
-        toolbox: The tools it was trained for.
+        toolbox: The tools; the policy must have been trained for them.
         max_tools: Longest plan.
-        seed: Of the draws, where there are several plans.
-        tool_cost: What a tool must earn, where there are several plans to choose from.
-        num_plans: 1 writes the most likely plan. More draws as many, runs them and keeps the one with the
-            highest score: of a critic where there is no reference, else of the reward itself.
-        path: Folder of a trained policy, or the toolbox that a shipped one is for: ``lite-cotrained``; by
-            default the one for ``lite``.
+        seed: Seed of the sampled plans, if there are several.
+        tool_cost: Subtracted from the score for each tool, if there are several plans to choose from.
+        num_plans: 1 returns the most probable plan. More samples as many, runs them and returns the one
+            with the highest score: that of a critic where there is no reference, else R_q itself.
+        path: Folder of a trained policy, or the name of the toolbox that a shipped policy was trained for,
+            such as ``lite-cotrained``; by default the one for ``lite``.
 
     Raises:
-        ToolboxMismatchError: If it was trained for other tools.
+        ToolboxMismatchError: If the policy was trained for other tools.
     """
     policy, card = load_policy(path)
     card.check(toolbox)
@@ -49,12 +50,12 @@ def make_planner(
 
 
 class Planner:
-    """Writes the most likely plan for each image.
+    """An agent that predicts the most probable plan for each image.
 
     Args:
         policy: The trained policy.
-        card: What it was trained for.
-        max_tools: Longest plan; what is longer is cut.
+        card: What the policy was trained for.
+        max_tools: Longest plan; a longer one is cut.
     """
 
     closed_loop = False
@@ -66,61 +67,55 @@ class Planner:
         if not observations:
             return []
         features = self.encode(observations)
-        return self.read(self.policy.most_likely(features), self.probabilities(features))
-
-    @torch.inference_mode()
-    def probabilities(self, features: Tensor) -> list[dict[str, float]]:
-        """Returns the probability of each degradation for images encoded as ``features`` (B, features)."""
-        rows = self.policy.label_logits(features).sigmoid().tolist()
-        return [dict(zip(self.card.degradations, row, strict=True)) for row in rows]
+        return self.decode(self.policy.predict(features), self.probabilities(features))
 
     @torch.inference_mode()
     def encode(self, observations: Sequence[Observation]) -> Tensor:
-        """Describes images, those of one size together, (B, features)."""
-        by_size: dict[torch.Size, list[int]] = {}
-        for index, observation in enumerate(observations):
-            by_size.setdefault(observation.image.shape, []).append(index)
-        device = self.policy.position.device
-        rows: dict[int, Tensor] = {}
-        for indices in by_size.values():
-            images = torch.stack([observations[index].image for index in indices]).to(device)
-            rows.update(zip(indices, self.policy.encode(images), strict=True))
-        return torch.stack([rows[index] for index in range(len(observations))])
+        """Encodes the images of observations, whose sizes may differ, as features (B, F)."""
+        images = [observation.image for observation in observations]
+        return encode_by_size(self.policy.encode, images, self.policy.position.device)
 
-    def read(
-        self, draft: SampledPlans, probabilities: Sequence[Mapping[str, float]] | None = None
+    @torch.inference_mode()
+    def probabilities(self, features: Tensor) -> list[dict[str, float]]:
+        """Returns the probability of each degradation for images with ``features`` (B, F)."""
+        rows = self.policy.label_logits(features).sigmoid().tolist()
+        return [dict(zip(self.card.degradations, row, strict=True)) for row in rows]
+
+    def decode(
+        self, sampled_plans: SampledPlans, probabilities: Sequence[Mapping[str, float]] | None = None
     ) -> list[Decision]:
-        """Translates labels and tokens to names.
+        """Translates labels and tokens to names of degradations and tools.
 
         Args:
-            draft: Labels and plans as numbers.
-            probabilities: Probability of each degradation, one mapping per plan; None leaves it out.
+            sampled_plans: Decisions as tensors.
+            probabilities: Probability of each degradation, one mapping per decision; None leaves it out.
         """
         codec = PlanCodec(self.card.tools, self.policy.max_tools)
+        rows = zip(sampled_plans.tokens.cpu(), sampled_plans.labels.cpu(), strict=True)
         return [
             Decision(
                 plan=codec.decode(tokens.numpy())[: self.max_tools],
                 degradations=frozenset(
                     name
-                    for name, there in zip(self.card.degradations, labels.tolist(), strict=True)
-                    if there
+                    for name, present in zip(self.card.degradations, labels.tolist(), strict=True)
+                    if present
                 ),
                 probabilities=None if probabilities is None else probabilities[row],
             )
-            for row, (tokens, labels) in enumerate(zip(draft.tokens.cpu(), draft.labels.cpu(), strict=True))
+            for row, (tokens, labels) in enumerate(rows)
         ]
 
 
 class BestOfN:
-    """Draws several plans, runs them with shared beginnings, and keeps the best.
+    """A search that samples several plans, runs them, and keeps the plan with the highest score.
 
-    The most likely plan and the empty one are always among them.
+    The most probable plan and the empty one are always among the candidates.
 
     Args:
-        planner: Who draws.
-        num_plans: How many plans, the most likely one included.
-        seed: Of the draws.
-        tool_cost: What a tool must earn.
+        planner: The agent whose policy samples the plans.
+        num_plans: Number of plans, the most probable one included.
+        seed: Seed of the sampled plans.
+        tool_cost: Subtracted from the score for each tool.
     """
 
     def __init__(self, planner: Planner, num_plans: int, seed: int = 0, tool_cost: float = 0.0) -> None:
@@ -131,26 +126,29 @@ class BestOfN:
         return [decision.plan for decision in self.decide(samples, scorer)]
 
     def decide(self, samples: Sequence[Sample], scorer: Scorer) -> list[Decision]:
-        """Returns the best plan of each sample with the degradations that the planner predicts."""
-        seen = self.planner.encode([observe(Episode(sample), self.planner.max_tools) for sample in samples])
-        drawn = self.planner.policy.sample(seen.repeat_interleave(self.num_plans - 1, 0), self._generator)
-        likely = self.planner.read(self.planner.policy.most_likely(seen), self.planner.probabilities(seen))
-        others = iter(self.planner.read(drawn))
+        """Returns the best plan of each sample, with the degradations that the planner predicts."""
+        planner, num_sampled = self.planner, self.num_plans - 1
+        features = planner.encode([observe_sample(sample, planner.max_tools) for sample in samples])
+        sampled = planner.policy.sample(features.repeat_interleave(num_sampled, 0), self._generator)
+        sampled_decisions = iter(planner.decode(sampled))
+        predicted = planner.decode(planner.policy.predict(features), planner.probabilities(features))
         candidates = [
             list(
-                dict.fromkeys([decision.plan, (), *(next(others).plan for _ in range(self.num_plans - 1))])
+                dict.fromkeys(
+                    [decision.plan, (), *(next(sampled_decisions).plan for _ in range(num_sampled))]
+                )
             )
-            for decision in likely
+            for decision in predicted
         ]
-        asked = [
+        pairs = [
             (sample, plan) for sample, plans in zip(samples, candidates, strict=True) for plan in plans
         ]
-        scores = iter(
+        rewards = iter(
             plan_rewards(
-                [sample for sample, _ in asked], [plan for _, plan in asked], scorer, self.tool_cost
+                [sample for sample, _ in pairs], [plan for _, plan in pairs], scorer, self.tool_cost
             )
         )
         return [
-            replace(decision, plan=best_plan({plan: next(scores) for plan in plans}))
-            for decision, plans in zip(likely, candidates, strict=True)
+            replace(decision, plan=best_plan({plan: next(rewards) for plan in plans}))
+            for decision, plans in zip(predicted, candidates, strict=True)
         ]

@@ -1,4 +1,4 @@
-"""A policy over whole plans: looks at an image once, says what is wrong, writes the tools."""
+"""The planner's network: from an image to a distribution over sets of degradations and over whole plans."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from torch.nn import functional as F
 from opera_env.encoder import Detector
 from opera_env.plan import STOP
 
-_PREFIX = 4
-"""Tokens that the image becomes, before the first tool."""
+_PREFIX_TOKENS = 4
+"""Number of tokens that represent the image, before the first tool."""
 
 
 @dataclass(frozen=True)
 class SampledPlans:
-    """A batch of decisions as numbers.
+    """A batch of decisions as tensors.
 
     Attributes:
-        labels: Which degradations are said to be there, bool (B, K).
-        tokens: The plans as Gymnasium actions, int64 (B, L): tool i is i + 1, STOP ends and fills.
+        labels: The predicted degradations, bool (B, K).
+        tokens: The plans as Gymnasium actions, int64 (B, L): token i + 1 is tool i; STOP ends a plan and
+            fills the rest.
     """
 
     labels: Tensor
@@ -34,17 +35,17 @@ class SampledPlans:
 
 @dataclass(frozen=True)
 class LogProbs:
-    """How likely a policy is to say what a draft says.
+    """Log-probabilities of decisions under a policy, in nats.
 
     Attributes:
-        labels: Log-probability of the set, (B,).
-        plan: Log-probability of the plan, (B,).
-        label_entropy: Entropy of the set in nats, (B,).
-        plan_entropy: Entropy of the next tool, summed over the steps of the plan, (B,).
+        label_log_prob: Log-probability of the set of degradations, (B,).
+        plan_log_prob: Log-probability of the plan, (B,).
+        label_entropy: Entropy of the set's distribution, (B,).
+        plan_entropy: Entropy of the next token's distribution, summed over the steps of the plan, (B,).
     """
 
-    labels: Tensor
-    plan: Tensor
+    label_log_prob: Tensor
+    plan_log_prob: Tensor
     label_entropy: Tensor
     plan_entropy: Tensor
 
@@ -52,111 +53,128 @@ class LogProbs:
 class PlanPolicy(nn.Module):
     """A distribution over decisions, given images.
 
-    A convolutional encoder of any image size describes the image; a linear head gives each degradation
-    its odds; a small causal transformer, to which the description is a prefix, gives the next tool
-    or STOP its odds. Set and plan are independent, given the image.
+    A convolutional encoder turns an image of any size into features. A linear head gives a logit for each
+    degradation. A small causal transformer, which gets the features as a prefix, gives logits for the next
+    tool or STOP. Given the image, the set of degradations and the plan are independent.
 
     Args:
-        tools: How many tools there are.
-        labels: How many kinds of degradation.
+        num_tools: Number of tools.
+        num_labels: Number of degradations.
         max_tools: Longest plan.
-        width: Of the transformer.
-        layers: Of the transformer.
-        heads: Of its attention.
+        width: Width of the transformer.
+        num_layers: Number of layers of the transformer.
+        num_heads: Number of its attention heads.
     """
 
     def __init__(
-        self, tools: int, labels: int, max_tools: int, width: int = 128, layers: int = 2, heads: int = 4
+        self,
+        num_tools: int,
+        num_labels: int,
+        max_tools: int,
+        width: int = 128,
+        num_layers: int = 2,
+        num_heads: int = 4,
     ) -> None:
         super().__init__()
         self.max_tools, self.width = max_tools, width
-        self.detector = Detector(labels)
-        self.prefix = nn.Linear(self.detector.encoder.features, _PREFIX * width)
-        self.embedding = nn.Embedding(tools + 1, width)  # STOP stands for the beginning, too
-        self.position = nn.Parameter(torch.zeros(_PREFIX + max_tools, width))
+        self.detector = Detector(num_labels)
+        self.prefix = nn.Linear(self.detector.encoder.features, _PREFIX_TOKENS * width)
+        self.embedding = nn.Embedding(num_tools + 1, width)  # STOP is also the token before the first tool
+        self.position = nn.Parameter(torch.zeros(_PREFIX_TOKENS + max_tools, width))
         layer = nn.TransformerEncoderLayer(
-            width, heads, 4 * width, dropout=0.0, batch_first=True, norm_first=True
+            width, num_heads, 4 * width, dropout=0.0, batch_first=True, norm_first=True
         )
-        self.transformer = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.transformer = nn.TransformerEncoder(layer, num_layers, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, tools + 1)
+        self.head = nn.Linear(width, num_tools + 1)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Looks at images, float32 (B, 3, H, W) in [0, 1]; returns descriptions (B, features)."""
+        """Encodes images, float32 (B, 3, H, W) in [0, 1], as features (B, F)."""
         return self.detector.encoder(images)
 
-    def label_logits(self, seen: Tensor) -> Tensor:
-        """Returns the log-odds of each degradation, (B, K)."""
-        return self.detector.head(seen)
+    def label_logits(self, features: Tensor) -> Tensor:
+        """Returns a logit for each degradation, (B, K), from features (B, F)."""
+        return self.detector.head(features)
 
-    def tool_logits(self, seen: Tensor, tokens: Tensor) -> Tensor:
-        """Returns log-odds of each step's tool, given the tools before it.
+    def tool_logits(self, features: Tensor, tokens: Tensor) -> Tensor:
+        """Returns logits for the token of each step, given the tokens before it.
 
         Args:
-            seen: Descriptions (B, features).
-            tokens: int64 (B, T) with T < max_tools: the plans so far.
+            features: Features of the images, (B, F).
+            tokens: The plans so far, int64 (B, T) with T < max_tools.
 
         Returns:
-            (B, T + 1, tools + 1).
+            Logits (B, T + 1, num_tools + 1).
         """
-        prefix = self.prefix(seen).view(len(seen), _PREFIX, self.width)
-        before = self.embedding(F.pad(tokens, (1, 0), value=STOP))
-        x = torch.cat([prefix, before], dim=1)
+        prefix = self.prefix(features).view(len(features), _PREFIX_TOKENS, self.width)
+        previous = self.embedding(F.pad(tokens, (1, 0), value=STOP))
+        x = torch.cat([prefix, previous], dim=1)
         length = x.shape[1]
         causal = torch.full((length, length), float("-inf"), device=x.device).triu(1)
         x = self.transformer(x + self.position[:length], mask=causal)
-        return self.head(self.norm(x[:, _PREFIX:]))
+        return self.head(self.norm(x[:, _PREFIX_TOKENS:]))
 
-    def likelihood(self, seen: Tensor, draft: SampledPlans) -> LogProbs:
-        """Returns how likely drafts are, (B,) each; gradients flow."""
-        odds = self.label_logits(seen)
-        of_labels = -F.binary_cross_entropy_with_logits(odds, draft.labels.float(), reduction="none")
-        label_entropy = F.binary_cross_entropy_with_logits(odds, odds.sigmoid(), reduction="none")
-        log_p = self.tool_logits(seen, draft.tokens[:, :-1]).log_softmax(-1)
-        said = log_p.gather(-1, draft.tokens[..., None])[..., 0]
-        going = completion_mask(draft.tokens)
+    def evaluate_actions(self, features: Tensor, sampled_plans: SampledPlans) -> LogProbs:
+        """Returns the log-probabilities of decisions, with gradients.
+
+        Args:
+            features: Features of the image of each decision, (B, F).
+            sampled_plans: The decisions.
+        """
+        label_logits = self.label_logits(features)
+        label_log_probs = -F.binary_cross_entropy_with_logits(
+            label_logits, sampled_plans.labels.float(), reduction="none"
+        )
+        label_entropy = F.binary_cross_entropy_with_logits(
+            label_logits, label_logits.sigmoid(), reduction="none"
+        )
+        log_probs = self.tool_logits(features, sampled_plans.tokens[:, :-1]).log_softmax(-1)
+        token_log_probs = log_probs.gather(-1, sampled_plans.tokens[..., None])[..., 0]
+        mask = completion_mask(sampled_plans.tokens)
         return LogProbs(
-            labels=of_labels.sum(1),
-            plan=(said * going).sum(1),
+            label_log_prob=label_log_probs.sum(1),
+            plan_log_prob=(token_log_probs * mask).sum(1),
             label_entropy=label_entropy.sum(1),
-            plan_entropy=(-(log_p.exp() * log_p).sum(-1) * going).sum(1),
+            plan_entropy=(-(log_probs.exp() * log_probs).sum(-1) * mask).sum(1),
         )
 
     @torch.no_grad()
-    def sample(self, seen: Tensor, generator: torch.Generator) -> SampledPlans:
-        """Draws a decision for each description.
+    def sample(self, features: Tensor, generator: torch.Generator) -> SampledPlans:
+        """Samples a decision for each row of features.
 
         Args:
-            seen: Descriptions (B, features); repeat one to draw several.
-            generator: The only source of chance, on the CPU.
+            features: Features (B, F); a repeated row gets several decisions.
+            generator: A generator on the CPU, which draws everything.
         """
-        labels = torch.bernoulli(self.label_logits(seen).sigmoid().cpu(), generator=generator)
+        labels = torch.bernoulli(self.label_logits(features).sigmoid().cpu(), generator=generator)
 
-        def draw(odds: Tensor) -> Tensor:
-            return torch.multinomial(odds.softmax(-1).cpu(), 1, generator=generator)[:, 0].to(seen.device)
+        def sample_token(logits: Tensor) -> Tensor:
+            tokens = torch.multinomial(logits.softmax(-1).cpu(), 1, generator=generator)[:, 0]
+            return tokens.to(features.device)
 
-        return SampledPlans(labels.bool().to(seen.device), self._write(seen, draw))
+        return SampledPlans(labels.bool().to(features.device), self._generate(features, sample_token))
 
     @torch.no_grad()
-    def most_likely(self, seen: Tensor) -> SampledPlans:
-        """Returns the decision that is most likely, label by label and tool by tool."""
-        return SampledPlans(self.label_logits(seen) > 0, self._write(seen, lambda odds: odds.argmax(-1)))
+    def predict(self, features: Tensor) -> SampledPlans:
+        """Returns the most probable value of each label and, step by step, the most probable token."""
+        tokens = self._generate(features, lambda logits: logits.argmax(-1))
+        return SampledPlans(self.label_logits(features) > 0, tokens)
 
-    def _write(self, seen: Tensor, choose: Callable[[Tensor], Tensor]) -> Tensor:
-        """Writes plans tool by tool until every one has stopped."""
-        tokens = torch.full((len(seen), self.max_tools), STOP, device=seen.device)
-        going = torch.ones(len(seen), dtype=torch.bool, device=seen.device)
+    def _generate(self, features: Tensor, select_token: Callable[[Tensor], Tensor]) -> Tensor:
+        """Generates plans token by token until all of them have stopped, int64 (B, max_tools)."""
+        tokens = torch.full((len(features), self.max_tools), STOP, device=features.device)
+        active = torch.ones(len(features), dtype=torch.bool, device=features.device)
         for step in range(self.max_tools):
-            odds = self.tool_logits(seen, tokens[:, :step])[:, -1]
-            tokens[:, step] = torch.where(going, choose(odds), STOP)
-            going = going & (tokens[:, step] != STOP)
-            if not going.any():
+            logits = self.tool_logits(features, tokens[:, :step])[:, -1]
+            tokens[:, step] = torch.where(active, select_token(logits), STOP)
+            active = active & (tokens[:, step] != STOP)
+            if not active.any():
                 break
         return tokens
 
 
 def completion_mask(tokens: Tensor) -> Tensor:
-    """Marks the steps that a policy decided: up to the first STOP, that one included; float (B, L).
+    """Marks the tokens that a policy chose: those up to and including the first STOP, float (B, L).
 
     Example:
         >>> completion_mask(torch.tensor([[3, 1, 0, 0], [0, 0, 0, 0]])).tolist()

@@ -1,4 +1,4 @@
-"""Batches: photographs, groups of decisions about them, and what became of the plans."""
+"""Rollouts of the planner: groups of sampled decisions, their outcomes and their rewards."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from opera_agents.common.batches import observe_batch
-from opera_agents.planner import grpo
+from opera_agents.planner.advantages import pair_rewards
 from opera_agents.planner.agent import Planner
 from opera_agents.planner.config import PlannerConfig
 from opera_agents.planner.policy import LogProbs, SampledPlans
@@ -18,47 +18,55 @@ from opera_env.types import Decision, Outcome, Sample
 
 
 @dataclass(frozen=True)
-class Batch:
-    """What one update learns from.
+class RolloutBatch:
+    """The data of one update: B samples with a group of G decisions each.
 
     Attributes:
-        images: What the policy saw, float32 (photographs, 3, H, W).
-        draft: What it decided, group by group, (photographs * group, ...).
-        before: How likely that was.
-        decisions: The same in words.
-        outcomes: What became of the plans.
-        paired: What each plan earns with each set of its group, (photographs, G, G).
+        images: The observed images, float32 (B, 3, H, W).
+        sampled_plans: The decisions, group by group, (B * G, ...).
+        old_log_probs: Their log-probabilities under the policy that sampled them.
+        decisions: The decisions as names of tools and degradations.
+        outcomes: The outcomes of the plans.
+        pair_rewards: Reward of each plan with each label set of its group, (B, G plans, G label sets).
     """
 
     images: Tensor
-    draft: SampledPlans
-    before: LogProbs
+    sampled_plans: SampledPlans
+    old_log_probs: LogProbs
     decisions: list[Decision]
     outcomes: list[Outcome]
-    paired: Tensor
+    pair_rewards: Tensor
 
 
 def collect_rollout(
     planner: Planner, scorer: PlanScorer, samples: Sequence[Sample], config: PlannerConfig, seed: int
-) -> Batch:
-    """Draws a group of decisions for each photograph and has the plans run and judged."""
-    policy, group = planner.policy, config.group
+) -> RolloutBatch:
+    """Samples a group of decisions for each sample, and runs and scores their plans.
+
+    Args:
+        planner: The agent whose policy decides.
+        scorer: Runs and scores the plans.
+        samples: The samples, of one size.
+        config: The settings of the run.
+        seed: Seed of the generator that samples the decisions.
+    """
+    policy, group_size = planner.policy, config.group_size
     images = observe_batch(samples, config.max_tools, policy.position.device)
     with torch.no_grad():
-        seen = policy.encode(images).repeat_interleave(group, 0)
-        draft = policy.sample(seen, torch.Generator().manual_seed(seed))
-        before = policy.likelihood(seen, draft)
-    decisions = planner.read(draft)
-    repeated = [sample for sample in samples for _ in range(group)]
-    outcomes = scorer.score(repeated, [decision.plan for decision in decisions], restored=False)
-    paired = [
-        grpo.rewards(
-            outcomes[first : first + group],
-            decisions[first : first + group],
-            repeated[first].degradations,
-            config.form,
+        features = policy.encode(images).repeat_interleave(group_size, 0)
+        sampled_plans = policy.sample(features, torch.Generator().manual_seed(seed))
+        old_log_probs = policy.evaluate_actions(features, sampled_plans)
+    decisions = planner.decode(sampled_plans)
+    repeated_samples = [sample for sample in samples for _ in range(group_size)]
+    outcomes = scorer.score(repeated_samples, [decision.plan for decision in decisions], restored=False)
+    rewards = [
+        pair_rewards(
+            outcomes[start : start + group_size],
+            decisions[start : start + group_size],
+            repeated_samples[start].degradations,
+            config.reward_form,
             config.tool_cost,
         )
-        for first in range(0, len(outcomes), group)
+        for start in range(0, len(outcomes), group_size)
     ]
-    return Batch(images, draft, before, decisions, outcomes, torch.stack(paired))
+    return RolloutBatch(images, sampled_plans, old_log_probs, decisions, outcomes, torch.stack(rewards))

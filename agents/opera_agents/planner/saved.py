@@ -1,4 +1,4 @@
-"""A trained policy as files: weights in fp16, and beside them what it was trained for."""
+"""A trained planner on disk: float16 weights, and beside them what the policy was trained for."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from opera_env.tools import Toolbox
 from opera_env.weights.checkpoints import load_as_float32, save_half
 
 SHIPPED = Path(__file__).with_name("weights")
-"""The policy that comes with the package, for the toolbox ``lite``; folders in it have those for others."""
+"""Folder of the shipped policy for the toolbox ``lite``; its subfolders hold policies for other
+toolboxes."""
+
+_REMEDY = "python -m opera_agents.planner.train --help"
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,11 @@ class PolicyCard:
     """What a policy was trained for, and how.
 
     Attributes:
-        signature: Of the toolbox it plans for.
-        tools: Names of the tools in order.
-        degradations: Names of the labels in order.
-        max_tools: Longest plan it writes.
-        training: How it came about.
+        signature: Signature of the toolbox.
+        tools: Names of the tools, in order.
+        degradations: Names of the degradations that the policy predicts, in order.
+        max_tools: Longest plan.
+        training: Settings and results of the training run.
     """
 
     signature: str
@@ -40,14 +43,14 @@ class PolicyCard:
     training: dict[str, Any] = field(default_factory=dict)
 
     def build(self) -> PlanPolicy:
-        """Returns an untrained policy of this shape."""
+        """Returns a policy of this shape with random weights."""
         return PlanPolicy(len(self.tools), len(self.degradations), self.max_tools)
 
     def check(self, toolbox: Toolbox) -> None:
-        """Refuses to plan for other tools.
+        """Checks that the policy was trained for the tools of a toolbox.
 
         Raises:
-            ToolboxMismatchError: If the toolbox has other tools than the policy was trained for.
+            ToolboxMismatchError: If the toolbox has other tools.
         """
         if toolbox.signature != self.signature:
             raise ToolboxMismatchError(
@@ -59,19 +62,19 @@ class PolicyCard:
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
-    """Writes weights as fp16 safetensors, whole or not at all."""
+    """Writes the weights of a network as float16 safetensors, atomically."""
     save_half(module.state_dict(), path)
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
-    """Reads what :func:`save_weights` wrote.
+    """Loads weights that :func:`save_weights` wrote.
 
     Raises:
         MissingWeightsError: If there is no such file.
-        AgentError: If the file belongs to another network.
+        AgentError: If the file holds the weights of another network.
     """
     if not path.is_file():
-        raise MissingWeightsError("a trained network", path, "python -m opera_agents.planner.train --help")
+        raise MissingWeightsError("a trained network", path, _REMEDY)
     try:
         module.load_state_dict(load_as_float32(path), assign=next(module.parameters()).is_meta)
     except RuntimeError as error:
@@ -79,36 +82,39 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
 
 def save_policy(policy: PlanPolicy, card: PolicyCard, folder: Path) -> None:
-    """Writes ``planner.safetensors`` and ``planner.json``."""
+    """Writes ``planner.safetensors`` and ``planner.json`` to a folder, each atomically."""
     save_weights(policy, folder / "planner.safetensors")
     with atomic_write(folder / "planner.json") as part:
         part.write_text(json.dumps(asdict(card), indent=2) + "\n")
 
 
 def load_policy(name_or_folder: Path | str = SHIPPED) -> tuple[PlanPolicy, PolicyCard]:
-    """Reads what :func:`save_policy` wrote.
+    """Loads a policy that :func:`save_policy` wrote.
 
     Args:
-        name_or_folder: A folder, or the toolbox that a shipped policy is for, if that is not ``lite``.
+        name_or_folder: A folder, or the name of the toolbox that a shipped policy was trained for, if that
+            is not ``lite``.
+
+    Returns:
+        The policy in evaluation mode, and what it was trained for.
 
     Raises:
         MissingWeightsError: If a file is absent.
-        AgentError: If a file is no policy's.
+        AgentError: If a file is not that of a planner.
     """
     folder = SHIPPED / name_or_folder
     if not folder.is_dir():
         folder = Path(name_or_folder)
     path = folder / "planner.json"
     if not path.is_file():
-        raise MissingWeightsError("a trained planner", path, "python -m opera_agents.planner.train --help")
+        raise MissingWeightsError("a trained planner", path, _REMEDY)
     try:
         data = json.loads(path.read_text())
-        card = PolicyCard(
-            **data | {"tools": tuple(data["tools"]), "degradations": tuple(data["degradations"])}
-        )
+        names = {key: tuple(data[key]) for key in ("tools", "degradations")}
+        card = PolicyCard(**data | names)
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise AgentError(f"{path}: not a planner's description ({error!r})") from error
-    with torch.device("meta"):  # or weights would be drawn, from everybody's generator, to be replaced
+    with torch.device("meta"):  # Random initial weights would change the global generator's state.
         policy = card.build()
     load_weights(policy, folder / "planner.safetensors")
     return policy.eval(), card

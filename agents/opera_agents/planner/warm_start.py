@@ -1,7 +1,7 @@
-"""The warm start: what is wrong with an image, and plans that make sense for it, learned from labels.
+"""The planner's warm start: supervised training on true degradations and on plausible plans for them.
 
-No tool runs. The paper starts from a vision-language model that knows image quality and reads what the
-tools are for; a small network that starts from nothing is told the same by example.
+No tool runs. The paper starts from a vision-language model that has learned about image quality and can
+read what the tools are for; this small network starts with random weights and learns both from examples.
 """
 
 from __future__ import annotations
@@ -28,8 +28,11 @@ from opera_env.schedules import set_learning_rate, warmup_cosine
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
 
-SAVE_EVERY = 100
+CHECKPOINT_INTERVAL = 100
 """Steps between checkpoints."""
+
+_LABEL_COEF = 3
+"""Weight of the label loss beside the tool loss."""
 
 
 def imitation_loss(
@@ -40,9 +43,18 @@ def imitation_loss(
     rng: Generator,
     autocast: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Returns the loss on the labels and the loss on plausible plans, a fresh draw each time.
+    """Computes the cross-entropy of the true labels and of the tokens of plausible plans.
 
-    With ``autocast`` the encoder computes in bfloat16.
+    Args:
+        policy: The policy.
+        images: The observed images, float32 (B, 3, H, W).
+        samples: The samples that they show.
+        toolbox: The tools.
+        rng: Draws a plausible plan for each sample.
+        autocast: Whether the encoder computes in bfloat16.
+
+    Returns:
+        The label loss and the tool loss, scalars.
     """
     codec = PlanCodec(toolbox.names, policy.max_tools)
     plans = [
@@ -51,54 +63,55 @@ def imitation_loss(
     ]
     tokens = torch.from_numpy(np.stack([codec.encode(plan) for plan in plans])).to(images.device)
     with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):
-        seen = policy.encode(images)
-    seen = seen.float()
-    odds = policy.label_logits(seen)
-    of_labels = F.binary_cross_entropy_with_logits(odds, label_targets(samples).to(odds))
-    of_tools = F.cross_entropy(
-        policy.tool_logits(seen, tokens[:, :-1]).flatten(0, 1), tokens.flatten(), reduction="none"
-    )
-    going = completion_mask(tokens)
-    return of_labels, (of_tools.view_as(going) * going).sum() / going.sum()
+        features = policy.encode(images)
+    features = features.float()
+    label_logits = policy.label_logits(features)
+    label_loss = F.binary_cross_entropy_with_logits(label_logits, label_targets(samples).to(label_logits))
+    tool_logits = policy.tool_logits(features, tokens[:, :-1])
+    token_losses = F.cross_entropy(tool_logits.flatten(0, 1), tokens.flatten(), reduction="none")
+    mask = completion_mask(tokens)
+    return label_loss, (token_losses.view_as(mask) * mask).sum() / mask.sum()
 
 
 def make_optimizer(policy: nn.Module, lr: float) -> torch.optim.Optimizer:
-    """Returns the optimizer of both stages."""
+    """Returns the optimizer of the warm start and of GRPO."""
     return torch.optim.AdamW(policy.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01)
 
 
 def run_warm_start(policy: PlanPolicy, toolbox: Toolbox, source: Source, config: PlannerConfig) -> None:
-    """Teaches the policy labels and plausible plans; goes on from its own checkpoint."""
-    optimizer = make_optimizer(policy, config.warm_lr)
-    checkpoint = config.out / "warm.pt"
-    first = 0
+    """Trains the policy on labels and plausible plans; resumes from its own checkpoint."""
+    optimizer = make_optimizer(policy, config.warm_start_lr)
+    checkpoint, start_step = config.out / "warm.pt", 0
     if (state := load_checkpoint(checkpoint, config.device)) is not None:
         policy.load_state_dict(state["policy"])
         optimizer.load_state_dict(state["optimizer"])
-        first = state["step"]
-    writer = SummaryWriter(str(config.out / "warm"), purge_step=first + 1)
-    steps = range(first, config.warm_steps)
-    seed, stage = config.seed, SeedStage.PLANNER_WARM_START
+        start_step = state["step"]
+    writer = SummaryWriter(str(config.out / "warm"), purge_step=start_step + 1)
+    num_steps, seed, stage = config.warm_start_steps, config.seed, SeedStage.PLANNER_WARM_START
+    steps = range(start_step, num_steps)
     batches = prefetch(
-        lambda step: draw_samples(source, config.warm_batch, make_rng(seed, stage, step)), steps
+        lambda step: draw_samples(source, config.warm_start_batch_size, make_rng(seed, stage, step)), steps
     )
     for step, samples in zip(track(steps, description="warm start"), batches, strict=True):
-        factor = warmup_cosine(step, config.warm_steps, warmup=50, final=0.1)
-        set_learning_rate(optimizer, config.warm_lr * factor)
+        factor = warmup_cosine(step, num_steps, warmup=50, final=0.1)
+        set_learning_rate(optimizer, config.warm_start_lr * factor)
         images = observe_batch(samples, config.max_tools, policy.position.device)
         rng = make_rng(seed, stage, step, stream=1)
-        of_labels, of_tools = imitation_loss(policy, images, samples, toolbox, rng, config.autocast)
+        label_loss, tool_loss = imitation_loss(policy, images, samples, toolbox, rng, config.autocast)
         optimizer.zero_grad(set_to_none=True)
-        (3 * of_labels + of_tools).backward()
-        torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+        (_LABEL_COEF * label_loss + tool_loss).backward()
+        nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         optimizer.step()
-        done = step + 1
-        writer.add_scalar("warm/labels", of_labels.item(), done)
-        writer.add_scalar("warm/tools", of_tools.item(), done)
-        if done % SAVE_EVERY == 0 or done == config.warm_steps:
-            print(
-                f"warm start {done}: labels {of_labels.item():.3f}, tools {of_tools.item():.3f}", flush=True
+
+        global_step, losses = step + 1, {"label_loss": label_loss.item(), "tool_loss": tool_loss.item()}
+        for name, value in losses.items():
+            writer.add_scalar(f"warm_start/{name}", value, global_step)
+        if global_step % CHECKPOINT_INTERVAL == 0 or global_step == num_steps:
+            text = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
+            print(f"warm start {global_step}/{num_steps}: {text}", flush=True)
+            optimizer_state = optimizer.state_dict()
+            save_checkpoint(
+                checkpoint,
+                {"policy": policy.state_dict(), "optimizer": optimizer_state, "step": global_step},
             )
-            state = {"policy": policy.state_dict(), "optimizer": optimizer.state_dict(), "step": done}
-            save_checkpoint(checkpoint, state)
     writer.close()

@@ -12,7 +12,7 @@ from opera_env.data.images import list_images, read_image
 
 
 def test_clean_photographs_are_among_the_samples(photos: Path) -> None:
-    source = training_source(photos, 64, clean=1.5)
+    source = training_source(photos, 64, clean_weight=1.5)
     rng = np.random.default_rng(0)
     lengths = [len(source.draw(rng).recipe) for _ in range(600)]
     shares = np.bincount(lengths, minlength=4) / len(lengths)

@@ -1,4 +1,4 @@
-"""A trainer's settings so small that it trains in seconds."""
+"""Settings with which the planner's trainer takes seconds."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Configure = Callable[..., PlannerConfig]
 
 @pytest.fixture
 def configure(photos: Path, small_toolbox: Path, tmp_path: Path) -> Configure:
-    """``configure(out="a", **settings)``."""
+    """Makes a configuration: ``configure(out="a", **settings)``."""
 
     def make(out: str = "run", **settings: Any) -> PlannerConfig:
         small: dict[str, Any] = {
-            "warm_steps": 4,
-            "warm_batch": 4,
+            "warm_start_steps": 4,
+            "warm_start_batch_size": 4,
             "updates": 4,
-            "photographs": 2,
-            "group": 4,
-            "epochs": 2,
+            "batch_size": 2,
+            "group_size": 4,
+            "num_epochs": 2,
             "reward": "classic",
             "max_tools": 3,
             "canvas": 64,

@@ -1,4 +1,4 @@
-"""The trainer at tiny size: it learns, it can be killed, it goes on exactly."""
+"""The planner's trainer with small settings: it learns, logs, and resumes exactly."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from opera_agents.planner import train as trainer
 from opera_agents.planner import warm_start
 from opera_agents.planner.config import PlannerConfig
+from opera_agents.planner.rollout import RolloutBatch
 from opera_agents.planner.saved import load_policy
 from opera_agents.planner.train import train
 from opera_env.errors import AgentError
@@ -45,10 +46,10 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     }
 
 
-def test_it_trains_and_says_how(configure: Configure) -> None:
+def test_run_saves_a_policy_and_logs_every_update(configure: Configure) -> None:
     config = configure()
-    watched = train(config)
-    assert 0 < watched.reward < 10 and watched.f1 is not None
+    result = train(config)
+    assert 0 < result.reward < 10 and result.f1 is not None
     policy, card = load_policy(config.out)
     assert policy.max_tools == 3 and card.tools[0] == "unet.denoise"
     assert card.training["images_scored"] > 0 and card.training["updates"] == 4
@@ -58,13 +59,18 @@ def test_it_trains_and_says_how(configure: Configure) -> None:
         "reward/r_d",
         "reward/total",
         "reward/psnr_y",
-        "plan/length",
-        "plan/distinct",
-        "entropy/plan",
-        "entropy/labels",
-        "grpo/kl",
-        "grpo/clipped",
-        "grpo/zero_spread",
+        "rollout/plan_length",
+        "rollout/distinct_plans",
+        "train/plan_entropy",
+        "train/label_entropy",
+        "train/approx_kl",
+        "train/clip_fraction",
+        "train/frac_reward_zero_std",
+        "train/loss",
+        "train/policy_loss",
+        "train/entropy_loss",
+        "train/label_loss",
+        "train/grad_norm",
         "budget/images_scored",
         "budget/tools_run",
         "budget/seconds",
@@ -75,29 +81,36 @@ def test_it_trains_and_says_how(configure: Configure) -> None:
     assert scored == sorted(scored) and scored[0] >= 2
     events = EventAccumulator(str(config.out))
     events.Reload()
-    assert "plan/tools" in events.Tags()["histograms"] or config.updates < 10
+    assert "rollout/tools" in events.Tags()["histograms"] or config.updates < 10
     assert "val/input_restored_reference" in events.Tags()["images"]
 
 
-def test_paths_are_not_told(configure: Configure, tmp_path: Path) -> None:
-    config = configure(warm_steps=1, updates=1)
+def test_saved_settings_hold_no_paths(configure: Configure, tmp_path: Path) -> None:
+    config = configure(warm_start_steps=1, updates=1)
     train(config)
     for name in ("planner.json", "config.json"):
         assert str(tmp_path) not in (config.out / name).read_text().replace(config.toolbox, "")
 
 
+def test_penalised_kl_is_logged(configure: Configure) -> None:
+    config = configure(warm_start_steps=1, updates=2, kl_coef=0.1)
+    train(config)
+    values = [value for _, value in scalars(config.out)["train/kl_loss"]]
+    assert len(values) == 2 and 0 <= values[0] < values[1]
+
+
 @pytest.mark.parametrize("interrupted_at", [2, 3])
-def test_a_run_that_goes_on_ends_where_it_would_have(
+def test_resumed_run_equals_uninterrupted_run(
     configure: Configure, monkeypatch: pytest.MonkeyPatch, interrupted_at: int
 ) -> None:
     train(configure("whole"))
-    rounds = 0
+    calls = 0
     original = trainer.collect_rollout
 
-    def collect_rollout(*args: object, **options: object) -> trainer.Batch:
-        nonlocal rounds
-        rounds += 1
-        if rounds > interrupted_at:
+    def collect_rollout(*args: object, **options: object) -> RolloutBatch:
+        nonlocal calls
+        calls += 1
+        if calls > interrupted_at:
             raise KeyboardInterrupt
         return original(*args, **options)  # pyright: ignore[reportArgumentType]
 
@@ -112,8 +125,10 @@ def test_a_run_that_goes_on_ends_where_it_would_have(
     assert set(steps) == {1, 2, 3, 4}
 
 
-def test_the_warm_start_goes_on_too(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warm_start, "SAVE_EVERY", 2)
+def test_resumed_warm_start_equals_uninterrupted_one(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warm_start, "CHECKPOINT_INTERVAL", 2)
     train(configure("whole", updates=1))
     count = 0
     original = warm_start.imitation_loss
@@ -129,29 +144,29 @@ def test_the_warm_start_goes_on_too(configure: Configure, monkeypatch: pytest.Mo
     with pytest.raises(KeyboardInterrupt):
         train(configure("parts", updates=1))
     monkeypatch.undo()
-    monkeypatch.setattr(warm_start, "SAVE_EVERY", 2)
+    monkeypatch.setattr(warm_start, "CHECKPOINT_INTERVAL", 2)
     train(configure("parts", updates=1))
     assert equal(configure("whole").out, configure("parts").out)
 
 
-def test_another_run_is_not_overwritten(configure: Configure) -> None:
-    train(configure(warm_steps=1, updates=1))
+def test_run_with_other_settings_is_refused(configure: Configure) -> None:
+    train(configure(warm_start_steps=1, updates=1))
     with pytest.raises(AgentError, match="lr"):
-        train(configure(warm_steps=1, updates=1, lr=1e-5))
+        train(configure(warm_start_steps=1, updates=1, lr=1e-5))
 
 
-def test_a_finished_run_stays_as_it_is(configure: Configure) -> None:
-    config = configure(warm_steps=1, updates=2)
+def test_finished_run_is_not_trained_further(configure: Configure) -> None:
+    config = configure(warm_start_steps=1, updates=2)
     train(config)
     before = weights(config.out)
     train(config)
     assert all(torch.equal(before[name], value) for name, value in weights(config.out).items())
 
 
-def test_a_start_can_be_shared(configure: Configure) -> None:
+def test_warm_start_of_another_run_can_be_used(configure: Configure) -> None:
     first = configure("first", updates=1)
     train(first)
-    second = configure("second", updates=1, start=first.out / "warm.safetensors")
+    second = configure("second", updates=1, initial_weights=first.out / "warm.safetensors")
     train(second)
     assert equal(first.out, second.out) and not (second.out / "warm.safetensors").exists()
 
@@ -159,44 +174,50 @@ def test_a_start_can_be_shared(configure: Configure) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
-    [{"credit": "joint"}, {"form": "gated"}, {"kl": 0.1}, {"tool_cost": 0.5}, {"labels": 0.0}],
+    [
+        {"credit_assignment": "joint"},
+        {"reward_form": "gated"},
+        {"kl_coef": 0.1},
+        {"tool_cost": 0.5},
+        {"label_coef": 0.0},
+    ],
     ids=str,
 )
-def test_options_make_a_difference(configure: Configure, settings: dict[str, object]) -> None:
+def test_settings_change_the_result(configure: Configure, settings: dict[str, object]) -> None:
     plain = configure("plain", updates=2)
     train(plain)
     start = plain.out / "warm.safetensors"
-    other = configure("other", updates=2, start=start, **settings)
+    other = configure("other", updates=2, initial_weights=start, **settings)
     train(other)
     assert not equal(plain.out, other.out)
 
 
 def test_regret_is_searched_once(configure: Configure, tmp_path: Path) -> None:
-    config = configure(regret=True, warm_steps=1, updates=1, val_count=2)
-    watched = train(config)
+    config = configure(regret=True, warm_start_steps=1, updates=1, val_count=2)
+    result = train(config)
     (path,) = tmp_path.glob("frozen-*.json")
-    assert watched.regret is not None and watched.regret >= -1e-3
+    assert result.regret is not None and result.regret >= -1e-3
     path.write_text(json.dumps([value + 1 for value in json.loads(path.read_text())]))
     again = train(replace(config, out=tmp_path / "again"))
-    assert again.regret == pytest.approx(watched.regret + 1, abs=1e-4)
+    assert again.regret == pytest.approx(result.regret + 1, abs=1e-4)
 
 
 @pytest.mark.slow
-def test_it_learns_what_pays(configure: Configure) -> None:
-    """From a warm start that knows nothing, on a world in which tools mostly harm: it does less."""
+def test_plans_become_shorter_when_tools_cost_more_than_they_gain(configure: Configure) -> None:
+    """The policy starts almost untrained, and tools mostly reduce the reward."""
     config = configure(
-        warm_steps=1, updates=12, photographs=4, tool_cost=3.0, lr=3e-3, val_every=12, entropy=0.0
+        warm_start_steps=1, updates=12, batch_size=4, tool_cost=3.0, lr=3e-3, val_every=12, ent_coef=0.0
     )
     train(config)
-    lengths = [value for _, value in scalars(config.out)["plan/length"]]
+    lengths = [value for _, value in scalars(config.out)["rollout/plan_length"]]
     assert sum(lengths[-3:]) < 0.6 * sum(lengths[:3])
 
 
 @pytest.mark.slow
-def test_a_killed_process_goes_on(
+def test_killed_process_resumes_exactly(
     configure: Configure, child_environment: dict[str, str], tmp_path: Path
 ) -> None:
-    """kill -9 in the midst of GRPO loses at most what came after the last checkpoint."""
+    """After kill -9 during GRPO, only updates since the last checkpoint are repeated."""
     config = configure("killed", updates=8)
     train(replace(config, out=tmp_path / "whole"))
     words = [sys.executable, "-m", "opera_agents.planner.train"]

@@ -1,4 +1,4 @@
-"""That labels and plans are learned."""
+"""The warm start learns labels and plans."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from opera_env.tools import Toolbox
 from opera_env.types import Sample
 
 
-def test_labels_and_tools_are_learned(toolbox: Toolbox, samples: list[Sample]) -> None:
+def test_label_and_tool_losses_fall(toolbox: Toolbox, samples: list[Sample]) -> None:
     torch.manual_seed(0)
-    policy = PlanPolicy(len(toolbox), len(DEGRADATIONS), 3, width=32, layers=1, heads=2)
+    policy = PlanPolicy(len(toolbox), len(DEGRADATIONS), 3, width=32, num_layers=1, num_heads=2)
     optimizer = make_optimizer(policy, 3e-3)
     images = torch.rand(len(samples), 3, 32, 32, generator=torch.Generator().manual_seed(0))
     losses = []
     for step in range(30):
-        of_labels, of_tools = imitation_loss(policy, images, samples, toolbox, np.random.default_rng(step))
+        label_loss, tool_loss = imitation_loss(
+            policy, images, samples, toolbox, np.random.default_rng(step)
+        )
         optimizer.zero_grad()
-        (of_labels + of_tools).backward()
+        (label_loss + tool_loss).backward()
         optimizer.step()
-        losses.append((of_labels.item(), of_tools.item()))
+        losses.append((label_loss.item(), tool_loss.item()))
     assert losses[-1][0] < 0.5 * losses[0][0] and losses[-1][1] < 0.7 * losses[0][1]
