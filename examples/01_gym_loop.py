@@ -1,4 +1,4 @@
-"""A plain Gymnasium loop: random plans on bundled photographs. Writes the last one as a picture."""
+"""A plain Gymnasium loop: random plans on bundled photographs. Renders the last episode to a file."""
 
 import gymnasium as gym
 from PIL import Image

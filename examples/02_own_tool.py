@@ -1,4 +1,4 @@
-"""A tool of one's own: any function, module, TorchScript file or checkpoint from RGB to RGB."""
+"""An own tool: any function, module, TorchScript file or checkpoint from RGB to RGB."""
 
 import gymnasium as gym
 from torch.nn.functional import avg_pool2d
@@ -10,5 +10,5 @@ toolbox.add("mine.blur", lambda image: avg_pool2d(image, 3, 1, 1), degradations=
 
 env = gym.make("opera_env:OPERA-RestoreStepwise-v0", toolbox=toolbox, reward="classic")
 env.reset(seed=0)
-_, reward, *_ = env.step(len(toolbox))  # the newest tool has the highest number
+_, reward, *_ = env.step(len(toolbox))  # actions are numbered in the order of the tools; 0 stops
 print(f"{toolbox.names[-1]} gained {reward:+.2f}")

@@ -1,4 +1,4 @@
-"""A reward of one's own: shipped metrics, pyiqa's, or a function, between bounds, with weights."""
+"""An own reward: metrics of this package, of pyiqa, or functions, scaled between bounds and weighted."""
 
 import gymnasium as gym
 

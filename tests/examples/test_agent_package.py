@@ -1,4 +1,4 @@
-"""The agent package: its entry point names an agent that plays, and that sees what it claims to see."""
+"""The agent package: its entry point names an agent that plans and that detects degradations."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def project(folder: Path) -> dict[str, Any]:
 def installed(
     folder: Path, project: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """What an editable install does: the folder on the path, the entry points beside."""
+    """Does what an editable installation does: an importable folder and registered entry points."""
     info = tmp_path / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(
@@ -54,18 +54,18 @@ def installed(
 @pytest.fixture(autouse=True)
 def forget_module() -> Iterator[None]:
     yield
-    sys.modules.pop("three_questions", None)
+    sys.modules.pop("rule_based_agent", None)
 
 
 @pytest.mark.usefixtures("installed")
-@pytest.mark.parametrize("name", ["mine", "three_questions:ThreeQuestions"])
-def test_it_is_found_and_plays(name: str, toolbox: Toolbox, samples: list[Sample]) -> None:
+@pytest.mark.parametrize("name", ["mine", "rule_based_agent:RuleBasedAgent"])
+def test_it_is_found_by_name_and_plans(name: str, toolbox: Toolbox, samples: list[Sample]) -> None:
     agent = make_agent(name, toolbox=toolbox, max_tools=2, seed=0, tool_cost=0.0)
     assert isinstance(agent, Agent)
     scorer = PlanScorer(toolbox, "classic")
-    played = run_agent(agent, samples, scorer, max_tools=2)
-    assert len(scorer.score(samples, played.plans)) == len(samples)
-    for plan, decision in zip(played.plans, played.decisions, strict=True):
+    agent_run = run_agent(agent, samples, scorer, max_tools=2)
+    assert len(scorer.score(samples, agent_run.plans)) == len(samples)
+    for plan, decision in zip(agent_run.plans, agent_run.decisions, strict=True):
         assert decision is not None and decision.degradations is not None
         assert all(toolbox[tool].degradations & decision.degradations for tool in plan)
 
@@ -73,13 +73,13 @@ def test_it_is_found_and_plays(name: str, toolbox: Toolbox, samples: list[Sample
 @pytest.mark.usefixtures("installed")
 def test_the_entry_point_names_the_same_class() -> None:
     (point,) = [point for point in entry_points(group=ENTRY_POINT_GROUP) if point.name == "mine"]
-    assert point.value == "three_questions:ThreeQuestions"
-    assert point.load().__module__ == "three_questions"
+    assert point.value == "rule_based_agent:RuleBasedAgent"
+    assert point.load().__module__ == "rule_based_agent"
 
 
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize("size", [(1, 1), (5, 300), (128, 96)], ids=str)
-def test_images_of_any_size(toolbox: Toolbox, size: tuple[int, int]) -> None:
+def test_it_takes_images_of_any_size(toolbox: Toolbox, size: tuple[int, int]) -> None:
     agent = make_agent("mine", toolbox=toolbox)
     assert isinstance(agent, Agent)
     dark, grey = torch.full((3, *size), 0.1), torch.full((3, *size), 0.5)
@@ -88,8 +88,8 @@ def test_images_of_any_size(toolbox: Toolbox, size: tuple[int, int]) -> None:
 
 
 @pytest.mark.usefixtures("installed")
-def test_it_sees_what_it_asks_for(toolbox: Toolbox) -> None:
-    """On photographs with one damage it is right far more often than wrong."""
+def test_it_detects_single_degradations(toolbox: Toolbox) -> None:
+    """F1 above 0.6 on photographs with one degradation."""
     recipes = (("noise",), ("low_light",), ("haze",))
     source = bundled()
     specs = source.list_specs(24, recipes, np.random.default_rng(0))
@@ -102,10 +102,10 @@ def test_it_sees_what_it_asks_for(toolbox: Toolbox) -> None:
     ]
     hits = sum(len(found & there) for found, there in pairs)
     wrong = sum(len(found ^ there) for found, there in pairs)
-    assert 2 * hits / (2 * hits + wrong) > 0.6  # F1
+    assert 2 * hits / (2 * hits + wrong) > 0.6
 
 
-def test_it_is_short(folder: Path) -> None:
+def test_its_files_have_at_most_80_lines(folder: Path) -> None:
     for path in folder.iterdir():
         if path.is_file():
             assert len(path.read_text().splitlines()) <= 80

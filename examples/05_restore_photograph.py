@@ -1,4 +1,4 @@
-"""A photograph in, a photograph out: what `opera-env restore` does, in a few lines.
+"""Restores a photograph: what `opera-env restore` does, in a few lines.
 
 The photograph comes with scikit-image and is given noise. Of your own, EXIF and colour profile are kept.
 """
