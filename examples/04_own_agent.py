@@ -1,4 +1,4 @@
-"""An agent of one's own beside others: the same images, the same scorer, one table of figures."""
+"""An agent of your own compared with another: the same samples, the same scorer, one table."""
 
 import numpy as np
 
@@ -10,14 +10,14 @@ from opera_env.tools import Toolbox
 from opera_env.types import Decision
 
 
-class DenoiseTheRough:
-    """Denoises an image whose neighbouring pixels differ much, and leaves the others alone."""
+class DenoiseNoisyImages:
+    """Denoises an image if neighbouring pixels differ much, and leaves the others unchanged."""
 
     closed_loop = False
 
     def act(self, observations):
-        rough = [observation.image.diff().abs().mean() > 0.12 for observation in observations]
-        return [Decision(plan=("unet.denoise",) if is_rough else ()) for is_rough in rough]
+        noisy = [observation.image.diff().abs().mean() > 0.12 for observation in observations]
+        return [Decision(plan=("unet.denoise",) if is_noisy else ()) for is_noisy in noisy]
 
 
 source = bundled()
@@ -25,6 +25,6 @@ samples = [
     source.make(spec) for spec in source.list_specs(12, benchmark_recipes(), np.random.default_rng(0))
 ]
 config = EvaluationConfig(reward="classic", regret=False)
-agents = {"untouched": Untouched(), "mine": DenoiseTheRough()}
+agents = {"untouched": Untouched(), "own": DenoiseNoisyImages()}
 for name, row in summarise(compare_agents(agents, samples, Toolbox.load("lite"), config))["agents"].items():
     print(f"{name:10} {row['reward']['mean']:.2f}  {row['tools']:.1f} tools")

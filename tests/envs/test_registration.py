@@ -1,4 +1,4 @@
-"""Ids: what they make here, in fresh processes, and in the processes of others' vector environments."""
+"""Registered ids: in this process, in new processes, and in the vector environments of other libraries."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ if __name__ == "__main__":
     observations = flat(envs.reset())
     assert all(np.array_equal(*pair) for pair in zip(observations, starts))
     _, rewards, dones, infos = envs.step(np.stack([action, action]))
-    # SB3 keeps rewards in float32, and resets by itself where an episode ended.
+    # SB3 stores rewards in float32 and resets environments whose episode has ended.
     assert np.allclose(rewards, [result[1] for result in results], atol=1e-5)
     assert dones.tolist() == [result[2] for result in results]
     assert [info["plan"] for info in infos] == [result[4]["plan"] for result in results]
@@ -78,7 +78,7 @@ if __name__ == "__main__":
 
 
 def run(code: str, folder: Path, environment: dict[str, str], *arguments: str) -> str:
-    """Runs a program as a user would: a file of its own, outside the repository."""
+    """Runs a program as a user does: from a file outside of the repository."""
     script = folder / "program.py"
     script.write_text(code)
     done = subprocess.run(
@@ -94,14 +94,14 @@ def run(code: str, folder: Path, environment: dict[str, str], *arguments: str) -
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
-def test_specification(name: str) -> None:
+def test_registered_specification(name: str) -> None:
     spec = gym.spec(name)
-    assert spec.max_episode_steps is None  # a time limit would truncate
+    assert spec.max_episode_steps is None  # a time limit would truncate episodes
     assert (spec.entry_point, spec.vector_entry_point) == ENVIRONMENTS[name]
     assert not spec.nondeterministic
 
 
-def test_registering_twice_is_harmless(recwarn: pytest.WarningsRecorder) -> None:
+def test_registering_twice_has_no_effect(recwarn: pytest.WarningsRecorder) -> None:
     before = dict(registry)
     register_all()
     assert dict(registry) == before
@@ -113,23 +113,23 @@ def test_the_package_has_a_version() -> None:
 
 
 @pytest.mark.needs_weights("lpips")
-def test_make_in_a_fresh_process(tmp_path: Path, child_environment: dict[str, str]) -> None:
-    """With nothing but gymnasium imported, without a warning and without a training library."""
-    said = run(FRESH.format(name="OPERA-Restore-v0"), tmp_path, child_environment)
-    assert said == "RestoreEnv None"
+def test_make_in_a_new_process(tmp_path: Path, child_environment: dict[str, str]) -> None:
+    """Only gymnasium is imported; there is no warning, and no training library is loaded."""
+    printed = run(FRESH.format(name="OPERA-Restore-v0"), tmp_path, child_environment)
+    assert printed == "RestoreEnv None"
 
 
 @pytest.mark.slow
 @pytest.mark.needs_weights("lpips")
-def test_make_stepwise_in_a_fresh_process(tmp_path: Path, child_environment: dict[str, str]) -> None:
-    said = run(FRESH.format(name="OPERA-RestoreStepwise-v0"), tmp_path, child_environment)
-    assert said == "StepwiseEnv None"
+def test_make_stepwise_in_a_new_process(tmp_path: Path, child_environment: dict[str, str]) -> None:
+    printed = run(FRESH.format(name="OPERA-RestoreStepwise-v0"), tmp_path, child_environment)
+    assert printed == "StepwiseEnv None"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ENVIRONMENTS)
-def test_processes_of_other_libraries(
+def test_subprocess_environments_of_other_libraries(
     tmp_path: Path, photos: Path, child_environment: dict[str, str], name: str
 ) -> None:
-    """Gymnasium's AsyncVectorEnv and SB3's SubprocVecEnv play as single environments do."""
+    """Gymnasium's AsyncVectorEnv and SB3's SubprocVecEnv give the results of single environments."""
     assert run(PROCESSES, tmp_path, child_environment, name, str(photos)) == "done"

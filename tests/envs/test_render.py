@@ -1,4 +1,4 @@
-"""Pictures: input, each tool's result under its name, reference."""
+"""Rendering: the input, the result of each tool under its name, and the reference."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from opera_env.envs.render import image_strip
 from opera_env.types import Sample, SampleSpec
 
 MakeEnv = Callable[..., gym.Env[Any, Any]]
-games = pytest.mark.parametrize("game", ["OPERA-Restore-v0", "OPERA-RestoreStepwise-v0"])
+environments = pytest.mark.parametrize("name", ["OPERA-Restore-v0", "OPERA-RestoreStepwise-v0"])
 
 
 def colours(row: Image.Image) -> list[tuple[int, ...]]:
-    """Colours met from left to right along the middle of the pictures, without the white gaps."""
+    """Returns the colours along the middle row from left to right, without the white gaps."""
     line = np.asarray(row)[-10]
     met = [tuple(int(value) for value in line[0])]
     for pixel in line:
@@ -33,7 +33,7 @@ def colours(row: Image.Image) -> list[tuple[int, ...]]:
     return [colour for colour in met if colour != (255, 255, 255)]
 
 
-def test_a_strip_shows_pictures_in_order() -> None:
+def test_a_strip_shows_images_in_order() -> None:
     row = image_strip(
         [("a", Image.new("RGB", (30, 60), "red")), ("b", Image.new("RGB", (200, 50), "blue"))], height=50
     )
@@ -42,7 +42,7 @@ def test_a_strip_shows_pictures_in_order() -> None:
     assert colours(row) == [(255, 0, 0), (0, 0, 255)]
 
 
-def test_a_caption_stands_above_its_picture() -> None:
+def test_a_caption_is_above_its_image() -> None:
     def width_and_ink(caption: str) -> tuple[int, int]:
         row = image_strip([(caption, Image.new("RGB", (20, 50), "red"))], height=50)
         top = np.asarray(row)[: row.height - 50]
@@ -54,12 +54,12 @@ def test_a_caption_stands_above_its_picture() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 300), (300, 1), (1, 1)])
-def test_pictures_of_any_shape(size: tuple[int, int]) -> None:
+def test_images_of_any_shape(size: tuple[int, int]) -> None:
     assert image_strip([("thin", Image.new("RGB", size, "red"))], height=40).width >= 1
 
 
-def test_frames(make_env: MakeEnv, samples: list[Sample]) -> None:
-    """The low-resolution input is shown at canvas size."""
+def test_render_frames(make_env: MakeEnv, samples: list[Sample]) -> None:
+    """The input of low resolution is shown at canvas size."""
     sample = samples[-1]
     assert sample.lq.shape[-1] == 16 and sample.reference is not None
     rules = make_env().unwrapped.rules
@@ -75,41 +75,41 @@ def test_frames(make_env: MakeEnv, samples: list[Sample]) -> None:
     assert frames[2][1].tobytes() == to_pil(restored).tobytes()
 
 
-def test_the_same_tool_twice_is_shown_twice(make_env: MakeEnv, samples: list[Sample]) -> None:
+def test_a_repeated_tool_has_two_frames(make_env: MakeEnv, samples: list[Sample]) -> None:
     frames = make_env().unwrapped.rules.render_frames(Episode(samples[0], ("tiny.darken", "tiny.darken")))
     assert [caption for caption, _ in frames][1:3] == ["tiny.darken", "tiny.darken"]
     assert np.asarray(frames[2][1]).mean() < np.asarray(frames[1][1]).mean()
 
 
-@games
-def test_render_grows_with_the_plan(make_env: MakeEnv, game: str) -> None:
-    env = make_env(game, render_mode="rgb_array")
+@environments
+def test_the_rendered_image_grows_with_the_plan(make_env: MakeEnv, name: str) -> None:
+    env = make_env(name, render_mode="rgb_array")
     env.reset(seed=0)
     start = env.render()
     assert start.dtype == np.uint8 and start.ndim == 3 and start.shape[2] == 3
-    env.step(np.array([3, 1, 0]) if game == "OPERA-Restore-v0" else 3)
+    env.step(np.array([3, 1, 0]) if name == "OPERA-Restore-v0" else 3)
     end = env.render()
     assert end.shape[0] == start.shape[0] and end.shape[1] > start.shape[1]
     assert np.array_equal(end, env.render())
 
 
-@games
-def test_rendering_changes_nothing(make_env: MakeEnv, game: str) -> None:
-    seen, unseen = make_env(game, render_mode="rgb_array"), make_env(game)
-    action = np.array([3, 1, 0]) if game == "OPERA-Restore-v0" else 3
+@environments
+def test_rendering_does_not_change_the_episode(make_env: MakeEnv, name: str) -> None:
+    rendered, other = make_env(name, render_mode="rgb_array"), make_env(name)
+    action = np.array([3, 1, 0]) if name == "OPERA-Restore-v0" else 3
     results = []
-    for env in (seen, unseen):
+    for env in (rendered, other):
         env.reset(seed=1)
-        if env is seen:
+        if env is rendered:
             env.render()
         results.append(env.step(action)[1:])
-        if env is seen:
+        if env is rendered:
             env.render()
         results.append(env.reset()[1])
     assert results[:2] == results[2:]
 
 
-def test_no_reference_no_picture_of_it(make_env: MakeEnv, photos: Path) -> None:
+def test_without_reference_none_is_rendered(make_env: MakeEnv, photos: Path) -> None:
     source = photographs(photos)
     sample = source.make(SampleSpec(source.name, 1))
     env = make_env(source=source, reward="label_free", render_mode="rgb_array")
@@ -125,7 +125,7 @@ def test_render_needs_a_reset(make_env: MakeEnv) -> None:
         make_env(render_mode="rgb_array").unwrapped.render()
 
 
-def test_render_without_a_mode_says_so(make_env: MakeEnv) -> None:
+def test_render_without_a_mode_warns(make_env: MakeEnv) -> None:
     env = make_env().unwrapped
     env.reset(seed=0)
     with pytest.warns(UserWarning, match="rgb_array"):

@@ -1,4 +1,4 @@
-"""The one-shot game: actions, endings, information, chance, shared tools, sizes."""
+"""RestoreEnv: spaces, actions, rewards, info, seeds, shared tools and image sizes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def env(make_env: MakeEnv) -> gym.Env[Any, Any]:
     return make_env()
 
 
-def play(env: gym.Env[Any, Any], plan: tuple[str, ...], **reset: Any) -> tuple[Any, float, dict[str, Any]]:
+def run_plan(
+    env: gym.Env[Any, Any], plan: tuple[str, ...], **reset: Any
+) -> tuple[Any, float, dict[str, Any]]:
     env.reset(**reset)
     codec = PlanCodec(env.unwrapped.toolbox.names, env.unwrapped.rules.config.max_tools)
     observation, reward, terminated, truncated, info = env.step(codec.encode(plan))
@@ -43,26 +45,26 @@ def test_spaces(env: gym.Env[Any, Any]) -> None:
     assert env.observation_space == gym.spaces.Box(0, 255, (64, 64, 3), np.uint8)
 
 
-def test_the_reward_is_what_the_scorer_says(env: gym.Env[Any, Any], samples: list[Sample]) -> None:
+def test_the_reward_equals_r_q_of_the_scorer(env: gym.Env[Any, Any], samples: list[Sample]) -> None:
     plan = ("tiny.blur", "tiny.enlarge")
     for sample in samples:
-        _, reward, info = play(env, plan, options={"sample": sample.spec})
+        _, reward, info = run_plan(env, plan, options={"sample": sample.spec})
         outcome = PlanScorer(env.unwrapped.toolbox, "classic").score([sample], [plan])[0]
         assert type(reward) is float
         assert reward == outcome.r_q == info["r_q"]
         assert info["metrics"] == outcome.metrics
 
 
-def test_tools_cost(make_env: MakeEnv, samples: list[Sample]) -> None:
-    free, dear = make_env(), make_env(tool_cost=0.25)
+def test_the_tool_cost_is_subtracted(make_env: MakeEnv, samples: list[Sample]) -> None:
+    free, costly = make_env(), make_env(tool_cost=0.25)
     options = {"sample": samples[0].spec}
     for plan in ((), ("tiny.blur",), ("tiny.blur", "tiny.identity", "tiny.blur")):
-        without, with_cost = play(free, plan, options=options), play(dear, plan, options=options)
+        without, with_cost = run_plan(free, plan, options=options), run_plan(costly, plan, options=options)
         assert with_cost[1] == pytest.approx(without[1] - 0.25 * len(plan))
         assert with_cost[2]["r_q"] == without[2]["r_q"]  # quality is quality; only the reward pays
 
 
-def test_entries_after_stop_do_nothing(env: gym.Env[Any, Any]) -> None:
+def test_entries_after_stop_are_ignored(env: gym.Env[Any, Any]) -> None:
     results = []
     for action in ([3, 0, 0], [3, 0, 5], [3, 0, 3]):
         env.reset(seed=4)
@@ -73,23 +75,23 @@ def test_entries_after_stop_do_nothing(env: gym.Env[Any, Any]) -> None:
         assert np.array_equal(observation, results[0][0])
 
 
-def test_all_zeros_leave_the_image_alone(env: gym.Env[Any, Any]) -> None:
+def test_an_action_of_zeros_leaves_the_image_unchanged(env: gym.Env[Any, Any]) -> None:
     before, _ = env.reset(seed=4)
     after, reward, _, _, info = env.step(np.zeros(3, np.int64))
     assert info["plan"] == ()
     assert np.array_equal(before, after)
-    assert reward == play(env, ("tiny.identity",), seed=4)[1]
+    assert reward == run_plan(env, ("tiny.identity",), seed=4)[1]
 
 
 @pytest.mark.parametrize("action", [[1, 2], [6, 0, 0], [-1, 0, 0], [0.5, 0, 0], [[1, 1, 1]]], ids=repr)
-def test_no_action(env: gym.Env[Any, Any], action: Any) -> None:
+def test_invalid_actions_raise(env: gym.Env[Any, Any], action: Any) -> None:
     env.reset(seed=0)
     with pytest.raises(PlanParseError):
         env.unwrapped.step(np.array(action))
     env.unwrapped.step(np.zeros(3, np.int64))  # the episode goes on as if nothing had been said
 
 
-def test_reset_first(make_env: MakeEnv) -> None:
+def test_step_before_reset_raises(make_env: MakeEnv) -> None:
     env = make_env()
     with pytest.raises(ResetNeeded):
         env.unwrapped.step(np.zeros(3, np.int64))
@@ -99,12 +101,12 @@ def test_reset_first(make_env: MakeEnv) -> None:
         env.unwrapped.step(np.zeros(3, np.int64))
 
 
-def test_information(env: gym.Env[Any, Any]) -> None:
+def test_info_keys(env: gym.Env[Any, Any]) -> None:
     plan = ("tiny.darken", "tiny.darken")
     _, first = env.reset(seed=2)
     assert set(first) == {"plan", "degradations", "sample"}
     assert first["plan"] == ()
-    _, _, info = play(env, plan, seed=2)
+    _, _, info = run_plan(env, plan, seed=2)
     assert set(info) == {"plan", "degradations", "sample", "metrics", "terms", "r_q", "restored"}
     assert info["plan"] == plan
     assert info["sample"] == first["sample"]
@@ -114,18 +116,21 @@ def test_information(env: gym.Env[Any, Any]) -> None:
     assert info["restored"].size == (64, 64)
 
 
-def test_degradations_are_sorted(env: gym.Env[Any, Any], samples: list[Sample]) -> None:
+def test_degradations_in_info_are_sorted(env: gym.Env[Any, Any], samples: list[Sample]) -> None:
     spec = next(sample.spec for sample in samples if sample.spec.recipe == ("noise", "low_resolution"))
     _, info = env.reset(options={"sample": spec})
     assert info["degradations"] == ("low_resolution", "noise")
-    assert info["sample"]["recipe"] == ("noise", "low_resolution")  # the specification keeps the order
+    assert info["sample"]["recipe"] == (
+        "noise",
+        "low_resolution",
+    )  # in the order of application
 
 
 def test_the_restored_image_is_at_canvas_size(env: gym.Env[Any, Any], samples: list[Sample]) -> None:
     small = next(sample for sample in samples if sample.lq.shape[-1] == 16)
     options = {"sample": small.spec}
     for plan in ((), ("tiny.blur",), ("tiny.enlarge",), ("tiny.enlarge", "tiny.enlarge")):
-        _, _, info = play(env, plan, options=options)
+        _, _, info = run_plan(env, plan, options=options)
         assert info["restored"].size == (64, 64)
 
 
@@ -141,17 +146,17 @@ def test_the_sample_in_info_starts_the_same_episode(env: gym.Env[Any, Any]) -> N
 @pytest.mark.parametrize(
     "sample", [{"index": 0}, 3, "bundled", {"source": "elsewhere", "index": 0}], ids=repr
 )
-def test_no_sample(env: gym.Env[Any, Any], sample: Any) -> None:
+def test_invalid_samples_in_options_raise(env: gym.Env[Any, Any], sample: Any) -> None:
     with pytest.raises(SampleError):
         env.reset(options={"sample": sample})
 
 
 @pytest.mark.parametrize("options", [None, {}, {"sample": None}, {"other": 1}], ids=repr)
-def test_without_a_sample_in_options_one_is_drawn(env: gym.Env[Any, Any], options: Any) -> None:
+def test_without_a_sample_in_options_the_source_draws_one(env: gym.Env[Any, Any], options: Any) -> None:
     assert env.reset(seed=3, options=options)[1] == env.reset(seed=3)[1]
 
 
-def test_equal_seeds_play_equal_games(make_env: MakeEnv) -> None:
+def test_equal_seeds_give_equal_episodes(make_env: MakeEnv) -> None:
     one, other = make_env(), make_env()
     for env in (one, other):
         env.action_space.seed(0)
@@ -172,7 +177,7 @@ def test_different_seeds_draw_different_samples(env: gym.Env[Any, Any]) -> None:
     assert len({json.dumps(env.reset()[1]["sample"]) for _ in range(8)}) == 8
 
 
-def test_steps_draw_nothing(env: gym.Env[Any, Any]) -> None:
+def test_steps_do_not_use_the_generator(env: gym.Env[Any, Any]) -> None:
     env.reset(seed=0)
     without_step = env.reset()[1]
     env.reset(seed=0)
@@ -180,7 +185,7 @@ def test_steps_draw_nothing(env: gym.Env[Any, Any]) -> None:
     assert env.reset()[1] == without_step
 
 
-def test_tools_trained_in_place_change_the_world(
+def test_tools_trained_in_place_change_the_environment(
     make_env: MakeEnv,
     toolbox: Toolbox,
     perturb_blur_weights: Callable[[Toolbox], None],
@@ -188,12 +193,12 @@ def test_tools_trained_in_place_change_the_world(
 ) -> None:
     envs = [make_env(toolbox=toolbox), make_env(toolbox=toolbox)]
     options = {"sample": samples[0].spec}
-    before = [play(env, ("tiny.blur",), options=options)[1] for env in envs]
-    untouched = play(envs[0], (), options=options)[1]
+    before = [run_plan(env, ("tiny.blur",), options=options)[1] for env in envs]
+    unchanged = run_plan(envs[0], (), options=options)[1]
     perturb_blur_weights(toolbox)
-    after = [play(env, ("tiny.blur",), options=options)[1] for env in envs]
+    after = [run_plan(env, ("tiny.blur",), options=options)[1] for env in envs]
     assert before[0] == before[1] != after[0] == after[1]
-    assert play(envs[0], (), options=options)[1] == untouched
+    assert run_plan(envs[0], (), options=options)[1] == unchanged
 
 
 def test_adding_a_tool_needs_a_new_environment(make_env: MakeEnv, toolbox: Toolbox) -> None:
@@ -202,11 +207,11 @@ def test_adding_a_tool_needs_a_new_environment(make_env: MakeEnv, toolbox: Toolb
     toolbox.add("late.invert", lambda image: 1 - image)
     with pytest.raises(ToolboxMismatchError, match=r"5 tools .* has 6"):
         env.step(np.zeros(3, np.int64))
-    assert play(make_env(toolbox=toolbox), ("late.invert",), seed=0)[2]["plan"] == ("late.invert",)
+    assert run_plan(make_env(toolbox=toolbox), ("late.invert",), seed=0)[2]["plan"] == ("late.invert",)
 
 
 @pytest.mark.parametrize("options", [{"max_tools": 0}, {"toolbox": Toolbox()}], ids=["length", "tools"])
-def test_a_world_without_actions_is_refused(make_env: MakeEnv, options: dict[str, Any]) -> None:
+def test_an_environment_without_actions_raises(make_env: MakeEnv, options: dict[str, Any]) -> None:
     with pytest.raises(ToolboxMismatchError):
         make_env(**options)
 
@@ -218,7 +223,7 @@ def test_a_reward_with_reference_needs_references(make_env: MakeEnv, photos: Pat
         env.step(np.zeros(3, np.int64))
 
 
-def test_a_copy_through_pickle_plays_on(make_env: MakeEnv) -> None:
+def test_a_pickled_copy_continues_the_episode(make_env: MakeEnv) -> None:
     env = make_env().unwrapped
     env.reset(seed=5)
     env.step(np.array([3, 0, 0]))
@@ -232,7 +237,7 @@ def test_a_copy_through_pickle_plays_on(make_env: MakeEnv) -> None:
 
 
 @pytest.mark.needs_weights("lpips")
-def test_the_default_world_through_pickle(make_env: MakeEnv, source: Source) -> None:
+def test_the_default_environment_can_be_pickled(make_env: MakeEnv, source: Source) -> None:
     env = make_env(toolbox="lite", reward="lite").unwrapped
     env.reset(seed=5)
     copy = pickle.loads(pickle.dumps(env))
@@ -242,7 +247,7 @@ def test_the_default_world_through_pickle(make_env: MakeEnv, source: Source) -> 
 
 @pytest.mark.parametrize("kind", ["clean", "low_resolution", "paired", "photographs"])
 def test_whole_images_of_any_size(make_env: MakeEnv, photos: Path, kind: str) -> None:
-    """``canvas=None``: neither square nor of one size, and sides that are no multiple of anything."""
+    """``canvas=None``: images of several sizes that are neither square nor multiples of 4."""
     source: Source = {
         "clean": lambda: clean_folder(photos, canvas=None),
         "low_resolution": lambda: clean_folder(photos, canvas=None),
@@ -281,14 +286,14 @@ def test_a_low_resolution_image_looks_blurred_not_small(
 
 
 @pytest.mark.needs_shared_data
-def test_real_photographs(make_env: MakeEnv, shared_data: Path) -> None:
+def test_photographs_of_a_data_set(make_env: MakeEnv, shared_data: Path) -> None:
     folder = next(path for path in sorted((shared_data / "real").iterdir()) if path.is_dir())
     env = make_env(source=photographs(folder, canvas=128), reward="label_free")
-    _, reward, info = play(env, ("tiny.blur",), seed=0)
+    _, reward, info = run_plan(env, ("tiny.blur",), seed=0)
     assert 0 <= reward <= 10
     assert info["degradations"] == ()
 
 
-def test_unknown_render_mode(source: Source, toolbox: Toolbox) -> None:
+def test_an_unknown_render_mode_raises(source: Source, toolbox: Toolbox) -> None:
     with pytest.raises(UnsupportedMode):
         RestoreEnv(toolbox=toolbox, reward="classic", source=source, render_mode="human")

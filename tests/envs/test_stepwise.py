@@ -1,4 +1,4 @@
-"""The stepwise game: returns that add up, endings, masks, what is shown, shared tools."""
+"""StepwiseEnv: returns, termination, action masks, observations and shared tools."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def env(make_env: MakeEnv) -> gym.Env[Any, Any]:
     return make_env(STEPWISE)
 
 
-def play(
+def run_plan(
     env: gym.Env[Any, Any], plan: Plan, **reset: Any
 ) -> tuple[list[float], dict[str, Any], dict[str, Any]]:
-    """Plays a plan and, if it is not as long as can be, STOP; returns rewards, first and last info."""
+    """Applies a plan, then STOP if steps are left; returns the rewards, the first and the last info."""
     _, first = env.reset(**reset)
     actions = [env.unwrapped.toolbox.names.index(name) + 1 for name in plan]
     if len(plan) < env.unwrapped.rules.config.max_tools:
@@ -56,14 +56,14 @@ def play(
     params=["classic", "label_free", pytest.param("lite", marks=pytest.mark.needs_weights("lpips"))],
 )
 def pair(request: pytest.FixtureRequest, make_env: MakeEnv) -> tuple[gym.Env[Any, Any], gym.Env[Any, Any]]:
-    """Both games over one world in which tools cost."""
+    """Both environments with the same tools and a tool cost."""
     options = {"reward": request.param, "tool_cost": 0.125}
     return make_env(**options), make_env(STEPWISE, **options)
 
 
 @settings(max_examples=6, deadline=None, derandomize=True)
 @given(plan=st.lists(st.sampled_from(TOOLS), max_size=3).map(tuple), index=st.integers(0, 3))
-def test_the_return_is_the_one_shot_reward_less_the_untouched_quality(
+def test_the_return_is_the_one_shot_reward_less_r_q_of_the_input(
     pair: tuple[gym.Env[Any, Any], gym.Env[Any, Any]], samples: list[Sample], plan: Plan, index: int
 ) -> None:
     one_shot, stepwise = pair
@@ -72,7 +72,7 @@ def test_the_return_is_the_one_shot_reward_less_the_untouched_quality(
     untouched = one_shot.step(np.zeros(3, np.int64))[1]
     one_shot.reset(options=options)
     reward, info = one_shot.step(one_shot.unwrapped.rules.codec.encode(plan))[1::3]
-    rewards, first, last = play(stepwise, plan, options=options)
+    rewards, first, last = run_plan(stepwise, plan, options=options)
     assert first["r_q"] == untouched
     assert sum(rewards) == pytest.approx(reward - untouched, abs=1e-6)
     assert last["r_q"] == pytest.approx(info["r_q"], abs=1e-6)
@@ -80,7 +80,7 @@ def test_the_return_is_the_one_shot_reward_less_the_untouched_quality(
 
 
 @pytest.mark.needs_weights("lpips")
-def test_returns_add_up_in_the_default_world(make_env: MakeEnv) -> None:
+def test_returns_add_up_in_the_default_environment(make_env: MakeEnv) -> None:
     options = {"toolbox": "lite", "reward": "lite", "source": None, "max_tools": 6}
     one_shot, stepwise = make_env(**options), make_env(STEPWISE, **options)
     rng = np.random.default_rng(0)
@@ -89,11 +89,11 @@ def test_returns_add_up_in_the_default_world(make_env: MakeEnv) -> None:
         plan = tuple(names[index] for index in rng.integers(len(names), size=length))
         one_shot.reset(seed=seed)
         reward = one_shot.step(one_shot.unwrapped.rules.codec.encode(plan))[1]
-        rewards, first, _ = play(stepwise, plan, seed=seed)
+        rewards, first, _ = run_plan(stepwise, plan, seed=seed)
         assert sum(rewards) == pytest.approx(reward - first["r_q"], abs=0.02)  # decision 5
 
 
-def test_each_reward_is_a_gain(env: gym.Env[Any, Any]) -> None:
+def test_each_reward_is_an_increase_of_r_q(env: gym.Env[Any, Any]) -> None:
     _, info = env.reset(seed=3)
     quality = info["r_q"]
     for action in (3, 1, 2):
@@ -102,15 +102,15 @@ def test_each_reward_is_a_gain(env: gym.Env[Any, Any]) -> None:
         quality = info["r_q"]
 
 
-def test_stop_earns_and_costs_nothing(make_env: MakeEnv) -> None:
-    rewards, first, last = play(make_env(STEPWISE, tool_cost=1.0), (), seed=3)
+def test_stop_has_reward_0(make_env: MakeEnv) -> None:
+    rewards, first, last = run_plan(make_env(STEPWISE, tool_cost=1.0), (), seed=3)
     assert rewards == [0.0]
     assert last["plan"] == ()
     assert last["r_q"] == first["r_q"]
 
 
-def test_a_reward_that_refuses_the_empty_plan_is_refused(make_env: MakeEnv) -> None:
-    """``release`` itself needs weights that this machine may not have."""
+def test_a_reward_that_does_not_score_the_empty_plan_raises(make_env: MakeEnv) -> None:
+    """A reward like ``release``, which itself needs weights that may be missing."""
     gated = Reward("gated", (RewardTerm("psnr_y", 10, 40, 1),), score_empty_plan=False)
     with pytest.raises(RewardError, match="gated"):
         make_env(STEPWISE, reward=gated)
@@ -121,19 +121,19 @@ def test_a_reward_that_refuses_the_empty_plan_is_refused(make_env: MakeEnv) -> N
 
 @pytest.mark.needs_weights("musiq")
 @pytest.mark.needs_weights("clipiqa")
-def test_release_is_refused(make_env: MakeEnv) -> None:
+def test_the_reward_release_raises(make_env: MakeEnv) -> None:
     with pytest.raises(RewardError, match="release"):
         make_env(STEPWISE, reward="release")
 
 
-def test_the_end_comes_with_stop_or_the_last_tool(env: gym.Env[Any, Any]) -> None:
+def test_an_episode_terminates_at_stop_or_the_last_tool(env: gym.Env[Any, Any]) -> None:
     env.reset(seed=0)
     assert [env.step(action)[2] for action in (5, 5, 5)] == [False, False, True]
     env.reset(seed=0)
     assert [env.step(action)[2] for action in (5, 0)] == [False, True]
 
 
-def test_no_step_beyond_the_end(make_env: MakeEnv) -> None:
+def test_a_step_after_the_end_raises(make_env: MakeEnv) -> None:
     env = make_env(STEPWISE).unwrapped
     with pytest.raises(ResetNeeded):
         env.step(0)
@@ -146,7 +146,7 @@ def test_no_step_beyond_the_end(make_env: MakeEnv) -> None:
 
 
 @pytest.mark.parametrize("action", [-1, 6, 1.0, [1, 2], None], ids=repr)
-def test_no_action(env: gym.Env[Any, Any], action: Any) -> None:
+def test_invalid_actions_raise(env: gym.Env[Any, Any], action: Any) -> None:
     env.reset(seed=0)
     env.step(3)
     with pytest.raises(PlanParseError):
@@ -168,22 +168,22 @@ def test_the_observation_follows_the_plan(env: gym.Env[Any, Any]) -> None:
     assert last in env.observation_space
 
 
-def test_the_image_seen_is_the_image_judged(env: gym.Env[Any, Any]) -> None:
-    """At ``obs_size`` = canvas nothing is resampled."""
+def test_the_observed_image_is_the_scored_image(env: gym.Env[Any, Any]) -> None:
+    """With ``obs_size`` equal to the canvas nothing is resized."""
     env.reset(seed=1)
     for action in (2, 3, 1):
         observation, *_, info = env.step(action)
         assert np.array_equal(observation["image"], np.asarray(info["restored"]))
 
 
-def test_information_after_reset_too(env: gym.Env[Any, Any]) -> None:
+def test_info_keys_after_reset(env: gym.Env[Any, Any]) -> None:
     _, info = env.reset(seed=1)
     assert set(info) == {"plan", "degradations", "sample", "metrics", "terms", "r_q", "restored"}
     assert isinstance(info["restored"], Image.Image)
     assert sum(info["terms"].values()) == pytest.approx(info["r_q"])
 
 
-def test_equal_seeds_play_equal_games(make_env: MakeEnv) -> None:
+def test_equal_seeds_give_equal_episodes(make_env: MakeEnv) -> None:
     one, other = make_env(STEPWISE), make_env(STEPWISE)
     for seed, actions in ((0, (1, 3, 4)), (None, (4, 0)), (None, (0,))):
         starts = [env.reset(seed=seed) for env in (one, other)]
@@ -221,36 +221,36 @@ def train_by_optimizer(toolbox: Toolbox, optimizer: torch.optim.Optimizer) -> No
     ],
     ids=["sgd", "adam", "foreach", "fused"],
 )
-def test_an_optimizers_step_is_seen_at_once(
+def test_an_optimizer_step_takes_effect_at_once(
     make_env: MakeEnv, toolbox: Toolbox, samples: list[Sample], make_optimizer: Callable[..., Any]
 ) -> None:
-    """Nothing that earlier weights made is served from the cache."""
+    """Cached images of earlier weights are not used."""
     module = toolbox["tiny.blur"].module
     assert module is not None
     optimizer = make_optimizer(module.parameters())
     envs = [make_env(STEPWISE, toolbox=toolbox), make_env(STEPWISE, toolbox=toolbox)]
     options = {"sample": samples[0].spec}
-    before = [play(env, ("tiny.blur",), options=options)[0] for env in envs]
+    before = [run_plan(env, ("tiny.blur",), options=options)[0] for env in envs]
     train_by_optimizer(toolbox, optimizer)
-    after = [play(env, ("tiny.blur",), options=options)[0] for env in envs]
-    fresh = play(make_env(STEPWISE, toolbox=toolbox), ("tiny.blur",), options=options)[0]
+    after = [run_plan(env, ("tiny.blur",), options=options)[0] for env in envs]
+    fresh = run_plan(make_env(STEPWISE, toolbox=toolbox), ("tiny.blur",), options=options)[0]
     assert before[0] == before[1] != after[0] == after[1] == fresh
 
 
-def test_loaded_weights_are_seen_at_once(
+def test_loaded_weights_take_effect_at_once(
     make_env: MakeEnv, toolbox: Toolbox, samples: list[Sample]
 ) -> None:
     env = make_env(STEPWISE, toolbox=toolbox)
     options = {"sample": samples[0].spec}
-    before = play(env, ("tiny.blur", "tiny.darken"), options=options)[0]
+    before = run_plan(env, ("tiny.blur", "tiny.darken"), options=options)[0]
     module = toolbox["tiny.blur"].module
     assert module is not None
     module.load_state_dict({key: value / 2 for key, value in module.state_dict().items()})
-    after = play(env, ("tiny.blur", "tiny.darken"), options=options)[0]
+    after = run_plan(env, ("tiny.blur", "tiny.darken"), options=options)[0]
     assert before[0] != after[0] and before[1] != after[1]
 
 
-def test_training_in_mid_episode(
+def test_training_during_an_episode(
     make_env: MakeEnv,
     toolbox: Toolbox,
     perturb_blur_weights: Callable[[Toolbox], None],
@@ -263,7 +263,9 @@ def test_training_in_mid_episode(
     env.step(3)
     perturb_blur_weights(toolbox)
     info = env.step(1)[4]
-    fresh = play(make_env(STEPWISE, toolbox=toolbox), ("tiny.blur", "tiny.brighten"), options=options)[2]
+    fresh = run_plan(make_env(STEPWISE, toolbox=toolbox), ("tiny.blur", "tiny.brighten"), options=options)[
+        2
+    ]
     assert info["r_q"] == fresh["r_q"]
 
 
@@ -275,7 +277,7 @@ def test_adding_a_tool_needs_a_new_environment(make_env: MakeEnv, toolbox: Toolb
         env.step(0)
 
 
-def test_masks_allow_everything(env: gym.Env[Any, Any]) -> None:
+def test_masks_allow_every_action_by_default(env: gym.Env[Any, Any]) -> None:
     env.reset(seed=0)
     for action in (4, 4):
         mask = env.get_wrapper_attr("action_masks")()
@@ -283,8 +285,8 @@ def test_masks_allow_everything(env: gym.Env[Any, Any]) -> None:
         env.step(action)
 
 
-def test_masks_forbid_enlarging_what_fills_its_canvas(make_env: MakeEnv, samples: list[Sample]) -> None:
-    """Through wrappers, as MaskablePPO asks."""
+def test_masks_forbid_upscaling_at_canvas_size(make_env: MakeEnv, samples: list[Sample]) -> None:
+    """The mask is available through wrappers, as MaskablePPO needs it."""
     env = RecordEpisodeStatistics(make_env(STEPWISE, mask_upscale=True))
     masks = env.get_wrapper_attr("action_masks")
     full = next(sample for sample in samples if sample.lq.shape[-1] == 64)
@@ -299,11 +301,11 @@ def test_masks_forbid_enlarging_what_fills_its_canvas(make_env: MakeEnv, samples
     assert masks().tolist() == [True, True, True, True, False, True]
 
 
-def test_masks_before_the_first_reset(make_env: MakeEnv) -> None:
+def test_masks_before_the_first_reset_allow_every_action(make_env: MakeEnv) -> None:
     assert make_env(STEPWISE, mask_upscale=True).unwrapped.action_masks().shape == (6,)
 
 
-def test_a_copy_through_pickle_plays_on(make_env: MakeEnv) -> None:
+def test_a_pickled_copy_continues_the_episode(make_env: MakeEnv) -> None:
     env = make_env(STEPWISE).unwrapped
     env.reset(seed=5)
     env.step(3)
@@ -321,14 +323,14 @@ def test_whole_images_of_any_size(make_env: MakeEnv, photos: Any) -> None:
 
     env = make_env(STEPWISE, source=photographs(photos), reward="label_free", mask_upscale=True)
     for index, size in enumerate([(128, 96), (75, 101), (96, 128)]):
-        rewards, _, info = play(
+        rewards, _, info = run_plan(
             env, ("tiny.blur", "tiny.enlarge"), options={"sample": {"source": photos.name, "index": index}}
         )
         assert info["restored"].size == size
         assert len(rewards) == 3
 
 
-def test_the_source_is_shared_by_both_games(make_env: MakeEnv, source: Source) -> None:
+def test_both_environments_draw_the_same_samples(make_env: MakeEnv, source: Source) -> None:
     one_shot, stepwise = make_env(source=source), make_env(STEPWISE, source=source)
     assert one_shot.reset(seed=9)[1]["sample"] == stepwise.reset(seed=9)[1]["sample"]
     assert np.array_equal(one_shot.reset(seed=9)[0], stepwise.reset(seed=9)[0]["original"])

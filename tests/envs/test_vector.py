@@ -1,4 +1,4 @@
-"""Many games in one: sub-environment i is the single environment at seed + i, for both games."""
+"""Vector environments: sub-environment i equals the single environment with seed + i."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from opera_env.types import Sample
 
 MakeEnv = Callable[..., gym.Env[Any, Any]]
 VECTORS = {"OPERA-Restore-v0": RestoreVectorEnv, "OPERA-RestoreStepwise-v0": StepwiseVectorEnv}
-games = pytest.mark.parametrize("game", VECTORS)
+environments = pytest.mark.parametrize("name", VECTORS)
 
-MOVES = {"restored": 1, "observation": 1, "reward": 0.02, "metrics": 0.5}
-"""How far batching may move things (decision 5): grey levels, R_q, and raw metric values."""
+TOLERANCES = {"restored": 1, "observation": 1, "reward": 0.02, "metrics": 0.5}
+"""Differences that batching may cause (decision 5): grey levels, R_q and metric values."""
 
 
 @pytest.fixture
 def make_vector(make_toolbox: Callable[[], Toolbox], source: Source) -> Callable[..., RestoreVectorEnv]:
-    def make(game: str = "OPERA-Restore-v0", **options: Any) -> RestoreVectorEnv:
-        world = {"reward": "classic", "source": source, "max_tools": 3, "obs_size": 64, "num_envs": 4}
-        return VECTORS[game](**({"toolbox": make_toolbox()} | world | options))
+    def make(name: str = "OPERA-Restore-v0", **options: Any) -> RestoreVectorEnv:
+        config = {"reward": "classic", "source": source, "max_tools": 3, "obs_size": 64, "num_envs": 4}
+        return VECTORS[name](**({"toolbox": make_toolbox()} | config | options))
 
     return make
 
 
 def assert_alike(ours: Any, theirs: Any, where: str = "info") -> None:
-    """Compares batched infos key by key; exactly, but for what batching may move."""
+    """Compares infos key by key: exactly, or within the tolerances of batching."""
     assert type(ours) is type(theirs), where
     if isinstance(theirs, dict):
         assert list(ours) == list(theirs), where
@@ -53,17 +53,17 @@ def assert_alike(ours: Any, theirs: Any, where: str = "info") -> None:
             assert_alike(one, other, f"{where}[{index}]")
     elif isinstance(theirs, np.ndarray):
         assert ours.dtype == theirs.dtype and ours.shape == theirs.shape, where
-        moves = MOVES["restored"] if theirs.dtype == np.uint8 else 0.0
-        moves = MOVES["metrics"] if ".metrics." in where else moves
-        moves = MOVES["reward"] if ".terms." in where or where.endswith(".r_q") else moves
+        moves = TOLERANCES["restored"] if theirs.dtype == np.uint8 else 0.0
+        moves = TOLERANCES["metrics"] if ".metrics." in where else moves
+        moves = TOLERANCES["reward"] if ".terms." in where or where.endswith(".r_q") else moves
         distance = np.abs(ours.astype(float) - theirs.astype(float))
         assert distance.max(initial=0) <= moves, where
     else:
         assert ours == theirs, where
 
 
-def play_beside(vector: RestoreVectorEnv, sync: SyncVectorEnv[Any, Any], seed: int, steps: int) -> int:
-    """Plays both; returns how many episodes ended."""
+def compare_steps(vector: RestoreVectorEnv, sync: SyncVectorEnv[Any, Any], seed: int, steps: int) -> int:
+    """Takes the same steps in both and compares them; returns the number of episodes that ended."""
     starts = [env.reset(seed=seed) for env in (vector, sync)]
     assert_alike(starts[0][1], starts[1][1])
     assert_alike({"obs": starts[0][0]}, {"obs": starts[1][0]})
@@ -74,54 +74,54 @@ def play_beside(vector: RestoreVectorEnv, sync: SyncVectorEnv[Any, Any], seed: i
         ours, theirs = vector.step(actions), sync.step(actions)
         assert_alike({"obs": ours[0]}, {"obs": theirs[0]})
         assert ours[1].dtype == theirs[1].dtype
-        assert np.allclose(ours[1], theirs[1], rtol=0, atol=MOVES["reward"])
+        assert np.allclose(ours[1], theirs[1], rtol=0, atol=TOLERANCES["reward"])
         assert np.array_equal(ours[2], theirs[2]) and np.array_equal(ours[3], theirs[3])
         assert_alike(ours[4], theirs[4])
         ended += int(ours[2].sum())
     return ended
 
 
-@games
+@environments
 def test_sub_environments_are_single_environments(
-    make_vector: Callable[..., RestoreVectorEnv], make_env: MakeEnv, game: str
+    make_vector: Callable[..., RestoreVectorEnv], make_env: MakeEnv, name: str
 ) -> None:
-    """Observation, reward, ending and information, through several autoresets."""
+    """Observations, rewards, termination and info, through several autoresets."""
     options = {"tool_cost": 0.1, "num_envs": 4}
-    vector = make_vector(game, **options)
+    vector = make_vector(name, **options)
     del options["num_envs"]
-    sync = SyncVectorEnv([lambda: make_env(game, **options)] * 4, autoreset_mode=AutoresetMode.SAME_STEP)
+    sync = SyncVectorEnv([lambda: make_env(name, **options)] * 4, autoreset_mode=AutoresetMode.SAME_STEP)
     assert vector.single_observation_space == sync.single_observation_space
     assert vector.observation_space == sync.observation_space
     assert vector.single_action_space == sync.single_action_space
     assert vector.action_space == sync.action_space
     assert vector.metadata["autoreset_mode"] == sync.metadata["autoreset_mode"]
-    assert play_beside(vector, sync, seed=3, steps=4) >= 4
+    assert compare_steps(vector, sync, seed=3, steps=4) >= 4
 
 
 @pytest.mark.needs_weights("lpips")
-@games
-def test_sub_environments_in_the_default_world(make_env: MakeEnv, source: Source, game: str) -> None:
+@environments
+def test_sub_environments_of_the_default_environment(make_env: MakeEnv, source: Source, name: str) -> None:
     options = {"toolbox": "lite", "reward": "lite", "source": source, "obs_size": 64, "max_tools": 2}
-    vector = VECTORS[game](num_envs=2, **options)
-    sync = SyncVectorEnv([lambda: make_env(game, **options)] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
-    play_beside(vector, sync, seed=0, steps=2)
+    vector = VECTORS[name](num_envs=2, **options)
+    sync = SyncVectorEnv([lambda: make_env(name, **options)] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
+    compare_steps(vector, sync, seed=0, steps=2)
 
 
-@games
+@environments
 def test_images_of_several_sizes_in_one_batch(
-    make_vector: Callable[..., RestoreVectorEnv], make_env: MakeEnv, photos: Any, game: str
+    make_vector: Callable[..., RestoreVectorEnv], make_env: MakeEnv, photos: Any, name: str
 ) -> None:
     from opera_env.data import photographs
 
     options = {"source": photographs(photos), "reward": "label_free"}
-    vector = make_vector(game, **options)
-    sync = SyncVectorEnv([lambda: make_env(game, **options)] * 4, autoreset_mode=AutoresetMode.SAME_STEP)
-    play_beside(vector, sync, seed=0, steps=2)
+    vector = make_vector(name, **options)
+    sync = SyncVectorEnv([lambda: make_env(name, **options)] * 4, autoreset_mode=AutoresetMode.SAME_STEP)
+    compare_steps(vector, sync, seed=0, steps=2)
 
 
-@games
-def test_equal_seeds_play_equal_games(make_vector: Callable[..., RestoreVectorEnv], game: str) -> None:
-    one, other = make_vector(game), make_vector(game)
+@environments
+def test_equal_seeds_give_equal_episodes(make_vector: Callable[..., RestoreVectorEnv], name: str) -> None:
+    one, other = make_vector(name), make_vector(name)
     starts = [env.reset(seed=5) for env in (one, other)]
     assert_alike(starts[0][1], starts[1][1])
     one.action_space.seed(0)
@@ -132,14 +132,14 @@ def test_equal_seeds_play_equal_games(make_vector: Callable[..., RestoreVectorEn
         assert_alike(ours[4], theirs[4])
 
 
-@games
-def test_neighbours_of_a_group_see_one_image(
-    make_vector: Callable[..., RestoreVectorEnv], game: str
+@environments
+def test_members_of_a_group_receive_the_same_image(
+    make_vector: Callable[..., RestoreVectorEnv], name: str
 ) -> None:
-    """And equal actions in a group earn equal rewards, to the last bit; after autoresets too."""
-    vector = make_vector(game, num_envs=6, group_size=3)
+    """Equal actions in a group also have equal rewards, to the last bit, and after autoresets."""
+    vector = make_vector(name, num_envs=6, group_size=3)
     _, infos = vector.reset(seed=2)
-    step = np.array([[3, 1, 0]] * 6) if game == "OPERA-Restore-v0" else np.array([3] * 6)
+    step = np.array([[3, 1, 0]] * 6) if name == "OPERA-Restore-v0" else np.array([3] * 6)
     stop = np.zeros_like(step)
     for actions in (step, stop, step, stop):
         specs = [list(infos["sample"]["seed"][group * 3 : group * 3 + 3]) for group in (0, 1)]
@@ -149,15 +149,15 @@ def test_neighbours_of_a_group_see_one_image(
         assert len(set(rewards[:3])) == len(set(rewards[3:])) == 1
 
 
-def test_a_group_is_seeded_as_one(make_vector: Callable[..., RestoreVectorEnv], make_env: MakeEnv) -> None:
-    """Group g behaves as the single environment at seed + g."""
+def test_a_group_has_one_seed(make_vector: Callable[..., RestoreVectorEnv], make_env: MakeEnv) -> None:
+    """Group g equals the single environment with seed + g."""
     observations, _ = make_vector(num_envs=4, group_size=2).reset(seed=7)
     single = make_env()
     for index in range(4):
         assert np.array_equal(observations[index], single.reset(seed=7 + index // 2)[0])
 
 
-def test_a_group_computes_its_image_once(make_vector: Callable[..., RestoreVectorEnv]) -> None:
+def test_a_group_makes_its_sample_once(make_vector: Callable[..., RestoreVectorEnv]) -> None:
     vector = make_vector(num_envs=4, group_size=4)
     vector.reset(seed=0)
     vector.step(np.array([[3, 0, 0], [3, 0, 0], [3, 1, 0], [3, 2, 0]]))
@@ -165,7 +165,7 @@ def test_a_group_computes_its_image_once(make_vector: Callable[..., RestoreVecto
     assert vector.rules.scorer.tools_run == 3
 
 
-def test_a_seed_each(make_vector: Callable[..., RestoreVectorEnv], make_env: MakeEnv) -> None:
+def test_a_list_of_seeds(make_vector: Callable[..., RestoreVectorEnv], make_env: MakeEnv) -> None:
     vector = make_vector(num_envs=3)
     observations, _ = vector.reset(seed=[4, 9, 4])
     single = make_env()
@@ -176,7 +176,7 @@ def test_a_seed_each(make_vector: Callable[..., RestoreVectorEnv], make_env: Mak
     assert vector.reset(seed=[1, None, 2])[0].shape == (3, 64, 64, 3)
 
 
-def test_reset_without_seed_goes_on(make_vector: Callable[..., RestoreVectorEnv]) -> None:
+def test_reset_without_seed_continues_the_generators(make_vector: Callable[..., RestoreVectorEnv]) -> None:
     vector = make_vector()
     first, _ = vector.reset(seed=1)
     second, _ = vector.reset()
@@ -185,17 +185,17 @@ def test_reset_without_seed_goes_on(make_vector: Callable[..., RestoreVectorEnv]
     assert np.array_equal(second, vector.reset()[0])
 
 
-def test_without_any_seed_games_differ(make_vector: Callable[..., RestoreVectorEnv]) -> None:
+def test_without_any_seed_samples_differ(make_vector: Callable[..., RestoreVectorEnv]) -> None:
     _, one = make_vector().reset()
     _, other = make_vector().reset()
     assert len({*one["sample"]["seed"], *other["sample"]["seed"]}) == 8
 
 
-@games
-def test_all_start_from_one_sample(
-    make_vector: Callable[..., RestoreVectorEnv], samples: list[Sample], game: str
+@environments
+def test_all_sub_environments_start_from_one_sample(
+    make_vector: Callable[..., RestoreVectorEnv], samples: list[Sample], name: str
 ) -> None:
-    vector = make_vector(game)
+    vector = make_vector(name)
     for sample in (samples[1].spec, samples[1].spec.to_json()):
         _, infos = vector.reset(seed=0, options={"sample": sample})
         assert set(infos["sample"]["seed"]) == {samples[1].spec.seed}
@@ -203,7 +203,7 @@ def test_all_start_from_one_sample(
     assert np.array_equal(*drawn) and len(set(drawn[0])) == 4
 
 
-def test_masks(make_vector: Callable[..., RestoreVectorEnv], samples: list[Sample]) -> None:
+def test_action_masks(make_vector: Callable[..., RestoreVectorEnv], samples: list[Sample]) -> None:
     vector = make_vector("OPERA-RestoreStepwise-v0", num_envs=2, mask_upscale=True)
     assert isinstance(vector, StepwiseVectorEnv)
     small = next(sample for sample in samples if sample.lq.shape[-1] == 16)
@@ -214,16 +214,16 @@ def test_masks(make_vector: Callable[..., RestoreVectorEnv], samples: list[Sampl
     assert vector.action_masks()[:, 4].tolist() == [False, True]
 
 
-@games
-def test_step_needs_a_reset(make_vector: Callable[..., RestoreVectorEnv], game: str) -> None:
-    vector = make_vector(game)
+@environments
+def test_step_needs_a_reset(make_vector: Callable[..., RestoreVectorEnv], name: str) -> None:
+    vector = make_vector(name)
     with pytest.raises(ResetNeeded):
         vector.step(np.zeros(vector.action_space.shape, np.int64))
 
 
-@games
-def test_a_bad_action_changes_nothing(make_vector: Callable[..., RestoreVectorEnv], game: str) -> None:
-    vector, undisturbed = make_vector(game), make_vector(game)
+@environments
+def test_an_invalid_action_changes_nothing(make_vector: Callable[..., RestoreVectorEnv], name: str) -> None:
+    vector, undisturbed = make_vector(name), make_vector(name)
     good = np.ones(vector.action_space.shape, np.int64)
     bad = good.copy()
     bad[-1] = 6
@@ -235,34 +235,36 @@ def test_a_bad_action_changes_nothing(make_vector: Callable[..., RestoreVectorEn
     assert_alike(ours[4], theirs[4])
 
 
-@games
+@environments
 @pytest.mark.parametrize("count", [3, 5])
-def test_one_action_each(make_vector: Callable[..., RestoreVectorEnv], game: str, count: int) -> None:
-    vector = make_vector(game)
+def test_a_wrong_number_of_actions_raises(
+    make_vector: Callable[..., RestoreVectorEnv], name: str, count: int
+) -> None:
+    vector = make_vector(name)
     vector.reset(seed=0)
     with pytest.raises(ValueError):
         vector.step(np.ones((count, *vector.action_space.shape[1:]), np.int64))
 
 
 @pytest.mark.parametrize(("num_envs", "group_size"), [(4, 3), (0, 1), (2, 4), (4, 0), (-2, 1)])
-def test_groups_must_be_whole(
+def test_num_envs_must_be_a_multiple_of_group_size(
     make_vector: Callable[..., RestoreVectorEnv], num_envs: int, group_size: int
 ) -> None:
     with pytest.raises(ValueError, match="multiple of group_size"):
         make_vector(num_envs=num_envs, group_size=group_size)
 
 
-@games
-def test_observations_do_not_share_memory(make_vector: Callable[..., RestoreVectorEnv], game: str) -> None:
-    vector = make_vector(game)
+@environments
+def test_observations_do_not_share_memory(make_vector: Callable[..., RestoreVectorEnv], name: str) -> None:
+    vector = make_vector(name)
     first, _ = vector.reset(seed=0)
-    image = first if game == "OPERA-Restore-v0" else first["image"]
+    image = first if name == "OPERA-Restore-v0" else first["image"]
     kept = image.copy()
     vector.step(np.ones(vector.action_space.shape, np.int64))
     assert np.array_equal(image, kept)
 
 
-def test_tools_trained_in_place_change_the_world(
+def test_tools_trained_in_place_change_the_environment(
     make_vector: Callable[..., RestoreVectorEnv],
     make_env: MakeEnv,
     toolbox: Toolbox,
@@ -279,12 +281,12 @@ def test_tools_trained_in_place_change_the_world(
         vector.reset(options={"sample": samples[0].spec})
         single.reset(options={"sample": samples[0].spec})
         rewards.append((vector.step(np.array([3] * 4))[1][0], single.step(3)[1]))
-    assert rewards[0][0] == pytest.approx(rewards[0][1], abs=MOVES["reward"])
-    assert rewards[1][0] == pytest.approx(rewards[1][1], abs=MOVES["reward"])
+    assert rewards[0][0] == pytest.approx(rewards[0][1], abs=TOLERANCES["reward"])
+    assert rewards[1][0] == pytest.approx(rewards[1][1], abs=TOLERANCES["reward"])
     assert abs(rewards[1][0] - rewards[0][0]) > 0.1
 
 
-def test_what_single_environments_refuse(
+def test_arguments_that_single_environments_reject_raise(
     make_vector: Callable[..., RestoreVectorEnv], toolbox: Toolbox
 ) -> None:
     with pytest.raises(RewardError):
@@ -299,26 +301,26 @@ def test_what_single_environments_refuse(
         vector.step(np.zeros((4, 3), np.int64))
 
 
-@games
-def test_make_vec_without_a_warning(source: Source, toolbox: Toolbox, game: str) -> None:
+@environments
+def test_make_vec_without_a_warning(source: Source, toolbox: Toolbox, name: str) -> None:
     options = {"toolbox": toolbox, "reward": "classic", "source": source, "obs_size": 64, "group_size": 2}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         vector = gym.make_vec(
-            game, num_envs=4, vectorization_mode=gym.VectorizeMode.VECTOR_ENTRY_POINT, **options
+            name, num_envs=4, vectorization_mode=gym.VectorizeMode.VECTOR_ENTRY_POINT, **options
         )
         observations, _ = vector.reset(seed=0)
         results = vector.step(vector.action_space.sample())
-    assert isinstance(vector.unwrapped, VECTORS[game])
+    assert isinstance(vector.unwrapped, VECTORS[name])
     assert observations in vector.observation_space
     assert results[0] in vector.observation_space
     assert not results[3].any()
 
 
-def test_a_step_that_fails_has_drawn_nothing(
+def test_a_failed_step_does_not_use_the_generators(
     make_vector: Callable[..., RestoreVectorEnv], make_toolbox: Callable[[], Toolbox]
 ) -> None:
-    """The next photographs are drawn while the tools run; after a failure they are drawn again."""
+    """The next samples are drawn while the tools run; after a failure they are drawn again."""
 
     def breaks(image: Any) -> Any:
         raise RuntimeError("out of order")
