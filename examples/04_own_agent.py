@@ -5,7 +5,8 @@ import numpy as np
 from opera_baselines.untouched import Untouched
 from opera_env.data import bundled
 from opera_env.degradations import benchmark_recipes
-from opera_env.evaluation.compare import EvaluationConfig, compare_agents, summarise
+from opera_env.evaluation.compare import EvaluationConfig, compare_agents
+from opera_env.evaluation.report import summarise
 from opera_env.tools import Toolbox
 from opera_env.types import Decision
 

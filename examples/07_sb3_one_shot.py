@@ -10,7 +10,8 @@ from opera_baselines.random import RandomPlans
 from opera_env.data import bundled
 from opera_env.degradations import benchmark_recipes
 from opera_env.envs.vector import RestoreVectorEnv
-from opera_env.evaluation.compare import EvaluationConfig, compare_agents, summarise
+from opera_env.evaluation.compare import EvaluationConfig, compare_agents
+from opera_env.evaluation.report import summarise
 from opera_env.tools import Toolbox
 
 MAX_TOOLS = 2

@@ -1,33 +1,35 @@
-"""``opera-env compare``: agents on one benchmark, in a table."""
+"""``opera-env compare``: compares agents on one benchmark."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich import box
+import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from opera_env.cli.command import Command
+from opera_env.cli.compare_report import comparison_tables, footnote
 from opera_env.data import Source, agenticir, bundled, clean_folder, paired
 from opera_env.degradations import benchmark_recipes
 from opera_env.errors import SampleError
-from opera_env.evaluation.compare import EvaluationConfig, Record, compare_agents, summarise
+from opera_env.evaluation.compare import Comparison, EvaluationConfig, Record, compare_agents
+from opera_env.evaluation.report import summarise
+from opera_env.evaluation.sheet import draw_sheet, write_sheet
 from opera_env.files import atomic_write
 from opera_env.tools import Toolbox
 from opera_env.tools.device import resolve_device
 from opera_env.types import Sample
 
-AGENTS = (
+DEFAULT_AGENTS = (
     "untouched",
     "random",
     "fixed_order",
@@ -35,39 +37,52 @@ AGENTS = (
     "matched",
     "recipe_best",
     "planner",
+    "ppo",
     "greedy-blind",
     "greedy",
-    "beam",
-    "exhaustive",
 )
+"""The agents that are compared if none are named."""
 
-_TOLD = ("matched", "recipe_best")
-"""These are told the degradations."""
+SLOW_AGENTS = ("beam", "exhaustive")
+"""These take minutes; ``--agents all`` adds them to the others."""
 
-NEEDS_LITE_TOOLBOX = ("recipe_best", "planner")
-"""These were made for the tools that come with the package."""
+NEEDS_LABELS = ("matched", "recipe_best")
+"""These are given the degradations of a sample."""
+
+NEEDS_LITE_TOOLBOX = ("recipe_best", "planner", "ppo")
+"""These were trained for the tools that come with the package."""
+
+_SHEET = "results/compare-{number}.jpg"
 
 
 @dataclass(frozen=True)
 class Compare(Command):
-    """Compares agents on photographs and prints a table.
+    """Compares agents on photographs; prints tables and writes a sheet of pictures.
 
-    Clean photographs are cropped, degraded by the benchmark's groups A, B, C in turn, mended
-    by each agent, and judged against the original. Without --images they are the colour
-    photographs that come with scikit-image.
+    Clean photographs are cropped and degraded by the recipes of the benchmark's groups A, B and C in
+    turn. Each agent restores all of them, and the results are scored with the original as reference.
+    Without --images the photographs are those that come with scikit-image.
 
     opera-env compare
-        compares all agents.
+        compares the default agents in about a minute.
+
+    opera-env compare --agents all --regret
+        adds beam and exhaustive search, and measures how far each agent stays below the best known plan.
 
     opera-env compare --images photos --n 48 --agents random,greedy,greedy-blind --json out.json
         takes a folder of clean photographs; "-blind" hides reference and labels from a search.
+
+    opera-env compare --agents detect,planner,ppo:runs/ppo,my_module:MyAgent --sheet mine.jpg
+        compares agents of your own with two others, and prints the paired differences.
 
     opera-env compare --pairs LQ HQ --agents untouched,random,beam
         takes images that are degraded already, and their originals.
     """
 
     agents: str | None = None
-    """Names, separated by commas, or module:attribute for one's own; all that suit by default."""
+    """Names separated by commas: installed agents, name:FOLDER for trained ones, module:attribute for your
+    own; "all" adds beam and exhaustive search to the default agents. Default agents that do not suit the
+    samples or the toolbox are left out."""
     toolbox: str = "lite"
     """A shipped toolbox, or a folder written by Toolbox.save."""
     images: Path | None = None
@@ -77,82 +92,106 @@ class Compare(Command):
     benchmark: Path | None = None
     """Folder in the layout of the AgenticIR benchmark (HQ/, LQ/d2/, LQ/d3/)."""
     n: int = 12
-    """Number of samples; with fewer than 24 not every combination of the groups comes up."""
+    """Number of samples; with fewer than 24 not every recipe of the groups occurs."""
     seed: int = 0
-    """Of crops, degradations, random agents and the bootstrap."""
+    """Seed of crops, degradations, random agents and the bootstrap."""
     reward: str = "lite"
-    """What counts as quality: lite, classic (needs no download), paper, release."""
+    """Reward preset: lite, classic (needs no download), paper, release."""
     max_tools: int = 6
     """Longest plan."""
     tool_cost: float = 0.0
-    """What a tool must earn."""
-    samples: int = 1
-    """How many plans the planner draws and tries for each image: the best by the reward, or, as
-    planner-blind, by the critic."""
+    """Cost of each tool of a plan, in points of R_q."""
+    num_plans: int = 1
+    """Number of plans that the planner samples for each image. It keeps the best by the reward;
+    planner-blind keeps the best by the critic."""
     canvas: int = 128
-    """Side of the crops of clean photographs, a multiple of 4."""
-    regret: bool = True
-    """Search the best plan of each sample, to measure how far from it agents stay."""
+    """Side of the crops of clean photographs, in pixels, a multiple of 4."""
+    regret: bool = False
+    """Search the best plan of each sample, and report how far each agent stays below it. Takes minutes."""
     device: str = "auto"
     """cpu, cuda or auto."""
     json: Path | None = None
-    """File for the results; the samples go into a .jsonl beside it."""
+    """File for the results; the records of all samples are written to a .jsonl file beside it."""
+    sheet: Path | None = None
+    """File for the picture sheet: JPEG, or PNG by the name. By default results/compare-1.jpg, or the next
+    number that is free."""
+    no_sheet: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Write no picture sheet."""
 
     def run(self) -> int:
-        """Compares, prints and writes; returns the exit code."""
+        """Compares, writes and prints; returns the exit code."""
         console = Console()
+        self._check_options()
         device = resolve_device(self.device)
         toolbox = Toolbox.load(self.toolbox, device)
         samples = self._samples()
-        names = self._agents(samples, toolbox, console)
+        names = self._agent_names(samples, toolbox, console)
+        start = time.perf_counter()
+        comparison = self._compare(names, samples, toolbox)
+        summary = summarise(comparison)
+        summary["config"] |= {
+            "agents": names,
+            "toolbox": self.toolbox,
+            "source": samples[0].spec.source,
+            "images": self._image_folders(),
+            "canvas": self.canvas,
+            "seconds": time.perf_counter() - start,
+            "device": device,
+            "threads": torch.get_num_threads(),
+            "versions": _versions("opera-env", "torch", "numpy", "pyiqa"),
+            "depth": sorted({sample.depth for sample in samples if sample.depth}),
+        }
+        # Files first: if the reader of the printed tables goes away, nothing is lost.
+        if self.json is not None:
+            _write_results(self.json, summary, comparison.records)
+        sheet = None if self.no_sheet else self.sheet or _free_sheet_path()
+        if sheet is not None:
+            write_sheet(draw_sheet(comparison, samples, toolbox), sheet)
+        console.print(*comparison_tables(summary))
+        console.print(footnote(summary), style="dim", highlight=False, markup=False, soft_wrap=True)
+        paths = [] if self.json is None else [self.json, self.json.with_suffix(".jsonl")]
+        for label, path in [("results", path) for path in paths] + ([("pictures", sheet)] if sheet else []):
+            console.print(f"{label}: {path}", markup=False, highlight=False, soft_wrap=True)
+        return 0
+
+    def _check_options(self) -> None:
+        given = [option for option in (self.images, self.pairs, self.benchmark) if option is not None]
+        if len(given) > 1:
+            raise SampleError("give one of --images, --pairs and --benchmark, not several.")
+        numbers = {"--n": self.n, "--num-plans": self.num_plans, "--max-tools": self.max_tools}
+        for option, number in numbers.items():
+            if number < 1:
+                raise SampleError(f"expected {option} of at least 1, found {number}.")
+        if not abs(self.tool_cost) < float("inf"):
+            raise SampleError(f"expected a finite number after --tool-cost, found {self.tool_cost}.")
+
+    def _compare(self, names: Sequence[str], samples: Sequence[Sample], toolbox: Toolbox) -> Comparison:
+        """Runs the agents under progress bars."""
         config = EvaluationConfig(
             reward=self.reward,
             max_tools=self.max_tools,
             tool_cost=self.tool_cost,
-            num_plans=self.samples,
+            num_plans=self.num_plans,
             seed=self.seed,
             regret=self.regret,
         )
-        start = time.perf_counter()
         columns = (
             TextColumn("{task.description:>18}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
         )
-        with Progress(*columns, console=Console(stderr=True)) as bars:
-            tasks = {name: bars.add_task(name, total=len(samples)) for name in names}
+        with Progress(*columns, console=Console(stderr=True)) as progress_bar:
+            tasks = {name: progress_bar.add_task(name, total=len(samples)) for name in names}
 
             def progress(name: str, done: int, total: int) -> None:
                 if name not in tasks:
-                    tasks[name] = bars.add_task(name, total=total)
-                bars.update(tasks[name], completed=done)
+                    tasks[name] = progress_bar.add_task(name, total=total)
+                progress_bar.update(tasks[name], completed=done)
 
-            comparison = compare_agents(names, samples, toolbox, config, progress)
-        summary = summarise(comparison)
-        summary["config"] |= {
-            "agents": names,
-            "toolbox": self.toolbox,
-            "source": samples[0].spec.source,
-            "seconds": time.perf_counter() - start,
-            "device": device,
-            "threads": torch.get_num_threads(),
-            "versions": {name: version(name) for name in ("opera-env", "torch", "numpy", "pyiqa")},
-            "depth": sorted({sample.depth for sample in samples if sample.depth}),
-        }
-        console.print(*_tables(summary))
-        console.print(_footnote(summary), style="dim", highlight=False)
-        if self.json is not None:
-            _write(self.json, summary, comparison.records)
-            console.print(f"written: {self.json} and {self.json.with_suffix('.jsonl')}")
-        return 0
+            return compare_agents(names, samples, toolbox, config, progress)
 
     def _samples(self) -> list[Sample]:
-        given = [option for option in (self.images, self.pairs, self.benchmark) if option is not None]
-        if len(given) > 1:
-            raise SampleError("give one of --images, --pairs and --benchmark, not several.")
-        if self.n < 1 or self.samples < 1:
-            raise SampleError(f"--n and --samples must be at least 1, found {self.n} and {self.samples}.")
         source: Source
         if self.images is not None:
             source = clean_folder(self.images, self.canvas)
@@ -165,71 +204,53 @@ class Compare(Command):
         rng = np.random.default_rng(self.seed)
         return [source.make(spec) for spec in source.list_specs(self.n, benchmark_recipes(), rng)]
 
-    def _agents(self, samples: Sequence[Sample], toolbox: Toolbox, console: Console) -> list[str]:
-        if self.agents is not None:
+    def _image_folders(self) -> list[str] | None:
+        """The folders that the images were read from, as they were named; None for the bundled ones."""
+        folders = self.pairs or tuple(folder for folder in (self.images, self.benchmark) if folder)
+        return [str(folder) for folder in folders] or None
+
+    def _agent_names(self, samples: Sequence[Sample], toolbox: Toolbox, console: Console) -> list[str]:
+        if self.agents not in (None, "all"):
             return list(dict.fromkeys(name.strip() for name in self.agents.split(",") if name.strip()))
-        left_out: set[str] = set()
+        candidates = DEFAULT_AGENTS if self.agents is None else (*DEFAULT_AGENTS, *SLOW_AGENTS)
+        excluded: set[str] = set()
         if any(sample.degradations is None for sample in samples):
-            console.print(f"left out: {', '.join(_TOLD)}; nobody knows the degradations of these images.")
-            left_out.update(_TOLD)
+            console.print(
+                f"left out: {', '.join(NEEDS_LABELS)}; they need the degradations of the images, which are "
+                "not known.",
+                soft_wrap=True,
+            )
+            excluded.update(NEEDS_LABELS)
         if self.toolbox != "lite" and toolbox.signature != Toolbox.load("lite").signature:
             console.print(
-                f"left out: {', '.join(NEEDS_LITE_TOOLBOX)}; they were made for the tools of lite."
+                f"left out: {', '.join(NEEDS_LITE_TOOLBOX)}; they were made for the tools of lite.",
+                soft_wrap=True,
             )
-            left_out.update(NEEDS_LITE_TOOLBOX)
-        return [name for name in AGENTS if name not in left_out]
+            excluded.update(NEEDS_LITE_TOOLBOX)
+        return [name for name in candidates if name not in excluded]
 
 
-_NON_METRIC_KEYS = {"reward", "tools", "images_scored", "tools_run", "seconds", "regret", "errors"}
+def _versions(*packages: str) -> dict[str, str | None]:
+    """Returns the version of each package; None for one that is not installed."""
+    found: dict[str, str | None] = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
 
 
-def _tables(summary: Mapping[str, Any]) -> Iterator[Table]:
-    """Yields what agents earned and paid, then the metrics; each fits 80 columns."""
-    agents: Mapping[str, Mapping[str, Any]] = summary["agents"]
-    groups = sorted({group for row in summary["groups"].values() for group in row})
-    config = summary["config"]
-    title = f"{config['samples']} samples of {config['source']}, reward {config['reward']}"
-    table = Table("agent", title=title, box=box.SIMPLE, padding=(0, 0, 0, 1), pad_edge=False)
-    for column in ("reward (95 %)", *groups, "tools", "scored", "s", "regret"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for name, row in agents.items():
-        reward = row["reward"]
-        table.add_row(
-            name,
-            f"{reward['mean']:.2f} ({reward['low']:.2f}..{reward['high']:.2f})",
-            *(f"{summary['groups'][name][group]:.2f}" for group in groups),
-            f"{row['tools']:.1f}",
-            str(row["images_scored"]),
-            f"{row['seconds']:.0f}",
-            "" if row["regret"] is None else f"{row['regret']:.2f}",
-        )
-    yield table
-    metrics = [key for key in next(iter(agents.values())) if key not in _NON_METRIC_KEYS]
-    table = Table("agent", box=box.SIMPLE, pad_edge=False)
-    for metric in metrics:
-        table.add_column(metric, justify="right")
-    for name, row in agents.items():
-        table.add_row(name, *(f"{row[key]:.{3 if abs(row[key]) < 2 else 2}f}" for key in metrics))
-    yield table
+def _free_sheet_path() -> Path:
+    """Returns the first path for a picture sheet at which there is no file."""
+    number = 1
+    while (path := Path(_SHEET.format(number=number))).exists():
+        number += 1
+    return path
 
 
-def _footnote(summary: Mapping[str, Any]) -> str:
-    config = summary["config"]
-    lines = ["reward: R_q less tool cost, with a 95 % bootstrap interval over source images"]
-    if config["frozen_set_size"] is not None:
-        lines.append(f"regret: to the best of {config['frozen_set_size']:.0f} plans per sample")
-    for pair in ("planner - detect", "planner - matched", "exhaustive - matched"):
-        if pair in summary["differences"]:
-            found = summary["differences"][pair]
-            lines.append(
-                f"{pair}: {found['mean']:+.2f} ({found['low']:+.2f} .. {found['high']:+.2f}), paired"
-            )
-    lines.append(f"{config['seconds']:.0f} s on {config['device']}, {config['threads']} threads")
-    return "\n".join(lines)
-
-
-def _write(path: Path, summary: Mapping[str, Any], records: Sequence[Record]) -> None:
-    """Writes both files beside their names and renames them, so that neither is ever half there."""
+def _write_results(path: Path, summary: Mapping[str, Any], records: Sequence[Record]) -> None:
+    """Writes the records and the summary; each file is complete or absent."""
     rows = "".join(json.dumps(record.to_json()) + "\n" for record in records)
     texts = {path.with_suffix(".jsonl"): rows, path: json.dumps(summary, indent=2) + "\n"}
     for target, text in texts.items():

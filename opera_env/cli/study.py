@@ -1,4 +1,4 @@
-"""``opera-env study``: how far a world rewards planning."""
+"""``opera-env study``: how much planning can gain on an image."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from rich.table import Table
 from opera_env.cli.command import Command
 from opera_env.data import bundled, clean_folder
 from opera_env.degradations import STUDY_RECIPES, benchmark_recipes
+from opera_env.evaluation.stats import format_interval
 from opera_env.evaluation.study import StudyResult, run_study
 from opera_env.files import atomic_write
 from opera_env.tools import Toolbox
@@ -26,34 +27,34 @@ _METRICS = {"r_q": "R_q", "psnr_y": "PSNR-Y, dB", "ssim_y": "SSIM-Y"}
 
 @dataclass(frozen=True)
 class StudyCommand(Command):
-    """Runs all plans of a few tools and says what order, repeats and foreign tools are worth.
+    """Runs all plans of a few tools, and reports the effects of order, repetition and unmatched tools.
 
     opera-env study
-        takes the paper's eight combinations, four tools and all 341 plans of up to four steps.
+        takes the paper's eight recipes, four tools and all 341 plans of up to four steps.
 
     opera-env study --images photos --recipes benchmark --max-length 3 --n 32
-        takes the benchmark's sixteen combinations and a tool for every degradation.
+        takes the benchmark's sixteen recipes and a tool for every degradation.
     """
 
     toolbox: str = "lite"
-    """A shipped toolbox or a folder; its first tool for each degradation takes part."""
+    """A shipped toolbox, or a folder written by Toolbox.save. The first for each degradation is used."""
     images: Path | None = None
     """Folder of clean photographs; by default those that come with scikit-image."""
     recipes: Literal["study", "benchmark"] = "study"
-    """Which combinations of degradations."""
+    """Recipes of degradations: those of the paper's study, or those of the benchmark."""
     max_length: int = 4
-    """Longest plan: with N tools, N^length plans of the longest."""
+    """Longest plan. N tools have N^length plans of the longest."""
     n: int = 16
-    """Number of samples: at least two photographs for each combination."""
+    """Number of samples; each recipe needs at least two photographs."""
     canvas: int = 128
-    """Side of the crops, a multiple of 4."""
+    """Side of the crops in pixels, a multiple of 4."""
     seed: int = 0
-    """Of crops and degradations."""
+    """Seed of crops and degradations."""
     json: Path | None = None
     """File for the result."""
 
     def run(self) -> int:
-        """Studies, prints and writes; returns the exit code."""
+        """Runs the study, writes and prints; returns the exit code."""
         source = bundled(self.canvas) if self.images is None else clean_folder(self.images, self.canvas)
         recipes = STUDY_RECIPES if self.recipes == "study" else tuple(dict.fromkeys(benchmark_recipes()))
         specs = source.list_specs(self.n, recipes, np.random.default_rng(self.seed))
@@ -67,36 +68,38 @@ class StudyCommand(Command):
                 progress=lambda done, total: bar.update(task, completed=done),
             )
         console = Console(highlight=False)
-        console.print(*_tables(result))
         if self.json is not None:
             with atomic_write(self.json) as part:
                 part.write_text(json.dumps(result.to_json(), indent=2) + "\n")
-            console.print(f"written: {self.json}", markup=False, soft_wrap=True)
+        console.print(*_tables(result))
+        if self.json is not None:
+            console.print(f"results: {self.json}", markup=False, soft_wrap=True)
         return 0
 
 
 def _tables(result: StudyResult) -> Iterator[Table]:
-    """Yields what each freedom is worth, then what winning plans have in common."""
+    """Yields the effects of the planning factors, then what the consensus plans have in common."""
     title = f"{result.plans} plans of {', '.join(result.tools)} on {result.samples} samples"
     for metric, label in _METRICS.items():
         table = Table(title=title, box=box.SIMPLE, pad_edge=False, padding=(0, 0, 0, 1))
-        table.add_column(f"worth in {label}")
-        for column in ("mean (95 %)", "median", "of samples"):
+        table.add_column(f"effect in {label}")
+        for column in ("mean (95 %)", "median", "positive"):
             table.add_column(column, justify="right", no_wrap=True)
         digits = 3 if metric == "ssim_y" else 2
-        for worth in result.effects:
-            if worth.metric == metric:
-                low, high = (f"{end:.{digits}f}" for end in (worth.mean.low, worth.mean.high))
-                mean = f"{worth.mean.mean:.{digits}f} ({low}..{high})"
-                table.add_row(worth.freedom, mean, f"{worth.median:.{digits}f}", f"{worth.share:.0%}")
+        for effect in result.effects:
+            if effect.metric == metric:
+                mean = format_interval(effect.mean, digits)
+                table.add_row(effect.factor, mean, f"{effect.median:.{digits}f}", f"{effect.fraction:.0%}")
         yield table
         title = ""
-    winners = result.winners
-    table = Table("good by three of five metrics", box=box.SIMPLE, pad_edge=False)
-    table.add_column("winners", justify="right")
+    consensus = result.consensus
+    table = Table("plans that are good by three of five metrics", box=box.SIMPLE, pad_edge=False)
+    table.add_column("these", justify="right")
     table.add_column("all plans", justify="right")
-    table.add_row("plans an image", f"{winners.plans:.1f}", f"{result.plans}")
-    table.add_row("repeat a tool", f"{winners.repeats:.0%}", f"{winners.baseline_repeats:.0%}")
-    table.add_row("have a foreign tool", f"{winners.unmatched:.0%}", f"{winners.baseline_unmatched:.0%}")
-    table.add_row("plans above the best matched order", f"{winners.plans_above_matched:.1f}", "")
+    table.add_row("plans per image", f"{consensus.plans:.1f}", f"{result.plans}")
+    table.add_row("repeat a tool", f"{consensus.repeats:.0%}", f"{consensus.baseline_repeats:.0%}")
+    table.add_row(
+        "have an unmatched tool", f"{consensus.unmatched:.0%}", f"{consensus.baseline_unmatched:.0%}"
+    )
+    table.add_row("plans above the best matched order", f"{consensus.plans_above_matched:.1f}", "")
     yield table

@@ -1,1 +1,1 @@
-"""Agents and toolboxes measured: comparison, study, statistics."""
+"""Comparisons of agents, studies of plans, and the statistics of both."""

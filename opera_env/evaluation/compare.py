@@ -1,4 +1,4 @@
-"""Agents against a benchmark: who mends how much, at what price, how far from the best."""
+"""Comparison of agents: the reward that each earns on the same samples, at what cost."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 
 from opera_env.agents import BLIND_SUFFIX, label_free_scorer, make_agent, run_agent
-from opera_env.degradations import benchmark_group
-from opera_env.evaluation.scorers import CachingScorer, _RecordingScorer
-from opera_env.evaluation.stats import bootstrap_interval
+from opera_env.evaluation.scorers import CachingScorer, RecordingScorer
 from opera_env.execution import PrefixCache
 from opera_env.reward import Reward, env_reward
 from opera_env.scoring import PlanScorer
@@ -20,8 +18,11 @@ from opera_env.search import all_plans, beam_search
 from opera_env.tools import Toolbox
 from opera_env.types import Agent, Plan, Sample, SampleSpec, Search
 
-CHUNK = 4
-"""Samples given to an agent at once: the grain of the progress bar."""
+BATCH_SIZE = 4
+"""Samples given to an agent at once; the progress is reported after each batch."""
+
+ProgressCallback = Callable[[str, int, int], None]
+"""Called with the name of an agent, the number of samples done and the number of samples in all."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,15 @@ class EvaluationConfig:
     """How agents are compared.
 
     Attributes:
-        reward: Preset, or a reward of one's own.
+        reward: A preset of :data:`opera_env.reward.REWARD_PRESETS`, or a reward of your own.
         max_tools: Longest plan.
-        tool_cost: Taken from R_q per tool, for searches, rewards and regret alike.
+        tool_cost: Points of R_q that each tool costs, in searches, rewards and regret alike.
         num_plans: Plans that an agent which can sample several tries for each image.
-        seed: Of random agents and of the bootstrap.
-        frozen_max_length: The frozen set has all plans up to this length ...
-        frozen_beam_width: ... and what a beam of this width finds.
-        regret: Whether to search the frozen set at all.
+        seed: Seed of random agents and of the bootstrap.
+        frozen_max_length: The frozen set, which regret is measured to, has all plans up to this length
+            and the plans that a beam search tries.
+        frozen_beam_width: Width of that beam search.
+        regret: Whether the frozen set is scored and regret is reported. It takes most of the time.
     """
 
     reward: str | Reward = "lite"
@@ -51,13 +53,17 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class Record:
-    """What one agent did with one sample.
+    """The result of one agent on one sample.
 
     Attributes:
+        agent: Name of the agent.
+        spec: How to make the sample again.
+        plan: The plan that the agent chose.
         reward: R_q less the cost of the tools.
-        regret: Reward of the best plan of the frozen set less this reward; None if no
-            frozen set was searched.
-        error: Why the agent's answer could not be read, if so.
+        r_q: Restoration quality of the result.
+        metrics: Raw metric values by name.
+        regret: Highest reward of the frozen set less this reward; None if it was not measured.
+        error: Why the agent's answer could not be read; None if it could.
     """
 
     agent: str
@@ -76,12 +82,12 @@ class Record:
 
 @dataclass(frozen=True)
 class Cost:
-    """What an agent's choices cost.
+    """The cost of an agent's decisions on all samples.
 
     Attributes:
-        images_scored: Results it had judged before it chose; 0 for one that only looks.
-        tools_run: Tool applications it had run before it chose.
-        seconds: Time it took to choose.
+        images_scored: Results whose score the agent saw before it decided; 0 for one that tries none.
+        tools_run: Tool applications that were run before it decided.
+        seconds: Time that it took.
     """
 
     images_scored: int
@@ -91,13 +97,13 @@ class Cost:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The records of a comparison and what they cost.
+    """The records of a comparison and the costs of the agents.
 
     Attributes:
         records: One per agent and sample.
-        prices: One per agent.
+        costs: One per agent, by name.
         frozen_set_size: Mean number of plans per sample in the frozen set; None if there was none.
-        config: How they were compared.
+        config: How the agents were compared.
         toolbox: Signature and fingerprint of the tools.
     """
 
@@ -113,58 +119,63 @@ def compare_agents(
     samples: Sequence[Sample],
     toolbox: Toolbox,
     config: EvaluationConfig | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Comparison:
-    """Lets agents play the same samples and judges all of them by one scorer.
+    """Runs agents on the same samples and scores their plans by the same scorer.
 
     Args:
-        agents: Names, as :func:`opera_env.agents.make_agent` takes them, or agents by name. A
-            search whose name ends in ``-blind`` sees neither reference nor labels.
+        agents: Names, as :func:`opera_env.agents.make_agent` takes them, or agents by name. An agent
+            whose name ends in ``-blind`` sees neither reference nor labels; a search then uses a
+            score that needs no reference.
         samples: The benchmark.
         toolbox: The tools.
-        config: How they are compared.
-        progress: Called with an agent's name, samples done and samples in all.
+        config: How the agents are compared.
+        progress: Called after each batch of samples.
 
     Returns:
-        Records and prices.
+        Records and costs.
+
+    Raises:
+        UnknownPresetError: If there is no agent of that name.
+        AgentError: If an agent does not keep to the contract.
     """
     config = config or EvaluationConfig()
     progress = progress or (lambda name, done, total: None)
-    ledger = CachingScorer(PlanScorer(toolbox, config.reward, cache=PrefixCache()))
+    caching_scorer = CachingScorer(PlanScorer(toolbox, config.reward, cache=PrefixCache()))
     plans: dict[str, list[Plan]] = {}
     errors: dict[str, list[str | None]] = {}
     costs: dict[str, Cost] = {}
     for name in agents:
-        player = agents[name] if isinstance(agents, Mapping) else _make(name, toolbox, config)
-        plans[name], errors[name], costs[name] = _run_agent(
-            name, player, samples, toolbox, config, ledger, progress
+        agent = agents[name] if isinstance(agents, Mapping) else _make_agent(name, toolbox, config)
+        plans[name], errors[name], costs[name] = _run_one_agent(
+            name, agent, samples, toolbox, config, caching_scorer, progress
         )
 
-    best: list[float | None] = [None] * len(samples)
-    seen: list[int] = []
+    best_rewards: list[float | None] = [None] * len(samples)
+    set_sizes: list[int] = []
     if config.regret:
         for index, sample in enumerate(samples):
-            frozen = frozen_set(sample, ledger, config)
-            best[index] = ledger.best(sample, frozen, config.tool_cost)
-            seen.append(len(frozen))
-            progress("best plans known", index + 1, len(samples))
+            frozen = frozen_set(sample, caching_scorer, config)
+            best_rewards[index] = caching_scorer.best_reward(sample, frozen, config.tool_cost)
+            set_sizes.append(len(frozen))
+            progress("frozen set", index + 1, len(samples))
 
     records: list[Record] = []
     for name in agents:
-        outcomes = ledger.score(samples, plans[name])
-        for sample, plan, outcome, top, error in zip(
-            samples, plans[name], outcomes, best, errors[name], strict=True
+        outcomes = caching_scorer.score(samples, plans[name])
+        for sample, plan, outcome, best, error in zip(
+            samples, plans[name], outcomes, best_rewards, errors[name], strict=True
         ):
             reward = env_reward(outcome, config.tool_cost)
-            regret = None if top is None else top - reward
+            regret = None if best is None else best - reward
             records.append(
                 Record(name, sample.spec, plan, reward, outcome.r_q, outcome.metrics, regret, error)
             )
-    identity = {"signature": toolbox.signature, "fingerprint": toolbox.fingerprint}
-    return Comparison(records, costs, float(np.mean(seen)) if seen else None, config, identity)
+    ids = {"signature": toolbox.signature, "fingerprint": toolbox.fingerprint}
+    return Comparison(records, costs, float(np.mean(set_sizes)) if set_sizes else None, config, ids)
 
 
-def _make(name: str, toolbox: Toolbox, config: EvaluationConfig) -> Agent | Search:
+def _make_agent(name: str, toolbox: Toolbox, config: EvaluationConfig) -> Agent | Search:
     return make_agent(
         name.removesuffix(BLIND_SUFFIX),
         toolbox=toolbox,
@@ -175,105 +186,53 @@ def _make(name: str, toolbox: Toolbox, config: EvaluationConfig) -> Agent | Sear
     )
 
 
-def _run_agent(
+def _run_one_agent(
     name: str,
-    player: Agent | Search,
+    agent: Agent | Search,
     samples: Sequence[Sample],
     toolbox: Toolbox,
     config: EvaluationConfig,
-    ledger: CachingScorer,
-    progress: Callable[[str, int, int], None],
+    caching_scorer: CachingScorer,
+    progress: ProgressCallback,
 ) -> tuple[list[Plan], list[str | None], Cost]:
-    """Lets one agent choose, with a scorer of its own, so that its price is its own."""
-    blind = name.endswith(BLIND_SUFFIX)
+    """Lets one agent decide, with a scorer of its own, so that the cost is its own."""
+    blind, is_search = name.endswith(BLIND_SUFFIX), isinstance(agent, Search)
     scorer = PlanScorer(toolbox, config.reward, cache=PrefixCache())
     if blind:
         scorer = label_free_scorer(scorer)
-    listener = scorer if blind or not isinstance(player, Search) else _RecordingScorer(scorer, ledger)
+    used_scorer = RecordingScorer(scorer, caching_scorer) if is_search and not blind else scorer
     plans: list[Plan] = []
     errors: list[str | None] = []
     start = time.perf_counter()
-    for first in range(0, len(samples), CHUNK):
-        chunk = samples[first : first + CHUNK]
-        chunk = [sample.blind() for sample in chunk] if blind else chunk
-        played = run_agent(player, chunk, listener, config.max_tools)
-        plans += played.plans
+    for first in range(0, len(samples), BATCH_SIZE):
+        batch = samples[first : first + BATCH_SIZE]
+        batch = [sample.blind() for sample in batch] if blind else batch
+        result = run_agent(agent, batch, used_scorer, config.max_tools)
+        plans += result.plans
         errors += [
             None if decision is None or decision.error is None else str(decision.error)
-            for decision in played.decisions
+            for decision in result.decisions
         ]
         progress(name, len(plans), len(samples))
     seconds = time.perf_counter() - start
-    return plans, errors, Cost(scorer.images_scored, scorer.tools_run, seconds)
+    # A closed-loop agent is shown the results of its tools, not their scores.
+    images_scored = scorer.images_scored if is_search else 0
+    return plans, errors, Cost(images_scored, scorer.tools_run, seconds)
 
 
-def frozen_set(sample: Sample, ledger: CachingScorer, config: EvaluationConfig) -> list[Plan]:
-    """Scores the plans that regret is measured against: all short ones and a beam's.
+def frozen_set(sample: Sample, caching_scorer: CachingScorer, config: EvaluationConfig) -> list[Plan]:
+    """Scores the plans that regret is measured to: all short plans and those of a beam search.
 
-    The set does not depend on which agents play: what they tried only saves work.
+    The set does not depend on the agents that are compared; what they have tried only saves work.
+
+    Args:
+        sample: The sample.
+        caching_scorer: Scores the plans and keeps the outcomes.
+        config: Length of the short plans and width of the beam.
     """
-    short = all_plans(ledger.tool_names, min(config.frozen_max_length, config.max_tools))
-    ledger.score([sample] * len(short), short)
-    found = beam_search([sample], ledger, config.frozen_beam_width, config.max_tools, config.tool_cost)[0]
-    return list(dict.fromkeys([*short, *found]))
-
-
-def summarise(comparison: Comparison) -> dict[str, Any]:
-    """Turns records into the tables people read: JSON types only.
-
-    Returns:
-        ``agents``: by name the reward with its interval, mean metrics, tools per plan, price
-        and regret. ``groups``: by benchmark group and agent the mean reward, each of the
-        group's combinations counting the same. ``differences``: paired, each agent less
-        each agent listed before it. ``config``: what was compared.
-    """
-    by_agent: dict[str, list[Record]] = {}
-    for record in comparison.records:
-        by_agent.setdefault(record.agent, []).append(record)
-    images = [record.spec.source_image for record in next(iter(by_agent.values()))]
-    seed = comparison.config.seed
-    rewards = {name: np.array([record.reward for record in rows]) for name, rows in by_agent.items()}
-    agents: dict[str, Any] = {}
-    for name, rows in by_agent.items():
-        price = comparison.costs[name]
-        regrets = [record.regret for record in rows if record.regret is not None]
-        agents[name] = {
-            "reward": asdict(bootstrap_interval(list(rewards[name]), images, seed)),
-            **{key: float(np.mean([row.metrics[key] for row in rows])) for key in rows[0].metrics},
-            "tools": float(np.mean([len(row.plan) for row in rows])),
-            "images_scored": price.images_scored,
-            "tools_run": price.tools_run,
-            "seconds": price.seconds,
-            "regret": float(np.mean(regrets)) if regrets else None,
-            "errors": sum(row.error is not None for row in rows),
-        }
-    names = list(by_agent)
-    differences = {
-        f"{later} - {earlier}": asdict(
-            bootstrap_interval(list(rewards[later] - rewards[earlier]), images, seed)
-        )
-        for position, later in enumerate(names)
-        for earlier in names[:position]
-    }
-    config = asdict(comparison.config)
-    config["reward"] = getattr(comparison.config.reward, "name", comparison.config.reward)
-    config |= {"frozen_set_size": comparison.frozen_set_size, "samples": len(images), **comparison.toolbox}
-    return {
-        "agents": agents,
-        "groups": {name: _group_means(rows) for name, rows in by_agent.items()},
-        "differences": differences,
-        "config": config,
-    }
-
-
-def _group_means(rows: Sequence[Record]) -> dict[str, float]:
-    """Mean reward per benchmark group: the unweighted mean over its combinations."""
-    recipes: dict[str, dict[tuple[str, ...], list[float]]] = {}
-    for row in rows:
-        group = benchmark_group(row.spec.recipe)
-        if group is not None:
-            recipes.setdefault(group, {}).setdefault(row.spec.recipe, []).append(row.reward)
-    return {
-        group: float(np.mean([np.mean(values) for values in of_recipe.values()]))
-        for group, of_recipe in sorted(recipes.items())
-    }
+    short = all_plans(caching_scorer.tool_names, min(config.frozen_max_length, config.max_tools))
+    caching_scorer.score([sample] * len(short), short)
+    tried = beam_search(
+        [sample], caching_scorer, config.frozen_beam_width, config.max_tools, config.tool_cost
+    )[0]
+    return list(dict.fromkeys([*short, *tried]))

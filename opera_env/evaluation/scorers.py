@@ -1,4 +1,4 @@
-"""Scorers that keep outcomes: each plan is run and judged once, whichever agent asks for it."""
+"""Scorers that keep outcomes: each plan is run and scored once, whichever agent tries it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from opera_env.types import Outcome, Plan, Sample
 
 
 class CachingScorer:
-    """A scorer that remembers: what any agent has tried need not be run again.
+    """A scorer that keeps outcomes, so that what one agent has tried is not run again.
 
-    Keeps the first value seen for each plan, so that all agents are judged by the same one.
+    The first outcome of each plan is kept, so that all agents are scored by the same value.
 
     Args:
-        scorer: Asked for what is not known yet.
+        scorer: Scores the plans that are not known yet.
+
+    Attributes:
+        outcomes: Outcomes without images, by key of the sample and plan.
     """
 
     def __init__(self, scorer: PlanScorer) -> None:
         self.scorer = scorer
-        self.known: dict[tuple[str, Plan], Outcome] = {}
+        self.outcomes: dict[tuple[str, Plan], Outcome] = {}
 
     @property
     def tool_names(self) -> tuple[str, ...]:
@@ -29,34 +32,37 @@ class CachingScorer:
     def score(
         self, samples: Sequence[Sample], plans: Sequence[Plan], *, restored: bool = True
     ) -> list[Outcome]:
-        """Scores what is new; remembered outcomes carry no image."""
+        """Scores the plans that are new; outcomes carry no image."""
         new = [
             (sample, plan)
             for sample, plan in zip(samples, plans, strict=True)
-            if (sample.key, plan) not in self.known
+            if (sample.key, plan) not in self.outcomes
         ]
         if new:
-            found = self.scorer.score(
-                [sample for sample, _ in new], [plan for _, plan in new], restored=False
-            )
-            self.note([sample for sample, _ in new], [plan for _, plan in new], found)
-        return [self.known[sample.key, plan] for sample, plan in zip(samples, plans, strict=True)]
+            new_samples, new_plans = [sample for sample, _ in new], [plan for _, plan in new]
+            self.add(new_samples, new_plans, self.scorer.score(new_samples, new_plans, restored=False))
+        return [self.outcomes[sample.key, plan] for sample, plan in zip(samples, plans, strict=True)]
 
-    def note(self, samples: Sequence[Sample], plans: Sequence[Plan], outcomes: Sequence[Outcome]) -> None:
-        """Remembers outcomes that somebody else has scored."""
+    def add(self, samples: Sequence[Sample], plans: Sequence[Plan], outcomes: Sequence[Outcome]) -> None:
+        """Keeps outcomes that another scorer has computed, unless there is one already."""
         for sample, plan, outcome in zip(samples, plans, outcomes, strict=True):
-            self.known.setdefault((sample.key, plan), outcome)
+            self.outcomes.setdefault((sample.key, plan), outcome)
 
-    def best(self, sample: Sample, plans: Sequence[Plan], tool_cost: float) -> float:
-        """Returns the best reward among plans that are known."""
-        return max(env_reward(self.known[sample.key, plan], tool_cost) for plan in plans)
+    def best_reward(self, sample: Sample, plans: Sequence[Plan], tool_cost: float) -> float:
+        """Returns the highest reward of plans that were scored before."""
+        return max(env_reward(self.outcomes[sample.key, plan], tool_cost) for plan in plans)
 
 
-class _RecordingScorer:
-    """Passes an agent's questions on to a scorer and notes the answers in a ledger."""
+class RecordingScorer:
+    """A scorer that adds each outcome to a :class:`CachingScorer`.
 
-    def __init__(self, scorer: PlanScorer, ledger: CachingScorer) -> None:
-        self.scorer, self.ledger = scorer, ledger
+    Args:
+        scorer: Computes the outcomes.
+        cache: Keeps them.
+    """
+
+    def __init__(self, scorer: PlanScorer, cache: CachingScorer) -> None:
+        self.scorer, self.cache = scorer, cache
 
     @property
     def tool_names(self) -> tuple[str, ...]:
@@ -66,5 +72,5 @@ class _RecordingScorer:
         self, samples: Sequence[Sample], plans: Sequence[Plan], *, restored: bool = True
     ) -> list[Outcome]:
         outcomes = self.scorer.score(samples, plans, restored=restored)
-        self.ledger.note(samples, plans, outcomes)
+        self.cache.add(samples, plans, outcomes)
         return outcomes

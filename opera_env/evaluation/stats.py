@@ -13,22 +13,47 @@ from scipy.stats import bootstrap
 
 @dataclass(frozen=True)
 class ConfidenceInterval:
-    """A mean and its 95 % confidence interval."""
+    """A mean and its 95 % confidence interval.
+
+    Attributes:
+        mean: The mean.
+        low: Lower end of the interval; NaN if there is one source image only.
+        high: Upper end of the interval; NaN if there is one source image only.
+    """
 
     mean: float
     low: float
     high: float
 
 
+def format_interval(interval: ConfidenceInterval, digits: int = 2, signed: bool = False) -> str:
+    """Writes a mean and its interval.
+
+    Args:
+        interval: What to write.
+        digits: Digits after the decimal point.
+        signed: Whether the mean has a plus sign, as differences have.
+
+    Example:
+        >>> format_interval(ConfidenceInterval(0.34, -0.26, 0.931), signed=True)
+        '+0.34 [-0.26, 0.93]'
+    """
+    sign = "+" if signed else ""
+    return f"{interval.mean:{sign}.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+
+
 def bootstrap_interval(
     values: Sequence[float], images: Sequence[tuple[str, int]], seed: int = 0
 ) -> ConfidenceInterval:
-    """Bootstraps a mean over source images: samples of one photograph are not independent.
+    """Returns a mean and its 95 % interval by the cluster bootstrap over source images.
+
+    Samples that are made of one photograph are not independent, so photographs are resampled, each
+    with all of its samples.
 
     Args:
         values: One per sample; for a paired difference, the differences.
-        images: Which photograph each sample is made of.
-        seed: Of the resampling.
+        images: Source image of each sample, as :attr:`opera_env.types.SampleSpec.source_image` has it.
+        seed: Seed of the resampling.
     """
     clusters = {image: number for number, image in enumerate(dict.fromkeys(images))}
     rows = np.array([clusters[image] for image in images])
@@ -41,7 +66,7 @@ def bootstrap_interval(
     def ratio(total: NDArray[np.float64], count: NDArray[np.float64], axis: int = -1) -> Any:
         return total.sum(axis) / count.sum(axis)
 
-    found = bootstrap(
+    interval = bootstrap(
         (sums, counts), ratio, paired=True, method="percentile", rng=np.random.default_rng(seed)
     ).confidence_interval
-    return ConfidenceInterval(mean, float(found.low), float(found.high))
+    return ConfidenceInterval(mean, float(interval.low), float(interval.high))

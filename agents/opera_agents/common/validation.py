@@ -120,7 +120,7 @@ class Validation:
             best: list[float] = []
             for sample in track(self.samples, description="best plans of the validation set"):
                 scorer = CachingScorer(PlanScorer(toolbox, reward, cache=PrefixCache()))
-                best.append(scorer.best(sample, frozen_set(sample, scorer, config), self.tool_cost))
+                best.append(scorer.best_reward(sample, frozen_set(sample, scorer, config), self.tool_cost))
             folder.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as part:
                 part.write_text(json.dumps(best) + "\n")

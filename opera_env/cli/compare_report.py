@@ -1,0 +1,100 @@
+"""The tables and the footnote that ``opera-env compare`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from opera_env.agents import BLIND_SUFFIX
+from opera_env.evaluation.report import paired_difference
+from opera_env.evaluation.stats import ConfidenceInterval, format_interval
+
+SHIPPED_AGENTS = (
+    *("untouched", "random", "fixed_order", "detect", "matched", "recipe_best"),
+    *("greedy", "beam", "exhaustive", "planner", "ppo", "vlm"),
+)
+"""The agents that come with the package; every other name is an agent of the user's own."""
+
+_SHIPPED_PAIRS = (
+    ("planner", "detect"),
+    ("planner", "matched"),
+    ("ppo", "detect"),
+    ("ppo", "planner"),
+    ("exhaustive", "matched"),
+)
+"""Differences that are printed if there is no agent of the user's own."""
+
+_NON_METRIC_KEYS = {"reward", "tools", "images_scored", "tools_run", "seconds", "regret", "errors"}
+
+
+def comparison_tables(summary: Mapping[str, Any]) -> Iterator[Table]:
+    """Yields the table of rewards and costs, then that of the metrics.
+
+    Both fit 80 columns; the name of an agent is continued on the next line and never cut.
+
+    Args:
+        summary: What :func:`opera_env.evaluation.report.summarise` returns.
+    """
+    agents: Mapping[str, Mapping[str, Any]] = summary["agents"]
+    groups = sorted({group for row in summary["groups"].values() for group in row})
+    config = summary["config"]
+    has_regret = any(row["regret"] is not None for row in agents.values())
+    title = f"{config['num_samples']} samples of {config['source']}, reward {config['reward']}"
+    table = Table(title=title, box=box.SIMPLE, padding=(0, 0, 0, 1), pad_edge=False)
+    table.add_column("agent", overflow="fold")
+    columns = ("reward (95 %)", *groups, "tools", "scored", "s", *(["regret"] if has_regret else []))
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, row in agents.items():
+        means = summary["groups"][name]
+        cells = [
+            format_interval(ConfidenceInterval(**row["reward"])),
+            *(f"{means[group]:.2f}" for group in groups),
+            f"{row['tools']:.1f}",
+            str(row["images_scored"]),
+            f"{row['seconds']:.0f}",
+        ]
+        if has_regret:
+            cells.append("" if row["regret"] is None else f"{row['regret']:.2f}")
+        table.add_row(name, *cells)
+    yield table
+    metrics = [key for key in next(iter(agents.values())) if key not in _NON_METRIC_KEYS]
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    table.add_column("agent", overflow="fold")
+    for metric in metrics:
+        table.add_column(metric, justify="right")
+    for name, row in agents.items():
+        table.add_row(name, *(f"{row[key]:.{3 if abs(row[key]) < 2 else 2}f}" for key in metrics))
+    yield table
+
+
+def footnote(summary: Mapping[str, Any]) -> str:
+    """Returns what the columns mean, the paired differences, and the time that the comparison took."""
+    config = summary["config"]
+    lines = [
+        "reward: R_q less tool cost, with a 95 % bootstrap interval over source images",
+        "A, B, C: mean reward of each benchmark group; s: seconds to decide",
+        "scored: results whose score the agent saw before it decided",
+    ]
+    if config["frozen_set_size"] is not None:
+        lines.append(f"regret: to the best of {config['frozen_set_size']:.0f} plans per sample")
+    for agent, other in _reported_pairs(summary["agents"]):
+        interval = format_interval(paired_difference(summary, agent, other), signed=True)
+        lines.append(f"{agent} - {other}: {interval}, paired")
+    lines.append(f"{config['seconds']:.0f} s on {config['device']}, {config['threads']} threads")
+    return "\n".join(lines)
+
+
+def _reported_pairs(agents: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Lists the pairs whose difference is printed: each own agent with each other agent."""
+    own = [name for name in agents if name.removesuffix(BLIND_SUFFIX) not in SHIPPED_AGENTS]
+    if not own:
+        return [pair for pair in _SHIPPED_PAIRS if set(pair) <= set(agents)]
+    pairs: list[tuple[str, str]] = []
+    for position, name in enumerate(own):
+        pairs += [(name, other) for other in agents if other not in own]
+        pairs += [(name, other) for other in own[:position]]
+    return pairs

@@ -1,0 +1,34 @@
+"""Scorers that keep outcomes."""
+
+from __future__ import annotations
+
+from opera_env.evaluation.scorers import CachingScorer, RecordingScorer
+from opera_env.scoring import PlanScorer
+from opera_env.tools import Toolbox
+from opera_env.types import Sample
+
+
+def test_a_plan_is_scored_once(samples: list[Sample], toolbox: Toolbox) -> None:
+    scorer = PlanScorer(toolbox, "classic")
+    caching_scorer = CachingScorer(scorer)
+    first = caching_scorer.score(samples, [("tiny.blur",)] * len(samples))
+    count = scorer.images_scored
+    again = caching_scorer.score(samples, [("tiny.blur",)] * len(samples))
+    assert scorer.images_scored == count == len(samples)
+    assert [outcome.r_q for outcome in again] == [outcome.r_q for outcome in first]
+
+
+def test_the_best_reward_includes_the_tool_cost(samples: list[Sample], toolbox: Toolbox) -> None:
+    caching_scorer = CachingScorer(PlanScorer(toolbox, "classic"))
+    plans = [(), ("tiny.blur",)]
+    none, blur = caching_scorer.score([samples[0]] * 2, plans)
+    assert caching_scorer.best_reward(samples[0], plans, 0.0) == max(none.r_q, blur.r_q)
+    assert caching_scorer.best_reward(samples[0], plans, 100.0) == none.r_q
+
+
+def test_recorded_outcomes_are_not_scored_again(samples: list[Sample], toolbox: Toolbox) -> None:
+    final, searching = PlanScorer(toolbox, "classic"), PlanScorer(toolbox, "classic")
+    cache = CachingScorer(final)
+    outcomes = RecordingScorer(searching, cache).score(samples, [()] * len(samples))
+    assert cache.score(samples, [()] * len(samples)) == outcomes
+    assert final.images_scored == 0
