@@ -38,7 +38,7 @@ $(READY): pyproject.toml constraints.txt
 weights: $(READY)
 	$(BIN)/opera-env weights fetch lpips
 
-compare: weights ## Compare the agents on photographs; options in ARGS="--n 24 --json results.json"
+compare: weights ## Compare agents: tables and a picture sheet; options in ARGS="--n 24 --regret"
 	$(BIN)/opera-env compare $(ARGS)
 
 # One process a core, four at most: each needs about 2 GB. ARGS="-n 0" runs the tests in one process.

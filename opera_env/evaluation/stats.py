@@ -38,8 +38,11 @@ def format_interval(interval: ConfidenceInterval, digits: int = 2, signed: bool 
         >>> format_interval(ConfidenceInterval(0.34, -0.26, 0.931), signed=True)
         '+0.34 [-0.26, 0.93]'
     """
+    mean, low, high = (
+        round(value, digits) + 0.0 for value in (interval.mean, interval.low, interval.high)
+    )  # adding zero turns -0.0 into 0.0
     sign = "+" if signed else ""
-    return f"{interval.mean:{sign}.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+    return f"{mean:{sign}.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def bootstrap_interval(

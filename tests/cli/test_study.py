@@ -12,7 +12,7 @@ from PIL import Image
 
 from opera_env.cli import main
 from opera_env.degradations import DEGRADATIONS, STUDY_RECIPES
-from opera_env.evaluation.study import CONSTANT_PLAN, PLANNING_FACTORS
+from opera_env.evaluation.planning_factors import CONSTANT_PLAN, PLANNING_FACTORS
 from opera_env.tools import Tool, Toolbox
 from opera_env.tools.nets import build_net
 
@@ -81,19 +81,19 @@ def test_tables_and_a_file(
     said = " ".join(printed.split())
     assert "21 plans of tiny.rain, tiny.haze, tiny.defocus_blur, tiny.noise on 16 samples" in said
     assert said.count("21 plans") == 1, "the tables share a heading"
-    assert all(f"worth in {metric}" in printed for metric in ("R_q", "PSNR-Y, dB", "SSIM-Y"))
+    assert all(f"effect in {metric}" in printed for metric in ("R_q", "PSNR-Y, dB", "SSIM-Y"))
     for row in summary["effects"]:
         digits = 3 if row["metric"] == "ssim_y" else 2
         mean = row["mean"]
-        interval = f"{mean['mean']:.{digits}f} ({mean['low']:.{digits}f}..{mean['high']:.{digits}f})"
-        assert f"{interval} {row['median']:.{digits}f} {row['share']:.0%}" in said
-    names = " ".join(re.sub(r" -?\d+\.\d+ \(.*", "", printed).split())  # a name may take two lines
+        interval = f"{mean['mean']:.{digits}f} [{mean['low']:.{digits}f}, {mean['high']:.{digits}f}]"
+        assert f"{interval} {row['median']:.{digits}f} {row['fraction']:.0%}" in said
+    names = " ".join(re.sub(r" -?\d+\.\d+ \[.*", "", printed).split())  # a name may take two lines
     assert all(names.count(name) == 3 for name in (*PLANNING_FACTORS, CONSTANT_PLAN))
-    assert f"{summary['winners']['baseline_repeats']:.0%}" in said
+    assert f"{summary['consensus']['baseline_repeats']:.0%}" in said
 
 
 @needs_lpips
-def test_the_same_seed_gives_the_same_figures(
+def test_the_same_seed_gives_the_same_results(
     box: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("opera_env.cli.study.STUDY_RECIPES", (("noise",), ("haze",)))
@@ -121,12 +121,12 @@ def test_a_file_whose_name_looks_like_markup(
     monkeypatch.chdir(tmp_path)
     assert main(words(box, photos, "--max-length", "1", "--n", "6", "--json", "[bold]/a.json")) == 0
     assert Path("[bold]/a.json").is_file()
-    assert "written: [bold]/a.json" in capsys.readouterr().out
+    assert "results: [bold]/a.json" in capsys.readouterr().out
 
 
 @needs_lpips
-def test_the_combinations_of_the_benchmark(tmp_path: Path) -> None:
-    """As in the help's example: 32 samples, two of each combination; one tool is for everything."""
+def test_recipes_of_the_benchmark(tmp_path: Path) -> None:
+    """As in the help's example: 32 samples, two of each recipe; one tool is for all degradations."""
     net = ("shift", {"levels": 5.0})
     Toolbox([Tool("tiny.all", build_net(*net), degradations=frozenset(DEGRADATIONS), net=net)]).save(
         tmp_path / "box"
@@ -156,7 +156,7 @@ def test_errors_are_one_line(
     assert main(words(box, photos, *more)) == 1
     line = failure(capsys)
     assert says in line
-    assert "--debug" not in line, "an error that is named needs no look into the code"
+    assert "--debug" not in line, "a complete message has no hint at --debug"
 
 
 @needs_lpips

@@ -1,6 +1,5 @@
 """Comparisons of agents: records, costs, regret, and the contract of agents."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +13,6 @@ from opera_env.agents import make_agent, run_agent
 from opera_env.errors import AgentError, PlanParseError, UnknownPresetError
 from opera_env.evaluation.compare import Comparison, EvaluationConfig, compare_agents
 from opera_env.evaluation.report import summarise
-from opera_env.evaluation.scorers import CachingScorer
-from opera_env.evaluation.stats import bootstrap_interval
 from opera_env.scoring import PlanScorer
 from opera_env.search import all_plans
 from opera_env.tools import Toolbox
@@ -59,7 +56,9 @@ def test_exhaustive_search_has_no_regret(comparison: Comparison) -> None:
     assert regrets == pytest.approx([0.0] * len(regrets), abs=0.02)
 
 
-def test_regret_does_not_depend_on_the_agents_compared(comparison: Comparison, samples: list[Sample]) -> None:
+def test_regret_does_not_depend_on_the_agents_compared(
+    comparison: Comparison, samples: list[Sample]
+) -> None:
     def regrets_of_untouched(found: Comparison) -> list[float | None]:
         return [record.regret for record in found.records if record.agent == "untouched"]
 
@@ -114,7 +113,7 @@ def test_an_unreadable_answer_is_counted(samples: list[Sample], toolbox: Toolbox
     assert summarise(found)["agents"]["unreadable"]["errors"] == len(samples)
 
 
-def test_a_closed_loop_agent_observes_the_results_of_its_tools(samples: list[Sample], toolbox: Toolbox) -> None:
+def test_a_closed_loop_agent_observes_its_results(samples: list[Sample], toolbox: Toolbox) -> None:
     seen: list[list[Observation]] = []
 
     class BrightenTwice:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,9 +15,11 @@ from opera_env.types import Sample
 
 
 @pytest.fixture(scope="module")
-def comparison(samples: list[Sample], toolbox: Toolbox) -> Comparison:
-    config = EvaluationConfig(reward="classic", max_tools=2, frozen_max_length=1, frozen_beam_width=1, num_plans=3)
-    return compare_agents(("untouched", "random", "greedy"), samples, toolbox, config)
+def comparison(samples: list[Sample], make_toolbox: Callable[[], Toolbox]) -> Comparison:
+    config = EvaluationConfig(
+        reward="classic", max_tools=2, frozen_max_length=1, frozen_beam_width=1, num_plans=3
+    )
+    return compare_agents(("untouched", "random", "greedy"), samples, make_toolbox(), config)
 
 
 def rewards(comparison: Comparison, agent: str) -> np.ndarray:

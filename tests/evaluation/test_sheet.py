@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +27,9 @@ class FixedPlan:
 
 
 @pytest.fixture(scope="module")
-def comparison(samples: list[Sample], toolbox: Toolbox) -> Comparison:
+def comparison(samples: list[Sample], make_toolbox: Callable[[], Toolbox]) -> Comparison:
     agents = {"untouched": FixedPlan(()), "nothing": FixedPlan(()), "dark": FixedPlan(("tiny.darken",))}
-    return compare_agents(agents, samples, toolbox, EvaluationConfig("classic", regret=False))
+    return compare_agents(agents, samples, make_toolbox(), EvaluationConfig("classic", regret=False))
 
 
 def cells(sheet: Image.Image, row_tops: Sequence[int], columns: int) -> list[list[np.ndarray]]:
@@ -60,9 +60,7 @@ def test_each_sample_has_a_row_up_to_a_limit(
     assert draw_sheet(comparison, samples, toolbox).height == one.height
 
 
-def test_images_without_reference_have_no_reference_column(
-    samples: list[Sample], toolbox: Toolbox
-) -> None:
+def test_images_without_reference_have_no_reference_column(samples: list[Sample], toolbox: Toolbox) -> None:
     blind = [sample.blind() for sample in samples[:1]]
     agents = {"dark": FixedPlan(("tiny.darken",))}
     comparison = compare_agents(agents, blind, toolbox, EvaluationConfig("no_reference", regret=False))

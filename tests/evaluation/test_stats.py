@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -40,11 +42,12 @@ def test_one_source_image_has_no_interval() -> None:
     [
         (ConfidenceInterval(0.34, -0.26, 0.934), {"signed": True}, "+0.34 [-0.26, 0.93]"),
         (ConfidenceInterval(-0.5, -1.0, 0.0), {"signed": True}, "-0.50 [-1.00, 0.00]"),
+        (ConfidenceInterval(-0.001, -0.0, 0.001), {"signed": True}, "+0.00 [0.00, 0.00]"),
         (ConfidenceInterval(6.05, 5.354, 6.8), {}, "6.05 [5.35, 6.80]"),
         (ConfidenceInterval(0.5, 0.25, 0.75), {"digits": 3}, "0.500 [0.250, 0.750]"),
     ],
 )
 def test_an_interval_is_written_after_its_mean(
-    interval: ConfidenceInterval, options: dict[str, int], text: str
+    interval: ConfidenceInterval, options: dict[str, Any], text: str
 ) -> None:
     assert format_interval(interval, **options) == text

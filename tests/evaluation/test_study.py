@@ -1,4 +1,4 @@
-"""What order, repeats and foreign tools are worth: by hand, for any scores, and on real images."""
+"""Planning factors and their effects: by hand, for any scores, and on real images."""
 
 from __future__ import annotations
 
@@ -17,26 +17,19 @@ from torch import Tensor
 
 from opera_env.data import Source, clean_folder
 from opera_env.errors import SampleError, ToolboxError
-from opera_env.evaluation.study import (
-    CONSTANT_PLAN,
-    PLANNING_FACTORS,
-    Effect,
-    StudyResult,
-    matched_orders,
-    matched_tools,
-    run_study,
-)
+from opera_env.evaluation.planning_factors import CONSTANT_PLAN, PLANNING_FACTORS, matched_orders
+from opera_env.evaluation.study import STUDY_METRICS, Effect, StudyResult, matched_tools, run_study
 from opera_env.scoring import PlanScorer
 from opera_env.search import all_plans
 from opera_env.tools import Toolbox
 from opera_env.types import Plan, Sample, SampleSpec
 
 ORDER = "matched tools, best order less worst"
-CHANCE = "matched tools, best order less a random one"
-FEWER = "leaving matched tools out"
-REPEATS = "repeating matched tools"
-FOREIGN = "tools beyond the matched"
-ANYTHING = "any plan less the best matched order"
+RANDOM_ORDER = "matched tools, best order less a random one"
+OMISSION = "leaving matched tools out"
+REPETITION = "repeating matched tools"
+UNMATCHED = "adding unmatched tools"
+ANY_PLAN = "any plan less the best matched order"
 
 NAMES = ("a", "b", "c", "d")
 
@@ -45,7 +38,7 @@ def plan(word: str) -> Plan:
     return tuple(word)
 
 
-# ---- freedoms, on scores made by hand ----------------------------------------------------------
+# ---- factors, on scores made by hand ----------------------------------------------------------
 
 BY_HAND = {
     plan(word): score
@@ -59,32 +52,32 @@ BY_HAND = {
 
 
 @pytest.mark.parametrize(
-    ("freedom", "matched", "worth"),
+    ("factor", "matched", "expected"),
     [
         (ORDER, "ab", 4 - 3),
-        (CHANCE, "ab", 4 - 3.5),
-        (FEWER, "ab", 5 - 4),  # b alone
-        (REPEATS, "ab", 6 - 5),  # bb against b
-        (FOREIGN, "ab", 9 - 5),  # bc against b
-        (ANYTHING, "ab", 10 - 4),  # cc against ba
+        (RANDOM_ORDER, "ab", 4 - 3.5),
+        (OMISSION, "ab", 5 - 4),  # b alone
+        (REPETITION, "ab", 6 - 5),  # bb against b
+        (UNMATCHED, "ab", 9 - 5),  # bc against b
+        (ANY_PLAN, "ab", 10 - 4),  # cc against ba
         (ORDER, "a", 0),
-        (CHANCE, "a", 0),
-        (FEWER, "a", 0),  # the empty plan is worse
-        (REPEATS, "a", 2.5 - 2),
-        (FOREIGN, "a", 9 - 2),
-        (ANYTHING, "a", 10 - 2),
+        (RANDOM_ORDER, "a", 0),
+        (OMISSION, "a", 0),  # the empty plan is worse
+        (REPETITION, "a", 2.5 - 2),
+        (UNMATCHED, "a", 9 - 2),
+        (ANY_PLAN, "a", 10 - 2),
         (ORDER, "", 0),
-        (FEWER, "", 0),
-        (REPEATS, "", 0),
-        (FOREIGN, "", 9 - 1),
-        (ANYTHING, "", 10 - 1),
-        (FOREIGN, "bc", 0),  # bc itself
-        (REPEATS, "bc", 10 - 9),
-        (ANYTHING, "bc", 10 - 9),
+        (OMISSION, "", 0),
+        (REPETITION, "", 0),
+        (UNMATCHED, "", 9 - 1),
+        (ANY_PLAN, "", 10 - 1),
+        (UNMATCHED, "bc", 0),  # bc itself
+        (REPETITION, "bc", 10 - 9),
+        (ANY_PLAN, "bc", 10 - 9),
     ],
 )
-def test_freedoms_by_hand(freedom: str, matched: str, worth: float) -> None:
-    assert PLANNING_FACTORS[freedom](BY_HAND, plan(matched)) == pytest.approx(worth, abs=1e-12)
+def test_factors_by_hand(factor: str, matched: str, expected: float) -> None:
+    assert PLANNING_FACTORS[factor](BY_HAND, plan(matched)) == pytest.approx(expected, abs=1e-12)
 
 
 def test_six_orders_of_three_tools_by_hand() -> None:
@@ -92,11 +85,13 @@ def test_six_orders_of_three_tools_by_hand() -> None:
     scores |= {plan(word): float(score) for score, word in enumerate(("abc", "bac", "cab", "acb", "bca"))}
     scores[plan("cba")] = 11.0
     assert PLANNING_FACTORS[ORDER](scores, plan("abc")) == 11
-    assert PLANNING_FACTORS[CHANCE](scores, plan("abc")) == pytest.approx(11 - (0 + 1 + 2 + 3 + 4 + 11) / 6)
+    assert PLANNING_FACTORS[RANDOM_ORDER](scores, plan("abc")) == pytest.approx(
+        11 - (0 + 1 + 2 + 3 + 4 + 11) / 6
+    )
 
 
-def test_every_freedom_has_a_case_by_hand() -> None:
-    assert set(PLANNING_FACTORS) == {ORDER, CHANCE, FEWER, REPEATS, FOREIGN, ANYTHING}
+def test_every_factor_has_a_case_by_hand() -> None:
+    assert set(PLANNING_FACTORS) == {ORDER, RANDOM_ORDER, OMISSION, REPETITION, UNMATCHED, ANY_PLAN}
     assert CONSTANT_PLAN not in PLANNING_FACTORS
 
 
@@ -107,7 +102,7 @@ def test_orders_of_matched_tools() -> None:
     assert matched_orders("") == [()]
 
 
-# ---- freedoms, on any scores -------------------------------------------------------------------
+# ---- factors, on any scores -------------------------------------------------------------------
 
 
 @st.composite
@@ -125,38 +120,38 @@ def tables(draw: st.DrawFn) -> tuple[dict[Plan, float], Plan]:
 
 @given(tables())
 @example((dict.fromkeys(all_plans("abc", 3), 0.1), plan("abc")))  # a mean that rounds up
-def test_no_freedom_is_worth_less_than_nothing(table: tuple[dict[Plan, float], Plan]) -> None:
-    for name, freedom in PLANNING_FACTORS.items():
-        assert freedom(*table) >= -1e-9, name
+def test_no_factor_has_a_negative_effect(table: tuple[dict[Plan, float], Plan]) -> None:
+    for name, factor in PLANNING_FACTORS.items():
+        assert factor(*table) >= -1e-9, name
 
 
 @given(tables())
-def test_larger_freedoms_are_worth_at_least_as_much(table: tuple[dict[Plan, float], Plan]) -> None:
-    """The plans of a freedom are among all plans, and its yardstick is no lower."""
-    worth = {name: freedom(*table) for name, freedom in PLANNING_FACTORS.items()}
-    assert worth[CHANCE] <= worth[ORDER] + 1e-9
-    assert worth[FEWER] + worth[REPEATS] <= worth[ANYTHING] + 1e-9
-    assert worth[FEWER] + worth[FOREIGN] <= worth[ANYTHING] + 1e-9
+def test_factors_with_more_plans_have_larger_effects(table: tuple[dict[Plan, float], Plan]) -> None:
+    """The plans of a factor are among all plans, and its baseline is no lower."""
+    effects = {name: factor(*table) for name, factor in PLANNING_FACTORS.items()}
+    assert effects[RANDOM_ORDER] <= effects[ORDER] + 1e-9
+    assert effects[OMISSION] + effects[REPETITION] <= effects[ANY_PLAN] + 1e-9
+    assert effects[OMISSION] + effects[UNMATCHED] <= effects[ANY_PLAN] + 1e-9
 
 
 @given(tables(), st.floats(-50, 50))
 def test_only_differences_of_scores_count(table: tuple[dict[Plan, float], Plan], constant: float) -> None:
     scores, matched = table
     moved = {plan: 3 * score + constant for plan, score in scores.items()}
-    for freedom in PLANNING_FACTORS.values():
-        assert freedom(moved, matched) == pytest.approx(3 * freedom(scores, matched), abs=1e-6)
+    for factor in PLANNING_FACTORS.values():
+        assert factor(moved, matched) == pytest.approx(3 * factor(scores, matched), abs=1e-6)
 
 
 @given(tables())
-def test_what_matched_tools_are_worth_does_not_depend_on_foreign_ones(
+def test_effects_of_matched_tools_do_not_depend_on_unmatched_ones(
     table: tuple[dict[Plan, float], Plan],
 ) -> None:
     scores, matched = table
     assume(len(matched) < 4)
     moved = {plan: score if set(plan) <= set(matched) else -100.0 for plan, score in scores.items()}
-    for name in (ORDER, CHANCE, FEWER, REPEATS):
+    for name in (ORDER, RANDOM_ORDER, OMISSION, REPETITION):
         assert PLANNING_FACTORS[name](moved, matched) == PLANNING_FACTORS[name](scores, matched)
-    assert PLANNING_FACTORS[FOREIGN](moved, matched) == 0
+    assert PLANNING_FACTORS[UNMATCHED](moved, matched) == 0
 
 
 # ---- studies -----------------------------------------------------------------------------------
@@ -210,8 +205,8 @@ def found(pictures: list[Sample]) -> StudyResult:
 needs_lpips = pytest.mark.needs_weights("lpips")
 
 
-def worth(result: StudyResult, freedom: str, metric: str = "r_q") -> Effect:
-    rows = [row for row in result.effects if (row.freedom, row.metric) == (freedom, metric)]
+def effect_of(result: StudyResult, factor: str, metric: str = "r_q") -> Effect:
+    rows = [row for row in result.effects if (row.factor, row.metric) == (factor, metric)]
     assert len(rows) == 1
     return rows[0]
 
@@ -238,49 +233,49 @@ def test_all_plans_of_the_tools_on_all_samples(found: StudyResult, pictures: lis
 
 
 @needs_lpips
-def test_each_freedom_is_there_once_a_metric_and_plausible(found: StudyResult) -> None:
-    rows = [(row.freedom, row.metric) for row in found.effects]
-    freedoms = [*PLANNING_FACTORS, CONSTANT_PLAN]
-    assert sorted(rows) == sorted((name, m) for name in freedoms for m in ("r_q", "psnr_y", "ssim_y"))
+def test_each_factor_has_one_plausible_effect_by_each_metric(found: StudyResult) -> None:
+    rows = [(row.factor, row.metric) for row in found.effects]
+    factors = [*PLANNING_FACTORS, CONSTANT_PLAN]
+    assert sorted(rows) == sorted((name, m) for name in factors for m in STUDY_METRICS)
     for row in found.effects:
         assert row.mean.low <= row.mean.mean <= row.mean.high
-        assert 0 <= row.share <= 1
-        if row.freedom != CONSTANT_PLAN:
+        assert 0 <= row.fraction <= 1
+        if row.factor != CONSTANT_PLAN:
             assert row.mean.mean >= 0
             assert row.median >= 0
-            assert (row.share > 0) == (row.mean.mean > 1e-9)
+            assert (row.fraction > 0) == (row.mean.mean > 1e-9)
 
 
 @needs_lpips
 @pytest.mark.parametrize("metric", ["r_q", "psnr_y", "ssim_y"])
-def test_worths_are_those_of_the_scores(found: StudyResult, pictures: list[Sample], metric: str) -> None:
+def test_effects_are_those_of_the_scores(found: StudyResult, pictures: list[Sample], metric: str) -> None:
     plans = [(), ("tiny.brighten",), ("tiny.invert",)]
     plans += [(a, b) for a in found.tools for b in found.tools]
     any_plan, order = [], []
     for sample in pictures:
         known = scores(tiny(), sample, plans, metric)
         one, two = [("tiny.invert",)], [("tiny.brighten", "tiny.invert"), ("tiny.invert", "tiny.brighten")]
-        bound = [known[way] for way in (one if sample.degradations == {"noise"} else two)]
-        any_plan.append(max(known.values()) - max(bound))
-        order.append(max(bound) - min(bound))
-    for name, values in ((ANYTHING, any_plan), (ORDER, order)):
-        row = worth(found, name, metric)
+        orders = [known[way] for way in (one if sample.degradations == {"noise"} else two)]
+        any_plan.append(max(known.values()) - max(orders))
+        order.append(max(orders) - min(orders))
+    for name, values in ((ANY_PLAN, any_plan), (ORDER, order)):
+        row = effect_of(found, name, metric)
         assert row.mean.mean == pytest.approx(np.mean(values), abs=1e-3)
         assert row.median == pytest.approx(np.median(values), abs=1e-3)
-        assert row.share == np.mean(np.array(values) > 1e-9)
-    assert worth(found, ORDER, metric).share == 0.5  # with one tool there is no order
+        assert row.fraction == np.mean(np.array(values) > 1e-9)
+    assert effect_of(found, ORDER, metric).fraction == 0.5  # with one tool there is no order
 
 
 @needs_lpips
-def test_winners(found: StudyResult) -> None:
-    winners = found.winners
-    assert 0 < winners.plans <= found.plans
-    assert 0 <= winners.plans_above_matched < found.plans
-    assert 0 <= winners.repeats <= 1
-    assert 0 <= winners.unmatched <= 1
-    assert winners.baseline_repeats == pytest.approx(2 / 7)  # two plans of seven use a tool twice
-    # Brightening is foreign where there is no JPEG: in four plans of seven, on half of the samples.
-    assert winners.baseline_unmatched == pytest.approx((4 / 7 + 0) / 2)
+def test_consensus_plans(found: StudyResult) -> None:
+    consensus = found.consensus
+    assert 0 < consensus.plans <= found.plans
+    assert 0 <= consensus.plans_above_matched < found.plans
+    assert 0 <= consensus.repeats <= 1
+    assert 0 <= consensus.unmatched <= 1
+    assert consensus.baseline_repeats == pytest.approx(2 / 7)  # two plans of seven use a tool twice
+    # Brightening is unmatched where there is no JPEG: in four plans of seven, on half of the samples.
+    assert consensus.baseline_unmatched == pytest.approx((4 / 7 + 0) / 2)
 
 
 @needs_lpips
@@ -288,51 +283,51 @@ def test_the_result_is_json(found: StudyResult) -> None:
     read = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert read["tools"] == list(found.tools)
     assert [row["mean"]["mean"] for row in read["effects"]] == [row.mean.mean for row in found.effects]
-    assert read["winners"]["plans"] == found.winners.plans
+    assert read["consensus"]["plans"] == found.consensus.plans
 
 
 @needs_lpips
 def test_the_same_samples_give_the_same_figures(found: StudyResult, pictures: list[Sample]) -> None:
     again = run_study(tiny(), pictures, max_length=2)
-    assert [(row.freedom, row.metric) for row in again.effects] == [
-        (row.freedom, row.metric) for row in found.effects
+    assert [(row.factor, row.metric) for row in again.effects] == [
+        (row.factor, row.metric) for row in found.effects
     ]
     for one, other in zip(again.effects, found.effects, strict=True):
         assert asdict(one.mean) == pytest.approx(asdict(other.mean), abs=1e-5)
-        assert (one.median, one.share) == pytest.approx((other.median, other.share), abs=1e-5)
-    assert asdict(again.winners) == pytest.approx(asdict(found.winners))
+        assert (one.median, one.fraction) == pytest.approx((other.median, other.fraction), abs=1e-5)
+    assert asdict(again.consensus) == pytest.approx(asdict(found.consensus))
 
 
 @needs_lpips
 def test_progress_counts_samples(pictures: list[Sample]) -> None:
-    heard: list[tuple[int, int]] = []
-    run_study(tiny(), pictures[:2], 1, progress=lambda done, total: heard.append((done, total)))
-    assert heard == [(1, 2), (2, 2)]
+    calls: list[tuple[int, int]] = []
+    run_study(tiny(), pictures[:2], 1, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(1, 2), (2, 2)]
 
 
 @needs_lpips
 @pytest.mark.parametrize("metric", ["r_q", "psnr_y", "ssim_y"])
-def test_a_plan_that_is_best_everywhere_is_worth_its_advantage(source: Source, metric: str) -> None:
+def test_a_plan_that_is_best_everywhere_gains_its_lead(source: Source, metric: str) -> None:
     """The matched tool ruins the image, so doing nothing is best; only that tool takes part."""
     toolbox = Toolbox().add("tiny.invert", invert, degradations=["noise"])
     samples = make(source, NOISE, (0, 1, 2))
     known = [scores(toolbox, sample, [(), ("tiny.invert",)], metric) for sample in samples]
-    advantages = [one[()] - one["tiny.invert",] for one in known]
-    assert min(advantages) > 0, "else this test says nothing"
+    leads = [one[()] - one["tiny.invert",] for one in known]
+    assert min(leads) > 0, "otherwise this test shows nothing"
     result = run_study(toolbox, samples, max_length=1)
-    for name in (CONSTANT_PLAN, ANYTHING, FEWER):
-        row = worth(result, name, metric)
-        assert row.mean.mean == pytest.approx(np.mean(advantages), abs=1e-3), name
-        assert row.median == pytest.approx(np.median(advantages), abs=1e-3)
-        assert row.share == 1
+    for name in (CONSTANT_PLAN, ANY_PLAN, OMISSION):
+        row = effect_of(result, name, metric)
+        assert row.mean.mean == pytest.approx(np.mean(leads), abs=1e-3), name
+        assert row.median == pytest.approx(np.median(leads), abs=1e-3)
+        assert row.fraction == 1
 
 
 @needs_lpips
-def test_a_plan_that_is_best_on_one_photograph_is_worth_nothing_as_a_constant(source: Source) -> None:
-    """A tool that knows one image by heart and ruins every other.
+def test_a_plan_that_is_best_on_one_photograph_gains_nothing_as_a_constant(source: Source) -> None:
+    """A tool that returns the reference of one image and ruins every other.
 
     For the known image the plan is chosen on the other, where doing nothing is best: it loses what
-    the tool gains there. For the other it is chosen on the known one: the tool, as when bound.
+    the tool gains there. For the other it is chosen on the known one: the tool, as in the matched order.
     """
     first, second = make(source, BOTH)
     reference = first.reference
@@ -352,12 +347,12 @@ def test_a_plan_that_is_best_on_one_photograph_is_worth_nothing_as_a_constant(so
     assert lost > 0 and ruined[()] > ruined["by.heart",]
 
     result = run_study(toolbox, [first, second], max_length=2)
-    constant = worth(result, CONSTANT_PLAN, "psnr_y")
+    constant = effect_of(result, CONSTANT_PLAN, "psnr_y")
     assert constant.mean.mean == pytest.approx(-lost / 2, abs=1e-3)
-    assert constant.share == 0
-    anything = worth(result, ANYTHING, "psnr_y")
+    assert constant.fraction == 0
+    anything = effect_of(result, ANY_PLAN, "psnr_y")
     assert anything.mean.mean == pytest.approx((ruined[()] - ruined["by.heart",]) / 2, abs=1e-3)
-    assert anything.share == 0.5
+    assert anything.fraction == 0.5
 
 
 @needs_lpips
@@ -366,8 +361,8 @@ def test_a_constant_plan_is_chosen_within_a_recipe(source: Source) -> None:
     toolbox = Toolbox().add("tiny.invert", invert, degradations=["noise", "jpeg"])
     alone = [run_study(toolbox, make(source, recipe), 1) for recipe in (NOISE, ("jpeg",))]
     both = run_study(toolbox, [*make(source, NOISE), *make(source, ("jpeg",))], 1)
-    expected = np.mean([worth(result, CONSTANT_PLAN).mean.mean for result in alone])
-    assert worth(both, CONSTANT_PLAN).mean.mean == pytest.approx(expected, abs=1e-3)
+    expected = np.mean([effect_of(result, CONSTANT_PLAN).mean.mean for result in alone])
+    assert effect_of(both, CONSTANT_PLAN).mean.mean == pytest.approx(expected, abs=1e-3)
 
 
 @needs_lpips
@@ -377,8 +372,8 @@ def test_a_tool_is_matched_only_where_it_is_the_first_for_a_degradation(source: 
     toolbox.add("tiny.brighten", brighten, degradations=["jpeg", "noise"])
     samples = [*make(source, NOISE), *make(source, ("jpeg",))]
     result = run_study(toolbox, samples, max_length=1)
-    assert worth(result, ORDER).share == 0, "one matched tool an image has no order"
-    assert result.winners.baseline_unmatched == pytest.approx(1 / 3)
+    assert effect_of(result, ORDER).fraction == 0, "one matched tool an image has no order"
+    assert result.consensus.baseline_unmatched == pytest.approx(1 / 3)
 
 
 @needs_lpips
@@ -389,11 +384,11 @@ def test_one_tool_for_two_degradations_is_used_once(source: Source) -> None:
     assert result.plans == 31
     for row in result.effects:
         assert row.mean.mean == pytest.approx(0, abs=1e-5)
-        assert row.share == 0, "equal images are worth the same, be their last bits what they are"
+        assert row.fraction == 0, "equal images have equal scores up to rounding"
 
 
 @needs_lpips
-def test_no_plan_need_win(source: Source, make_photograph: Callable[..., object]) -> None:
+def test_there_may_be_no_consensus_plan(source: Source, make_photograph: Callable[..., object]) -> None:
     """Doing nothing is closest to the reference; another photograph looks best without one."""
     other = torch.from_numpy(np.array(make_photograph(64, 64, 99))).permute(2, 0, 1) / 255
     toolbox = Toolbox().add(
@@ -404,10 +399,10 @@ def test_no_plan_need_win(source: Source, make_photograph: Callable[..., object]
         for sample in samples:
             known = scores(toolbox, sample, [(), ("tiny.replace",)], metric)
             change = known["tiny.replace",] - known[()]
-            assert change * higher > 0, f"else this test says nothing: {metric}"
-    winners = run_study(toolbox, samples, max_length=1).winners
-    assert winners.plans == 0
-    assert winners.baseline_repeats == 0
+            assert change * higher > 0, f"otherwise this test shows nothing: {metric}"
+    consensus = run_study(toolbox, samples, max_length=1).consensus
+    assert consensus.plans == 0
+    assert consensus.baseline_repeats == 0
 
 
 # ---- what cannot be studied --------------------------------------------------------------------
