@@ -8,7 +8,8 @@ from opera_baselines.matched import Matched
 from opera_baselines.untouched import Untouched
 from opera_env.data import bundled
 from opera_env.degradations import Stage, to_uint8
-from opera_env.evaluation.compare import EvaluationConfig, compare_agents, summarise
+from opera_env.evaluation.compare import EvaluationConfig, compare_agents
+from opera_env.evaluation.report import summarise
 from opera_env.tools import Toolbox
 
 

@@ -16,7 +16,8 @@ from opera_baselines.untouched import Untouched
 from opera_env.data import SyntheticSource, clean_folder, resolve_source
 from opera_env.envs.registration import ENVIRONMENTS
 from opera_env.errors import SampleError
-from opera_env.evaluation.compare import EvaluationConfig, compare_agents, summarise
+from opera_env.evaluation.compare import EvaluationConfig, compare_agents
+from opera_env.evaluation.report import summarise
 from opera_env.tools import Toolbox
 from opera_env.tools.nets import ConstantShift
 from tests.degradations.own import SaltAndPepper, Vignette
