@@ -246,7 +246,7 @@ def test_a_function_can_be_a_metric() -> None:
     assert values[0] == 0 and values[1] > 0 and values[2] > 0
 
 
-def test_an_unkncustom_metric_is_refused() -> None:
+def test_an_unknown_metric_is_refused() -> None:
     with pytest.raises(UnknownPresetError, match=r"'psnr'.*psnr_y"):
         build_metric("psnr")
 

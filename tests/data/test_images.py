@@ -44,10 +44,17 @@ def test_lossy_formats_are_close(tmp_path: Path, suffix: str) -> None:
     assert np.abs(read_image(tmp_path / f"image{suffix}").astype(int) - image).max() <= 6
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_the_orientation_a_camera_noted_is_applied(tmp_path: Path, orientation: int, suffix: str) -> None:
-    """Stored stored_with_orientation or mirrored, read as it was seen: a red corner at the top left."""
+def test_the_orientation_a_camera_noted_is_applied(
+    tmp_path: Path, suffix: str, subtests: pytest.Subtests
+) -> None:
+    """The file is rotated or mirrored; the image has its red corner at the top left again."""
+    for orientation in range(1, 9):
+        with subtests.test(orientation=orientation):
+            _check_orientation(tmp_path, orientation, suffix)
+
+
+def _check_orientation(tmp_path: Path, orientation: int, suffix: str) -> None:
     seen = np.full((24, 40, 3), 255, np.uint8)
     seen[:8, :8] = (255, 0, 0)
     back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # to PIL's transpositions that undo it
@@ -63,26 +70,30 @@ def test_the_orientation_a_camera_noted_is_applied(tmp_path: Path, orientation: 
     assert image[2, 2, 1] < 60
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
-def test_a_tiff_is_turned_once(
-    tmp_path: Path, coordinate_image: Any, stored_with_orientation: Any, compression: str, orientation: int
+def test_the_orientation_of_a_tiff_is_applied_once(
+    tmp_path: Path, coordinate_image: Any, stored_with_orientation: Any, compression: str
 ) -> None:
-    """Pillow turns these while it loads them, and nobody may do it again."""
-    seen = coordinate_image(5, 9)
-    stored = stored_with_orientation(seen, orientation)
-    exif = Image.Exif()
-    exif[ORIENTATION] = orientation
-    path = tmp_path / "image.tif"
-    Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif, compression=compression)
-    assert np.array_equal(read_image(path), seen)
+    """Pillow applies it while it loads the file, so it must not be applied again."""
+    seen, path = coordinate_image(5, 9), tmp_path / "image.tif"
+    for orientation in range(1, 9):
+        stored = stored_with_orientation(seen, orientation)
+        exif = Image.Exif()
+        exif[ORIENTATION] = orientation
+        Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif, compression=compression)
+        assert np.array_equal(read_image(path), seen), orientation
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("tag", [0x010E, 0x011A, 0x0128])  # description, resolution and its unit
-@pytest.mark.parametrize("kind", [1, 2, 3, 5, 7, 12])
-def test_a_camera_that_notes_nonsense(tmp_path: Path, tag: int, kind: int) -> None:
-    """A number as text, a text as number: phones write it, and the picture itself is whole."""
+def test_an_exif_value_of_the_wrong_type(tmp_path: Path, tag: int, subtests: pytest.Subtests) -> None:
+    """Phones write numbers as text and text as numbers; the pixels are intact."""
+    for kind in (1, 2, 3, 5, 7, 12):
+        with subtests.test(kind=kind):
+            _check_exif_type(tmp_path, tag, kind)
+
+
+def _check_exif_type(tmp_path: Path, tag: int, kind: int) -> None:
     entries = struct.pack(">HHIHHHHI4sI", 0x0112, 3, 1, 6, 0, tag, kind, 1, b"abcd", 0)
     exif = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, 2) + entries
     Image.fromarray(np.zeros((8, 16, 3), np.uint8)).save(tmp_path / "image.jpg", exif=exif)
@@ -90,7 +101,7 @@ def test_a_camera_that_notes_nonsense(tmp_path: Path, tag: int, kind: int) -> No
         image = read_image(tmp_path / "image.jpg")
     except ImageFileError:
         return
-    assert image.shape == (16, 8, 3), "orientation 6: stored_with_orientation by 90 degrees"
+    assert image.shape == (16, 8, 3), "orientation 6: rotated by 90 degrees"
 
 
 COLOURS = np.array([[(0, 0, 0), (255, 255, 255)], [(255, 0, 0), (10, 200, 30)]], np.uint8)

@@ -182,23 +182,23 @@ def bundled(height: int, width: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(data.astronaut()[:height, 100 : 100 + width])
 
 
-@pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("size", [(40, 48), (128, 128), (200, 90)])
-def test_procedural_depth_range(seed: int, size: tuple[int, int]) -> None:
-    depth = procedural_depth(bundled(*size), default_rng(seed))
-    assert_depth(depth, size)
-    assert depth.max() - depth.min() > 0.3  # it is not flat
+def test_procedural_depth_range(size: tuple[int, int]) -> None:
+    for seed in range(8):
+        depth = procedural_depth(bundled(*size), default_rng(seed))
+        assert_depth(depth, size)
+        assert depth.max() - depth.min() > 0.3, f"flat with seed {seed}"
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (4, 4), (3, 64)])
 @pytest.mark.parametrize("fill", [0, 128, 255, None])
-def test_procedural_depth_of_degenerate_images(size: tuple[int, int], fill: int | None) -> None:
-    image = default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    if fill is not None:
-        image[:] = fill
-    for seed in range(10):
-        assert_depth(procedural_depth(image, default_rng(seed)), size)
+def test_procedural_depth_of_degenerate_images(fill: int | None) -> None:
+    for size in ((1, 1), (1, 9), (9, 1), (4, 4), (3, 64)):
+        image = default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+        if fill is not None:
+            image[:] = fill
+        for seed in range(10):
+            assert_depth(procedural_depth(image, default_rng(seed)), size)
 
 
 def test_procedural_depth_is_deterministic_and_varied() -> None:

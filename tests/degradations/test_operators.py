@@ -169,12 +169,12 @@ def test_motion_blur_equals_reference(image: Uint8Image, seed: int) -> None:
     )
 
 
-@pytest.mark.parametrize("angle", [-90, -45, -30, 0, 30, 45, 60, 89.999])
 @pytest.mark.parametrize(("radius", "sigma"), MotionBlur.SEVERITIES)
-def test_motion_blur_at_round_angles(radius: int, sigma: float, angle: float) -> None:
+def test_motion_blur_at_round_angles(radius: int, sigma: float) -> None:
     image = small_image(1)
-    fast = MotionBlur(radius, sigma, angle)(image, default_rng(0))
-    assert max_abs_difference(fast, slow.motion_blur(image, radius, sigma, angle)) <= 1
+    for angle in (-90, -45, -30, 0, 30, 45, 60, 89.999):
+        fast = MotionBlur(radius, sigma, angle)(image, default_rng(0))
+        assert max_abs_difference(fast, slow.motion_blur(image, radius, sigma, angle)) <= 1, angle
 
 
 @steady
@@ -200,10 +200,10 @@ def test_rain_equals_reference(image: Uint8Image, seed: int) -> None:
 
 
 @pytest.mark.parametrize("length", [20, 25, 39])
-@pytest.mark.parametrize("angle", [-30, -11, 0, 17, 29])
-def test_rain_kernel_equals_reference(length: int, angle: int) -> None:
-    fast = Rain(50, length, angle).kernel()
-    np.testing.assert_allclose(fast, slow.rain_kernel(length, angle), atol=0.02)
+def test_rain_kernel_equals_reference(length: int) -> None:
+    for angle in (-30, -11, 0, 17, 29):
+        fast, expected = Rain(50, length, angle).kernel(), slow.rain_kernel(length, angle)
+        np.testing.assert_allclose(fast, expected, atol=0.02, err_msg=f"angle {angle}")
 
 
 @steady
