@@ -243,7 +243,7 @@ def test_weights_that_changed_have_no_card(
         next(iter(module.parameters())).mul_(0.5)
     toolbox.save(tmp_path / "box", dtype=torch.float16)
     assert main(["tools", "card", "--toolbox", str(tmp_path / "box")]) == 1
-    assert "has not been measured with these weights" in one_error(capsys)
+    assert "has not been measured with its present weights" in one_error(capsys)
 
 
 # ---- measure -----------------------------------------------------------------------------------
