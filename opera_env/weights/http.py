@@ -1,4 +1,4 @@
-"""Downloading a file from the first address that has it, checked against its hash."""
+"""Downloading a file from the first address that has it, with a check of its hash."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from opera_env.files import atomic_write
 from opera_env.weights.tensors import file_sha256
 
 CONNECT_TIMEOUT = 10.0
-"""Longest wait for a connection or the next bytes before the next place is tried."""
+"""Longest wait in seconds for a connection or the next bytes, before the next address is tried."""
 
 console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-"""Where progress of downloads is shown."""
+"""Console for the progress of downloads: standard error."""
 
 
 def download(urls: Sequence[str], target: Path, sha256: str, *, timeout: float = CONNECT_TIMEOUT) -> Path:
-    """Downloads a file from the first place that has it, whole.
+    """Downloads a file atomically: it appears at its path complete and checked, or not at all.
 
     Args:
-        urls: https addresses (or http on this machine), tried in turn.
-        target: Where the file belongs; it appears there complete and checked or not at all.
-        sha256: Its hash, or the first 8 digits or more of it.
-        timeout: Longest wait, in seconds, for a connection or for the next bytes.
+        urls: Addresses, tried in order: https, or http on this machine.
+        target: Path of the file.
+        sha256: SHA-256 of the file, or at least its first 8 digits.
+        timeout: Longest wait in seconds for a connection or for the next bytes.
 
     Returns:
         ``target``.
 
     Raises:
-        DownloadError: If no place has it; lists the places and what went wrong.
-        ValueError: If there is no hash to check the file against.
+        DownloadError: If no address has the file; the message lists the addresses and their errors.
+        ValueError: If ``sha256`` has fewer than 8 digits.
     """
     if len(sha256) < 8:
-        raise ValueError(f"{target.name}: needs 8 digits or more of its sha256, got {sha256!r}.")
+        raise ValueError(f"{target.name}: expected at least 8 digits of its sha256, found {sha256!r}.")
     failures: list[str] = []
     for url in urls:
         console.print(f"{target.name}: from {url}")
@@ -57,7 +57,13 @@ def download(urls: Sequence[str], target: Path, sha256: str, *, timeout: float =
 
 
 def expect_sha256(path: Path | str, expected: str, found: str) -> None:
-    """Raises WeightsIntegrityError unless the hash that was found begins with the expected digits."""
+    """Raises WeightsIntegrityError unless ``found`` begins with ``expected``.
+
+    Args:
+        path: The file, or a name for the error message.
+        expected: A SHA-256, or its first digits.
+        found: The SHA-256 of the file.
+    """
     if not found.startswith(expected):
         raise WeightsIntegrityError(path, expected, found)
 
@@ -76,7 +82,7 @@ def _stream(url: str, part: Path, timeout: float) -> None:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows a redirect only to where a download may start."""
+    """Follows redirects to allowed addresses only."""
 
     def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str) -> Any:
         _require_https(newurl)
@@ -87,4 +93,4 @@ def _require_https(url: str) -> None:
     parts = urlsplit(url)
     is_local = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
     if parts.scheme != "https" and not is_local:
-        raise URLError(f"{url}: refused, only https is spoken beyond this machine")
+        raise URLError(f"{url}: refused, only https is allowed for other machines")

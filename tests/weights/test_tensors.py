@@ -1,0 +1,47 @@
+"""Files of named tensors: hashes, and reading without running code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from opera_env import weights
+from opera_env.errors import WeightsIntegrityError
+
+
+def test_the_hash_depends_on_names_shapes_types_and_values(tensors: dict[str, torch.Tensor]) -> None:
+    weight = tensors["features.0.weight"]
+    variants = [
+        tensors,
+        {"other.weight": weight, "features.0.bias": tensors["features.0.bias"]},
+        tensors | {"features.0.weight": weight.T.contiguous()},
+        tensors | {"features.0.weight": weight.to(torch.bfloat16)},
+        tensors | {"features.0.weight": weight + 1e-6},
+    ]
+    assert len({weights.tensors_sha256(variant) for variant in variants}) == len(variants)
+    assert weights.tensors_sha256(dict(reversed(tensors.items()))) == weights.tensors_sha256(tensors)
+
+
+def test_loading_tensors_runs_no_code(
+    tensors: dict[str, torch.Tensor], tmp_path: Path, make_malicious: Callable[[Path], object]
+) -> None:
+    save_file(tensors, tmp_path / "a.safetensors")
+    torch.save(tensors, tmp_path / "a.pth")
+    for name in ("a.safetensors", "a.pth"):
+        assert weights.tensors_sha256(weights.load_tensors(tmp_path / name)) == weights.tensors_sha256(
+            tensors
+        )
+    bad = {
+        "code.pth": make_malicious(tmp_path / "ran"),
+        "list.pth": [1, 2],
+        "nested.pth": {"params": tensors},
+    }
+    for name, content in bad.items():
+        torch.save(content, tmp_path / name)
+        with pytest.raises(WeightsIntegrityError):
+            weights.load_tensors(tmp_path / name)
+    assert not (tmp_path / "ran").exists()
