@@ -114,7 +114,7 @@ def tools_config(config: JointConfig, round_index: int, toolbox: str, planner: P
         agent=f"planner:{planner}",
         epochs=config.epochs,
         steps_per_epoch=config.steps_per_epoch,
-        batch=config.tools_batch_size,
+        batch_size=config.tools_batch_size,
         loss=config.loss,
         lr=config.tools_lr,
         reward=config.reward,

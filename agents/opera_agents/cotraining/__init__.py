@@ -1,1 +1,1 @@
-"""Training of the tools under an agent's plans."""
+"""Co-training: tools are trained under an agent's plans, and toolboxes are compared under plans."""

@@ -1,4 +1,4 @@
-"""How tools are trained under plans, in one place."""
+"""The settings of the co-training of tools."""
 
 from __future__ import annotations
 
@@ -12,83 +12,90 @@ import tyro
 from opera_agents.common.runs import folder_name, run_settings
 from opera_env.cotraining import ExecutionConfig
 from opera_env.cotraining.differentiable import Checkpointing
-from opera_env.devices import supports_bfloat16
+from opera_env.tool_training.train import supports_bfloat16
 
-_RUNTIME_FIELDS = ("images", "val", "out", "threads", "workers", "device", "at_once", "checkpointing")
+_RUNTIME_FIELDS = ("val", "out", "threads", "workers", "device", "micro_batch_size", "checkpointing")
+"""Settings that do not change the result."""
 
 
 @dataclass(frozen=True)
 class CotrainingConfig:
-    """How tools are trained under plans."""
+    """Settings of the co-training of tools."""
 
     images: Path
-    """Folder of clean photographs to train on."""
+    """Folder of clean photographs for training."""
     val: Path
-    """Folder of clean photographs to watch the tools on."""
+    """Folder of clean photographs for validation."""
     out: Path = Path("runs/tools")
-    """Everything is written here; the best tools, a toolbox, to OUT/toolbox."""
+    """Folder of the run; the best tools are in OUT/toolbox."""
     toolbox: str = "lite"
-    """The tools to begin with: a shipped toolbox, or a folder written by Toolbox.save."""
-    tone: Annotated[bool, tyro.conf.FlagConversionOff] = True
-    """Give brighteners, which have nothing to train, a tone curve."""
-    only: tuple[str, ...] = ()
-    """Names of the tools that are trained, all of them if there are none. They learn from rehearsal, from
-    idle lessons, which use no others, and from the agent's plans that happen to name them."""
+    """The tools to start with: name of a shipped toolbox, or a folder written by Toolbox.save."""
+    add_tone_curves: Annotated[bool, tyro.conf.FlagConversionOff] = True
+    """Give each brightener, which has no parameters, a trainable tone curve."""
+    trainable_tools: tuple[str, ...] = ()
+    """Names of the tools that are trained; by default all with parameters. They learn from rehearsal, from
+    misuse, which then uses no other tools, and from the agent's plans that contain them."""
     agent: str = "planner"
-    """Whose plans the tools are trained under: an agent's or a search's name, planner:FOLDER for one that
-    was trained, or module:attribute."""
-    rehearsal: float = 0.4
-    """Share of lessons in which one tool repeats what it was made for: without them it forgets."""
-    idle: float = 0.2
-    """Share of lessons in which nothing is wrong, and one to three tools are used all the same."""
+    """The agent under whose plans the tools are trained: name of an agent or search, planner:FOLDER for a
+    trained one, or module:attribute."""
+    rehearsal_prob: float = 0.4
+    """Rehearsal: share of training examples in which a tool repeats its original training task, which keeps
+    it from forgetting the task."""
+    misuse_prob: float = 0.2
+    """Misuse: share of training examples with a clean photograph and one to three random tools."""
     tool_insertion_prob: float = 0.3
-    """Share of the agent's plans into which one more tool, any, is put: the agent will try it one day."""
-    random: float = 0.0
-    """Share of the agent's photographs that get a random plan of one to three tools instead."""
-    control: Annotated[bool, tyro.conf.FlagConversionOff] = False
-    """One degradation with one suitable tool instead of plans: what more training alone brings."""
+    """Share of the agent's plans into which a random tool is inserted, so that the tools can cope with
+    plans that the agent does not predict yet."""
+    random_plan_prob: float = 0.0
+    """Share of the agent's examples whose plan is a random one of one to three tools instead."""
+    adapt_alone: Annotated[bool, tyro.conf.FlagConversionOff] = False
+    """Train each tool alone, with one matched tool for one degradation instead of plans: the control, which
+    shows what further training brings without plans."""
     epochs: int = 20
-    """Epochs; after each, validation and a checkpoint."""
+    """Epochs; each ends with a validation and a checkpoint."""
     steps_per_epoch: int = 100
-    """Steps that make an epoch."""
-    batch: int = 16
-    """Photographs per step, over all processes."""
+    """Steps per epoch."""
+    batch_size: int = 16
+    """Training examples per step, over all processes."""
     loss: str = "lite"
-    """lite, pixel, or paper (which needs VGG, MUSIQ and CLIP weights)."""
+    """Loss preset: lite, pixel, or paper, which needs weights of VGG, MUSIQ and CLIP."""
     lr: float = 3e-4
-    """Peak learning rate; falls to zero by a cosine."""
-    warmup: int = 50
-    """Steps over which it rises: a first step at the peak shakes networks that were trained."""
-    clip: float = 0.5
-    """Largest norm of the gradient of all tools of a step together."""
-    at_once: int = 8
-    """Plans differentiated together: more need more memory."""
+    """Peak learning rate; it falls to zero by a cosine."""
+    warmup_steps: int = 50
+    """Steps of linear warm-up, which protects trained networks from large first steps."""
+    max_grad_norm: float = 0.5
+    """Gradient clipping: largest norm of the gradient of all tools of a step together."""
+    micro_batch_size: int = 8
+    """Plans that are differentiated together; a larger number needs more memory and less time."""
     checkpointing: Checkpointing = "auto"
-    """Whether what happens inside tools is computed again for the gradients; never is faster, and needs
-    memory that grows with the length of plans."""
+    """Gradient checkpointing: whether activations inside the tools are computed again instead of kept;
+    never is fastest, with memory that grows with the length of the plans."""
     autocast: Annotated[bool, tyro.conf.FlagConversionOff] = supports_bfloat16()
-    """Compute the tools in bfloat16 while training, where that is fast."""
-    ratio: tuple[float, float, float] = (1.0, 3.0, 5.0)
-    """Weights of photographs with one, two and three degradations."""
+    """Whether the tools compute in bfloat16 in training; by default where that is fast."""
+    degradation_count_weights: tuple[float, float, float] = (1.0, 3.0, 5.0)
+    """Relative frequencies of samples with one, two and three degradations."""
     enlarged: Annotated[bool, tyro.conf.FlagConversionOff] = False
     """Train on enlarged copies of some photographs too."""
     reward: str = "lite"
-    """What validation counts as quality."""
+    """Name of the reward of the validation."""
     max_tools: int = 6
     """Longest plan."""
     canvas: int = 128
-    """Side of the crops."""
+    """Side of the crops in pixels."""
     val_count: int = 48
     """Samples of the validation set."""
     seed: int = 0
+    """Seed of the run."""
     threads: int = 2
     """CPU threads of each process."""
     workers: int = 0
-    """Processes that make photographs for a GPU that would wait for them; 0 for a thread."""
+    """Processes that prepare training examples, for a GPU that one thread cannot keep busy; 0 for a
+    thread."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    """Device of the tools."""
 
     def settings(self) -> dict[str, Any]:
-        """Returns what decides the result, without the places where things lie."""
+        """Returns the settings that determine the result, without paths of this machine."""
         return run_settings(
             self,
             exclude=_RUNTIME_FIELDS,
@@ -97,18 +104,18 @@ class CotrainingConfig:
             agent=Path(self.agent).name,
         )
 
-    def execution(self) -> ExecutionConfig:
-        """Returns what the execution update is told."""
+    def update_config(self) -> ExecutionConfig:
+        """Returns the settings of the execution update."""
         return ExecutionConfig(
             loss=self.loss,
             lr=self.lr,
-            warmup_steps=self.warmup,
+            warmup_steps=self.warmup_steps,
             cosine_decay=True,
-            max_grad_norm=self.clip,
+            max_grad_norm=self.max_grad_norm,
             epochs=self.epochs,
             steps_per_epoch=self.steps_per_epoch,
-            micro_batch_size=self.at_once,
+            micro_batch_size=self.micro_batch_size,
             checkpointing=self.checkpointing,
-            trainable_tools=self.only,
+            trainable_tools=self.trainable_tools,
             autocast=self.autocast,
         )

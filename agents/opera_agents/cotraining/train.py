@@ -1,16 +1,16 @@
-"""Trains the tools under an agent's plans, until they cooperate.
+"""Co-trains the tools under an agent's plans, so that they work well one after the other.
 
 Example:
     python -m opera_agents.cotraining.train --images bsds500/train --val bsds500/val --out runs/tools
-    python -m opera_agents.cotraining.train ... --only brighten.gamma_correction --rehearsal .8
+    python -m opera_agents.cotraining.train ... --trainable-tools unet.dehaze --rehearsal-prob 0.8
     accelerate launch --num_processes 2 -m opera_agents.cotraining.train --images ... --val ...
 
-Interrupt it at any time: the same command goes on from the last epoch and ends where it would have ended,
-if the agent's plans are not drawn at random.
-Curves and pictures are for tensorboard, in the same folder; the best tools are in its folder ``toolbox``.
+A run may be interrupted at any time: the same command resumes it from the last epoch, and it ends with the
+same weights as an uninterrupted run, unless the agent samples its plans. TensorBoard shows curves and
+images in the folder of the run; the best tools are in its subfolder ``toolbox``.
 
-Source: section 4.3 and appendix D of the paper. Departures: exercises among the agent's plans, on clean
-    photographs and on each tool's own damage; a learning rate for small networks, which decays.
+Source: section 4.3 and appendix D of the paper. Departures: rehearsal and misuse among the agent's plans; a
+    learning rate for small networks, which decays.
 """
 
 from __future__ import annotations
@@ -40,68 +40,80 @@ from opera_env.tools import Tool, Toolbox
 
 
 def train(config: CotrainingConfig) -> ValidationResult:
-    """Trains tools; returns the validation of the best.
+    """Trains tools; returns the validation of the best ones.
 
     Raises:
-        AgentError: If the folder holds another run.
-        ExecutionUpdateError: If a loss is not finite; names the plan. The last good tools are kept.
+        AgentError: If the folder holds a run with other settings.
+        ExecutionUpdateError: If a loss is not finite; the error names the plan. The best tools up to then
+            are kept.
     """
+    # Set-up: processes, tools, training examples, agent, validation.
     processes = PartialState(cpu=config.device == "cpu")
-    first = processes.is_main_process
+    is_main = processes.is_main_process
     folder, device = config.out, torch.device(config.device)
     if device.type == "cuda":
         device = processes.device or device
     set_threads(config.threads)
-    if first:
+    if is_main:
         claim_run_dir(folder, config.settings())
     processes.wait_for_everyone()
 
-    torch.manual_seed(config.seed)  # of the curves' weights; everything else is drawn from numpy
+    torch.manual_seed(config.seed)  # Draws the weights of tone curves; NumPy draws everything else.
     toolbox = Toolbox.load(config.toolbox, device)
-    if config.tone:
+    if config.add_tone_curves:
         toolbox = add_tone_curves(toolbox)
-    with processes.main_process_first():  # it writes the enlarged photographs
-        lessons = TrainingExampleSampler(config, toolbox)
+    with processes.main_process_first():  # The main process writes the enlarged photographs.
+        sampler = TrainingExampleSampler(config, toolbox)
     agent = make_agent(config.agent, toolbox=toolbox, max_tools=config.max_tools, seed=config.seed)
     scorer = PlanScorer(toolbox, config.reward, cache=PrefixCache())
     validate = Validation(
-        config.val, toolbox, config.reward, config.val_count, config.canvas, config.max_tools
+        config.val,
+        toolbox,
+        config.reward,
+        count=config.val_count,
+        canvas=config.canvas,
+        max_tools=config.max_tools,
     )
-    update = ExecutionUpdate(toolbox, config.execution())
-    checkpoint, best = folder / "checkpoint.pt", -np.inf
-    if (state := load_checkpoint(checkpoint, device)) is not None:
-        restore(toolbox, update, state)
-        best = state["best"]
-        print(f"resuming from epoch {update.epoch} of {config.epochs}")
 
-    writer = SummaryWriter(str(folder), purge_step=update.steps + 1) if first else None
+    # The state of the run, from its checkpoint if there is one.
+    update = ExecutionUpdate(toolbox, config.update_config())
+    checkpoint, best_reward = folder / "checkpoint.pt", -np.inf
+    if (state := load_checkpoint(checkpoint, device)) is not None:
+        load_checkpoint_state(toolbox, update, state)
+        best_reward = state["best"]
+        print(f"resuming from epoch {update.epoch} of {config.epochs}")
+    writer = SummaryWriter(str(folder), purge_step=update.steps + 1) if is_main else None
     if writer is not None and update.steps == 0:
         log_validation(writer, validate(agent), 0)
-    mine = slice(processes.process_index, None, processes.num_processes)
-    steps = range(update.steps, config.epochs * config.steps_per_epoch)
-    batches = prefetch(lambda step: lessons.draw(step)[mine], steps, config.workers)
-    for step, batch in zip(track(steps, description="tools", disable=not first), batches, strict=True):
-        plans = fill_in_plans(batch, agent, scorer, config.max_tools)
-        figures = update.step([lesson.sample for lesson in batch], plans)
 
-        done = step + 1
+    rank_slice = slice(processes.process_index, None, processes.num_processes)
+    steps = range(update.steps, config.epochs * config.steps_per_epoch)
+    batches = prefetch(lambda step: sampler.draw(step)[rank_slice], steps, config.workers)
+    for step, batch in zip(track(steps, description="tools", disable=not is_main), batches, strict=True):
+        # Plans of the agent, and one step of all tools in them.
+        plans = fill_in_plans(batch, agent, scorer, config.max_tools)
+        lr = update.lr
+        scalars = update.step([example.sample for example in batch], plans)
+
+        # Log.
+        global_step = step + 1
         if writer is not None:
-            figures |= {"lr": update.lr, "length": float(np.mean([len(plan) for plan in plans]))}
-            for name, value in figures.items():
-                writer.add_scalar(f"tools/{name}", value, done)
-        if done % config.steps_per_epoch == 0:
-            watched = validate(agent)  # by every process, so that none waits for long
-            better = watched.reward > best
-            best = max(best, watched.reward)
+            scalars |= {"lr": lr, "plan_length": float(np.mean([len(plan) for plan in plans]))}
+            for name, value in scalars.items():
+                writer.add_scalar(f"tools/{name}", value, global_step)
+
+        # Validate and save at the end of each epoch.
+        if global_step % config.steps_per_epoch == 0:
+            result = validate(agent)  # In every process, so that none waits until a time limit.
+            improved = result.reward > best_reward
+            best_reward = max(best_reward, result.reward)
             if writer is not None:
-                log_validation(writer, watched, done)
-                print(
-                    f"epoch {done // config.steps_per_epoch}/{config.epochs}: {format_validation(watched)}",
-                    flush=True,
-                )
-                if better:
-                    save_tools(toolbox, folder / "toolbox", config, watched)
-                save_checkpoint(checkpoint, saved(toolbox, update, best))
+                log_validation(writer, result, global_step)
+                epoch = global_step // config.steps_per_epoch
+                print(f"epoch {epoch}/{config.epochs}: {format_validation(result)}", flush=True)
+                if improved:
+                    save_tools(toolbox, folder / "toolbox", config, result)
+                save_checkpoint(checkpoint, checkpoint_state(toolbox, update, best_reward))
             processes.wait_for_everyone()
     if writer is not None:
         writer.close()
@@ -109,14 +121,14 @@ def train(config: CotrainingConfig) -> ValidationResult:
     return validate(agent)
 
 
-def saved(toolbox: Toolbox, update: ExecutionUpdate, best: float) -> dict[str, Any]:
-    """Returns what a run needs to go on."""
+def checkpoint_state(toolbox: Toolbox, update: ExecutionUpdate, best_reward: float) -> dict[str, Any]:
+    """Returns what is needed to resume a run exactly."""
     tools = {tool.name: tool.module.state_dict() for tool in toolbox if tool.module is not None}
-    return {"tools": tools, "update": update.state_dict(), "best": float(best)}
+    return {"tools": tools, "update": update.state_dict(), "best": float(best_reward)}
 
 
-def restore(toolbox: Toolbox, update: ExecutionUpdate, state: dict[str, Any]) -> None:
-    """Goes on from what :func:`saved` returned."""
+def load_checkpoint_state(toolbox: Toolbox, update: ExecutionUpdate, state: dict[str, Any]) -> None:
+    """Loads what :func:`checkpoint_state` returned into the tools and their optimizers."""
     for name, weights in state["tools"].items():
         module = toolbox[name].module
         assert module is not None
@@ -125,17 +137,18 @@ def restore(toolbox: Toolbox, update: ExecutionUpdate, state: dict[str, Any]) ->
     update.load_state_dict(state["update"])
 
 
-def save_tools(toolbox: Toolbox, folder: Path, config: CotrainingConfig, watched: ValidationResult) -> None:
-    """Writes the tools, and into their manifest under which plans they were trained, and before that."""
-    about = {**config.settings(), "val_reward": round(watched.reward, 4), "val_metrics": watched.metrics}
+def save_tools(toolbox: Toolbox, folder: Path, config: CotrainingConfig, result: ValidationResult) -> None:
+    """Writes the tools; the manifest says how each was co-trained, and how before that."""
+    metadata = {**config.settings(), "val_reward": round(result.reward, 4), "val_metrics": result.metrics}
 
-    def noted(tool: Tool) -> Tool:
-        if tool.net is None or not tool.parameters or (config.only and tool.name not in config.only):
+    def with_metadata(tool: Tool) -> Tool:
+        is_trained = not config.trainable_tools or tool.name in config.trainable_tools
+        if tool.net is None or not tool.parameters or not is_trained:
             return tool
-        before = {"before": tool.training["cotraining"]} if "cotraining" in tool.training else {}
-        return replace(tool, training={**tool.training, "cotraining": about | before})
+        previous = {"previous": tool.training["cotraining"]} if "cotraining" in tool.training else {}
+        return replace(tool, training={**tool.training, "cotraining": metadata | previous})
 
-    Toolbox(map(noted, toolbox), toolbox.device).save(folder, torch.float16)
+    Toolbox(map(with_metadata, toolbox), toolbox.device).save(folder, torch.float16)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What tools are trained on: photographs under an agent's plans, and exercises against forgetting."""
+"""The training examples of co-training: samples with the agent's plans, rehearsal, and misuse."""
 
 from __future__ import annotations
 
@@ -24,115 +24,128 @@ from opera_env.types import Agent, Plan, Sample, Search
 
 @dataclass(frozen=True)
 class TrainingExample:
-    """A photograph, and the plan to be learnt from.
+    """A sample and the plan under which the tools are trained on it.
 
     Attributes:
-        sample: The photograph, with its reference.
-        plan: Tool names; None leaves it to the agent.
-        more: A tool to be put into the plan, and where, from 0 for first to 1 for last.
+        sample: The sample, with its reference.
+        plan: Names of tools; None if the agent is to predict the plan.
+        inserted_tool: A tool to insert into the plan, and its position from 0, the beginning, to 1, the
+            end; None inserts nothing.
     """
 
     sample: Sample
     plan: Plan | None = None
-    more: tuple[str, float] | None = None
+    inserted_tool: tuple[str, float] | None = None
 
 
 class TrainingExampleSampler:
-    """Draws lessons: a function of the seed and the step, alike in all processes.
+    """Draws the training examples of a step: a function of seed and step, the same in all processes.
 
-    Many are damaged photographs that the agent plans for, some with a tool more. The others are
-    exercises, without which a tool forgets: its own damage alone, at the strength that it was made for; and
-    photographs that nothing is wrong with, which a tool that is used all the same is to leave as they are.
+    Most examples are degraded photographs for which the agent predicts the plan, some with an inserted
+    tool. The others keep the tools from forgetting: in rehearsal, a tool alone removes its own degradation
+    at the strength of its original training; in misuse, tools are applied to clean photographs, which they
+    should leave unchanged.
 
     Args:
-        config: How many of which.
+        config: The settings of the run.
         toolbox: The tools.
     """
 
     def __init__(self, config: CotrainingConfig, toolbox: Toolbox) -> None:
         self.config, self.toolbox, self.names = config, toolbox, toolbox.names
-        taught = toolbox.subset(config.only) if config.only else toolbox
-        self.taught, self.trained = taught.names, [tool for tool in taught if tool.parameters]
-        enlarged = config.out / "enlarged" if config.enlarged else None
-        recipes = [(name,) for name in DEGRADATIONS] if config.control else TRAINING_RECIPES
-        self.source = training_source(config.images, config.canvas, enlarged, 0.0, recipes, config.ratio)
+        trained = toolbox.subset(config.trainable_tools) if config.trainable_tools else toolbox
+        self.trained_names = trained.names
+        self.trained_tools = [tool for tool in trained if tool.parameters]
+        self.source = training_source(
+            config.images,
+            config.canvas,
+            config.out / "enlarged" if config.enlarged else None,
+            clean_weight=0.0,
+            recipes=[(name,) for name in DEGRADATIONS] if config.adapt_alone else TRAINING_RECIPES,
+            degradation_count_weights=config.degradation_count_weights,
+        )
 
     def draw(self, step: int) -> list[TrainingExample]:
-        """Returns the lessons of a step."""
+        """Returns the training examples of a step."""
         rng = make_rng(self.config.seed, SeedStage.COTRAINING, step)
-        return [self._one(rng) for _ in range(self.config.batch)]
+        return [self._draw_one(rng) for _ in range(self.config.batch_size)]
 
-    def _one(self, rng: Generator) -> TrainingExample:
-        spec, chance = self.source.draw(rng), rng.random()
-        if chance < self.config.idle + self.config.rehearsal:
+    def _draw_one(self, rng: Generator) -> TrainingExample:
+        config = self.config
+        spec, u = self.source.draw(rng), rng.random()
+        if u < config.misuse_prob + config.rehearsal_prob:
             clean = self.source.make(replace(spec, recipe=()))
-            if chance < self.config.idle:
-                return TrainingExample(clean, random_short_plan(self.taught, rng))
-            tool = self.trained[rng.integers(len(self.trained))]
+            if u < config.misuse_prob:
+                return TrainingExample(clean, random_short_plan(self.trained_names, rng))
+            tool = self.trained_tools[rng.integers(len(self.trained_tools))]
             return TrainingExample(degrade_for_tool(tool, clean, rng), (tool.name,))
         sample = self.source.make(spec)
-        if self.config.control:
-            damage = sample.degradations or frozenset()
-            plan = plausible_plan(self.toolbox, damage, rng, 1, shuffle_prob=0.0, tool_insertion_prob=0.0)
+        if config.adapt_alone:
+            degradations = sample.degradations or frozenset()
+            plan = plausible_plan(
+                self.toolbox, degradations, rng, max_tools=1, shuffle_prob=0.0, tool_insertion_prob=0.0
+            )
             return TrainingExample(sample, plan)
-        if rng.random() < self.config.random:
+        if rng.random() < config.random_plan_prob:
             return TrainingExample(sample, random_short_plan(self.names, rng))
-        more = (self.names[rng.integers(len(self.names))], rng.random())
-        return TrainingExample(
-            sample, more=more if rng.random() < self.config.tool_insertion_prob else None
-        )
+        inserted_tool = (self.names[rng.integers(len(self.names))], rng.random())
+        is_inserted = rng.random() < config.tool_insertion_prob
+        return TrainingExample(sample, inserted_tool=inserted_tool if is_inserted else None)
 
 
 def degrade_for_tool(tool: Tool, clean: Sample, rng: Generator) -> Sample:
-    """Does to a clean photograph what a tool is to undo.
+    """Applies to a clean photograph the degradation that a tool removes.
 
     Args:
-        tool: A tool of ``lite`` is given the strength that it was trained on; any other, one of its
-            degradations as the benchmark draws it, or, if it is for none of them, nothing.
-        clean: The photograph.
-        rng: The only source of chance.
+        tool: A tool of ``lite`` gets its degradation at the strength of its original training. Any other
+            tool gets one of its degradations as the benchmark draws it, or none if it is for none of them.
+        clean: The clean sample.
+        rng: Draws the degradation.
 
     Returns:
-        A sample with the damaged image; its specification remains that of the clean one.
+        The sample with a degraded image; its specification is still that of the clean one.
     """
     image = to_array(clean.lq)
-    recipe = next((recipe for recipe in LITE_TOOLS if recipe.name == tool.name), None)
-    if recipe is not None:
-        dirty: NDArray[np.uint8] = recipe.degrade(image, rng)
-        return replace(clean, lq=to_tensor(dirty), degradations=frozenset({recipe.degradation}))
+    tool_spec = next((spec for spec in LITE_TOOLS if spec.name == tool.name), None)
+    if tool_spec is not None:
+        degraded: NDArray[np.uint8] = tool_spec.degrade(image, rng)
+        return replace(clean, lq=to_tensor(degraded), degradations=frozenset({tool_spec.degradation}))
     known = [name for name in DEGRADATIONS if name in tool.degradations]
-    one = known[rng.integers(len(known))] if known else None
-    dirty = image if one is None else degrade(image, (one,), rng)[0]
-    return replace(clean, lq=to_tensor(dirty), degradations=frozenset({one} if one else ()))
+    recipe = (known[rng.integers(len(known))],) if known else ()
+    degraded = degrade(image, recipe, rng)[0] if recipe else image
+    return replace(clean, lq=to_tensor(degraded), degradations=frozenset(recipe))
 
 
-def random_short_plan(names: Sequence[str], rng: Generator, longest: int = 3) -> Plan:
-    """Draws one to ``longest`` tools, whatever is wrong."""
-    chosen = rng.integers(len(names), size=rng.integers(1, longest + 1))
-    return tuple(names[int(index)] for index in chosen)
+def random_short_plan(names: Sequence[str], rng: Generator, max_tools: int = 3) -> Plan:
+    """Draws a plan of one to ``max_tools`` random tools."""
+    indices = rng.integers(len(names), size=rng.integers(1, max_tools + 1))
+    return tuple(names[int(index)] for index in indices)
 
 
 def fill_in_plans(
-    lessons: Sequence[TrainingExample], agent: Agent | Search, scorer: PlanScorer, max_tools: int
+    examples: Sequence[TrainingExample], agent: Agent | Search, scorer: PlanScorer, max_tools: int
 ) -> list[Plan]:
-    """Returns the plan of each lesson, the agent's where there is none yet.
+    """Returns the plan of each training example; the agent predicts those that are absent.
 
     Args:
-        lessons: What is to be learnt from.
-        agent: Who plans.
-        scorer: What a search may ask, and what a stepwise agent's tools run in.
+        examples: The training examples.
+        agent: The agent or search that predicts plans.
+        scorer: Scores the plans of a search, and runs the tools of a stepwise agent.
         max_tools: Longest plan.
     """
-    asked = [lesson.sample for lesson in lessons if lesson.plan is None]
-    answers = iter(run_agent(agent, asked, scorer, max_tools).plans if asked else [])
+    unplanned = [example.sample for example in examples if example.plan is None]
+    predicted = iter(run_agent(agent, unplanned, scorer, max_tools).plans if unplanned else [])
     return [
-        _insert_tool(next(answers) if lesson.plan is None else lesson.plan, lesson.more, max_tools)
-        for lesson in lessons
+        _insert_tool(
+            next(predicted) if example.plan is None else example.plan, example.inserted_tool, max_tools
+        )
+        for example in examples
     ]
 
 
-def _insert_tool(plan: Plan, more: tuple[str, float] | None, max_tools: int) -> Plan:
-    if more is None or len(plan) == max_tools:
+def _insert_tool(plan: Plan, inserted_tool: tuple[str, float] | None, max_tools: int) -> Plan:
+    if inserted_tool is None or len(plan) == max_tools:
         return plan
-    place = round(more[1] * len(plan))
-    return (*plan[:place], more[0], *plan[place:])
+    name, position = inserted_tool
+    index = round(position * len(plan))
+    return (*plan[:index], name, *plan[index:])

@@ -1,4 +1,4 @@
-"""A trainer's settings so small that it trains in seconds."""
+"""Settings with which co-training takes seconds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Configure = Callable[..., CotrainingConfig]
 
 @pytest.fixture
 def configure(photos: Path, small_toolbox: Path, tmp_path: Path) -> Configure:
-    """``configure(out="a", **settings)``."""
+    """Makes a configuration: ``configure(out="a", **settings)``."""
 
     def make(out: str = "run", **settings: Any) -> CotrainingConfig:
         small: dict[str, Any] = {
@@ -23,7 +23,7 @@ def configure(photos: Path, small_toolbox: Path, tmp_path: Path) -> Configure:
             "agent": "matched",
             "epochs": 2,
             "steps_per_epoch": 2,
-            "batch": 4,
+            "batch_size": 4,
             "loss": "pixel",
             "reward": "classic",
             "max_tools": 3,

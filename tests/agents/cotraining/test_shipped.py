@@ -1,4 +1,4 @@
-"""The tools that were trained under plans: the same by name, better together, less harm alone."""
+"""The shipped co-trained tools: the same names, better results of plans, less change of clean images."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def cotrained() -> Toolbox:
     return Toolbox.load("lite-cotrained")
 
 
-def test_they_are_the_same_tools_with_other_weights(lite: Toolbox, cotrained: Toolbox) -> None:
+def test_cotrained_tools_have_the_same_names_and_other_weights(lite: Toolbox, cotrained: Toolbox) -> None:
     assert cotrained.signature == lite.signature
     assert cotrained.fingerprint != lite.fingerprint
-    about = cotrained["unet.denoise"].training["cotraining"]
-    assert about["images"] == "bsds500/train" and about["agent"] == "planner"
+    metadata = cotrained["unet.denoise"].training["cotraining"]
+    assert metadata["images"] == "bsds500/train" and metadata["agent"] == "planner"
     Toolbox.load("lite").load_weights("lite-cotrained")
 
 
-def test_their_planner_is_found_by_their_name(cotrained: Toolbox) -> None:
+def test_planner_of_a_toolbox_is_found_by_its_name(cotrained: Toolbox) -> None:
     agent = make_agent("planner:lite-cotrained", toolbox=cotrained)
     source = bundled()
     samples = [source.make(spec) for spec in source.list_specs(4, [("noise",)], np.random.default_rng(0))]
     assert any(run_agent(agent, samples, PlanScorer(cotrained, "classic"), 6).plans)
 
 
-def test_they_do_less_harm_to_clean_photographs(lite: Toolbox, cotrained: Toolbox) -> None:
+def test_cotrained_tools_change_clean_photographs_less(lite: Toolbox, cotrained: Toolbox) -> None:
     source = bundled()
     specs = source.list_specs(12, [()], np.random.default_rng(0))
     samples = [source.make(spec) for spec in specs]
@@ -57,7 +57,9 @@ def test_they_do_less_harm_to_clean_photographs(lite: Toolbox, cotrained: Toolbo
 
 @pytest.mark.needs_shared_data
 @pytest.mark.needs_weights("lpips")
-def test_plans_lead_further_with_them(shared_data: Path, lite: Toolbox, cotrained: Toolbox) -> None:
+def test_plans_of_cotrained_tools_give_better_results(
+    shared_data: Path, lite: Toolbox, cotrained: Toolbox
+) -> None:
     source = clean_folder(shared_data / "bsds500" / "val")
     specs = source.list_specs(48, benchmark_recipes(), np.random.default_rng(6))
     samples = [source.make(spec) for spec in specs]

@@ -1,4 +1,4 @@
-"""Tools are trained, can be stopped at any time, and go on as if they had not been."""
+"""Co-training with small settings: it learns, logs, keeps the best tools, and resumes exactly."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ from opera_env.tools import Tool, Toolbox
 Configure = Callable[..., CotrainingConfig]
 
 
-def test_it_trains_logs_and_keeps_the_best(configure: Configure) -> None:
+def test_run_logs_and_keeps_the_best_tools(configure: Configure) -> None:
     config = configure()
-    watched = train(config)
+    result = train(config)
     best = Toolbox.load(config.out / "toolbox")
     assert best.signature == Toolbox.load(config.toolbox).signature
     assert best.fingerprint != Toolbox.load(config.toolbox).fingerprint
-    about = best["unet.denoise"].training["cotraining"]
-    assert about["agent"] == "matched" and about["epochs"] == 2 and "photos" in about["images"]
+    metadata = best["unet.denoise"].training["cotraining"]
+    assert metadata["agent"] == "matched" and metadata["epochs"] == 2 and "photos" in metadata["images"]
     events = EventAccumulator(str(config.out)).Reload()
     tags = set(events.Tags()["scalars"])
     assert {"tools/loss", "tools/grad_norm", "tools/weight/l1", "val/reward", "val/psnr_y"} <= tags
     assert [event.step for event in events.Scalars("val/reward")] == [0, 2, 4]
     assert max(event.value for event in events.Scalars("val/reward")[1:]) == pytest.approx(
-        watched.reward, abs=0.02
+        result.reward, abs=0.02
     )
     assert json.loads((config.out / "config.json").read_text())["lr"] == config.lr
 
 
-def test_a_stopped_run_ends_as_one_that_was_not(
+def test_resumed_run_equals_uninterrupted_run(
     configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, parts = configure("whole", epochs=3), configure("parts", epochs=3)
     train(whole)
     step, calls = training.ExecutionUpdate.step, []
 
-    def stops(self: object, *args: object) -> object:
+    def interrupted(self: object, *args: object) -> object:
         calls.append(1)
         if len(calls) == 4:  # in the middle of the second epoch
             raise KeyboardInterrupt
         return step(self, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(training.ExecutionUpdate, "step", stops)
+    monkeypatch.setattr(training.ExecutionUpdate, "step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(parts)
     train(parts)
@@ -65,39 +65,45 @@ def test_a_stopped_run_ends_as_one_that_was_not(
     assert first["best"] == second["best"]
 
 
-def test_a_loss_that_is_not_finite_keeps_the_last_good_tools(
+def test_loss_that_is_not_finite_keeps_the_best_tools(
     configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = configure(epochs=3)
     step = training.ExecutionUpdate.step
 
-    def breaks(self: training.ExecutionUpdate, *args: object) -> object:
+    def with_nan(self: training.ExecutionUpdate, *args: object) -> object:
         if self.steps == 3:
             torch.nn.init.constant_(next(iter(self._parameters["unet.dejpeg"])), float("nan"))
         return step(self, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(training.ExecutionUpdate, "step", breaks)
+    monkeypatch.setattr(training.ExecutionUpdate, "step", with_nan)
     with pytest.raises(ExecutionUpdateError, match=r"unet\.dejpeg"):
-        train(replace(config, random=1.0, batch=16))
+        train(replace(config, random_plan_prob=1.0, batch_size=16))
     kept = Toolbox.load(config.out / "toolbox")
     modules = [tool.module for tool in kept if tool.module is not None]
     assert all(tensor.isfinite().all() for module in modules for tensor in module.parameters())
 
 
-def test_other_settings_are_refused(configure: Configure) -> None:
+def test_run_with_other_settings_is_refused(configure: Configure) -> None:
     config = configure(epochs=1)
     train(config)
     with pytest.raises(AgentError, match=r"lr 0\.0003, now 0\.1"):
         train(replace(config, lr=0.1))
 
 
-def test_the_control_trains(configure: Configure) -> None:
-    train(configure(control=True))
+def test_tools_can_be_adapted_alone(configure: Configure) -> None:
+    train(configure(adapt_alone=True))
 
 
-def test_one_tool_alone_and_then_all_of_them(configure: Configure) -> None:
-    """The others stay as they were, and every tool's card tells of all that it went through."""
-    first = configure("first", only=("unet.denoise",), tone=False, rehearsal=0.8, idle=0.2)
+def test_one_tool_and_then_all_tools(configure: Configure) -> None:
+    """Tools that are not trained keep their weights, and the manifest lists all training of each tool."""
+    first = configure(
+        "first",
+        trainable_tools=("unet.denoise",),
+        add_tone_curves=False,
+        rehearsal_prob=0.8,
+        misuse_prob=0.2,
+    )
     train(first)
     before, after = Toolbox.load(first.toolbox), Toolbox.load(first.out / "toolbox")
     changed = {tool.name for tool in after if _differs(tool, before[tool.name])}
@@ -106,16 +112,16 @@ def test_one_tool_alone_and_then_all_of_them(configure: Configure) -> None:
     train(second)
     trained = Toolbox.load(second.out / "toolbox")
     cards = {tool.name: tool.training.get("cotraining", {}) for tool in trained}
-    assert cards["unet.denoise"]["before"]["only"] == ["unet.denoise"]
-    assert "before" not in cards["unet.dejpeg"] and cards["unet.dejpeg"]["only"] == []
+    assert cards["unet.denoise"]["previous"]["trainable_tools"] == ["unet.denoise"]
+    assert "previous" not in cards["unet.dejpeg"] and cards["unet.dejpeg"]["trainable_tools"] == []
 
 
-def test_brighteners_get_a_curve_unless_it_is_not_wanted(configure: Configure) -> None:
+def test_brighteners_get_a_tone_curve_if_configured(configure: Configure) -> None:
     toolbox = Toolbox.load("lite").subset(["brighten.gamma_correction", "unet.dejpeg"])
     plain = configure("plain").out.parent / "plain_toolbox"
     toolbox.save(plain)
     for tone in (True, False):
-        config = configure(f"tone-{tone}", toolbox=str(plain), tone=tone, epochs=1)
+        config = configure(f"tone-{tone}", toolbox=str(plain), add_tone_curves=tone, epochs=1)
         train(config)
         brightener = Toolbox.load(config.out / "toolbox")["brighten.gamma_correction"]
         assert bool(brightener.parameters) == tone == brightener.uses_global_context
@@ -128,10 +134,10 @@ def _differs(tool: Tool, other: Tool) -> bool:
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one(
+def test_two_processes_equal_one(
     configure: Configure, child_environment: dict[str, str], tmp_path: Path
 ) -> None:
-    alone, together = configure("alone", clip=1e9), configure("together", clip=1e9)
+    alone, together = configure("alone", max_grad_norm=1e9), configure("together", max_grad_norm=1e9)
     train(alone)
     script = tmp_path / "run.py"
     script.write_text(
@@ -152,7 +158,7 @@ def test_two_processes_train_as_one(
 
 
 def _literal(config: CotrainingConfig) -> str:
-    """The settings as Python text."""
+    """Returns the settings as a Python expression."""
     values = {name: getattr(config, name) for name in config.__dataclass_fields__}
     pairs = (
         f"{name!r}: {f'Path({str(value)!r})' if isinstance(value, Path) else repr(value)}"

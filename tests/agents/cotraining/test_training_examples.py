@@ -1,4 +1,4 @@
-"""What tools are trained on: whose plans, and which exercises."""
+"""Training examples: the agent's plans, inserted tools, rehearsal, misuse, and the control."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from opera_env.types import Decision, Observation, Sample
 Configure = Callable[..., CotrainingConfig]
 
 
-class Brightens:
-    """Plans the same for everybody."""
+class AlwaysBrighten:
+    """An agent with the same plan for every image."""
 
     closed_loop = False
 
@@ -33,67 +33,75 @@ class Brightens:
         return [Decision(("tiny.brighten",) * 4) for _ in observations]
 
 
-def drawn(config: CotrainingConfig, step: int = 0) -> list[TrainingExample]:
+def draw_examples(config: CotrainingConfig, step: int = 0) -> list[TrainingExample]:
     return TrainingExampleSampler(config, Toolbox.load(config.toolbox)).draw(step)
 
 
-def test_the_agent_plans_where_no_plan_is_given(toolbox: Toolbox, samples: list[Sample]) -> None:
-    lessons = [
+def test_agent_predicts_absent_plans(toolbox: Toolbox, samples: list[Sample]) -> None:
+    examples = [
         TrainingExample(samples[0]),
         TrainingExample(samples[1], ("unet.denoise",)),
         TrainingExample(samples[2], ()),
     ]
-    plans = fill_in_plans(lessons, Brightens(), PlanScorer(toolbox, "classic"), 4)
+    plans = fill_in_plans(examples, AlwaysBrighten(), PlanScorer(toolbox, "classic"), 4)
     assert plans == [("tiny.brighten",) * 4, ("unet.denoise",), ()]
 
 
-def test_one_more_tool_is_put_into_a_plan(toolbox: Toolbox, samples: list[Sample]) -> None:
-    lessons = [TrainingExample(samples[0], ("a", "b"), ("c", place)) for place in (0.0, 0.5, 1.0)]
-    plans = fill_in_plans(lessons, Brightens(), PlanScorer(toolbox, "classic"), 3)
+def test_tool_is_inserted_at_its_position_unless_the_plan_is_full(
+    toolbox: Toolbox, samples: list[Sample]
+) -> None:
+    examples = [TrainingExample(samples[0], ("a", "b"), ("c", position)) for position in (0.0, 0.5, 1.0)]
+    plans = fill_in_plans(examples, AlwaysBrighten(), PlanScorer(toolbox, "classic"), 3)
     assert plans == [("c", "a", "b"), ("a", "c", "b"), ("a", "b", "c")]
-    assert fill_in_plans(lessons[:1], Brightens(), PlanScorer(toolbox, "classic"), 2) == [("a", "b")]
+    assert fill_in_plans(examples[:1], AlwaysBrighten(), PlanScorer(toolbox, "classic"), 2) == [("a", "b")]
 
 
-def test_the_agents_plans_are_surprised(configure: Configure) -> None:
-    lessons = drawn(configure(batch=300, rehearsal=0.0, idle=0.0, tool_insertion_prob=0.3))
-    assert np.mean([lesson.more is not None for lesson in lessons]) == pytest.approx(0.3, abs=0.08)
+def test_tools_are_inserted_into_the_configured_share_of_plans(configure: Configure) -> None:
+    examples = draw_examples(
+        configure(batch_size=300, rehearsal_prob=0.0, misuse_prob=0.0, tool_insertion_prob=0.3)
+    )
+    assert np.mean([example.inserted_tool is not None for example in examples]) == pytest.approx(
+        0.3, abs=0.08
+    )
 
 
-def test_lessons_are_a_function_of_seed_and_step(configure: Configure) -> None:
-    config = configure(batch=8)
-    first, again, later = drawn(config), drawn(config), drawn(config, step=1)
+def test_examples_are_a_function_of_seed_and_step(configure: Configure) -> None:
+    config = configure(batch_size=8)
+    first, again, later = draw_examples(config), draw_examples(config), draw_examples(config, step=1)
     for one, two in zip(first, again, strict=True):
         assert one.plan == two.plan and torch.equal(one.sample.lq, two.sample.lq)
     assert [one.sample.spec for one in first] != [one.sample.spec for one in later]
 
 
-def test_shares_are_as_they_were_asked_for(configure: Configure) -> None:
-    lessons = drawn(configure(batch=400, rehearsal=0.3, idle=0.2, random=0.5))
-    kinds = Counter(
-        "idle"
-        if not lesson.sample.degradations
-        else "agent"
-        if lesson.plan is None
-        else "exercise or random"
-        for lesson in lessons
+def test_shares_are_those_of_the_settings(configure: Configure) -> None:
+    examples = draw_examples(
+        configure(batch_size=400, rehearsal_prob=0.3, misuse_prob=0.2, random_plan_prob=0.5)
     )
-    shares = {kind: count / len(lessons) for kind, count in kinds.items()}
-    assert shares == pytest.approx({"idle": 0.2, "agent": 0.25, "exercise or random": 0.55}, abs=0.07)
-    idle = [lesson for lesson in lessons if not lesson.sample.degradations]
-    assert all(lesson.plan and torch.equal(lesson.sample.lq, _reference(lesson)) for lesson in idle)
+    kinds = Counter(
+        "misuse"
+        if not example.sample.degradations
+        else "agent"
+        if example.plan is None
+        else "rehearsal or random"
+        for example in examples
+    )
+    shares = {kind: count / len(examples) for kind, count in kinds.items()}
+    assert shares == pytest.approx({"misuse": 0.2, "agent": 0.25, "rehearsal or random": 0.55}, abs=0.07)
+    misuse = [example for example in examples if not example.sample.degradations]
+    assert all(example.plan and torch.equal(example.sample.lq, _reference(example)) for example in misuse)
 
 
-def test_a_tool_rehearses_what_it_was_made_for(configure: Configure) -> None:
-    config = configure(batch=60, rehearsal=1.0, idle=0.0)
+def test_rehearsal_uses_a_tools_own_degradation(configure: Configure) -> None:
+    config = configure(batch_size=60, rehearsal_prob=1.0, misuse_prob=0.0)
     toolbox = Toolbox.load(config.toolbox)
-    lessons = TrainingExampleSampler(config, toolbox).draw(0)
-    assert {lesson.plan for lesson in lessons} == {(tool.name,) for tool in toolbox if tool.parameters}
-    for lesson in lessons:
-        assert lesson.plan is not None and lesson.sample.degradations
-        assert lesson.sample.degradations <= toolbox[lesson.plan[0]].degradations
+    examples = TrainingExampleSampler(config, toolbox).draw(0)
+    assert {example.plan for example in examples} == {(tool.name,) for tool in toolbox if tool.parameters}
+    for example in examples:
+        assert example.plan is not None and example.sample.degradations
+        assert example.sample.degradations <= toolbox[example.plan[0]].degradations
 
 
-def test_a_denoiser_rehearses_noise_of_its_strength(samples: list[Sample]) -> None:
+def test_rehearsal_of_a_denoiser_has_noise_of_its_strength(samples: list[Sample]) -> None:
     lite = Toolbox.load("lite")
     grey = torch.full((3, 128, 128), 0.5)
     clean = Sample(grey, grey, frozenset(), (128, 128), samples[0].spec)
@@ -103,14 +111,14 @@ def test_a_denoiser_rehearses_noise_of_its_strength(samples: list[Sample]) -> No
     assert small.lq.shape == (3, 32, 32) and small.canvas == (128, 128)
 
 
-def test_the_control_has_one_suitable_tool_for_one_degradation(configure: Configure) -> None:
-    config = configure(batch=40, control=True, rehearsal=0.0, idle=0.0)
+def test_adapting_alone_uses_one_matched_tool_for_one_degradation(configure: Configure) -> None:
+    config = configure(batch_size=40, adapt_alone=True, rehearsal_prob=0.0, misuse_prob=0.0)
     toolbox = Toolbox.load(config.toolbox)
-    for lesson in TrainingExampleSampler(config, toolbox).draw(0):
-        damage = lesson.sample.degradations or frozenset()
-        assert len(damage) == 1 and lesson.plan is not None
-        suited = [tool.name for tool in toolbox if damage <= tool.degradations]
-        assert lesson.plan in {(name,) for name in suited} or (not suited and lesson.plan == ())
+    for example in TrainingExampleSampler(config, toolbox).draw(0):
+        degradations = example.sample.degradations or frozenset()
+        assert len(degradations) == 1 and example.plan is not None
+        matched = [tool.name for tool in toolbox if degradations <= tool.degradations]
+        assert example.plan in {(name,) for name in matched} or (not matched and example.plan == ())
 
 
 def test_short_plans_have_one_to_three_tools(toolbox: Toolbox) -> None:
@@ -119,6 +127,6 @@ def test_short_plans_have_one_to_three_tools(toolbox: Toolbox) -> None:
     assert {name for plan in plans for name in plan} == set(toolbox.names)
 
 
-def _reference(lesson: TrainingExample) -> torch.Tensor:
-    assert lesson.sample.reference is not None
-    return lesson.sample.reference
+def _reference(example: TrainingExample) -> torch.Tensor:
+    assert example.sample.reference is not None
+    return example.sample.reference
