@@ -15,10 +15,10 @@ from rich.table import Table
 
 from opera_env.bench import BENCHMARKS, STUDY_TOOLS, BenchmarkContext
 from opera_env.cli.command import Command
+from opera_env.devices import resolve_device
 from opera_env.errors import BenchError
 from opera_env.files import atomic_write
 from opera_env.tools import Toolbox
-from opera_env.tools.device import resolve_device
 
 BenchmarkName = Literal[
     "exhaustive", "group", "service", "vector", "overhead_ms", "large", "scaling", "cotraining"

@@ -20,13 +20,13 @@ from opera_env.cli.command import Command
 from opera_env.cli.compare_report import comparison_tables, footnote
 from opera_env.data import Source, agenticir, bundled, clean_folder, paired
 from opera_env.degradations import benchmark_recipes
+from opera_env.devices import resolve_device
 from opera_env.errors import SampleError
 from opera_env.evaluation.compare import Comparison, EvaluationConfig, Record, compare_agents
 from opera_env.evaluation.report import summarise
 from opera_env.evaluation.sheet import draw_sheet, write_sheet
 from opera_env.files import atomic_write
 from opera_env.tools import Toolbox
-from opera_env.tools.device import resolve_device
 from opera_env.types import Sample
 
 DEFAULT_AGENTS = (

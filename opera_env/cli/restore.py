@@ -27,12 +27,12 @@ from opera_env.cli.restore_report import (
 from opera_env.data.photo import Photo, format_from_name, suffix_notices
 from opera_env.data.read import read_photo, read_size
 from opera_env.data.write import check_max_side, write_photo
+from opera_env.devices import resolve_device
 from opera_env.errors import OutputError
 from opera_env.files import atomic_create, atomic_write
 from opera_env.plan import parse_plan
 from opera_env.restoration import DEFAULT_TOOLBOX, Restoration, Restorer, RestorerConfig
 from opera_env.tools import Toolbox
-from opera_env.tools.device import resolve_device
 
 
 @dataclass(frozen=True)

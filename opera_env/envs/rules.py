@@ -15,6 +15,7 @@ from PIL import Image
 
 from opera_env.data import resolve_source
 from opera_env.data.images import resize, to_pil
+from opera_env.devices import resolve_device
 from opera_env.envs.config import EnvConfig
 from opera_env.envs.observation import Episode, restored_pil
 from opera_env.errors import SampleError, ToolboxMismatchError
@@ -22,7 +23,6 @@ from opera_env.execution import PrefixCache
 from opera_env.plan import PlanCodec
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
-from opera_env.tools.device import resolve_device
 from opera_env.types import Sample, SampleSpec
 
 ObsType = TypeVar("ObsType")

@@ -58,8 +58,8 @@ def test_trainable_tools_restricts_training(toolbox: Toolbox, samples: list[Samp
     assert all(parameter.grad is None for parameter in toolbox["tiny.second"].parameters)
     ExecutionUpdate(toolbox, PIXEL).step(samples, PLANS)
     assert _changed(before, toolbox) == {"tiny.first", "tiny.second"}
-    with pytest.raises(UnknownToolError, match="nobody"):
-        ExecutionUpdate(toolbox, replace(PIXEL, trainable_tools=("nobody",)))
+    with pytest.raises(UnknownToolError, match="tiny.unknown"):
+        ExecutionUpdate(toolbox, replace(PIXEL, trainable_tools=("tiny.unknown",)))
 
 
 def test_two_updates_share_a_toolbox(toolbox: Toolbox, samples: list[Sample]) -> None:
@@ -149,8 +149,8 @@ def test_invalid_samples_plans_and_toolboxes_are_refused(toolbox: Toolbox, sampl
     update = ExecutionUpdate(toolbox, PIXEL)
     with pytest.raises(ExecutionUpdateError, match="has no reference"):
         update.step([samples[0].blind()], [("tiny.first",)])
-    with pytest.raises(UnknownToolError, match="nobody"):
-        update.step(samples[:1], [("nobody",)])
+    with pytest.raises(UnknownToolError, match="tiny.unknown"):
+        update.step(samples[:1], [("tiny.unknown",)])
     with pytest.raises(ValueError, match="one plan per sample"):
         update.step(samples, [()])
     with pytest.raises(ToolboxError, match="found int"):
@@ -242,7 +242,7 @@ def _run_process(
     try:
         update = ExecutionUpdate(make(), PIXEL)
         mine = slice(rank, None, 2)
-        plans = [("nobody",)] * 2 if broken and rank == 1 else PLANS[mine]
+        plans = [("tiny.unknown",)] * 2 if broken and rank == 1 else PLANS[mine]
         logs = [update.step(samples[mine], plans) for _ in range(2)]
         torch.save((logs, _weights(update.toolbox)), folder / f"{rank}.pt")
     except (ExecutionUpdateError, UnknownToolError) as error:
@@ -268,7 +268,7 @@ def test_two_processes_equal_one(
         assert process.exitcode == 0
     if broken:
         errors = [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)]
-        assert "another process stopped" in errors[0] and "nobody" in errors[1]
+        assert "another process stopped" in errors[0] and "tiny.unknown" in errors[1]
         return
     alone = ExecutionUpdate(make_trainable_toolbox(), PIXEL)
     expected = [alone.step(samples, PLANS) for _ in range(2)]

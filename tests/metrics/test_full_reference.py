@@ -115,8 +115,8 @@ def test_psnr_equals_a_value_computed_by_hand() -> None:
 def test_values_fall_with_the_distortion(photographs: Tensor) -> None:
     for name in ("psnr_y", "ssim_y"):
         values = [_values(name, _jitter(photographs, levels), photographs) for levels in (0, 1, 4, 16, 64)]
-        for better, worse in zip(values, values[1:], strict=False):
-            assert bool((better > worse).all()), name
+        for less_distorted, more_distorted in zip(values, values[1:], strict=False):
+            assert bool((less_distorted > more_distorted).all()), name
         assert build_metric(name).higher_is_better
 
 
