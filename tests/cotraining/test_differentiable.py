@@ -72,7 +72,7 @@ def test_gradients_equal_those_of_plain_torch(
 
 
 def test_an_unknown_tool_is_refused(toolbox: Toolbox, samples: list[Sample]) -> None:
-    with pytest.raises(UnknownToolError, match="tiny.unknown"):
+    with pytest.raises(UnknownToolError, match=r"tiny\.unknown"):
         _run(toolbox, samples[:1], [("tiny.unknown",)])
 
 
