@@ -1,5 +1,5 @@
-# The two commands of the README are `make compare` and `make test`. They need Python >= 3.11, make and a
-# package index; everything goes into .venv, which is made once and renewed when the dependencies change.
+# Everything here needs Python >= 3.11, make and a package index. It is installed into .venv, which is made once
+# and renewed when the dependencies change.
 
 VENV  := .venv
 BIN   := $(VENV)/bin
