@@ -17,6 +17,7 @@ from opera_env.degradations.registry import (
     Recipe,
     check_recipe,
     degrade,
+    load_degradations,
     merge_degradations,
 )
 
@@ -35,6 +36,7 @@ __all__ = [
     "check_recipe",
     "degrade",
     "find_depth",
+    "load_degradations",
     "merge_degradations",
     "procedural_depth",
     "read_depth",

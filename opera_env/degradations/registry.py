@@ -16,6 +16,7 @@ from opera_env.degradations.camera import Jpeg, LowLight, LowResolution, Noise
 from opera_env.degradations.depth import resize_depth
 from opera_env.degradations.weather import Haze, Rain
 from opera_env.errors import SampleError, UnknownDegradationError
+from opera_env.imports import import_attribute
 
 Recipe: TypeAlias = tuple[str, ...]
 """Names of degradations in the order in which they are applied."""
@@ -61,6 +62,26 @@ def merge_degradations(own: Iterable[DegradationType] = ()) -> Mapping[str, Degr
         added[degradation.name] = degradation
     merged = dict(DEGRADATION_CLASSES) | added
     return dict(sorted(merged.items(), key=lambda item: item[1].stage))
+
+
+def load_degradations(name: str | None) -> tuple[DegradationType, ...]:
+    """Imports own degradations that a setting or a command line names.
+
+    Args:
+        name: "module:attribute" of one degradation or of several in a list or tuple; None for none.
+
+    Raises:
+        SampleError: If the name stands for no degradation.
+    """
+    if name is None:
+        return ()
+    try:
+        found = import_attribute(name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SampleError(f"degradations {name!r} cannot be imported: {error}") from error
+    own = tuple(found) if isinstance(found, list | tuple) else (found,)
+    merge_degradations(own)
+    return own
 
 
 def check_degradation(degradation: DegradationType) -> None:

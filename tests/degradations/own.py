@@ -59,3 +59,7 @@ class DepthFade:
 
     def __call__(self, image: Uint8Image, rng: Generator, depth: Depth | None = None) -> Uint8Image:
         return np.zeros_like(image) if depth is None else to_uint8(image * (1 - depth[..., None]))
+
+
+OWN_DEGRADATIONS = [SaltAndPepper(), Vignette]
+"""As a setting of a trainer names them: ``tests.degradations.own:OWN_DEGRADATIONS``."""

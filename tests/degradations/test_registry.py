@@ -15,6 +15,7 @@ from opera_env.degradations import (
     Degradation,
     Stage,
     degrade,
+    load_degradations,
     merge_degradations,
     training_recipes,
 )
@@ -185,3 +186,26 @@ def test_the_clean_image_cannot_be_changed_by_a_degradation() -> None:
         degrade(image, ("in_place",), default_rng(0), degradations=merge_degradations([InPlace]))
     assert np.array_equal(image, kept)
     assert image.flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("name", "names"), [("OWN_DEGRADATIONS", ["salt_and_pepper", "vignette"]), ("Vignette", ["vignette"])]
+)
+def test_degradations_are_imported_by_name(name: str, names: list[str]) -> None:
+    assert [one.name for one in load_degradations(f"tests.degradations.own:{name}")] == names
+    assert load_degradations(None) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no_such_module:OWN", "'no_such_module:OWN' cannot be imported"),
+        ("math:nothing", "cannot be imported"),
+        ("math", "cannot be imported"),
+        ("math:pi", "name is an identifier"),
+        ("tests.degradations.own:SaltAndPepper", "pass an instance"),
+    ],
+)
+def test_a_name_that_stands_for_no_degradation_is_refused(name: str, message: str) -> None:
+    with pytest.raises(SampleError, match=message):
+        load_degradations(name)

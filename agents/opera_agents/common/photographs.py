@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -10,7 +10,7 @@ import numpy as np
 
 from opera_env.data.images import list_images, read_image, write_image
 from opera_env.data.sources import SyntheticSource
-from opera_env.degradations import TRAINING_RECIPES, Recipe
+from opera_env.degradations import DegradationType, Recipe, merge_degradations, training_recipes
 
 ENLARGE_EVERY = 4
 """Every fourth photograph is also used as an enlarged copy."""
@@ -21,8 +21,9 @@ def training_source(
     canvas: int = 128,
     enlarged_dir: Path | None = None,
     clean_weight: float = 1.0,
-    recipes: Sequence[Recipe] = TRAINING_RECIPES,
+    recipes: Sequence[Recipe] | None = None,
     degradation_count_weights: tuple[float, float, float] = (1, 3, 5),
+    degradations: Iterable[DegradationType] = (),
 ) -> SyntheticSource:
     """Returns a source of training samples.
 
@@ -31,15 +32,20 @@ def training_source(
         canvas: Side of the crops in pixels.
         enlarged_dir: Folder for enlarged copies of some photographs; None uses no enlarged copies.
         clean_weight: Relative frequency of samples without degradations.
-        recipes: Recipes of the other samples.
+        recipes: Recipes of the other samples; by default all plausible orders of up to three degradations.
         degradation_count_weights: Relative frequencies of samples with one, two and three degradations; by
             default those of the paper.
+        degradations: Own degradations beside the built-in ones.
     """
+    own = tuple(degradations)
+    if recipes is None:
+        recipes = training_recipes(degradations=merge_degradations(own).values())
     paths = list_images(images)
     if enlarged_dir is not None:
         paths = [*paths, *write_enlarged(paths[::ENLARGE_EVERY], enlarged_dir)]
     weights = {0: clean_weight, **dict(enumerate(degradation_count_weights, start=1))}
-    return SyntheticSource(paths, images.resolve().name, canvas, (*recipes, ()), weights)
+    name = images.resolve().name
+    return SyntheticSource(paths, name, canvas, (*recipes, ()), weights, degradations=own)
 
 
 def write_enlarged(paths: Sequence[Path], folder: Path) -> list[Path]:

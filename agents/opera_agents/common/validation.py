@@ -17,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from opera_env.agents import run_agent
 from opera_env.data import clean_folder
 from opera_env.data.images import quantise, resize
-from opera_env.degradations import benchmark_recipes
+from opera_env.degradations import DegradationType, benchmark_recipes
 from opera_env.evaluation.compare import EvaluationConfig, frozen_set
 from opera_env.evaluation.scorers import CachingScorer
 from opera_env.execution import PrefixCache
@@ -64,6 +64,8 @@ class Validation:
         regret_dir: Folder in which the best rewards of the frozen set are kept. Searching them takes
             minutes; None leaves regret out.
         scorer: Scores the plans; by default one of its own.
+        degradations: Own degradations. With some, the recipes are all plausible orders of up to three
+            degradations instead of those of the benchmark.
     """
 
     def __init__(
@@ -77,9 +79,11 @@ class Validation:
         tool_cost: float = 0.0,
         regret_dir: Path | None = None,
         scorer: PlanScorer | None = None,
+        degradations: Sequence[DegradationType] = (),
     ) -> None:
-        source = clean_folder(folder, canvas)
-        specs = source.list_specs(count, benchmark_recipes(), np.random.default_rng(0))
+        source = clean_folder(folder, canvas, degradations=degradations)
+        recipes = None if degradations else benchmark_recipes()
+        specs = source.list_specs(count, recipes, np.random.default_rng(0))
         self.samples = [source.make(spec) for spec in specs]
         self.scorer = scorer or PlanScorer(toolbox, reward)
         self.max_tools, self.tool_cost = max_tools, tool_cost

@@ -72,6 +72,9 @@ class PlannerConfig:
     """Relative frequency of samples without degradations."""
     degradation_count_weights: tuple[float, float, float] = (1.0, 3.0, 5.0)
     """Relative frequencies of samples with one, two and three degradations."""
+    degradations: str | None = None
+    """Own degradations beside the built-in ones: module:attribute of one or of a list. The planner then
+    predicts them as well, and its recipes are all plausible orders of up to three degradations."""
     enlarged: bool = True
     """Train on enlarged copies of some photographs too, which are soft without being degraded."""
     save_every: int = 20

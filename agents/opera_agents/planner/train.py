@@ -37,6 +37,7 @@ from opera_agents.planner.loss import grpo_loss
 from opera_agents.planner.rollout import collect_rollout
 from opera_agents.planner.saved import PolicyCard, load_weights, save_policy, save_weights
 from opera_agents.planner.warm_start import make_optimizer, run_warm_start
+from opera_env.degradations import load_degradations
 from opera_env.schedules import set_learning_rate, warmup_linear
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
@@ -54,16 +55,18 @@ def train(config: PlannerConfig) -> ValidationResult:
     set_threads(config.threads)
     torch.manual_seed(seed)
     toolbox = Toolbox.load(config.toolbox, device)
-    card = PolicyCard(toolbox.signature, toolbox.names, max_tools=config.max_tools)
-    policy = card.build().to(device)
-    planner = Planner(policy, card, config.max_tools)
+    degradations = load_degradations(config.degradations)
     source = training_source(
         config.images,
         config.canvas,
         folder / "enlarged" if config.enlarged else None,
         config.clean_weight,
         degradation_count_weights=config.degradation_count_weights,
+        degradations=degradations,
     )
+    card = PolicyCard(toolbox.signature, toolbox.names, source.degradations, config.max_tools)
+    policy = card.build().to(device)
+    planner = Planner(policy, card, config.max_tools)
     validate = Validation(
         config.val,
         toolbox,
@@ -73,6 +76,7 @@ def train(config: PlannerConfig) -> ValidationResult:
         max_tools=config.max_tools,
         tool_cost=config.tool_cost,
         regret_dir=folder.parent if config.regret else None,
+        degradations=degradations,
     )
 
     # Initial weights: given ones, or those of the warm start.

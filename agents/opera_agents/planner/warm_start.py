@@ -23,6 +23,7 @@ from opera_agents.common.seeds import SeedStage, make_rng
 from opera_agents.planner.config import PlannerConfig
 from opera_agents.planner.policy import PlanPolicy, completion_mask
 from opera_env.data import Source
+from opera_env.degradations import DEGRADATIONS
 from opera_env.plan import PlanCodec
 from opera_env.schedules import set_learning_rate, warmup_cosine
 from opera_env.tools import Toolbox
@@ -42,6 +43,7 @@ def imitation_loss(
     toolbox: Toolbox,
     rng: Generator,
     autocast: bool = False,
+    labels: Sequence[str] = DEGRADATIONS,
 ) -> tuple[Tensor, Tensor]:
     """Computes the cross-entropy of the true labels and of the tokens of plausible plans.
 
@@ -52,13 +54,14 @@ def imitation_loss(
         toolbox: The tools.
         rng: Draws a plausible plan for each sample.
         autocast: Whether the encoder computes in bfloat16.
+        labels: All degradations, in the order of the policy's labels.
 
     Returns:
         The label loss and the tool loss, scalars.
     """
     codec = PlanCodec(toolbox.names, policy.max_tools)
     plans = [
-        plausible_plan(toolbox, sample.degradations or frozenset(), rng, policy.max_tools)
+        plausible_plan(toolbox, sample.degradations or frozenset(), rng, policy.max_tools, labels=labels)
         for sample in samples
     ]
     tokens = torch.from_numpy(np.stack([codec.encode(plan) for plan in plans])).to(images.device)
@@ -66,7 +69,8 @@ def imitation_loss(
         features = policy.encode(images)
     features = features.float()
     label_logits = policy.label_logits(features)
-    label_loss = F.binary_cross_entropy_with_logits(label_logits, label_targets(samples).to(label_logits))
+    targets = label_targets(samples, labels).to(label_logits)
+    label_loss = F.binary_cross_entropy_with_logits(label_logits, targets)
     tool_logits = policy.tool_logits(features, tokens[:, :-1])
     token_losses = F.cross_entropy(tool_logits.flatten(0, 1), tokens.flatten(), reduction="none")
     mask = completion_mask(tokens)
@@ -97,7 +101,9 @@ def run_warm_start(policy: PlanPolicy, toolbox: Toolbox, source: Source, config:
         set_learning_rate(optimizer, config.warm_start_lr * factor)
         images = observe_batch(samples, config.max_tools, policy.position.device)
         rng = make_rng(seed, stage, step, stream=1)
-        label_loss, tool_loss = imitation_loss(policy, images, samples, toolbox, rng, config.autocast)
+        label_loss, tool_loss = imitation_loss(
+            policy, images, samples, toolbox, rng, config.autocast, source.degradations
+        )
         optimizer.zero_grad(set_to_none=True)
         (_LABEL_COEF * label_loss + tool_loss).backward()
         nn.utils.clip_grad_norm_(policy.parameters(), 1.0)

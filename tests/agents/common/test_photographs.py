@@ -1,4 +1,4 @@
-"""What learners are shown: every number of degradations, clean photographs, soft ones."""
+"""Training data: every number of degradations, clean photographs, enlarged copies, own degradations."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 
 from opera_agents.common.photographs import training_source
 from opera_env.data.images import list_images, read_image
+from opera_env.degradations import TRAINING_RECIPES
+from tests.degradations.own import SaltAndPepper, Vignette
 
 
 def test_clean_photographs_are_among_the_samples(photos: Path) -> None:
@@ -47,3 +49,13 @@ def test_copies_are_made_once_and_always_the_same(photos: Path, tmp_path: Path) 
     before = first.stat().st_mtime_ns
     training_source(photos, 64, tmp_path / "a")
     assert first.stat().st_mtime_ns == before
+
+
+def test_own_degradations_are_drawn_beside_the_built_in_ones(photos: Path) -> None:
+    assert training_source(photos, 64).recipes == (*TRAINING_RECIPES, ())
+    source = training_source(photos, 64, degradations=[SaltAndPepper(), Vignette])
+    assert {"vignette", "salt_and_pepper"} < set(source.degradations)
+    assert set(TRAINING_RECIPES) < set(source.recipes)
+    rng = np.random.default_rng(0)
+    drawn = {name for _ in range(200) for name in source.draw(rng).recipe}
+    assert drawn == set(source.degradations)

@@ -19,11 +19,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from opera_agents.planner import train as trainer
 from opera_agents.planner import warm_start
+from opera_agents.planner.agent import Planner
 from opera_agents.planner.config import PlannerConfig
 from opera_agents.planner.rollout import RolloutBatch
 from opera_agents.planner.saved import load_policy
 from opera_agents.planner.train import train
-from opera_env.errors import AgentError
+from opera_env.degradations import DEGRADATIONS
+from opera_env.errors import AgentError, SampleError
+from opera_env.types import Observation
 
 Configure = Callable[..., PlannerConfig]
 
@@ -236,3 +239,17 @@ def test_killed_process_resumes_exactly(
     assert torch.load(config.out / "checkpoint.pt", weights_only=True)["update"] >= 2
     subprocess.run(words, env=child_environment, check=True, capture_output=True, timeout=240)
     assert equal(config.out, tmp_path / "whole")
+
+
+def test_own_degradations_become_labels_of_the_planner(configure: Configure) -> None:
+    config = configure(degradations="tests.degradations.own:OWN_DEGRADATIONS", updates=2, val_count=6)
+    result = train(config)
+    assert result.f1 is not None
+    policy, card = load_policy(config.out)
+    assert set(card.degradations) == {*DEGRADATIONS, "vignette", "salt_and_pepper"}
+    image = torch.rand(3, 64, 64)
+    (decision,) = Planner(policy, card, 3).act([Observation(image, image)])
+    assert decision.probabilities is not None
+    assert list(decision.probabilities) == list(card.degradations)
+    with pytest.raises(SampleError, match="'no_such_module:OWN' cannot be imported"):
+        train(configure("other", degradations="no_such_module:OWN"))
