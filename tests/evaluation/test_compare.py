@@ -6,11 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from opera_baselines.exhaustive import Exhaustive
 from opera_baselines.greedy import Greedy
-from opera_baselines.untouched import Untouched
-from opera_env.agents import make_agent, run_agent
-from opera_env.errors import AgentError, PlanParseError, UnknownPresetError
+from opera_env.errors import PlanParseError
 from opera_env.evaluation.compare import Comparison, EvaluationConfig, compare_agents
 from opera_env.evaluation.report import summarise
 from opera_env.scoring import PlanScorer
@@ -111,71 +108,6 @@ def test_an_unreadable_answer_is_counted(samples: list[Sample], toolbox: Toolbox
     )
     assert [record.error for record in found.records] == ["no tags"] * len(samples)
     assert summarise(found)["agents"]["unreadable"]["errors"] == len(samples)
-
-
-def test_a_closed_loop_agent_observes_its_results(samples: list[Sample], toolbox: Toolbox) -> None:
-    seen: list[list[Observation]] = []
-
-    class BrightenTwice:
-        closed_loop = True
-
-        def act(self, observations: Sequence[Observation]) -> list[Decision]:
-            seen.append(list(observations))
-            return [Decision(("tiny.brighten",) if len(o.used) < 2 else ()) for o in observations]
-
-    result = run_agent(BrightenTwice(), samples, PlanScorer(toolbox, "classic"), max_tools=5)
-    assert result.plans == [("tiny.brighten", "tiny.brighten")] * len(samples)
-    assert len(seen) == 3
-    first, second, _ = seen
-    assert (first[0].steps_left, second[0].steps_left) == (5, 4)
-    assert second[0].image.mean() > first[0].image.mean()
-    assert second[0].original.equal(first[0].original)
-
-
-def test_an_episode_ends_after_max_tools(samples: list[Sample], toolbox: Toolbox) -> None:
-    class NeverStops:
-        closed_loop = True
-
-        def act(self, observations: Sequence[Observation]) -> list[Decision]:
-            return [Decision(("tiny.blur",) * 2) for _ in observations]
-
-    assert run_agent(NeverStops(), samples[:1], PlanScorer(toolbox, "classic"), 3).plans == [
-        ("tiny.blur",) * 3
-    ]
-
-
-def test_wrong_answers_are_errors(samples: list[Sample], toolbox: Toolbox) -> None:
-    class TooFew:
-        closed_loop = False
-
-        def act(self, observations: Sequence[Observation]) -> list[Decision]:
-            return []
-
-    class TooLong(TooFew):
-        def act(self, observations: Sequence[Observation]) -> list[Decision]:
-            return [Decision(("tiny.blur",) * 9) for _ in observations]
-
-    scorer = PlanScorer(toolbox, "classic")
-    for agent in (TooFew(), TooLong()):
-        with pytest.raises(AgentError):
-            run_agent(agent, samples, scorer, max_tools=6)
-
-
-def test_agents_by_name() -> None:
-    assert isinstance(make_agent("opera_baselines.untouched:Untouched"), Untouched)
-    made = make_agent("exhaustive", max_tools=1, seed=3)
-    assert isinstance(made, Exhaustive)
-    assert made.max_length == 1
-    with pytest.raises(UnknownPresetError, match="untouched"):
-        make_agent("nobody")
-    with pytest.raises(AgentError, match="cannot be imported"):
-        make_agent("opera_baselines.untouched:Nothing")
-    with pytest.raises(AgentError, match="expected act"):
-        make_agent("collections:UserDict")
-    with pytest.raises(AgentError, match="expected a class or function"):
-        make_agent("math:pi")
-    with pytest.raises(AgentError, match="'random' is not trained"):
-        make_agent("random:runs/mine")
 
 
 def test_a_closed_loop_agent_sees_no_scores(samples: list[Sample], toolbox: Toolbox) -> None:
