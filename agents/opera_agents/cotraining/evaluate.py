@@ -1,12 +1,13 @@
-"""Compares toolboxes under plans: what training tools together has brought, and what it has cost.
+"""Compares toolboxes under plans: what co-training has gained, and what it has cost.
 
 Example:
     python -m opera_agents.cotraining.evaluate --images bsds500/val --toolboxes lite runs/tools/toolbox
     python -m opera_agents.cotraining.evaluate --images bsds500/val \
-        --toolboxes lite runs/control/toolbox runs/tools/toolbox --agents planner planner planner:runs/new
+        --toolboxes lite runs/adapted/toolbox runs/tools/toolbox --agents planner planner planner:runs/new
 
-The first toolbox is the one that the others are compared with. Tables: the benchmark's groups; and each
-network alone, on clean photographs, to which it should do nothing, and on the damage it is for.
+All toolboxes are compared with the first one. The first tables show the results of plans by group of the
+benchmark. The last shows each network alone: on clean photographs, which it should not change (misuse), and
+on the degradation that it removes.
 
 Source: tables 1, 9 and 12 of the paper.
 """
@@ -32,7 +33,7 @@ from opera_env.data import clean_folder
 from opera_env.data.images import list_images, read_images
 from opera_env.degradations import DEGRADATIONS, benchmark_group, benchmark_recipes
 from opera_env.errors import AgentError
-from opera_env.evaluation.stats import ConfidenceInterval, bootstrap_interval
+from opera_env.evaluation.stats import ConfidenceInterval, bootstrap_interval, format_interval
 from opera_env.files import atomic_write
 from opera_env.scoring import PlanScorer
 from opera_env.tool_training.model_card import ToolCard, measure_tools
@@ -41,50 +42,61 @@ from opera_env.types import Outcome, Sample
 
 METRICS = ("psnr_y", "ssim_y", "lpips")
 
+_SINGLE_TOOL_COLUMNS = {
+    "clean, of mean MSE": "clean_psnr",
+    "clean, mean": "clean_psnr_mean",
+    "own degradation, gain": "gain",
+    "at training strength, gain": "gain_at_strength",
+}
+"""Titles and keys of the table of single tools. The first column is dominated by the network that changes
+clean photographs most."""
+
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """What is compared, on what."""
+    """Settings of a comparison of toolboxes."""
 
     images: Path
-    """Folder of clean photographs that nothing was trained on."""
+    """Folder of clean photographs that were not used in training."""
     toolboxes: tuple[str, ...]
-    """Shipped toolboxes or folders; the first is what the others are compared with."""
+    """Names of shipped toolboxes, or folders; all are compared with the first."""
     agents: tuple[str, ...] = ("planner",)
-    """Who plans for each of them: one for all, or one each: planner, planner:FOLDER, or any other name."""
+    """The agent that predicts the plans: one for all toolboxes, or one for each; planner, planner:FOLDER,
+    or the name of another agent."""
     n: int = 96
-    """Samples of the benchmark's combinations."""
-    single: int = 40
-    """Photographs on which each tool is tried alone; 0 leaves that out."""
+    """Samples of the benchmark."""
+    tool_photographs: int = 40
+    """Photographs on which each tool is measured alone; 0 leaves these measurements out."""
     reward: str = "lite"
-    """What counts as quality."""
+    """Name of the reward that computes R_q."""
     max_tools: int = 6
     """Longest plan."""
     canvas: int = 128
-    """Side of the crops."""
+    """Side of the crops in pixels."""
     seed: int = 1
-    """Of crops and degradations."""
+    """Seed of the crops and degradations."""
     threads: int = 2
     """CPU threads."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    """Device of the tools."""
     json: Path | None = None
-    """File for the figures."""
+    """File for the results."""
 
 
 @dataclass(frozen=True)
 class AgentOutcomes:
-    """What an agent reached with a toolbox.
+    """The outcomes of an agent's plans with a toolbox.
 
     Attributes:
-        name: Of the toolbox.
-        outcomes: One per sample.
+        name: Name of the toolbox and of the agent.
+        outcomes: One outcome per sample.
     """
 
     name: str
     outcomes: list[Outcome]
 
     def values(self, metric: str) -> list[float]:
-        """Returns one value per sample: of a metric, of the reward "r_q", or the number of "tools"."""
+        """Returns one value per sample: of a metric, of R_q ("r_q"), or the number of tools ("tools")."""
         if metric == "r_q":
             return [outcome.r_q for outcome in self.outcomes]
         if metric == "tools":
@@ -93,148 +105,158 @@ class AgentOutcomes:
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
-    """Measures, prints and writes; returns the figures as JSON types.
+    """Compares toolboxes, prints tables and writes the results; returns the results in JSON types.
 
     Raises:
         AgentError: If there are neither one agent nor as many as toolboxes.
     """
-    agents = config.agents * len(config.toolboxes) if len(config.agents) == 1 else config.agents
-    if len(agents) != len(config.toolboxes):
+    toolboxes = [Toolbox.load(name, config.device) for name in config.toolboxes]
+    agent_names = config.agents * len(toolboxes) if len(config.agents) == 1 else config.agents
+    if len(agent_names) != len(toolboxes):
         raise AgentError(
-            f"expected one agent, or one for each of {len(config.toolboxes)} toolboxes, found "
-            f"{len(agents)}."
+            f"expected one agent, or one for each of {len(toolboxes)} toolboxes, found {len(agent_names)}."
         )
     set_threads(config.threads)
-    samples = benchmark(config)
-    console, played = Console(), list[AgentOutcomes]()
-    toolboxes = [Toolbox.load(name, config.device) for name in config.toolboxes]
-    for name, toolbox, agent in zip(config.toolboxes, toolboxes, agents, strict=True):
+    samples = benchmark_samples(config)
+    outcomes_by_agent: list[AgentOutcomes] = []
+    for name, toolbox, agent_name in zip(config.toolboxes, toolboxes, agent_names, strict=True):
         scorer = PlanScorer(toolbox, config.reward)
-        player = make_agent(agent, toolbox=toolbox, max_tools=config.max_tools, seed=config.seed)
-        plans = run_agent(player, samples, scorer, config.max_tools).plans
-        played.append(AgentOutcomes(f"{name}, {agent}", scorer.score(samples, plans, restored=False)))
-    figures: dict[str, Any] = {"groups": group_results(played, samples)}
-    for name, rows in figures["groups"].items():
+        agent = make_agent(agent_name, toolbox=toolbox, max_tools=config.max_tools, seed=config.seed)
+        plans = run_agent(agent, samples, scorer, config.max_tools).plans
+        outcomes = scorer.score(samples, plans, restored=False)
+        outcomes_by_agent.append(AgentOutcomes(f"{name}, {agent_name}", outcomes))
+    console = Console()
+    results: dict[str, Any] = {"groups": group_results(outcomes_by_agent, samples)}
+    for name, rows in results["groups"].items():
         console.print(group_table(name, rows))
-    if config.single:
-        figures["alone"] = dict(alone(config, toolboxes))
-        console.print(single_tool_table(figures["alone"]))
+    if config.tool_photographs:
+        results["single_tools"] = dict(evaluate_tools(config, toolboxes))
+        console.print(single_tool_table(results["single_tools"]))
     if config.json is not None:
         with atomic_write(config.json) as part:
-            part.write_text(json.dumps(figures, indent=2) + "\n")
-    return figures
+            part.write_text(json.dumps(results, indent=2) + "\n")
+    return results
 
 
-def benchmark(config: EvaluateConfig) -> list[Sample]:
-    """Draws samples as ``opera-env compare`` does."""
+def benchmark_samples(config: EvaluateConfig) -> list[Sample]:
+    """Draws the same samples as ``opera-env compare`` with the same seed."""
     source = clean_folder(config.images, config.canvas)
     rng = np.random.default_rng(config.seed)
     return [source.make(spec) for spec in source.list_specs(config.n, benchmark_recipes(), rng)]
 
 
-def group_results(played: Sequence[AgentOutcomes], samples: Sequence[Sample]) -> dict[str, Any]:
-    """Returns means by group, and paired differences to the first with intervals over photographs."""
+def group_results(
+    outcomes_by_agent: Sequence[AgentOutcomes], samples: Sequence[Sample]
+) -> dict[str, dict[str, Any]]:
+    """Returns means by group of the benchmark, and paired differences to the first agent.
+
+    Returns:
+        Name of the agent, group, metric and statistic: the ``mean``, and the ``difference`` with its 95 %
+        confidence interval ``low`` to ``high``, resampled by photograph.
+    """
     groups = [benchmark_group(sample.spec.recipe) for sample in samples]
     photographs = [sample.spec.source_image for sample in samples]
-    found: dict[str, Any] = {}
-    for one in played:
+    results: dict[str, dict[str, Any]] = {}
+    for agent in outcomes_by_agent:
         rows: dict[str, Any] = {}
         for group in (*sorted({group for group in groups if group}), "all"):
-            mine = [index for index, its in enumerate(groups) if group in ("all", its)]
+            indices = [index for index, its_group in enumerate(groups) if group in ("all", its_group)]
             rows[group] = {
-                metric: _paired_difference(one.values(metric), played[0].values(metric), mine, photographs)
+                metric: _paired_difference(
+                    agent.values(metric), outcomes_by_agent[0].values(metric), indices, photographs
+                )
                 for metric in ("r_q", *METRICS, "tools")
             }
-        found[one.name] = rows
-    return found
+        results[agent.name] = rows
+    return results
 
 
 def _paired_difference(
     values: Sequence[float],
-    first: Sequence[float],
-    mine: Sequence[int],
+    baseline: Sequence[float],
+    indices: Sequence[int],
     photographs: Sequence[tuple[str, int]],
 ) -> dict[str, float]:
-    gain: ConfidenceInterval = bootstrap_interval(
-        [values[index] - first[index] for index in mine], [photographs[index] for index in mine]
+    difference = bootstrap_interval(
+        [values[index] - baseline[index] for index in indices], [photographs[index] for index in indices]
     )
-    return {"mean": float(np.mean([values[index] for index in mine])), **_difference_dict(gain)}
+    return {
+        "mean": float(np.mean([values[index] for index in indices])),
+        "difference": difference.mean,
+        "low": difference.low,
+        "high": difference.high,
+    }
 
 
-def _difference_dict(gain: ConfidenceInterval) -> dict[str, float]:
-    return {"more": gain.mean, "low": gain.low, "high": gain.high}
+def evaluate_tools(
+    config: EvaluateConfig, toolboxes: Sequence[Toolbox]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields the results of each toolbox's networks alone, by name of the toolbox.
 
-
-def alone(config: EvaluateConfig, toolboxes: Sequence[Toolbox]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields what each toolbox's networks do alone: to clean photographs, and to what they are for."""
-    photographs = read_images(list_images(config.images)[: config.single])
-    # Brighteners are networks in some toolboxes, and would be compared with nothing.
-    constants = {tool.name for toolbox in toolboxes for tool in toolbox if not tool.parameters}
+    Tools that have no parameters in one of the toolboxes, such as brighteners without a tone curve, are
+    left out of all of them.
+    """
+    photographs = read_images(list_images(config.images)[: config.tool_photographs])
+    without_parameters = {tool.name for toolbox in toolboxes for tool in toolbox if not tool.parameters}
     for name, toolbox in zip(config.toolboxes, toolboxes, strict=True):
-        networks = toolbox.subset([tool.name for tool in toolbox if tool.name not in constants])
+        networks = toolbox.subset([tool.name for tool in toolbox if tool.name not in without_parameters])
         cards = measure_tools(networks, photographs, config.images.name, config.canvas)
         yield name, _mean_tool_results({tool.name: (tool, cards[tool.name]) for tool in networks})
 
 
 def _mean_tool_results(cards: Mapping[str, tuple[Tool, ToolCard]]) -> dict[str, Any]:
-    """Returns means over the networks; PSNR in dB, and the dB that it gained."""
+    """Returns means over the networks: PSNR and gains of PSNR in dB."""
     clean = np.array([card.clean for _, card in cards.values()])
-    drawn = {
+    gains = {
         name: card.gains[min(tool.degradations & set(DEGRADATIONS))].psnr
         for name, (tool, card) in cards.items()
     }
     return {
         "clean_psnr": float(-10 * np.log10(np.mean(10 ** (-clean / 10)))),
         "clean_psnr_mean": float(clean.mean()),
-        "gain": float(np.mean(list(drawn.values()))),
+        "gain": float(np.mean(list(gains.values()))),
         "gain_at_strength": float(np.mean([card.own.psnr for _, card in cards.values()])),
         "tools": {
-            name: {"clean_psnr": card.clean, "gain": drawn[name], "gain_at_strength": card.own.psnr}
+            name: {"clean_psnr": card.clean, "gain": gains[name], "gain_at_strength": card.own.psnr}
             for name, (_, card) in cards.items()
         },
     }
 
 
 def group_table(name: str, rows: Mapping[str, Any]) -> Table:
-    """Shows an agent's means by group, and what is more than the first one's."""
+    """Returns the table of an agent's means by group, with differences to the first agent."""
     table = Table("", title=name, title_justify="left", box=box.SIMPLE, padding=(0, 0, 0, 1))
-    for column in ("R_q", "PSNR", "more (95 %)", "LPIPS", "more (95 %)", "tools"):
+    for column in ("R_q", "PSNR", "difference", "LPIPS", "difference", "tools"):
         table.add_column(column, justify="right", no_wrap=True)
     for group, row in rows.items():
         table.add_row(
             group,
             f"{row['r_q']['mean']:.2f}",
             f"{row['psnr_y']['mean']:.2f}",
-            _difference(row["psnr_y"], 2),
+            _format_difference(row["psnr_y"], 2),
             f"{row['lpips']['mean']:.3f}",
-            _difference(row["lpips"], 3),
+            _format_difference(row["lpips"], 3),
             f"{row['tools']['mean']:.1f}",
         )
     return table
 
 
-def _difference(row: Mapping[str, float], digits: int) -> str:
-    low, high = (f"{row[key]:.{digits}f}" for key in ("low", "high"))
-    return "" if row["low"] == row["high"] else f"{row['more']:+.{digits}f} ({low}..{high})"
+def _format_difference(row: Mapping[str, float], digits: int) -> str:
+    """Formats a difference and its 95 % interval, such as ``+0.34 [-0.26, 0.93]``; empty if both are 0."""
+    if row["low"] == row["high"]:
+        return ""
+    interval = ConfidenceInterval(row["difference"], row["low"], row["high"])
+    return format_interval(interval, digits, signed=True)
 
 
-def single_tool_table(figures: Mapping[str, Any]) -> Table:
-    """Shows what networks do alone: to clean photographs, and to their own damage."""
+def single_tool_table(results: Mapping[str, Any]) -> Table:
+    """Returns the table of the networks alone, a row for each toolbox."""
     table = Table("each network alone, PSNR in dB", box=box.SIMPLE, padding=(0, 0, 0, 1))
-    for title in _COLUMNS:
+    for title in _SINGLE_TOOL_COLUMNS:
         table.add_column(title, justify="right")
-    for name, row in figures.items():
-        table.add_row(name, *(f"{row[key]:.2f}" for key in _COLUMNS.values()))
+    for name, row in results.items():
+        table.add_row(name, *(f"{row[key]:.2f}" for key in _SINGLE_TOOL_COLUMNS.values()))
     return table
-
-
-_COLUMNS = {
-    "clean, of the mean error": "clean_psnr",
-    "clean, mean": "clean_psnr_mean",
-    "own damage as drawn, gain": "gain",
-    "at the strength trained on": "gain_at_strength",
-}
-"""A network that ruins clean photographs decides the first, whatever the others do."""
 
 
 if __name__ == "__main__":

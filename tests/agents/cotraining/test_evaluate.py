@@ -1,4 +1,4 @@
-"""Toolboxes are compared on the same photographs, with what they cost alone."""
+"""Toolboxes are compared on the same samples, under plans and tool by tool."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from opera_env.tools import Toolbox
 
 @pytest.fixture(scope="module")
 def weaker(small_toolbox: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small toolbox, its networks shaken."""
+    """The small toolbox with noise added to its weights."""
     toolbox = Toolbox.load(small_toolbox)
     torch.manual_seed(0)
     with torch.no_grad():
@@ -29,33 +29,33 @@ def weaker(small_toolbox: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def _config(photos: Path, *toolboxes: Path, **settings: object) -> EvaluateConfig:
-    small = {"n": 6, "single": 2, "canvas": 64, "threads": 1, "device": "cpu"}
+    small = {"n": 6, "tool_photographs": 2, "canvas": 64, "threads": 1, "device": "cpu"}
     names = tuple(str(folder) for folder in toolboxes)
     return EvaluateConfig(photos, names, ("fixed_order",), **(small | settings))  # type: ignore[arg-type]
 
 
 @pytest.mark.needs_weights("lpips")
-def test_a_worse_toolbox_is_seen_to_be_worse(
+def test_worse_toolbox_has_worse_results(
     photos: Path, small_toolbox: Path, weaker: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = _config(photos, small_toolbox, weaker, json=tmp_path / "out.json")
-    figures = evaluate(config)
-    first, second = figures["groups"].values()
+    results = evaluate(config)
+    first, second = results["groups"].values()
     assert set(first) == {"A", "B", "C", "all"}
-    assert first["all"]["psnr_y"]["more"] == 0
-    gain = second["all"]["psnr_y"]
-    assert gain["low"] <= gain["more"] <= gain["high"] < 0
+    assert first["all"]["psnr_y"]["difference"] == 0
+    difference = second["all"]["psnr_y"]
+    assert difference["low"] <= difference["difference"] <= difference["high"] < 0
     mean = second["all"]["psnr_y"]["mean"] - first["all"]["psnr_y"]["mean"]
-    assert second["all"]["psnr_y"]["more"] == pytest.approx(mean)
+    assert second["all"]["psnr_y"]["difference"] == pytest.approx(mean)
     assert second["all"]["tools"]["mean"] == first["all"]["tools"]["mean"]
-    alone = figures["alone"]
-    assert alone[str(weaker)]["clean_psnr"] < alone[str(small_toolbox)]["clean_psnr"]
-    assert set(alone[str(weaker)]["tools"]) == {"unet.denoise", "unet.dejpeg"}
-    assert json.loads((tmp_path / "out.json").read_text()) == json.loads(json.dumps(figures))
-    assert "own damage" in capsys.readouterr().out
+    single_tools = results["single_tools"]
+    assert single_tools[str(weaker)]["clean_psnr"] < single_tools[str(small_toolbox)]["clean_psnr"]
+    assert set(single_tools[str(weaker)]["tools"]) == {"unet.denoise", "unet.dejpeg"}
+    assert json.loads((tmp_path / "out.json").read_text()) == json.loads(json.dumps(results))
+    assert "each network alone, PSNR in dB" in capsys.readouterr().out
 
 
-def test_an_agent_for_each_toolbox_or_one_for_all(photos: Path, small_toolbox: Path) -> None:
+def test_agents_are_one_for_all_toolboxes_or_one_for_each(photos: Path, small_toolbox: Path) -> None:
     config = replace(_config(photos, small_toolbox), agents=("matched", "planner"))
     with pytest.raises(AgentError, match="one for each of 1 toolboxes, found 2"):
         evaluate(config)
