@@ -1,4 +1,4 @@
-"""``opera-env bench``: how fast this is on the machine at hand."""
+"""``opera-env bench``: the speed of the package on this machine."""
 
 from __future__ import annotations
 
@@ -27,43 +27,43 @@ BenchmarkName = Literal[
 
 @dataclass(frozen=True)
 class BenchCommand(Command):
-    """Measures plans a second, the vector environment, memory and growth, as ratios within one run.
+    """Measures plans per second, the vector environment, memory and scaling, as ratios within one run.
 
     opera-env bench
-        takes about a quarter of an hour on two cores; Gymnasium's processes need 20 GB of memory,
-        and are left out where there is less.
+        takes about 15 minutes on two cores. The processes of Gymnasium's vector environment need 20 GB
+        of memory and are left out where there is less.
 
     opera-env bench --only exhaustive scaling --json bench.json
-        measures two parts and writes what was measured.
+        runs two of the benchmarks and writes the results.
 
     opera-env bench --only group vector --tools all
-        takes all tools of the toolbox.
+        uses all tools of the toolbox.
     """
 
     only: tuple[BenchmarkName, ...] = ()
-    """Parts to measure; all by default."""
+    """Benchmarks to run; all by default."""
     toolbox: str = "lite"
-    """A shipped toolbox or a folder."""
+    """A shipped toolbox, or a folder written by Toolbox.save."""
     tools: tuple[str, ...] = STUDY_TOOLS
-    """Which of its tools; "all" for all of them."""
+    """Names of its tools to use; "all" for all of them."""
     device: str = "auto"
     """cpu, cuda or auto."""
     seed: int = 0
-    """Of samples and random plans."""
+    """Seed of samples and random plans."""
     quick: bool = False
-    """Everything small: to see that it runs, not to believe the figures."""
+    """Use small inputs: this shows that the benchmarks run; the numbers mean nothing."""
     json: Path | None = None
-    """File for the figures; parts that are in it already and are not measured again are kept. Its
-    "runs" say with what each part was measured."""
+    """File for the results. Results of other benchmarks that it holds already are kept. Its key "runs" says
+    on which device and with which tools each benchmark was run."""
 
     def run(self) -> int:
-        """Measures, prints and writes; returns the exit code."""
+        """Runs the benchmarks, prints and writes; returns the exit code."""
         toolbox = Toolbox.load(self.toolbox, resolve_device(self.device))
         if self.tools != ("all",):
             toolbox = toolbox.subset(self.tools)
-        known = self._known()
+        results = self._read_results()
         console, progress = Console(highlight=False), Console(stderr=True, highlight=False)
-        machine = _machine(toolbox)
+        machine = _describe_device(toolbox)
         console.print(machine)
         run = {"machine": machine, "tools": list(toolbox.names), "seed": self.seed, "quick": self.quick}
         with progress.status("") as status:
@@ -72,39 +72,39 @@ class BenchCommand(Command):
             )
             for name in self.only or BENCHMARKS:
                 try:
-                    known[name] = BENCHMARKS[name].measure(bench)
+                    results[name] = BENCHMARKS[name].measure(bench)
                 except BenchError as error:
                     console.print(f"{name}: left out, {error}", markup=False)
                     continue
-                console.print(_table(name, known[name]))
-                known["runs"] = known.get("runs", {}) | {name: run}
-                self._write(known)  # after every part: a later one's failure loses nothing
+                console.print(_table(name, results[name]))
+                results["runs"] = results.get("runs", {}) | {name: run}
+                self._write(results)  # after each benchmark, so that a later failure loses nothing
         if self.json is not None:
-            console.print(f"written: {self.json}", markup=False, soft_wrap=True)
+            console.print(f"results: {self.json}", markup=False, soft_wrap=True)
         return 0
 
-    def _known(self) -> dict[str, Any]:
-        """Reads what was measured before, ahead of the long wait."""
+    def _read_results(self) -> dict[str, Any]:
+        """Reads the results of earlier runs, before anything is measured."""
         if self.json is None or not self.json.exists():
             return {}
         try:
-            known = json.loads(self.json.read_text())
+            results = json.loads(self.json.read_text())
         except ValueError:
-            known = None
-        if not isinstance(known, dict):
+            results = None
+        if not isinstance(results, dict):
             raise BenchError(
-                f"{self.json} is there and holds no figures of a benchmark: choose another name."
+                f"{self.json} is there and holds no results of a benchmark: choose another name."
             )
-        return known
+        return results
 
-    def _write(self, figures: dict[str, Any]) -> None:
+    def _write(self, results: dict[str, Any]) -> None:
         if self.json is not None:
             with atomic_write(self.json) as part:
-                part.write_text(json.dumps(figures, indent=2) + "\n")
+                part.write_text(json.dumps(results, indent=2) + "\n")
 
 
-def _machine(toolbox: Toolbox) -> str:
-    """The device by its own name, without the name of the computer."""
+def _describe_device(toolbox: Toolbox) -> str:
+    """Returns the name of the processor and the version of torch, without the name of the computer."""
     if toolbox.device.type == "cuda":
         name = torch.cuda.get_device_name(toolbox.device)
     else:

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from opera_env.cli.command import Command
 from opera_env.cli.compare_report import comparison_tables, footnote
-from opera_env.data import Source, agenticir, bundled, clean_folder, paired
+from opera_env.data import Source, agenticir, bundled, paired, resolve_source
 from opera_env.degradations import benchmark_recipes
 from opera_env.devices import resolve_device
 from opera_env.errors import SampleError
@@ -75,6 +75,9 @@ class Compare(Command):
     opera-env compare --agents detect,planner,ppo:runs/ppo,my_module:MyAgent --sheet mine.jpg
         compares agents of your own with two others, and prints the paired differences.
 
+    opera-env compare --images my_module:my_source --agents untouched,matched,greedy
+        takes a source of your own, with your own degradations.
+
     opera-env compare --pairs LQ HQ --agents untouched,random,beam
         takes images that are degraded already, and their originals.
     """
@@ -85,8 +88,9 @@ class Compare(Command):
     samples or the toolbox are left out."""
     toolbox: str = "lite"
     """A shipped toolbox, or a folder written by Toolbox.save."""
-    images: Path | None = None
-    """Folder of clean photographs."""
+    images: str | None = None
+    """Folder of clean photographs, or module:attribute, a source of your own with its own degradations and
+    recipes."""
     pairs: tuple[Path, Path] | None = None
     """Two folders with equally named files, degraded and clean."""
     benchmark: Path | None = None
@@ -194,15 +198,17 @@ class Compare(Command):
     def _samples(self) -> list[Sample]:
         source: Source
         if self.images is not None:
-            source = clean_folder(self.images, self.canvas)
+            source = resolve_source(self.images, self.canvas)
         elif self.pairs is not None:
             source = paired(*self.pairs)
         elif self.benchmark is not None:
             source = agenticir(self.benchmark)
         else:
             source = bundled(self.canvas)
+        has_own_recipes = self.images is not None and not Path(self.images).is_dir()
+        recipes = None if has_own_recipes else benchmark_recipes()
         rng = np.random.default_rng(self.seed)
-        return [source.make(spec) for spec in source.list_specs(self.n, benchmark_recipes(), rng)]
+        return [source.make(spec) for spec in source.list_specs(self.n, recipes, rng)]
 
     def _image_folders(self) -> list[str] | None:
         """The folders that the images were read from, as they were named; None for the bundled ones."""

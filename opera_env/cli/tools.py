@@ -1,4 +1,4 @@
-"""``opera-env tools``: what is in a toolbox, how good it is, and how it is made."""
+"""``opera-env tools``: lists, measures, trains and packs the tools of a toolbox."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _SHORT_LABELS = {
     "defocus_blur": "focus",
     "low_resolution": "x4",
 }
-"""Names that fit eight columns into a terminal."""
+"""Short names of degradations: eight columns then fit into a terminal."""
 
 
 class _ToolsAction(ABC):
     @abstractmethod
     def run(self) -> int:
-        """Does it; returns the exit code."""
+        """Runs the action; returns the exit code."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class ListTools(_ToolsAction):
 
     def run(self) -> int:
         toolbox = Toolbox.load(self.toolbox)
-        rows = [_describe(tool) for tool in toolbox]
+        rows = [_tool_record(tool) for tool in toolbox]
         if self.json:
-            print(json.dumps({"toolbox": self.toolbox, **_identity(toolbox), "tools": rows}, indent=2))
+            print(json.dumps({"toolbox": self.toolbox, **_toolbox_ids(toolbox), "tools": rows}, indent=2))
             return 0
         table = _table(("name", "for"), ("params", "scale", "multiple", "halo"))
         for row in rows:
@@ -77,7 +77,7 @@ class ListTools(_ToolsAction):
 
 @dataclass(frozen=True)
 class ShowCard(_ToolsAction):
-    """Prints the model card of a toolbox: what every tool mends, and what it harms.
+    """Prints the model card of a toolbox: the gain of each tool on each degradation, and the harm.
 
     opera-env tools card
         shows parameters, times, gains and misuse of the tools that come with opera-env.
@@ -86,7 +86,7 @@ class ShowCard(_ToolsAction):
         prints the tables for a README.
 
     opera-env tools card --figure gains.png
-        also draws what every tool does to every degradation.
+        also draws the gain of every tool on every degradation.
     """
 
     toolbox: str = "lite"
@@ -96,7 +96,7 @@ class ShowCard(_ToolsAction):
     markdown: bool = False
     """Print tables in Markdown."""
     figure: Path | None = None
-    """Draw the gains as a picture, PNG, SVG or PDF by the name."""
+    """Draw the gains as a figure: PNG, SVG or PDF by the name."""
 
     def run(self) -> int:
         toolbox = Toolbox.load(self.toolbox)
@@ -104,8 +104,8 @@ class ShowCard(_ToolsAction):
         if self.figure is not None:
             plot_gains(cards, self.figure)
         if self.json:
-            rows = [{**_describe(tool), "card": cards[tool.name].to_json()} for tool in toolbox]
-            print(json.dumps({"toolbox": self.toolbox, **_identity(toolbox), "tools": rows}, indent=2))
+            rows = [{**_tool_record(tool), "card": cards[tool.name].to_json()} for tool in toolbox]
+            print(json.dumps({"toolbox": self.toolbox, **_toolbox_ids(toolbox), "tools": rows}, indent=2))
             return 0
         console = Console(highlight=False, markup=False, width=400 if self.markdown else None)
         console.print(_card_table(toolbox, cards, self.markdown), _gains_table(cards, self.markdown))
@@ -119,16 +119,16 @@ class ShowCard(_ToolsAction):
 
 @dataclass(frozen=True)
 class Measure(_ToolsAction):
-    """Measures every tool of a toolbox folder alone, and notes it in the folder's manifest.
+    """Measures each tool of a toolbox folder alone, and writes the results to the folder's manifest.
 
     opera-env tools measure runs/toolbox --images DIV2K/val
         takes minutes; `opera-env tools card --toolbox runs/toolbox` shows the result.
     """
 
     folder: tyro.conf.Positional[Path]
-    """Toolbox folder; its weights stay as they are."""
+    """Toolbox folder; its weights are not changed."""
     images: Path
-    """Folder of clean photographs that the tools have not seen."""
+    """Folder of clean photographs that the tools were not trained on."""
     side: int = 128
     """Side of the centre crops that are used."""
 
@@ -143,10 +143,10 @@ class Measure(_ToolsAction):
 
 @dataclass(frozen=True)
 class Train(TrainConfig, _ToolsAction):
-    """Trains one tool of the lite toolbox on the one degradation it is for.
+    """Trains one tool of the lite toolbox on its degradation.
 
     opera-env tools train unet.denoise --images DIV2K/train --val DIV2K/val
-        trains a tool; the same command goes on where it was interrupted.
+        trains a tool; the same command resumes an interrupted run.
 
     opera-env tools train unet.dehaze --images photos --val held-out --steps 50000
         trains for longer.
@@ -159,7 +159,7 @@ class Train(TrainConfig, _ToolsAction):
 
 @dataclass(frozen=True)
 class Pack(PackConfig, _ToolsAction):
-    """Makes a toolbox folder of trained tools.
+    """Packs trained tools into a toolbox folder.
 
     opera-env tools pack --runs runs/lite --out runs/toolbox
         packs them as float16; compare and restore take the folder as --toolbox.
@@ -184,30 +184,30 @@ _ToolsSubcommand = (
 
 @dataclass(frozen=True)
 class Tools(Command):
-    """What is in a toolbox, how good its tools are, and how they are made.
+    """Lists the tools of a toolbox, prints their model card, and trains, packs and measures tools.
 
     opera-env tools list
         shows the tools that come with opera-env.
 
     opera-env tools card
-        shows what each of them gains and harms.
+        shows the gains and the harm of each of them.
 
     opera-env tools train unet.denoise --images DIR --val DIR
-        trains one; then `pack` makes a toolbox and `measure` its card.
+        trains one; `pack` then makes a toolbox, and `measure` its card.
     """
 
     action: Annotated[_ToolsSubcommand, tyro.conf.arg(name="")] = field(default_factory=ListTools)
 
     def run(self) -> int:
-        """Does it; returns the exit code."""
+        """Runs the action; returns the exit code."""
         return self.action.run()
 
 
-def _identity(toolbox: Toolbox) -> dict[str, str]:
+def _toolbox_ids(toolbox: Toolbox) -> dict[str, str]:
     return {"signature": toolbox.signature, "fingerprint": toolbox.fingerprint}
 
 
-def _describe(tool: Tool) -> dict[str, Any]:
+def _tool_record(tool: Tool) -> dict[str, Any]:
     return {
         "name": tool.name,
         "degradations": sorted(tool.degradations),
@@ -234,7 +234,7 @@ def _table(texts: Sequence[str], numbers: Sequence[str], markdown: bool = False)
 
 
 def _card_table(toolbox: Toolbox, cards: Mapping[str, ToolCard], markdown: bool) -> Table:
-    """What each tool costs, gains on its own degradation, and does to clean images."""
+    """Returns the table of parameters, time, gains on the own degradation, and change of clean images."""
     table = _table(("tool",), ("params", "ms", "PSNR", "SSIM", "LPIPS", "worse", "clean"), markdown)
     for tool in toolbox:
         card = cards[tool.name]
@@ -252,11 +252,14 @@ def _card_table(toolbox: Toolbox, cards: Mapping[str, ToolCard], markdown: bool)
 
 
 def _gains_table(cards: Mapping[str, ToolCard], markdown: bool) -> Table:
-    """Gain in PSNR of every tool on every degradation."""
-    kinds = (kind if markdown else _SHORT_LABELS.get(kind, kind) for kind in DEGRADATIONS)
-    table = _table(("tool",), tuple(kinds), markdown)
+    """Returns the table of PSNR gains of every tool on every degradation."""
+    degradations = (
+        degradation if markdown else _SHORT_LABELS.get(degradation, degradation)
+        for degradation in DEGRADATIONS
+    )
+    table = _table(("tool",), tuple(degradations), markdown)
     for name, card in cards.items():
-        table.add_row(name, *(f"{card.gains[kind].psnr:+.1f}" for kind in DEGRADATIONS))
+        table.add_row(name, *(f"{card.gains[degradation].psnr:+.1f}" for degradation in DEGRADATIONS))
     return table
 
 

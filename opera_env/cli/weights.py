@@ -1,4 +1,4 @@
-"""``opera-env weights``: weight files that this package does not carry."""
+"""``opera-env weights``: weight files that do not come with this package."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ class Weights(Command):
     """Lists, fetches and verifies weight files that metrics need.
 
     opera-env weights list
-        shows which there are, where they belong and whether they are there.
+        shows the known files, where they belong and whether they exist there.
 
     opera-env weights fetch lpips
         downloads a file, checks it and puts it where it belongs.
 
     opera-env weights verify
-        ends with exit code 1 if a file is damaged, or missing if it was named.
+        ends with exit code 1 if a file is damaged, or if a named file is missing.
     """
 
     action: tyro.conf.Positional[Literal["list", "fetch", "verify"]] = "list"
-    """What to do."""
+    """Action."""
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Which files; all of them if none is named (fetch wants names)."""
+    """Names of the files; fetch needs at least one, the others take all files by default."""
 
     force: bool = False
-    """Fetch files again that are there and whole."""
+    """Fetch files again that exist and are complete."""
 
     def run(self) -> int:
-        """Does it and prints a table; returns the exit code."""
+        """Runs the action and prints a table; returns the exit code."""
         chosen = [weights.get_weight_file(name) for name in self.names] or list(weights.WEIGHT_FILES)
         if self.action == "fetch":
             return self._fetch()
@@ -52,15 +52,14 @@ class Weights(Command):
     def _fetch(self) -> int:
         console = Console(stderr=True, soft_wrap=True)
         if not self.names:
-            console.print(
-                f"name what to fetch: {', '.join(weight.name for weight in weights.WEIGHT_FILES)}"
-            )
+            names = ", ".join(weight.name for weight in weights.WEIGHT_FILES)
+            console.print(f"expected names of files to fetch: {names}")
             return 2
         failed = 0
         for name in self.names:
             try:
                 weights.fetch(name, force=self.force)
-            except DownloadError as error:  # the other files are still wanted
+            except DownloadError as error:  # the other files are still fetched
                 console.print(str(error), style="red", markup=False, highlight=False)
                 failed += 1
         _print_table({name: weights.status(name) for name in self.names})
@@ -69,8 +68,8 @@ class Weights(Command):
 
 def _print_table(found: dict[str, weights.Status]) -> None:
     table = Table("name", "status", box=None)
-    table.add_column("where it belongs", overflow="fold")  # a path is no use cut short
-    table.add_column("what it is")
+    table.add_column("where it belongs", overflow="fold")  # a path that is cut short is useless
+    table.add_column("description")
     for name, state in found.items():
         weight = weights.get_weight_file(name)
         table.add_row(name, f"[{_COLOURS[state]}]{state}", str(weight.path), weight.description)

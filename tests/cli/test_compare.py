@@ -13,8 +13,10 @@ from opera_env.agents import agent_names
 from opera_env.cli import main
 from opera_env.cli.compare import DEFAULT_AGENTS, SLOW_AGENTS
 from opera_env.cli.compare_report import SHIPPED_AGENTS
+from opera_env.data import clean_folder
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Observation
+from tests.degradations.own import Vignette
 
 
 def test_writes_a_table_and_both_files(
@@ -169,6 +171,22 @@ def test_own_agents_are_compared_with_all_others_and_named_in_full(
     cells = "".join(line.split("  ")[0].strip() for line in table.splitlines())
     assert all(name in cells for name in names), "a long name is continued on the next line"
     assert "…" not in printed
+
+
+def test_a_source_of_ones_own_brings_its_recipes_and_degradations(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType("my_source")
+    recipes = [("vignette",), ("vignette", "noise")]
+    module.__dict__["make"] = lambda: clean_folder(
+        photos, 64, recipes=recipes, degradations=[Vignette(0.7)]
+    )
+    monkeypatch.setitem(sys.modules, "my_source", module)
+    words = "compare --images my_source:make --n 4 --reward classic --agents untouched,matched --no-sheet"
+    assert main([*words.split(), "--json", str(tmp_path / "out.json")]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert {tuple(row["spec"]["recipe"]) for row in rows} == set(recipes)
+    assert json.loads((tmp_path / "out.json").read_text())["config"]["images"] == ["my_source:make"]
 
 
 def test_results_are_written_although_nobody_reads_the_tables(
