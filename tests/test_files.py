@@ -1,4 +1,4 @@
-"""Files are there whole or not at all, and none is ever lost to another."""
+"""Atomic files: each is complete or absent, and none is lost to another."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 
 
 @BOTH
-def test_what_is_written_is_there(tmp_path: Path, writing: Writing, links: str) -> None:
+def test_a_written_file_exists_with_its_content(tmp_path: Path, writing: Writing, links: str) -> None:
     target = tmp_path / "new" / "deep" / "a.txt"
     with writing(target) as part:
         assert part.parent == target.parent, "or it could not be renamed"
@@ -46,7 +46,9 @@ def test_what_is_written_is_there(tmp_path: Path, writing: Writing, links: str) 
 
 @BOTH
 @pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt])
-def test_a_failure_leaves_nothing(tmp_path: Path, writing: Writing, error: type[BaseException]) -> None:
+def test_a_failed_write_leaves_no_file(
+    tmp_path: Path, writing: Writing, error: type[BaseException]
+) -> None:
     with pytest.raises(error), writing(tmp_path / "a.txt") as part:
         part.write_text("half")
         raise error("no")
@@ -54,7 +56,7 @@ def test_a_failure_leaves_nothing(tmp_path: Path, writing: Writing, error: type[
 
 
 @BOTH
-def test_a_failure_leaves_what_was_there(tmp_path: Path, writing: Writing) -> None:
+def test_a_failed_write_keeps_the_existing_file(tmp_path: Path, writing: Writing) -> None:
     target = tmp_path / "a.txt"
     target.write_text("old")
     with pytest.raises(ValueError, match="no"), writing(target) as part:
@@ -71,7 +73,7 @@ def test_nothing_written_is_an_error(tmp_path: Path, writing: Writing) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_replacing_replaces(tmp_path: Path) -> None:
+def test_atomic_write_replaces_a_file(tmp_path: Path) -> None:
     target = tmp_path / "a.txt"
     target.write_text("old")
     with atomic_write(target) as part:
@@ -82,7 +84,7 @@ def test_replacing_replaces(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "dangling link"])
-def test_creating_leaves_what_has_the_name(tmp_path: Path, kind: str, links: str) -> None:
+def test_atomic_create_keeps_what_has_the_name(tmp_path: Path, kind: str, links: str) -> None:
     target = tmp_path / "a.txt"
     if kind == "file":
         target.write_text("old")
@@ -110,7 +112,7 @@ def test_a_file_that_appears_meanwhile_is_not_lost(tmp_path: Path, links: str) -
 def test_a_file_that_appears_at_the_last_moment_is_not_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the attempt to link and the renaming that stands in for it."""
+    """Between the failed attempt to link and the renaming that replaces it."""
     target = tmp_path / "a.txt"
     looks = os.path.lexists
 

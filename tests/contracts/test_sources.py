@@ -56,17 +56,17 @@ def folders(tmp_path_factory: pytest.TempPathFactory, make_photograph: Draw) -> 
     """Photographs, pairs of equal size, pairs four times larger, and a benchmark in AgenticIR's layout."""
     root = tmp_path_factory.mktemp("sources")
     combinations = ("d2/dark+jpeg compression artifact", "d3/haze+motion blur+low resolution")
-    for name in ("clean", "dirty", "large", "bench/HQ", *(f"bench/LQ/{name}" for name in combinations)):
+    for name in ("clean", "degraded", "large", "bench/HQ", *(f"bench/LQ/{name}" for name in combinations)):
         (root / name).mkdir(parents=True)
     for number, (height, width) in enumerate(((41, 67), (64, 48), (53, 53))):
         clean = make_photograph(height, width, number)
-        dirty = clean.reduce(2).resize(clean.size)
+        degraded = clean.reduce(2).resize(clean.size)
         clean.save(root / f"clean/{number}.png")
-        dirty.save(root / f"dirty/{number}.jpg", quality=95)
+        degraded.save(root / f"degraded/{number}.jpg", quality=95)
         clean.resize((width * 4 + number, height * 4 - number)).save(root / f"large/{number}.png")
         if number < 2:
             clean.save(root / f"bench/HQ/{number:03}.png")
-            dirty.save(root / "bench/LQ" / combinations[0] / f"{number:03}.png")
+            degraded.save(root / "bench/LQ" / combinations[0] / f"{number:03}.png")
             clean.resize((width // 4, height // 4)).save(
                 root / "bench/LQ" / combinations[1] / f"{number:03}.png"
             )
@@ -85,11 +85,11 @@ def sources(folders: Path) -> dict[str, Source]:
             degradations=[SaltAndPepper(), Vignette],
         ),
         "whole": clean_folder(folders / "clean", canvas=None),
-        "paired": paired(folders / "dirty", folders / "clean", canvas=CROP),
+        "paired": paired(folders / "degraded", folders / "clean", canvas=CROP),
         "larger": paired(folders / "clean", folders / "large"),
         "agenticir": agenticir(folders / "bench"),
-        "photographs": photographs(folders / "dirty"),
-        "magnified": photographs(folders / "dirty", scale=2, canvas=CROP),
+        "photographs": photographs(folders / "degraded"),
+        "magnified": photographs(folders / "degraded", scale=2, canvas=CROP),
     }
 
 
@@ -134,10 +134,10 @@ def test_equal_seeds_draw_equal_specifications(source: Source) -> None:
 
 
 @every_source
-def test_the_generator_is_the_only_chance(source: Source) -> None:
-    """Neither global state nor earlier draws matter."""
+def test_the_generator_is_the_only_source_of_randomness(source: Source) -> None:
+    """Neither global state nor earlier draws have an effect."""
     expected = draws(source, 4, seed=3)
-    np.random.seed(9)  # noqa: NPY002 - what the source must not look at
+    np.random.seed(9)  # noqa: NPY002 - a source must not use it
     draws(source, 3, seed=8)
     assert draws(source, 4, seed=3) == expected
 
@@ -156,8 +156,8 @@ def test_making_twice_gives_the_same_bits(source: Source) -> None:
 
 
 @every_source
-def test_what_is_made_is_ones_own(source: Source) -> None:
-    """Writing into a sample does not change the next one."""
+def test_samples_share_no_memory_with_the_source(source: Source) -> None:
+    """Writing into one sample does not change the next."""
     spec = draws(source, 1)[0]
     sample = source.make(spec)
     kept = sample.lq.clone()
@@ -195,14 +195,14 @@ def test_samples_are_well_formed(source: Source) -> None:
 
 
 @every_source
-def test_samples_travel(source: Source) -> None:
+def test_samples_can_be_pickled(source: Source) -> None:
     sample = source.make(draws(source, 1)[0])
     assert_equal(sample, pickle.loads(pickle.dumps(sample)))
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_another_process_makes_the_same_bits(sources: dict[str, Source]) -> None:
-    """Started fresh, with a source that was pickled; all sources in one process, for a start takes long."""
+    """A new process gets the pickled sources; one process for all of them, as its start takes long."""
     work = [(source, draws(source, 3)) for source in sources.values()]
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn) as pool:
@@ -220,7 +220,7 @@ def test_a_specification_of_another_source_is_refused(source: Source) -> None:
 
 @every_source
 @pytest.mark.parametrize("beyond", [0, 1000])
-def test_an_image_that_is_not_there_is_refused(source: Source, beyond: int) -> None:
+def test_an_absent_image_is_refused(source: Source, beyond: int) -> None:
     for index in (len(source) + beyond, -1 - beyond):
         with pytest.raises(SampleError, match=f"0 to {len(source) - 1}, found {index}"):
             source.make(replace(draws(source, 1)[0], index=index))
@@ -244,7 +244,7 @@ def test_a_crop_outside_the_image_is_refused(source: Source, subtests: pytest.Su
 
 @every_source
 def test_list_specs(source: Source) -> None:
-    """As many as asked for, every image about equally often, the same for the same generator."""
+    """The given number, every image about equally often, equal for equal generators."""
     recipes = TRAINING_RECIPES[:5]
     count = 3 * len(source) + 1
     specs = source.list_specs(count, recipes, default_rng(0))
@@ -259,7 +259,7 @@ def test_list_specs(source: Source) -> None:
 
 @pytest.mark.parametrize("kind", ["bundled", "clean_folder", "whole"])
 def test_list_specs_takes_recipes_in_turn(source: Source) -> None:
-    """And images beside them, so that no recipe is tied to one image even with as many of both."""
+    """Images in turn as well, so that no recipe is tied to one image even with as many of both."""
     recipes = TRAINING_RECIPES[: len(source)]
     specs = source.list_specs(len(source) ** 2, recipes, default_rng(0))
     assert [spec.recipe for spec in specs] == list(recipes) * len(source)
@@ -269,7 +269,7 @@ def test_list_specs_takes_recipes_in_turn(source: Source) -> None:
 
 
 @pytest.mark.parametrize("kind", ["paired", "agenticir", "photographs"])
-def test_list_specs_keeps_what_files_are(source: Source) -> None:
+def test_list_specs_keeps_the_recipes_of_files(source: Source) -> None:
     assert isinstance(source, FilesSource)
     for spec in source.list_specs(6, TRAINING_RECIPES[:2], default_rng(0)):
         assert spec.recipe == source.entries[spec.index].recipe
@@ -318,12 +318,12 @@ def test_low_resolution_needs_multiples_of_four(sources: dict[str, Source]) -> N
         source.make(SampleSpec(source.name, 0, ("low_resolution",), crop=(0, 0, 30, 32)))
 
 
-def test_a_smaller_image_is_cropped_less(folders: Path) -> None:
+def test_images_smaller_than_the_crop_are_used_whole(folders: Path) -> None:
     source = clean_folder(folders / "clean", canvas=128)
     assert {source.make(spec).canvas for spec in draws(source, 30)} == {(40, 64), (64, 48), (52, 52)}
 
 
-def test_the_seed_changes_the_damage_and_not_the_image(sources: dict[str, Source]) -> None:
+def test_the_seed_changes_the_degradation_and_not_the_image(sources: dict[str, Source]) -> None:
     source = sources["clean_folder"]
     spec = SampleSpec(source.name, 1, ("noise",), seed=1, crop=(0, 0, CROP, CROP))
     one, other = source.make(spec), source.make(replace(spec, seed=2))
@@ -375,14 +375,14 @@ def test_list_specs_without_recipes_takes_those_of_the_source(source: Source) ->
     assert specs == source.list_specs(len(source.recipes), None, default_rng(0))
 
 
-def test_no_recipe_no_damage(sources: dict[str, Source]) -> None:
+def test_an_empty_recipe_changes_nothing(sources: dict[str, Source]) -> None:
     source = sources["clean_folder"]
     sample = source.make(SampleSpec(source.name, 0))
     assert sample.reference is not None and torch.equal(sample.lq, sample.reference)
     assert sample.degradations == frozenset()
 
 
-def test_a_degradation_that_does_not_exist(sources: dict[str, Source]) -> None:
+def test_an_unknown_degradation_is_refused(sources: dict[str, Source]) -> None:
     source = sources["clean_folder"]
     with pytest.raises(UnknownDegradationError, match="'snow'"):
         source.make(SampleSpec(source.name, 0, ("snow",)))
@@ -442,7 +442,7 @@ def test_agenticir_reads_labels_from_folders(sources: dict[str, Source]) -> None
     sample = source.make(small)
     assert sample.degradations == {"haze", "motion_blur", "low_resolution"}
     assert sample.canvas == tuple(4 * side for side in sample.lq.shape[-2:])
-    assert sample.depth is None  # nobody here made the haze
+    assert sample.depth is None  # the source did not apply the haze
 
 
 def test_agenticir_refuses_other_layouts(tmp_path: Path, folders: Path, make_photograph: Draw) -> None:
@@ -455,7 +455,7 @@ def test_agenticir_refuses_other_layouts(tmp_path: Path, folders: Path, make_pho
         agenticir(tmp_path)
 
 
-def test_nothing_is_known_of_photographs(sources: dict[str, Source]) -> None:
+def test_photographs_have_neither_reference_nor_labels(sources: dict[str, Source]) -> None:
     for kind in ("photographs", "magnified"):
         sample = sources[kind].make(draws(sources[kind], 1)[0])
         assert sample.reference is None and sample.degradations is None
@@ -467,7 +467,7 @@ def test_pairs_have_no_labels(sources: dict[str, Source]) -> None:
     assert sample.reference is not None and sample.degradations is None
 
 
-def test_photographs_by_name(folders: Path) -> None:
+def test_photographs_may_be_given_as_files(folders: Path) -> None:
     source = photographs([folders / "clean/2.png", str(folders / "clean/0.png")])
     assert source.name == "photographs"
     assert [source.make(SampleSpec("photographs", index)).canvas for index in (0, 1)] == [
@@ -477,7 +477,7 @@ def test_photographs_by_name(folders: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "webp"])
-def test_image_files(tmp_path: Path, make_photograph: Draw, suffix: str) -> None:
+def test_image_files_of_all_formats_are_read(tmp_path: Path, make_photograph: Draw, suffix: str) -> None:
     make_photograph(20, 30, 0).save(tmp_path / f"a.{suffix}")
     (tmp_path / "notes.txt").write_text("not an image")
     assert photographs(tmp_path).make(SampleSpec(tmp_path.name, 0)).lq.shape == (3, 20, 30)
@@ -490,7 +490,7 @@ def test_images_of_other_modes_become_rgb(tmp_path: Path, make_photograph: Draw,
     assert photographs(tmp_path).make(SampleSpec(tmp_path.name, 0)).lq.shape == (3, 20, 30)
 
 
-def test_a_damaged_file_says_which(tmp_path: Path, make_photograph: Draw) -> None:
+def test_a_damaged_file_is_named(tmp_path: Path, make_photograph: Draw) -> None:
     make_photograph(64, 64, 0).save(tmp_path / "whole.png")
     (tmp_path / "half.png").write_bytes((tmp_path / "whole.png").read_bytes()[:2000])
     source = photographs([tmp_path / "half.png"])
@@ -499,7 +499,7 @@ def test_a_damaged_file_says_which(tmp_path: Path, make_photograph: Draw) -> Non
 
 
 @pytest.mark.parametrize("make", [clean_folder, photographs, agenticir], ids=lambda make: make.__name__)
-def test_no_images(tmp_path: Path, make: Callable[..., Any]) -> None:
+def test_sources_without_images_are_refused(tmp_path: Path, make: Callable[..., Any]) -> None:
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(SampleError, match=folder.name):
             make(folder)
@@ -508,13 +508,13 @@ def test_no_images(tmp_path: Path, make: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("canvas", [0, -4, 30])
-def test_a_canvas_that_cannot_be(folders: Path, canvas: int) -> None:
+def test_an_unusable_canvas_is_refused(folders: Path, canvas: int) -> None:
     with pytest.raises(SampleError, match=r"multiple of 4"):
         clean_folder(folders / "clean", canvas=canvas)
 
 
 @pytest.mark.needs_shared_data
-def test_the_projects_own_photographs(shared_data: Path) -> None:
+def test_the_photographs_of_the_project(shared_data: Path) -> None:
     source = clean_folder(shared_data / "bsds500" / "val", canvas=128)
     assert len(source) >= 100
     for spec in draws(source, 3):

@@ -1,4 +1,4 @@
-"""Pictures in which every pixel says where it is, so that a shift by one shows; files few can write."""
+"""Images whose pixels hold their coordinates, so that a shift by one pixel shows, and 16-bit PNG files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def coordinate_image() -> Callable[..., NDArray[np.uint8]]:
 
 
 def _png_16bit(pixels: NDArray[np.uint16], *extra: tuple[bytes, bytes]) -> bytes:
-    """A 16-bit PNG file, written by hand as neither Pillow nor OpenCV writes them all."""
+    """Returns a 16-bit PNG file; neither Pillow nor OpenCV writes all kinds of them."""
     height, width, channels = pixels.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
     header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
@@ -41,17 +41,17 @@ def png_16bit() -> Callable[..., bytes]:
     return _png_16bit
 
 
-def _stored_with_orientation(seen: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """How a camera that notes this orientation stores what was seen, as the standard words it."""
+def _stored_with_orientation(upright_image: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Returns the pixels that a camera stores with this EXIF orientation for an upright image."""
     return {
-        1: seen,
-        2: seen[:, ::-1],
-        3: seen[::-1, ::-1],
-        4: seen[::-1],
-        5: np.swapaxes(seen, 0, 1),
-        6: np.rot90(seen, 1),
-        7: np.swapaxes(seen, 0, 1)[::-1, ::-1],
-        8: np.rot90(seen, -1),
+        1: upright_image,
+        2: upright_image[:, ::-1],
+        3: upright_image[::-1, ::-1],
+        4: upright_image[::-1],
+        5: np.swapaxes(upright_image, 0, 1),
+        6: np.rot90(upright_image, 1),
+        7: np.swapaxes(upright_image, 0, 1)[::-1, ::-1],
+        8: np.rot90(upright_image, -1),
     }[orientation]
 
 

@@ -1,4 +1,4 @@
-"""Image files in and out: every kind of file becomes upright 8-bit RGB, or an error with its path."""
+"""Image files: every kind of file becomes upright 8-bit RGB, or an error with its path."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ORIENTATION = 0x0112
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".PNG"])
-def test_what_is_written_is_read(tmp_path: Path, coordinate_image: Any, suffix: str) -> None:
+def test_written_images_are_read_unchanged(tmp_path: Path, coordinate_image: Any, suffix: str) -> None:
     path = tmp_path / "new" / f"image{suffix}"
     image = coordinate_image(13, 17)
     write_image(path, image)
@@ -38,16 +38,14 @@ def test_what_is_written_is_read(tmp_path: Path, coordinate_image: Any, suffix: 
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".webp"])
-def test_lossy_formats_are_close(tmp_path: Path, suffix: str) -> None:
+def test_lossy_formats_change_little(tmp_path: Path, suffix: str) -> None:
     image = np.full((16, 16, 3), (200, 100, 50), np.uint8)
     write_image(tmp_path / f"image{suffix}", image)
     assert np.abs(read_image(tmp_path / f"image{suffix}").astype(int) - image).max() <= 6
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_the_orientation_a_camera_noted_is_applied(
-    tmp_path: Path, suffix: str, subtests: pytest.Subtests
-) -> None:
+def test_exif_orientation_is_applied(tmp_path: Path, suffix: str, subtests: pytest.Subtests) -> None:
     """The file is rotated or mirrored; the image has its red corner at the top left again."""
     for orientation in range(1, 9):
         with subtests.test(orientation=orientation):
@@ -55,10 +53,10 @@ def test_the_orientation_a_camera_noted_is_applied(
 
 
 def _check_orientation(tmp_path: Path, orientation: int, suffix: str) -> None:
-    seen = np.full((24, 40, 3), 255, np.uint8)
-    seen[:8, :8] = (255, 0, 0)
+    upright_image = np.full((24, 40, 3), 255, np.uint8)
+    upright_image[:8, :8] = (255, 0, 0)
     back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # to PIL's transpositions that undo it
-    stored = Image.fromarray(seen)
+    stored = Image.fromarray(upright_image)
     if orientation in back:
         stored = stored.transpose(Image.Transpose(back[orientation]))
     exif = Image.Exif()
@@ -66,27 +64,29 @@ def _check_orientation(tmp_path: Path, orientation: int, suffix: str) -> None:
     stored.save(tmp_path / f"image{suffix}", exif=exif, **({"quality": 95} if suffix == ".jpg" else {}))
     image = read_image(tmp_path / f"image{suffix}")
     assert image.shape == (24, 40, 3)
-    assert np.abs(image.astype(int) - seen).mean() < 4
+    assert np.abs(image.astype(int) - upright_image).mean() < 4
     assert image[2, 2, 1] < 60
 
 
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
-def test_the_orientation_of_a_tiff_is_applied_once(
+def test_exif_orientation_of_a_tiff_is_applied_once(
     tmp_path: Path, coordinate_image: Any, stored_with_orientation: Any, compression: str
 ) -> None:
     """Pillow applies it while it loads the file, so it must not be applied again."""
-    seen, path = coordinate_image(5, 9), tmp_path / "image.tif"
+    upright_image, path = coordinate_image(5, 9), tmp_path / "image.tif"
     for orientation in range(1, 9):
-        stored = stored_with_orientation(seen, orientation)
+        stored = stored_with_orientation(upright_image, orientation)
         exif = Image.Exif()
         exif[ORIENTATION] = orientation
         Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif, compression=compression)
-        assert np.array_equal(read_image(path), seen), orientation
+        assert np.array_equal(read_image(path), upright_image), orientation
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("tag", [0x010E, 0x011A, 0x0128])  # description, resolution and its unit
-def test_an_exif_value_of_the_wrong_type(tmp_path: Path, tag: int, subtests: pytest.Subtests) -> None:
+def test_exif_values_of_the_wrong_type_are_ignored(
+    tmp_path: Path, tag: int, subtests: pytest.Subtests
+) -> None:
     """Phones write numbers as text and text as numbers; the pixels are intact."""
     for kind in (1, 2, 3, 5, 7, 12):
         with subtests.test(kind=kind):
@@ -107,19 +107,19 @@ def _check_exif_type(tmp_path: Path, tag: int, kind: int) -> None:
 COLOURS = np.array([[(0, 0, 0), (255, 255, 255)], [(255, 0, 0), (10, 200, 30)]], np.uint8)
 
 
-def test_palette(tmp_path: Path) -> None:
+def test_palettes_become_rgb(tmp_path: Path) -> None:
     Image.fromarray(COLOURS).quantize(4).save(tmp_path / "image.png")
     assert Image.open(tmp_path / "image.png").mode == "P"
     assert np.array_equal(read_image(tmp_path / "image.png"), COLOURS)
 
 
-def test_palette_with_transparency(tmp_path: Path) -> None:
+def test_palettes_with_transparency_become_rgb(tmp_path: Path) -> None:
     Image.fromarray(COLOURS).quantize(4).save(tmp_path / "image.png", transparency=1)
     assert np.array_equal(read_image(tmp_path / "image.png"), COLOURS)
 
 
 @pytest.mark.parametrize("mode", ["L", "1"])
-def test_grey(tmp_path: Path, mode: str) -> None:
+def test_grey_becomes_rgb(tmp_path: Path, mode: str) -> None:
     grey = np.array([[0, 255, 0], [255, 0, 255]], np.uint8)
     Image.fromarray(grey).convert(mode).save(tmp_path / "image.png")
     assert np.array_equal(read_image(tmp_path / "image.png"), np.stack([grey] * 3, axis=2))
@@ -127,7 +127,7 @@ def test_grey(tmp_path: Path, mode: str) -> None:
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_sixteen_bit_grey_keeps_its_brightness(tmp_path: Path, suffix: str) -> None:
-    """The upper eight bits, as libpng and everybody's viewer do it; not everything above 255 white."""
+    """The upper eight bits are kept, as libpng does; levels above 255 do not all become white."""
     levels = np.array([[0, 255, 256], [32768, 25700, 65535]], np.uint16)
     Image.fromarray(levels).save(tmp_path / f"image{suffix}")
     image = read_image(tmp_path / f"image{suffix}").astype(int)
@@ -135,7 +135,7 @@ def test_sixteen_bit_grey_keeps_its_brightness(tmp_path: Path, suffix: str) -> N
 
 
 def test_thirty_two_bit_numbers_are_refused_or_scaled(tmp_path: Path) -> None:
-    """Floats in [0, 1] cut down to 0 and 1 would be a black image and no word about it."""
+    """Floats in [0, 1] that are cut to whole numbers would give a black image without a notice."""
     ramp = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
     Image.fromarray(ramp).save(tmp_path / "image.tif")
     try:
@@ -145,7 +145,7 @@ def test_thirty_two_bit_numbers_are_refused_or_scaled(tmp_path: Path) -> None:
     assert np.abs(image / 255 - ramp[..., None]).max() <= 0.01
 
 
-def test_sixteen_bit_colour(tmp_path: Path) -> None:
+def test_sixteen_bit_colours_are_reduced_to_eight(tmp_path: Path) -> None:
     import cv2
 
     levels = np.array([[(0, 25700, 65535), (32768, 257, 5140)]], np.uint16)
@@ -166,12 +166,12 @@ def test_alpha_is_dropped(tmp_path: Path, mode: str) -> None:
     assert np.array_equal(read_image(tmp_path / "half.png"), expected)
 
 
-def test_cmyk(tmp_path: Path) -> None:
+def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
     Image.new("CMYK", (8, 8), (0, 0, 0, 0)).save(tmp_path / "image.jpg")
     assert read_image(tmp_path / "image.jpg").min() > 245
 
 
-def test_a_renamed_picture_is_read_by_its_content(tmp_path: Path, coordinate_image: Any) -> None:
+def test_a_renamed_image_is_read_by_its_content(tmp_path: Path, coordinate_image: Any) -> None:
     Image.fromarray(coordinate_image(8, 8)).save(tmp_path / "image.bmp")
     os.rename(tmp_path / "image.bmp", tmp_path / "image.png")
     assert np.array_equal(read_image(tmp_path / "image.png"), coordinate_image(8, 8))
@@ -202,7 +202,7 @@ def _broken(kind: str, folder: Path, coordinate_image: Any) -> Path:
     "kind",
     ["absent", "folder", "empty", "text", "half", "header", "signature", "corrupt", "no pixels"],
 )
-def test_what_cannot_be_read_is_told_with_its_path(
+def test_unreadable_files_are_refused_with_their_path(
     kind: str, tmp_path: Path, coordinate_image: Any
 ) -> None:
     path = _broken(kind, tmp_path, coordinate_image)
@@ -214,10 +214,10 @@ def test_what_cannot_be_read_is_told_with_its_path(
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp", ".bmp"])
-def test_damage_anywhere_is_an_error_of_ours_or_a_picture(
+def test_damaged_files_give_an_image_or_an_image_file_error(
     suffix: str, tmp_path: Path, coordinate_image: Any
 ) -> None:
-    """Decoders raise all kinds of errors; none of them gets through bare."""
+    """Decoders raise errors of all kinds; all of them become ImageFileError."""
     path = tmp_path / f"image{suffix}"
     exif = Image.Exif()
     exif[ORIENTATION] = 6
@@ -239,7 +239,7 @@ def test_damage_anywhere_is_an_error_of_ours_or_a_picture(
 
 
 @pytest.mark.parametrize("error", [OSError, ValueError, SyntaxError])
-def test_what_decoders_raise_is_told_with_the_path(
+def test_errors_of_decoders_name_the_path(
     tmp_path: Path, coordinate_image: Any, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     """Broken files make Pillow raise all three, rarely enough that no small test file does."""
@@ -253,7 +253,7 @@ def test_what_decoders_raise_is_told_with_the_path(
         read_image(tmp_path / "image.png")
 
 
-def test_a_picture_of_too_many_pixels_is_refused(
+def test_an_image_of_too_many_pixels_is_refused(
     tmp_path: Path, coordinate_image: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_image(tmp_path / "image.png", coordinate_image(64, 64))
@@ -262,14 +262,14 @@ def test_a_picture_of_too_many_pixels_is_refused(
         read_image(tmp_path / "image.png")
 
 
-def test_reading_several(tmp_path: Path, coordinate_image: Any) -> None:
+def test_read_images_reads_several_files(tmp_path: Path, coordinate_image: Any) -> None:
     for number in range(3):
         write_image(tmp_path / f"{number}.png", coordinate_image(8, 8 + number))
     images = read_images(list_images(tmp_path))
     assert [image.shape[1] for image in images] == [8, 9, 10]
 
 
-def test_a_failure_leaves_what_was_there(
+def test_a_failed_write_keeps_the_existing_file(
     tmp_path: Path, coordinate_image: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "image.png"
@@ -291,14 +291,14 @@ def test_a_failure_leaves_what_was_there(
 
 
 @pytest.mark.parametrize("name", ["image", "image.txt", "image.png.bak"])
-def test_an_unknown_format_is_told(tmp_path: Path, coordinate_image: Any, name: str) -> None:
+def test_an_unknown_format_is_refused(tmp_path: Path, coordinate_image: Any, name: str) -> None:
     with pytest.raises(ImageFileError, match=r"\.png") as caught:
         write_image(tmp_path / name, coordinate_image(8, 8))
     assert caught.value.path == tmp_path / name
     assert list(tmp_path.iterdir()) == []
 
 
-def test_listing(tmp_path: Path, coordinate_image: Any) -> None:
+def test_list_images(tmp_path: Path, coordinate_image: Any) -> None:
     for name in ("b.png", "a.JPG", "c.jpeg", "notes.txt", ".b.png.part", "d.npy"):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "sub").mkdir()
@@ -308,14 +308,14 @@ def test_listing(tmp_path: Path, coordinate_image: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["nowhere", "file.txt", "empty"])
-def test_a_folder_without_images_is_told(tmp_path: Path, name: str) -> None:
+def test_a_folder_without_images_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "file.txt").write_text("")
     (tmp_path / "empty").mkdir()
     with pytest.raises(SampleError, match=name):
         list_images(tmp_path / name)
 
 
-def test_tensors_and_arrays(coordinate_image: Any) -> None:
+def test_tensors_and_arrays_are_converted_into_each_other(coordinate_image: Any) -> None:
     image = coordinate_image(6, 9)
     tensor = to_tensor(image)
     assert tensor.shape == (3, 6, 9)
@@ -330,7 +330,7 @@ def test_tensors_and_arrays(coordinate_image: Any) -> None:
     assert np.array_equal(image, before), "not a view"
 
 
-def test_every_level_comes_back() -> None:
+def test_every_grey_level_survives_a_round_trip() -> None:
     levels = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
     assert np.array_equal(to_array(to_tensor(levels)), levels)
 
@@ -344,6 +344,6 @@ def test_quantising_clamps_and_rounds() -> None:
     assert quantise(torch.rand(2, 5, 3, 4, 4)).shape == (2, 5, 3, 4, 4)
 
 
-def test_our_errors_are_one_family() -> None:
+def test_errors_share_a_base_class() -> None:
     assert issubclass(ImageFileError, OperaError)
     assert issubclass(SampleError, OperaError)

@@ -1,4 +1,4 @@
-"""A photograph in memory: no level of grey gets lost on the way to a network and back."""
+"""A photograph in memory: no grey level changes on the way to a tensor and back."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from opera_env.data.photo import FORMATS, Photo, format_from_name
         ("a.png.bak", None),
     ],
 )
-def test_the_format_that_a_name_promises(name: str, expected: str | None) -> None:
+def test_format_from_name(name: str, expected: str | None) -> None:
     assert format_from_name(name) == expected
     assert format_from_name(Path("folder.bmp") / name) == expected
 
@@ -41,8 +41,8 @@ def test_a_suffix_belongs_to_one_format() -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_every_level_comes_back(dtype: type[np.uint8 | np.uint16], channels: int) -> None:
-    """More rows than are converted at once, too."""
+def test_every_grey_level_survives_a_round_trip(dtype: type[np.uint8 | np.uint16], channels: int) -> None:
+    """Also with more rows than are converted at once."""
     levels = np.arange(np.iinfo(dtype).max + 1).reshape(-1, 16)
     levels = np.vstack([levels] * (600 // len(levels) + 1))
     pixels = np.stack([np.roll(levels, shift) for shift in range(channels)], axis=2).astype(dtype)
@@ -62,7 +62,7 @@ def test_bits_and_size() -> None:
     assert Photo(np.zeros((2, 5, 1), np.uint16)).size == (2, 5)
 
 
-def test_a_tensor_is_a_copy_and_an_image_is_left_alone() -> None:
+def test_tensors_are_copies_and_inputs_stay_unchanged() -> None:
     photo = Photo(np.full((4, 4, 3), 7, np.uint8))
     photo.tensor().zero_()
     assert (photo.pixels == 7).all()
@@ -87,7 +87,7 @@ def test_grey_takes_the_luma() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_transparency_follows_the_size(dtype: type[np.uint8 | np.uint16]) -> None:
+def test_transparency_is_resampled_to_the_new_size(dtype: type[np.uint8 | np.uint16]) -> None:
     top = np.iinfo(dtype).max
     alpha = np.zeros((6, 8), dtype)
     alpha[:, 4:] = top

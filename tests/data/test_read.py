@@ -1,4 +1,4 @@
-"""Photographs of every kind that people have: read whole, upright and as deep as stored, or refused."""
+"""Reading photographs of all kinds: all pixels, upright, with the stored bit depth."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ LOSSLESS = {
         *(("webp", mode) for mode in ("RGB", "RGBA")),
     ],
 )
-def test_eight_bits(tmp_path: Path, suffix: str, mode: str, subtests: pytest.Subtests) -> None:
+def test_eight_bit_files(tmp_path: Path, suffix: str, mode: str, subtests: pytest.Subtests) -> None:
     for size in SIZES:
         with subtests.test(size=size):
             _check_eight_bits(tmp_path, suffix, mode, size)
@@ -85,7 +85,7 @@ def _check_eight_bits(tmp_path: Path, suffix: str, mode: str, size: tuple[int, i
 
 @pytest.mark.parametrize("suffix", ["jpg", "webp"])
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_lossy(tmp_path: Path, suffix: str, mode: str, subtests: pytest.Subtests) -> None:
+def test_lossy_files(tmp_path: Path, suffix: str, mode: str, subtests: pytest.Subtests) -> None:
     for size in SIZES:
         with subtests.test(size=size):
             picture = Image.new("RGB", size[::-1], (200, 100, 50)).convert(mode)
@@ -191,7 +191,7 @@ def test_tiff_in_which_white_is_zero(tmp_path: Path, dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14])
-def test_tiff_of_few_more_bits_keeps_its_brightness(tmp_path: Path, bits: int) -> None:
+def test_tiff_of_9_to_15_bits_keeps_its_brightness(tmp_path: Path, bits: int) -> None:
     top = 2**bits - 1
     levels = np.array([[0, 1, top // 2, top]])
     packed = "".join(f"{level:0{bits}b}" for level in levels.ravel())
@@ -228,7 +228,7 @@ def test_tiff_of_colours_that_are_multiplied_by_alpha(tmp_path: Path) -> None:
     assert photo.pixels[0, 1:].tolist() == [[65535, 0, 9], [0, 0, 0]]
 
 
-def test_tiff_channels_that_mean_nothing_known(tmp_path: Path) -> None:
+def test_unknown_channels_of_a_tiff_are_left_out(tmp_path: Path) -> None:
     pixels = noise(4, 5, 4, np.uint16)
     tifffile.imwrite(
         tmp_path / "a.tif", pixels, photometric="rgb", extrasamples=["unspecified"], metadata=None
@@ -244,7 +244,7 @@ def test_big_tiff(tmp_path: Path, dtype: Any) -> None:
 
 
 def cmyk_profile() -> bytes:
-    """The least that is a CMYK profile: two grid points a side, and every ink but black is blue."""
+    """Returns a minimal CMYK profile: two grid points a side, and every ink but black is blue."""
     white, blue, black = [255, 128, 128], [82, 207, 20], [0, 128, 128]
     grid = [black if inks % 2 else blue if inks else white for inks in range(16)]
     table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0])
@@ -290,7 +290,7 @@ def test_a_broken_profile_of_rgb_is_kept_as_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "kind"), [("a.jpg", "MPO"), ("a.png", "PNG"), ("a.webp", "WEBP"), ("a.tif", "TIFF")]
 )
-def test_of_several_pictures_the_first_is_taken(tmp_path: Path, name: str, kind: str) -> None:
+def test_the_first_of_several_images_is_read(tmp_path: Path, name: str, kind: str) -> None:
     red, *others = (Image.new("RGB", (16, 8), colour) for colour in ("red", "lime", "blue"))
     options = {"lossless": True} if kind == "WEBP" else {}
     red.save(tmp_path / name, kind, save_all=True, append_images=others, **options)
@@ -302,7 +302,7 @@ def test_of_several_pictures_the_first_is_taken(tmp_path: Path, name: str, kind:
     assert photo.lossless == (kind == "WEBP")
 
 
-def test_of_several_deep_pictures_the_first_is_taken(tmp_path: Path) -> None:
+def test_the_first_of_several_16_bit_images_is_read(tmp_path: Path) -> None:
     pixels = noise(4, 5, 3, np.uint16)
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         for number in range(2):

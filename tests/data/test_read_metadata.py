@@ -1,4 +1,4 @@
-"""What photographs say of themselves: orientation, EXIF, profiles, resolution, XMP."""
+"""Reading metadata: orientation, EXIF, colour profiles, resolution, XMP."""
 
 from __future__ import annotations
 
@@ -27,25 +27,32 @@ def noise(height: int, width: int, channels: int, dtype: Any = np.uint8, seed: i
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_upright_undoes_what_the_camera_did(orientation: int, stored_with_orientation: Any) -> None:
-    seen = noise(3, 5, 3)
-    assert np.array_equal(apply_orientation(stored_with_orientation(seen, orientation), orientation), seen)
+def test_apply_orientation_inverts_what_the_camera_did(
+    orientation: int, stored_with_orientation: Any
+) -> None:
+    upright_image = noise(3, 5, 3)
     assert np.array_equal(
-        apply_orientation(stored_with_orientation(seen[..., 0], orientation), orientation), seen[..., 0]
+        apply_orientation(stored_with_orientation(upright_image, orientation), orientation), upright_image
     )
-    assert apply_orientation(stored_with_orientation(seen, orientation), orientation).flags.c_contiguous
+    assert np.array_equal(
+        apply_orientation(stored_with_orientation(upright_image[..., 0], orientation), orientation),
+        upright_image[..., 0],
+    )
+    assert apply_orientation(
+        stored_with_orientation(upright_image, orientation), orientation
+    ).flags.c_contiguous
 
 
 @pytest.mark.parametrize("orientation", [0, 9, -1, 274])
-def test_no_orientation(orientation: int) -> None:
+def test_unknown_orientations_are_ignored(orientation: int) -> None:
     assert np.array_equal(apply_orientation(noise(3, 5, 3), orientation), noise(3, 5, 3))
 
 
 def corner(dtype: Any = np.uint8) -> Array:
-    """White with a red corner at the top left."""
-    seen = np.full((24, 40, 3), np.iinfo(dtype).max, dtype)
-    seen[:8, :8, 1:] = 0
-    return seen
+    """Returns a white image with a red corner at the top left."""
+    upright_image = np.full((24, 40, 3), np.iinfo(dtype).max, dtype)
+    upright_image[:8, :8, 1:] = 0
+    return upright_image
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
@@ -132,7 +139,7 @@ def test_a_profile_resolution_and_xmp(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("unit", ["inch", "centimeter", None])
-def test_the_resolution_of_a_deep_tiff(tmp_path: Path, unit: str | None) -> None:
+def test_the_resolution_of_a_16_bit_tiff(tmp_path: Path, unit: str | None) -> None:
     resolution = None if unit is None else (100, 50)
     tifffile.imwrite(
         tmp_path / "a.tif", noise(4, 4, 1, np.uint16)[..., 0], resolution=resolution, resolutionunit=unit
@@ -142,7 +149,7 @@ def test_the_resolution_of_a_deep_tiff(tmp_path: Path, unit: str | None) -> None
 
 
 @pytest.mark.parametrize("dpi", [(0, 0), (100, 0)])
-def test_a_resolution_of_nothing_is_none(tmp_path: Path, dpi: tuple[int, int]) -> None:
+def test_a_resolution_of_zero_is_ignored(tmp_path: Path, dpi: tuple[int, int]) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png", dpi=dpi)
     assert read_photo(tmp_path / "a.png").dpi is None
 
@@ -167,7 +174,9 @@ WORD = struct.pack("<HHI4s", 274, 2, 4, b"six\0")
     ids=["nonsense", "elsewhere", "cut", "beyond the end"],
 )
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
-def test_damaged_exif_is_left_out_and_told(tmp_path: Path, suffix: str, exif: bytes, turns: bool) -> None:
+def test_damaged_exif_is_left_out_with_a_notice(
+    tmp_path: Path, suffix: str, exif: bytes, turns: bool
+) -> None:
     Image.fromarray(corner()).save(tmp_path / f"a.{suffix}", exif=exif)
     photo = read_photo(tmp_path / f"a.{suffix}")
     assert photo.exif is None
@@ -176,13 +185,13 @@ def test_damaged_exif_is_left_out_and_told(tmp_path: Path, suffix: str, exif: by
     assert "EXIF" in photo.notices[0] and "left out" in photo.notices[0]
 
 
-def test_an_orientation_in_words_is_none(tmp_path: Path) -> None:
+def test_an_orientation_that_is_a_text_is_ignored(tmp_path: Path) -> None:
     Image.fromarray(corner()).save(tmp_path / "a.jpg", exif=exif_bytes(WORD))
     assert read_photo(tmp_path / "a.jpg").size == (24, 40)
 
 
 def test_a_thumbnail_is_not_kept(tmp_path: Path) -> None:
-    """It would show the photograph as it was before."""
+    """It would show the photograph before the restoration."""
     thumbnail = b"\xff\xd8thumbnail\xff\xd9"
     make = struct.pack("<HHI4s", 271, 2, 4, b"abc\0")
     second = (
@@ -207,7 +216,7 @@ def test_a_thumbnail_is_not_kept(tmp_path: Path) -> None:
     assert photo.exif.get_ifd(ExifTags.IFD.IFD1) == {}
 
 
-def test_what_a_camera_says_of_the_size_in_its_file_is_not_kept(tmp_path: Path) -> None:
+def test_the_size_in_exif_is_not_kept(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.ImageWidth], exif[ExifTags.Base.ImageLength] = 4000, 3000
     exif[ExifTags.Base.Model] = "Phone"
@@ -219,10 +228,12 @@ def test_what_a_camera_says_of_the_size_in_its_file_is_not_kept(tmp_path: Path) 
 
 @pytest.mark.parametrize("lossless", [False, True])
 @pytest.mark.parametrize("alpha", [False, True])
-@pytest.mark.parametrize("said", [False, True])
-def test_webp_knows_how_it_was_stored(tmp_path: Path, lossless: bool, alpha: bool, said: bool) -> None:
-    """Behind a profile of any length, too, and whatever its bytes spell."""
-    options = {"icc_profile": SRGB + b"VP8 VP8L" * 20_001} if said else {}
+@pytest.mark.parametrize("has_profile", [False, True])
+def test_lossless_webp_is_recognised(
+    tmp_path: Path, lossless: bool, alpha: bool, has_profile: bool
+) -> None:
+    """Also after a long profile that contains the names of chunks."""
+    options = {"icc_profile": SRGB + b"VP8 VP8L" * 20_001} if has_profile else {}
     pixels = noise(20, 20, 4 if alpha else 3)
     Image.fromarray(pixels).save(tmp_path / "a.webp", lossless=lossless, **options)
     assert read_photo(tmp_path / "a.webp").lossless == lossless

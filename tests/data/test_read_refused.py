@@ -1,4 +1,4 @@
-"""Files that are refused, each in one line with its path."""
+"""Unreadable files are refused in one line with their path."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def refusal(path: Path) -> str:
     with pytest.raises(ImageFileError) as caught:
         read_photo(path)
     assert caught.value.path == path
-    said = str(caught.value)
-    assert said.startswith(f"{path}: ")
-    assert "\n" not in said
-    return said.removeprefix(f"{path}: ")
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message.removeprefix(f"{path}: ")
 
 
 def test_absent_folder_and_empty_are_refused(tmp_path: Path) -> None:
@@ -53,11 +53,11 @@ def test_absent_folder_and_empty_are_refused(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
 def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    said: list[str] = []
-    thread = threading.Thread(target=lambda: said.append(refusal(tmp_path / "pipe.png")), daemon=True)
+    message: list[str] = []
+    thread = threading.Thread(target=lambda: message.append(refusal(tmp_path / "pipe.png")), daemon=True)
     thread.start()
     thread.join(10)
-    assert said == ["not a regular file"]
+    assert message == ["not a regular file"]
 
 
 @pytest.mark.parametrize("suffix", [suffix for known in FORMATS.values() for suffix in known.suffixes])
@@ -72,10 +72,10 @@ def test_other_formats_are_refused(tmp_path: Path, kind: str) -> None:
     assert refusal(tmp_path / "a.png") == "damaged, or not PNG, JPEG, TIFF, WEBP, BMP"
 
 
-def write(path: Path, deep: bool = False) -> bytes:
-    if path.suffix == ".png" and deep:
+def write(path: Path, is_16bit: bool = False) -> bytes:
+    if path.suffix == ".png" and is_16bit:
         path.write_bytes(imagecodecs.png_encode(noise(64, 64, 3, np.uint16)))
-    elif deep:
+    elif is_16bit:
         pixels = noise(64, 64, 3, np.uint16)
         tifffile.imwrite(path, pixels, photometric="rgb", compression="zlib", rowsperstrip=8)
     else:
@@ -84,7 +84,7 @@ def write(path: Path, deep: bool = False) -> bytes:
 
 
 EVERY = pytest.mark.parametrize(
-    ("suffix", "deep"),
+    ("suffix", "is_16bit"),
     [
         (".png", False),
         (".png", True),
@@ -98,9 +98,11 @@ EVERY = pytest.mark.parametrize(
 
 
 @EVERY
-def test_cut_short_is_refused(tmp_path: Path, suffix: str, deep: bool, subtests: pytest.Subtests) -> None:
+def test_cut_short_is_refused(
+    tmp_path: Path, suffix: str, is_16bit: bool, subtests: pytest.Subtests
+) -> None:
     path = tmp_path / f"a{suffix}"
-    whole = write(path, deep)
+    whole = write(path, is_16bit)
     for part in (0.02, 0.3, 0.6, 0.9):
         with subtests.test(part=part):
             path.write_bytes(whole[: int(part * len(whole))])
@@ -108,7 +110,7 @@ def test_cut_short_is_refused(tmp_path: Path, suffix: str, deep: bool, subtests:
 
 
 @pytest.mark.parametrize("part", [0.5, 0.95])
-def test_a_plain_deep_tiff_cut_short_is_refused(tmp_path: Path, part: float) -> None:
+def test_an_uncompressed_16_bit_tiff_cut_short_is_refused(tmp_path: Path, part: float) -> None:
     tifffile.imwrite(tmp_path / "a.tif", noise(64, 64, 3, np.uint16), photometric="rgb")
     whole = (tmp_path / "a.tif").read_bytes()
     (tmp_path / "a.tif").write_bytes(whole[: int(part * len(whole))])
@@ -116,11 +118,11 @@ def test_a_plain_deep_tiff_cut_short_is_refused(tmp_path: Path, part: float) -> 
 
 
 @EVERY
-def test_damage_anywhere_is_an_error_of_ours_or_a_photograph(
-    tmp_path: Path, suffix: str, deep: bool
+def test_damaged_files_give_a_photograph_or_an_image_file_error(
+    tmp_path: Path, suffix: str, is_16bit: bool
 ) -> None:
     path = tmp_path / f"a{suffix}"
-    whole = write(path, deep)
+    whole = write(path, is_16bit)
     rng = np.random.default_rng(0)
     refused = 0
     for attempt in range(60):
@@ -139,10 +141,10 @@ def test_damage_anywhere_is_an_error_of_ours_or_a_photograph(
     assert refused > 0
 
 
-def test_a_deep_tiff_that_lacks_parts_is_refused(tmp_path: Path) -> None:
-    """They would be black, and tifffile only logs it."""
+def test_a_16_bit_tiff_that_lacks_parts_is_refused(tmp_path: Path) -> None:
+    """The parts would be black, and tifffile only logs it."""
     path = tmp_path / "a.tif"
-    whole = write(path, deep=True)
+    whole = write(path, is_16bit=True)
     with tifffile.TiffFile(path) as file:
         page: Any = file.pages[0]
         entry = page.tags["StripByteCounts"].offset
@@ -151,10 +153,10 @@ def test_a_deep_tiff_that_lacks_parts_is_refused(tmp_path: Path) -> None:
         refusal(path)
 
 
-def test_nothing_else_is_said_of_a_damaged_file(tmp_path: Path, child_environment: dict[str, str]) -> None:
+def test_decoders_print_nothing_of_their_own(tmp_path: Path, child_environment: dict[str, str]) -> None:
     """By default Python prints what the decoders log: dozens of lines."""
     path = tmp_path / "a.tif"
-    whole = write(path, deep=True)
+    whole = write(path, is_16bit=True)
     path.write_bytes(whole[:8] + b"\xff" + whole[9:40] + b"\xff" * 40 + whole[80:])
     code = (
         "import sys\nfrom opera_env.data.read import read_photo\n"
@@ -167,12 +169,12 @@ def test_nothing_else_is_said_of_a_damaged_file(tmp_path: Path, child_environmen
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, np.uint32, np.int32, np.int16])
-def test_other_numbers_are_refused(tmp_path: Path, dtype: Any) -> None:
+def test_other_number_types_are_refused(tmp_path: Path, dtype: Any) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.ones((8, 8), dtype), photometric="minisblack")
     assert f"8 or 16 bits, found {np.dtype(dtype)}" in refusal(tmp_path / "a.tif")
 
 
-def test_other_deep_colours_are_refused(tmp_path: Path) -> None:
+def test_other_16_bit_colour_spaces_are_refused(tmp_path: Path) -> None:
     pixels = noise(8, 8, 4, np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="separated", metadata=None)
     assert "grey or RGB" in refusal(tmp_path / "a.tif")
@@ -180,9 +182,9 @@ def test_other_deep_colours_are_refused(tmp_path: Path) -> None:
 
 @EVERY
 def test_too_many_pixels_are_refused(
-    tmp_path: Path, suffix: str, deep: bool, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, suffix: str, is_16bit: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(tmp_path / f"a{suffix}", deep)
+    write(tmp_path / f"a{suffix}", is_16bit)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     assert "too many pixels" in refusal(tmp_path / f"a{suffix}")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)  # large, but not twice as large
@@ -190,7 +192,7 @@ def test_too_many_pixels_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (MemoryError(), "does not fit into memory"),
         (ValueError("first\nsecond"), "cannot be read: first second"),
@@ -198,8 +200,8 @@ def test_too_many_pixels_are_refused(
         (struct.error("unpack"), "cannot be read: unpack"),
     ],
 )
-def test_whatever_decoders_raise_is_told_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+def test_errors_of_decoders_are_reported_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
 ) -> None:
     write(tmp_path / "a.bmp")
 
@@ -207,10 +209,10 @@ def test_whatever_decoders_raise_is_told_in_one_line(
         raise error
 
     monkeypatch.setattr(Image.Image, "load", load)
-    assert refusal(tmp_path / "a.bmp") == said
+    assert refusal(tmp_path / "a.bmp") == message
 
 
-def test_what_goes_wrong_while_a_picture_is_open_is_told(tmp_path: Path) -> None:
+def test_errors_while_an_image_is_open_name_its_path(tmp_path: Path) -> None:
     write(tmp_path / "a.png")
     with (
         pytest.raises(ImageFileError, match=r"a\.png: cannot be read: no"),
@@ -219,14 +221,14 @@ def test_what_goes_wrong_while_a_picture_is_open_is_told(tmp_path: Path) -> None
         raise RuntimeError("no")
 
 
-def test_photographs_are_read_from_names_too(tmp_path: Path) -> None:
+def test_paths_may_be_strings(tmp_path: Path) -> None:
     write(tmp_path / "a.png")
     reader: Callable[..., Any] = read_photo
     assert np.array_equal(reader(str(tmp_path / "a.png")).pixels, noise(64, 64, 3))
 
 
-def test_a_hole_in_the_pixels_is_no_matter_of_exif(tmp_path: Path) -> None:
-    """Pillow decodes a PNG file while it looks for EXIF: what fails there is the picture."""
+def test_damaged_pixels_are_not_reported_as_damaged_exif(tmp_path: Path) -> None:
+    """Pillow decodes a PNG file while it reads EXIF: the error is one of the pixels."""
     path = tmp_path / "image.png"
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     Image.fromarray(noise).save(path)

@@ -1,4 +1,4 @@
-"""What was read is written: pixels, depth, transparency, and what the camera and the editor said."""
+"""Written photographs keep pixels, bit depth, transparency and metadata."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ HOLDERS = pytest.mark.parametrize(
         ("WEBP", np.uint8),
     ],
 )
-"""What holds a profile, EXIF and XMP."""
+"""Formats that store a profile, EXIF and XMP."""
 
 
 def noise(height: int, width: int, channels: int, dtype: Any = np.uint8) -> Array:
@@ -55,7 +55,7 @@ def named(folder: Path, kind: str, stem: str = "a") -> Path:
     return folder / f"{stem}{FORMATS[kind].suffixes[0]}"
 
 
-def there_and_back(folder: Path, photo: Photo) -> Photo:
+def write_and_read(folder: Path, photo: Photo) -> Photo:
     path = named(folder, photo.format)
     path.unlink(missing_ok=True)  # a file of the previous case: write_photo overwrites nothing
     write_photo(path, photo)
@@ -79,7 +79,7 @@ def test_lossless(tmp_path: Path, kind: str, dtype: Any, subtests: pytest.Subtes
         with subtests.test(size=size, alpha=alpha, channels=channels):
             pixels = noise(*size, channels + alpha, dtype)
             photo = Photo(pixels[..., :channels], pixels[..., -1] if alpha else None, kind)
-            again = there_and_back(tmp_path, photo)
+            again = write_and_read(tmp_path, photo)
             assert_same(again, photo)
             assert again.notices == ()
             assert (again.icc, again.exif, again.xmp, again.dpi) == (None, None, None, None)
@@ -89,18 +89,18 @@ def test_bmp(tmp_path: Path, subtests: pytest.Subtests) -> None:
     for size, channels in product(SIZES, (1, 3)):
         with subtests.test(size=size, channels=channels):
             photo = Photo(noise(*size, channels), format="BMP")
-            assert_same(there_and_back(tmp_path, photo), photo)
+            assert_same(write_and_read(tmp_path, photo), photo)
 
 
 @pytest.mark.parametrize("alpha", [False, True])
 def test_lossless_webp_stays_lossless(tmp_path: Path, alpha: bool, subtests: pytest.Subtests) -> None:
-    """Colours under full transparency, too."""
+    """Including the colours of fully transparent pixels."""
     for size in SIZES:
         with subtests.test(size=size):
             pixels = noise(*size, 4)
             mask = pixels[..., 3] // 128 * 255 if alpha else None
             photo = Photo(pixels[..., :3], mask, "WEBP", lossless=True)
-            again = there_and_back(tmp_path, photo)
+            again = write_and_read(tmp_path, photo)
             assert_same(again, photo)
             assert again.lossless
 
@@ -110,7 +110,7 @@ def test_lossy(tmp_path: Path, kind: str, channels: int, subtests: pytest.Subtes
     for size in SIZES:
         with subtests.test(size=size):
             pixels = np.broadcast_to(np.array((200, 100, 50)[:channels], np.uint8), (*size, channels))
-            again = there_and_back(tmp_path, Photo(pixels, format=kind))
+            again = write_and_read(tmp_path, Photo(pixels, format=kind))
             assert again.pixels.shape == (*size, 3 if kind == "WEBP" else channels)
             assert np.abs(again.pixels.astype(int) - pixels).max() <= 4
             assert again.notices == ()
@@ -119,16 +119,16 @@ def test_lossy(tmp_path: Path, kind: str, channels: int, subtests: pytest.Subtes
 
 def test_webp_keeps_transparency_exactly(tmp_path: Path) -> None:
     pixels = noise(20, 20, 4)
-    again = there_and_back(tmp_path, Photo(pixels[..., :3], pixels[..., 3], "WEBP"))
+    again = write_and_read(tmp_path, Photo(pixels[..., :3], pixels[..., 3], "WEBP"))
     assert again.alpha is not None
     assert np.array_equal(again.alpha, pixels[..., 3])
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_every_level_survives_file_and_network(tmp_path: Path, kind: str) -> None:
+def test_every_grey_level_survives_file_and_tensor(tmp_path: Path, kind: str) -> None:
     photo = Photo(np.arange(65536, dtype=np.uint16).reshape(256, 256, 1), format=kind)
-    again = there_and_back(tmp_path, photo)
-    assert_same(there_and_back(tmp_path / "more", again.with_image(again.tensor())), photo)
+    again = write_and_read(tmp_path, photo)
+    assert_same(write_and_read(tmp_path / "more", again.with_image(again.tensor())), photo)
 
 
 @settings(max_examples=60, deadline=None)
@@ -142,7 +142,7 @@ def test_every_level_survives_file_and_network(tmp_path: Path, kind: str) -> Non
     seed=st.integers(0, 2**32 - 1),
     flat=st.booleans(),
 )
-def test_any_small_photograph_comes_back(
+def test_any_small_photograph_survives_a_round_trip(
     tmp_path_factory: pytest.TempPathFactory,
     kind: str,
     dtype: Any,
@@ -157,12 +157,12 @@ def test_any_small_photograph_comes_back(
     pixels = rng.integers(0, top, (height, width, channels + alpha))
     pixels = (np.full_like(pixels, rng.integers(top)) if flat else pixels).astype(dtype)
     photo = Photo(pixels[..., :channels], pixels[..., -1] if alpha else None, kind)
-    assert_same(there_and_back(tmp_path_factory.mktemp("any"), photo), photo)
+    assert_same(write_and_read(tmp_path_factory.mktemp("any"), photo), photo)
 
 
 @pytest.mark.parametrize("quality", [1, 95, 100])
 def test_noise_is_written_at_any_quality(tmp_path: Path, quality: int) -> None:
-    """As optimised JPEG, Pillow fails to: noise needs more bytes than it expects."""
+    """With optimize Pillow fails: noise needs more bytes than it expects."""
     photo = Photo(noise(400, 300, 3), format="JPEG")
     write_photo(tmp_path / "a.jpg", photo, quality)
     difference = np.abs(read_photo(tmp_path / "a.jpg").pixels.astype(int) - photo.pixels).mean()
@@ -170,7 +170,7 @@ def test_noise_is_written_at_any_quality(tmp_path: Path, quality: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
-def test_quality(tmp_path: Path, kind: str) -> None:
+def test_higher_quality_gives_larger_files(tmp_path: Path, kind: str) -> None:
     sizes = []
     for quality in (20, 60, 95):
         write_photo(named(tmp_path, kind, str(quality)), Photo(noise(64, 64, 3), format=kind), quality)
@@ -178,10 +178,10 @@ def test_quality(tmp_path: Path, kind: str) -> None:
     assert sizes[0] < sizes[1] < sizes[2]
 
 
-def test_jpeg_keeps_colours_as_fine_as_brightness(tmp_path: Path) -> None:
+def test_jpeg_does_not_subsample_chroma(tmp_path: Path) -> None:
     pixels = np.zeros((16, 16, 3), np.uint8)
     pixels[:, ::2, 0] = pixels[:, 1::2, 2] = 255  # red and blue lines
-    again = there_and_back(tmp_path, Photo(pixels, format="JPEG"))
+    again = write_and_read(tmp_path, Photo(pixels, format="JPEG"))
     assert np.abs(again.pixels.astype(int) - pixels).mean() < 12
 
 
@@ -216,10 +216,10 @@ def camera(orientation: int = 1) -> Image.Exif:
     return exif
 
 
-def taken(kind: str, dtype: Any = np.uint8, orientation: int = 1, **said: Any) -> Photo:
+def taken(kind: str, dtype: Any = np.uint8, orientation: int = 1, **metadata: Any) -> Photo:
     exif = Image.Exif()
     exif.load(camera(orientation).tobytes())
-    return Photo(noise(12, 20, 3, dtype), format=kind, exif=exif, **said)
+    return Photo(noise(12, 20, 3, dtype), format=kind, exif=exif, **metadata)
 
 
 def assert_camera(photo: Photo, size: tuple[int, int]) -> None:
@@ -238,16 +238,16 @@ def assert_camera(photo: Photo, size: tuple[int, int]) -> None:
 
 @HOLDERS
 def test_camera_data_survive(tmp_path: Path, kind: str, dtype: Any) -> None:
-    """Twice, with the size that the photograph has each time."""
-    again = there_and_back(tmp_path, taken(kind, dtype))
+    """Two round trips, each with the current size of the photograph in the EXIF data."""
+    again = write_and_read(tmp_path, taken(kind, dtype))
     assert_camera(again, (12, 20))
-    larger = there_and_back(tmp_path / "larger", again.with_image(torch.zeros(3, 24, 40)))
+    larger = write_and_read(tmp_path / "larger", again.with_image(torch.zeros(3, 24, 40)))
     assert_camera(larger, (24, 40))
     assert larger.notices == ()
 
 
 @HOLDERS
-def test_writing_leaves_the_photograph_alone(tmp_path: Path, kind: str, dtype: Any) -> None:
+def test_writing_does_not_change_the_photograph(tmp_path: Path, kind: str, dtype: Any) -> None:
     photo = taken(kind, dtype, orientation=6)
     assert photo.exif is not None
     before = photo.exif.tobytes()
@@ -258,17 +258,17 @@ def test_writing_leaves_the_photograph_alone(tmp_path: Path, kind: str, dtype: A
 @HOLDERS
 def test_what_is_written_is_upright(tmp_path: Path, kind: str, dtype: Any) -> None:
     photo = taken(kind, dtype, orientation=6)
-    again = there_and_back(tmp_path, photo)
+    again = write_and_read(tmp_path, photo)
     assert again.size == photo.size
     with Image.open(named(tmp_path, kind)) as picture:
         assert picture.getexif().get(ExifTags.Base.Orientation, 1) == 1
 
 
 @HOLDERS
-def test_a_turned_photograph_is_turned_once(
+def test_orientation_is_applied_once(
     tmp_path: Path, kind: str, dtype: Any, subtests: pytest.Subtests
 ) -> None:
-    """Reading what was written changes nothing more."""
+    """A second round trip changes nothing."""
     for orientation in range(1, 9):
         with subtests.test(orientation=orientation):
             _check_turned_once(tmp_path, kind, dtype, orientation)
@@ -284,9 +284,9 @@ def _check_turned_once(tmp_path: Path, kind: str, dtype: Any, orientation: int) 
         tag = (ExifTags.Base.Orientation, "H", 1, orientation, True)
         tifffile.imwrite(path, stored, photometric="rgb", extratags=[tag], metadata=None)
     elif dtype == np.uint16:
-        data, said = imagecodecs.png_encode(stored), exif.tobytes()[6:]
-        ends = len(said).to_bytes(4, "big"), zlib.crc32(b"eXIf" + said).to_bytes(4, "big")
-        path.write_bytes(data[:33] + ends[0] + b"eXIf" + said + ends[1] + data[33:])
+        data, metadata = imagecodecs.png_encode(stored), exif.tobytes()[6:]
+        ends = len(metadata).to_bytes(4, "big"), zlib.crc32(b"eXIf" + metadata).to_bytes(4, "big")
+        path.write_bytes(data[:33] + ends[0] + b"eXIf" + metadata + ends[1] + data[33:])
     else:
         Image.fromarray(stored).save(path, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
     read = read_photo(path)
@@ -301,7 +301,7 @@ def _check_turned_once(tmp_path: Path, kind: str, dtype: Any, orientation: int) 
         7: (1, 1),
         8: (1, 0),
     }[orientation]
-    again = there_and_back(tmp_path, read)
+    again = write_and_read(tmp_path, read)
     for photo in (read, again):
         green = photo.pixels[..., 1] / np.iinfo(dtype).max
         assert green[-3 if bottom else 2, -3 if right else 2] < 0.2
@@ -313,7 +313,7 @@ def _check_turned_once(tmp_path: Path, kind: str, dtype: Any, orientation: int) 
 @HOLDERS
 def test_profile_resolution_and_xmp_survive(tmp_path: Path, kind: str, dtype: Any) -> None:
     photo = taken(kind, dtype, icc=SRGB, dpi=(300.0, 150.0), xmp=XMP, lossless=True)
-    again = there_and_back(tmp_path, there_and_back(tmp_path / "first", photo))
+    again = write_and_read(tmp_path, write_and_read(tmp_path / "first", photo))
     assert again.icc == SRGB
     assert again.xmp == XMP
     if kind != "WEBP":  # which has no place for it
@@ -326,7 +326,7 @@ def test_profile_resolution_and_xmp_survive(tmp_path: Path, kind: str, dtype: An
 
 @pytest.mark.parametrize("channels", [1, 3])
 @HOLDERS
-def test_transparency_and_grey_live_with_a_profile(
+def test_transparency_and_grey_are_kept_beside_a_profile(
     tmp_path: Path, kind: str, dtype: Any, channels: int
 ) -> None:
     grey = bytearray(SRGB)
@@ -335,7 +335,7 @@ def test_transparency_and_grey_live_with_a_profile(
     pixels = noise(6, 7, channels + 1, dtype)
     alpha = pixels[..., -1] if FORMATS[kind].alpha else None
     photo = Photo(pixels[..., :channels], alpha, kind, icc=icc, lossless=True)
-    again = there_and_back(tmp_path, photo)
+    again = write_and_read(tmp_path, photo)
     if kind == "WEBP" and channels == 1:
         assert again.icc is None, "it would not fit the colours"
         assert drop_unsupported(photo).notices == (
@@ -350,7 +350,7 @@ def test_transparency_and_grey_live_with_a_profile(
 
 
 def test_bmp_keeps_the_resolution(tmp_path: Path) -> None:
-    again = there_and_back(tmp_path, Photo(noise(4, 4, 3), format="BMP", dpi=(300.0, 150.0)))
+    again = write_and_read(tmp_path, Photo(noise(4, 4, 3), format="BMP", dpi=(300.0, 150.0)))
     assert again.dpi == pytest.approx((300, 150), rel=1e-3)
 
 
@@ -358,16 +358,16 @@ def test_bmp_keeps_the_resolution(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "letters", ["Müller", "Müller".encode().decode("latin-1")], ids=["latin-1", "utf-8"]
 )
-def test_letters_beyond_ascii_stay(tmp_path: Path, kind: str, dtype: Any, letters: str) -> None:
-    """The very bytes: Pillow alone would write question marks."""
+def test_letters_beyond_ascii_survive(tmp_path: Path, kind: str, dtype: Any, letters: str) -> None:
+    """Byte for byte; Pillow alone would write question marks."""
     photo = taken(kind, dtype)
     assert photo.exif is not None
     photo.exif[ExifTags.Base.Artist] = letters
     photo.exif[ExifTags.Base.XPTitle] = "Übung".encode("utf-16-le")
     photo.exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.LensModel] = letters
-    again = there_and_back(tmp_path, photo)
+    again = write_and_read(tmp_path, photo)
     assert letters.encode("latin-1") in named(tmp_path, kind).read_bytes()
-    again = there_and_back(tmp_path / "more", again)
+    again = write_and_read(tmp_path / "more", again)
     assert again.exif is not None
     assert again.exif[ExifTags.Base.Artist] == letters
     assert again.exif[ExifTags.Base.XPTitle] == "Übung".encode("utf-16-le")
@@ -375,13 +375,13 @@ def test_letters_beyond_ascii_stay(tmp_path: Path, kind: str, dtype: Any, letter
 
 
 @HOLDERS
-def test_camera_data_change_the_format(
+def test_camera_data_survive_a_change_of_format(
     tmp_path: Path, kind: str, dtype: Any, subtests: pytest.Subtests
 ) -> None:
-    photo = there_and_back(tmp_path, taken(kind, dtype, icc=SRGB, xmp=XMP, dpi=(300.0, 300.0)))
+    photo = write_and_read(tmp_path, taken(kind, dtype, icc=SRGB, xmp=XMP, dpi=(300.0, 300.0)))
     for target in ("PNG", "JPEG", "TIFF", "WEBP"):
         with subtests.test(target=target):
-            again = there_and_back(tmp_path / "other", replace(photo, format=target))
+            again = write_and_read(tmp_path / "other", replace(photo, format=target))
             assert_camera(again, (12, 20))
             assert (again.icc, again.xmp) == (SRGB, XMP)
 
@@ -406,7 +406,7 @@ def test_sixteen_bits_become_eight_with_a_notice(tmp_path: Path, kind: str) -> N
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "BMP"])
-def test_transparency_goes_with_a_notice(tmp_path: Path, kind: str) -> None:
+def test_transparency_is_left_out_with_a_notice(tmp_path: Path, kind: str) -> None:
     photo = Photo(noise(4, 4, 3), noise(4, 4, 1)[..., 0], kind, notices=("before",))
     written = write_photo(named(tmp_path, kind), photo)
     assert written.alpha is None
@@ -415,34 +415,36 @@ def test_transparency_goes_with_a_notice(tmp_path: Path, kind: str) -> None:
     assert photo.alpha is not None
 
 
-def test_what_bmp_has_no_place_for_goes_with_a_notice(tmp_path: Path) -> None:
+def test_metadata_are_left_out_of_bmp_with_a_notice(tmp_path: Path) -> None:
     written = write_photo(tmp_path / "a.bmp", taken("BMP", icc=SRGB, xmp=XMP))
     assert (written.icc, written.exif, written.xmp) == (None, None, None)
     assert written.notices == ("BMP holds no colour profile and no EXIF",)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_what_fits_is_left_alone(kind: str) -> None:
+def test_supported_content_is_kept_without_notices(kind: str) -> None:
     photo = Photo(noise(4, 4, 3), format=kind, dpi=(72, 72))
     assert drop_unsupported(photo).notices == ()
     assert drop_unsupported(photo).pixels is photo.pixels
     assert drop_unsupported(drop_unsupported(photo)).notices == ()
 
 
-@pytest.mark.parametrize("said", ["exif", "xmp"])
-def test_what_is_too_long_for_jpeg_goes_with_a_notice(tmp_path: Path, said: str) -> None:
+@pytest.mark.parametrize("metadata", ["exif", "xmp"])
+def test_metadata_too_long_for_jpeg_are_left_out_with_a_notice(tmp_path: Path, metadata: str) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.ImageDescription] = "x" * 65600
-    data: Any = exif if said == "exif" else b"x" * 65520
-    written = write_photo(tmp_path / "a.jpg", replace(Photo(noise(4, 4, 3), format="JPEG"), **{said: data}))
-    assert getattr(written, said) is None
-    assert written.notices == (f"its {said.upper()} data is too long for JPEG",)
-    assert getattr(read_photo(tmp_path / "a.jpg"), said) is None
+    data: Any = exif if metadata == "exif" else b"x" * 65520
+    written = write_photo(
+        tmp_path / "a.jpg", replace(Photo(noise(4, 4, 3), format="JPEG"), **{metadata: data})
+    )
+    assert getattr(written, metadata) is None
+    assert written.notices == (f"its {metadata.upper()} data is too long for JPEG",)
+    assert getattr(read_photo(tmp_path / "a.jpg"), metadata) is None
 
 
-def test_what_just_fits_into_jpeg_is_kept(tmp_path: Path) -> None:
+def test_the_longest_metadata_of_jpeg_are_kept(tmp_path: Path) -> None:
     photo = Photo(noise(4, 4, 3), format="JPEG", xmp=b"x" * 65504, icc=SRGB * 100)
-    again = there_and_back(tmp_path, photo)
+    again = write_and_read(tmp_path, photo)
     assert (again.xmp, again.icc) == (photo.xmp, photo.icc)
 
 
@@ -463,13 +465,15 @@ def test_too_long_sides_are_refused(tmp_path: Path, kind: str, longest: int, upr
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_restored_four_times_as_large(tmp_path: Path, kind: str, subtests: pytest.Subtests) -> None:
+def test_a_photograph_enlarged_four_times_is_written(
+    tmp_path: Path, kind: str, subtests: pytest.Subtests
+) -> None:
     for size, channels in product(((1, 40), (40, 1), (7, 5)), (1, 3)):
         with subtests.test(size=size, channels=channels):
             pixels = noise(*size, channels + 1)
             photo = Photo(pixels[..., :channels], pixels[..., -1], kind, dpi=(72, 72))
             larger = torch.nn.functional.interpolate(photo.tensor()[None], scale_factor=4)[0]
-            again = there_and_back(tmp_path, photo.with_image(larger))
+            again = write_and_read(tmp_path, photo.with_image(larger))
             assert again.size == (4 * size[0], 4 * size[1])
             assert again.pixels.shape[2] == (3 if kind == "WEBP" else channels)
             assert (again.alpha is not None) == FORMATS[kind].alpha

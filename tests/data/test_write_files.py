@@ -1,4 +1,4 @@
-"""Writing beside files that are there already, and when writing fails: nothing is lost."""
+"""Existing files are not lost when photographs are written or when writing fails."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def named(folder: Path, kind: str, stem: str = "a") -> Path:
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_nothing_is_overwritten_unless_asked(tmp_path: Path, kind: str) -> None:
+def test_files_are_overwritten_on_request_only(tmp_path: Path, kind: str) -> None:
     path = named(tmp_path, kind)
     path.write_bytes(b"old")
     with pytest.raises(FileExistsError):
@@ -42,7 +42,7 @@ def test_nothing_is_overwritten_unless_asked(tmp_path: Path, kind: str) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_link_is_not_followed_to_overwrite(tmp_path: Path) -> None:
+def test_the_target_of_a_link_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "old.png").write_bytes(b"old")
     (tmp_path / "a.png").symlink_to("old.png")
     with pytest.raises(FileExistsError):
@@ -50,7 +50,7 @@ def test_a_link_is_not_followed_to_overwrite(tmp_path: Path) -> None:
     assert (tmp_path / "old.png").read_bytes() == b"old"
 
 
-def test_names_may_be_text_and_folders_are_made(tmp_path: Path) -> None:
+def test_paths_may_be_strings_and_folders_are_created(tmp_path: Path) -> None:
     path: Any = str(tmp_path / "new" / "deep" / "a.png")
     write_photo(path, Photo(noise(4, 4, 3)))
     assert read_photo(path).size == (4, 4)
@@ -71,9 +71,14 @@ ERRORS = [
 
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("kind", ENCODERS)
-@pytest.mark.parametrize(("error", "said"), ERRORS)
-def test_a_failing_encoder_leaves_what_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, error: Exception, said: str, overwrite: bool
+@pytest.mark.parametrize(("error", "message"), ERRORS)
+def test_a_failing_encoder_keeps_the_existing_file(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    error: Exception,
+    message: str,
+    overwrite: bool,
 ) -> None:
     def fail(*arguments: Any, **options: Any) -> None:
         raise error
@@ -84,12 +89,12 @@ def test_a_failing_encoder_leaves_what_was_there(
     monkeypatch.setattr(*ENCODERS[kind], fail)
     with pytest.raises(ImageFileError) as caught:
         write_photo(path, Photo(noise(4, 4, 3), format=kind), overwrite=overwrite)
-    assert str(caught.value) == f"{path}: {said}"
+    assert str(caught.value) == f"{path}: {message}"
     assert [found.read_bytes() for found in tmp_path.iterdir()] == ([b"old"] if overwrite else [])
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_full_disk_leaves_what_was_there(
+def test_a_full_disk_keeps_the_existing_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
 ) -> None:
     path = tmp_path / "a.png"
@@ -109,7 +114,7 @@ def test_a_full_disk_leaves_what_was_there(
     assert [found.read_bytes() for found in tmp_path.iterdir()] == ([b"old"] if overwrite else [])
 
 
-def test_a_file_in_place_of_the_folder_is_told(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "folder").write_bytes(b"a file")
     with pytest.raises(ImageFileError, match="not a folder"):
         write_photo(tmp_path / "folder" / "a.png", Photo(noise(4, 4, 3)))

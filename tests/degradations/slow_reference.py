@@ -1,8 +1,8 @@
-"""The eight degradations once more, slowly and plainly, to test the fast ones against.
+"""Slow and plain implementations of the eight degradations, with which the fast ones are compared.
 
-Written from the table in FACTS 1 with loops and the schoolbook formulas: no image library but
+Written with loops and textbook formulas: no image library but
 Pillow's JPEG codec, no vectorised filter. Nothing here is shared with opera_env.degradations.
-Where an operator draws random numbers per pixel, the reference is handed those numbers.
+Where an operator draws random numbers per pixel, the reference takes those numbers.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def taken(image: NDArray, down: int, right: int, border: Callable[[int, int], in
 
 
 def correlate(image: NDArray, kernel: Plane, border: Callable[[int, int], int]) -> Plane:
-    """Adds up shifted copies; the kernel's anchor is its pixel (rows // 2, columns // 2)."""
+    """Adds up shifted copies; the origin of the kernel is its pixel (rows // 2, columns // 2)."""
     total = np.zeros(image.shape, np.float64)
     rows, columns = kernel.shape
     for row in range(rows):
@@ -113,7 +113,7 @@ def rain_kernel(length: int, angle: float) -> Plane:
             left, top = math.floor(from_x), math.floor(from_y)
             for j in (top, top + 1):
                 for i in (left, left + 1):
-                    if i == j and 0 <= i < length:  # only the diagonal is lit
+                    if i == j and 0 <= i < length:  # only the diagonal is set
                         line[y, x] += (1 - abs(from_x - i)) * (1 - abs(from_y - j))
     binomial = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]]) / 16
     return correlate(line, binomial, mirrored_inside)
@@ -154,7 +154,7 @@ def haze(image: Uint8Image, airlight: float, beta: float, depth: NDArray[np.floa
 
 
 def jpeg(image: Uint8Image, quality: int) -> Uint8Image:
-    """Another codec's opinion: Pillow, 4:2:0."""
+    """Compresses with another codec: Pillow, 4:2:0."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling="4:2:0")
     return np.asarray(Image.open(buffer).convert("RGB"))

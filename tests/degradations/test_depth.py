@@ -1,4 +1,4 @@
-"""Depth from files and depth made up."""
+"""Depth maps from files and procedural depth maps."""
 
 from __future__ import annotations
 

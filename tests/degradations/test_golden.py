@@ -1,6 +1,6 @@
 """Golden values of the operators: mean, deviation and mean absolute change on a 128-px crop, seed 0.
 
-They notice a change of recipe; the tolerance of 0.25 grey levels lets other builds of OpenCV and
+They detect a change of an operator; the tolerance of 0.25 grey levels lets other builds of OpenCV and
 libjpeg pass.
 """
 

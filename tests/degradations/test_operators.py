@@ -30,7 +30,7 @@ DRAWS = 3000
 steady = settings(max_examples=12, deadline=None, derandomize=True)
 
 
-pictures = st.integers(0, 2**32 - 1).map(small_image)
+images = st.integers(0, 2**32 - 1).map(small_image)
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -44,7 +44,7 @@ def draws_of(name: str) -> list[Degradation]:
 
 
 def assert_uniform(values: Sequence[float], low: float, high: float) -> None:
-    """Inside the range, reaching close to both ends, with the mean and spread of a uniform."""
+    """Checks the range, both ends, the mean and the spread of a uniform distribution."""
     array, span = np.array(values), high - low
     assert low <= array.min() < low + 0.02 * span
     assert high - 0.02 * span < array.max() <= high
@@ -53,7 +53,7 @@ def assert_uniform(values: Sequence[float], low: float, high: float) -> None:
 
 
 def assert_whole(values: Sequence[float], low: int, high: int) -> None:
-    """Whole numbers, each of low, ..., high - 1 about equally often."""
+    """Checks for whole numbers from low to high - 1, each about equally often."""
     assert all(float(value).is_integer() for value in values)
     numbers, counts = np.unique(values, return_counts=True)
     assert numbers.tolist() == list(range(low, high))
@@ -61,7 +61,7 @@ def assert_whole(values: Sequence[float], low: int, high: int) -> None:
     assert np.abs(counts - expected).max() < 5 * math.sqrt(expected)
 
 
-def assert_share(count: int, share: float, of: int) -> None:
+def assert_fraction(count: int, share: float, of: int) -> None:
     assert abs(count - share * of) < 4 * math.sqrt(of * share * (1 - share))
 
 
@@ -73,7 +73,7 @@ def test_noise_range() -> None:
     gaussian = [op.level for op in drawn if op.kind == "gaussian"]
     poisson = [op.level for op in drawn if op.kind == "poisson"]
     assert len(gaussian) + len(poisson) == DRAWS
-    assert_share(len(gaussian), 0.5, DRAWS)
+    assert_fraction(len(gaussian), 0.5, DRAWS)
     assert_uniform(gaussian, 20, 50)
     assert_uniform(poisson, 1, 3)
 
@@ -83,7 +83,7 @@ def test_motion_blur_range() -> None:
     pairs = [(op.radius, op.sigma) for op in drawn]
     assert set(pairs) == {(10, 3), (15, 5), (15, 8)}
     for pair in set(pairs):
-        assert_share(pairs.count(pair), 1 / 3, DRAWS)
+        assert_fraction(pairs.count(pair), 1 / 3, DRAWS)
     assert_uniform([op.angle for op in drawn], -90, 90)
 
 
@@ -91,7 +91,7 @@ def test_defocus_blur_range() -> None:
     pairs = [(op.radius, op.alias_sigma) for op in draws_of("defocus_blur") if isinstance(op, DefocusBlur)]
     assert set(pairs) == {(3, 0.1), (4, 0.5), (6, 0.5)}
     for pair in set(pairs):
-        assert_share(pairs.count(pair), 1 / 3, DRAWS)
+        assert_fraction(pairs.count(pair), 1 / 3, DRAWS)
 
 
 def test_rain_range() -> None:
@@ -120,7 +120,7 @@ def test_low_light_range() -> None:
     }
     assert sum(map(len, amounts.values())) == DRAWS
     for values in amounts.values():
-        assert_share(len(values), 1 / 3, DRAWS)
+        assert_fraction(len(values), 1 / 3, DRAWS)
     assert_whole(amounts["shift"], 30, 50)
     assert_uniform(amounts["gamma"], 0.5, 0.7)
     assert_whole(amounts["linear"], 100, 150)
@@ -141,7 +141,7 @@ def test_registry_is_the_eight_of_the_table() -> None:
 
 
 @steady
-@given(pictures, seeds)
+@given(images, seeds)
 def test_gaussian_noise_equals_reference(image: Uint8Image, seed: int) -> None:
     level = float(default_rng(seed).uniform(20, 50))
     fast = Noise("gaussian", level)(image, default_rng(seed))
@@ -150,7 +150,7 @@ def test_gaussian_noise_equals_reference(image: Uint8Image, seed: int) -> None:
 
 
 @steady
-@given(pictures, seeds)
+@given(images, seeds)
 def test_poisson_noise_equals_reference(image: Uint8Image, seed: int) -> None:
     level = float(default_rng(seed).uniform(1, 3))
     fast = Noise("poisson", level)(image, default_rng(seed))
@@ -158,7 +158,7 @@ def test_poisson_noise_equals_reference(image: Uint8Image, seed: int) -> None:
 
 
 @steady
-@given(pictures, seeds)
+@given(images, seeds)
 def test_motion_blur_equals_reference(image: Uint8Image, seed: int) -> None:
     op = MotionBlur.draw(default_rng(seed))
     assert (
@@ -178,7 +178,7 @@ def test_motion_blur_at_round_angles(radius: int, sigma: float) -> None:
 
 
 @steady
-@given(pictures, st.sampled_from(DefocusBlur.SEVERITIES))
+@given(images, st.sampled_from(DefocusBlur.SEVERITIES))
 def test_defocus_blur_equals_reference(image: Uint8Image, choice: tuple[int, float]) -> None:
     assert (
         max_abs_difference(DefocusBlur(*choice)(image, default_rng(0)), slow.defocus_blur(image, *choice))
@@ -187,7 +187,7 @@ def test_defocus_blur_equals_reference(image: Uint8Image, choice: tuple[int, flo
 
 
 @steady
-@given(pictures, seeds)
+@given(images, seeds)
 def test_rain_equals_reference(image: Uint8Image, seed: int) -> None:
     op = Rain.draw(default_rng(seed))
     uniform = default_rng(seed).uniform(0, 256, image.shape[:2])
@@ -207,7 +207,7 @@ def test_rain_kernel_equals_reference(length: int) -> None:
 
 
 @steady
-@given(pictures, seeds)
+@given(images, seeds)
 def test_haze_equals_reference(image: Uint8Image, seed: int) -> None:
     op = Haze.draw(default_rng(seed))
     depth = default_rng(seed).random(image.shape[:2], np.float32)
@@ -216,8 +216,8 @@ def test_haze_equals_reference(image: Uint8Image, seed: int) -> None:
 
 
 @steady
-@given(pictures, seeds)
-def test_haze_makes_its_depth_up_where_none_is_given(image: Uint8Image, seed: int) -> None:
+@given(images, seeds)
+def test_haze_uses_procedural_depth_without_a_map(image: Uint8Image, seed: int) -> None:
     op = Haze.draw(default_rng(seed))
     depth = procedural_depth(image, default_rng(seed))
     assert (
@@ -226,7 +226,7 @@ def test_haze_makes_its_depth_up_where_none_is_given(image: Uint8Image, seed: in
 
 
 @steady
-@given(pictures, seeds)
+@given(images, seeds)
 def test_haze_averages_the_depth_of_a_shrunken_image(image: Uint8Image, seed: int) -> None:
     op, shrunken = Haze.draw(default_rng(seed)), LowResolution()(image, default_rng(0))
     depth = default_rng(seed).random(image.shape[:2], np.float32)
@@ -237,7 +237,7 @@ def test_haze_averages_the_depth_of_a_shrunken_image(image: Uint8Image, seed: in
 
 
 @steady
-@given(pictures, st.integers(10, 29))
+@given(images, st.integers(10, 29))
 def test_jpeg_agrees_with_another_codec(image: Uint8Image, quality: int) -> None:
     fast, other = Jpeg(quality)(image, default_rng(0)), slow.jpeg(image, quality)
     assert fast.shape == image.shape
@@ -246,7 +246,7 @@ def test_jpeg_agrees_with_another_codec(image: Uint8Image, quality: int) -> None
 
 
 @steady
-@given(pictures)
+@given(images)
 def test_low_resolution_equals_reference(image: Uint8Image) -> None:
     assert max_abs_difference(LowResolution()(image, default_rng(0)), slow.low_resolution(image)) <= 1
 
@@ -260,7 +260,7 @@ def test_low_resolution_equals_reference_at_odd_sizes(shape: tuple[int, int]) ->
 
 
 @steady
-@given(pictures, seeds)
+@given(images, seeds)
 def test_low_light_equals_reference(image: Uint8Image, seed: int) -> None:
     op = LowLight.draw(default_rng(seed))
     assert max_abs_difference(op(image, default_rng(0)), slow.low_light(image, op.kind, op.amount)) <= 1
@@ -315,7 +315,7 @@ def test_poisson_noise_grows_with_brightness() -> None:
     assert bright / dark == pytest.approx(170 / 43.5, rel=0.1)
 
 
-def test_motion_blur_runs_one_way_and_starts_heaviest() -> None:
+def test_motion_blur_has_one_direction_and_falling_weights() -> None:
     image = np.zeros((81, 81, 3), np.uint8)
     image[40, 40] = 255
     across = MotionBlur(10, 3, 0.0)(image, default_rng(0))[..., 0]
@@ -381,7 +381,7 @@ def test_rain_only_brightens_and_is_grey() -> None:
     assert layer.dtype == np.uint8 and layer.min() == 0 and layer.max() >= 254
 
 
-def test_haze_ends() -> None:
+def test_haze_at_the_ends_of_its_range() -> None:
     image, op = small_image(1), Haze(0.8, 1.0)
     near = op(image, default_rng(0), np.zeros((40, 48), np.float32))
     assert max_abs_difference(near, image) == 0

@@ -1,4 +1,4 @@
-"""The 145 recipes, the benchmark's groups, the sampling ratio and reproducible synthesis."""
+"""The 145 training recipes, the groups of the benchmark, sampling, and reproducible degradation."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from opera_env.degradations import (
 from opera_env.degradations.weather import Haze
 from opera_env.errors import OperaError, UnknownDegradationError
 
-# Typed from FACTS 2 and 3, not taken from the package.
+# Written out here and not taken from the package.
 STAGE = {
     **dict.fromkeys(("rain", "haze", "low_light"), 1),
     **dict.fromkeys(("motion_blur", "defocus_blur"), 2),
@@ -58,8 +58,8 @@ def chi_square(counts: Sequence[int], expected: Sequence[float]) -> float:
 
 def assert_fair(counts: Sequence[int], expected: Sequence[float]) -> None:
     """Chi-square below its mean plus five deviations: p about 1e-5."""
-    freedom = len(counts) - 1
-    assert chi_square(counts, expected) < freedom + 5 * math.sqrt(2 * freedom)
+    degrees_of_freedom = len(counts) - 1
+    assert chi_square(counts, expected) < degrees_of_freedom + 5 * math.sqrt(2 * degrees_of_freedom)
 
 
 # ---- the training recipes ----------------------------------------------------------------------
@@ -109,7 +109,7 @@ def test_training_recipes_up_to_a_length(longest: int, count: int) -> None:
 # ---- the benchmark -----------------------------------------------------------------------------
 
 
-def test_groups_are_the_benchmarks() -> None:
+def test_groups_are_those_of_the_benchmark() -> None:
     assert {group: list(recipes) for group, recipes in BENCHMARK_GROUPS.items()} == EXPECTED
     assert [len(BENCHMARK_GROUPS[group]) for group in "ABC"] == [8, 4, 4]
     assert len({recipe for recipes in BENCHMARK_GROUPS.values() for recipe in recipes}) == 16
@@ -124,7 +124,7 @@ def test_two_benchmark_orders_lie_outside_the_rule() -> None:
     assert outside == {("motion_blur", "low_light"), ("defocus_blur", "haze")}
 
 
-def test_group_of() -> None:
+def test_benchmark_group() -> None:
     for group, recipes in EXPECTED.items():
         assert [benchmark_group(recipe) for recipe in recipes] == [group] * len(recipes)
     assert benchmark_group(("haze", "rain")) is None  # the order counts
@@ -177,31 +177,31 @@ def test_sampling_is_1_3_5_and_uniform_inside_a_length() -> None:
     [
         ({1: 1, 2: 1, 3: 1}, (1, 1, 1)),
         ({1: 0.5, 2: 0.25, 3: 0.25}, (2, 1, 1)),
-        ({1: 2, 2: 1, 9: 100}, (2, 1, 0)),  # nobody has nine
+        ({1: 2, 2: 1, 9: 100}, (2, 1, 0)),  # no recipe has nine
     ],
 )
-def test_custom_ratio(ratio: dict[int, float], shares: tuple[int, ...]) -> None:
+def test_own_length_weights(ratio: dict[int, float], shares: tuple[int, ...]) -> None:
     lengths = Counter(map(len, draws(3000, length_weights=ratio)))
     kept = [(lengths[n], 3000 * share / sum(shares)) for n, share in zip((1, 2, 3), shares, strict=True)]
     assert all(count == 0 for count, mean in kept if mean == 0)
     assert_fair([count for count, mean in kept if mean], [mean for _, mean in kept if mean])
 
 
-def test_custom_recipes() -> None:
+def test_own_recipes() -> None:
     own = [("noise",), ("jpeg", "noise"), ("haze", "noise"), ("noise", "noise")]
     times = Counter(draws(4000, recipes=own))
     assert set(times) == set(own)
     assert_fair([times[recipe] for recipe in own], [1000, 1000, 1000, 1000])  # 1 : 3, three of two
 
 
-def test_custom_recipes_of_another_length() -> None:
+def test_own_recipes_of_another_length() -> None:
     four = ("rain", "motion_blur", "noise", "jpeg")
     assert set(draws(20, recipes=[four])) == {four}
     times = Counter(map(len, draws(3000, recipes=[("noise",), four], length_weights={1: 1, 4: 2})))
     assert_fair([times[1], times[4]], [1000, 2000])
 
 
-def test_custom_recipes_may_be_the_benchmarks() -> None:
+def test_recipes_of_the_benchmark_can_be_sampled() -> None:
     lengths = Counter(map(len, draws(4000, recipes=benchmark_recipes())))
     assert_fair([lengths[2], lengths[3]], [1500, 2500])  # 3 : 5
 
@@ -227,7 +227,7 @@ def test_unknown_degradation_names_the_known_ones() -> None:
             assert name in str(caught.value)
 
 
-def test_unknown_degradation_is_noticed_before_anything_is_drawn() -> None:
+def test_unknown_degradation_is_refused_before_anything_is_drawn() -> None:
     rng = default_rng(0)
     with pytest.raises(UnknownDegradationError):
         degrade(photograph(), ("noise", "fog"), rng)
@@ -276,7 +276,7 @@ def test_every_recipe_runs(seed: int) -> None:
     assert (image == kept).all()
 
 
-def test_degrade_hands_the_depth_to_haze() -> None:
+def test_degrade_passes_the_depth_map_to_haze() -> None:
     image = photograph()
     depth = default_rng(1).random(image.shape[:2], np.float32)
     given, (haze,) = degrade(image, ("haze",), default_rng(3), depth)
@@ -302,7 +302,7 @@ def test_same_seed_same_bits(name: str) -> None:
         assert any((other != first).any() for other in others)
 
 
-def test_global_random_state_plays_no_part() -> None:
+def test_global_random_state_is_not_used() -> None:
     image, recipe = photograph(), ("rain", "defocus_blur", "noise")
     np.random.seed(0)  # noqa: NPY002
     first, _ = degrade(image, recipe, default_rng(5))

@@ -43,7 +43,7 @@ def test_a_pair_of_one_size(tmp_path: Path, coordinate_image: Any) -> None:
     assert sample.reference is not None
     assert np.array_equal(to_array(sample.reference), hq)
     assert sample.canvas == (30, 41)
-    assert sample.degradations is None, "nobody said what is wrong with it"
+    assert sample.degradations is None, "the labels are unknown"
     assert sample.depth is None
 
 
@@ -63,7 +63,7 @@ def test_a_few_pixels_too_many_are_cut_not_resampled(
 
 @pytest.mark.parametrize("factor", [2, 3, 4])
 @pytest.mark.parametrize("extra", [(0, 0), (3, 1), (0, -2)])
-def test_a_reference_that_is_some_times_larger(
+def test_a_reference_that_is_a_whole_number_of_times_larger(
     tmp_path: Path, coordinate_image: Any, factor: int, extra: tuple[int, int]
 ) -> None:
     if factor == 2 and extra != (0, 0):
@@ -80,7 +80,7 @@ def test_a_reference_that_is_some_times_larger(
 @pytest.mark.parametrize(
     "large", [(34, 41), (30, 45), (30, 37), (45, 60), (41, 30), (60, 41), (30, 82), (15, 20), (124, 164)]
 )
-def test_sizes_that_do_not_fit_are_told_with_the_files(
+def test_sizes_that_do_not_fit_are_refused_with_the_files(
     tmp_path: Path, coordinate_image: Any, large: tuple[int, int]
 ) -> None:
     source = _pair(tmp_path, coordinate_image(30, 41), coordinate_image(*large))
@@ -107,8 +107,8 @@ def test_pairs_are_found_by_name_whatever_the_format(tmp_path: Path, coordinate_
         paired(tmp_path / "lq", tmp_path / "hq")
 
 
-def test_two_partners_of_one_name_are_told(tmp_path: Path, coordinate_image: Any) -> None:
-    """Which of the two is the reference is not for us to guess."""
+def test_two_references_of_one_name_are_refused(tmp_path: Path, coordinate_image: Any) -> None:
+    """Which of the two is the reference cannot be known."""
     write_image(tmp_path / "lq" / "a.png", coordinate_image(8, 8))
     write_image(tmp_path / "hq" / "a.png", coordinate_image(8, 8))
     write_image(tmp_path / "hq" / "a.bmp", coordinate_image(8, 8, seed=1))
@@ -136,7 +136,7 @@ def test_crops_of_a_pair_show_the_same_place(tmp_path: Path, coordinate_image: A
     assert len(places) > 10
 
 
-def test_a_crop_off_the_grid_or_outside_is_told(tmp_path: Path, coordinate_image: Any) -> None:
+def test_a_crop_off_the_grid_or_outside_is_refused(tmp_path: Path, coordinate_image: Any) -> None:
     source = _pair(tmp_path, coordinate_image(40, 60), coordinate_image(160, 240))
     with pytest.raises(SampleError, match="multiples of 4"):
         source.make(SampleSpec(source.name, 0, crop=(2, 0, 32, 32)))
@@ -152,7 +152,7 @@ def test_a_crop_larger_than_the_image_is_the_image(tmp_path: Path, coordinate_im
     )
 
 
-# The benchmark's folders
+# The folders of the benchmark
 
 
 def _benchmark(root: Path, coordinate_image: Any) -> None:
@@ -180,7 +180,7 @@ def test_the_benchmarks_layout(tmp_path: Path, coordinate_image: Any) -> None:
     for sample in samples:
         assert sample.degradations == frozenset(sample.spec.recipe)
         assert sample.canvas == (16, 24)
-        assert sample.depth is None, "the haze was not made here"
+        assert sample.depth is None, "the source did not apply the haze"
     assert samples[2].lq.shape == (3, 4, 6)
 
 
@@ -191,7 +191,7 @@ def test_the_benchmarks_names_are_the_eight_degradations() -> None:
     assert len(AGENTICIR_DEGRADATIONS) == 8
 
 
-def test_other_layouts_are_told(tmp_path: Path, coordinate_image: Any) -> None:
+def test_other_layouts_are_refused(tmp_path: Path, coordinate_image: Any) -> None:
     with pytest.raises(SampleError, match="LQ/d2"):
         agenticir(tmp_path)
     _benchmark(tmp_path, coordinate_image)
@@ -206,7 +206,7 @@ def test_other_layouts_are_told(tmp_path: Path, coordinate_image: Any) -> None:
 
 
 def test_only_images_are_references(tmp_path: Path, coordinate_image: Any) -> None:
-    """Captions and depth maps of the same name lie beside the images in many data sets."""
+    """Many data sets have captions and depth maps of the same name beside the images."""
     _benchmark(tmp_path, coordinate_image)
     for suffix in (".txt", ".mat", ".npy", ".json"):
         (tmp_path / "HQ" / f"001{suffix}").write_text("not an image")
@@ -219,7 +219,7 @@ def test_only_images_are_references(tmp_path: Path, coordinate_image: Any) -> No
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4])
-def test_photographs_have_a_canvas_and_no_secrets(
+def test_photographs_have_a_canvas_and_neither_reference_nor_labels(
     tmp_path: Path, coordinate_image: Any, scale: int
 ) -> None:
     write_image(tmp_path / "a.png", coordinate_image(18, 25))
@@ -244,7 +244,7 @@ def test_photographs_may_be_cropped_in_pixels_of_the_result(tmp_path: Path, coor
         assert (top * 4, left * 4) == sample.spec.crop[:2]
 
 
-def test_photographs_one_by_one(tmp_path: Path, coordinate_image: Any) -> None:
+def test_photographs_may_be_given_as_files(tmp_path: Path, coordinate_image: Any) -> None:
     for name in ("b.png", "a.png"):
         write_image(tmp_path / name, coordinate_image(8, 8))
     source = photographs([tmp_path / "b.png", str(tmp_path / "a.png")])
@@ -257,7 +257,7 @@ def test_photographs_one_by_one(tmp_path: Path, coordinate_image: Any) -> None:
         photographs(tmp_path / "sub")
 
 
-def test_a_damaged_file_among_many_is_told(tmp_path: Path, coordinate_image: Any) -> None:
+def test_a_damaged_file_is_named(tmp_path: Path, coordinate_image: Any) -> None:
     write_image(tmp_path / "a.png", coordinate_image(16, 16))
     (tmp_path / "b.png").write_bytes(b"")
     for source in (photographs(tmp_path), clean_folder(tmp_path, canvas=8, recipes=[("noise",)])):

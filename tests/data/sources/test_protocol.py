@@ -17,7 +17,7 @@ from opera_env.data.sources import protocol
 from opera_env.data.sources.protocol import ImageCache
 
 
-def test_old_images_leave_memory(
+def test_least_recently_used_images_are_evicted(
     tmp_path: Path, write_photographs: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_photographs(tmp_path, *[(16, 16)] * 6)

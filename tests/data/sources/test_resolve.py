@@ -15,7 +15,7 @@ from opera_env.data import (
 from opera_env.errors import SampleError
 
 
-def test_opening_by_name(tmp_path: Path, write_photographs: Callable[..., Path]) -> None:
+def test_sources_are_resolved_by_name(tmp_path: Path, write_photographs: Callable[..., Path]) -> None:
     assert resolve_source(None).name == "bundled"
     assert resolve_source("bundled", canvas=64).make(  # type: ignore[attr-defined]
         resolve_source("bundled", canvas=64).draw(default_rng(0))

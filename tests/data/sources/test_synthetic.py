@@ -54,8 +54,8 @@ def test_crops_are_multiples_of_4(
 def test_every_crop_can_be_drawn(tmp_path: Path, write_photographs: Callable[..., Path]) -> None:
     source = clean_folder(write_photographs(tmp_path, (40, 24)), 16, [("jpeg",)])
     rng = default_rng(0)
-    seen = {source.draw(rng).crop for _ in range(300)}
-    assert seen == {(top, left, 16, 16) for top in range(0, 25, 4) for left in (0, 4, 8)}
+    crops = {source.draw(rng).crop for _ in range(300)}
+    assert crops == {(top, left, 16, 16) for top in range(0, 25, 4) for left in (0, 4, 8)}
 
 
 def test_a_sample_is_its_reference_degraded(
@@ -73,7 +73,7 @@ def test_a_sample_is_its_reference_degraded(
         assert sample.depth == ("procedural" if "haze" in recipe else None)
 
 
-def test_what_a_specification_cannot_ask_for(
+def test_unusable_specifications_are_refused(
     tmp_path: Path, write_photographs: Callable[..., Path]
 ) -> None:
     source = clean_folder(write_photographs(tmp_path / "mine", (40, 52)), 32)
@@ -103,7 +103,7 @@ def test_a_canvas_that_is_no_multiple_of_4(
         clean_folder(tmp_path, canvas)
 
 
-def test_recipes_and_ratio(tmp_path: Path, write_photographs: Callable[..., Path]) -> None:
+def test_recipes_and_length_weights(tmp_path: Path, write_photographs: Callable[..., Path]) -> None:
     write_photographs(tmp_path, (40, 52))
     rng = default_rng(0)
     lengths = [len(clean_folder(tmp_path, 16).draw(rng).recipe) for _ in range(450)]
@@ -197,7 +197,9 @@ def test_depth_maps_of_a_quarter_of_the_size(
     assert bool((hazy[order].diff() >= -1e-6).all())
 
 
-def test_a_damaged_map_is_told_not_replaced(tmp_path: Path, write_photographs: Callable[..., Path]) -> None:
+def test_a_damaged_depth_map_is_refused_and_not_replaced(
+    tmp_path: Path, write_photographs: Callable[..., Path]
+) -> None:
     write_photographs(tmp_path / "images", (40, 56))
     (tmp_path / "depth").mkdir()
     (tmp_path / "depth" / "0.npy").write_bytes(b"")
@@ -206,10 +208,10 @@ def test_a_damaged_map_is_told_not_replaced(tmp_path: Path, write_photographs: C
         source.make(SampleSpec("images", 0, ("haze",), 3, (0, 0, 16, 16)))
 
 
-def test_a_folder_of_depth_that_is_not_there_is_told(
+def test_an_absent_folder_of_depth_maps_is_refused(
     tmp_path: Path, write_photographs: Callable[..., Path]
 ) -> None:
-    """A typing mistake would turn every depth into a made-up one."""
+    """Otherwise a typing mistake would make every depth procedural."""
     write_photographs(tmp_path / "images", (40, 56))
     with pytest.raises(SampleError, match="detph"):
         source = clean_folder(tmp_path / "images", 16, depth=tmp_path / "detph")
