@@ -55,7 +55,7 @@ class TrainConfig:
     """Number of training steps; by default that of the tool."""
     lr: float | None = None
     """Peak learning rate; by default that of the tool."""
-    warmup: int = 200
+    warmup_steps: int = 200
     """Steps of linear learning-rate warm-up, before the cosine decay."""
     val_every: int = 2000
     """Steps between two validations; each also writes a checkpoint."""
@@ -195,7 +195,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     net = net.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.AdamW(net.parameters(), lr=lr, betas=(0.9, 0.99))
     scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: warmup_cosine(step, steps, config.warmup)
+        optimizer, lambda step: warmup_cosine(step, steps, config.warmup_steps)
     )
     lpips = LpipsAlex().to(device) if spec.lpips_weight else None
     start_step = 0

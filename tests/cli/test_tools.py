@@ -392,7 +392,7 @@ def tiny_table(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def training_words(tool: str, photographs: Path, runs: Path) -> list[str]:
     folders = ["--images", str(photographs), "--val", str(photographs), "--out", str(runs)]
-    return ["tools", "train", tool, *folders, "--val-side", "64", "--warmup", "1", "--device", "cpu"]
+    return ["tools", "train", tool, *folders, "--val-side", "64", "--warmup-steps", "1", "--device", "cpu"]
 
 
 def test_train_then_pack_then_list(
@@ -433,7 +433,7 @@ def test_the_command_that_is_noted_can_be_run(
     monkeypatch.chdir(tmp_path)
     words = record["command"].split()
     assert words[0] == "opera-env"
-    assert main([*words[1:], "--val-side", "64", "--warmup", "1", "--out", "again"]) == 0
+    assert main([*words[1:], "--val-side", "64", "--warmup-steps", "1", "--out", "again"]) == 0
     again = json.loads(Path("again/tiny.denoise/training.json").read_text())
     assert again["psnr_gain"] == record["psnr_gain"]
 

@@ -70,7 +70,7 @@ def config(tmp_path: Path, write_photographs: Any) -> TrainConfig:
         images=tmp_path / "data" / "train",
         val=tmp_path / "data" / "val",
         out=tmp_path / "runs",
-        warmup=2,
+        warmup_steps=2,
         val_every=3,
         val_side=64,
         device="cpu",
@@ -161,7 +161,7 @@ def test_the_learning_rate_of_the_config_overrides_that_of_the_spec(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One step at a rate of 1e-9 hardly changes the weights, one at 1e-2 does."""
-    config = replace(config, steps=1, warmup=0)
+    config = replace(config, steps=1, warmup_steps=0)
     weights = {}
     for name, spec_lr, config_lr in (
         ("slow", 1e-9, None),
@@ -372,7 +372,7 @@ def test_unknown_tools_tools_without_weights_and_empty_folders_are_refused(
     with pytest.raises(ToolboxError, match="no weights"):
         train.train(replace(config, tool="tiny.shift"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(OperaError, match="no image"):
+    with pytest.raises(OperaError, match="expected images"):
         train.train(replace(config, images=tmp_path / "empty"))
 
 
