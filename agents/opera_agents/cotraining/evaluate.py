@@ -251,9 +251,10 @@ def _format_difference(row: Mapping[str, float], digits: int) -> str:
 
 def single_tool_table(results: Mapping[str, Any]) -> Table:
     """Returns the table of the networks alone, a row for each toolbox."""
-    table = Table("each network alone, PSNR in dB", box=box.SIMPLE, padding=(0, 0, 0, 1))
-    for title in _SINGLE_TOOL_COLUMNS:
-        table.add_column(title, justify="right")
+    title = "each network alone, PSNR in dB"
+    table = Table("", title=title, title_justify="left", box=box.SIMPLE, padding=(0, 0, 0, 1))
+    for column in _SINGLE_TOOL_COLUMNS:
+        table.add_column(column, justify="right")
     for name, row in results.items():
         table.add_row(name, *(f"{row[key]:.2f}" for key in _SINGLE_TOOL_COLUMNS.values()))
     return table
