@@ -179,10 +179,10 @@ def test_results_are_resized_to_the_canvas() -> None:
     """Small and large results are resized to the reference by antialiased bicubic interpolation."""
     scorer = PlanScorer(_toolbox(), _mean_reward())
     small = _sample(0, (64, 80), shrink=4)
-    (untouched,) = scorer.score([small], [()])
+    (unchanged,) = scorer.score([small], [()])
     expected = F.interpolate(small.lq[None], (64, 80), mode="bicubic", antialias=True)[0]
-    assert untouched.restored is not None
-    assert (untouched.image() - expected.clamp(0, 1)).abs().max() <= 0.5 / 255 + 1e-6
+    assert unchanged.restored is not None
+    assert (unchanged.image() - expected.clamp(0, 1)).abs().max() <= 0.5 / 255 + 1e-6
     # The canvas is a little more than four times larger, so the tool upscales twice: 16 -> 64 -> 256 -> 68.
     reference = _photograph(0, (68, 80))
     odd = Sample(small.lq, reference, None, (68, 80), small.spec)
@@ -194,12 +194,10 @@ def test_pixels_are_clamped_and_rounded_once_at_the_end() -> None:
     toolbox = Toolbox().add("up", lambda image: image + 5).add("down", lambda image: image - 5)
     scorer = PlanScorer(toolbox, _mean_reward())
     sample = _sample()
-    untouched, there_and_back, over, under = scorer.score(
-        [sample] * 4, [(), ("up", "down"), ("up",), ("down",)]
-    )
-    assert there_and_back.restored is not None
-    assert untouched.restored is not None
-    assert (there_and_back.restored.int() - untouched.restored.int()).abs().max() <= 1
+    unchanged, undone, over, under = scorer.score([sample] * 4, [(), ("up", "down"), ("up",), ("down",)])
+    assert undone.restored is not None
+    assert unchanged.restored is not None
+    assert (undone.restored.int() - unchanged.restored.int()).abs().max() <= 1
     assert over.r_q == 10
     assert under.r_q == 0
 
@@ -243,10 +241,10 @@ def test_equal_work_runs_and_counts_once() -> None:
 
 @pytest.mark.parametrize("batch", [1, 2, 64])
 def test_small_batches_score_nothing_twice(batch: int) -> None:
-    seen: list[int] = []
+    batch_sizes: list[int] = []
 
     def light(images: Tensor) -> Tensor:
-        seen.append(len(images))
+        batch_sizes.append(len(images))
         return images.mean((1, 2, 3))
 
     reward = Reward("light", (RewardTerm(FunctionMetric("light", light, worst=0.0), 0, 1, 10),))
@@ -255,8 +253,8 @@ def test_small_batches_score_nothing_twice(batch: int) -> None:
         (_sample(place, size), plan) for plan in PLANS for place, size in enumerate([(64, 64), (96, 96)])
     ]
     found = _score(scorer, *map(list, zip(*pairs, strict=True)))
-    assert sum(seen) == scorer.images_scored == len(pairs)
-    assert max(seen) <= max(1, batch * 4), "four images of 64 x 64 pixels count as one of 128 x 128"
+    assert sum(batch_sizes) == scorer.images_scored == len(pairs)
+    assert max(batch_sizes) <= max(1, batch * 4), "four images of 64 x 64 pixels count as one of 128 x 128"
     expected = [_by_hand(sample, plan, _mean_reward()).r_q for sample, plan in pairs]
     assert found == pytest.approx(expected, abs=0.01)
 

@@ -125,14 +125,14 @@ def test_a_concurrent_metric_runs_in_the_workers(threads: int) -> None:
 
 
 def test_other_metrics_run_in_the_callers_thread() -> None:
-    seen: set[threading.Thread] = set()
+    threads_used: set[threading.Thread] = set()
 
     def light(images: Tensor) -> Tensor:
-        seen.add(threading.current_thread())
+        threads_used.add(threading.current_thread())
         return images.mean((1, 2, 3))
 
     _score(PlanScorer(_toolbox(), _reward(FunctionMetric("light", light, worst=0.0))))
-    assert seen == {threading.current_thread()}
+    assert threads_used == {threading.current_thread()}
 
 
 def test_failed_features_are_not_kept() -> None:

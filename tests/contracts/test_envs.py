@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 from stable_baselines3.common.env_checker import check_env as sb3_check
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -18,6 +19,7 @@ from opera_env.data import Source
 from opera_env.envs.config import EnvConfig
 from opera_env.envs.registration import ENVIRONMENTS
 from opera_env.tools import Toolbox
+from opera_env.types import Sample, SampleSpec
 
 Config = dict[str, Any]
 every_environment = pytest.mark.parametrize("name", ENVIRONMENTS)
@@ -83,6 +85,38 @@ def test_rewards_are_floats_in_sb3_vectors(make_env: Callable[..., gym.Env[Any, 
     rewards = envs.step(actions)[1]
     assert rewards.dtype == np.float32
     assert rewards[1] % 1 != 0
+
+
+class _RustSource:
+    """A source whose samples have a label that is not the name of a built-in degradation."""
+
+    name = "rust"
+
+    def __len__(self) -> int:
+        return 1
+
+    def draw(self, rng: np.random.Generator) -> SampleSpec:
+        return SampleSpec(self.name, 0, ("rust",), int(rng.integers(100)))
+
+    def list_specs(self, *args: Any) -> list[SampleSpec]:
+        raise NotImplementedError
+
+    def make(self, spec: SampleSpec) -> Sample:
+        image = torch.full((3, 32, 32), spec.seed / 100)
+        return Sample(image, image, frozenset(spec.recipe), (32, 32), spec)
+
+
+@every_environment
+def test_labels_are_those_of_the_source(name: str, toolbox: Toolbox) -> None:
+    config = {"toolbox": toolbox, "reward": "classic", "source": _RustSource(), "max_tools": 2}
+    env = gym.make(name, **config)
+    _, info = env.reset(seed=0)
+    assert info["degradations"] == ("rust",)
+    _, again = env.reset(options={"sample": info["sample"]})
+    assert again["sample"] == info["sample"]
+    vector = gym.make_vec(name, num_envs=2, vectorization_mode="vector_entry_point", **config)
+    _, infos = vector.reset(seed=0)
+    assert list(infos["degradations"]) == [("rust",)] * 2
 
 
 @every_environment

@@ -88,7 +88,7 @@ def test_invalid_actions_raise(env: gym.Env[Any, Any], action: Any) -> None:
     env.reset(seed=0)
     with pytest.raises(PlanParseError):
         env.unwrapped.step(np.array(action))
-    env.unwrapped.step(np.zeros(3, np.int64))  # the episode goes on as if nothing had been said
+    env.unwrapped.step(np.zeros(3, np.int64))  # the invalid action did not change the episode
 
 
 def test_step_before_reset_raises(make_env: MakeEnv) -> None:

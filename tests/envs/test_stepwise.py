@@ -69,12 +69,12 @@ def test_the_return_is_the_one_shot_reward_less_r_q_of_the_input(
     one_shot, stepwise = pair
     options = {"sample": samples[index].spec}
     one_shot.reset(options=options)
-    untouched = one_shot.step(np.zeros(3, np.int64))[1]
+    unchanged = one_shot.step(np.zeros(3, np.int64))[1]
     one_shot.reset(options=options)
     reward, info = one_shot.step(one_shot.unwrapped.rules.codec.encode(plan))[1::3]
     rewards, first, last = run_plan(stepwise, plan, options=options)
-    assert first["r_q"] == untouched
-    assert sum(rewards) == pytest.approx(reward - untouched, abs=1e-6)
+    assert first["r_q"] == unchanged
+    assert sum(rewards) == pytest.approx(reward - unchanged, abs=1e-6)
     assert last["r_q"] == pytest.approx(info["r_q"], abs=1e-6)
     assert last["plan"] == info["plan"] == plan
 

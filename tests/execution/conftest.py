@@ -1,4 +1,4 @@
-"""Tiny tools, samples, and plans executed one at a time: what the executor is compared with."""
+"""Tiny tools and samples, and a function that executes one plan at a time, for comparison."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from opera_env.tools import Tool, Toolbox
 from opera_env.types import Canvas, Plan, Sample, SampleSpec
 
-# What the tools below ask for, typed again so that a mistake in Toolbox shows: scale, multiple, minimum.
+# Scale, multiple and minimum of the tools below, written again to reveal a mistake in Toolbox.
 SIZE_CONSTRAINTS = {
     "tiny.conv": (1, 4, 1),
     "tiny.odd": (1, 3, 10),
@@ -26,7 +26,7 @@ SIZE_CONSTRAINTS = {
 
 
 class Conv(nn.Module):
-    """A residual 3x3 convolution; refuses sizes that are no multiples."""
+    """A residual 3x3 convolution that requires sizes to be multiples."""
 
     def __init__(self, seed: int, multiple: int, minimum: int = 1) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Conv(nn.Module):
 
 
 class Enlarge(nn.Module):
-    """Four times larger, by pixel shuffle."""
+    """Upscales four times by pixel shuffle."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -56,13 +56,13 @@ class Enlarge(nn.Module):
 
 
 def _halve(image: Tensor) -> Tensor:
-    return image.mul_(0.5)  # in place: a tool may scribble on what it is given
+    return image.mul_(0.5)  # in place: a tool may change its input
 
 
 def _subtract_global_mean(image: Tensor) -> Tensor:
     return image - 0.5 * image.mean(
         dim=(1, 2, 3), keepdim=True
-    )  # looks at the whole image, padding included
+    )  # depends on the whole image, including padding
 
 
 def _make_toolbox() -> Toolbox:
@@ -114,10 +114,10 @@ def _make_sample(
 
 
 class BatchRecorder:
-    """A tool that notes the size of every batch it is given.
+    """A tool that records the shape of every batch.
 
     Attributes:
-        batches: Shapes of what it was given, in order.
+        batches: Shapes of the batches, in order.
     """
 
     def __init__(self, restore: Callable[[Tensor], Tensor]) -> None:
@@ -134,7 +134,7 @@ class BatchRecorder:
 
 
 def _distinct_prefixes(samples: Sequence[Sample], plans: Sequence[Plan]) -> set[tuple[Any, ...]]:
-    """Distinct (image, canvas, prefix) with a prefix of at least one tool: what must be run."""
+    """Returns the distinct (image, canvas, prefix) for which a tool must run."""
     return {
         (sample.lq.numpy().tobytes(), sample.lq.shape, sample.canvas, plan[:length])
         for sample, plan in zip(samples, plans, strict=True)

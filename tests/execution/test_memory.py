@@ -1,233 +1,28 @@
-"""Memory: the number of images alive at the same time, and the behaviour when memory runs out."""
+"""bytes_per_pixel: the measured memory of tools."""
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Sequence
-from itertools import product
-from typing import Any
-
-import pytest
 import torch
-from torch import Tensor
+from torch import nn
 
-from opera_env.errors import ToolFailedError
-from opera_env.execution import Executor, PrefixCache, run, tool_runner
-from opera_env.execution.schedule import Schedule
-from opera_env.execution.tool_runner import ToolRunner
-from opera_env.tools import Tool, Toolbox
+from opera_env.execution.memory import bytes_per_pixel
+from opera_env.tools import Tool
 
-SIDE = 16
-PIXELS = SIDE * SIDE
-PLANS = [plan for length in range(5) for plan in product("abcd", repeat=length)]
+CPU = torch.device("cpu")
 
 
-class RecordingRunner(ToolRunner):
-    """Records how many of its results are alive at the same time, and how much memory they hold."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.images: weakref.WeakSet[Tensor] = weakref.WeakSet()
-        self.max_images = 0
-        self.max_bytes_held = 0
-
-    def apply(self, tool: Tool, batch: Sequence[Any]) -> list[Tensor]:
-        results = super().apply(tool, batch)
-        self.images.update(results)
-        alive = list(self.images)
-        self.max_images = max(self.max_images, len(alive))
-        storages = {image.untyped_storage().data_ptr(): image.untyped_storage().nbytes() for image in alive}
-        self.max_bytes_held = max(self.max_bytes_held, sum(storages.values()))
-        return results
-
-
-@pytest.fixture
-def schedules(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The schedules that executors create during the test."""
-    created: list[Any] = []
-
-    class RecordingSchedule(Schedule):
-        max_live = 0
-
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args)
-            created.append(self)
-
-        def _expand(self, *args: Any) -> None:
-            super()._expand(*args)
-            self.max_live = max(self.max_live, self._live_pixels)
-
-    monkeypatch.setattr(run, "Schedule", RecordingSchedule)
-    return created
-
-
-def _recording_executor(batch_pixels: int, max_live_pixels: int) -> tuple[Executor, RecordingRunner]:
-    executor = Executor(_toolbox(), batch_pixels, max_live_pixels)
-    executor.tool_runner = runner = RecordingRunner(batch_pixels, 512 * 2**20)
-    return executor, runner
-
-
-def _toolbox() -> Toolbox:
-    shifts = {"a": 0.01, "b": -0.02, "c": 0.03, "d": -0.05}
-    return Toolbox([Tool(name, lambda image, by=by: image + by) for name, by in shifts.items()])
-
-
-def _run(executor: Executor, make_sample: Any, count: int = 2) -> int:
-    samples = [make_sample(seed, (SIDE, SIDE)) for seed in range(count)]
-    return sum(1 for _ in executor.run(*_pairs(samples)))
-
-
-def _pairs(samples: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-    both = [(sample, plan) for sample in samples for plan in PLANS]
-    return [sample for sample, _ in both], [plan for _, plan in both]
-
-
-@pytest.mark.parametrize("batch", [1, 4])
-@pytest.mark.parametrize("live", [0, 8])
-def test_few_images_are_alive_at_the_same_time(
-    make_sample: Any, schedules: list[Any], batch: int, live: int
-) -> None:
-    executor, runner = _recording_executor(batch * PIXELS, live * PIXELS)
-    assert _run(executor, make_sample) == 2 * len(PLANS) == 682
-    # The limit, at most one batch beyond it per level, and the last batch.
-    bound = live + 4 * batch + batch
-    assert runner.max_images <= bound
-    assert schedules[0].max_live <= (bound + 2) * PIXELS
-    assert len(runner.images) == 0, "no image may outlive the run"
-
-
-def test_without_a_limit_many_images_are_alive(make_sample: Any) -> None:
-    """Control of the test above: breadth first holds a whole level of the tree."""
-    executor, runner = _recording_executor(4 * PIXELS, 10**9)
-    _run(executor, make_sample)
-    assert runner.max_images >= 128
-
-
-@pytest.mark.parametrize("batch", [4, 16])
-@pytest.mark.parametrize("live", [0, 32])
-def test_memory_held_is_bounded_like_the_number_of_images(make_sample: Any, batch: int, live: int) -> None:
-    """An image that waits must not keep the memory of its whole batch."""
-    executor, runner = _recording_executor(batch * PIXELS, live * PIXELS)
-    _run(executor, make_sample)
-    bound = live + 4 * batch + batch
-    assert runner.max_bytes_held <= bound * PIXELS * 3 * 4
-
-
-@pytest.mark.parametrize("cached", [False, True])
-@pytest.mark.parametrize(("batch", "live"), [(1, 0), (4, 8), (64, 10**6)])
-def test_the_count_of_live_pixels_returns_to_zero(
-    make_sample: Any, schedules: list[Any], batch: int, live: int, cached: bool
-) -> None:
-    cache = PrefixCache(40 * PIXELS * 12) if cached else None
-    executor = Executor(_toolbox(), batch * PIXELS, live * PIXELS, cache)
-    for _ in range(2 if cached else 1):
-        _run(executor, make_sample)
-    for schedule in schedules:
-        assert schedule._live_pixels == 0
-        assert not schedule._pending and not schedule._sizes
-        assert not schedule._queues
-
-
-def test_max_live_pixels_does_not_change_the_images(make_sample: Any) -> None:
-    samples, plans = _pairs([make_sample(3, (SIDE, SIDE))])
-    wide, deep = (
-        {
-            result.plan: result.image.clone()
-            for result in Executor(_toolbox(), 999, live).run(samples, plans)
-        }
-        for live in (10**9, 0)
+def test_measured_memory_of_a_known_network() -> None:
+    """A convolution and an in-place ReLU hold the input and 24 channels."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 24, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(24, 3, 3, padding=1)
     )
-    assert wide.keys() == deep.keys()
-    for plan, image in wide.items():
-        torch.testing.assert_close(deep[plan], image, atol=1e-6, rtol=0)
+    per_pixel = bytes_per_pixel(Tool("net", net.eval()), CPU)
+    assert 24 * 4 <= per_pixel <= 1.6 * 4 * (3 + 24 + 24 + 3)
+    wide = nn.Sequential(nn.Conv2d(3, 96, 3, padding=1), nn.Conv2d(96, 3, 3, padding=1))
+    assert 2 * per_pixel < bytes_per_pixel(Tool("wide", wide.eval()), CPU)
 
 
-def _greedy(error: type[Exception], message: str, largest: int) -> Any:
-    def restore(image: Tensor) -> Tensor:
-        if len(image) > largest:
-            raise error(message)
-        return image * 0.5
-
-    return restore
-
-
-OUT_OF_MEMORY = [
-    pytest.param(torch.OutOfMemoryError, "CUDA out of memory. Tried to allocate 2.00 GiB.", id="cuda"),
-    pytest.param(MemoryError, "", id="python"),
-    pytest.param(
-        RuntimeError,
-        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you "
-        "tried to allocate 4503599627370496 bytes. Error code 12 (Cannot allocate memory)",
-        id="torch-linux",
-    ),
-    pytest.param(
-        RuntimeError,
-        "[enforce fail at alloc_cpu.cpp:116] data. DefaultCPUAllocator: not enough memory: you tried to "
-        "allocate 4503599627370496 bytes.",
-        id="torch-windows",
-    ),
-]
-
-
-@pytest.mark.parametrize(("error", "message"), OUT_OF_MEMORY)
-def test_out_of_memory_halves_the_batch(
-    make_sample: Any, recorder: Any, error: type[Exception], message: str
-) -> None:
-    tool = recorder(_greedy(error, message, largest=2))
-    executor = Executor(Toolbox().add("greedy", tool), batch_pixels=16 * PIXELS)
-    samples = [make_sample(seed, (SIDE, SIDE)) for seed in range(32)]
-    for result in executor.run(samples, [("greedy",)] * 32):
-        torch.testing.assert_close(result.image, result.sample.lq * 0.5, atol=1e-6, rtol=0)
-    assert executor.tools_run == 32, "only successful applications count"
-    sizes = [shape[0] for shape in tool.batches]
-    assert sizes.count(16) == 1, "later batches are small too"
-    assert sorted(set(sizes), reverse=True) == [16, 8, 4, 2]
-    assert executor.tool_runner.batch_pixels == 2 * PIXELS
-
-    tool.batches.clear()
-    list(executor.run([make_sample(seed, (SIDE, SIDE)) for seed in range(50, 54)], [("greedy",)] * 4))
-    assert [shape[0] for shape in tool.batches] == [2, 2], "and so are those of the next call"
-
-
-def test_the_message_of_this_torch_version_is_recognised() -> None:
-    with pytest.raises((RuntimeError, MemoryError)) as caught:
-        torch.empty(2**55, dtype=torch.uint8)
-    assert tool_runner._is_out_of_memory(caught.value)
-
-
-@pytest.mark.parametrize(("error", "message"), OUT_OF_MEMORY)
-def test_out_of_memory_on_a_single_image_is_a_failure_of_the_tool(
-    make_sample: Any, error: type[Exception], message: str
-) -> None:
-    toolbox = Toolbox().add("fine", lambda image: image).add("huge", _greedy(error, message, largest=0))
-    executor = Executor(toolbox)
-    samples = [make_sample(seed, (SIDE, SIDE)) for seed in range(4)]
-    with pytest.raises(ToolFailedError, match=error.__name__) as caught:
-        list(executor.run(samples, [("fine", "huge")] * 4))
-    assert (caught.value.tool, caught.value.prefix, caught.value.shape) == (
-        "huge",
-        ("fine",),
-        (3, SIDE, SIDE),
-    )
-
-
-def test_a_failed_attempt_is_freed_before_the_next(make_sample: Any) -> None:
-    """An exception that is being handled keeps its frames, and these keep the activations.
-
-    A smaller batch that runs inside the handler would therefore find the memory still full.
-    """
-    held: list[weakref.ref[Tensor]] = []
-    left_over: list[int] = []
-
-    def restore(image: Tensor) -> Tensor:
-        left_over.append(sum(reference() is not None for reference in held))
-        activation = image.repeat(1, 8, 1, 1)
-        held.append(weakref.ref(activation))
-        if len(image) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return activation[:, :3]
-
-    executor = Executor(Toolbox().add("greedy", restore))
-    samples = [make_sample(seed, (SIDE, SIDE)) for seed in range(8)]
-    assert len(list(executor.run(samples, [("greedy",)] * 8))) == 8
-    assert left_over == [0] * len(left_over)
+def test_measured_memory_counts_only_live_tensors() -> None:
+    """A chain of 40 layers needs no more memory than two layers at a time."""
+    chain = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(40)))
+    assert bytes_per_pixel(Tool("chain", chain.eval()), CPU) <= 1.6 * 4 * 3 * 4

@@ -1,7 +1,8 @@
-"""ToolFailedError: every failure of a tool reports the tool, the prefix and the shape of the image."""
+"""ToolRunner: failures name the tool, the prefix and the shape; batches are halved if memory runs out."""
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +11,11 @@ import torch
 from torch import Tensor
 
 from opera_env.errors import ToolFailedError
-from opera_env.execution import Executor
+from opera_env.execution import Executor, tool_runner
 from opera_env.tools import Toolbox
+
+SIDE = 16
+PIXELS = SIDE * SIDE
 
 
 def _marked(image: Tensor) -> Tensor:
@@ -143,3 +147,97 @@ def test_results_before_a_failure_are_yielded(make_sample: Any) -> None:
     assert next(stream).plan == ("good",)
     with pytest.raises(ToolFailedError):
         next(stream)
+
+
+# Out of memory
+
+
+def _greedy(error: type[Exception], message: str, largest: int) -> Any:
+    def restore(image: Tensor) -> Tensor:
+        if len(image) > largest:
+            raise error(message)
+        return image * 0.5
+
+    return restore
+
+
+OUT_OF_MEMORY = [
+    pytest.param(torch.OutOfMemoryError, "CUDA out of memory. Tried to allocate 2.00 GiB.", id="cuda"),
+    pytest.param(MemoryError, "", id="python"),
+    pytest.param(
+        RuntimeError,
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you "
+        "tried to allocate 4503599627370496 bytes. Error code 12 (Cannot allocate memory)",
+        id="torch-linux",
+    ),
+    pytest.param(
+        RuntimeError,
+        "[enforce fail at alloc_cpu.cpp:116] data. DefaultCPUAllocator: not enough memory: you tried to "
+        "allocate 4503599627370496 bytes.",
+        id="torch-windows",
+    ),
+]
+
+
+@pytest.mark.parametrize(("error", "message"), OUT_OF_MEMORY)
+def test_out_of_memory_halves_the_batch(
+    make_sample: Any, recorder: Any, error: type[Exception], message: str
+) -> None:
+    tool = recorder(_greedy(error, message, largest=2))
+    executor = Executor(Toolbox().add("greedy", tool), batch_pixels=16 * PIXELS)
+    samples = [make_sample(seed, (SIDE, SIDE)) for seed in range(32)]
+    for result in executor.run(samples, [("greedy",)] * 32):
+        torch.testing.assert_close(result.image, result.sample.lq * 0.5, atol=1e-6, rtol=0)
+    assert executor.tools_run == 32, "only successful applications count"
+    sizes = [shape[0] for shape in tool.batches]
+    assert sizes.count(16) == 1, "later batches are small too"
+    assert sorted(set(sizes), reverse=True) == [16, 8, 4, 2]
+    assert executor.tool_runner.batch_pixels == 2 * PIXELS
+
+    tool.batches.clear()
+    list(executor.run([make_sample(seed, (SIDE, SIDE)) for seed in range(50, 54)], [("greedy",)] * 4))
+    assert [shape[0] for shape in tool.batches] == [2, 2], "and so are those of the next call"
+
+
+def test_the_message_of_this_torch_version_is_recognised() -> None:
+    with pytest.raises((RuntimeError, MemoryError)) as caught:
+        torch.empty(2**55, dtype=torch.uint8)
+    assert tool_runner._is_out_of_memory(caught.value)
+
+
+@pytest.mark.parametrize(("error", "message"), OUT_OF_MEMORY)
+def test_out_of_memory_on_a_single_image_is_a_failure_of_the_tool(
+    make_sample: Any, error: type[Exception], message: str
+) -> None:
+    toolbox = Toolbox().add("fine", lambda image: image).add("huge", _greedy(error, message, largest=0))
+    executor = Executor(toolbox)
+    samples = [make_sample(seed, (SIDE, SIDE)) for seed in range(4)]
+    with pytest.raises(ToolFailedError, match=error.__name__) as caught:
+        list(executor.run(samples, [("fine", "huge")] * 4))
+    assert (caught.value.tool, caught.value.prefix, caught.value.shape) == (
+        "huge",
+        ("fine",),
+        (3, SIDE, SIDE),
+    )
+
+
+def test_a_failed_attempt_is_freed_before_the_next(make_sample: Any) -> None:
+    """An exception that is being handled keeps its frames, and these keep the activations.
+
+    A smaller batch that runs inside the handler would therefore find the memory still full.
+    """
+    held: list[weakref.ref[Tensor]] = []
+    left_over: list[int] = []
+
+    def restore(image: Tensor) -> Tensor:
+        left_over.append(sum(reference() is not None for reference in held))
+        activation = image.repeat(1, 8, 1, 1)
+        held.append(weakref.ref(activation))
+        if len(image) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return activation[:, :3]
+
+    executor = Executor(Toolbox().add("greedy", restore))
+    samples = [make_sample(seed, (SIDE, SIDE)) for seed in range(8)]
+    assert len(list(executor.run(samples, [("greedy",)] * 8))) == 8
+    assert left_over == [0] * len(left_over)
