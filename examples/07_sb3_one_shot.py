@@ -1,4 +1,4 @@
-"""Somebody else's agent: PPO of Stable-Baselines3 learns to write whole plans; compared with chance."""
+"""An agent of another library: PPO of Stable-Baselines3 learns whole plans; compared with random plans."""
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ envs = OperaVecEnv(
     )
 )
 
-# Any policy would do; one step is one episode, so there is nothing to discount.
+# One step is one episode, so there is nothing to discount.
 model = PPO(
     "CnnPolicy",
     envs,
@@ -42,7 +42,7 @@ model = PPO(
 for update in range(1, 6):
     model.learn(envs.num_envs * model.n_steps, reset_num_timesteps=False)
     reward = np.mean([episode["r"] for episode in model.ep_info_buffer])
-    print(f"update {update}: reward of the last plans {reward:.2f}")
+    print(f"update {update}: mean reward of the last episodes {reward:.2f}")
 
 specs = source.list_specs(24, benchmark_recipes(), np.random.default_rng(0))
 agents = {

@@ -1,7 +1,7 @@
-"""A vision-language model plans in words, and TRL trains it on what its plans earn.
+"""A vision-language model plans in words, and TRL trains it on the rewards of its plans.
 
 The model has 1.8 M parameters and comes with the package. Two steps change little: docs/vlm.md has the
-commands of runs that learn something, and of a model of 7 B parameters.
+commands of full runs, and of a model of 7 B parameters.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from trl import GRPOConfig, ModelConfig
 
 from opera_agents.vlm import grpo
 from opera_agents.vlm.agent import SHIPPED, VLMAgent
-from opera_agents.vlm.grpo import EnvArguments
+from opera_agents.vlm.config import EnvArguments
 from opera_env.agents import run_agent
 from opera_env.data import clean_folder
 from opera_env.data.sources import BUNDLED_IMAGES
@@ -27,9 +27,9 @@ photos.mkdir()
 for name in BUNDLED_IMAGES:
     copy(Path(skimage.data.data_dir) / name, photos)
 
-# TRL draws groups of answers; the scorer runs their plans. Any of TRL's options can be given.
-world = EnvArguments(str(photos), str(photos), reward="classic", photographs=16, val_count=4, threads=1)
-training = GRPOConfig(
+# TRL samples groups of answers; the scorer runs their plans. Every option of TRL can be given.
+env_args = EnvArguments(str(photos), str(photos), reward="classic", num_samples=16, val_count=4, threads=1)
+training_args = GRPOConfig(
     output_dir=str(folder / "run"),
     max_steps=2,
     per_device_train_batch_size=8,
@@ -41,12 +41,12 @@ training = GRPOConfig(
     gradient_checkpointing=False,
     report_to="none",
 )
-grpo.train(world, training, ModelConfig(str(SHIPPED)))
+grpo.train(env_args, training_args, ModelConfig(str(SHIPPED)))
 
 toolbox, source = Toolbox.load("lite"), clean_folder(photos)
 sample = source.make(source.draw(np.random.default_rng(0)))
 agent = VLMAgent.from_pretrained(toolbox, folder / "run" / "model")
-played = run_agent(agent, [sample], PlanScorer(toolbox, "classic"), 6)
-print(f"wrong with it: {', '.join(sorted(sample.degradations or ()))}")
+result = run_agent(agent, [sample], PlanScorer(toolbox, "classic"), 6)
+print(f"degradations: {', '.join(sorted(sample.degradations or ()))}")
 print(agent.completions[0])
-print(f"its plan: {' > '.join(played.plans[0]) or 'nothing to be done'}")
+print(f"plan: {' > '.join(result.plans[0]) or 'no tool'}")

@@ -1,1 +1,1 @@
-"""The critic: quality without a reference, distilled from R_q, and how it is trained."""
+"""The critic: a network that predicts R_q without a reference, and its training."""

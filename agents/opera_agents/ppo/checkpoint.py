@@ -1,4 +1,4 @@
-"""How far a run has come, as files: from which it goes on as if it had never stopped."""
+"""Checkpoints of PPO runs. A resumed run ends exactly as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from opera_agents.common.checkpoints import Budget, load_checkpoint, save_checkp
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come.
+    """The progress of a run.
 
     Attributes:
-        rollouts: Finished rollouts.
-        budget: What they cost.
+        rollouts: Number of finished rollouts.
+        budget: Cost of the warm start and of these rollouts.
     """
 
     rollouts: int = 0
@@ -24,7 +24,7 @@ class Progress:
 
 
 def save(path: Path, model: MaskablePPO, progress: Progress) -> None:
-    """Writes a checkpoint so that a kill at any time leaves the old one or the new one."""
+    """Writes a checkpoint atomically."""
     state = {
         "policy": model.policy.state_dict(),
         "optimizer": model.policy.optimizer.state_dict(),
@@ -35,10 +35,11 @@ def save(path: Path, model: MaskablePPO, progress: Progress) -> None:
     save_checkpoint(path, state)
 
 
-def restore(path: Path, model: MaskablePPO) -> Progress:
-    """Brings a model to where :func:`save` left it."""
+def load(path: Path, model: MaskablePPO) -> Progress | None:
+    """Loads a checkpoint into a model; returns its progress, or None if there is no checkpoint."""
     state = load_checkpoint(path, model.device)
-    assert state is not None
+    if state is None:
+        return None
     model.policy.load_state_dict(state["policy"])
     model.policy.optimizer.load_state_dict(state["optimizer"])
     model.num_timesteps, model._n_updates = state["num_timesteps"], state["n_updates"]

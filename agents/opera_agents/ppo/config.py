@@ -1,4 +1,4 @@
-"""How the stepwise agent is trained, in one place."""
+"""The settings of PPO training."""
 
 from __future__ import annotations
 
@@ -12,87 +12,90 @@ import tyro
 from opera_agents.common.runs import folder_name, run_settings
 
 _RUNTIME_FIELDS = ("out", "threads", "device", "val", "val_every", "val_count", "val_reward", "regret")
-"""Settings that may change between the parts of one run."""
+"""Settings that may change when a run is resumed."""
 
 
 @dataclass(frozen=True)
 class PPOConfig:
-    """How the stepwise agent is trained."""
+    """Trains the stepwise agent: a warm start by behaviour cloning, then PPO with masked actions."""
 
     images: Path
-    """Folder of clean photographs to train on."""
+    """Folder of clean photographs for training."""
     val: Path | None = None
-    """Folder of clean photographs to watch it on."""
+    """Folder of clean photographs for validation; without one there is no validation."""
     out: Path = Path("runs/ppo")
-    """Everything is written here."""
+    """Folder of the run."""
     encoder: Path | None = None
-    """Encoder weights to start from: safetensors with the keys encoder.*, as the detector's."""
-    freeze: Annotated[bool, tyro.conf.FlagConversionOff] = False
-    """Leave that encoder as it is, which saves a third of the time."""
-    warm_steps: int = 400
-    """Steps of the warm start, in which sensible plans are imitated; 0 for none."""
-    warm_batch: int = 32
-    """Photographs per step of the warm start."""
-    steps: int = 200_000
-    """Environment steps in all, rounded up to whole rollouts."""
+    """Encoder weights to start from: safetensors with the keys encoder.*, such as a detector's."""
+    freeze_encoder: Annotated[bool, tyro.conf.FlagConversionOff] = False
+    """Keep the encoder weights fixed, which makes training about a third faster."""
+    warm_start_steps: int = 400
+    """Gradient steps of the warm start, which clones plausible plans; 0 skips it."""
+    warm_start_batch_size: int = 32
+    """Samples in a gradient step of the warm start."""
+    total_timesteps: int = 200_000
+    """Total number of environment steps, rounded up to whole rollouts."""
     num_envs: int = 32
-    """Games played at once."""
+    """Number of sub-environments."""
     n_steps: int = 16
-    """Steps per game and rollout."""
-    epochs: int = 2
-    """Times each rollout is learned from."""
-    batch: int = 128
-    """Steps per gradient."""
+    """Steps of each sub-environment in a rollout."""
+    n_epochs: int = 2
+    """Epochs over each rollout."""
+    batch_size: int = 128
+    """Minibatch size."""
     lr: float = 3e-4
-    """Peak learning rate; falls linearly to a tenth."""
-    clip: float = 0.2
-    """How far the ratio may leave 1."""
-    entropy: float = 0.01
-    """Weight of the entropy of the next tool."""
+    """Peak learning rate, which decays linearly to a tenth."""
+    clip_range: float = 0.2
+    """PPO clip range."""
+    ent_coef: float = 0.01
+    """Entropy coefficient."""
     gae_lambda: float = 0.95
-    """Trade-off of bias for variance. There is no discount: gains add up to the quality of the result."""
+    """Lambda of generalised advantage estimation. The discount factor gamma is 1, because the rewards of
+    an episode add up to its gain of R_q."""
     reward: str = "lite"
-    """What counts as quality; label_free needs no references."""
+    """Reward to maximise; label_free needs no references."""
     tool_cost: float = 0.0
-    """Taken from the reward per tool."""
+    """Cost of each tool, subtracted from R_q."""
     max_tools: int = 6
-    """Longest plan."""
+    """Length of the longest plan."""
     mask_upscale: Annotated[bool, tyro.conf.FlagConversionOff] = False
-    """Forbid enlarging tools once the image fills its canvas."""
+    """Mask upscaling tools once the image fills its canvas."""
     toolbox: str = "lite"
-    """A shipped toolbox, or a folder written by Toolbox.save."""
+    """Name of a shipped toolbox, or a folder written by Toolbox.save."""
     canvas: int = 128
-    """Side of the crops."""
+    """Side of the square crops in pixels."""
     obs_size: int = 128
-    """Side of the images that the policy sees."""
-    original: Annotated[bool, tyro.conf.FlagConversionOff] = False
-    """Look at the first image too, which costs as much again."""
-    clean: float = 1.5
-    """Weight of clean photographs, beside 1, 3 and 5 of those with one, two and three degradations."""
+    """Side of the observed images in pixels."""
+    observe_original: Annotated[bool, tyro.conf.FlagConversionOff] = False
+    """Observe the image before the first tool too, which doubles the cost of the encoder."""
+    clean_weight: float = 1.5
+    """Sampling weight of clean photographs; those with one, two and three degradations have 1, 3 and 5."""
     enlarged: Annotated[bool, tyro.conf.FlagConversionOff] = True
-    """Train on enlarged copies of some photographs too, which are soft and nevertheless clean."""
+    """Train on enlarged copies of some photographs too, which are soft although they are clean."""
     save_every: int = 10
-    """Rollouts between checkpoints: what a kill loses at most."""
+    """Rollouts between checkpoints."""
     val_every: int = 10
     """Rollouts between validations."""
     val_count: int = 48
-    """Samples of the validation set."""
+    """Number of validation samples."""
     val_reward: str | None = None
-    """What validation is judged by; the reward by default."""
+    """Reward of the validation; by default the reward of the training."""
     regret: Annotated[bool, tyro.conf.FlagConversionOff] = False
-    """Search the best plans of the validation set, which takes minutes, and watch the distance to them."""
+    """Report the regret on the validation set. The search for its best plans takes minutes."""
     seed: int = 0
+    """Seed of all random numbers."""
     threads: int = 2
-    """CPU threads."""
+    """Number of CPU threads."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    """Device of the tools and of the policy."""
 
     @property
     def rollouts(self) -> int:
-        """How many rollouts there are in all."""
-        return -(-self.steps // (self.num_envs * self.n_steps))
+        """Total number of rollouts."""
+        return -(-self.total_timesteps // (self.num_envs * self.n_steps))
 
     def settings(self) -> dict[str, Any]:
-        """Returns what decides the result, without the places where things lie."""
+        """Returns the settings that determine the result, without paths of this machine."""
         return run_settings(
             self,
             exclude=_RUNTIME_FIELDS,

@@ -1,19 +1,21 @@
-"""Trains the stepwise agent by PPO: a tool at a time, looking again after each.
+"""Trains the stepwise agent by PPO: it chooses one tool at a time and observes each result.
 
 Example:
     python -m opera_agents.ppo.train --images bsds500/train --val bsds500/val --out runs/ppo
 
-Interrupt it at any time: the same command goes on from the last checkpoint and ends where it would have
-ended, bit by bit. Curves and pictures are for tensorboard, in the same folder. It ends with
-``agent.safetensors`` and ``agent.json``, which :func:`opera_agents.ppo.agent.make_ppo` loads.
+The run may be interrupted at any time: the same command resumes from the last checkpoint and ends exactly
+as an uninterrupted run. Scalars and images for TensorBoard are in the same folder. The run ends with
+``agent.safetensors`` and ``agent.json``; ``--agents ppo:runs/ppo`` and
+:func:`opera_agents.ppo.agent.make_ppo` load them.
 
-Source: PPO as in Stable-Baselines3 (MaskablePPO). With ``--reward label_free`` the game is SimpleCall's:
-    stepwise, rewarded by gains in no-reference quality alone.
+Source: PPO as in Stable-Baselines3 (MaskablePPO). With ``--reward label_free`` the task is that of
+    SimpleCall: a stepwise agent that is rewarded by gains of no-reference quality alone.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -24,17 +26,19 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3.common.logger import Logger
 from torch.utils.tensorboard import SummaryWriter
 
+from opera_agents.common.checkpoints import Budget
 from opera_agents.common.photographs import training_source
 from opera_agents.common.runs import claim_run_dir, load_encoder, set_threads
 from opera_agents.common.seeds import SeedStage, make_seed
 from opera_agents.common.validation import Validation, ValidationResult, format_validation, log_validation
+from opera_agents.ppo import checkpoint
 from opera_agents.ppo.agent import PredictAgent
-from opera_agents.ppo.checkpoint import Progress, restore, save
+from opera_agents.ppo.checkpoint import Progress
 from opera_agents.ppo.config import PPOConfig
 from opera_agents.ppo.features import StepwiseFeaturesExtractor, policy_kwargs
 from opera_agents.ppo.saved import AgentCard, save_agent
 from opera_agents.ppo.vec_env import OperaVecEnv
-from opera_agents.ppo.warm_start import imitate
+from opera_agents.ppo.warm_start import run_warm_start
 from opera_env.data import Source
 from opera_env.envs.vector import StepwiseVectorEnv
 from opera_env.errors import AgentError
@@ -45,103 +49,91 @@ from opera_env.tools import Toolbox
 
 
 def train(config: PPOConfig) -> ValidationResult | None:
-    """Trains an agent; returns its last validation, if there is a folder to validate on.
+    """Trains an agent.
+
+    Returns:
+        The last validation; None without a folder for validation.
 
     Raises:
-        AgentError: If the folder holds another run, or an encoder is to be frozen that was never trained.
+        AgentError: If the folder holds a run with other settings, or an untrained encoder would be frozen.
     """
-    if config.freeze and config.encoder is None:
+    if config.freeze_encoder and config.encoder is None:
         raise AgentError(
-            "--freeze leaves the encoder as it starts: give a trained one with --encoder FILE."
+            "--freeze-encoder keeps the encoder at its initial weights: give trained ones with "
+            "--encoder FILE."
         )
-    folder = config.out
     set_threads(config.threads)
     toolbox = Toolbox.load(config.toolbox, config.device)
-    checkpoint = folder / "checkpoint.pt"
-    claim_run_dir(folder, config.settings() | {"fingerprint": toolbox.fingerprint})
-    enlarged = folder / "enlarged" if config.enlarged else None
-    source = training_source(config.images, config.canvas, enlarged, config.clean)
+    path = config.out / "checkpoint.pt"
+    claim_run_dir(config.out, config.settings() | {"fingerprint": toolbox.fingerprint})
+    enlarged = config.out / "enlarged" if config.enlarged else None
+    source = training_source(config.images, config.canvas, enlarged, config.clean_weight)
     validate = make_validation(config, toolbox)
     model = make_model(config, make_vec_env(config, toolbox, source))
     agent = PredictAgent(model.policy, toolbox, mask_upscale=config.mask_upscale)
-    progress = Progress()
-    if checkpoint.exists():
-        progress = restore(checkpoint, model)
-        print(f"resuming from rollout {progress.rollouts} of {config.rollouts}")
+    progress = checkpoint.load(path, model)
     features = model.policy.get_submodule("features_extractor")
     assert isinstance(features, StepwiseFeaturesExtractor)
-    if not checkpoint.exists() and config.encoder is not None:
-        load_encoder(features.encoder, config.encoder)  # after the policy was made, which draws it anew
-    features.encoder.requires_grad_(not config.freeze)
-    if not checkpoint.exists() and config.warm_steps:
-        steps, batch = config.warm_steps, config.warm_batch
-        progress = Progress(
-            budget=imitate(model, agent, Executor(toolbox), source, steps, batch, config.seed)
-        )
-        save(checkpoint, model, progress)
+    if progress is None and config.encoder is not None:
+        # After the policy was made, because Stable-Baselines3 initialises all of its weights.
+        load_encoder(features.encoder, config.encoder)
+    features.encoder.requires_grad_(not config.freeze_encoder)
+    if progress is not None:
+        print(f"resuming from rollout {progress.rollouts} of {config.rollouts}")
+    elif config.warm_start_steps:
+        steps, batch_size = config.warm_start_steps, config.warm_start_batch_size
+        budget = run_warm_start(model, agent, Executor(toolbox), source, steps, batch_size, config.seed)
+        progress = Progress(budget=budget)
+        checkpoint.save(path, model, progress)
+    else:
+        progress = Progress()
 
-    writer = SummaryWriter(str(folder), purge_step=model.num_timesteps + 1)
-    watched: ValidationResult | None = None
+    writer = SummaryWriter(str(config.out), purge_step=model.num_timesteps + 1)
+    result: ValidationResult | None = None
     if validate is not None and progress.rollouts in (0, config.rollouts):
-        watched = _watch(validate(agent), writer, model.num_timesteps)
+        result = _validate(validate, agent, writer, model.num_timesteps)
     while progress.rollouts < config.rollouts:
-        # Whatever chance decides in a segment begins anew: generators, games, and with the world its
-        # caches, which decide what shares a batch. Going on is then the same as never having stopped.
-        world = make_vec_env(config, toolbox, source)
-        model.set_env(world)
+        # Each segment between two checkpoints starts with fresh environments, seeds and caches (a cache
+        # decides which plans share a batch), so that a resumed run equals an uninterrupted one.
+        envs = make_vec_env(config, toolbox, source)
+        model.set_env(envs)
         model.set_random_seed(make_seed(config.seed, SeedStage.PPO_ROLLOUT, progress.rollouts))
-        # As in model.learn(), which would let the learning rate fall to its end in every segment.
-        _, callback = model._setup_learn(config.steps, reset_num_timesteps=False)
-        resumed_budget, seconds, scorer = progress.budget, 0.0, world.envs.rules.scorer
+        # model.learn() would decay the learning rate to its end in every segment.
+        _, callback = model._setup_learn(config.total_timesteps, reset_num_timesteps=False)
+        previous_budget, seconds, scorer = progress.budget, 0.0, envs.envs.rules.scorer
         last = min(progress.rollouts + config.save_every, config.rollouts)
         for rollout in track(range(progress.rollouts, last), description=f"PPO, to rollout {last}"):
             assert model.env is not None
             assert model.ep_info_buffer is not None
-            begin = time.perf_counter()
+            start_time = time.perf_counter()
             model.ep_info_buffer.clear()
             model.collect_rollouts(model.env, callback, model.rollout_buffer, config.n_steps)
-            collected = time.perf_counter()
+            rollout_time = time.perf_counter()
             model._update_current_progress_remaining(rollout, config.rollouts)
             model.train()
-            updated = time.perf_counter()
+            update_time = time.perf_counter()
 
-            seconds += updated - begin
-            budget = resumed_budget.plus(scorer.images_scored, scorer.tools_run, seconds)
+            seconds += update_time - start_time
+            budget = previous_budget.plus(scorer.images_scored, scorer.tools_run, seconds)
             progress = Progress(rollout + 1, budget)
             scalars = {
-                "time/rollout": collected - begin,
-                "time/update": updated - collected,
-                **{f"budget/{name}": value for name, value in asdict(progress.budget).items()},
+                "time/rollout": rollout_time - start_time,
+                "time/update": update_time - rollout_time,
+                **{f"budget/{name}": value for name, value in asdict(budget).items()},
             }
-            _log(writer, model, scalars, toolbox)
+            _log_rollout(writer, model, scalars, toolbox)
             due = progress.rollouts % config.val_every == 0 or progress.rollouts == config.rollouts
             if validate is not None and due:
-                watched = _watch(validate(agent), writer, model.num_timesteps)
-        save(checkpoint, model, progress)
+                result = _validate(validate, agent, writer, model.num_timesteps)
+        checkpoint.save(path, model, progress)
 
     writer.close()
-    about = {
-        **config.settings(),
-        **asdict(progress.budget),
-        **_figures(watched),
-        "fingerprint": toolbox.fingerprint,
-    }
-    card = AgentCard(
-        toolbox.signature,
-        toolbox.names,
-        config.max_tools,
-        config.obs_size,
-        config.original,
-        config.mask_upscale,
-        config.reward,
-        about,
-    )
-    save_agent(model.policy, card, folder)
-    return watched
+    save_agent(model.policy, make_card(config, toolbox, progress.budget, result), config.out)
+    return result
 
 
 def make_vec_env(config: PPOConfig, toolbox: Toolbox, source: Source) -> OperaVecEnv:
-    """Returns fresh games over shared tools and photographs."""
+    """Returns fresh environments that share a toolbox and photographs."""
     envs = StepwiseVectorEnv(
         config.num_envs,
         toolbox=toolbox,
@@ -152,24 +144,24 @@ def make_vec_env(config: PPOConfig, toolbox: Toolbox, source: Source) -> OperaVe
         tool_cost=config.tool_cost,
         mask_upscale=config.mask_upscale,
     )
-    return OperaVecEnv(envs, exclude_keys=() if config.original else ("original",))
+    return OperaVecEnv(envs, exclude_keys=() if config.observe_original else ("original",))
 
 
-def make_model(config: PPOConfig, world: OperaVecEnv) -> MaskablePPO:
-    """Returns an untrained model whose logger only collects."""
+def make_model(config: PPOConfig, envs: OperaVecEnv) -> MaskablePPO:
+    """Returns an untrained model, whose logger only stores values."""
     model = MaskablePPO(
         "MultiInputPolicy",
-        world,
-        learning_rate=lambda left: config.lr * linear_decay(1 - left, 1, final=0.1),
+        envs,
+        learning_rate=lambda remaining: config.lr * linear_decay(1 - remaining, 1, final=0.1),
         n_steps=config.n_steps,
-        batch_size=config.batch,
-        n_epochs=config.epochs,
+        batch_size=config.batch_size,
+        n_epochs=config.n_epochs,
         gamma=1.0,
         gae_lambda=config.gae_lambda,
-        clip_range=config.clip,
-        ent_coef=config.entropy,
+        clip_range=config.clip_range,
+        ent_coef=config.ent_coef,
         stats_window_size=config.n_steps * config.num_envs,  # all episodes of a rollout
-        policy_kwargs=policy_kwargs(config.original),
+        policy_kwargs=policy_kwargs(config.observe_original),
         seed=config.seed,
         device=config.device,
     )
@@ -178,7 +170,7 @@ def make_model(config: PPOConfig, world: OperaVecEnv) -> MaskablePPO:
 
 
 def make_validation(config: PPOConfig, toolbox: Toolbox) -> Validation | None:
-    """Returns the validation set, with a scorer of its own that does not count to the budget."""
+    """Returns the validation set; its scorer does not count towards the budget of the training."""
     if config.val is None:
         return None
     reward = config.val_reward or config.reward
@@ -195,35 +187,62 @@ def make_validation(config: PPOConfig, toolbox: Toolbox) -> Validation | None:
     )
 
 
-def _log(writer: SummaryWriter, model: MaskablePPO, scalars: dict[str, float], toolbox: Toolbox) -> None:
-    """Writes what happened in a rollout and the update after it."""
+def make_card(
+    config: PPOConfig, toolbox: Toolbox, budget: Budget, result: ValidationResult | None
+) -> AgentCard:
+    """Returns the card of a trained policy."""
+    training = {
+        **config.settings(),
+        **asdict(budget),
+        **_validation_scalars(result),
+        "fingerprint": toolbox.fingerprint,
+    }
+    return AgentCard(
+        signature=toolbox.signature,
+        tools=toolbox.names,
+        max_tools=config.max_tools,
+        obs_size=config.obs_size,
+        observe_original=config.observe_original,
+        mask_upscale=config.mask_upscale,
+        reward=config.reward,
+        training=training,
+    )
+
+
+def _log_rollout(
+    writer: SummaryWriter, model: MaskablePPO, scalars: Mapping[str, float], toolbox: Toolbox
+) -> None:
+    """Writes the statistics of a rollout and of its update."""
     step = model.num_timesteps
     episodes = list(model.ep_info_buffer or ())
     actions = model.rollout_buffer.actions.astype(np.int64).ravel()
-    learned: dict[str, Any] = dict(model.logger.name_to_value)
-    model.logger.dump(step)  # forgets them
-    learned["train/entropy"] = -learned.pop("train/entropy_loss")
-    del learned["train/n_updates"]
+    train_metrics: dict[str, Any] = dict(model.logger.name_to_value)
+    model.logger.dump(step)  # clears the stored values
+    train_metrics["train/entropy"] = -train_metrics.pop("train/entropy_loss")
+    del train_metrics["train/n_updates"]
     if episodes:
-        learned["rollout/return"] = float(np.mean([episode["r"] for episode in episodes]))
-        learned["rollout/length"] = float(np.mean([episode["l"] for episode in episodes]))
-    for name, value in (learned | scalars).items():
+        train_metrics["rollout/return"] = float(np.mean([episode["r"] for episode in episodes]))
+        train_metrics["rollout/length"] = float(np.mean([episode["l"] for episode in episodes]))
+    for name, value in {**train_metrics, **scalars}.items():
         writer.add_scalar(name, value, step)
     writer.add_histogram("rollout/actions", actions, step, bins=np.arange(len(toolbox) + 2) - 0.5)  # pyright: ignore[reportArgumentType]
 
 
-def _watch(watched: ValidationResult, writer: SummaryWriter, step: int) -> ValidationResult:
-    """Writes and prints how validation went."""
-    log_validation(writer, watched, step)
-    print(f"step {step}: {format_validation(watched)}", flush=True)
-    return watched
+def _validate(
+    validate: Validation, agent: PredictAgent, writer: SummaryWriter, step: int
+) -> ValidationResult:
+    """Validates the agent; writes and prints the result."""
+    result = validate(agent)
+    log_validation(writer, result, step)
+    print(f"step {step}: {format_validation(result)}", flush=True)
+    return result
 
 
-def _figures(watched: ValidationResult | None) -> dict[str, float]:
-    if watched is None:
+def _validation_scalars(result: ValidationResult | None) -> dict[str, float]:
+    if result is None:
         return {}
-    figures = {"val_reward": watched.reward, "val_length": watched.length}
-    return figures | ({} if watched.regret is None else {"val_regret": watched.regret})
+    scalars = {"val_reward": result.reward, "val_length": result.length}
+    return scalars | ({} if result.regret is None else {"val_regret": result.regret})
 
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from opera_agents.common.batches import observe_sample
 from opera_env.answer import AnswerGrammar
 from opera_env.data.images import to_pil
 from opera_env.degradations import DEGRADATIONS
-from opera_env.envs.observation import Episode, observe
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Sample
 
@@ -82,7 +82,7 @@ def build_messages(system_prompt: str, image: object | None = None) -> list[dict
 
 def sample_image(sample: Sample) -> Image.Image:
     """Returns the image that an agent observes of a sample before the first tool, as RGB at canvas size."""
-    return to_pil(observe(Episode(sample), 0).image)
+    return to_pil(observe_sample(sample).image)
 
 
 def tools_by_family(toolbox: Toolbox) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""Settings so small that a critic is trained in seconds."""
+"""Settings with which a critic is trained in seconds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from opera_agents.critic.train import CriticConfig
+from opera_agents.critic.config import CriticConfig
 
 Configure = Callable[..., CriticConfig]
 
@@ -23,8 +23,8 @@ def configure(photos: Path, small_toolbox: Path, tmp_path: Path) -> Configure:
             "samples": 4,
             "val_samples": 4,
             "steps": 6,
-            "groups": 2,
-            "results": 3,
+            "photographs_per_batch": 2,
+            "images_per_photograph": 3,
             "warmup": 2,
             "val_every": 3,
             "canvas": 64,

@@ -51,18 +51,18 @@ def toolbox_folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def tiny(photos: Path, toolbox_folder: Path, tmp_path: Path) -> PPOConfig:
+def tiny_config(photos: Path, toolbox_folder: Path, tmp_path: Path) -> PPOConfig:
     """Settings of four rollouts of 24 steps, with a checkpoint after each."""
     return PPOConfig(
         images=photos,
         val=photos,
         out=tmp_path / "run",
-        steps=4 * 24,
-        warm_steps=2,
-        warm_batch=3,
+        total_timesteps=4 * 24,
+        warm_start_steps=2,
+        warm_start_batch_size=3,
         num_envs=4,
         n_steps=6,
-        batch=12,
+        batch_size=12,
         reward="classic",
         max_tools=2,
         toolbox=str(toolbox_folder),

@@ -1,4 +1,4 @@
-"""Training runs, can be stopped at any time, and goes on as if it had not been."""
+"""PPO training: what it writes, exact resume, refused settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from opera_agents.ppo import train as training
+from opera_agents.ppo import checkpoint
 from opera_agents.ppo.agent import make_ppo
 from opera_agents.ppo.config import PPOConfig
 from opera_agents.ppo.saved import CARD, WEIGHTS
@@ -32,14 +32,14 @@ from opera_env.types import Sample
 from opera_env.weights import load_tensors
 
 
-def checkpoint(folder: Path) -> dict[str, Any]:
+def read_checkpoint(folder: Path) -> dict[str, Any]:
     return torch.load(folder / "checkpoint.pt", weights_only=True)
 
 
 def assert_equal_runs(left: Path, right: Path) -> None:
-    one, other = checkpoint(left), checkpoint(right)
+    one, other = read_checkpoint(left), read_checkpoint(right)
     for state in (one, other):
-        del state["progress"]["budget"]["seconds"]  # is the machine's
+        del state["progress"]["budget"]["seconds"]  # depends on the machine
     assert one["progress"] == other["progress"]
     assert one["num_timesteps"] == other["num_timesteps"]
     for key, value in one["policy"].items():
@@ -50,12 +50,17 @@ def assert_equal_runs(left: Path, right: Path) -> None:
     assert (left / WEIGHTS).read_bytes() == (right / WEIGHTS).read_bytes()
 
 
-def test_it_trains_logs_and_exports(tiny: PPOConfig, samples: list[Sample]) -> None:
-    watched = train(tiny)
-    assert watched is not None
-    assert {path.name for path in tiny.out.iterdir()} >= {"config.json", "checkpoint.pt", WEIGHTS, CARD}
+def test_a_run_trains_logs_and_exports(tiny_config: PPOConfig, samples: list[Sample]) -> None:
+    result = train(tiny_config)
+    assert result is not None
+    assert {path.name for path in tiny_config.out.iterdir()} >= {
+        "config.json",
+        "checkpoint.pt",
+        WEIGHTS,
+        CARD,
+    }
 
-    events = EventAccumulator(str(tiny.out)).Reload()
+    events = EventAccumulator(str(tiny_config.out)).Reload()
     steps = {tag: [event.step for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
     for tag in (
         "rollout/return",
@@ -72,41 +77,53 @@ def test_it_trains_logs_and_exports(tiny: PPOConfig, samples: list[Sample]) -> N
         assert steps[tag] == [24, 48, 72, 96], tag
     assert steps["val/reward"] == steps["val/length"] == [0, 48, 96]
     assert "rollout/actions" in events.Tags()["histograms"]
-    assert events.Scalars("val/reward")[-1].value == pytest.approx(watched.reward, abs=1e-5)
+    assert events.Scalars("val/reward")[-1].value == pytest.approx(result.reward, abs=1e-5)
     scored = [event.value for event in events.Scalars("budget/images_scored")]
     assert scored == sorted(scored)
     assert 0 < events.Scalars("budget/tools_run")[-1].value <= 96
 
-    toolbox = Toolbox.load(tiny.toolbox)
-    card = json.loads((tiny.out / CARD).read_text())
+    toolbox = Toolbox.load(tiny_config.toolbox)
+    card = json.loads((tiny_config.out / CARD).read_text())
     assert card["tools"] == list(toolbox.names)
     assert card["training"]["images_scored"] == scored[-1]
-    assert card["training"]["val_reward"] == pytest.approx(watched.reward)
-    assert str(tiny.images) not in (tiny.out / CARD).read_text() + (tiny.out / "config.json").read_text()
-    agent = make_ppo(toolbox, tiny.out)
-    run_agent(agent, samples, PlanScorer(toolbox, "classic"), tiny.max_tools)
+    assert card["training"]["val_reward"] == pytest.approx(result.reward)
+    assert (
+        str(tiny_config.images)
+        not in (tiny_config.out / CARD).read_text() + (tiny_config.out / "config.json").read_text()
+    )
+    agent = make_ppo(toolbox, tiny_config.out)
+    run_agent(agent, samples, PlanScorer(toolbox, "classic"), tiny_config.max_tools)
     with pytest.raises(ToolboxMismatchError):
-        make_ppo(toolbox.subset(["unet.denoise"]), tiny.out)
+        make_ppo(toolbox.subset(["unet.denoise"]), tiny_config.out)
 
 
 @pytest.mark.slow
-def test_it_learns(tiny: PPOConfig) -> None:
-    """With tools of which one mends every image, it finds that one."""
-    watched = train(
-        replace(tiny, steps=1200, n_steps=10, lr=3e-3, epochs=4, save_every=10, val_every=10, val_count=6)
+def test_the_return_rises(tiny_config: PPOConfig) -> None:
+    """One of the tools improves every image, so the return rises."""
+    result = train(
+        replace(
+            tiny_config,
+            total_timesteps=1200,
+            n_steps=10,
+            lr=3e-3,
+            n_epochs=4,
+            save_every=10,
+            val_every=10,
+            val_count=6,
+        )
     )
-    assert watched is not None
-    events = EventAccumulator(str(tiny.out)).Reload()
+    assert result is not None
+    events = EventAccumulator(str(tiny_config.out)).Reload()
     returns = [event.value for event in events.Scalars("rollout/return")]
     assert np.mean(returns[-8:]) > np.mean(returns[:8])
 
 
-@pytest.mark.parametrize("freeze", [False, True])
-def test_a_run_that_goes_on_is_the_run_that_never_stopped(
-    freeze: bool, tiny: PPOConfig, detector: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("freeze_encoder", [False, True])
+def test_resumed_run_equals_uninterrupted_run(
+    freeze_encoder: bool, tiny_config: PPOConfig, detector: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tiny = replace(tiny, encoder=detector, freeze=freeze)
-    whole = replace(tiny, out=tiny.out / "whole")
+    config = replace(tiny_config, encoder=detector, freeze_encoder=freeze_encoder)
+    whole = replace(config, out=config.out / "whole")
     train(whole)
 
     class StoppedError(Exception):
@@ -117,41 +134,46 @@ def test_a_run_that_goes_on_is_the_run_that_never_stopped(
         if args[2].rollouts == 2:
             raise StoppedError
 
-    save = training.save
-    parts = replace(tiny, out=tiny.out / "parts")
+    save = checkpoint.save
+    parts = replace(config, out=config.out / "parts")
     with monkeypatch.context() as patch:
-        patch.setattr(training, "save", stop_after_two)
+        patch.setattr(checkpoint, "save", stop_after_two)
         with pytest.raises(StoppedError):
             train(parts)
-    assert checkpoint(parts.out)["progress"]["rollouts"] == 2
+    assert read_checkpoint(parts.out)["progress"]["rollouts"] == 2
     assert not (parts.out / WEIGHTS).exists()
     train(parts)
     assert_equal_runs(whole.out, parts.out)
-    seen = EventAccumulator(str(parts.out)).Reload()
-    assert [event.step for event in seen.Scalars("budget/tools_run")] == [24, 48, 72, 96]
+    events = EventAccumulator(str(parts.out)).Reload()
+    assert [event.step for event in events.Scalars("budget/tools_run")] == [24, 48, 72, 96]
 
 
-def test_a_finished_run_stays_as_it_is(tiny: PPOConfig) -> None:
+def test_a_finished_run_is_not_changed(tiny_config: PPOConfig) -> None:
     def files() -> dict[str, bytes]:
-        paths = (path for path in tiny.out.rglob("*") if path.is_file())
+        paths = (path for path in tiny_config.out.rglob("*") if path.is_file())
         return {path.name: path.read_bytes() for path in paths if not path.name.startswith("events")}
 
-    train(tiny)
+    train(tiny_config)
     before = files()
-    assert train(tiny) is not None
+    assert train(tiny_config) is not None
     assert before == files()
 
 
-def rollouts_of(folder: Path) -> int:
-    """How many rollouts a run has kept; none before its first checkpoint, which ends the warm start."""
-    return checkpoint(folder)["progress"]["rollouts"] if (folder / "checkpoint.pt").exists() else 0
+def saved_rollouts(folder: Path) -> int:
+    """Returns the number of rollouts in the checkpoint, or 0 before the first checkpoint."""
+    return read_checkpoint(folder)["progress"]["rollouts"] if (folder / "checkpoint.pt").exists() else 0
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on(tiny: PPOConfig, child_environment: dict[str, str]) -> None:
-    """Killed in the middle of whatever it does after the first checkpoint."""
-    tiny = replace(tiny, val=None)
-    whole, killed = replace(tiny, out=tiny.out / "whole"), replace(tiny, out=tiny.out / "killed")
+def test_resumed_run_after_a_kill_equals_uninterrupted_run(
+    tiny_config: PPOConfig, child_environment: dict[str, str]
+) -> None:
+    """The process is killed at any time after the first checkpoint."""
+    config = replace(tiny_config, val=None)
+    whole, killed = (
+        replace(config, out=config.out / "whole"),
+        replace(config, out=config.out / "killed"),
+    )
     options = {
         key: value for key, value in asdict(killed).items() if value is not None and value is not False
     }
@@ -159,36 +181,38 @@ def test_a_killed_run_goes_on(tiny: PPOConfig, child_environment: dict[str, str]
     command = [sys.executable, "-m", "opera_agents.ppo.train", *arguments]
     process = subprocess.Popen(command, env=child_environment, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while rollouts_of(killed.out) < 1 and time.monotonic() < deadline:
+    while saved_rollouts(killed.out) < 1 and time.monotonic() < deadline:
         assert process.poll() is None
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    assert 1 <= checkpoint(killed.out)["progress"]["rollouts"] < 4
+    assert 1 <= read_checkpoint(killed.out)["progress"]["rollouts"] < 4
     train(killed)
     train(whole)
     assert_equal_runs(whole.out, killed.out)
 
 
-def test_other_settings_are_refused(tiny: PPOConfig) -> None:
-    train(replace(tiny, val=None))
+def test_other_settings_raise(tiny_config: PPOConfig) -> None:
+    train(replace(tiny_config, val=None))
     with pytest.raises(AgentError, match=r"seed 0, now 1.*--out"):
-        train(replace(tiny, seed=1))
-    train(replace(tiny, threads=2, val_every=1))
+        train(replace(tiny_config, seed=1))
+    train(replace(tiny_config, threads=2, val_every=1))
 
 
-def test_another_toolbox_is_refused(tiny: PPOConfig) -> None:
-    train(replace(tiny, val=None))
-    Toolbox.load(tiny.toolbox).subset(["unet.denoise"]).save(Path(tiny.toolbox).parent / "other")
+def test_another_toolbox_raises(tiny_config: PPOConfig) -> None:
+    train(replace(tiny_config, val=None))
+    Toolbox.load(tiny_config.toolbox).subset(["unet.denoise"]).save(
+        Path(tiny_config.toolbox).parent / "other"
+    )
     with pytest.raises(AgentError, match="toolbox"):
-        train(replace(tiny, toolbox=str(Path(tiny.toolbox).parent / "other")))
+        train(replace(tiny_config, toolbox=str(Path(tiny_config.toolbox).parent / "other")))
 
 
-def test_equal_seeds_train_alike_and_others_do_not(tiny: PPOConfig) -> None:
+def test_weights_are_a_function_of_the_seed(tiny_config: PPOConfig) -> None:
     runs = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        train(replace(tiny, out=tiny.out / name, val=None, steps=24, seed=seed))
-        runs.append((tiny.out / name / WEIGHTS).read_bytes())
+        train(replace(tiny_config, out=tiny_config.out / name, val=None, total_timesteps=24, seed=seed))
+        runs.append((tiny_config.out / name / WEIGHTS).read_bytes())
     assert runs[0] == runs[1] != runs[2]
 
 
@@ -199,30 +223,45 @@ def detector(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("freeze", [False, True])
-def test_it_starts_from_an_encoder(freeze: bool, tiny: PPOConfig, detector: Path) -> None:
-    train(replace(tiny, encoder=detector, freeze=freeze, steps=48, lr=1e-2, val=None))
-    weights = load_tensors(tiny.out / WEIGHTS)
-    moved = {}
+@pytest.mark.parametrize("freeze_encoder", [False, True])
+def test_training_starts_from_encoder_weights(
+    freeze_encoder: bool, tiny_config: PPOConfig, detector: Path
+) -> None:
+    train(
+        replace(
+            tiny_config,
+            encoder=detector,
+            freeze_encoder=freeze_encoder,
+            total_timesteps=48,
+            lr=1e-2,
+            val=None,
+        )
+    )
+    weights = load_tensors(tiny_config.out / WEIGHTS)
+    change = {}
     for key, value in load_tensors(detector).items():
         if key.startswith("encoder."):
-            moved[key] = (weights[f"features_extractor.{key}"].float() - value).abs().max().item()
-    assert max(moved.values()) < (1e-3 if freeze else 1)
-    assert freeze or min(moved.values()) > 2e-3
+            change[key] = (weights[f"features_extractor.{key}"].float() - value).abs().max().item()
+    assert max(change.values()) < (1e-3 if freeze_encoder else 1)
+    assert freeze_encoder or min(change.values()) > 2e-3
 
 
-def test_an_untrained_encoder_is_not_frozen(tiny: PPOConfig) -> None:
+def test_freezing_an_untrained_encoder_raises(tiny_config: PPOConfig) -> None:
     with pytest.raises(AgentError, match="--encoder"):
-        train(replace(tiny, freeze=True))
+        train(replace(tiny_config, freeze_encoder=True))
 
 
-def test_the_label_free_game_is_played(tiny: PPOConfig) -> None:
-    watched = train(replace(tiny, reward="label_free", val_reward="classic", steps=24, mask_upscale=True))
-    assert watched is not None
-    assert json.loads((tiny.out / CARD).read_text())["reward"] == "label_free"
+def test_training_with_the_label_free_reward(tiny_config: PPOConfig) -> None:
+    result = train(
+        replace(
+            tiny_config, reward="label_free", val_reward="classic", total_timesteps=24, mask_upscale=True
+        )
+    )
+    assert result is not None
+    assert json.loads((tiny_config.out / CARD).read_text())["reward"] == "label_free"
 
 
-def test_a_folder_without_photographs_is_refused(tiny: PPOConfig, tmp_path: Path) -> None:
+def test_a_folder_without_photographs_raises(tiny_config: PPOConfig, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(SampleError):
-        train(replace(tiny, images=tmp_path / "empty"))
+        train(replace(tiny_config, images=tmp_path / "empty"))

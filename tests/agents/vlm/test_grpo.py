@@ -1,4 +1,4 @@
-"""TRL trains on the scorer's rewards, and a run that goes on is one that never stopped."""
+"""GRPO training with TRL: what it writes, adapters, exact resume, data set and presets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ pytest.importorskip("trl", reason="TRL is not installed: pip install 'opera-env[
 from trl import GRPOConfig, ModelConfig, TrlParser
 
 from opera_agents.vlm import grpo
-from opera_agents.vlm.grpo import EnvArguments, photographs, train
+from opera_agents.vlm.callbacks import ValidationCallback
+from opera_agents.vlm.config import EnvArguments
+from opera_agents.vlm.data import make_dataset
+from opera_agents.vlm.grpo import train
 from opera_agents.vlm.reward import AnswerScorer
 
 PRESETS = Path(grpo.__file__).with_name("presets")
@@ -36,7 +39,7 @@ PRESETS = Path(grpo.__file__).with_name("presets")
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained model that has to write six tokens."""
+    """An untrained model."""
     folder, toolbox = tmp_path_factory.mktemp("model"), Toolbox.load("lite")
     rng = np.random.default_rng(0)
     texts = [make_grammar(toolbox).format(random_answer(toolbox, rng)) for _ in range(50)]
@@ -47,11 +50,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _world(photos: Path, **settings: Any) -> EnvArguments:
+def _env_args(photos: Path, **settings: Any) -> EnvArguments:
     small = {
         "reward": "classic",
         "canvas": 64,
-        "photographs": 32,
+        "num_samples": 32,
         "val_count": 2,
         "val_every": 2,
         "threads": 1,
@@ -59,7 +62,7 @@ def _world(photos: Path, **settings: Any) -> EnvArguments:
     return EnvArguments(str(photos), str(photos), **(small | settings))
 
 
-def _training(out: Path, **settings: Any) -> GRPOConfig:
+def _training_args(out: Path, **settings: Any) -> GRPOConfig:
     small: dict[str, Any] = {
         "output_dir": str(out),
         "learning_rate": 1e-2,
@@ -85,94 +88,96 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture
-def lengths_pay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An untrained model earns nothing, and learns nothing from that: so pay for something it varies in."""
+def reward_error_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rewards the length of the error message, because all answers of an untrained model get 0."""
     original = AnswerScorer._score_one
 
-    def one(self: AnswerScorer, decision: Any, *others: Any) -> Any:
-        return replace(original(self, decision, *others), total=float(len(str(decision.error))))
+    def score_one(self: AnswerScorer, decision: Any, *args: Any) -> Any:
+        return replace(original(self, decision, *args), total=float(len(str(decision.error))))
 
-    monkeypatch.setattr(AnswerScorer, "_score_one", one)
+    monkeypatch.setattr(AnswerScorer, "_score_one", score_one)
 
 
-def test_it_trains_logs_and_is_an_agent(
-    photos: Path, model: Path, tmp_path: Path, lengths_pay: None, monkeypatch: pytest.MonkeyPatch
+def test_a_run_trains_logs_and_saves_an_agent(
+    photos: Path, model: Path, tmp_path: Path, reward_error_lengths: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "run"))
-    watched = train(_world(photos), _training(tmp_path / "run", max_steps=2), ModelConfig(str(model)))
-    assert 0 < watched.reward < 10
+    result = train(
+        _env_args(photos), _training_args(tmp_path / "run", max_steps=2), ModelConfig(str(model))
+    )
+    assert 0 < result.reward < 10
     before, after = _weights(model), _weights(tmp_path / "run" / "model")
     assert any(not torch.equal(value, after[key]) for key, value in before.items())
     agent = VLMAgent.from_pretrained(Toolbox.load("lite"), tmp_path / "run" / "model")
     assert agent.system_prompt == "Restore it."
     tags = set(EventAccumulator(str(tmp_path / "run")).Reload().Tags()["scalars"])
-    for part in ("r_q", "r_d", "r_f", "r_c", "total"):
-        assert f"train/rewards/{part}/mean" in tags
+    for name in ("r_q", "r_d", "r_f", "r_c", "total"):
+        assert f"train/rewards/{name}/mean" in tags
     assert {"train/answers/reasoning_words", "train/answers/distinct_plans"} <= tags
     assert {"train/frac_reward_zero_std", "train/completions/mean_length"} <= tags
-    of_validation = EventAccumulator(str(tmp_path / "run" / "val")).Reload().Tags()["scalars"]
-    assert "val/reward" in of_validation
+    val_tags = EventAccumulator(str(tmp_path / "run" / "val")).Reload().Tags()["scalars"]
+    assert "val/reward" in val_tags
     assert (tmp_path / "run" / "config.json").is_file()
     with pytest.raises(AgentError, match="another --out"):
-        train(_world(photos, tool_cost=0.5), _training(tmp_path / "run"), ModelConfig(str(model)))
+        train(_env_args(photos, tool_cost=0.5), _training_args(tmp_path / "run"), ModelConfig(str(model)))
 
 
-def test_an_adapter_trains_and_what_is_saved_is_an_agent(
-    photos: Path, model: Path, tmp_path: Path, lengths_pay: None
+def test_a_trained_adapter_is_saved_as_an_agent(
+    photos: Path, model: Path, tmp_path: Path, reward_error_lengths: None
 ) -> None:
-    options = ModelConfig(str(model), use_peft=True, lora_r=2, lora_target_modules=["q_proj", "v_proj"])
-    train(_world(photos), _training(tmp_path / "run", max_steps=2), options)
+    model_args = ModelConfig(str(model), use_peft=True, lora_r=2, lora_target_modules=["q_proj", "v_proj"])
+    train(_env_args(photos), _training_args(tmp_path / "run", max_steps=2), model_args)
     folder = tmp_path / "run" / "model"
     adapter = load_file(folder / "adapter_model.safetensors")
     assert any(value.abs().sum() > 0 for name, value in adapter.items() if "lora_B" in name)
     observations = [Observation(torch.rand(3, 64, 64), torch.rand(3, 64, 64), (), 6)]
     (decision,) = VLMAgent.from_pretrained(Toolbox.load("lite"), folder).act(observations)
-    assert decision.error is not None, "six tokens are no answer"
+    assert decision.error is not None, "six tokens are too few for an answer"
 
 
 @pytest.mark.slow
-def test_a_run_that_goes_on_is_one_that_never_stopped(
-    photos: Path, model: Path, tmp_path: Path, lengths_pay: None, monkeypatch: pytest.MonkeyPatch
+def test_resumed_run_equals_uninterrupted_run(
+    photos: Path, model: Path, tmp_path: Path, reward_error_lengths: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world, options = _world(photos), ModelConfig(str(model))
-    train(world, _training(tmp_path / "whole"), options)
-    original = grpo.Watch.on_step_end
+    env_args, model_args = _env_args(photos), ModelConfig(str(model))
+    train(env_args, _training_args(tmp_path / "whole"), model_args)
+    original = ValidationCallback.on_step_end
 
-    def stops(self: Any, args: Any, state: Any, control: Any, **others: Any) -> None:
-        original(self, args, state, control, **others)
+    def interrupt(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        original(self, args, state, control, **kwargs)
         if state.global_step == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(grpo.Watch, "on_step_end", stops)
+    monkeypatch.setattr(ValidationCallback, "on_step_end", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        train(world, _training(tmp_path / "parts"), options)
-    monkeypatch.setattr(grpo.Watch, "on_step_end", original)
-    train(world, _training(tmp_path / "parts"), options)
+        train(env_args, _training_args(tmp_path / "parts"), model_args)
+    monkeypatch.setattr(ValidationCallback, "on_step_end", original)
+    train(env_args, _training_args(tmp_path / "parts"), model_args)
     whole, parts = (_weights(tmp_path / run / "model") for run in ("whole", "parts"))
     torch.testing.assert_close(parts, whole, rtol=0, atol=0)
 
 
 def test_rows_are_a_function_of_seed_and_row(source: Any, samples: list[Sample]) -> None:
-    first, again, other = (photographs(source, "Mend.", 5, seed) for seed in (0, 0, 1))
+    first, again, other = (make_dataset(source, "Restore.", 5, seed) for seed in (0, 0, 1))
     assert first[3]["spec"] == again[3]["spec"] != other[3]["spec"]
     assert first[3]["image"].tobytes() == again[3]["image"].tobytes()
-    assert first[0]["prompt"][0] == {"role": "system", "content": "Mend."}
+    assert first[0]["prompt"][0] == {"role": "system", "content": "Restore."}
 
 
-def test_an_unknown_form_is_refused(photos: Path, tmp_path: Path) -> None:
+def test_an_unknown_form_raises(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(AgentError, match="product or gated, found 'sum'"):
-        train(_world(photos, form="sum"), _training(tmp_path), ModelConfig("nowhere"))
+        train(_env_args(photos, form="sum"), _training_args(tmp_path), ModelConfig("nowhere"))
 
 
 @pytest.mark.parametrize("name", ["tiny", "7b"])
-def test_presets_are_options(name: str, tmp_path: Path) -> None:
+def test_presets_are_parsed(name: str, tmp_path: Path) -> None:
     path = PRESETS / f"{name}.yaml"
     arguments = ["--config", str(path), "--images", "a", "--val", "b", "--output_dir", str(tmp_path)]
     if not torch.cuda.is_available():
         arguments += ["--bf16", "false", "--use_cpu", "true"]
     parser = TrlParser((EnvArguments, GRPOConfig, ModelConfig))
-    world, training, options = parser.parse_args_and_config(arguments)  # pyright: ignore[reportAssignmentType]
-    told = yaml.safe_load(path.read_text())
-    assert world.images == "a" and training.num_generations == 8 and training.beta == 0.0
-    assert training.learning_rate == told["learning_rate"]
-    assert options.use_peft == told.get("use_peft", False)
+    env_args, training_args, model_args = parser.parse_args_and_config(arguments)  # pyright: ignore[reportAssignmentType]
+    preset = yaml.safe_load(path.read_text())
+    assert env_args.images == "a" and training_args.num_generations == 8 and training_args.beta == 0.0
+    assert training_args.learning_rate == preset["learning_rate"]
+    assert model_args.use_peft == preset.get("use_peft", False)

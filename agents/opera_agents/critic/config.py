@@ -1,0 +1,76 @@
+"""The settings of critic training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from opera_agents.common.runs import folder_name, run_settings
+from opera_env.devices import supports_bfloat16
+
+
+@dataclass(frozen=True)
+class CriticConfig:
+    """Trains a critic to predict R_q without a reference; missing training data is collected first."""
+
+    images: Path
+    """Folder of clean photographs for training."""
+    val: Path
+    """Folder of clean photographs for validation, which uses recipes that are held out of the training."""
+    out: Path = Path("runs/critic")
+    """Folder of the run; its data is in OUT/train and OUT/val."""
+    encoder: Path | None = None
+    """Encoder weights to start from: safetensors with the keys encoder.*, such as a detector's."""
+    shards: int = 24
+    """Number of shards of training data."""
+    samples: int = 200
+    """Samples in a shard, each with about ten images."""
+    val_samples: int = 100
+    """Number of validation samples."""
+    steps: int = 6_000
+    """Number of training steps."""
+    photographs_per_batch: int = 6
+    """Photographs in a batch."""
+    images_per_photograph: int = 4
+    """Images of each photograph in a batch."""
+    crop_size: int | None = 96
+    """Side of the random crops in pixels; all images of a photograph are cropped at the same place. Crops
+    make a step faster and give more different images. None uses whole images."""
+    lr: float = 2e-3
+    """Peak learning rate, which decays to zero by a cosine."""
+    warmup: int = 100
+    """Steps of linear warm-up."""
+    ranking_coef: float = 1.0
+    """Coefficient of the ranking loss, which compares the images of a photograph."""
+    temperature: float = 0.5
+    """Temperature of the ranking loss: the difference in R_q at which one of two images is the better one
+    with a probability of 0.73."""
+    autocast: bool = supports_bfloat16()
+    """Train in bfloat16; by default where that is fast."""
+    val_every: int = 500
+    """Steps between validations and checkpoints."""
+    canvas: int = 128
+    """Side of the images in pixels."""
+    reward: str = "lite"
+    """Reward to predict; its values must be between 0 and 10."""
+    toolbox: str = "lite"
+    """Name of a shipped toolbox, or a folder written by Toolbox.save."""
+    seed: int = 0
+    """Seed of all random numbers."""
+    threads: int = 1
+    """Number of CPU threads."""
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    """Device of the network."""
+
+    def settings(self) -> dict[str, Any]:
+        """Returns the settings that determine the result, without paths of this machine."""
+        return run_settings(
+            self,
+            exclude=("out", "device", "threads"),
+            images=folder_name(self.images),
+            val=folder_name(self.val),
+            encoder=None if self.encoder is None else self.encoder.name,
+        )

@@ -1,0 +1,83 @@
+"""Settings of GRPO training beside those of TRL."""
+
+# pyright: reportPrivateImportUsage=false
+# TRL exports its names lazily.
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trl import GRPOConfig, ModelConfig
+
+from opera_agents.common.runs import folder_name, run_settings
+
+_TRAINING_OPTIONS = (
+    *("learning_rate", "lr_scheduler_type", "max_steps", "num_train_epochs", "seed", "max_grad_norm"),
+    *("per_device_train_batch_size", "gradient_accumulation_steps", "num_generations", "temperature"),
+    *("max_completion_length", "loss_type", "beta", "scale_rewards", "num_iterations", "epsilon"),
+)
+"""Options of TRL that determine the result."""
+
+
+@dataclass
+class EnvArguments:
+    """The environment that the model is trained in, and its validation."""
+
+    images: str = field(metadata={"help": "Folder of clean photographs for training."})
+    val: str = field(metadata={"help": "Folder of clean photographs for validation."})
+    toolbox: str = field(
+        default="lite",
+        metadata={"help": "Name of a shipped toolbox, or a folder written by Toolbox.save."},
+    )
+    reward: str = field(default="lite", metadata={"help": "Reward that computes R_q."})
+    form: str = field(
+        default="product", metadata={"help": "Form of the combined reward: product (the paper's) or gated."}
+    )
+    judge: str = field(
+        default="rules",
+        metadata={
+            "help": "Judge of R_c: rules, none (no R_c), a server's address, or a model's folder or name."
+        },
+    )
+    judge_model: str = field(
+        default="default", metadata={"help": "Name of the judge's model on the server."}
+    )
+    tool_cost: float = field(default=0.0, metadata={"help": "Cost of each tool, subtracted from R_q."})
+    max_tools: int = field(default=6, metadata={"help": "Length of the longest plan."})
+    canvas: int = field(default=128, metadata={"help": "Side of the square crops in pixels."})
+    clean_weight: float = field(
+        default=1.5,
+        metadata={
+            "help": "Sampling weight of clean photographs; those with one, two and three degradations have "
+            "1, 3 and 5."
+        },
+    )
+    num_samples: int = field(default=16_000, metadata={"help": "Number of samples in an epoch."})
+    system_prompt_file: str | None = field(
+        default=None,
+        metadata={
+            "help": "File of the system prompt; by default the prompt of the model's card, or, without a "
+            "card, one built from the toolbox."
+        },
+    )
+    val_count: int = field(default=48, metadata={"help": "Number of validation samples."})
+    val_every: int = field(default=20, metadata={"help": "Steps between validations."})
+    threads: int = field(default=2, metadata={"help": "Number of CPU threads."})
+
+
+def settings(
+    env_args: EnvArguments, training_args: GRPOConfig, model_args: ModelConfig, system_prompt: str
+) -> dict[str, Any]:
+    """Returns the settings that determine the result, without paths of this machine."""
+    runtime_fields = ("val", "system_prompt_file", "val_count", "val_every", "threads")
+    env_settings = run_settings(env_args, exclude=runtime_fields, images=folder_name(Path(env_args.images)))
+    training_settings = {name: getattr(training_args, name) for name in _TRAINING_OPTIONS}
+    model_settings = {
+        "model": Path(str(model_args.model_name_or_path)).name,
+        "lora": model_args.lora_r if model_args.use_peft else None,
+        "system_prompt": system_prompt,
+        "toolbox": Path(env_args.toolbox).name,
+    }
+    return env_settings | training_settings | model_settings
