@@ -65,7 +65,7 @@ def parametrized_tools() -> Iterator[Any]:
 
 def architecture(tool: Tool) -> tuple[object, ...]:
     """What tells tools of a toolbox apart in code; for a tool without a known network, its name."""
-    return (tool.net[0] if tool.net else tool.name, tool.scale, tool.overview)
+    return (tool.net[0] if tool.net else tool.name, tool.scale, tool.statistics_source)
 
 
 every_tool = pytest.mark.parametrize(("kind", "name"), list(parametrized_tools()))
