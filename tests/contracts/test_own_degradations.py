@@ -74,6 +74,7 @@ def test_vector_form_gives_the_samples_of_single_environments(name: str, options
     assert np.array_equal(image_of(observations)[0], image_of(single))
 
 
+@pytest.mark.slow
 def test_worker_processes_give_the_same_samples(options: dict[str, Any]) -> None:
     """The source, with its own degradations, is pickled for the worker."""
     name = "opera_env:OPERA-Restore-v0"
