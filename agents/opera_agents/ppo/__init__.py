@@ -1,1 +1,1 @@
-"""The stepwise agent, trained by PPO, and the adapters between this world and Stable-Baselines3."""
+"""The stepwise agent, trained by PPO, and the adapters to Stable-Baselines3."""

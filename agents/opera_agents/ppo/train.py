@@ -40,6 +40,7 @@ from opera_agents.ppo.saved import AgentCard, save_agent
 from opera_agents.ppo.vec_env import OperaVecEnv
 from opera_agents.ppo.warm_start import run_warm_start
 from opera_env.data import Source
+from opera_env.degradations import load_degradations
 from opera_env.envs.vector import StepwiseVectorEnv
 from opera_env.errors import AgentError
 from opera_env.execution import Executor, PrefixCache
@@ -66,8 +67,13 @@ def train(config: PPOConfig) -> ValidationResult | None:
     toolbox = Toolbox.load(config.toolbox, config.device)
     path = config.out / "checkpoint.pt"
     claim_run_dir(config.out, config.settings() | {"fingerprint": toolbox.fingerprint})
-    enlarged = config.out / "enlarged" if config.enlarged else None
-    source = training_source(config.images, config.canvas, enlarged, config.clean_weight)
+    source = training_source(
+        config.images,
+        config.canvas,
+        enlarged_dir=config.out / "enlarged" if config.enlarged else None,
+        clean_weight=config.clean_weight,
+        degradations=load_degradations(config.degradations),
+    )
     validate = make_validation(config, toolbox)
     model = make_model(config, make_vec_env(config, toolbox, source))
     agent = PredictAgent(model.policy, toolbox, mask_upscale=config.mask_upscale)
@@ -184,6 +190,7 @@ def make_validation(config: PPOConfig, toolbox: Toolbox) -> Validation | None:
         config.tool_cost,
         config.out.parent if config.regret else None,
         PlanScorer(toolbox, reward, cache=PrefixCache()),  # each step runs one tool, not the whole plan
+        degradations=load_degradations(config.degradations),
     )
 
 

@@ -55,7 +55,13 @@ def run_warm_start(
         rng = make_rng(seed, SeedStage.PPO_WARM_START, step)
         samples = draw_samples(source, batch_size, rng)
         plans = [
-            plausible_plan(executor.toolbox, sample.degradations or frozenset(), rng, codec.max_tools)
+            plausible_plan(
+                executor.toolbox,
+                sample.degradations or frozenset(),
+                rng,
+                codec.max_tools,
+                labels=source.degradations,
+            )
             for sample in samples
         ]
         lengths = [int(rng.integers(len(plan) + 1)) for plan in plans]

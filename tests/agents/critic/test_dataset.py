@@ -55,9 +55,9 @@ def test_batches_have_several_images_of_each_photograph(configure: Configure) ->
         )
         again = sample_batch(scored_images, rows, config, step)
         assert all(torch.equal(a, b) for a, b in zip((images, terms, sample), again, strict=True))
-    seen = [sample_batch(scored_images, rows, config, step)[0] for step in range(10)]
-    left = [bool((images[..., 0] > images[..., 3]).all()) for images in seen]
-    right = [bool((images[..., 3] > images[..., 0]).all()) for images in seen]
+    batches = [sample_batch(scored_images, rows, config, step)[0] for step in range(10)]
+    left = [bool((images[..., 0] > images[..., 3]).all()) for images in batches]
+    right = [bool((images[..., 3] > images[..., 0]).all()) for images in batches]
     assert not all(left) and not all(right), "some images are mirrored"
 
 
@@ -68,9 +68,9 @@ def test_images_of_a_photograph_are_cropped_alike(configure: Configure) -> None:
         place.clone(), torch.ones(6, 1), torch.zeros(6).long(), torch.zeros(6).bool(), ((),)
     )
     config = configure(crop_size=5)
-    seen = [sample_batch(scored_images, [torch.arange(6)], config, step)[0] for step in range(10)]
-    assert all(images.shape == (3, 3, 5, 5) and (images == images[:1]).all() for images in seen)
-    assert len({images.amin().item() for images in seen}) > 3
+    batches = [sample_batch(scored_images, [torch.arange(6)], config, step)[0] for step in range(10)]
+    assert all(images.shape == (3, 3, 5, 5) and (images == images[:1]).all() for images in batches)
+    assert len({images.amin().item() for images in batches}) > 3
     (whole, _, _) = sample_batch(scored_images, [torch.arange(6)], configure(crop_size=20), 0)
     assert whole.shape == (3, 3, 8, 8)
 

@@ -265,3 +265,11 @@ def test_a_folder_without_photographs_raises(tiny_config: PPOConfig, tmp_path: P
     (tmp_path / "empty").mkdir()
     with pytest.raises(SampleError):
         train(replace(tiny_config, images=tmp_path / "empty"))
+
+
+def test_training_with_degradations_of_ones_own(tiny_config: PPOConfig) -> None:
+    own = "tests.degradations.own:OWN_DEGRADATIONS"
+    assert train(replace(tiny_config, degradations=own, total_timesteps=24)) is not None
+    assert json.loads((tiny_config.out / CARD).read_text())["training"]["degradations"] == own
+    with pytest.raises(SampleError, match="'no_such_module:OWN' cannot be imported"):
+        train(replace(tiny_config, out=tiny_config.out / "other", degradations="no_such_module:OWN"))

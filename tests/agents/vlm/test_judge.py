@@ -105,7 +105,7 @@ def test_neither_yes_nor_no_raises(serve: Callable[..., Any]) -> None:
     with pytest.raises(JudgeError, match="Perhaps"):
         _make_judge(serve("Perhaps.")).judge([GOOD])
     with pytest.raises(JudgeError):
-        parse_verdict("Nobody knows.")
+        parse_verdict("Unclear.")
 
 
 def test_a_local_model_is_a_judge(

@@ -64,6 +64,6 @@ def test_restore_prints_its_reasoning(tmp_path: Path, capsys: pytest.CaptureFixt
     words = f"restore {tmp_path / 'noisy.png'} -o {tmp_path / 'out.png'} --agent vlm:{SHIPPED} --window 128"
     assert main(words.split()) == 0
     assert (tmp_path / "out.png").is_file()
-    said = capsys.readouterr().err.split(f"[planned by vlm:{SHIPPED} in ")[1].splitlines()
-    assert said[0].endswith(" s]")
-    assert any(line.startswith("  reasoning: ") and len(line.split()) > 3 for line in said)
+    lines = capsys.readouterr().err.split(f"[planned by vlm:{SHIPPED} in ")[1].splitlines()
+    assert lines[0].endswith(" s]")
+    assert any(line.startswith("  reasoning: ") and len(line.split()) > 3 for line in lines)
