@@ -1,4 +1,4 @@
-"""Tools that trainers are tested with."""
+"""Fixtures of the tests of trainers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from opera_env.tools import Toolbox
 
 @pytest.fixture(scope="session")
 def small_toolbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three quick tools of ``lite`` in a folder."""
+    """A folder with three fast tools of ``lite``."""
     folder = tmp_path_factory.mktemp("toolbox")
     names = ["unet.denoise", "unet.dejpeg", "brighten.gamma_correction"]
     Toolbox.load("lite").subset(names).save(folder)

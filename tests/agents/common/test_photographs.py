@@ -13,7 +13,7 @@ from opera_env.degradations import TRAINING_RECIPES
 from tests.degradations.own import SaltAndPepper, Vignette
 
 
-def test_clean_photographs_are_among_the_samples(photos: Path) -> None:
+def test_frequencies_follow_the_weights(photos: Path) -> None:
     source = training_source(photos, 64, clean_weight=1.5)
     rng = np.random.default_rng(0)
     lengths = [len(source.draw(rng).recipe) for _ in range(600)]
@@ -21,7 +21,7 @@ def test_clean_photographs_are_among_the_samples(photos: Path) -> None:
     assert shares == pytest.approx(np.array([1.5, 1, 3, 5]) / 10.5, abs=0.06)
 
 
-def test_nothing_is_done_to_a_clean_photograph(photos: Path) -> None:
+def test_clean_sample_equals_its_reference(photos: Path) -> None:
     source = training_source(photos, 64)
     rng = np.random.default_rng(1)
     clean = next(spec for spec in (source.draw(rng) for _ in range(200)) if not spec.recipe)
@@ -30,7 +30,7 @@ def test_nothing_is_done_to_a_clean_photograph(photos: Path) -> None:
     assert (sample.lq == sample.reference).all()
 
 
-def test_some_are_there_enlarged_and_softer(photos: Path, tmp_path: Path) -> None:
+def test_enlarged_copies_are_larger_and_softer(photos: Path, tmp_path: Path) -> None:
     source = training_source(photos, 64, tmp_path / "large")
     (large,) = list_images(tmp_path / "large")
     assert len(source) == 4
@@ -41,7 +41,7 @@ def test_some_are_there_enlarged_and_softer(photos: Path, tmp_path: Path) -> Non
     assert roughness[1] < 0.8 * roughness[0]
 
 
-def test_copies_are_made_once_and_always_the_same(photos: Path, tmp_path: Path) -> None:
+def test_enlarged_copies_are_written_once_and_are_reproducible(photos: Path, tmp_path: Path) -> None:
     for name in ("a", "b", "a"):
         training_source(photos, 64, tmp_path / name)
     (first,), (second,) = (list_images(tmp_path / name) for name in ("a", "b"))

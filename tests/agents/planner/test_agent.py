@@ -1,4 +1,4 @@
-"""The trained policy as an agent, alone and with several tries."""
+"""The trained planner as an agent and, with several plans, as a search."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from opera_env.types import Observation, Sample, Search
 
 @pytest.fixture
 def folder(toolbox: Toolbox, tmp_path: Path) -> Path:
-    """An untrained policy for the tiny toolbox, which writes plans of all lengths."""
+    """A folder with an untrained policy for the tiny toolbox, whose plans have all lengths."""
     card = PolicyCard(toolbox.signature, toolbox.names, max_tools=3)
     torch.manual_seed(2)
     policy = card.build()
@@ -29,7 +29,7 @@ def folder(toolbox: Toolbox, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_was_saved_is_loaded(folder: Path, toolbox: Toolbox) -> None:
+def test_saved_policy_is_loaded(folder: Path, toolbox: Toolbox) -> None:
     policy, card = load_policy(folder)
     assert card == PolicyCard(toolbox.signature, toolbox.names, max_tools=3)
     save_policy(policy, card, folder)
@@ -37,13 +37,13 @@ def test_what_was_saved_is_loaded(folder: Path, toolbox: Toolbox) -> None:
     assert all(torch.equal(a, b) for a, b in zip(policy.parameters(), again.parameters(), strict=True))
 
 
-def test_other_tools_are_refused(folder: Path, toolbox: Toolbox) -> None:
-    toolbox.add("mine.tool", torch.nn.Identity())
-    with pytest.raises(ToolboxMismatchError, match=r"mine\.tool.*train one"):
+def test_toolbox_with_other_tools_is_refused(folder: Path, toolbox: Toolbox) -> None:
+    toolbox.add("own.tool", torch.nn.Identity())
+    with pytest.raises(ToolboxMismatchError, match=r"own\.tool.*train one"):
         make_planner(toolbox, path=folder)
 
 
-def test_what_is_missing_or_broken_is_named(folder: Path, toolbox: Toolbox) -> None:
+def test_missing_and_broken_files_are_named_in_errors(folder: Path, toolbox: Toolbox) -> None:
     with pytest.raises(MissingWeightsError, match=r"planner\.json"):
         make_planner(toolbox, path=folder / "nowhere")
     save_weights(torch.nn.Linear(2, 2), folder / "planner.safetensors")
@@ -54,7 +54,7 @@ def test_what_is_missing_or_broken_is_named(folder: Path, toolbox: Toolbox) -> N
         make_planner(toolbox, path=folder)
 
 
-def test_images_of_different_sizes_get_what_they_get_alone(folder: Path, toolbox: Toolbox) -> None:
+def test_decisions_do_not_depend_on_other_images_of_the_batch(folder: Path, toolbox: Toolbox) -> None:
     planner = make_agent(f"planner:{folder}", toolbox=toolbox)
     assert isinstance(planner, Planner)
     generator = torch.Generator().manual_seed(0)
@@ -65,7 +65,7 @@ def test_images_of_different_sizes_get_what_they_get_alone(folder: Path, toolbox
     assert planner.act([]) == []
 
 
-def test_plans_are_cut_to_what_is_allowed(folder: Path, toolbox: Toolbox) -> None:
+def test_plans_are_cut_to_max_tools(folder: Path, toolbox: Toolbox) -> None:
     images = [torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(seed)) for seed in range(12)]
     observations = [Observation(image, image) for image in images]
     long = make_planner(toolbox, max_tools=3, path=folder).act(observations)
@@ -73,32 +73,32 @@ def test_plans_are_cut_to_what_is_allowed(folder: Path, toolbox: Toolbox) -> Non
     assert [decision.plan[:1] for decision in long] == [decision.plan for decision in short]
 
 
-class Spy:
-    """A scorer that notes what it is asked."""
+class RecordingScorer:
+    """A scorer that records the samples, plans and outcomes."""
 
     def __init__(self, scorer: PlanScorer) -> None:
-        self.scorer, self.asked = scorer, []
+        self.scorer, self.recorded = scorer, []
         self.tool_names = scorer.tool_names
 
     def score(self, samples, plans, *, restored=True):
         outcomes = self.scorer.score(samples, plans, restored=restored)
-        self.asked += list(zip(samples, plans, outcomes, strict=True))
+        self.recorded += list(zip(samples, plans, outcomes, strict=True))
         return outcomes
 
 
 @pytest.mark.parametrize("tool_cost", [0.0, 0.4])
-def test_the_best_of_several_is_kept(
+def test_best_of_several_plans_is_kept(
     folder: Path, toolbox: Toolbox, samples: list[Sample], tool_cost: float
 ) -> None:
-    spy = Spy(PlanScorer(toolbox, "classic"))
+    recorder = RecordingScorer(PlanScorer(toolbox, "classic"))
     search = make_planner(toolbox, max_tools=3, num_plans=6, tool_cost=tool_cost, path=folder)
     assert isinstance(search, BestOfN) and isinstance(search, Search)
-    plans = run_agent(search, samples, spy, 3).plans
+    plans = run_agent(search, samples, recorder, 3).plans
     alone = make_planner(toolbox, max_tools=3, path=folder)
     for sample, plan in zip(samples, plans, strict=True):
         tried = {
-            asked: outcome.r_q - tool_cost * len(asked)
-            for one, asked, outcome in spy.asked
+            tried_plan: outcome.r_q - tool_cost * len(tried_plan)
+            for one, tried_plan, outcome in recorder.recorded
             if one is sample
         }
         assert 2 < len(tried) <= 7
@@ -106,13 +106,11 @@ def test_the_best_of_several_is_kept(
         assert () in tried and alone.act([observe(Episode(sample), 3)])[0].plan in tried
 
 
-def test_more_samples_are_never_worse_by_their_own_judge(
-    folder: Path, toolbox: Toolbox, samples: list[Sample]
-) -> None:
+def test_more_plans_never_lower_the_reward(folder: Path, toolbox: Toolbox, samples: list[Sample]) -> None:
     scorer = PlanScorer(toolbox, "classic")
     rewards = []
     for count in (1, 4, 16):
-        player = make_planner(toolbox, max_tools=3, num_plans=count, seed=3, path=folder)
-        plans = run_agent(player, samples, scorer, 3).plans
+        agent = make_planner(toolbox, max_tools=3, num_plans=count, seed=3, path=folder)
+        plans = run_agent(agent, samples, scorer, 3).plans
         rewards.append(sum(outcome.r_q for outcome in scorer.score(samples, plans)))
     assert rewards[0] <= rewards[1] + 1e-6 and rewards[0] <= rewards[2] + 1e-6
