@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from opera_env.tools.nets.unet import ResidualBlock
 
-WINDOW = 64
+SPECTRUM_WINDOW = 64
 """Side, in pixels, of the windows whose power spectra are averaged: several times the width of a blur."""
 
 _HISTOGRAM_BINS = 64
@@ -29,33 +29,33 @@ class ImageEncoder(nn.Module):
 
     Args:
         widths: Channels per stage; each stage halves the height and the width.
-        features: Length of a feature vector.
+        features_dim: Length of a feature vector.
 
     Shape:
-        float32 (B, 3, H, W) in [0, 1] to float32 (B, features).
+        float32 (B, 3, H, W) in [0, 1] to float32 (B, features_dim).
 
     Example:
         >>> ImageEncoder()(torch.zeros(2, 3, 37, 53)).shape
         torch.Size([2, 256])
     """
 
-    def __init__(self, widths: Sequence[int] = (24, 40, 80, 160), features: int = 256) -> None:
+    def __init__(self, widths: Sequence[int] = (24, 40, 80, 160), features_dim: int = 256) -> None:
         super().__init__()
-        self.features = features
+        self.features_dim = features_dim
         self.stem = nn.Conv2d(6, widths[0], 5, stride=2, padding=2)
         self.down = nn.ModuleList(
             nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(widths, widths[1:], strict=False)
         )
         self.blocks = nn.ModuleList(ResidualBlock(width) for width in widths[1:])
         self.spectrum = nn.Sequential(
-            *(nn.Unflatten(1, (1, WINDOW)), nn.Conv2d(1, 16, 5, 2, 2), nn.ReLU()),
+            *(nn.Unflatten(1, (1, SPECTRUM_WINDOW)), nn.Conv2d(1, 16, 5, 2, 2), nn.ReLU()),
             *(nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 32, 3, 2, 1), nn.ReLU(), nn.Flatten()),
             *(nn.Linear(32 * 8 * 5, 128), nn.ReLU()),
         )
         self.brightness = nn.Sequential(nn.Linear(2 * _HISTOGRAM_BINS, 64), nn.ReLU())
         num_statistics = 2 * sum(widths) + 128 + 64
         self.norm = nn.LayerNorm(num_statistics)
-        self.out = nn.Linear(num_statistics, features)
+        self.out = nn.Linear(num_statistics, features_dim)
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns the feature vectors of a batch of images."""
@@ -91,20 +91,21 @@ def log_power_spectrum(images: Tensor) -> Tensor:
         images: float32 (B, 3, H, W) in [0, 1]. Images smaller than a window are padded by replication.
 
     Returns:
-        float32 (B, WINDOW, WINDOW // 2 + 1), divided by 4. Frequency 0 is in the middle of column 0.
+        float32 (B, SPECTRUM_WINDOW, SPECTRUM_WINDOW // 2 + 1), divided by 4. Frequency 0 is in the middle
+        of column 0.
 
     Example:
         >>> stripes = torch.arange(96).remainder(4).lt(2).float().expand(1, 3, 80, 96)  # period 4
-        >>> divmod(log_power_spectrum(stripes)[0].argmax().item(), WINDOW // 2 + 1)
+        >>> divmod(log_power_spectrum(stripes)[0].argmax().item(), SPECTRUM_WINDOW // 2 + 1)
         (32, 16)
     """
     grey = images.mean(1, keepdim=True)
-    rows, columns = (max(0, WINDOW - side) for side in grey.shape[-2:])
+    rows, columns = (max(0, SPECTRUM_WINDOW - side) for side in grey.shape[-2:])
     grey = F.pad(grey, (0, columns, 0, rows), mode="replicate")
-    step = WINDOW // 2
-    windows = grey.unfold(2, WINDOW, step).unfold(3, WINDOW, step).flatten(1, 3)
+    step = SPECTRUM_WINDOW // 2
+    windows = grey.unfold(2, SPECTRUM_WINDOW, step).unfold(3, SPECTRUM_WINDOW, step).flatten(1, 3)
     windows = windows - windows.mean((-2, -1), keepdim=True)
-    hann = torch.hann_window(WINDOW, device=images.device)
+    hann = torch.hann_window(SPECTRUM_WINDOW, device=images.device)
     power = torch.fft.rfft2(windows * hann[:, None] * hann).abs().square()
     return (power + 1e-4).log().mean(1).roll(step, 1) / 4
 
@@ -130,17 +131,17 @@ class Detector(nn.Module):
     """Predicts which degradations an image has: an encoder and a linear layer.
 
     Args:
-        labels: Number of degradations.
+        num_labels: Number of degradations.
         encoder: The image encoder, which is shared and not copied; None for a new one.
     """
 
-    def __init__(self, labels: int, encoder: ImageEncoder | None = None) -> None:
+    def __init__(self, num_labels: int, encoder: ImageEncoder | None = None) -> None:
         super().__init__()
         self.encoder = encoder or ImageEncoder()
-        self.head = nn.Linear(self.encoder.features, labels)
+        self.head = nn.Linear(self.encoder.features_dim, num_labels)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns the logits of the degradations, (B, 3, H, W) to (B, labels)."""
+        """Returns the logits of the degradations, (B, 3, H, W) to (B, num_labels)."""
         return self.head(self.encoder(images))
 
 

@@ -62,12 +62,12 @@ class PlanCodec:
         Raises:
             PlanParseError: If the action is not an array of ``max_tools`` integers in [0, N].
         """
-        array = _array(action)
+        array = _to_array(action)
         if array.shape != (self.max_tools,):
             raise PlanParseError(f"expected an action of shape ({self.max_tools},), found {array.shape}.")
-        numbers = [self._number(value) for value in array]
-        stop = numbers.index(STOP) if STOP in numbers else len(numbers)
-        return tuple(self.names[number - 1] for number in numbers[:stop])
+        actions = [self._check_action(value) for value in array]
+        stop = actions.index(STOP) if STOP in actions else len(actions)
+        return tuple(self.names[number - 1] for number in actions[:stop])
 
     def decode_tool(self, action: ArrayLike) -> Plan:
         """Returns the plan of one stepwise action: one tool, or ``()`` for STOP.
@@ -75,19 +75,19 @@ class PlanCodec:
         Raises:
             PlanParseError: If the action is not an integer in [0, N].
         """
-        array = _array(action)
+        array = _to_array(action)
         if array.size != 1:
             raise PlanParseError(f"expected a single integer, found an array of shape {array.shape}.")
-        number = self._number(array.reshape(-1)[0])
+        number = self._check_action(array.reshape(-1)[0])
         return () if number == STOP else (self.names[number - 1],)
 
-    def _number(self, value: object) -> int:
+    def _check_action(self, value: object) -> int:
         if not isinstance(value, np.integer) or not 0 <= value <= len(self.names):
             raise PlanParseError(f"expected integers from 0 to {len(self.names)}, found {value!r}.")
         return int(value)
 
 
-def _array(action: ArrayLike) -> NDArray[Any]:
+def _to_array(action: ArrayLike) -> NDArray[Any]:
     try:
         return np.asarray(action)
     except ValueError as error:

@@ -77,14 +77,14 @@ def beam_search(
         rewards = plan_rewards(
             [samples[index] for index, _ in candidates], [plan for _, plan in candidates], scorer, tool_cost
         )
-        levels: list[PlanRewards] = [{} for _ in samples]
+        extended: list[PlanRewards] = [{} for _ in samples]
         for (index, plan), reward in zip(candidates, rewards, strict=True):
-            levels[index][plan] = reward
-        for index, level in enumerate(levels):
-            scored[index] |= level
-            beams[index] = sorted(level, key=level.__getitem__, reverse=True)[:width]
+            extended[index][plan] = reward
+        for index, plans in enumerate(extended):
+            scored[index] |= plans
+            beams[index] = sorted(plans, key=plans.__getitem__, reverse=True)[:width]
             greedy[index] = max(
-                (plan for plan in level if plan[:-1] == greedy[index]), key=level.__getitem__
+                (plan for plan in plans if plan[:-1] == greedy[index]), key=plans.__getitem__
             )
             if greedy[index] not in beams[index]:
                 beams[index][-1] = greedy[index]

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 
 from opera_env.degradations import degrade
-from opera_env.encoder import WINDOW, Detector, ImageEncoder, intensity_histogram, log_power_spectrum
+from opera_env.encoder import (
+    SPECTRUM_WINDOW,
+    Detector,
+    ImageEncoder,
+    encode_by_size,
+    intensity_histogram,
+    log_power_spectrum,
+)
 
 
 def _photograph(side: int = 128) -> Tensor:
@@ -46,7 +53,7 @@ def test_features_do_not_depend_on_the_batch() -> None:
 def test_the_spectrum_of_motion_blur_has_a_direction() -> None:
     def anisotropy(images: Tensor) -> float:
         power = log_power_spectrum(images)[0]
-        middle = WINDOW // 2
+        middle = SPECTRUM_WINDOW // 2
         ring = power[middle - 12 : middle + 13, 1:13]  # frequencies of equal magnitude in both directions
         return (ring[12, 4:].mean() - ring[[0, 1, 2, -3, -2, -1], 0].mean()).abs().item()
 
@@ -81,8 +88,30 @@ def test_histograms_count_values_outside_of_the_range() -> None:
 
 
 def test_a_small_image_is_padded_to_a_window() -> None:
-    assert log_power_spectrum(torch.rand(1, 3, 20, 30)).shape == (1, WINDOW, WINDOW // 2 + 1)
+    assert log_power_spectrum(torch.rand(1, 3, 20, 30)).shape == (
+        1,
+        SPECTRUM_WINDOW,
+        SPECTRUM_WINDOW // 2 + 1,
+    )
 
 
 def test_the_detector_returns_one_logit_per_label() -> None:
     assert Detector(8)(torch.rand(3, 3, 40, 40)).shape == (3, 8)
+
+
+def test_encode_by_size_equals_one_image_at_a_time() -> None:
+    sizes = [(8, 8), (8, 12), (8, 8), (8, 8), (8, 12)]
+    images = [torch.rand(3, *size) for size in sizes]
+    batches: list[int] = []
+
+    def encode(batch: Tensor) -> Tensor:
+        batches.append(len(batch))
+        return batch.mean((2, 3))
+
+    expected = torch.stack([image.mean((1, 2)) for image in images])
+    torch.testing.assert_close(encode_by_size(encode, images, torch.device("cpu")), expected)
+    assert batches == [3, 2]
+    batches.clear()
+    bounded = encode_by_size(encode, images, torch.device("cpu"), max_batch_pixels=2 * 64)
+    torch.testing.assert_close(bounded, expected)
+    assert batches == [2, 1, 1, 1]

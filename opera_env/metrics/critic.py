@@ -57,7 +57,7 @@ class CriticNet(nn.Module):
         super().__init__()
         self.register_buffer("max_contributions", torch.tensor(max_contributions), persistent=False)
         self.encoder = encoder or ImageEncoder()
-        width = self.encoder.features
+        width = self.encoder.features_dim
         self.head = nn.Sequential(
             nn.Linear(width, width // 2), nn.ReLU(), nn.Linear(width // 2, len(max_contributions))
         )

@@ -78,7 +78,7 @@ class PlanPolicy(nn.Module):
         super().__init__()
         self.max_tools, self.width = max_tools, width
         self.detector = Detector(num_labels)
-        self.prefix = nn.Linear(self.detector.encoder.features, _PREFIX_TOKENS * width)
+        self.prefix = nn.Linear(self.detector.encoder.features_dim, _PREFIX_TOKENS * width)
         self.embedding = nn.Embedding(num_tools + 1, width)  # STOP is also the token before the first tool
         self.position = nn.Parameter(torch.zeros(_PREFIX_TOKENS + max_tools, width))
         layer = nn.TransformerEncoderLayer(

@@ -35,10 +35,10 @@ class StepwiseFeaturesExtractor(BaseFeaturesExtractor):
         encoder = ImageEncoder()
         images = 2 if observe_original else 1
         super().__init__(
-            observation_space, images * encoder.features + self._num_actions - 1 + int(steps_left.n)
+            observation_space, images * encoder.features_dim + self._num_actions - 1 + int(steps_left.n)
         )
         self.encoder = encoder
-        self.norm = nn.LayerNorm(encoder.features)  # Without it the heads start saturated.
+        self.norm = nn.LayerNorm(encoder.features_dim)  # Without it the heads start saturated.
         self.observe_original = observe_original
 
     def forward(self, observations: dict[str, Tensor]) -> Tensor:

@@ -45,7 +45,7 @@ def test_images_are_encoded_from_0_to_1(observe_original: bool, make_envs: MakeE
         floats = torch.from_numpy(observations[key]).permute(0, 3, 1, 2).float() / 255
         assert floats.max() > 0.5
         expected = extractor.norm(extractor.encoder(floats))
-        width = extractor.encoder.features
+        width = extractor.encoder.features_dim
         assert torch.equal(features[:, position * width : (position + 1) * width], expected)
     uses = features[:, -9:-4]  # Five tools; then steps_left from 0 to 3.
     assert torch.equal(uses, torch.eye(5)[torch.tensor([1, 2, 0, 1])])
