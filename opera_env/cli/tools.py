@@ -17,7 +17,8 @@ from rich.table import Table
 from opera_env.cli.command import Command
 from opera_env.data.images import list_images, read_images
 from opera_env.degradations import DEGRADATIONS
-from opera_env.tool_training.model_card import ToolCard, measure_tools, plot_gains, read_card
+from opera_env.tool_training.measurement import measure_tools
+from opera_env.tool_training.model_card import ToolCard, plot_gains, read_card
 from opera_env.tool_training.pack import PackConfig, pack
 from opera_env.tool_training.train import TrainConfig, train
 from opera_env.tools import Tool, Toolbox

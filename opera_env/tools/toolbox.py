@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from opera_env.errors import ToolboxError, ToolboxMismatchError, UnknownToolError
+from opera_env.tools.fingerprint import compute_fingerprint, compute_signature, weights_version
 from opera_env.tools.manifest import load_tools, save_tools
 from opera_env.tools.source import tool_from_source
 from opera_env.tools.tool import RestoreFn, Tool
@@ -204,8 +203,7 @@ class Toolbox:
 
         Trained agents record it: an agent works with any toolbox of the same signature.
         """
-        rows = [[tool.name, tool.scale] for tool in self]
-        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+        return compute_signature(self)
 
     @property
     def fingerprint(self) -> str:
@@ -215,21 +213,9 @@ class Toolbox:
         changed. A plain function enters the digest by its identity, so its results are cached within one
         process only.
         """
-        version = self._weights_version()
+        version = weights_version(self)
         if self._fingerprint is None or self._fingerprint[0] != version:
-            digest = hashlib.sha256(self.signature.encode())
-            for tool in self:
-                digest.update(tool.name.encode())
-                if tool.net is not None:
-                    digest.update(json.dumps(tool.net, default=str).encode())
-                for key, tensor in _tensors(tool):
-                    digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
-                    digest.update(
-                        tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes()
-                    )
-                if tool.module is None:
-                    digest.update(str(id(tool.restore)).encode())
-            self._fingerprint = (version, digest.hexdigest()[:16])
+            self._fingerprint = (version, compute_fingerprint(self))
         return self._fingerprint[1]
 
     def load_weights(self, folder: Path | str) -> Toolbox:
@@ -273,22 +259,6 @@ class Toolbox:
         """
         self._fingerprint = None
 
-    def _weights_version(self) -> tuple[object, ...]:
-        """Returns a value that changes when weights change, without reading all of them.
-
-        Torch counts in-place writes per tensor, but fused optimizers do not increase the count. Therefore
-        the smallest trainable parameter of each tool, which an optimizer step changes too, is compared by
-        value.
-        """
-        version: list[object] = [self.names]
-        for tool in self:
-            tensors = [tensor for _, tensor in _tensors(tool)]
-            version += [(id(tensor), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
-            if trained := [tensor for tensor in tensors if tensor.requires_grad]:
-                smallest = min(trained, key=Tensor.numel)
-                version.append(tuple(smallest.detach().reshape(-1).tolist()))
-        return tuple(version)
-
     def to(self, device: torch.device | str) -> Toolbox:
         """Moves all networks to a device and returns the toolbox itself."""
         self.device = torch.device(device)
@@ -296,9 +266,3 @@ class Toolbox:
             if tool.module is not None:
                 tool.module.to(self.device)
         return self
-
-
-def _tensors(tool: Tool) -> Iterator[tuple[str, Tensor]]:
-    if tool.module is not None:
-        yield from tool.module.named_parameters()
-        yield from tool.module.named_buffers()

@@ -36,7 +36,8 @@ from opera_env.errors import AgentError
 from opera_env.evaluation.stats import ConfidenceInterval, bootstrap_interval, format_interval
 from opera_env.files import atomic_write
 from opera_env.scoring import PlanScorer
-from opera_env.tool_training.model_card import ToolCard, measure_tools
+from opera_env.tool_training.measurement import measure_tools
+from opera_env.tool_training.model_card import ToolCard
 from opera_env.tools import Tool, Toolbox
 from opera_env.types import Outcome, Sample
 

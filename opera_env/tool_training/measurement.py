@@ -1,0 +1,178 @@
+"""Measuring the model cards of tools."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
+from rich.progress import track
+from torch import Tensor
+
+from opera_env.data.images import to_tensor
+from opera_env.degradations import DEGRADATIONS, degrade
+from opera_env.errors import ToolboxError
+from opera_env.metrics import FunctionMetric
+from opera_env.reward import Reward, RewardTerm
+from opera_env.scoring import PlanScorer
+from opera_env.tool_training.lite_tools import LITE_TOOLS, ToolSpec
+from opera_env.tool_training.model_card import Gain, ToolCard
+from opera_env.tool_training.patches import DegradeFn, validation_pair
+from opera_env.tools import Tool, Toolbox
+from opera_env.types import Outcome, Plan, Sample, SampleSpec
+
+
+def _psnr(images: Tensor, references: Tensor) -> Tensor:
+    error = (images - references).square().mean((1, 2, 3))
+    return -10 * torch.log10(error + 1e-8)
+
+
+_CHUNK_SIZE = 16
+"""Samples that are scored together."""
+
+_CARD_REWARD = Reward(
+    "card",
+    (
+        RewardTerm(FunctionMetric("psnr", _psnr, worst=0.0, needs_reference=True), 0, 1, 1, clip=False),
+        RewardTerm("psnr_y", 0, 1, 1, clip=False),
+        RewardTerm("ssim_y", 0, 1, 1, clip=False),
+        RewardTerm("lpips", 0, 1, 1, clip=False),
+    ),
+)
+
+
+def measure_tools(
+    toolbox: Toolbox,
+    photographs: Sequence[NDArray[np.uint8]],
+    data: str,
+    side: int = 128,
+    specs: Sequence[ToolSpec] = LITE_TOOLS,
+    show_progress: bool = False,
+) -> dict[str, ToolCard]:
+    """Measures every tool alone on every degradation, and on clean images.
+
+    Args:
+        toolbox: The tools.
+        photographs: Clean photographs, uint8 (H, W, 3) each; their centre crops are used.
+        data: Name of the photographs, recorded in the cards.
+        side: Side of the crops in pixels.
+        specs: Specs of tools that were trained on a degradation of fixed strength: their gain ``own`` is
+            measured at that strength, and that of other tools as the benchmark draws the degradation.
+        show_progress: Whether a progress bar is shown.
+
+    Returns:
+        The card of each tool, by its name.
+
+    Raises:
+        ToolboxError: If a tool names no known degradation.
+        SampleError: If a photograph is smaller than the crop.
+    """
+    for tool in toolbox:
+        if not tool.degradations & set(DEGRADATIONS):
+            raise ToolboxError(
+                f"tool {tool.name!r} is for none of {', '.join(DEGRADATIONS)}: name its degradation with "
+                "toolbox.add(..., degradations=[...])."
+            )
+    scorer = PlanScorer(toolbox, _CARD_REWARD)
+
+    def gains(degrade: DegradeFn, names: Sequence[str]) -> dict[str, Gain]:
+        samples = [_sample(photograph, degrade, side, seed) for seed, photograph in enumerate(photographs)]
+        outcomes = _score_plans(scorer, samples, [(), *((name,) for name in names)])
+        return {name: _gain(outcomes[()], outcomes[(name,)]) for name in names}
+
+    gains_by_degradation = {
+        degradation: gains(_degrade_with(degradation), toolbox.names)
+        for degradation in track(DEGRADATIONS, "degradations", disable=not show_progress)
+    }
+    fixed = [spec for spec in specs if spec.fixed_operator is not None and spec.name in toolbox]
+    own = {spec.name: gains(spec.degrade, [spec.name])[spec.name] for spec in fixed}
+    for tool in toolbox:
+        degradation = min(tool.degradations & set(DEGRADATIONS))
+        own.setdefault(tool.name, gains_by_degradation[degradation][tool.name])
+    clean = _clean_psnr(scorer, [_sample(photograph, _identity, side, 0) for photograph in photographs])
+    return {
+        tool.name: ToolCard(
+            ms=measure_latency_ms(tool, side),
+            own=own[tool.name],
+            gains={name: by_tool[tool.name] for name, by_tool in gains_by_degradation.items()},
+            clean=clean[tool.name],
+            images=len(photographs),
+            data=data,
+        )
+        for tool in toolbox
+    }
+
+
+def measure_latency_ms(tool: Tool, side: int, runs: int = 60) -> float:
+    """Measures the latency of a tool for one image, on one CPU thread.
+
+    Args:
+        tool: The tool.
+        side: Side of the result in pixels; a tool that enlarges gets a smaller image.
+        runs: Number of runs.
+
+    Returns:
+        The shortest time of all runs in milliseconds, because other load on the machine only adds time.
+    """
+    device = next(iter(tool.module.parameters()), torch.zeros(1)).device if tool.module else "cpu"
+    image = torch.rand(1, 3, side // tool.scale, side // tool.scale, device=device)
+    image = image.contiguous(memory_format=torch.channels_last)
+    threads, times = torch.get_num_threads(), list[float]()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            for _ in range(runs):
+                start = time.perf_counter()
+                tool(image, (side, side)).sum().item()  # waits until the device has finished
+                times.append(time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(threads)
+    return 1e3 * min(times)
+
+
+def _degrade_with(degradation: str) -> DegradeFn:
+    return lambda image, rng: degrade(image, (degradation,), rng)[0]
+
+
+def _identity(image: NDArray[np.uint8], rng: Generator) -> NDArray[np.uint8]:
+    return image
+
+
+def _sample(photograph: NDArray[np.uint8], degrade: DegradeFn, side: int, seed: int) -> Sample:
+    degraded, clean = validation_pair(photograph, degrade, side, seed)
+    spec = SampleSpec("card", 0, seed=seed)
+    return Sample(to_tensor(degraded), to_tensor(clean), None, (side, side), spec)
+
+
+def _score_plans(
+    scorer: PlanScorer, samples: Sequence[Sample], plans: Sequence[Plan]
+) -> dict[Plan, list[Outcome]]:
+    """Scores every plan on every sample, few samples at a time so that the scorer reuses references."""
+    outcomes: dict[Plan, list[Outcome]] = {plan: [] for plan in plans}
+    for start in range(0, len(samples), _CHUNK_SIZE):
+        chunk = samples[start : start + _CHUNK_SIZE]
+        for plan in plans:
+            outcomes[plan] += scorer.score(chunk, [plan] * len(chunk), restored=False)
+    return outcomes
+
+
+def _gain(before: Sequence[Outcome], after: Sequence[Outcome]) -> Gain:
+    def change(metric: str) -> NDArray[np.float64]:
+        return np.array(
+            [new.metrics[metric] - old.metrics[metric] for old, new in zip(before, after, strict=True)]
+        )
+
+    means = {metric: float(change(metric).mean()) for metric in ("psnr", "psnr_y", "ssim_y", "lpips")}
+    return Gain(**means, worse=int((change("psnr") < 0).sum()))
+
+
+def _clean_psnr(scorer: PlanScorer, samples: Sequence[Sample]) -> dict[str, float]:
+    """Returns, for each tool, the PSNR of its mean squared error on clean images."""
+    psnr: dict[str, float] = {}
+    for (name,), outcomes in _score_plans(scorer, samples, [(name,) for name in scorer.tool_names]).items():
+        errors = [10 ** (-outcome.metrics["psnr"] / 10) for outcome in outcomes]
+        psnr[name] = float(-10 * np.log10(np.mean(errors)))
+    return psnr
