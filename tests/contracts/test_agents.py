@@ -76,14 +76,18 @@ def test_closed_loop_is_a_bool(make: MakeAgent) -> None:
 @every_agent
 @pytest.mark.parametrize("count", [0, 1, 5])
 def test_one_decision_per_observation(make: MakeAgent, toolbox: Toolbox, count: int) -> None:
-    decisions = make().act(observations(count))
+    """Agents that name degradations have an attribute ``degradations`` with the labels that they know."""
+    agent = make()
+    decisions = agent.act(observations(count))
     assert len(decisions) == count
     for decision in decisions:
         assert isinstance(decision, Decision)
         assert isinstance(decision.plan, tuple)
         assert set(decision.plan) <= set(toolbox.names)
         assert len(decision.plan) <= MAX_TOOLS
-        assert decision.degradations is None or decision.degradations <= set(DEGRADATIONS)
+        if decision.degradations is not None:
+            assert decision.degradations <= set(agent.degradations)  # pyright: ignore[reportAttributeAccessIssue]
+            assert agent.degradations == DEGRADATIONS  # pyright: ignore[reportAttributeAccessIssue]
         assert decision.error is None or isinstance(decision.error, PlanParseError)
 
 

@@ -56,12 +56,16 @@ class Planner:
         policy: The trained policy.
         card: What the policy was trained for.
         max_tools: Longest plan; a longer one is cut.
+
+    Attributes:
+        degradations: The labels that the planner predicts.
     """
 
     closed_loop = False
 
     def __init__(self, policy: PlanPolicy, card: PolicyCard, max_tools: int = 6) -> None:
         self.policy, self.card, self.max_tools = policy, card, max_tools
+        self.degradations = card.degradations
 
     def act(self, observations: Sequence[Observation]) -> list[Decision]:
         if not observations:
