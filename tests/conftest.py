@@ -1,8 +1,8 @@
-"""What tests share: a world small enough to be played in milliseconds, and reasons to skip.
+"""Fixtures that all tests share: small images, samples, tools and environments, and two marks that skip.
 
-Marks, for tests and for parameters of them:
-    ``needs_weights("lpips")``  skips where that weight file is not on this machine
-    ``needs_shared_data``       skips where the folder ``../shared/data`` is absent
+Marks of tests and of their parameters:
+    ``needs_weights("lpips")``  skips the test if this weight file is not in the cache
+    ``needs_shared_data``       skips the test if the folder ``../shared/data`` does not exist
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from opera_env.types import Sample
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 RECIPES = (("noise",), ("low_light",), ("defocus_blur", "jpeg"), ("noise", "low_resolution"))
-"""Quick to make; the last one makes the image smaller than its canvas."""
+"""Fast degradations; the last recipe makes the image smaller than its canvas."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "needs_weights(name): skipped where the weight file is absent")
-    config.addinivalue_line("markers", "needs_shared_data: skipped where ../shared/data is absent")
+    config.addinivalue_line("markers", "needs_weights(name): skipped if the weight file is absent")
+    config.addinivalue_line("markers", "needs_shared_data: skipped if ../shared/data is absent")
 
 
 @cache
@@ -46,14 +46,14 @@ def _is_present(weight: str) -> bool:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("needs_weights"):
         if not _is_present(mark.args[0]):
-            pytest.skip(f"no weights here: opera-env weights fetch {mark.args[0]}")
+            pytest.skip(f"the weight file is absent: opera-env weights fetch {mark.args[0]}")
     if item.get_closest_marker("needs_shared_data") and not SHARED_DATA.is_dir():
-        pytest.skip(f"no folder {SHARED_DATA}")
+        pytest.skip(f"the folder {SHARED_DATA} is absent")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
-    """Small images gain nothing from threads, and on a busy machine lose a lot to them."""
+    """Limits torch to one thread: more do not help with small images, and tests run in parallel."""
     torch.set_num_threads(1)
 
 
@@ -68,7 +68,7 @@ def repository() -> Path:
 
 
 def photograph(height: int, width: int, seed: int) -> Image.Image:
-    """Smooth colours, edges and fine texture: what metrics take for a photograph."""
+    """Draws smooth colours, edges and fine texture, which metrics rate like a photograph."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (5, 6, 3), np.uint8))
     picture = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.float64)
@@ -82,13 +82,13 @@ def photograph(height: int, width: int, seed: int) -> Image.Image:
 
 @pytest.fixture(scope="session")
 def make_photograph() -> Callable[[int, int, int], Image.Image]:
-    """Makes a picture of ``(height, width, seed)``."""
+    """``make_photograph(height, width, seed)`` draws an image."""
     return photograph
 
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of three clean photographs, not square and not of one size."""
+    """A folder of three clean images of different sizes, none of them square."""
     folder = tmp_path_factory.mktemp("photos")
     for seed, (height, width) in enumerate(((96, 128), (101, 75), (128, 96))):
         photograph(height, width, seed).save(folder / f"{seed}.png")
@@ -97,19 +97,19 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def source(photos: Path) -> Source:
-    """Crops of 64 pixels with quick degradations."""
+    """A source of 64-pixel crops with fast degradations."""
     return clean_folder(photos, canvas=64, recipes=RECIPES)
 
 
 @pytest.fixture(scope="session")
 def samples(source: Source) -> list[Sample]:
-    """One sample per recipe; the last one's image is smaller than its canvas."""
+    """One sample of each recipe; the image of the last is smaller than its canvas."""
     rng = np.random.default_rng(0)
     return [source.make(spec) for spec in source.list_specs(len(RECIPES), RECIPES, rng)]
 
 
 def tiny_toolbox() -> Toolbox:
-    """Five tools in microseconds, made of modules that every process can unpickle."""
+    """Builds five tools that run in microseconds, of modules that every process can unpickle."""
     blur = nn.Conv2d(3, 3, 3, padding=1, groups=3, bias=False, padding_mode="replicate")
     nn.init.constant_(blur.weight, 1 / 9)
     return (
@@ -124,30 +124,30 @@ def tiny_toolbox() -> Toolbox:
 
 @pytest.fixture(scope="session")
 def make_toolbox() -> Callable[[], Toolbox]:
-    """For tests that need several, or change the networks."""
+    """For tests that need several toolboxes, or change the networks."""
     return tiny_toolbox
 
 
 @pytest.fixture
 def toolbox() -> Toolbox:
-    """A fresh tiny toolbox: brighten, darken, blur, enlarge (x4), identity."""
+    """A new tiny toolbox: brighten, darken, blur, enlarge (x4), identity."""
     return tiny_toolbox()
 
 
 @pytest.fixture(scope="session")
 def make_env(source: Source) -> Callable[..., gym.Env[Any, Any]]:
-    """``make_env(id, **options)``: ``gym.make`` over the small world unless options say otherwise."""
+    """``make_env(id, **options)`` calls ``gym.make`` with the small fixtures as default options."""
 
     def make(name: str = "OPERA-Restore-v0", **options: Any) -> gym.Env[Any, Any]:
-        world = {"reward": "classic", "source": source, "max_tools": 3, "obs_size": 64} | options
-        return gym.make(name, **({"toolbox": tiny_toolbox()} | world))
+        small = {"reward": "classic", "source": source, "max_tools": 3, "obs_size": 64} | options
+        return gym.make(name, **({"toolbox": tiny_toolbox()} | small))
 
     return make
 
 
 @pytest.fixture
 def perturb_blur_weights() -> Callable[[Toolbox], None]:
-    """Changes the weights of ``tiny.blur`` in place, as an optimizer would."""
+    """Halves the weights of ``tiny.blur`` in place, as an optimiser changes weights."""
 
     def train(toolbox: Toolbox) -> None:
         module = toolbox["tiny.blur"].module
@@ -161,5 +161,5 @@ def perturb_blur_weights() -> Callable[[Toolbox], None]:
 
 @pytest.fixture(scope="session")
 def child_environment() -> dict[str, str]:
-    """Environment variables for fresh processes: one thread each, as the cores are shared."""
+    """Environment variables of new processes: one thread each, because tests run in parallel."""
     return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
