@@ -42,7 +42,7 @@ def test_planner_of_a_toolbox_is_found_by_its_name(cotrained: Toolbox) -> None:
 
 def test_cotrained_tools_change_clean_photographs_less(lite: Toolbox, cotrained: Toolbox) -> None:
     source = bundled()
-    specs = source.list_specs(12, [()], np.random.default_rng(0))
+    specs = source.list_specs(6, [()], np.random.default_rng(0))
     samples = [source.make(spec) for spec in specs]
     names = [tool.name for tool in lite if tool.parameters]
     kept = []
