@@ -67,12 +67,12 @@ def test_eight_bit_files(tmp_path: Path, suffix: str, mode: str, subtests: pytes
 
 
 def _check_eight_bits(tmp_path: Path, suffix: str, mode: str, size: tuple[int, int]) -> None:
-    picture = Image.fromarray(noise(*size, 4)).convert("RGB" if mode == "P" else mode)
+    pil_image = Image.fromarray(noise(*size, 4)).convert("RGB" if mode == "P" else mode)
     if mode == "P":
-        picture = picture.quantize(256)
+        pil_image = pil_image.quantize(256)
     path = tmp_path / f"a.{suffix}"
-    picture.save(path, **({} if mode == "1" else LOSSLESS[suffix]))
-    stored = np.atleast_3d(np.asarray(picture.convert({"1": "L", "P": "RGB"}.get(mode, mode))))
+    pil_image.save(path, **({} if mode == "1" else LOSSLESS[suffix]))
+    stored = np.atleast_3d(np.asarray(pil_image.convert({"1": "L", "P": "RGB"}.get(mode, mode))))
     if (suffix, mode) == ("bmp", "RGBA"):
         stored = stored[..., :3]  # Pillow's header calls the fourth byte unused
     alpha = stored[..., -1] if stored.shape[2] in (2, 4) else None
@@ -88,11 +88,11 @@ def _check_eight_bits(tmp_path: Path, suffix: str, mode: str, size: tuple[int, i
 def test_lossy_files(tmp_path: Path, suffix: str, mode: str, subtests: pytest.Subtests) -> None:
     for size in SIZES:
         with subtests.test(size=size):
-            picture = Image.new("RGB", size[::-1], (200, 100, 50)).convert(mode)
-            picture.save(tmp_path / f"a.{suffix}", quality=95)
+            pil_image = Image.new("RGB", size[::-1], (200, 100, 50)).convert(mode)
+            pil_image.save(tmp_path / f"a.{suffix}", quality=95)
             photo = read_photo(tmp_path / f"a.{suffix}")
             assert photo.pixels.shape == (*size, 1 if (suffix, mode) == ("jpg", "L") else 3)
-            assert np.abs(photo.pixels.astype(int) - np.atleast_3d(np.asarray(picture))).max() <= 4
+            assert np.abs(photo.pixels.astype(int) - np.atleast_3d(np.asarray(pil_image))).max() <= 4
             assert not photo.lossless
             assert photo.notices == ()
 
@@ -124,8 +124,8 @@ def test_sixteen_bit_png_with_a_transparent_colour(
 @pytest.mark.parametrize("mode", ["1", "L", "RGB"])
 def test_a_transparent_colour(tmp_path: Path, mode: str) -> None:
     pixels = np.array([[(0, 0, 0), (255, 255, 255), (255, 255, 255)]], np.uint8)
-    picture = Image.fromarray(pixels).convert(mode)
-    picture.save(tmp_path / "a.png", transparency=(0, 0, 0) if mode == "RGB" else 0)
+    pil_image = Image.fromarray(pixels).convert(mode)
+    pil_image.save(tmp_path / "a.png", transparency=(0, 0, 0) if mode == "RGB" else 0)
     expected = pixels if mode == "RGB" else pixels[..., :1]
     assert_read(tmp_path / "a.png", expected, np.array([[0, 255, 255]], np.uint8))
 
@@ -133,10 +133,10 @@ def test_a_transparent_colour(tmp_path: Path, mode: str) -> None:
 @pytest.mark.parametrize("transparency", [1, bytes([0, 128, 255, 255])])
 def test_a_transparent_palette(tmp_path: Path, transparency: int | bytes) -> None:
     pixels = noise(2, 2, 3)
-    picture = Image.fromarray(pixels).quantize(4)
-    picture.save(tmp_path / "a.png", transparency=transparency)
+    pil_image = Image.fromarray(pixels).quantize(4)
+    pil_image.save(tmp_path / "a.png", transparency=transparency)
     levels = [255, 0, 255, 255] if transparency == 1 else [0, 128, 255, 255]
-    alpha = np.array(levels, np.uint8)[np.asarray(picture)]
+    alpha = np.array(levels, np.uint8)[np.asarray(pil_image)]
     assert_read(tmp_path / "a.png", pixels, alpha, notices=1)
 
 
@@ -261,8 +261,8 @@ def cmyk_profile() -> bytes:
 @pytest.mark.parametrize("profile", ["none", "good", "broken"])
 def test_cmyk_becomes_srgb(tmp_path: Path, suffix: str, profile: str) -> None:
     icc = {"none": None, "good": cmyk_profile(), "broken": b"nonsense"}[profile]
-    picture = Image.new("CMYK", (8, 6), (0, 255, 255, 0))
-    picture.save(tmp_path / f"a.{suffix}", icc_profile=icc)
+    pil_image = Image.new("CMYK", (8, 6), (0, 255, 255, 0))
+    pil_image.save(tmp_path / f"a.{suffix}", icc_profile=icc)
     photo = read_photo(tmp_path / f"a.{suffix}")
     assert photo.pixels.shape == (6, 8, 3)
     assert photo.icc is not None

@@ -207,8 +207,8 @@ def test_a_thumbnail_is_not_kept(tmp_path: Path) -> None:
         + thumbnail
     )
     Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", exif=exif)
-    with Image.open(tmp_path / "a.jpg") as picture:
-        assert picture.getexif().get_ifd(ExifTags.IFD.IFD1), "the file has one"
+    with Image.open(tmp_path / "a.jpg") as pil_image:
+        assert pil_image.getexif().get_ifd(ExifTags.IFD.IFD1), "the file has one"
     photo = read_photo(tmp_path / "a.jpg")
     assert photo.exif is not None
     assert dict(photo.exif) == {271: "abc"}

@@ -205,7 +205,7 @@ def test_errors_of_decoders_are_reported_in_one_line(
 ) -> None:
     write(tmp_path / "a.bmp")
 
-    def load(picture: Any) -> None:
+    def load(pil_image: Any) -> None:
         raise error
 
     monkeypatch.setattr(Image.Image, "load", load)

@@ -260,8 +260,8 @@ def test_what_is_written_is_upright(tmp_path: Path, kind: str, dtype: Any) -> No
     photo = taken(kind, dtype, orientation=6)
     again = write_and_read(tmp_path, photo)
     assert again.size == photo.size
-    with Image.open(named(tmp_path, kind)) as picture:
-        assert picture.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    with Image.open(named(tmp_path, kind)) as pil_image:
+        assert pil_image.getexif().get(ExifTags.Base.Orientation, 1) == 1
 
 
 @HOLDERS

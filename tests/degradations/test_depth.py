@@ -111,7 +111,7 @@ BAD: dict[str, Callable[[Path], object]] = {
     "no_bytes.mat": lambda path: path.write_bytes(b""),
     "missing.mat": lambda path: None,
     "black.png": lambda path: Image.fromarray(np.zeros(SIZE, np.uint8)).save(path),
-    "junk.png": lambda path: path.write_bytes(b"not a picture"),
+    "junk.png": lambda path: path.write_bytes(b"not an image"),
     "missing.png": lambda path: None,
 }
 
