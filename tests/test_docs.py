@@ -137,6 +137,9 @@ def test_commands_have_the_options_that_pages_show(page: Path) -> None:
         if "opera_agents.vlm.grpo" in words:
             continue  # most of its options are TRL's
         shown = {word for word in words if re.fullmatch(r"--[\w-]+", word)}
+        if words[:2] == ["python", "-m"]:
+            top, _, rest = words[2].partition(".")
+            assert (ROOT / PACKAGES[top] / (rest.replace(".", "/") + ".py")).is_file(), words[2]
         declared = options_of(words)
         assert declared is not None and shown <= declared, (" ".join(words[:3]), shown - declared)
 
