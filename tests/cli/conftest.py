@@ -1,4 +1,4 @@
-"""Photographs in a folder, and the command that restores them."""
+"""Fixtures: photographs in a folder, and the command that restores them."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ Draw = Callable[[int, int, int], Image.Image]
 
 @dataclass(frozen=True)
 class RestoreRun:
-    """Two photographs in a folder, a bad file if wanted, and a place for results."""
+    """Two photographs in a folder, and a folder for the results."""
 
     folder: Path
     out: Path
 
-    def restore(self, *words: str, inputs: Sequence[Path] = ()) -> int:
+    def restore(self, *args: str, inputs: Sequence[Path] = ()) -> int:
         names = [str(path) for path in inputs or [self.folder]]
-        return main(["restore", *names, "-o", str(self.out), *words])
+        return main(["restore", *names, "-o", str(self.out), *args])
 
-    def report(self, *words: str, inputs: Sequence[Path] = ()) -> tuple[int, list[dict[str, Any]]]:
-        """Restores, and returns what the JSON says of the photographs."""
+    def report(self, *args: str, inputs: Sequence[Path] = ()) -> tuple[int, list[dict[str, Any]]]:
+        """Restores, and returns the exit code and the records of the photographs."""
         with redirect_stdout(StringIO()) as printed:
-            code = self.restore("--json", *words, inputs=inputs)
+            code = self.restore("--json", *args, inputs=inputs)
         return code, json.loads(printed.getvalue())["photographs"]
 
     def results(self) -> list[str]:
-        """Names of all that is in the output folder, hidden files included."""
+        """Returns the names of all files in the output folder, hidden ones included."""
         return sorted(path.name for path in self.out.iterdir()) if self.out.exists() else []
 
 

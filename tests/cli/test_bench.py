@@ -1,4 +1,4 @@
-"""``opera-env bench`` from words to a table and a file."""
+"""``opera-env bench``: its table, its file, and its errors."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from opera_env.cli import main
 from opera_env.cli.bench import BenchmarkName
 
 
-def test_every_part_can_be_asked_for() -> None:
+def test_every_benchmark_can_be_named() -> None:
     assert get_args(BenchmarkName) == tuple(BENCHMARKS)
 
 
 def test_a_table_and_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "deep" / "bench.json"
-    words = ["bench", "--quick", "--device", "cpu", "--json", str(target), "--only"]
-    assert main([*words, "overhead_ms"]) == 0
+    args = ["bench", "--quick", "--device", "cpu", "--json", str(target), "--only"]
+    assert main([*args, "overhead_ms"]) == 0
     printed = capsys.readouterr().out
     assert "overhead_ms" in printed and "< 1 ms" in printed and str(target) in printed
     written = json.loads(target.read_text())
@@ -28,7 +28,7 @@ def test_a_table_and_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     run = written["runs"]["overhead_ms"]
     assert run["tools"] == list(STUDY_TOOLS) and run["quick"] is True and "CPU" in run["machine"]
 
-    assert main([*words, "scaling", "--tools", "brighten.gamma_correction", "unet.denoise"]) == 0
+    assert main([*args, "scaling", "--tools", "brighten.gamma_correction", "unet.denoise"]) == 0
     both = json.loads(target.read_text())
     assert both["overhead_ms"] == written["overhead_ms"], "what is not measured again is kept"
     assert both["runs"]["overhead_ms"] == run, "and says with what it was measured"
@@ -37,7 +37,7 @@ def test_a_table_and_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert [path.name for path in target.parent.iterdir()] == ["bench.json"]
 
 
-def test_without_the_repository_one_part_is_left_out(
+def test_one_benchmark_needs_the_repository(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr("opera_env.bench.plans.SERVICE_SCRIPT", tmp_path / "service.py")
@@ -47,7 +47,7 @@ def test_without_the_repository_one_part_is_left_out(
 
 
 @pytest.mark.parametrize("held", ["", "[1, 2]", "not json"])
-def test_another_file_is_refused_before_the_wait(
+def test_a_file_without_results_is_refused_first(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], held: str
 ) -> None:
     target = tmp_path / "notes.json"
@@ -58,7 +58,7 @@ def test_another_file_is_refused_before_the_wait(
     assert target.read_text() == held
 
 
-def test_an_unknown_part_or_tool_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_benchmark_or_tool_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["bench", "--only", "everything"])
     assert caught.value.code == 2

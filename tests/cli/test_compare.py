@@ -23,9 +23,9 @@ def test_writes_a_table_and_both_files(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / "deep" / "results.json"
-    words = f"compare --images {photos} --canvas 64 --n 3 --reward classic --max-tools 1 --json {target}"
-    words += " --regret --no-sheet"
-    assert main([*words.split(), "--agents", "untouched,random,matched,greedy"]) == 0
+    args = f"compare --images {photos} --canvas 64 --n 3 --reward classic --max-tools 1 --json {target}"
+    args += " --regret --no-sheet"
+    assert main([*args.split(), "--agents", "untouched,random,matched,greedy"]) == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in ("untouched", "matched", "regret", "psnr_y"))
     assert f"results: {target}" in printed
@@ -44,9 +44,9 @@ def test_writes_a_table_and_both_files(
 def test_the_same_seed_gives_the_same_results(photos: Path, tmp_path: Path) -> None:
     found = []
     for name in ("a", "b"):
-        words = f"compare --images {photos} --canvas 64 --n 2 --reward classic --no-sheet --seed 5"
-        words += " --max-tools 2"
-        assert main([*words.split(), "--agents", "random,greedy", "--json", str(tmp_path / name)]) == 0
+        args = f"compare --images {photos} --canvas 64 --n 2 --reward classic --no-sheet --seed 5"
+        args += " --max-tools 2"
+        assert main([*args.split(), "--agents", "random,greedy", "--json", str(tmp_path / name)]) == 0
         rows = (tmp_path / name).with_suffix(".jsonl").read_text()
         found.append(rows)
     assert found[0] == found[1]
@@ -63,8 +63,8 @@ def test_pairs_leave_out_agents_that_need_labels(
             crop = image.crop((0, 0, 64, 64))
         crop.save(sharp / path.name)
         crop.resize((32, 32)).resize((64, 64)).save(blurred / path.name)
-    words = f"compare --pairs {blurred} {sharp} --n 2 --reward classic --max-tools 1 --no-sheet"
-    assert main(words.split()) == 0
+    args = f"compare --pairs {blurred} {sharp} --n 2 --reward classic --max-tools 1 --no-sheet"
+    assert main(args.split()) == 0
     printed = capsys.readouterr().out
     assert "left out: matched, recipe_best; they need the degradations" in printed
     assert "planner" in printed and "greedy-blind" in printed and "exhaustive" not in printed
@@ -74,8 +74,8 @@ def test_another_toolbox_leaves_out_agents_trained_for_lite(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Toolbox.load("lite").subset(["unet.denoise", "brighten.constant_shift"]).save(tmp_path / "two")
-    words = f"compare --images {photos} --canvas 64 --n 2 --reward classic --max-tools 1 --no-sheet"
-    assert main([*words.split(), "--toolbox", str(tmp_path / "two")]) == 0
+    args = f"compare --images {photos} --canvas 64 --n 2 --reward classic --max-tools 1 --no-sheet"
+    assert main([*args.split(), "--toolbox", str(tmp_path / "two")]) == 0
     printed = capsys.readouterr().out
     assert "left out: recipe_best, planner, ppo; they were made for the tools of lite" in printed
     assert "detect" in printed
@@ -83,19 +83,19 @@ def test_another_toolbox_leaves_out_agents_trained_for_lite(
 
 def test_more_plans_cost_more_and_the_reference_stays_hidden(photos: Path, tmp_path: Path) -> None:
     """The planner alone scores nothing; with four plans it does, blind or not."""
-    words = f"compare --images {photos} --canvas 64 --n 2 --reward classic --no-sheet --num-plans 4"
+    args = f"compare --images {photos} --canvas 64 --n 2 --reward classic --no-sheet --num-plans 4"
     names = "planner,planner-blind"
-    assert main([*words.split(), "--agents", names, "--json", str(tmp_path / "out.json")]) == 0
+    assert main([*args.split(), "--agents", names, "--json", str(tmp_path / "out.json")]) == 0
     rows = json.loads((tmp_path / "out.json").read_text())["agents"]
     assert rows["planner"]["images_scored"] == rows["planner-blind"]["images_scored"] > 2
     assert rows["planner"]["reward"]["mean"] >= rows["planner-blind"]["reward"]["mean"]
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("args", "says"),
     [
         ("--images nowhere", "nowhere"),
-        ("--agents nobody", "nobody"),
+        ("--agents unknown_agent", "unknown_agent"),
         ("--toolbox nothing", "nothing"),
         ("--n 0", "--n"),
         ("--num-plans 0", "--num-plans"),
@@ -105,9 +105,9 @@ def test_more_plans_cost_more_and_the_reference_stays_hidden(photos: Path, tmp_p
         ("--images a --benchmark b", "not several"),
     ],
 )
-def test_errors_are_one_line(words: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
-    options = [] if "--n " in words else ["--n", "1"]
-    assert main(["compare", *options, *words.split()]) == 1
+def test_errors_are_one_line(args: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [] if "--n " in args else ["--n", "1"]
+    assert main(["compare", *options, *args.split()]) == 1
     message = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
     assert len(message) == 1
     assert says in message[0]
@@ -115,8 +115,8 @@ def test_errors_are_one_line(words: str, says: str, capsys: pytest.CaptureFixtur
 
 def small_comparison(photos: Path, *more: str) -> list[str]:
     """A comparison of three agents that takes no time."""
-    words = f"compare --images {photos} --canvas 64 --n 2 --reward classic --agents untouched,detect,random"
-    return [*words.split(), *more]
+    args = f"compare --images {photos} --canvas 64 --n 2 --reward classic --agents untouched,detect,random"
+    return [*args.split(), *more]
 
 
 def test_the_sheet_is_written_to_a_new_file_each_time(
@@ -160,8 +160,8 @@ def test_own_agents_are_compared_with_all_others_and_named_in_full(
     module.__dict__.update(LeaveAlone=LeaveAlone, LeaveAloneAgain=LeaveAlone)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setenv("COLUMNS", "80")
-    words = small_comparison(photos, "--no-sheet", "--agents", f"{names[0]},untouched,random,{names[1]}")
-    assert main(words) == 0
+    args = small_comparison(photos, "--no-sheet", "--agents", f"{names[0]},untouched,random,{names[1]}")
+    assert main(args) == 0
     printed = capsys.readouterr().out
     assert f"{names[0]} - untouched: +0.00 [0.00, 0.00], paired" in printed
     assert f"{names[0]} - random: " in printed
@@ -182,8 +182,8 @@ def test_a_source_of_ones_own_brings_its_recipes_and_degradations(
         photos, 64, recipes=recipes, degradations=[Vignette(0.7)]
     )
     monkeypatch.setitem(sys.modules, "my_source", module)
-    words = "compare --images my_source:make --n 4 --reward classic --agents untouched,matched --no-sheet"
-    assert main([*words.split(), "--json", str(tmp_path / "out.json")]) == 0
+    args = "compare --images my_source:make --n 4 --reward classic --agents untouched,matched --no-sheet"
+    assert main([*args.split(), "--json", str(tmp_path / "out.json")]) == 0
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert {tuple(row["spec"]["recipe"]) for row in rows} == set(recipes)
     assert json.loads((tmp_path / "out.json").read_text())["config"]["images"] == ["my_source:make"]
@@ -192,7 +192,7 @@ def test_a_source_of_ones_own_brings_its_recipes_and_degradations(
 def test_results_are_written_although_nobody_reads_the_tables(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def closed(*arguments: object, **options: object) -> None:
+    def closed(*args: object, **options: object) -> None:
         raise BrokenPipeError
 
     target = tmp_path / "out.json"

@@ -138,7 +138,7 @@ def _extreme(data: bytes, rng: Generator, seeds: Seeds) -> bytes:
 
 
 def _resize(data: bytes, rng: Generator, seeds: Seeds) -> bytes:
-    """Lies about width or height, and mends the checksum that would tell."""
+    """Writes a false width or height, and corrects the checksum."""
     fields = [
         (place, code)
         for code in ("<I", ">I", "<H", ">H")
@@ -245,11 +245,11 @@ def _watch(
 def test_a_thousand_mutants(seeds: Seeds, tmp_path: Path, child_environment: dict[str, str]) -> None:
     folder, out, report = tmp_path / "in", tmp_path / "out", tmp_path / "report.json"
     mutants = _write_mutants(folder, seeds, 1000, seed=0)
-    words = ["restore", str(folder), "-o", str(out), "--plan", PLAN, "--json"]
+    args = ["restore", str(folder), "-o", str(out), "--plan", PLAN, "--json"]
     program = "import sys; from opera_env.cli import main; sys.exit(main())"
     start = time.monotonic()
     with report.open("w") as printed:
-        code, lines = _watch([sys.executable, "-c", program, *words], child_environment, printed)
+        code, lines = _watch([sys.executable, "-c", program, *args], child_environment, printed)
     seconds = time.monotonic() - start
     assert code in (0, 1)
     assert not any("Traceback" in line for _, line in lines)

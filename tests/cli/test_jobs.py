@@ -1,4 +1,4 @@
-"""From words to files: what is found, where it goes, and what is refused before anything is written."""
+"""Arguments of ``opera-env restore``: which files they name, where results go, and what is refused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def tree(tmp_path: Path) -> Tree:
 
 
 def places(jobs: list[RestoreJob], folder: Path, out: Path) -> dict[str, str]:
-    """Sources and targets, relative to where they belong."""
+    """Returns input and output paths, relative to their folders."""
     return {
         job.input_path.relative_to(folder).as_posix(): job.output_path.relative_to(out).as_posix()
         for job in jobs
@@ -46,7 +46,7 @@ def test_a_file_goes_into_the_folder(tree: Tree) -> None:
     ]
 
 
-def test_a_folder_gives_its_images_only(tree: Tree) -> None:
+def test_a_folder_stands_for_its_images(tree: Tree) -> None:
     folder = tree("b.JPG", "a.png", "c.tiff", ".hidden.png", "notes.txt", "film.gif", "sub/d.png")
     (folder / "folder.png").mkdir()
     (folder / "broken.png").symlink_to("nowhere.png")
@@ -57,7 +57,7 @@ def test_a_folder_gives_its_images_only(tree: Tree) -> None:
     }
 
 
-def test_an_empty_folder_gives_nothing(tree: Tree) -> None:
+def test_an_empty_folder_has_no_jobs(tree: Tree) -> None:
     assert find_jobs([str(tree("notes.txt"))], OUT) == []
 
 
@@ -74,7 +74,7 @@ def test_an_empty_folder_gives_nothing(tree: Tree) -> None:
         ("*[[]1].png", ["b[1].png"]),
     ],
 )
-def test_patterns_make_their_subfolders_again(pattern: str, expected: list[str], tree: Tree) -> None:
+def test_patterns_keep_their_subfolders(pattern: str, expected: list[str], tree: Tree) -> None:
     folder = tree("a.png", "b[1].png", "e.jpg", "one/c.png", "one/two/d.png", "one/.e.png", "f.txt")
     jobs = find_jobs([str(folder / pattern)], OUT)
     assert sorted(job.output_path.relative_to(OUT).as_posix() for job in jobs) == expected
@@ -108,25 +108,25 @@ def test_patterns_never_leave_the_output_folder(tree: Tree) -> None:
 
 
 @pytest.mark.parametrize("word", ["none/*.png", "*.txt", "missing.png", "[z].png"])
-def test_what_matches_nothing_stays_to_fail_by_its_name(word: str, tree: Tree) -> None:
+def test_an_argument_that_matches_nothing_is_kept_as_a_failure(word: str, tree: Tree) -> None:
     folder = tree("a.png", "notes.txt")
     jobs = find_jobs([str(folder / word), str(folder / "a.png")], OUT)
     assert [job.input_path for job in jobs] == [folder / word, folder / "a.png"]
 
 
-def test_named_twice_is_restored_once(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_photograph_named_twice_is_restored_once(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tree("a.png", "b.png")
     monkeypatch.chdir(folder)
-    words = ["a.png", str(folder), "./a.png", "../in/a.png", str(folder / "*.png")]
-    assert sorted(job.output_path.name for job in find_jobs(words, OUT)) == ["a.png", "b.png"]
+    args = ["a.png", str(folder), "./a.png", "../in/a.png", str(folder / "*.png")]
+    assert sorted(job.output_path.name for job in find_jobs(args, OUT)) == ["a.png", "b.png"]
 
 
-def test_named_twice_through_a_link_is_restored_once(tree: Tree, tmp_path: Path) -> None:
+def test_a_photograph_named_through_a_link_too_is_restored_once(tree: Tree, tmp_path: Path) -> None:
     folder = tree("a.png")
     (tmp_path / "link").symlink_to(folder)
-    words = [str(folder), str(tmp_path / "link")]
-    assert find_jobs(words, OUT) == [RestoreJob(folder / "a.png", OUT / "a.png")]
-    assert find_jobs(words, Path("one.png")) == [RestoreJob(folder / "a.png", Path("one.png"))]
+    args = [str(folder), str(tmp_path / "link")]
+    assert find_jobs(args, OUT) == [RestoreJob(folder / "a.png", OUT / "a.png")]
+    assert find_jobs(args, Path("one.png")) == [RestoreJob(folder / "a.png", Path("one.png"))]
 
 
 def test_a_link_beside_its_file_is_restored_under_both_names(tree: Tree) -> None:
@@ -135,7 +135,7 @@ def test_a_link_beside_its_file_is_restored_under_both_names(tree: Tree) -> None
     assert places(find_jobs([str(folder)], OUT), folder, OUT) == {"a.png": "a.png", "b.png": "b.png"}
 
 
-def test_links_in_circles_are_somebodys_failure_not_everybodys(tree: Tree) -> None:
+def test_circular_links_fail_alone(tree: Tree) -> None:
     folder = tree("a.png")
     (folder / "loop.png").symlink_to("loop.png")
     jobs = find_jobs([str(folder / "loop.png"), str(folder / "a.png")], OUT)
@@ -143,7 +143,7 @@ def test_links_in_circles_are_somebodys_failure_not_everybodys(tree: Tree) -> No
 
 
 @pytest.mark.parametrize(
-    ("names", "words", "format"),
+    ("names", "args", "format"),
     [
         (("one/a.png", "two/a.png"), ("one", "two"), None),
         (("one/a.png", "two/a.png"), ("one/a.png", "two/*.png"), None),
@@ -151,16 +151,16 @@ def test_links_in_circles_are_somebodys_failure_not_everybodys(tree: Tree) -> No
         (("a.jpg", "a.png"), ("",), "JPEG"),
     ],
 )
-def test_two_that_would_become_one_are_refused(
-    names: tuple[str, ...], words: tuple[str, ...], format: str | None, tree: Tree
+def test_two_results_with_one_name_are_refused(
+    names: tuple[str, ...], args: tuple[str, ...], format: str | None, tree: Tree
 ) -> None:
     folder = tree(*names)
     with pytest.raises(OutputError, match="both become") as error:
-        find_jobs([str(folder / word) for word in words], OUT, format)
+        find_jobs([str(folder / word) for word in args], OUT, format)
     assert all(str(folder / name) in str(error.value) for name in names)
 
 
-def test_a_strip_takes_nobodys_place(tree: Tree) -> None:
+def test_a_comparison_has_the_name_of_no_result(tree: Tree) -> None:
     folder = tree("a.png", "a.png.compare.jpg")
     assert len(find_jobs([str(folder)], OUT)) == 2
     with pytest.raises(OutputError, match=r"both become .*a\.png\.compare\.jpg"):
@@ -211,9 +211,7 @@ def test_out_that_is_another_kind_of_file_is_refused(tree: Tree) -> None:
         ("a.tiff", None, "a.tiff"),
     ],
 )
-def test_a_format_changes_suffixes_that_say_another(
-    name: str, format: str | None, expected: str, tree: Tree
-) -> None:
+def test_a_format_replaces_other_suffixes(name: str, format: str | None, expected: str, tree: Tree) -> None:
     assert find_jobs([str(tree(name))], OUT, format)[0].output_path == OUT / expected
 
 
@@ -226,13 +224,13 @@ def check(job: RestoreJob, force: bool = False, compare: bool = False) -> None:
     check_target(job, frozenset({real_path(job.input_path)}), force, compare)
 
 
-def test_a_free_place_is_fine(job: RestoreJob) -> None:
+def test_a_new_output_path_is_accepted(job: RestoreJob) -> None:
     check(job)
     check(job, compare=True)
 
 
 @pytest.mark.parametrize("which", ["output_path", "comparison_path"])
-def test_what_exists_is_refused_unless_forced(which: str, job: RestoreJob) -> None:
+def test_existing_files_are_refused_without_force(which: str, job: RestoreJob) -> None:
     taken: Path = getattr(job, which)
     taken.parent.mkdir()
     taken.touch()
@@ -257,7 +255,7 @@ def test_a_folder_is_not_replaced(job: RestoreJob) -> None:
 
 
 @pytest.mark.parametrize("kind", ["itself", "symlink", "hard link", "folder link"])
-def test_a_photograph_that_is_read_is_never_written(kind: str, job: RestoreJob) -> None:
+def test_an_input_is_never_overwritten(kind: str, job: RestoreJob) -> None:
     if kind == "itself":
         job = RestoreJob(job.input_path, job.input_path)
     elif kind == "folder link":
@@ -269,7 +267,7 @@ def test_a_photograph_that_is_read_is_never_written(kind: str, job: RestoreJob) 
         check(job, force=True)
 
 
-def test_a_source_that_is_gone_does_not_matter(job: RestoreJob) -> None:
+def test_a_missing_input_does_not_matter(job: RestoreJob) -> None:
     job.output_path.parent.mkdir()
     job.output_path.touch()
     job.input_path.unlink()

@@ -1,4 +1,4 @@
-"""What all subcommands share: exit codes, errors in one line, help with examples, completion."""
+"""What all subcommands have in common: exit codes, errors in one line, help with examples, completion."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SUBCOMMANDS = ("restore", "compare", "study", "tools", "weights")
 
 
 def fail_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes ``opera-env tools`` raise."""
+    """Makes ``opera-env tools`` raise an error."""
 
     def run(command: Tools) -> int:
         raise error
@@ -56,21 +56,21 @@ def test_debug_lets_errors_through(error: Exception, monkeypatch: pytest.MonkeyP
         main(["tools", "list", "--debug"])
 
 
-@pytest.mark.parametrize("words", [[], ["--debug"]])
-def test_an_interruption_is_no_error(
-    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("args", [[], ["--debug"]])
+def test_an_interruption_exits_with_code_130(
+    args: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fail_with(KeyboardInterrupt(), monkeypatch)
-    assert main(["tools", "list", *words]) == 130
+    assert main(["tools", "list", *args]) == 130
     assert capsys.readouterr().err == "interrupted\n"
 
 
 @pytest.mark.parametrize("debug", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_process_ends_with_the_exit_code(debug: bool, child_environment: dict[str, str]) -> None:
     program = "import sys; from opera_env.cli import main; sys.exit(main())"
-    words = ["tools", "list", "--toolbox", "nothing", *(["--debug"] if debug else [])]
+    args = ["tools", "list", "--toolbox", "nothing", *(["--debug"] if debug else [])]
     done = subprocess.run(
-        [sys.executable, "-c", program, *words], env=child_environment, capture_output=True, text=True
+        [sys.executable, "-c", program, *args], env=child_environment, capture_output=True, text=True
     )
     assert done.returncode == 1
     assert "no toolbox 'nothing'" in done.stderr
@@ -79,7 +79,7 @@ def test_a_process_ends_with_the_exit_code(debug: bool, child_environment: dict[
 
 
 @pytest.mark.parametrize(
-    "words",
+    "args",
     [
         [],
         ["nonsense"],
@@ -91,9 +91,9 @@ def test_a_process_ends_with_the_exit_code(debug: bool, child_environment: dict[
         ["tools", "burn"],
     ],
 )
-def test_words_that_make_no_command(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_arguments_exit_with_code_2(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        main(words)
+        main(args)
     assert stop.value.code == 2
     printed = capsys.readouterr().err
     assert "Traceback" not in printed
@@ -133,5 +133,5 @@ def test_completion_without_its_package_is_one_line(
     assert message.count("\n") == 1
 
 
-def test_one_line_keeps_blanks_in_paths() -> None:
+def test_an_error_line_keeps_spaces_in_paths() -> None:
     assert format_error(OperaError("/a  b/c.png: bad\n\n  file")) == "/a  b/c.png: bad file"

@@ -1,4 +1,4 @@
-"""``opera-env restore`` from words to files: what is written, what is refused, what is said."""
+"""``opera-env restore``: files that are written, files that are refused, and what is printed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_folder_is_restored(run: Any, capsys: pytest.CaptureFixture[str]) -> N
     assert records[0]["agent"] is None
 
 
-def test_subfolders_of_a_pattern_are_made_again(run: Any, make_photograph: Draw) -> None:
+def test_subfolders_of_a_pattern_are_kept(run: Any, make_photograph: Draw) -> None:
     (run.folder / "deep/er").mkdir(parents=True)
     make_photograph(16, 16, 2).save(run.folder / "deep/er/c.png")
     assert run.restore("--plan", PLAN, inputs=[run.folder / "**/*.png"]) == 0
@@ -62,7 +62,7 @@ def test_out_as_a_file_name(run: Any) -> None:
     assert read_photo(target).format == "WEBP"
 
 
-def test_an_existing_result_is_refused_and_stays(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_existing_result_is_refused_and_kept(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     run.out.mkdir()
     (run.out / "a.png").write_text("mine")
     assert run.restore("--plan", PLAN) == 1
@@ -80,7 +80,7 @@ def test_force_replaces_an_existing_result(run: Any) -> None:
     assert read_photo(run.out / "a.png").size == (24, 32)
 
 
-def test_skip_existing_goes_on_where_a_run_ended(run: Any) -> None:
+def test_skip_existing_resumes_an_interrupted_run(run: Any) -> None:
     assert run.restore("--plan", PLAN, inputs=[run.folder / "a.png"]) == 0
     before = (run.out / "a.png").stat()
     code, records = run.report("--plan", PLAN, "--skip-existing", "--force")
@@ -90,9 +90,9 @@ def test_skip_existing_goes_on_where_a_run_ended(run: Any) -> None:
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-@pytest.mark.parametrize("words", [["--force"], ["--skip-existing"], ["--force", "--skip-existing"], []])
+@pytest.mark.parametrize("args", [["--force"], ["--skip-existing"], ["--force", "--skip-existing"], []])
 @pytest.mark.parametrize("way", ["the same folder", "a link to it", "by name"])
-def test_a_photograph_is_never_written_over(way: str, words: list[str], run: Any) -> None:
+def test_an_input_is_never_overwritten(way: str, args: list[str], run: Any) -> None:
     inputs, out = [run.folder], run.folder
     if way == "a link to it":
         out = run.out
@@ -100,11 +100,11 @@ def test_a_photograph_is_never_written_over(way: str, words: list[str], run: Any
     elif way == "by name":
         inputs, out = [run.folder / "a.png"], run.folder / "a.png"
     held = {path: path.read_bytes() for path in run.folder.iterdir()}
-    assert replace(run, out=out).restore("--plan", PLAN, *words, inputs=inputs) == 1
+    assert replace(run, out=out).restore("--plan", PLAN, *args, inputs=inputs) == 1
     assert {path: path.read_bytes() for path in run.folder.iterdir()} == held
 
 
-def test_nor_is_another_photograph_of_the_run(run: Any, make_photograph: Draw) -> None:
+def test_another_input_of_the_run_is_never_overwritten(run: Any, make_photograph: Draw) -> None:
     run.out.mkdir()
     make_photograph(16, 16, 5).save(run.out / "a.png")
     held = (run.out / "a.png").read_bytes()
@@ -172,7 +172,7 @@ def test_a_result_gets_the_suffix_of_its_content_if_the_name_has_none_of_a_photo
     assert record["notices"] == ["its name says no format that is known here, its content is JPEG"]
 
 
-def test_a_batch_goes_on_past_bad_files(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_files_do_not_stop_a_batch(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     bad = add_bad_files(run.folder)
     code, records = run.report("--plan", PLAN, inputs=[run.folder, run.folder / "none*.png"])
     assert code == 1
@@ -192,7 +192,7 @@ def test_a_batch_goes_on_past_bad_files(run: Any, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("args", "says"),
     [
         (("--agent", "nobody"), "unknown agent 'nobody'"),
         (("--agent", "no_module:Agent"), "no_module"),
@@ -216,10 +216,10 @@ def test_a_batch_goes_on_past_bad_files(run: Any, capsys: pytest.CaptureFixture[
     ],
 )
 def test_bad_options_are_named_before_anything_is_written(
-    words: tuple[str, ...], says: str, run: Any, capsys: pytest.CaptureFixture[str]
+    args: tuple[str, ...], says: str, run: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = () if {"--agent", "--plan", "--fix"} & {*words} else ("--plan", PLAN)
-    assert run.restore(*plan, *words) == 1
+    plan = () if {"--agent", "--plan", "--fix"} & {*args} else ("--plan", PLAN)
+    assert run.restore(*plan, *args) == 1
     message = capsys.readouterr().err
     assert message.startswith("error: ")
     assert says in message
@@ -238,7 +238,7 @@ def test_nothing_to_restore_is_an_error(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_empty_plan_copies_the_very_bytes(run: Any, make_photograph: Draw) -> None:
+def test_the_empty_plan_copies_the_file_unchanged(run: Any, make_photograph: Draw) -> None:
     make_photograph(16, 16, 2).save(
         run.folder / "film.webp", save_all=True, append_images=[make_photograph(16, 16, 3)]
     )
@@ -251,7 +251,7 @@ def test_the_empty_plan_copies_the_very_bytes(run: Any, make_photograph: Draw) -
     assert all(record["notices"] == [] for record in records)
 
 
-def test_the_empty_plan_never_replaces_unless_forced(run: Any) -> None:
+def test_the_empty_plan_needs_force_to_replace_a_result(run: Any) -> None:
     run.out.mkdir()
     (run.out / "a.png").write_text("mine")
     assert run.restore("--plan", "") == 1
@@ -287,7 +287,7 @@ def test_an_enlarging_tool_keeps_the_size_at_scale_one(run: Any) -> None:
     assert read_photo(run.out / "a.png").size == (24, 32)
 
 
-def test_a_strip_shows_before_and_after(run: Any) -> None:
+def test_a_comparison_shows_before_and_after(run: Any) -> None:
     assert run.restore("--plan", PLAN, "--compare") == 0
     assert run.results() == ["a.png", "a.png.compare.jpg", "b.jpg", "b.jpg.compare.jpg"]
     with Image.open(run.out / "a.png.compare.jpg") as strip:
@@ -299,7 +299,7 @@ def test_a_strip_shows_before_and_after(run: Any) -> None:
     assert after.mean() > before.mean() + 2
 
 
-def test_a_strip_is_not_written_over_either(run: Any) -> None:
+def test_a_comparison_is_not_overwritten(run: Any) -> None:
     run.out.mkdir()
     strip = run.out / "a.png.compare.jpg"
     strip.write_text("mine")
@@ -311,7 +311,7 @@ def test_a_strip_is_not_written_over_either(run: Any) -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 300), (300, 1), (2, 34000), (1500, 3)])
-def test_strips_of_strange_shapes(height: int, width: int, run: Any) -> None:
+def test_comparisons_of_extreme_shapes(height: int, width: int, run: Any) -> None:
     Image.new("RGB", (width, height), "gray").save(run.folder / "a.png")
     assert run.restore("--plan", PLAN, "--compare", inputs=[run.folder / "a.png"]) == 0
     with Image.open(run.out / "a.png.compare.jpg") as strip:
@@ -320,7 +320,7 @@ def test_strips_of_strange_shapes(height: int, width: int, run: Any) -> None:
         assert strip.width <= 2 * 4096 + 32
 
 
-def test_a_grey_profile_does_not_go_into_a_coloured_strip(run: Any) -> None:
+def test_a_grey_profile_is_not_written_to_a_coloured_comparison(run: Any) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     Image.new("L", (20, 20), 90).save(run.folder / "a.png", icc_profile=profile)
     Image.new("RGB", (20, 20), "gray").save(run.folder / "b.jpg", icc_profile=profile)
@@ -331,7 +331,7 @@ def test_a_grey_profile_does_not_go_into_a_coloured_strip(run: Any) -> None:
         assert strip.info["icc_profile"] == profile
 
 
-def test_json_on_standard_output_is_nothing_but_json(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_standard_output_has_only_json(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     add_bad_files(run.folder)
     assert run.restore("--plan", PLAN, "--json") == 1
     summary = json.loads(capsys.readouterr().out)
@@ -341,7 +341,7 @@ def test_json_on_standard_output_is_nothing_but_json(run: Any, capsys: pytest.Ca
     assert len(summary["photographs"]) == 5
 
 
-def test_a_progress_bar_keeps_out_of_standard_output(
+def test_a_progress_bar_goes_to_standard_error(
     run: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # what makes rich take the pipe for a terminal
@@ -352,7 +352,7 @@ def test_a_progress_bar_keeps_out_of_standard_output(
     assert "photographs" in printed.err
 
 
-def test_a_name_of_two_lines_fails_in_one(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_break_in_a_name_is_not_printed(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     path = run.folder / "two\nlines.png"
     path.write_bytes(b"no image")
     code, records = run.report("--plan", PLAN, inputs=[path])
@@ -372,7 +372,7 @@ def test_notices_are_printed(run: Any, capsys: pytest.CaptureFixture[str]) -> No
     assert "note: JPEG holds no transparency" in capsys.readouterr().err
 
 
-def test_debug_shows_where_and_still_goes_on(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_debug_prints_tracebacks(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     bad = add_bad_files(run.folder)
     assert run.restore("--plan", PLAN, "--debug") == 1
     assert run.results() == ["a.png", "b.jpg"]
@@ -407,8 +407,8 @@ def test_bits_alpha_and_mode_are_kept(kind: str, scale: int, run: Any) -> None:
         assert len(np.unique(after.pixels)) > 300  # more levels than 8 bits have
 
 
-def test_what_pillow_cannot_open_is_restored(run: Any) -> None:
-    """A TIFF file of grey with alpha in 16 bits: the look at its size must know as much as the reader."""
+def test_a_file_that_pillow_cannot_open_is_restored(run: Any) -> None:
+    """A TIFF file of grey with alpha in 16 bits: its size is read like its pixels."""
     levels = np.random.default_rng(0).integers(0, 65536, (20, 30, 2), np.uint16)
     path = run.folder / "a.tif"
     tifffile.imwrite(
@@ -423,7 +423,7 @@ def test_what_pillow_cannot_open_is_restored(run: Any) -> None:
     assert np.array_equal(result.alpha, levels[..., 1])
 
 
-def test_exif_and_profile_are_kept_and_the_picture_stands_upright(run: Any) -> None:
+def test_exif_and_profile_are_kept_and_the_orientation_is_applied(run: Any) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     exif = Image.Exif()
     exif[271], exif[274] = "Camera [X]", 6
@@ -437,16 +437,16 @@ def test_exif_and_profile_are_kept_and_the_picture_stands_upright(run: Any) -> N
         assert written.getexif().get(274, 1) == 1
 
 
-def test_a_toolbox_of_ones_own(run: Any, make_toolbox: Callable[[], Toolbox], tmp_path: Path) -> None:
+def test_an_own_toolbox(run: Any, make_toolbox: Callable[[], Toolbox], tmp_path: Path) -> None:
     box = Toolbox.load("lite").subset(["brighten.constant_shift"])
     box.save(tmp_path / "box")
-    words = ["--toolbox", str(tmp_path / "box"), "--plan", "brighten.constant_shift"]
-    assert run.restore(*words, inputs=[run.folder / "a.png"]) == 0
+    args = ["--toolbox", str(tmp_path / "box"), "--plan", "brighten.constant_shift"]
+    assert run.restore(*args, inputs=[run.folder / "a.png"]) == 0
     before, after = (read_photo(folder / "a.png").tensor() for folder in (run.folder, run.out))
     assert torch.allclose(after, (before + 40 / 255).clamp(0, 1), atol=1e-3)
 
 
-def test_brackets_in_paths_appear_whole(
+def test_brackets_in_paths_are_printed(
     tmp_path: Path, make_photograph: Draw, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "[red]scans[dim]"

@@ -1,4 +1,4 @@
-"""``opera-env restore`` with anybody's agents and tools, and what goes wrong with them."""
+"""``opera-env restore`` with own agents and tools, and how their failures are reported."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ Draw = Callable[[int, int, int], Image.Image]
 
 @pytest.mark.parametrize("name", ["untouched", "random", "greedy", "greedy-blind"])
 def test_agents_by_name(name: str, run: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--agent", name, "--max-tools", "2", "--seed", "3"]
-    code, records = run.report(*words, inputs=[run.folder / "a.png"])
+    args = ["--agent", name, "--max-tools", "2", "--seed", "3"]
+    code, records = run.report(*args, inputs=[run.folder / "a.png"])
     assert code == 0
     assert run.results() == ["a.png"]
     assert f"planned by {name} in" in capsys.readouterr().err
@@ -48,8 +48,8 @@ def test_the_default_agent_takes_the_smallest_photographs(height: int, width: in
     rng = np.random.default_rng(height)
     pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
     Image.fromarray(pixels).save(run.folder / "a.png")
-    words = ["--max-tools", "1", "--compare"]
-    assert run.restore(*words, inputs=[run.folder / "a.png"]) == 0
+    args = ["--max-tools", "1", "--compare"]
+    assert run.restore(*args, inputs=[run.folder / "a.png"]) == 0
     assert read_photo(run.out / "a.png").size == (height, width)
 
 
@@ -63,7 +63,7 @@ class OpenLoop:
 
 
 class ClosedLoop:
-    """Looks again after each tool and says why it goes on."""
+    """Observes the result of each tool, and gives a reason for each step."""
 
     closed_loop = True
 
@@ -77,7 +77,7 @@ class ClosedLoop:
 
 
 class UnreadableAgent:
-    """Cannot say what it wants of dark photographs."""
+    """Returns an unreadable answer for dark photographs."""
 
     closed_loop = False
 
@@ -92,19 +92,19 @@ class UnreadableClosedLoop(UnreadableAgent):
     closed_loop = True
 
 
-class Clumsy(OpenLoop):
+class FailingAgent(OpenLoop):
     def act(self, observations: Sequence[Observation]) -> list[Decision]:
         if observations[0].image.mean() < 0.1:
             raise KeyError("no such\nlayer")
         return super().act(observations)
 
 
-class TooEager(OpenLoop):
+class LongPlanAgent(OpenLoop):
     def act(self, observations: Sequence[Observation]) -> list[Decision]:
         return [Decision(DRAWN * 9) for _ in observations]
 
 
-class Inventive(OpenLoop):
+class UnknownToolAgent(OpenLoop):
     def act(self, observations: Sequence[Observation]) -> list[Decision]:
         return [Decision(("no.tool",)) for _ in observations]
 
@@ -131,9 +131,9 @@ def my_agents(monkeypatch: pytest.MonkeyPatch) -> None:
         ClosedLoop,
         UnreadableAgent,
         UnreadableClosedLoop,
-        Clumsy,
-        TooEager,
-        Inventive,
+        FailingAgent,
+        LongPlanAgent,
+        UnknownToolAgent,
         ProbableAgent,
     ):
         setattr(module, agent.__name__, agent)
@@ -145,7 +145,7 @@ def my_agents(monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "reasoning", "degradations"),
     [("OpenLoop", "it is [dark]", ["low_light"]), ("ClosedLoop", "step 0\nstep 1\nenough", None)],
 )
-def test_an_agent_of_ones_own(name: str, reasoning: str, degradations: list[str] | None, run: Any) -> None:
+def test_an_own_agent(name: str, reasoning: str, degradations: list[str] | None, run: Any) -> None:
     code, records = run.report("--agent", f"my_agents:{name}")
     assert code == 0
     for record in records:
@@ -164,10 +164,10 @@ def test_an_agent_of_ones_own(name: str, reasoning: str, degradations: list[str]
     [
         ("UnreadableAgent", "the agent's answer is no plan: expected a list"),
         ("UnreadableClosedLoop", "the agent's answer is no plan: expected a list"),
-        ("Clumsy", "KeyError: 'no such\\nlayer'"),
+        ("FailingAgent", "KeyError: 'no such\\nlayer'"),
     ],
 )
-def test_an_agent_that_cannot_answer_fails_that_photograph(
+def test_an_unreadable_answer_fails_that_photograph_only(
     name: str, says: str, run: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.new("RGB", (20, 20)).save(run.folder / "dark.png")
@@ -180,7 +180,9 @@ def test_an_agent_that_cannot_answer_fails_that_photograph(
 
 
 @pytest.mark.usefixtures("my_agents")
-@pytest.mark.parametrize(("name", "says"), [("TooEager", "at most 6"), ("Inventive", "unknown tool")])
+@pytest.mark.parametrize(
+    ("name", "says"), [("LongPlanAgent", "at most 6"), ("UnknownToolAgent", "unknown tool")]
+)
 def test_plans_that_cannot_be_run_fail_in_one_line(name: str, says: str, run: Any) -> None:
     code, records = run.report("--agent", f"my_agents:{name}")
     assert code == 1
@@ -254,11 +256,11 @@ def _interrupts(image: Tensor) -> Tensor:
 
 @pytest.fixture
 def my_tools(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A toolbox whose tools mind white photographs."""
+    """A toolbox whose tools fail on white photographs."""
     box = Toolbox()
     for tool in (_raises, _returns_nan, _interrupts):
         box.add(f"my.{tool.__name__[1:]}", tool)
-    monkeypatch.setattr(Toolbox, "load", lambda *arguments: box)
+    monkeypatch.setattr(Toolbox, "load", lambda *args: box)
 
 
 @pytest.mark.usefixtures("my_tools")
@@ -277,7 +279,7 @@ def test_a_failing_tool_fails_that_photograph_only(tool: str, says: str, run: An
 
 
 @pytest.mark.usefixtures("my_tools")
-def test_an_interrupted_run_leaves_whole_files_and_a_report(
+def test_an_interrupted_run_leaves_complete_files_and_a_report(
     run: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.new("RGB", (20, 20), "white").save(run.folder / "aa.png")
@@ -289,7 +291,7 @@ def test_an_interrupted_run_leaves_whole_files_and_a_report(
     assert capsys.readouterr().err.splitlines()[-1] == "interrupted"
 
 
-def test_an_interruption_while_writing_leaves_nothing(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interruption_while_writing_leaves_no_file(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     write_bytes = Path.write_bytes
 
     def half(path: Path, data: bytes) -> int:
@@ -301,7 +303,7 @@ def test_an_interruption_while_writing_leaves_nothing(run: Any, monkeypatch: pyt
     assert run.results() == []
 
 
-def test_a_full_disk_fails_by_name_and_leaves_nothing(
+def test_a_full_disk_is_reported_and_leaves_no_file(
     run: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(source: Path, target: Path) -> None:
@@ -316,24 +318,24 @@ def test_a_full_disk_fails_by_name_and_leaves_nothing(
     assert run.results() == []
 
 
-def test_a_result_that_appears_meanwhile_stays(
+def test_a_result_that_another_process_wrote_is_kept(
     run: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def read(path: Path) -> Any:
         run.out.mkdir(exist_ok=True)
-        (run.out / path.name).write_text("somebody's")
+        (run.out / path.name).write_text("theirs")
         return read_photo(path)
 
     monkeypatch.setattr("opera_env.cli.restore.read_photo", read)
     assert run.restore("--plan", PLAN) == 1
-    assert (run.out / "a.png").read_text() == "somebody's"
+    assert (run.out / "a.png").read_text() == "theirs"
     assert run.results() == ["a.png", "b.jpg"]
     message = capsys.readouterr().err.splitlines()[-1]
     assert str(run.out / "b.jpg") in message
     assert ".part" not in message
 
 
-def test_a_folder_that_cannot_be_made_fails_by_name(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_cannot_be_created_is_reported(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     run.out.mkdir()
     (run.out / "sub").write_text("a file")
     (run.folder / "sub").mkdir()
@@ -344,9 +346,7 @@ def test_a_folder_that_cannot_be_made_fails_by_name(run: Any, capsys: pytest.Cap
     assert str(run.folder / "sub/a.png") in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_too_large_a_photograph_is_named_before_it_is_decoded(
-    run: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_photograph_that_is_too_large_is_not_decoded(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("1", (12000, 9000)).save(run.folder / "large.png")
     decoded: list[str] = []
 

@@ -1,4 +1,4 @@
-"""``opera-env study`` from words to tables and a file."""
+"""``opera-env study``: its tables, its file, and its errors."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def words(box: Path, photos: Path, *more: str) -> list[str]:
+def args(box: Path, photos: Path, *more: str) -> list[str]:
     return ["study", "--toolbox", str(box), "--images", str(photos), "--canvas", "64", *more]
 
 
@@ -66,7 +66,7 @@ def test_tables_and_a_file(
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr("opera_env.cli.study.STUDY_RECIPES", STUDY_RECIPES[:6])  # those of two degradations
     target = tmp_path / "deep" / "study.json"
-    assert main(words(box, photos, "--max-length", "2", "--json", str(target))) == 0
+    assert main(args(box, photos, "--max-length", "2", "--json", str(target))) == 0
     printed = capsys.readouterr().out
     assert "…" not in printed
     assert max(len(line) for line in printed.splitlines() if str(tmp_path) not in line) <= 80
@@ -78,18 +78,18 @@ def test_tables_and_a_file(
     assert summary["plans"] == 1 + 4 + 4**2
     assert len(summary["effects"]) == 3 * (len(PLANNING_FACTORS) + 1)
 
-    said = " ".join(printed.split())
-    assert "21 plans of tiny.rain, tiny.haze, tiny.defocus_blur, tiny.noise on 16 samples" in said
-    assert said.count("21 plans") == 1, "the tables share a heading"
+    text = " ".join(printed.split())
+    assert "21 plans of tiny.rain, tiny.haze, tiny.defocus_blur, tiny.noise on 16 samples" in text
+    assert text.count("21 plans") == 1, "the tables share a heading"
     assert all(f"effect in {metric}" in printed for metric in ("R_q", "PSNR-Y, dB", "SSIM-Y"))
     for row in summary["effects"]:
         digits = 3 if row["metric"] == "ssim_y" else 2
         mean = row["mean"]
         interval = f"{mean['mean']:.{digits}f} [{mean['low']:.{digits}f}, {mean['high']:.{digits}f}]"
-        assert f"{interval} {row['median']:.{digits}f} {row['fraction']:.0%}" in said
+        assert f"{interval} {row['median']:.{digits}f} {row['fraction']:.0%}" in text
     names = " ".join(re.sub(r" -?\d+\.\d+ \[.*", "", printed).split())  # a name may take two lines
     assert all(names.count(name) == 3 for name in (*PLANNING_FACTORS, CONSTANT_PLAN))
-    assert f"{summary['consensus']['baseline_repeats']:.0%}" in said
+    assert f"{summary['consensus']['baseline_repeats']:.0%}" in text
 
 
 @needs_lpips
@@ -101,7 +101,7 @@ def test_the_same_seed_gives_the_same_results(
     for name, seed in (("a", "5"), ("b", "5"), ("c", "6")):
         file = tmp_path / name
         options = ("--max-length", "1", "--n", "6", "--seed", seed, "--json", str(file))
-        assert main(words(box, photos, *options)) == 0
+        assert main(args(box, photos, *options)) == 0
         found.append(
             [row["mean"][key] for row in json.loads(file.read_text())["effects"] for key in row["mean"]]
         )
@@ -119,7 +119,7 @@ def test_a_file_whose_name_looks_like_markup(
 ) -> None:
     monkeypatch.setattr("opera_env.cli.study.STUDY_RECIPES", (("noise",), ("haze",)))
     monkeypatch.chdir(tmp_path)
-    assert main(words(box, photos, "--max-length", "1", "--n", "6", "--json", "[bold]/a.json")) == 0
+    assert main(args(box, photos, "--max-length", "1", "--n", "6", "--json", "[bold]/a.json")) == 0
     assert Path("[bold]/a.json").is_file()
     assert "results: [bold]/a.json" in capsys.readouterr().out
 
@@ -153,7 +153,7 @@ def test_recipes_of_the_benchmark(tmp_path: Path) -> None:
 def test_errors_are_one_line(
     more: tuple[str, ...], says: str, box: Path, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(words(box, photos, *more)) == 1
+    assert main(args(box, photos, *more)) == 1
     line = failure(capsys)
     assert says in line
     assert "--debug" not in line, "a complete message has no hint at --debug"
@@ -169,12 +169,12 @@ def test_one_photograph_is_not_enough(
 ) -> None:
     monkeypatch.setattr("opera_env.cli.study.STUDY_RECIPES", (("noise", "haze"),))
     make_photograph(64, 64, 0).save(tmp_path / "0.png")
-    assert main(words(box, tmp_path, "--max-length", "2", "--n", "3")) == 1
+    assert main(args(box, tmp_path, "--max-length", "2", "--n", "3")) == 1
     assert "two photographs; noise + haze is on one" in failure(capsys)
 
 
 @pytest.mark.parametrize("more", [("--recipes", "nonsense"), ("--max-length", "many"), ("nonsense",)])
-def test_words_that_make_no_study(more: tuple[str, ...]) -> None:
+def test_invalid_arguments_exit_with_code_2(more: tuple[str, ...]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["study", *more])
     assert stop.value.code == 2

@@ -51,9 +51,9 @@ def one_error(printed: Printed) -> str:
 # ---- list --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words", [[], ["list"], ["list", "--toolbox", "lite"]])
-def test_the_table_names_every_tool_in_order(words: list[str], narrow: None, capsys: Printed) -> None:
-    assert main(["tools", *words]) == 0
+@pytest.mark.parametrize("args", [[], ["list"], ["list", "--toolbox", "lite"]])
+def test_the_table_names_every_tool_in_order(args: list[str], narrow: None, capsys: Printed) -> None:
+    assert main(["tools", *args]) == 0
     printed = capsys.readouterr().out
     box = Toolbox.load("lite")
     rows = [line.split() for line in printed.splitlines() if line.strip()]
@@ -67,7 +67,7 @@ def test_the_table_names_every_tool_in_order(words: list[str], narrow: None, cap
     assert fits(printed)
 
 
-def test_json_says_the_same(capsys: Printed) -> None:
+def test_json_has_the_same_content(capsys: Printed) -> None:
     assert main(["tools", "list", "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     box = Toolbox.load("lite")
@@ -111,7 +111,7 @@ def test_no_such_toolbox(command: str, capsys: Printed) -> None:
 
 
 def made_up(number: int) -> ToolCard:
-    """A card whose every figure is another one, and as wide as figures get."""
+    """Returns a card whose numbers all differ and are as wide as possible."""
     gains = {
         kind: Gain(-(10 + number + place / 10), -3.0, -0.25, 0.125, 3)
         for place, kind in enumerate(DEGRADATIONS)
@@ -206,27 +206,27 @@ def test_the_card_as_json(capsys: Printed) -> None:
         assert card.ms > 0
 
 
-@pytest.mark.parametrize("words", [[], ["--json"]])
-def test_the_figure_is_a_picture(box: Path, words: list[str], tmp_path: Path, capsys: Printed) -> None:
+@pytest.mark.parametrize("args", [[], ["--json"]])
+def test_the_figure_is_a_picture(box: Path, args: list[str], tmp_path: Path, capsys: Printed) -> None:
     file = tmp_path / "deep" / "gains.png"
-    assert main(["tools", "card", "--toolbox", str(box), "--figure", str(file), *words]) == 0
+    assert main(["tools", "card", "--toolbox", str(box), "--figure", str(file), *args]) == 0
     with Image.open(file) as picture:
         assert picture.format == "PNG"
         assert min(picture.size) > 200
         assert len(np.unique(np.asarray(picture.convert("L")))) > 10, "and not an empty one"
     assert [path.name for path in file.parent.iterdir()] == ["gains.png"]
-    if words:
+    if args:
         json.loads(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("words", [[], ["--json"], ["--markdown"], ["--figure", "gains.png"]])
-def test_what_was_not_measured_has_no_card(
-    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+@pytest.mark.parametrize("args", [[], ["--json"], ["--markdown"], ["--figure", "gains.png"]])
+def test_unmeasured_tools_have_no_card(
+    args: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
 ) -> None:
     monkeypatch.chdir(tmp_path)
     net = ("gamma", {"gamma": 1.2})
     Toolbox([Tool("tiny.gamma", build_net(*net), net=net)]).save(tmp_path / "box")
-    assert main(["tools", "card", "--toolbox", "box", *words]) == 1
+    assert main(["tools", "card", "--toolbox", "box", *args]) == 1
     line = one_error(capsys)
     assert "opera-env tools measure" in line
     assert "tiny.gamma" in line
@@ -301,15 +301,15 @@ def test_measured_tools_have_a_card(
 
 
 @pytest.mark.needs_weights("lpips")
-def test_measuring_leaves_weights_as_they_are(photographs: Path, tmp_path: Path) -> None:
+def test_measuring_does_not_change_weights(photographs: Path, tmp_path: Path) -> None:
     folder = tmp_path / "box"
     net = ("unet", {"widths": (4, 8), "unshuffle": 2})
     Toolbox(
         [Tool("tiny.unet", build_net(*net), multiple=4, degradations=frozenset({"rain"}), net=net)]
     ).save(folder, dtype=torch.float16)
     before = {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
-    words = ["tools", "measure", str(folder), "--images", str(photographs), "--side", "64"]
-    assert main(words) == 0
+    args = ["tools", "measure", str(folder), "--images", str(photographs), "--side", "64"]
+    assert main(args) == 0
     assert {path.name: path.read_bytes() for path in folder.glob("*.safetensors")} == before
     assert len(before) == 1
     assert read_card(Toolbox.load(folder)["tiny.unet"]).own.psnr == pytest.approx(0, abs=1e-3), (
@@ -321,7 +321,7 @@ def test_measuring_leaves_weights_as_they_are(photographs: Path, tmp_path: Path)
     ("folder", "images", "says"),
     [("nowhere", "val", "nowhere"), ("box", "nowhere", "nowhere"), ("box", "small", "128")],
 )
-def test_what_cannot_be_measured(
+def test_invalid_measurements_are_refused(
     folder: str,
     images: str,
     says: str,
@@ -334,8 +334,8 @@ def test_what_cannot_be_measured(
     manifest = (tmp_path / "box" / "toolbox.json").read_bytes()
     (photographs.parent / "small").mkdir()
     make_photograph(100, 200, 0).save(photographs.parent / "small" / "0.png")
-    words = ["tools", "measure", str(tmp_path / folder), "--images", str(photographs.parent / images)]
-    assert main(words) == 1
+    args = ["tools", "measure", str(tmp_path / folder), "--images", str(photographs.parent / images)]
+    assert main(args) == 1
     out, err = capsys.readouterr()
     errors = [line for line in err.splitlines() if "error:" in line]
     assert len(errors) == 1
@@ -356,7 +356,7 @@ def test_a_folder_that_is_called_like_a_shipped_toolbox(
     Toolbox([Tool(BRIGHTENERS[0], build_net(*net), degradations=kinds, net=net)]).save("lite")
     seen: list[Toolbox] = []
 
-    def fake(toolbox: Toolbox, *arguments: object, **options: object) -> dict[str, ToolCard]:
+    def fake(toolbox: Toolbox, *args: object, **options: object) -> dict[str, ToolCard]:
         seen.append(toolbox)
         return {name: made_up(0) for name in toolbox.names}
 
@@ -399,15 +399,15 @@ def test_train_then_pack_then_list(
     tiny_table: None, photographs: Path, tmp_path: Path, capsys: Printed
 ) -> None:
     runs, folder = tmp_path / "runs", tmp_path / "box"
-    words = ["tools", "pack", "--runs", str(runs), "--out", str(folder)]
-    assert main(words) == 1
+    args = ["tools", "pack", "--runs", str(runs), "--out", str(folder)]
+    assert main(args) == 1
     line = one_error(capsys)
     assert "opera-env tools train tiny.denoise" in line
     assert not folder.exists()
 
     assert main(training_words("tiny.denoise", photographs, runs)) == 0
     assert "tiny.denoise 2/2" in capsys.readouterr().out
-    assert main(words) == 0
+    assert main(args) == 0
     assert "2 tools" in capsys.readouterr().out
 
     assert main(["tools", "list", "--toolbox", str(folder), "--json"]) == 0
@@ -424,16 +424,16 @@ def test_train_then_pack_then_list(
     assert "opera-env tools measure" in one_error(capsys)
 
 
-def test_the_command_that_is_noted_can_be_run(
+def test_the_recorded_command_can_be_run(
     tiny_table: None, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
 ) -> None:
     """From beside the folder of photographs, as the noted names are relative to it."""
     assert main(training_words("tiny.denoise", photographs, tmp_path / "runs")) == 0
     record = json.loads((tmp_path / "runs" / "tiny.denoise" / "training.json").read_text())
     monkeypatch.chdir(tmp_path)
-    words = record["command"].split()
-    assert words[0] == "opera-env"
-    assert main([*words[1:], "--val-side", "64", "--warmup-steps", "1", "--out", "again"]) == 0
+    args = record["command"].split()
+    assert args[0] == "opera-env"
+    assert main([*args[1:], "--val-side", "64", "--warmup-steps", "1", "--out", "again"]) == 0
     again = json.loads(Path("again/tiny.denoise/training.json").read_text())
     assert again["psnr_gain"] == record["psnr_gain"]
 
@@ -448,7 +448,7 @@ def test_a_folder_without_a_parent_in_its_name(
 
 
 @pytest.mark.parametrize(("tool", "says"), [("tiny.sharpen", "tiny.denoise"), ("tiny.shift", "no weights")])
-def test_what_cannot_be_trained(
+def test_invalid_training_options_are_refused(
     tool: str, says: str, tiny_table: None, photographs: Path, tmp_path: Path, capsys: Printed
 ) -> None:
     assert main(training_words(tool, photographs, tmp_path / "runs")) == 1
@@ -458,15 +458,15 @@ def test_what_cannot_be_trained(
     assert not (tmp_path / "runs").exists()
 
 
-# ---- words and help ----------------------------------------------------------------------------
+# ---- arguments and help ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "words", [["nonsense"], ["measure"], ["train"], ["measure", "box"], ["card", "--nonsense"]]
+    "args", [["nonsense"], ["measure"], ["train"], ["measure", "box"], ["card", "--nonsense"]]
 )
-def test_words_that_make_no_command(words: list[str], capsys: Printed) -> None:
+def test_invalid_arguments_exit_with_code_2(args: list[str], capsys: Printed) -> None:
     with pytest.raises(SystemExit) as stop:
-        main(["tools", *words])
+        main(["tools", *args])
     assert stop.value.code == 2
     assert "--help" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""Why a plan was chosen, in words."""
+"""Why a plan was chosen, in arguments."""
 
 from __future__ import annotations
 

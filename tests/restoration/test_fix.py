@@ -27,7 +27,7 @@ class FixedScorer:
     """Scores plans by a table; a plan that is not in it scores 5."""
 
     def __init__(self, scores: dict[Plan, float]) -> None:
-        self.scores, self.asked = scores, list[Plan]()
+        self.scores, self.tried = scores, list[Plan]()
 
     @property
     def tool_names(self) -> tuple[str, ...]:
@@ -36,7 +36,7 @@ class FixedScorer:
     def score(
         self, samples: Sequence[Sample], plans: Sequence[Plan], *, restored: bool = True
     ) -> list[Outcome]:
-        self.asked += plans
+        self.tried += plans
         return [Outcome(None, r_q=self.scores.get(plan, 5.0), tools_run=len(plan)) for plan in plans]
 
 
@@ -53,7 +53,7 @@ def test_all_combinations_are_scored_and_the_best_is_kept() -> None:
     toolbox = make_toolbox({"noise": ["n1", "n2"], "haze": ["h1", "h2"]})
     scorer = FixedScorer({("n2", "h1"): 7.0, (): 9.0})
     (decision,) = FixSearch(toolbox, ("haze", "noise")).decide([SAMPLE], scorer)
-    assert sorted(scorer.asked) == [(), ("n1", "h1"), ("n1", "h2"), ("n2", "h1"), ("n2", "h2")]
+    assert sorted(scorer.tried) == [(), ("n1", "h1"), ("n1", "h2"), ("n2", "h1"), ("n2", "h2")]
     assert decision.plan == ("n2", "h1"), "the unchanged photograph scores higher, but it is no candidate"
     assert decision.degradations == {"haze", "noise"}
 

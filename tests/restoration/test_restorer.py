@@ -1,4 +1,4 @@
-"""Restoring photographs as a library: who plans, on which window, within which memory."""
+"""Restoring photographs from Python: agents, windows and memory limits."""
 
 from __future__ import annotations
 
@@ -69,43 +69,43 @@ def test_a_plan_does_what_the_executor_does(
 
 
 @pytest.mark.parametrize("scale", [1, 4])
-def test_it_does_what_the_scorer_judges(scale: int, image: Tensor, toolbox: Toolbox) -> None:
+def test_the_result_equals_the_image_that_is_scored(scale: int, image: Tensor, toolbox: Toolbox) -> None:
     result = Restorer(toolbox, RestorerConfig(plan=PLAN, scale=scale)).restore(image)
     outcome = PlanScorer(toolbox, "label_free").score([sample(image, scale)], [PLAN])[0]
     assert outcome.restored is not None
     assert ((result.image.clamp(0, 1) * 255).round().to(torch.uint8) == outcome.restored).all()
 
 
-def test_large_images_go_in_tiles_and_come_out_alike(toolbox: Toolbox) -> None:
+def test_tiles_do_not_change_the_result(toolbox: Toolbox) -> None:
     large = noise(300, 400)
-    told: list[tuple[str, int, int]] = []
+    reports: list[tuple[str, int, int]] = []
     config = RestorerConfig(plan=PLAN)
-    restorer = Restorer(toolbox, config, lambda *news: told.append(news))
-    restorer.config = RestorerConfig(plan=PLAN, max_memory=least_memory(restorer, large, PLAN))
+    restorer = Restorer(toolbox, config, lambda *report: reports.append(report))
+    restorer.config = RestorerConfig(plan=PLAN, max_memory=lowest_limit(restorer, large, PLAN))
     result = restorer.restore(large)
     whole = large[None]
     with torch.inference_mode():
         for name in PLAN:
             whole = toolbox[name](whole, (300, 400))
     assert torch.allclose(result.image, whole[0], atol=1e-5)
-    assert [name for name, done, _ in told if done == 0] == list(PLAN)
+    assert [name for name, done, _ in reports if done == 0] == list(PLAN)
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 9), (300, 400), (40, 2000)])
-def test_progress_goes_from_nothing_to_all_for_each_tool(height: int, width: int, toolbox: Toolbox) -> None:
-    told: list[tuple[str, int, int]] = []
-    result = Restorer(toolbox, RestorerConfig(plan=PLAN), lambda *news: told.append(news)).restore(
+def test_progress_is_reported_for_each_tile(height: int, width: int, toolbox: Toolbox) -> None:
+    reports: list[tuple[str, int, int]] = []
+    result = Restorer(toolbox, RestorerConfig(plan=PLAN), lambda *report: reports.append(report)).restore(
         noise(height, width)
     )
     for name in PLAN:
-        total = told[0][2]
-        assert told[: total + 1] == [(name, done, total) for done in range(total + 1)]
-        del told[: total + 1]
-    assert told == []
+        total = reports[0][2]
+        assert reports[: total + 1] == [(name, done, total) for done in range(total + 1)]
+        del reports[: total + 1]
+    assert reports == []
     assert len(result.tool_seconds) == len(PLAN)
 
 
-def test_the_image_is_left_as_it_is(image: Tensor, toolbox: Toolbox) -> None:
+def test_the_input_is_not_modified(image: Tensor, toolbox: Toolbox) -> None:
     before = image.clone()
     for plan in ((), PLAN):
         Restorer(toolbox, RestorerConfig(plan=plan)).restore(image)
@@ -115,20 +115,20 @@ def test_the_image_is_left_as_it_is(image: Tensor, toolbox: Toolbox) -> None:
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 200), (5, 3), (70, 40)])
 @pytest.mark.parametrize("agent", ["untouched", "random", "greedy", "greedy-blind"])
 def test_agents_take_images_of_any_size(agent: str, height: int, width: int, toolbox: Toolbox) -> None:
-    told: list[str] = []
+    reports: list[str] = []
     config = RestorerConfig(agent=agent, max_tools=2, seed=1)
-    restorer = Restorer(toolbox, config, lambda name, *_: told.append(name))
+    restorer = Restorer(toolbox, config, lambda name, *_: reports.append(name))
     result = restorer.restore(noise(height, width))
     assert tuple(result.image.shape) == (3, height, width)
     assert len(result.tool_seconds) == len(result.decision.plan) <= 2
-    assert set(told) == set(result.decision.plan)
+    assert set(reports) == set(result.decision.plan)
     assert result.planning_seconds > 0
     if agent == "untouched":
         assert result.decision.plan == ()
 
 
-class Watcher:
-    """Remembers what it is shown; wants a tool, and another where it is asked again."""
+class RecordingAgent:
+    """Records its observations and returns a plan of one tool."""
 
     closed_loop = False
     shown: list[Observation]
@@ -141,7 +141,7 @@ class Watcher:
         return Decision(("tiny.brighten",), frozenset({"low_light"}), "dark")
 
 
-class ClosedWatcher(Watcher):
+class ClosedRecordingAgent(RecordingAgent):
     closed_loop = True
 
     def decide(self, seen: Observation) -> Decision:
@@ -150,19 +150,19 @@ class ClosedWatcher(Watcher):
         return Decision(("tiny.darken",), frozenset({f"found {len(seen.used)}"}), f"step {len(seen.used)}")
 
 
-class Mumbler(Watcher):
+class UnreadableAgent(RecordingAgent):
     def decide(self, seen: Observation) -> Decision:
         return Decision((), error=PlanParseError("no list"))
 
 
-class LateMumbler(ClosedWatcher):
+class LateUnreadableAgent(ClosedRecordingAgent):
     def decide(self, seen: Observation) -> Decision:
         if seen.used:
             return Decision((), error=PlanParseError("no list"))
         return super().decide(seen)
 
 
-class TwoPlans(Watcher):
+class TwoPlans(RecordingAgent):
     def act(self, observations: Sequence[Observation]) -> list[Decision]:
         return [Decision(()), Decision(())]
 
@@ -171,7 +171,7 @@ class TwoPlans(Watcher):
 def restore_with(toolbox: Toolbox, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """``restore_with(agent class, image, **options)``."""
 
-    def restore(agent: type[Watcher], image: Tensor, **options: Any) -> Any:
+    def restore(agent: type[RecordingAgent], image: Tensor, **options: Any) -> Any:
         module = ModuleType("my_agents")
         module.__dict__["Agent"] = agent
         agent.shown = []
@@ -181,33 +181,31 @@ def restore_with(toolbox: Toolbox, monkeypatch: pytest.MonkeyPatch) -> Callable[
     return restore
 
 
-def test_an_open_loop_agent_is_asked_once(restore_with: Callable[..., Any], image: Tensor) -> None:
-    result = restore_with(Watcher, image)
+def test_an_open_loop_agent_acts_once(restore_with: Callable[..., Any], image: Tensor) -> None:
+    result = restore_with(RecordingAgent, image)
     assert result.decision == Decision(("tiny.brighten",), frozenset({"low_light"}), "dark")
-    assert len(Watcher.shown) == 1
-    assert Watcher.shown[0].steps_left == 6
+    assert len(RecordingAgent.shown) == 1
+    assert RecordingAgent.shown[0].steps_left == 6
     assert torch.allclose(result.image, (image + 0.1).clamp(max=1), atol=1e-4)
 
 
-def test_a_closed_loop_agent_sees_what_it_did(restore_with: Callable[..., Any], image: Tensor) -> None:
-    result = restore_with(ClosedWatcher, image)
+def test_a_closed_loop_agent_observes_its_results(restore_with: Callable[..., Any], image: Tensor) -> None:
+    result = restore_with(ClosedRecordingAgent, image)
     expected = Decision(("tiny.darken",) * 2, frozenset({"found 0"}), "step 0\nstep 1")
     assert result.decision == expected
-    assert [len(seen.used) for seen in ClosedWatcher.shown] == [0, 1, 2]
-    means = [float(seen.image.mean()) for seen in ClosedWatcher.shown]
+    assert [len(seen.used) for seen in ClosedRecordingAgent.shown] == [0, 1, 2]
+    means = [float(seen.image.mean()) for seen in ClosedRecordingAgent.shown]
     assert means[0] > means[1] > means[2]
     assert len(result.tool_seconds) == 2
 
 
-def test_an_agent_is_stopped_when_its_steps_run_out(
-    restore_with: Callable[..., Any], image: Tensor
-) -> None:
-    assert restore_with(ClosedWatcher, image, max_tools=1).decision.plan == ("tiny.darken",)
+def test_an_agent_stops_after_max_tools(restore_with: Callable[..., Any], image: Tensor) -> None:
+    assert restore_with(ClosedRecordingAgent, image, max_tools=1).decision.plan == ("tiny.darken",)
 
 
-@pytest.mark.parametrize("agent", [Mumbler, LateMumbler])
-def test_an_answer_that_is_no_plan_is_no_wish_to_do_nothing(
-    agent: type[Watcher], restore_with: Callable[..., Any], image: Tensor
+@pytest.mark.parametrize("agent", [UnreadableAgent, LateUnreadableAgent])
+def test_an_unreadable_answer_is_not_the_empty_plan(
+    agent: type[RecordingAgent], restore_with: Callable[..., Any], image: Tensor
 ) -> None:
     with pytest.raises(AgentError, match="no list"):
         restore_with(agent, image)
@@ -225,21 +223,21 @@ def test_a_wrong_number_of_plans_is_an_error(restore_with: Callable[..., Any], i
 def test_an_agent_sees_a_window(
     window: int, scale: int, expected: tuple[int, int], restore_with: Callable[..., Any], image: Tensor
 ) -> None:
-    result = restore_with(Watcher, image, window=window, scale=scale)
-    assert tuple(Watcher.shown[0].image.shape[-2:]) == expected
+    result = restore_with(RecordingAgent, image, window=window, scale=scale)
+    assert tuple(RecordingAgent.shown[0].image.shape[-2:]) == expected
     assert tuple(result.image.shape) == (3, 70 * scale, 90 * scale)
 
 
-def test_wrong_names_are_told_before_any_photograph(toolbox: Toolbox) -> None:
+def test_unknown_names_are_errors_of_the_constructor(toolbox: Toolbox) -> None:
     with pytest.raises(UnknownToolError, match=r"no\.tool"):
         Restorer(toolbox, RestorerConfig(plan=("tiny.blur", "no.tool")))
-    with pytest.raises(UnknownPresetError, match="nobody"):
-        Restorer(toolbox, RestorerConfig(agent="nobody"))
+    with pytest.raises(UnknownPresetError, match="unknown"):
+        Restorer(toolbox, RestorerConfig(agent="unknown"))
 
 
 def test_a_given_plan_needs_no_metrics(toolbox: Toolbox, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: Any, **options: Any) -> None:
-        raise AssertionError("metrics are slow to load")
+        raise AssertionError("metrics must not be loaded")
 
     monkeypatch.setattr(planning, "PlanScorer", refuse)
     assert Restorer(toolbox, RestorerConfig(plan=())).restore(noise(4, 4)).decision.plan == ()
@@ -247,15 +245,15 @@ def test_a_given_plan_needs_no_metrics(toolbox: Toolbox, monkeypatch: pytest.Mon
         Restorer(toolbox, RestorerConfig(agent="greedy"))
 
 
-def test_a_failing_tool_is_told(toolbox: Toolbox) -> None:
+def test_a_failing_tool_is_an_error(toolbox: Toolbox) -> None:
     toolbox.add("bad.nan", lambda image: image * float("nan"))
     restorer = Restorer(toolbox, RestorerConfig(plan=("tiny.blur", "bad.nan")))
     with pytest.raises(ToolFailedError, match=r"'bad\.nan' failed after tiny\.blur"):
         restorer.restore(noise(8, 8))
 
 
-def least_memory(restorer: Restorer, image: Tensor, plan: Sequence[str]) -> int:
-    """The least limit that the image passes, found by halving."""
+def lowest_limit(restorer: Restorer, image: Tensor, plan: Sequence[str]) -> int:
+    """Returns the lowest limit that the image passes, by bisection."""
     low, high = 0, int(1e12)
     while high - low > 1:
         middle = (low + high) // 2
@@ -271,7 +269,7 @@ def least_memory(restorer: Restorer, image: Tensor, plan: Sequence[str]) -> int:
 @pytest.mark.parametrize(
     ("plan", "scale", "pixels"),
     [
-        ((), 1, 1 + 1 + 2),  # the photograph, the same as its result, and what is written
+        ((), 1, 1 + 1 + 2),  # the photograph, the result, and the file that is written
         (("tiny.blur",), 1, 1 + 1 + 2),
         ((), 3, 1 + 1 + 18),
         (("tiny.enlarge",), 4, 1 + 16 + 32),
@@ -279,12 +277,12 @@ def least_memory(restorer: Restorer, image: Tensor, plan: Sequence[str]) -> int:
         (("tiny.enlarge", "tiny.blur"), 2, 1 + 32),
     ],
 )
-def test_the_memory_limit_is_where_it_says(
+def test_the_memory_limit_is_exact(
     plan: tuple[str, ...], scale: int, pixels: int, toolbox: Toolbox
 ) -> None:
     image = noise(40, 50)
     restorer = Restorer(toolbox, RestorerConfig(plan=plan, scale=scale))
-    least = least_memory(restorer, image, plan)
+    least = lowest_limit(restorer, image, plan)
     assert least == restorer._rss + LIBRARY_BYTES + MIN_TILE_BYTES + pixels * 40 * 50 * 3 * 4
     restorer.config = RestorerConfig(plan=plan, scale=scale, max_memory=least)
     assert tuple(restorer.restore(image).image.shape) == (3, 40 * scale, 50 * scale)
@@ -293,7 +291,7 @@ def test_the_memory_limit_is_where_it_says(
         restorer.restore(image)
 
 
-def test_the_memory_error_says_what_is_needed(toolbox: Toolbox) -> None:
+def test_the_memory_error_says_how_much_is_needed(toolbox: Toolbox) -> None:
     restorer = Restorer(toolbox, RestorerConfig(plan=(), scale=2, max_memory=int(3e9)))
     with pytest.raises(MemoryLimitError) as error:
         restorer.check_size(height=9000, width=12000)
@@ -306,7 +304,7 @@ def test_the_memory_error_says_what_is_needed(toolbox: Toolbox) -> None:
     restorer.check_size(height=1000, width=1000)
 
 
-def test_without_a_limit_a_large_photograph_may_take_what_is_free(
+def test_without_a_limit_half_of_the_free_memory_may_be_used(
     toolbox: Toolbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = 10**11
@@ -325,15 +323,15 @@ def test_without_a_limit_a_large_photograph_may_take_what_is_free(
 def test_less_memory_makes_smaller_tiles(toolbox: Toolbox, monkeypatch: pytest.MonkeyPatch) -> None:
     given_bytes: list[int] = []
 
-    class Noting(Executor):
+    class RecordingExecutor(Executor):
         def __init__(self, toolbox: Toolbox, *, max_tile_bytes: int, **options: Any) -> None:
             given_bytes.append(max_tile_bytes)
             super().__init__(toolbox, max_tile_bytes=max_tile_bytes, **options)
 
-    monkeypatch.setattr(restorer_module, "Executor", Noting)
+    monkeypatch.setattr(restorer_module, "Executor", RecordingExecutor)
     image = noise(300, 300)
     restorer = Restorer(toolbox, RestorerConfig(plan=("tiny.blur",)))
-    least = least_memory(restorer, image, ("tiny.blur",))
+    least = lowest_limit(restorer, image, ("tiny.blur",))
     for more in (0, int(1e8), int(1e9)):
         restorer.config = RestorerConfig(plan=("tiny.blur",), max_memory=least + more)
         restorer.restore(image)

@@ -14,7 +14,7 @@ def noise(height: int, width: int, seed: int = 0) -> Tensor:
     return torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
-def test_a_window_is_most_like_the_whole() -> None:
+def test_the_window_is_most_like_the_image() -> None:
     half = torch.zeros(3, 320, 1024)
     half[..., 512:] = 1
     window = representative_window(half, 128)
@@ -25,7 +25,7 @@ def test_a_window_is_most_like_the_whole() -> None:
     assert abs(representative_window(bright, 96).mean() - bright.mean()).item() < 0.1
 
 
-def test_a_window_shows_pixels_as_they_are() -> None:
+def test_the_window_is_a_view_at_full_resolution() -> None:
     large = noise(300, 333)
     window = representative_window(large, 64)
     assert window.untyped_storage().data_ptr() == large.untyped_storage().data_ptr()
@@ -34,7 +34,7 @@ def test_a_window_shows_pixels_as_they_are() -> None:
     assert (window == large[:, top : top + 64, left : left + 64]).all()
 
 
-def test_an_image_no_larger_than_its_window_is_shown_whole() -> None:
+def test_an_image_that_fits_into_the_window_is_returned() -> None:
     for height, width in ((1, 1), (64, 64), (3, 50)):
         image = noise(height, width)
         assert representative_window(image, 64) is image
