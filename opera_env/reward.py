@@ -171,7 +171,7 @@ def combined_reward(
     """Returns the paper's reward for learners, which combines R_q with R_d, R_f and R_c.
 
     R_d scores the predicted degradations, R_f the format of the answer and R_c the consistency of the
-    reasoning with the plan. :func:`env_reward` is the reward of environments, which is R_q alone.
+    reasoning with the plan. The reward of environments, :func:`env_reward`, is R_q less the tool cost.
 
     Args:
         outcome: The outcome of the plan.

@@ -1,4 +1,9 @@
-"""The one place where a plan becomes a score: :meth:`PlanScorer.score`."""
+"""The one place where a plan becomes a score: :meth:`PlanScorer.score`.
+
+Tools run (:mod:`opera_env.execution`), the results are resized to the canvas and rounded to 8 bits, metrics
+measure them (:mod:`opera_env.metrics`), and the reward weights the metrics and sums them to R_q
+(:mod:`opera_env.reward`).
+"""
 
 from __future__ import annotations
 
