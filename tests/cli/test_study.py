@@ -13,6 +13,7 @@ from PIL import Image
 from opera_env.cli import main
 from opera_env.degradations import DEGRADATIONS, STUDY_RECIPES
 from opera_env.evaluation.planning_factors import CONSTANT_PLAN, PLANNING_FACTORS
+from opera_env.evaluation.stats import ConfidenceInterval, format_interval
 from opera_env.tools import Tool, Toolbox
 from opera_env.tools.nets import build_net
 
@@ -84,8 +85,7 @@ def test_tables_and_a_file(
     assert all(f"effect in {metric}" in printed for metric in ("R_q", "PSNR-Y, dB", "SSIM-Y"))
     for row in summary["effects"]:
         digits = 3 if row["metric"] == "ssim_y" else 2
-        mean = row["mean"]
-        interval = f"{mean['mean']:.{digits}f} [{mean['low']:.{digits}f}, {mean['high']:.{digits}f}]"
+        interval = format_interval(ConfidenceInterval(**row["mean"]), digits)
         assert f"{interval} {row['median']:.{digits}f} {row['fraction']:.0%}" in text
     names = " ".join(re.sub(r" -?\d+\.\d+ \[.*", "", printed).split())  # a name may take two lines
     assert all(names.count(name) == 3 for name in (*PLANNING_FACTORS, CONSTANT_PLAN))
