@@ -165,7 +165,7 @@ def combined_reward(
     decision: Decision,
     labels: frozenset[str] | None = None,
     consistency: float | None = None,
-    form: Literal["product", "gated"] = "product",
+    reward_form: Literal["product", "gated"] = "product",
     tool_cost: float = 0.0,
 ) -> float:
     """Returns the paper's reward for learners, which combines R_q with R_d, R_f and R_c.
@@ -179,7 +179,7 @@ def combined_reward(
         labels: The true degradations; None if they are not known. R_d is 1 then, and where the decision
             makes no prediction.
         consistency: R_c in [0, 1]; None, for 1, if the reasoning is not judged.
-        form: "product" for the paper's R_q R_d R_f R_c; "gated" for the released code's
+        reward_form: "product" for the paper's R_q R_d R_f R_c; "gated" for the released code's
             R_f (R_d + [R_d > 0.8] R_q) R_c.
         tool_cost: Cost of each tool of the plan, subtracted from R_q.
 
@@ -195,7 +195,7 @@ def combined_reward(
     r_c = 1.0 if consistency is None else consistency
     r_q = max(env_reward(outcome, tool_cost), 0.0)
     known = decision.degradations is not None and labels is not None
-    if form == "product":
+    if reward_form == "product":
         r_d = f1_score(decision.degradations, labels) if known else 1.0  # pyright: ignore[reportArgumentType]
         return r_q * r_d * r_c
     r_d = _mean_of_precision_and_recall(decision.degradations, labels) if known else 1.0  # pyright: ignore[reportArgumentType]

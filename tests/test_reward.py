@@ -233,7 +233,7 @@ def test_the_gated_form_computed_by_hand() -> None:
     """R_f (R_d + [R_d > 0.8] R_q) R_c with R_d the mean of precision and recall."""
 
     def gated(decision: Decision, labels: frozenset[str] | None, consistency: float | None = None) -> float:
-        return combined_reward(OUTCOME, decision, labels, consistency, form="gated")
+        return combined_reward(OUTCOME, decision, labels, consistency, reward_form="gated")
 
     assert gated(_predict("rain", "haze"), RAIN_HAZE) == pytest.approx(1 + 6)
     # Precision 1/2 and recall 1: R_d = 0.75 is not above 0.8, so R_q does not count.
@@ -254,7 +254,9 @@ def test_exactly_0_8_does_not_pass_the_gate() -> None:
     five = frozenset("abcde")
     predicted = frozenset({"a", "b", "c", "d", "x"})
     outcome = replace(OUTCOME, r_q=100.0)
-    assert combined_reward(outcome, Decision((), predicted), five, form="gated") == pytest.approx(0.8)
+    assert combined_reward(outcome, Decision((), predicted), five, reward_form="gated") == pytest.approx(
+        0.8
+    )
 
 
 @pytest.mark.parametrize("form", ["product", "gated"])
@@ -277,9 +279,9 @@ def test_the_tool_cost_is_subtracted_from_r_q() -> None:
     assert combined_reward(OUTCOME, _predict("rain", "haze"), RAIN, 0.5, tool_cost=0.25) == pytest.approx(
         5.5 * 2 / 3 / 2
     )
-    assert combined_reward(OUTCOME, _predict("rain"), RAIN, form="gated", tool_cost=0.25) == pytest.approx(
-        6.5
-    )
+    assert combined_reward(
+        OUTCOME, _predict("rain"), RAIN, reward_form="gated", tool_cost=0.25
+    ) == pytest.approx(6.5)
     assert combined_reward(OUTCOME, Decision(("a", "b")), tool_cost=10) == 0
     assert combined_reward(replace(OUTCOME, tools_run=0), Decision(()), tool_cost=10) == pytest.approx(6)
 

@@ -41,7 +41,7 @@ class CriticConfig:
     make a step faster and give more different images. None uses whole images."""
     lr: float = 2e-3
     """Peak learning rate, which decays to zero by a cosine."""
-    warmup: int = 100
+    warmup_steps: int = 100
     """Steps of linear warm-up."""
     ranking_coef: float = 1.0
     """Coefficient of the ranking loss, which compares the images of a photograph."""

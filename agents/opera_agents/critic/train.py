@@ -117,7 +117,7 @@ def train(config: CriticConfig) -> CriticValidation:
     writer = SummaryWriter(str(config.out), purge_step=start_step + 1)
     result: CriticValidation | None = None
     for step in track(range(start_step, config.steps), description="critic"):
-        set_learning_rate(optimizer, config.lr * warmup_cosine(step, config.steps, config.warmup))
+        set_learning_rate(optimizer, config.lr * warmup_cosine(step, config.steps, config.warmup_steps))
         batch = sample_batch(train_set, rows, config, step)
         images, terms, sample_index = (part.to(device) for part in batch)
         with torch.autocast(device.type, torch.bfloat16, enabled=config.autocast):

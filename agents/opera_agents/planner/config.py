@@ -40,7 +40,7 @@ class PlannerConfig:
     """Samples per update."""
     group_size: int = 8
     """Decisions per sample; G in the paper."""
-    num_epochs: int = 2
+    n_epochs: int = 2
     """Epochs over each rollout."""
     lr: float = 4e-4
     """Peak learning rate of GRPO, reached after 25 updates; it falls linearly to a tenth."""

@@ -128,7 +128,7 @@ def train(config: PlannerConfig) -> ValidationResult:
         factor = warmup_linear(update, config.updates, warmup=25, final=0.1)
         set_learning_rate(optimizer, config.lr * factor)
         scalars: dict[str, float] = {}
-        for _ in range(config.num_epochs):
+        for _ in range(config.n_epochs):
             features = policy.encode(rollout.images).repeat_interleave(config.group_size, 0)
             new_log_probs = policy.evaluate_actions(features, rollout.sampled_plans)
             loss = grpo_loss(

@@ -32,7 +32,7 @@ class EnvArguments:
         metadata={"help": "Name of a shipped toolbox, or a folder written by Toolbox.save."},
     )
     reward: str = field(default="lite", metadata={"help": "Reward that computes R_q."})
-    form: str = field(
+    reward_form: str = field(
         default="product", metadata={"help": "Form of the combined reward: product (the paper's) or gated."}
     )
     judge: str = field(

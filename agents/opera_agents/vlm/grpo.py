@@ -50,8 +50,8 @@ def train(env_args: EnvArguments, training_args: GRPOConfig, model_args: ModelCo
         AgentError: If the form of the reward is unknown, or the folder holds a run with other settings.
         ToolboxMismatchError: If the model was trained for another toolbox and no system prompt is given.
     """
-    if env_args.form not in ("product", "gated"):
-        raise AgentError(f"expected --form product or gated, found {env_args.form!r}.")
+    if env_args.reward_form not in ("product", "gated"):
+        raise AgentError(f"expected --reward_form product or gated, found {env_args.reward_form!r}.")
     set_threads(env_args.threads)
     out = Path(str(training_args.output_dir))
     model_name = str(model_args.model_name_or_path)
@@ -71,7 +71,7 @@ def train(env_args: EnvArguments, training_args: GRPOConfig, model_args: ModelCo
         PlanScorer(toolbox, env_args.reward),
         make_grammar(toolbox, env_args.max_tools),
         make_judge(env_args, toolbox),
-        cast(Any, env_args.form),
+        cast(Any, env_args.reward_form),
         env_args.tool_cost,
     )
     training_args.reward_weights = [0.0, 0.0, 0.0, 0.0, 1.0]

@@ -52,7 +52,7 @@ class AnswerScorer:
         scorer: Runs the plans and scores the results.
         grammar: Parses the answers.
         judge: Computes R_c; None leaves it out.
-        form: "product" is the paper's R_q R_d R_f R_c, "gated" that of its published code.
+        reward_form: "product" is the paper's R_q R_d R_f R_c, "gated" that of its published code.
         tool_cost: Cost of each tool, subtracted from R_q.
     """
 
@@ -62,12 +62,12 @@ class AnswerScorer:
         scorer: PlanScorer,
         grammar: AnswerGrammar,
         judge: Judge | None = None,
-        form: Literal["product", "gated"] = "product",
+        reward_form: Literal["product", "gated"] = "product",
         tool_cost: float = 0.0,
     ) -> None:
         self.make_sample, self.scorer, self.grammar = make_sample, scorer, grammar
         self.judge, self.tool_cost = judge, tool_cost
-        self.form: Literal["product", "gated"] = form
+        self.reward_form: Literal["product", "gated"] = reward_form
         self._last: tuple[tuple[tuple[str, ...], tuple[SampleSpec, ...]], list[AnswerScore]] | None = None
 
     def score(self, texts: Sequence[str], specs: Sequence[SampleSpec]) -> list[AnswerScore]:
@@ -110,7 +110,7 @@ class AnswerScorer:
         if outcome is None:
             return AnswerScore(decision, labels, 0.0, 0.0, 0.0, 0.0 if self.judge else 1.0, 0.0)
         reward = combined_reward(
-            outcome, decision, labels, r_c if self.judge else None, self.form, self.tool_cost
+            outcome, decision, labels, r_c if self.judge else None, self.reward_form, self.tool_cost
         )
         r_q = env_reward(outcome, self.tool_cost)
         r_d = 1.0 if labels is None else f1_score(decision.degradations or frozenset(), labels)

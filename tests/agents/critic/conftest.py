@@ -25,7 +25,7 @@ def configure(photos: Path, small_toolbox: Path, tmp_path: Path) -> Configure:
             "steps": 6,
             "photographs_per_batch": 2,
             "images_per_photograph": 3,
-            "warmup": 2,
+            "warmup_steps": 2,
             "val_every": 3,
             "canvas": 64,
             "reward": "classic",

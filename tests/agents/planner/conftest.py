@@ -24,7 +24,7 @@ def configure(photos: Path, small_toolbox: Path, tmp_path: Path) -> Configure:
             "updates": 4,
             "batch_size": 2,
             "group_size": 4,
-            "num_epochs": 2,
+            "n_epochs": 2,
             "reward": "classic",
             "max_tools": 3,
             "canvas": 64,

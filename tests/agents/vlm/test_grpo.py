@@ -166,7 +166,7 @@ def test_rows_are_a_function_of_seed_and_row(source: Any, samples: list[Sample])
 
 def test_an_unknown_form_raises(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(AgentError, match="product or gated, found 'sum'"):
-        train(_env_args(photos, form="sum"), _training_args(tmp_path), ModelConfig("nowhere"))
+        train(_env_args(photos, reward_form="sum"), _training_args(tmp_path), ModelConfig("nowhere"))
 
 
 @pytest.mark.parametrize("name", ["tiny", "7b"])

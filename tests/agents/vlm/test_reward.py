@@ -61,7 +61,7 @@ def test_without_a_judge_r_c_is_1(source: Source, toolbox: Toolbox, samples: lis
 
 
 def test_gated_form_and_tool_cost(source: Source, toolbox: Toolbox, samples: list[Sample]) -> None:
-    answer_scorer = _make_scorer(source, toolbox, form="gated", tool_cost=0.5)
+    answer_scorer = _make_scorer(source, toolbox, reward_form="gated", tool_cost=0.5)
     right, half, *_ = answer_scorer.score(_answers(toolbox, samples), [samples[0].spec] * 4)
     direct = PlanScorer(toolbox, "classic").score(samples[:1], [("tiny.blur",)])[0].r_q
     assert right.r_q == pytest.approx(direct - 0.5) and right.total == pytest.approx(1 + direct - 0.5)
