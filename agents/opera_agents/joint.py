@@ -71,6 +71,9 @@ class JointConfig:
     """Side of the crops in pixels."""
     val_count: int = 48
     """Samples of the validation set."""
+    degradations: str | None = None
+    """Own degradations beside the built-in ones: module:attribute of one or of a list. The recipes are then
+    all plausible orders of up to three degradations."""
     seed: int = 0
     """Seed of the run."""
     threads: int = 2
@@ -121,6 +124,7 @@ def tools_config(config: JointConfig, round_index: int, toolbox: str, planner: P
         max_tools=config.max_tools,
         canvas=config.canvas,
         val_count=config.val_count,
+        degradations=config.degradations,
         seed=config.seed + 1_000 * round_index,
         threads=config.threads,
         device=config.device,
@@ -142,6 +146,7 @@ def planner_config(config: JointConfig, round_index: int, toolbox: str, planner:
         toolbox=toolbox,
         canvas=config.canvas,
         val_count=config.val_count,
+        degradations=config.degradations,
         seed=config.seed + 1_000 * round_index,
         threads=config.threads,
         device=config.device,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from rich.progress import track
 from torch import Tensor
 
 from opera_env.data.images import to_tensor
-from opera_env.degradations import DEGRADATIONS, degrade
+from opera_env.degradations import DEGRADATION_CLASSES, DegradationType, degrade
 from opera_env.errors import ToolboxError
 from opera_env.metrics import FunctionMetric
 from opera_env.reward import Reward, RewardTerm
@@ -51,6 +51,7 @@ def measure_tools(
     side: int = 128,
     specs: Sequence[ToolSpec] = LITE_TOOLS,
     show_progress: bool = False,
+    degradations: Mapping[str, DegradationType] = DEGRADATION_CLASSES,
 ) -> dict[str, ToolCard]:
     """Measures every tool alone on every degradation, and on clean images.
 
@@ -62,6 +63,7 @@ def measure_tools(
         specs: Specs of tools that were trained on a degradation of fixed strength: their gain ``own`` is
             measured at that strength, and that of other tools as the benchmark draws the degradation.
         show_progress: Whether a progress bar is shown.
+        degradations: The degradations by name; the built-in ones by default.
 
     Returns:
         The card of each tool, by its name.
@@ -71,9 +73,9 @@ def measure_tools(
         SampleError: If a photograph is smaller than the crop.
     """
     for tool in toolbox:
-        if not tool.degradations & set(DEGRADATIONS):
+        if not tool.degradations & set(degradations):
             raise ToolboxError(
-                f"tool {tool.name!r} is for none of {', '.join(DEGRADATIONS)}: name its degradation with "
+                f"tool {tool.name!r} is for none of {', '.join(degradations)}: name its degradation with "
                 "toolbox.add(..., degradations=[...])."
             )
     scorer = PlanScorer(toolbox, _CARD_REWARD)
@@ -84,13 +86,13 @@ def measure_tools(
         return {name: _gain(outcomes[()], outcomes[(name,)]) for name in names}
 
     gains_by_degradation = {
-        degradation: gains(_degrade_with(degradation), toolbox.names)
-        for degradation in track(DEGRADATIONS, "degradations", disable=not show_progress)
+        degradation: gains(_degrade_with(degradation, degradations), toolbox.names)
+        for degradation in track(degradations, "degradations", disable=not show_progress)
     }
     fixed = [spec for spec in specs if spec.fixed_operator is not None and spec.name in toolbox]
     own = {spec.name: gains(spec.degrade, [spec.name])[spec.name] for spec in fixed}
     for tool in toolbox:
-        degradation = min(tool.degradations & set(DEGRADATIONS))
+        degradation = min(tool.degradations & set(degradations))
         own.setdefault(tool.name, gains_by_degradation[degradation][tool.name])
     clean = _clean_psnr(scorer, [_sample(photograph, _identity, side, 0) for photograph in photographs])
     return {
@@ -133,8 +135,8 @@ def measure_latency_ms(tool: Tool, side: int, runs: int = 60) -> float:
     return 1e3 * min(times)
 
 
-def _degrade_with(degradation: str) -> DegradeFn:
-    return lambda image, rng: degrade(image, (degradation,), rng)[0]
+def _degrade_with(name: str, degradations: Mapping[str, DegradationType]) -> DegradeFn:
+    return lambda image, rng: degrade(image, (name,), rng, degradations=degradations)[0]
 
 
 def _identity(image: NDArray[np.uint8], rng: Generator) -> NDArray[np.uint8]:

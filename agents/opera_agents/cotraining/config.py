@@ -74,6 +74,9 @@ class CotrainingConfig:
     """Whether the tools compute in bfloat16 in training; by default where that is fast."""
     degradation_count_weights: tuple[float, float, float] = (1.0, 3.0, 5.0)
     """Relative frequencies of samples with one, two and three degradations."""
+    degradations: str | None = None
+    """Own degradations beside the built-in ones: module:attribute of one or of a list. The recipes are then
+    all plausible orders of up to three degradations."""
     enlarged: Annotated[bool, tyro.conf.FlagConversionOff] = False
     """Train on enlarged copies of some photographs too."""
     reward: str = "lite"

@@ -31,7 +31,12 @@ from opera_agents.common.runs import set_threads
 from opera_env.agents import make_agent, run_agent
 from opera_env.data import clean_folder
 from opera_env.data.images import list_images, read_images
-from opera_env.degradations import DEGRADATIONS, benchmark_group, benchmark_recipes
+from opera_env.degradations import (
+    benchmark_group,
+    benchmark_recipes,
+    load_degradations,
+    merge_degradations,
+)
 from opera_env.errors import AgentError
 from opera_env.evaluation.stats import ConfidenceInterval, bootstrap_interval, format_interval
 from opera_env.files import atomic_write
@@ -76,6 +81,9 @@ class EvaluateConfig:
     """Side of the crops in pixels."""
     seed: int = 1
     """Seed of the crops and degradations."""
+    degradations: str | None = None
+    """Own degradations beside the built-in ones: module:attribute of one or of a list. The recipes are then
+    all plausible orders of up to three degradations."""
     threads: int = 2
     """CPU threads."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
@@ -140,10 +148,14 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
 
 def benchmark_samples(config: EvaluateConfig) -> list[Sample]:
-    """Draws the same samples as ``opera-env compare`` with the same seed."""
-    source = clean_folder(config.images, config.canvas)
-    rng = np.random.default_rng(config.seed)
-    return [source.make(spec) for spec in source.list_specs(config.n, benchmark_recipes(), rng)]
+    """Draws the same samples as ``opera-env compare`` with the same seed.
+
+    With own degradations, the recipes are those of the source instead of those of the benchmark.
+    """
+    own = load_degradations(config.degradations)
+    source = clean_folder(config.images, config.canvas, degradations=own)
+    recipes, rng = None if own else benchmark_recipes(), np.random.default_rng(config.seed)
+    return [source.make(spec) for spec in source.list_specs(config.n, recipes, rng)]
 
 
 def group_results(
@@ -198,10 +210,13 @@ def evaluate_tools(
     left out of all of them.
     """
     photographs = read_images(list_images(config.images)[: config.tool_photographs])
+    degradations = merge_degradations(load_degradations(config.degradations))
     without_parameters = {tool.name for toolbox in toolboxes for tool in toolbox if not tool.parameters}
     for name, toolbox in zip(config.toolboxes, toolboxes, strict=True):
         networks = toolbox.subset([tool.name for tool in toolbox if tool.name not in without_parameters])
-        cards = measure_tools(networks, photographs, config.images.name, config.canvas)
+        cards = measure_tools(
+            networks, photographs, config.images.name, config.canvas, degradations=degradations
+        )
         yield name, _mean_tool_results({tool.name: (tool, cards[tool.name]) for tool in networks})
 
 
@@ -209,7 +224,7 @@ def _mean_tool_results(cards: Mapping[str, tuple[Tool, ToolCard]]) -> dict[str, 
     """Returns means over the networks: PSNR and gains of PSNR in dB."""
     clean = np.array([card.clean for _, card in cards.values()])
     gains = {
-        name: card.gains[min(tool.degradations & set(DEGRADATIONS))].psnr
+        name: card.gains[min(tool.degradations & set(card.gains))].psnr
         for name, (tool, card) in cards.items()
     }
     return {

@@ -34,6 +34,7 @@ from opera_agents.cotraining.config import CotrainingConfig
 from opera_agents.cotraining.training_examples import TrainingExampleSampler, fill_in_plans
 from opera_env.agents import make_agent
 from opera_env.cotraining import ExecutionUpdate, add_tone_curves
+from opera_env.degradations import load_degradations
 from opera_env.execution import PrefixCache
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Tool, Toolbox
@@ -73,6 +74,7 @@ def train(config: CotrainingConfig) -> ValidationResult:
         count=config.val_count,
         canvas=config.canvas,
         max_tools=config.max_tools,
+        degradations=load_degradations(config.degradations),
     )
 
     # The state of the run, from its checkpoint if there is one.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,13 @@ from opera_agents.common.seeds import SeedStage, make_rng
 from opera_agents.cotraining.config import CotrainingConfig
 from opera_env.agents import run_agent
 from opera_env.data.images import to_array, to_tensor
-from opera_env.degradations import DEGRADATIONS, TRAINING_RECIPES, degrade
+from opera_env.degradations import (
+    DEGRADATION_CLASSES,
+    DegradationType,
+    degrade,
+    load_degradations,
+    merge_degradations,
+)
 from opera_env.scoring import PlanScorer
 from opera_env.tool_training.lite_tools import LITE_TOOLS
 from opera_env.tools import Tool, Toolbox
@@ -56,13 +62,16 @@ class TrainingExampleSampler:
         trained = toolbox.subset(config.trainable_tools) if config.trainable_tools else toolbox
         self.trained_names = trained.names
         self.trained_tools = [tool for tool in trained if tool.parameters]
+        own = load_degradations(config.degradations)
+        self.degradations = merge_degradations(own)
         self.source = training_source(
             config.images,
             config.canvas,
             config.out / "enlarged" if config.enlarged else None,
             clean_weight=0.0,
-            recipes=[(name,) for name in DEGRADATIONS] if config.adapt_alone else TRAINING_RECIPES,
+            recipes=[(name,) for name in self.degradations] if config.adapt_alone else None,
             degradation_count_weights=config.degradation_count_weights,
+            degradations=own,
         )
 
     def draw(self, step: int) -> list[TrainingExample]:
@@ -78,12 +87,19 @@ class TrainingExampleSampler:
             if u < config.misuse_prob:
                 return TrainingExample(clean, random_short_plan(self.trained_names, rng))
             tool = self.trained_tools[rng.integers(len(self.trained_tools))]
-            return TrainingExample(degrade_for_tool(tool, clean, rng), (tool.name,))
+            degraded = degrade_for_tool(tool, clean, rng, self.degradations)
+            return TrainingExample(degraded, (tool.name,))
         sample = self.source.make(spec)
         if config.adapt_alone:
             degradations = sample.degradations or frozenset()
             plan = plausible_plan(
-                self.toolbox, degradations, rng, max_tools=1, shuffle_prob=0.0, tool_insertion_prob=0.0
+                self.toolbox,
+                degradations,
+                rng,
+                max_tools=1,
+                shuffle_prob=0.0,
+                tool_insertion_prob=0.0,
+                labels=self.source.degradations,
             )
             return TrainingExample(sample, plan)
         if rng.random() < config.random_plan_prob:
@@ -93,14 +109,20 @@ class TrainingExampleSampler:
         return TrainingExample(sample, inserted_tool=inserted_tool if is_inserted else None)
 
 
-def degrade_for_tool(tool: Tool, clean: Sample, rng: Generator) -> Sample:
+def degrade_for_tool(
+    tool: Tool,
+    clean: Sample,
+    rng: Generator,
+    degradations: Mapping[str, DegradationType] = DEGRADATION_CLASSES,
+) -> Sample:
     """Applies to a clean photograph the degradation that a tool removes.
 
     Args:
         tool: A tool of ``lite`` gets its degradation at the strength of its original training. Any other
-            tool gets one of its degradations as the benchmark draws it, or none if it is for none of them.
+            tool gets one of its degradations as samples have it, or none if it is for none of them.
         clean: The clean sample.
         rng: Draws the degradation.
+        degradations: The known degradations by name; the built-in ones by default.
 
     Returns:
         The sample with a degraded image; its specification is still that of the clean one.
@@ -110,9 +132,9 @@ def degrade_for_tool(tool: Tool, clean: Sample, rng: Generator) -> Sample:
     if tool_spec is not None:
         degraded: NDArray[np.uint8] = tool_spec.degrade(image, rng)
         return replace(clean, lq=to_tensor(degraded), degradations=frozenset({tool_spec.degradation}))
-    known = [name for name in DEGRADATIONS if name in tool.degradations]
+    known = [name for name in degradations if name in tool.degradations]
     recipe = (known[rng.integers(len(known))],) if known else ()
-    degraded = degrade(image, recipe, rng)[0] if recipe else image
+    degraded = degrade(image, recipe, rng, degradations=degradations)[0] if recipe else image
     return replace(clean, lq=to_tensor(degraded), degradations=frozenset(recipe))
 
 

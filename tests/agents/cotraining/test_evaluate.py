@@ -59,3 +59,18 @@ def test_agents_are_one_for_all_toolboxes_or_one_for_each(photos: Path, small_to
     config = replace(_config(photos, small_toolbox), agents=("matched", "planner"))
     with pytest.raises(AgentError, match="one for each of 1 toolboxes, found 2"):
         evaluate(config)
+
+
+@pytest.mark.needs_weights("lpips")
+def test_tools_for_own_degradations_are_compared(photos: Path, small_toolbox: Path, tmp_path: Path) -> None:
+    toolbox = Toolbox.load(small_toolbox).subset(["unet.denoise"])
+    tool = replace(
+        toolbox["unet.denoise"], name="unet.despeckle", degradations=frozenset({"salt_and_pepper"})
+    )
+    Toolbox([tool]).save(tmp_path / "own")
+    config = _config(photos, tmp_path / "own", degradations="tests.degradations.own:OWN_DEGRADATIONS")
+    results = evaluate(config)
+    (groups,) = results["groups"].values()
+    assert groups["all"]["psnr_y"]["mean"] > 0
+    (tools,) = results["single_tools"].values()
+    assert set(tools["tools"]) == {"unet.despeckle"}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from opera_agents.cotraining.training_examples import (
     fill_in_plans,
     random_short_plan,
 )
+from opera_env.degradations import load_degradations, merge_degradations
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Observation, Sample
@@ -109,6 +112,45 @@ def test_rehearsal_of_a_denoiser_has_noise_of_its_strength(samples: list[Sample]
     assert (noisy.lq - grey).std().item() * 255 == pytest.approx(25, rel=0.03)
     small = degrade_for_tool(lite["unet.super_resolution"], clean, np.random.default_rng(0))
     assert small.lq.shape == (3, 32, 32) and small.canvas == (128, 128)
+
+
+def test_own_degradations_are_rehearsed_and_mixed(
+    configure: Configure, small_toolbox: Path, samples: list[Sample]
+) -> None:
+    own = "tests.degradations.own:OWN_DEGRADATIONS"
+    examples = draw_examples(
+        configure(degradations=own, batch_size=80, rehearsal_prob=0.0, misuse_prob=0.0)
+    )
+    labels = {name for example in examples for name in example.sample.degradations or ()}
+    assert {"vignette", "salt_and_pepper"} < labels
+    tool = Toolbox.load(small_toolbox)["unet.denoise"]
+    tool = replace(tool, name="unet.despeckle", degradations=frozenset({"salt_and_pepper"}))
+    known = merge_degradations(load_degradations(own))
+    speckled = degrade_for_tool(tool, samples[0], np.random.default_rng(0), known)
+    assert speckled.degradations == {"salt_and_pepper"}
+    assert not torch.equal(speckled.lq, samples[0].lq)
+    assert degrade_for_tool(tool, samples[0], np.random.default_rng(0)).degradations == frozenset()
+
+
+def test_adapting_alone_trains_tools_for_own_degradations(
+    configure: Configure, small_toolbox: Path, tmp_path: Path
+) -> None:
+    toolbox = Toolbox.load(small_toolbox).subset(["unet.denoise"])
+    tool = replace(
+        toolbox["unet.denoise"], name="unet.despeckle", degradations=frozenset({"salt_and_pepper"})
+    )
+    Toolbox([tool]).save(tmp_path / "own")
+    config = configure(
+        toolbox=str(tmp_path / "own"),
+        degradations="tests.degradations.own:OWN_DEGRADATIONS",
+        batch_size=40,
+        adapt_alone=True,
+        rehearsal_prob=0.0,
+        misuse_prob=0.0,
+    )
+    plans = {example.sample.degradations: example.plan for example in draw_examples(config)}
+    assert plans[frozenset({"salt_and_pepper"})] == ("unet.despeckle",)
+    assert plans[frozenset({"vignette"})] == ()
 
 
 def test_adapting_alone_uses_one_matched_tool_for_one_degradation(configure: Configure) -> None:
