@@ -26,7 +26,7 @@ from opera_agents.critic.plans import draw_plans
 from opera_agents.critic.recipes import train_recipes
 from opera_env.data import clean_folder
 from opera_env.data.images import list_images
-from opera_env.degradations import Recipe
+from opera_env.degradations import Recipe, load_degradations
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Plan, Sample
@@ -62,6 +62,9 @@ class CollectConfig:
     """Side of the images in pixels."""
     reward: str = "lite"
     """Reward that computes R_q."""
+    degradations: str | None = None
+    """Own degradations beside the built-in ones: module:attribute of one or of a list. The training
+    recipes and the held-out recipes then contain them too."""
     toolbox: str = "lite"
     """Name of a shipped toolbox, or a folder written by Toolbox.save."""
     seed: int = 0
@@ -115,13 +118,15 @@ def collect(config: CollectConfig) -> list[Path]:
     set_threads(config.threads)
     toolbox = Toolbox.load(config.toolbox)
     scorer = PlanScorer(toolbox, config.reward)
-    recipes = train_recipes() if config.recipes is None else config.recipes
-    source = clean_folder(config.images, config.canvas, recipes, DEGRADATION_COUNT_WEIGHTS)
+    own = load_degradations(config.degradations)
+    recipes = train_recipes(own) if config.recipes is None else config.recipes
+    weights = DEGRADATION_COUNT_WEIGHTS
+    source = clean_folder(config.images, config.canvas, recipes, weights, degradations=own)
     enlarged_source = source
     if config.enlarged_fraction > 0:
         enlarged = config.out / "enlarged"
         write_enlarged(list_images(config.images)[::ENLARGE_EVERY], enlarged)
-        enlarged_source = clean_folder(enlarged, config.canvas, recipes, DEGRADATION_COUNT_WEIGHTS)
+        enlarged_source = clean_folder(enlarged, config.canvas, recipes, weights, degradations=own)
     for number in track(missing, description=f"{config.out.name}: shards"):
         rng = make_rng(config.seed, SeedStage.CRITIC_COLLECTION, number)
         samples: list[Sample] = []
@@ -130,7 +135,8 @@ def collect(config: CollectConfig) -> list[Path]:
             samples += draw_samples(chosen, 1, rng)
         counts = config.num_plausible_plans, config.num_random_plans
         plans = [
-            draw_plans(toolbox, sample.degradations or frozenset(), rng, *counts) for sample in samples
+            draw_plans(toolbox, sample.degradations or frozenset(), rng, *counts, source.degradations)
+            for sample in samples
         ]
         scored_images = ScoredImages.concat(list(score_plans(scorer, samples, plans)))
         scored_images.save(paths[number])

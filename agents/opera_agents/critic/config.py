@@ -56,6 +56,9 @@ class CriticConfig:
     """Side of the images in pixels."""
     reward: str = "lite"
     """Reward to predict; its values must be between 0 and 10."""
+    degradations: str | None = None
+    """Own degradations beside the built-in ones: module:attribute of one or of a list. The training
+    recipes and the held-out recipes then contain them too."""
     toolbox: str = "lite"
     """Name of a shipped toolbox, or a folder written by Toolbox.save."""
     seed: int = 0

@@ -31,7 +31,7 @@ from opera_agents.critic.plans import draw_distinct_plans
 from opera_agents.critic.ranking import RankingMetrics, paired_differences, ranking_metrics_per_sample
 from opera_agents.critic.recipes import held_out_recipes
 from opera_env.data import clean_folder
-from opera_env.degradations import Recipe, benchmark_recipes
+from opera_env.degradations import Recipe, benchmark_recipes, load_degradations
 from opera_env.evaluation.stats import ConfidenceInterval, bootstrap_interval
 from opera_env.files import atomic_write
 from opera_env.metrics import MetricSuite
@@ -65,6 +65,9 @@ class EvaluateConfig:
     """Rewards without reference to evaluate."""
     reward: str = "lite"
     """Reward that computes R_q."""
+    degradations: str | None = None
+    """Own degradations beside the built-in ones: module:attribute of one or of a list. The training
+    recipes and the held-out recipes then contain them too."""
     toolbox: str = "lite"
     """Name of a shipped toolbox, or a folder written by Toolbox.save."""
     canvas: int = 128
@@ -95,10 +98,14 @@ def score_samples(
         The results, and the photograph that each sample is made of.
     """
     toolbox = Toolbox.load(config.toolbox)
-    source = clean_folder(config.images, config.canvas)
+    own = load_degradations(config.degradations)
+    source = clean_folder(config.images, config.canvas, degradations=own)
     rng = np.random.default_rng(config.seed)
     samples = [source.make(spec) for spec in source.list_specs(config.num_samples, recipes, rng)]
-    plans = [draw_distinct_plans(toolbox, sample, rng, config.plans_per_sample) for sample in samples]
+    plans = [
+        draw_distinct_plans(toolbox, sample, rng, config.plans_per_sample, source.degradations)
+        for sample in samples
+    ]
     scored = score_plans(PlanScorer(toolbox, config.reward), samples, plans)
     scored_images = ScoredImages.concat(list(track(scored, total=len(samples), description="plans")))
     return scored_images, [sample.spec.source_image for sample in samples]
@@ -124,7 +131,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Results]:
         term = RewardTerm(Critic(config.critic_weights), 0, 10, 10)
         rewards[str(config.critic_weights)] = Reward("weights", (term,))
     results: dict[str, Results] = {}
-    for title, recipes in (("held-out recipes", held_out_recipes()), ("benchmark", benchmark_recipes())):
+    held_out = held_out_recipes(degradations=load_degradations(config.degradations))
+    for title, recipes in (("held-out recipes", held_out), ("benchmark", benchmark_recipes())):
         scored_images, images = score_samples(config, recipes)
         values = {name: make_image_scorer(reward)(scored_images.images) for name, reward in rewards.items()}
         values["untouched"] = np.zeros(len(scored_images.r_q))  # A constant value chooses the empty plan.

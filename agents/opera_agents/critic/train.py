@@ -29,7 +29,7 @@ from opera_agents.critic.dataset import ScoredImages, sample_batch
 from opera_agents.critic.loss import critic_loss
 from opera_agents.critic.ranking import RankingMetrics, ranking_metrics_per_sample
 from opera_agents.critic.recipes import held_out_recipes
-from opera_env.degradations import BENCHMARK_GROUPS
+from opera_env.degradations import BENCHMARK_GROUPS, load_degradations
 from opera_env.errors import AgentError
 from opera_env.metrics.critic import NO_REFERENCE_METRICS, CriticNet, CriticTerm, save_critic
 from opera_env.reward import get_reward
@@ -157,17 +157,19 @@ def train(config: CriticConfig) -> CriticValidation:
 
 def load_data(config: CriticConfig) -> tuple[ScoredImages, ScoredImages]:
     """Returns the training data and the validation data; missing shards are collected first."""
-    shared = {name: getattr(config, name) for name in ("canvas", "reward", "toolbox", "seed", "threads")}
+    names = ("canvas", "reward", "degradations", "toolbox", "seed", "threads")
+    shared = {name: getattr(config, name) for name in names}
     train_config = CollectConfig(
         config.images, config.out / "train", shards=config.shards, samples=config.samples, **shared
     )
+    held_out = held_out_recipes(degradations=load_degradations(config.degradations))
     benchmark = (recipe for recipes in BENCHMARK_GROUPS.values() for recipe in recipes)
     val_config = CollectConfig(
         config.val,
         config.out / "val",
         shards=1,
         samples=config.val_samples,
-        recipes=tuple(dict.fromkeys((*held_out_recipes(), *benchmark))),
+        recipes=tuple(dict.fromkeys((*held_out, *benchmark))),
         enlarged_fraction=0.0,
         **shared,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,15 @@ def test_collected_data(config: CollectConfig) -> None:
     assert set(scored_images.recipes) <= set(train_recipes())
     assert ((scored_images.r_q >= 0) & (scored_images.r_q <= 10)).all()
     assert len(scored_images.r_q) > 12, "several results of most samples"
+
+
+def test_data_with_own_degradations(config: CollectConfig) -> None:
+    own = "tests.degradations.own:OWN_DEGRADATIONS"
+    paths = collect(replace(config, degradations=own, samples=8, enlarged_fraction=0.5))
+    recipes = {recipe for path in paths for recipe in ScoredImages.load(path).recipes}
+    assert {"vignette", "salt_and_pepper"} <= {name for recipe in recipes for name in recipe}
+    with pytest.raises(AgentError, match="degradations"):
+        collect(config)
 
 
 def test_only_missing_shards_are_collected(config: CollectConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from opera_agents.critic.evaluate import EvaluateConfig, main, make_image_scorer, summarise
+from opera_agents.critic.evaluate import (
+    EvaluateConfig,
+    main,
+    make_image_scorer,
+    score_samples,
+    summarise,
+)
 from opera_agents.critic.ranking import ranking_metrics
 from opera_env.reward import get_reward
 
@@ -60,3 +66,17 @@ def test_the_command_prints_tables_and_writes_json(
             assert -1 <= row["spearman"]["mean"] <= 1 and row["regret"]["mean"] >= 0
     printed = capsys.readouterr().out
     assert "held-out recipes" in printed and "no_reference" in printed
+
+
+def test_samples_with_own_degradations(photos: Path, small_toolbox: Path) -> None:
+    config = EvaluateConfig(
+        photos,
+        num_samples=2,
+        plans_per_sample=3,
+        reward="classic",
+        degradations="tests.degradations.own:OWN_DEGRADATIONS",
+        toolbox=str(small_toolbox),
+        canvas=64,
+    )
+    scored_images, _ = score_samples(config, [("vignette", "noise"), ("salt_and_pepper",)])
+    assert scored_images.recipes == (("vignette", "noise"), ("salt_and_pepper",))

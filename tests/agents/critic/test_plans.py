@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from torch import nn
 
 from opera_agents.critic.plans import draw_distinct_plans, draw_plans, perturbed_plausible_plan, random_plan
 from opera_env.data import Source
@@ -34,6 +35,19 @@ def test_perturbed_plans_have_all_matched_tools_and_sometimes_repeat_one(toolbox
     assert all({"tiny.blur", "tiny.brighten"} <= set(plan) for plan in plans)
     assert any(len(set(plan)) < len(plan) for plan in plans)
     assert sum(len(plan) == 2 for plan in plans) > 50
+
+
+def test_plans_restore_own_degradations_in_the_order_of_the_labels(toolbox: Toolbox) -> None:
+    toolbox.add("tiny.despeckle", nn.Identity(), degradations=["salt_and_pepper"])
+    rng, labels = np.random.default_rng(0), ("low_light", "salt_and_pepper")
+    plans = [
+        perturbed_plausible_plan(toolbox, frozenset(labels), rng, 2, labels=labels) for _ in range(200)
+    ]
+    in_order, reversed_order = (
+        sum(plan == order for plan in plans)
+        for order in (("tiny.despeckle", "tiny.brighten"), ("tiny.brighten", "tiny.despeckle"))
+    )
+    assert in_order > 2 * reversed_order > 0
 
 
 def test_distinct_plans_have_the_requested_number(toolbox: Toolbox, source: Source) -> None:

@@ -40,6 +40,16 @@ def test_a_trained_critic_is_a_metric(configure: Configure, tmp_path: Path) -> N
     assert str(tmp_path) not in settings.replace(config.toolbox, "")
 
 
+def test_a_critic_of_own_degradations(configure: Configure) -> None:
+    own = "tests.degradations.own:OWN_DEGRADATIONS"
+    config = configure(degradations=own, samples=6, val_samples=40)
+    train(config)
+    for part in ("train", "val"):
+        paths = sorted((config.out / part).glob("*.npz"))
+        recipes = ScoredImages.concat([ScoredImages.load(path) for path in paths]).recipes
+        assert {name for recipe in recipes for name in recipe} & {"vignette", "salt_and_pepper"}
+
+
 def test_predictions_improve(configure: Configure) -> None:
     """On the training images."""
     config = configure(steps=80, photographs_per_batch=4, images_per_photograph=4, val_every=80)
