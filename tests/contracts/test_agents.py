@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from importlib.metadata import entry_points
 
 import pytest
@@ -25,16 +26,37 @@ AGENTS = [
 MakeAgent = Callable[..., Agent]
 
 
-@pytest.fixture
-def toolbox(request: pytest.FixtureRequest, make_toolbox: Callable[[], Toolbox]) -> Toolbox:
-    """The tiny toolbox; ``lite`` for an agent that was trained for ``lite`` and refuses others."""
-    tiny = make_toolbox()
-    if "name" in request.fixturenames:
+@pytest.fixture(scope="module")
+def lite() -> Toolbox:
+    return Toolbox.load("lite")
+
+
+@pytest.fixture(scope="module")
+def needs_lite(make_toolbox: Callable[[], Toolbox]) -> Callable[[str], bool]:
+    """Returns whether an agent was trained for ``lite`` and refuses other tools."""
+
+    @cache
+    def refuses_others(name: str) -> bool:
         try:
-            make_agent(request.getfixturevalue("name"), toolbox=tiny)
+            make_agent(name, toolbox=make_toolbox())
         except ToolboxMismatchError:
-            return Toolbox.load("lite")
-    return tiny
+            return True
+        return False
+
+    return refuses_others
+
+
+@pytest.fixture
+def toolbox(
+    request: pytest.FixtureRequest,
+    make_toolbox: Callable[[], Toolbox],
+    needs_lite: Callable[[str], bool],
+    lite: Toolbox,
+) -> Toolbox:
+    """The tiny toolbox; ``lite`` for an agent that needs it."""
+    if "name" in request.fixturenames and needs_lite(request.getfixturevalue("name")):
+        return lite
+    return make_toolbox()
 
 
 @pytest.fixture
