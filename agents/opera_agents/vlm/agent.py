@@ -13,6 +13,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from opera_agents.vlm.prompt import build_messages, build_system_prompt, make_grammar
 from opera_agents.vlm.saved import load_card
 from opera_env.data.images import to_pil
+from opera_env.degradations import DEGRADATIONS
 from opera_env.errors import MissingWeightsError
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Observation
@@ -53,10 +54,11 @@ class VLMAgent:
         max_new_tokens: Maximum number of tokens of an answer.
         batch_size: Number of images in a batch.
         seed: Seed of the sampled second attempts.
+        degradations: The labels that an answer may name.
 
     Attributes:
         completions: Answers about the images of the last call of :meth:`act`.
-        degradations: The labels that an answer may name. Degradations of one's own are not among them.
+        degradations: The labels that an answer may name.
     """
 
     closed_loop = False
@@ -71,10 +73,11 @@ class VLMAgent:
         max_new_tokens: int = 512,
         batch_size: int = 8,
         seed: int = 0,
+        degradations: Sequence[str] = DEGRADATIONS,
     ) -> None:
         self.model, self.processor, self.system_prompt = model, processor, system_prompt
         self.processor.tokenizer.padding_side = "left"
-        self.grammar = make_grammar(toolbox, max_tools)
+        self.grammar = make_grammar(toolbox, max_tools, degradations)
         self.degradations = self.grammar.degradations
         self.max_new_tokens, self.batch_size, self.seed = max_new_tokens, batch_size, seed
         self.completions = list[str]()
@@ -89,6 +92,7 @@ class VLMAgent:
         max_new_tokens: int = 512,
         batch_size: int = 8,
         seed: int = 0,
+        degradations: Sequence[str] | None = None,
     ) -> VLMAgent:
         """Loads a model and its processor.
 
@@ -101,6 +105,8 @@ class VLMAgent:
             max_new_tokens: Maximum number of tokens of an answer.
             batch_size: Number of images in a batch.
             seed: Seed of the sampled second attempts.
+            degradations: The labels that an answer may name; by default those of the card beside the
+                model, or, without a card, the built-in ones.
 
         Raises:
             MissingWeightsError: If there is no such model.
@@ -116,13 +122,17 @@ class VLMAgent:
             remedy = "a folder with a model and its processor, or huggingface-cli download"
             what = f"the vision-language model {name_or_path}"
             raise MissingWeightsError(what, Path(name_or_path), remedy) from error
+        card = load_card(name_or_path)
+        if degradations is None:
+            degradations = DEGRADATIONS if card is None else card.degradations
         if system_prompt is None:
-            card = load_card(name_or_path)
-            if card is not None:
+            if card is None:
+                system_prompt = build_system_prompt(toolbox, max_tools, degradations)
+            else:
                 card.check(toolbox)
-            system_prompt = build_system_prompt(toolbox, max_tools) if card is None else card.system_prompt
-        model = model.to(toolbox.device).eval()
-        return cls(toolbox, model, processor, system_prompt, max_tools, max_new_tokens, batch_size, seed)
+                system_prompt = card.system_prompt
+        options = max_tools, max_new_tokens, batch_size, seed, degradations
+        return cls(toolbox, model.to(toolbox.device).eval(), processor, system_prompt, *options)
 
     def act(self, observations: Sequence[Observation]) -> list[Decision]:
         images = [to_pil(observation.image) for observation in observations]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from numpy.random import Generator
 
 from opera_agents.common.plausible_plans import plausible_plan
@@ -31,7 +33,11 @@ _CLEAN_SENTENCES = (
 
 
 def labelled_answer(
-    toolbox: Toolbox, degradations: frozenset[str], rng: Generator, max_tools: int = 6
+    toolbox: Toolbox,
+    degradations: frozenset[str],
+    rng: Generator,
+    max_tools: int = 6,
+    labels: Sequence[str] = DEGRADATIONS,
 ) -> Decision:
     """Draws an answer that names the true degradations, with a plausible plan and matching reasoning.
 
@@ -40,20 +46,21 @@ def labelled_answer(
         degradations: The true degradations.
         rng: Source of all randomness.
         max_tools: Length of the longest plan.
+        labels: All degradations that answers can name, in the order in which recipes apply them.
 
     Raises:
-        AgentError: If a degradation is not one of the eight that answers can name.
+        AgentError: If a degradation is none of the labels.
     """
-    unknown = degradations.difference(DEGRADATIONS)
+    unknown = degradations.difference(labels)
     if unknown:
         raise AgentError(
-            f"answers can name {', '.join(DEGRADATIONS)}, found {', '.join(sorted(unknown))}: train the "
-            "vision-language model on photographs with these degradations only."
+            f"answers can name {', '.join(labels)}, found {', '.join(sorted(unknown))}: pass the labels of "
+            "the data source."
         )
-    plan = plausible_plan(toolbox, degradations, rng, max_tools)
+    plan = plausible_plan(toolbox, degradations, rng, max_tools, labels=labels)
     if not degradations:
         return Decision(plan, degradations, str(rng.choice(_CLEAN_SENTENCES)))
-    *others, last = [_readable(name) for name in DEGRADATIONS if name in degradations]
+    *others, last = [_readable(name) for name in labels if name in degradations]
     listed = f"{', '.join(others)} and {last}" if others else last
     sentences = [str(rng.choice(_DEGRADATION_TEMPLATES)).format(listed)]
     for name in plan:
@@ -66,11 +73,13 @@ def labelled_answer(
     return Decision(plan, degradations, " ".join(sentences))
 
 
-def random_answer(toolbox: Toolbox, rng: Generator, max_tools: int = 6) -> Decision:
+def random_answer(
+    toolbox: Toolbox, rng: Generator, max_tools: int = 6, labels: Sequence[str] = DEGRADATIONS
+) -> Decision:
     """Draws a well-formed answer that is independent of the photograph, which teaches the format alone."""
     count = int(rng.integers(0, 4))
-    degradations = frozenset(str(name) for name in rng.choice(DEGRADATIONS, count, replace=False))
-    return labelled_answer(toolbox, degradations, rng, max_tools)
+    degradations = frozenset(str(name) for name in rng.choice(list(labels), count, replace=False))
+    return labelled_answer(toolbox, degradations, rng, max_tools, labels)
 
 
 def _readable(name: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from opera_agents.vlm.endpoint import Endpoint, image_part
 from opera_agents.vlm.prompt import USER_PROMPT, build_system_prompt, make_grammar
 from opera_env.data.images import to_pil
+from opera_env.degradations import DEGRADATIONS
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Observation
 
@@ -24,12 +25,13 @@ class ApiAgent:
         base_url: Base URL of the server, such as ``http://127.0.0.1:8000/v1``.
         model: Name of the model on the server.
         max_tools: Length of the longest plan.
-        system_prompt: The system prompt; by default one built from the toolbox.
+        system_prompt: The system prompt; by default one built from the toolbox and the labels.
         max_concurrency: Maximum number of concurrent requests.
         endpoint: A server with further settings, used instead of ``base_url`` and ``model``.
+        degradations: The labels that an answer may name, such as those of a data source.
 
     Attributes:
-        degradations: The labels that an answer may name. Degradations of one's own are not among them.
+        degradations: The labels that an answer may name.
     """
 
     closed_loop = False
@@ -43,11 +45,12 @@ class ApiAgent:
         system_prompt: str | None = None,
         max_concurrency: int = 4,
         endpoint: Endpoint | None = None,
+        degradations: Sequence[str] = DEGRADATIONS,
     ) -> None:
         self.endpoint = endpoint or Endpoint(base_url, model)
-        self.grammar = make_grammar(toolbox, max_tools)
+        self.grammar = make_grammar(toolbox, max_tools, degradations)
         self.degradations = self.grammar.degradations
-        self.system_prompt = system_prompt or build_system_prompt(toolbox, max_tools)
+        self.system_prompt = system_prompt or build_system_prompt(toolbox, max_tools, degradations)
         self.max_concurrency = max_concurrency
 
     def act(self, observations: Sequence[Observation]) -> list[Decision]:

@@ -54,6 +54,13 @@ class EnvArguments:
             "1, 3 and 5."
         },
     )
+    degradations: str | None = field(
+        default=None,
+        metadata={
+            "help": "Own degradations beside the built-in ones: module:attribute of one or of a list. The "
+            "recipes are then all plausible orders of up to three degradations, and answers name them."
+        },
+    )
     num_samples: int = field(default=16_000, metadata={"help": "Number of samples in an epoch."})
     system_prompt_file: str | None = field(
         default=None,

@@ -18,6 +18,7 @@ Source: section 4.2 of the paper: groups of 8, no KL term, R = R_q R_d R_f R_c, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -38,6 +39,7 @@ from opera_agents.vlm.judge import EndpointJudge, Judge, LocalJudge, RulesJudge
 from opera_agents.vlm.prompt import build_system_prompt, make_grammar
 from opera_agents.vlm.reward import AnswerScorer
 from opera_agents.vlm.saved import load_card, save_card
+from opera_env.degradations import load_degradations
 from opera_env.errors import AgentError
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
@@ -47,7 +49,8 @@ def train(env_args: EnvArguments, training_args: GRPOConfig, model_args: ModelCo
     """Trains a model; returns its last validation.
 
     Raises:
-        AgentError: If the form of the reward is unknown, or the folder holds a run with other settings.
+        AgentError: If the form of the reward is unknown, the folder holds a run with other settings, or the
+            model names other degradations and no system prompt is given.
         ToolboxMismatchError: If the model was trained for another toolbox and no system prompt is given.
     """
     if env_args.reward_form not in ("product", "gated"):
@@ -56,7 +59,10 @@ def train(env_args: EnvArguments, training_args: GRPOConfig, model_args: ModelCo
     out = Path(str(training_args.output_dir))
     model_name = str(model_args.model_name_or_path)
     toolbox = Toolbox.load(env_args.toolbox, training_args.device)
-    system_prompt = load_system_prompt(env_args, model_name, toolbox)
+    own, images = load_degradations(env_args.degradations), Path(env_args.images)
+    source = training_source(images, env_args.canvas, None, env_args.clean_weight, degradations=own)
+    labels = source.degradations
+    system_prompt = load_system_prompt(env_args, model_name, toolbox, labels)
     if training_args.process_index == 0:
         claim_run_dir(out, settings(env_args, training_args, model_args, system_prompt))
     processor: Any = AutoProcessor.from_pretrained(model_name, padding_side="left")
@@ -65,11 +71,10 @@ def train(env_args: EnvArguments, training_args: GRPOConfig, model_args: ModelCo
     )
     # Transformers 5.23 saves in the hub's format by default, but silently ignores it when a run is resumed.
     model.save_pretrained = partial(model.save_pretrained, save_original_format=False)
-    source = training_source(Path(env_args.images), env_args.canvas, None, env_args.clean_weight)
     answer_scorer = AnswerScorer(
         source.make,
         PlanScorer(toolbox, env_args.reward),
-        make_grammar(toolbox, env_args.max_tools),
+        make_grammar(toolbox, env_args.max_tools, labels),
         make_judge(env_args, toolbox),
         cast(Any, env_args.reward_form),
         env_args.tool_cost,
@@ -77,8 +82,10 @@ def train(env_args: EnvArguments, training_args: GRPOConfig, model_args: ModelCo
     training_args.reward_weights = [0.0, 0.0, 0.0, 0.0, 1.0]
     training_args.remove_unused_columns = False
     validation_args = env_args.val_count, env_args.canvas, env_args.max_tools, env_args.tool_cost
-    validation = Validation(Path(env_args.val), toolbox, env_args.reward, *validation_args)
-    make_agent = partial(wrap_model, toolbox, processor, system_prompt, env_args, training_args)
+    validation = Validation(
+        Path(env_args.val), toolbox, env_args.reward, *validation_args, degradations=own
+    )
+    make_agent = partial(wrap_model, toolbox, processor, system_prompt, env_args, training_args, labels)
     callback = ValidationCallback(validation, make_agent, out, env_args.val_every)
     total = logging_total_reward(answer_scorer, training_args.num_generations or 8)
     trainer = GRPOTrainer(
@@ -94,22 +101,25 @@ def train(env_args: EnvArguments, training_args: GRPOConfig, model_args: ModelCo
     trainer.save_model(str(out / "model"))
     if trainer.accelerator.is_main_process:
         processor.save_pretrained(out / "model")
-        save_card(system_prompt, toolbox, out / "model")
+        save_card(system_prompt, toolbox, out / "model", labels)
     return callback.last_result or validation(make_agent(trainer.accelerator.unwrap_model(trainer.model)))
 
 
-def load_system_prompt(env_args: EnvArguments, model_name: str, toolbox: Toolbox) -> str:
-    """Returns the system prompt: from a file, from the model's card, or built from the toolbox.
+def load_system_prompt(
+    env_args: EnvArguments, model_name: str, toolbox: Toolbox, labels: Sequence[str]
+) -> str:
+    """Returns the system prompt: from a file, from the model's card, or built from toolbox and labels.
 
     Raises:
         ToolboxMismatchError: If the model was trained for another toolbox.
+        AgentError: If the model was trained for other labels.
     """
     if env_args.system_prompt_file is not None:
         return Path(env_args.system_prompt_file).read_text()
     card = load_card(model_name)
     if card is None:
-        return build_system_prompt(toolbox, env_args.max_tools)
-    card.check(toolbox)
+        return build_system_prompt(toolbox, env_args.max_tools, labels)
+    card.check(toolbox, labels)
     return card.system_prompt
 
 
@@ -130,11 +140,19 @@ def wrap_model(
     system_prompt: str,
     env_args: EnvArguments,
     training_args: GRPOConfig,
+    labels: Sequence[str],
     model: Any,
 ) -> VLMAgent:
     """Returns the model in training as an agent."""
-    max_new_tokens = training_args.max_completion_length or 512
-    return VLMAgent(toolbox, model, processor, system_prompt, env_args.max_tools, max_new_tokens)
+    return VLMAgent(
+        toolbox,
+        model,
+        processor,
+        system_prompt,
+        env_args.max_tools,
+        training_args.max_completion_length or 512,
+        degradations=labels,
+    )
 
 
 def main() -> None:

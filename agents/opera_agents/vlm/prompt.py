@@ -20,17 +20,20 @@ The shipped tiny model was trained on this text: another text needs a new traini
 """
 
 
-def make_grammar(toolbox: Toolbox, max_tools: int = 6) -> AnswerGrammar:
-    """Returns the grammar of answers for a toolbox and the eight degradations of this package."""
-    return AnswerGrammar(toolbox.names, DEGRADATIONS, max_tools)
+def make_grammar(
+    toolbox: Toolbox, max_tools: int = 6, labels: Sequence[str] = DEGRADATIONS
+) -> AnswerGrammar:
+    """Returns the grammar of answers for a toolbox and the labels that answers can name."""
+    return AnswerGrammar(toolbox.names, tuple(labels), max_tools)
 
 
-def build_system_prompt(toolbox: Toolbox, max_tools: int = 6) -> str:
+def build_system_prompt(toolbox: Toolbox, max_tools: int = 6, labels: Sequence[str] = DEGRADATIONS) -> str:
     """Builds the system prompt: the degradations, the tools by family, the three tags, an example.
 
     Args:
         toolbox: The tools; the prompt names no others.
         max_tools: Length of the longest plan.
+        labels: All degradations that answers can name; the built-in ones by default.
 
     Source: the structure and the tags of the paper's table 14; the wording is our own.
     """
@@ -39,10 +42,10 @@ def build_system_prompt(toolbox: Toolbox, max_tools: int = 6) -> str:
         for family, names in tools_by_family(toolbox).items()
     )
     return _SYSTEM_TEMPLATE.format(
-        degradations=_bullet_list(DEGRADATIONS),
+        degradations=_bullet_list(labels),
         families=families,
         max_tools=max_tools,
-        example=make_grammar(toolbox, max_tools).format(_example(toolbox)),
+        example=make_grammar(toolbox, max_tools, labels).format(_example(toolbox, labels)),
     )
 
 
@@ -97,11 +100,11 @@ def _bullet_list(names: Sequence[str]) -> str:
     return "\n".join(f"- {name}" for name in names)
 
 
-def _example(toolbox: Toolbox) -> Decision:
+def _example(toolbox: Toolbox, labels: Sequence[str]) -> Decision:
     """Returns a decision about two degradations, last one first; fewer if the toolbox has too few tools."""
     tools = {
         degradation: next(tool.name for tool in toolbox if degradation in tool.degradations)
-        for degradation in DEGRADATIONS
+        for degradation in labels
         if any(degradation in tool.degradations for tool in toolbox)
     }
     shown = list(dict.fromkeys([*list(tools)[-1:], *list(tools)[:1]]))

@@ -1,11 +1,13 @@
-"""The card of a vision-language model: its system prompt and the toolbox that it was trained for."""
+"""The card of a vision-language model: its system prompt, its toolbox and the labels that it knows."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from opera_env.degradations import DEGRADATIONS
 from opera_env.errors import AgentError, ToolboxMismatchError
 from opera_env.files import atomic_write
 from opera_env.tools import Toolbox
@@ -22,17 +24,24 @@ class VLMCard:
         system_prompt: The system prompt of the training.
         signature: Signature of the toolbox.
         tools: Names of the tools, in the order of the toolbox.
+        degradations: The labels that answers may name.
     """
 
     system_prompt: str
     signature: str
     tools: tuple[str, ...]
+    degradations: tuple[str, ...]
 
-    def check(self, toolbox: Toolbox) -> None:
-        """Checks that a toolbox is the one that the model was trained for.
+    def check(self, toolbox: Toolbox, degradations: Sequence[str] | None = None) -> None:
+        """Checks that a toolbox and labels are those that the model was trained for.
+
+        Args:
+            toolbox: The toolbox.
+            degradations: The labels of the photographs, in any order; None checks the toolbox alone.
 
         Raises:
-            ToolboxMismatchError: If it is another one.
+            ToolboxMismatchError: If the toolbox is another one.
+            AgentError: If the labels are others.
         """
         if toolbox.signature != self.signature:
             raise ToolboxMismatchError(
@@ -41,11 +50,19 @@ class VLMCard:
                 f"{toolbox.signature}): pass a system prompt for this toolbox, or train the model with "
                 "python -m opera_agents.vlm.grpo."
             )
+        if degradations is not None and set(degradations) != set(self.degradations):
+            raise AgentError(
+                f"the vision-language model names {', '.join(self.degradations)}, but the photographs may "
+                f"have {', '.join(degradations)}: pass the same degradations as in the warm start, or a "
+                "system prompt for these."
+            )
 
 
-def save_card(system_prompt: str, toolbox: Toolbox, folder: Path) -> None:
+def save_card(
+    system_prompt: str, toolbox: Toolbox, folder: Path, degradations: Sequence[str] = DEGRADATIONS
+) -> None:
     """Writes a model's card into its folder."""
-    card = VLMCard(system_prompt, toolbox.signature, toolbox.names)
+    card = VLMCard(system_prompt, toolbox.signature, toolbox.names, tuple(degradations))
     with atomic_write(folder / METADATA_FILE) as part:
         part.write_text(json.dumps(asdict(card), indent=2) + "\n")
 
@@ -61,6 +78,7 @@ def load_card(folder: Path | str) -> VLMCard | None:
         return None
     try:
         data = json.loads(path.read_text())
-        return VLMCard(**data | {"tools": tuple(data["tools"])})
+        names = {key: tuple(data[key]) for key in ("tools", "degradations")}
+        return VLMCard(**data | names)
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise AgentError(f"{path}: not the card of a vision-language model ({error!r}).") from error

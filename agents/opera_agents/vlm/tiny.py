@@ -39,12 +39,15 @@ _CHAT_TEMPLATE = (
 """Qwen's chat template."""
 
 
-def tiny_processor(toolbox: Toolbox, texts: Iterable[str]) -> Qwen2_5_VLProcessor:
+def tiny_processor(
+    toolbox: Toolbox, texts: Iterable[str], labels: Sequence[str] = DEGRADATIONS
+) -> Qwen2_5_VLProcessor:
     """Builds a tokenizer for answers, and an image processor.
 
     Args:
         toolbox: The tools. Each tool's name is one token, and so is each degradation and each tag.
         texts: Prompts and answers on which the rest of the vocabulary is trained.
+        labels: All degradations that answers can name; the built-in ones by default.
     """
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -59,7 +62,7 @@ def tiny_processor(toolbox: Toolbox, texts: Iterable[str]) -> Qwen2_5_VLProcesso
     bpe.train_from_iterator(texts, trainer)
     # These are ordinary tokens, because special tokens are skipped when an answer is decoded.
     bpe.add_tokens([mark for tag in ANSWER_TAGS for mark in (f"<{tag}>", f"</{tag}>")])
-    bpe.add_tokens([*DEGRADATIONS, *toolbox.names])
+    bpe.add_tokens([*labels, *toolbox.names])
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         bos_token=_END_OF_TEXT,

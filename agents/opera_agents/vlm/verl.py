@@ -28,6 +28,7 @@ from opera_agents.vlm.judge import RulesJudge
 from opera_agents.vlm.prompt import USER_PROMPT, build_system_prompt, make_grammar, sample_image
 from opera_agents.vlm.reward import REWARD_NAMES, AnswerScorer
 from opera_env.data import clean_folder
+from opera_env.degradations import load_degradations
 from opera_env.files import atomic_write
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
@@ -48,6 +49,8 @@ class RewardConfig:
         canvas: Side of the square crops in pixels.
         max_tools: Length of the longest plan.
         judge_consistency: Whether rules compute R_c; otherwise it is left out.
+        degradations: Own degradations beside the built-in ones, module:attribute, which every machine that
+            computes rewards can import.
     """
 
     images: str
@@ -56,6 +59,7 @@ class RewardConfig:
     canvas: int = 128
     max_tools: int = 6
     judge_consistency: bool = True
+    degradations: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,9 +83,12 @@ class ParquetConfig:
     judge_consistency: bool = True
     """Compute the consistency reward R_c by rules."""
     system_prompt_file: Path | None = None
-    """File of the system prompt; by default one is built from the toolbox."""
+    """File of the system prompt; by default one is built from the toolbox and the labels."""
     seed: int = 0
     """Seed of the photographs, the crops and the degradations."""
+    degradations: str | None = None
+    """Own degradations beside the built-in ones: module:attribute of one or of a list. The recipes are then
+    all plausible orders of up to three degradations, and answers name them."""
 
 
 def compute_score(
@@ -113,10 +120,12 @@ def _make_scorer(reward_config: str) -> AnswerScorer:
     """Makes the scorer of a configuration once in each process."""
     config = RewardConfig(**json.loads(reward_config))
     toolbox = Toolbox.load(config.toolbox)
+    own = load_degradations(config.degradations)
+    source = clean_folder(config.images, config.canvas, degradations=own)
     return AnswerScorer(
-        clean_folder(Path(config.images), config.canvas).make,
+        source.make,
         PlanScorer(toolbox, config.reward),
-        make_grammar(toolbox, config.max_tools),
+        make_grammar(toolbox, config.max_tools, source.degradations),
         RulesJudge(toolbox) if config.judge_consistency else None,
     )
 
@@ -124,7 +133,9 @@ def _make_scorer(reward_config: str) -> AnswerScorer:
 def rows(config: ParquetConfig) -> Iterator[dict[str, Any]]:
     """Yields verl's rows, which are a function of the settings."""
     toolbox = Toolbox.load(config.toolbox)
-    system_prompt = build_system_prompt(toolbox, config.max_tools)
+    own = load_degradations(config.degradations)
+    source = clean_folder(config.images, config.canvas, degradations=own)
+    system_prompt = build_system_prompt(toolbox, config.max_tools, source.degradations)
     if config.system_prompt_file is not None:
         system_prompt = config.system_prompt_file.read_text()
     reward_config = RewardConfig(
@@ -134,8 +145,9 @@ def rows(config: ParquetConfig) -> Iterator[dict[str, Any]]:
         config.canvas,
         config.max_tools,
         config.judge_consistency,
+        config.degradations,
     )
-    source, rng = clean_folder(config.images, config.canvas), np.random.default_rng(config.seed)
+    rng = np.random.default_rng(config.seed)
     for index in range(config.num_rows):
         (sample,) = draw_samples(source, 1, rng)
         yield {

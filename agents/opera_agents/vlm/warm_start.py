@@ -39,6 +39,7 @@ from opera_agents.vlm.answers import labelled_answer, random_answer
 from opera_agents.vlm.prompt import build_messages, make_grammar, sample_image
 from opera_agents.vlm.saved import save_card
 from opera_agents.vlm.tiny import tiny_model, tiny_processor
+from opera_env.degradations import DEGRADATIONS, load_degradations
 from opera_env.files import atomic_write
 from opera_env.schedules import set_learning_rate, warmup_cosine
 from opera_env.tools import Toolbox
@@ -83,6 +84,9 @@ class VLMWarmStartConfig:
     """Side of the square crops in pixels."""
     clean_weight: float = 1.5
     """Sampling weight of clean photographs; those with one, two and three degradations have 1, 3 and 5."""
+    degradations: str | None = None
+    """Own degradations beside the built-in ones: module:attribute of one or of a list. The recipes are then
+    all plausible orders of up to three degradations, and answers name them."""
     reward: str = "lite"
     """Reward of the validation."""
     val_count: int = 48
@@ -127,8 +131,10 @@ def train(config: VLMWarmStartConfig) -> ValidationResult:
     set_threads(config.threads)
     torch.manual_seed(config.seed)
     toolbox = Toolbox.load(config.toolbox, config.device)
-    source = training_source(config.images, config.canvas, None, config.clean_weight)
-    processor, model = load_or_build_model(config, toolbox)
+    own = load_degradations(config.degradations)
+    source = training_source(config.images, config.canvas, None, config.clean_weight, degradations=own)
+    labels = source.degradations
+    processor, model = load_or_build_model(config, toolbox, labels)
     model = model.to(config.device).train()
     optimizer = torch.optim.AdamW(model.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=0.01)
     checkpoint, start_step = config.out / "checkpoint.pt", 0
@@ -144,7 +150,8 @@ def train(config: VLMWarmStartConfig) -> ValidationResult:
     def make_batch(step: int) -> Any:
         stage = SeedStage.VLM_WARM_START
         samples = draw_samples(source, config.batch_size, make_rng(config.seed, stage, step))
-        answers = draw_answers(config, toolbox, samples, make_rng(config.seed, stage, step, stream=1))
+        rng = make_rng(config.seed, stage, step, stream=1)
+        answers = draw_answers(config, toolbox, samples, rng, labels)
         return collate(processor, config.system_prompt, samples, answers)
 
     batches = prefetch(make_batch, steps, config.workers)
@@ -165,10 +172,16 @@ def train(config: VLMWarmStartConfig) -> ValidationResult:
 
     model.save_pretrained(config.out / "model")
     processor.save_pretrained(config.out / "model")
-    save_card(config.system_prompt, toolbox, config.out / "model")
+    save_card(config.system_prompt, toolbox, config.out / "model", labels)
     agent = VLMAgent.from_pretrained(toolbox, config.out / "model", config.max_tools)
     validation = Validation(
-        config.val, toolbox, config.reward, config.val_count, config.canvas, config.max_tools
+        config.val,
+        toolbox,
+        config.reward,
+        config.val_count,
+        config.canvas,
+        config.max_tools,
+        degradations=own,
     )
     result = validation(agent)
     log_validation(writer, result, config.steps)
@@ -179,30 +192,38 @@ def train(config: VLMWarmStartConfig) -> ValidationResult:
     return result
 
 
-def load_or_build_model(config: VLMWarmStartConfig, toolbox: Toolbox) -> tuple[Any, Any]:
+def load_or_build_model(
+    config: VLMWarmStartConfig, toolbox: Toolbox, labels: Sequence[str] = DEGRADATIONS
+) -> tuple[Any, Any]:
     """Returns a processor and a model: loaded from a folder, or tiny ones."""
     if config.model is not None:
         return (
             AutoProcessor.from_pretrained(config.model),
             AutoModelForImageTextToText.from_pretrained(config.model, dtype=torch.float32),
         )
-    rng, grammar = np.random.default_rng(config.seed), make_grammar(toolbox, config.max_tools)
-    texts = [grammar.format(random_answer(toolbox, rng, config.max_tools)) for _ in range(500)]
-    processor = tiny_processor(toolbox, [config.system_prompt, *texts])
+    rng, grammar = np.random.default_rng(config.seed), make_grammar(toolbox, config.max_tools, labels)
+    texts = [grammar.format(random_answer(toolbox, rng, config.max_tools, labels)) for _ in range(500)]
+    processor = tiny_processor(toolbox, [config.system_prompt, *texts], labels)
     return processor, tiny_model(processor, seed=config.seed)
 
 
 def draw_answers(
-    config: VLMWarmStartConfig, toolbox: Toolbox, samples: Sequence[Sample], rng: Generator
+    config: VLMWarmStartConfig,
+    toolbox: Toolbox,
+    samples: Sequence[Sample],
+    rng: Generator,
+    labels: Sequence[str] = DEGRADATIONS,
 ) -> list[str]:
     """Draws a target answer for each sample, of the kind that the settings name."""
-    grammar = make_grammar(toolbox, config.max_tools)
+    grammar = make_grammar(toolbox, config.max_tools, labels)
     if config.answer_kind == "format":
-        return [grammar.format(random_answer(toolbox, rng, config.max_tools)) for _ in samples]
-    return [
-        grammar.format(labelled_answer(toolbox, sample.degradations or frozenset(), rng, config.max_tools))
-        for sample in samples
-    ]
+        answers = [random_answer(toolbox, rng, config.max_tools, labels) for _ in samples]
+    else:
+        answers = [
+            labelled_answer(toolbox, sample.degradations or frozenset(), rng, config.max_tools, labels)
+            for sample in samples
+        ]
+    return [grammar.format(answer) for answer in answers]
 
 
 def collate(processor: Any, system_prompt: str, samples: Sequence[Sample], texts: Sequence[str]) -> Any:

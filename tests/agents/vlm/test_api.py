@@ -34,6 +34,18 @@ from opera_env.types import Agent, Sample
 GOOD = "<think>Noise.</think><degradation>['noise']</degradation><answer>['tiny.blur']</answer>"
 
 
+def test_answers_may_name_the_given_labels(
+    serve: Callable[..., Any], toolbox: Toolbox, samples: list[Sample]
+) -> None:
+    server = serve(GOOD.replace("'noise'", "'salt_and_pepper'"))
+    labels = ("noise", "salt_and_pepper")
+    agent = ApiAgent(toolbox, server.url, degradations=labels)
+    (decision,) = agent.act([observe(Episode(samples[0]), 6)])
+    assert decision.degradations == {"salt_and_pepper"} and agent.degradations == labels
+    system = server.requests[0]["messages"][0]["content"]
+    assert system == build_system_prompt(toolbox, labels=labels) and "- salt_and_pepper\n" in system
+
+
 def test_images_are_sent_losslessly_and_answers_become_plans(
     serve: Callable[..., Any], toolbox: Toolbox, samples: list[Sample]
 ) -> None:

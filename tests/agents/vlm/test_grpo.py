@@ -122,6 +122,20 @@ def test_a_run_trains_logs_and_saves_an_agent(
         train(_env_args(photos, tool_cost=0.5), _training_args(tmp_path / "run"), ModelConfig(str(model)))
 
 
+def test_a_run_with_own_degradations(
+    photos: Path, model: Path, tmp_path: Path, reward_error_lengths: None
+) -> None:
+    env_args = _env_args(photos, degradations="tests.degradations.own:OWN_DEGRADATIONS")
+    training_args = _training_args(tmp_path / "run", max_steps=1, save_strategy="no")
+    with pytest.raises(AgentError, match="pass the same degradations as in the warm start"):
+        train(env_args, training_args, ModelConfig(str(model)))
+    (tmp_path / "prompt.txt").write_text("Restore it.")
+    env_args.system_prompt_file = str(tmp_path / "prompt.txt")
+    train(env_args, training_args, ModelConfig(str(model)))
+    agent = VLMAgent.from_pretrained(Toolbox.load("lite"), tmp_path / "run" / "model")
+    assert {"vignette", "salt_and_pepper"} < set(agent.degradations)
+
+
 def test_a_trained_adapter_is_saved_as_an_agent(
     photos: Path, model: Path, tmp_path: Path, reward_error_lengths: None
 ) -> None:

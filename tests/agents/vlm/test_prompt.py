@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from torch import nn
+
 from opera_agents.vlm.prompt import build_messages, build_system_prompt, make_grammar, tools_by_family
 from opera_env.degradations import DEGRADATIONS
 from opera_env.tools import Toolbox
@@ -15,6 +17,15 @@ def test_every_tool_and_degradation_is_named_once_in_the_lists(toolbox: Toolbox)
         families = [name for names in tools_by_family(box).values() for name in names]
         assert lines == [*DEGRADATIONS, *families]
         assert sorted(families) == sorted(box.names)
+
+
+def test_the_prompt_names_the_given_labels(toolbox: Toolbox) -> None:
+    toolbox.add("tiny.despeckle", nn.Identity(), degradations=["salt_and_pepper"])
+    labels = ("noise", "salt_and_pepper")
+    prompt = build_system_prompt(toolbox, labels=labels)
+    assert re.findall(r"^- (\S+)$", prompt, re.MULTILINE)[:3] == [*labels, toolbox.names[0]]
+    decision = make_grammar(toolbox, labels=labels).parse(prompt.rpartition("\n")[2])
+    assert decision.degradations == set(labels) and "tiny.despeckle" in decision.plan
 
 
 def test_the_example_can_be_parsed(toolbox: Toolbox) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from opera_agents.vlm.saved import METADATA_FILE, load_card, save_card
+from opera_env.degradations import DEGRADATIONS
 from opera_env.errors import AgentError, ToolboxMismatchError
 from opera_env.tools import Toolbox
 
@@ -34,6 +35,16 @@ def test_another_toolbox_raises(lite: Toolbox, tmp_path: Path) -> None:
     assert card is not None
     with pytest.raises(ToolboxMismatchError, match=r"trained for the tools unet\.denoise"):
         card.check(lite.subset(["unet.dejpeg"]))
+
+
+def test_other_labels_raise(lite: Toolbox, tmp_path: Path) -> None:
+    save_card("", lite, tmp_path, ["noise", "vignette"])
+    card = load_card(tmp_path)
+    assert card is not None and card.degradations == ("noise", "vignette")
+    card.check(lite)
+    card.check(lite, ["vignette", "noise"])
+    with pytest.raises(AgentError, match="names noise, vignette, but the photographs may have rain, haze"):
+        card.check(lite, DEGRADATIONS)
 
 
 def test_other_models_have_no_card(tmp_path: Path) -> None:

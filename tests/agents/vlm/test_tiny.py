@@ -124,6 +124,15 @@ def test_labelled_answers_are_correct_and_consistent(lite: Toolbox) -> None:
         assert grammar.parse(grammar.format(decision)) == decision
 
 
-def test_labelled_answers_refuse_degradations_of_ones_own(lite: Toolbox) -> None:
+def test_answers_name_the_given_labels(lite: Toolbox) -> None:
+    rng, labels = np.random.default_rng(0), (*DEGRADATIONS, "vignette")
+    decision = labelled_answer(lite, frozenset({"noise", "vignette"}), rng, labels=labels)
+    assert decision.degradations == {"noise", "vignette"}
+    assert "noise and vignette" in (decision.reasoning or "")
+    drawn = [random_answer(lite, rng, labels=labels).degradations or frozenset() for _ in range(100)]
+    assert any("vignette" in degradations for degradations in drawn)
+
+
+def test_labelled_answers_refuse_other_degradations(lite: Toolbox) -> None:
     with pytest.raises(AgentError, match=r"answers can name rain, .*found fog"):
         labelled_answer(lite, frozenset({"noise", "fog"}), np.random.default_rng(0))

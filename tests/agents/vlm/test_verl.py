@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,17 @@ def test_rewards_of_rows_equal_the_scorers(config: ParquetConfig, photos: Path) 
         r_q = PlanScorer(toolbox, "classic").score([sample], [()])[0].r_q
         assert score == pytest.approx({"score": r_q, "r_q": r_q, "r_d": 1, "r_f": 1, "r_c": 1})
         assert compute_score(DATA_SOURCE, "Hm.", None, row["extra_info"])["score"] == 0
+
+
+def test_rows_with_own_degradations(config: ParquetConfig) -> None:
+    write_parquet(replace(config, degradations="tests.degradations.own:OWN_DEGRADATIONS", num_rows=8))
+    rows = list(Dataset.from_parquet(str(config.out)))
+    assert "- salt_and_pepper\n" in rows[0]["prompt"][0]["content"]
+    row = next(row for row in rows if "salt_and_pepper" in row["reward_model"]["ground_truth"])
+    labels = row["reward_model"]["ground_truth"]
+    text = f"<think>{labels}</think><degradation>{labels}</degradation><answer>[]</answer>"
+    score = compute_score(DATA_SOURCE, text, labels, row["extra_info"])
+    assert score["r_d"] == 1 and score["r_q"] > 0
 
 
 def test_missing_extra_info_raises(config: ParquetConfig) -> None:

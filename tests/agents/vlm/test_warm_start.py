@@ -23,6 +23,7 @@ from opera_agents.vlm.warm_start import (
     train,
 )
 from opera_env.data import Source
+from opera_env.degradations import DEGRADATIONS
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
 
@@ -57,6 +58,16 @@ def test_a_trained_model_is_an_agent(config: VLMWarmStartConfig) -> None:
     card = load_card(config.out / "model")
     assert card is not None and card.system_prompt == warm_start.TINY_SYSTEM_PROMPT
     VLMAgent.from_pretrained(Toolbox.load("lite"), config.out / "model")
+
+
+def test_a_model_trained_on_own_degradations_names_them(config: VLMWarmStartConfig) -> None:
+    config = replace(config, degradations="tests.degradations.own:OWN_DEGRADATIONS", steps=2)
+    assert 0 < train(config).reward < 10
+    agent = VLMAgent.from_pretrained(Toolbox.load("lite"), config.out / "model")
+    assert set(agent.degradations) == {*DEGRADATIONS, "vignette", "salt_and_pepper"}
+    assert len(agent.processor.tokenizer("salt_and_pepper")["input_ids"]) == 1
+    answer = "<think>.</think><degradation>['vignette']</degradation><answer>[]</answer>"
+    assert agent.grammar.parse(answer).degradations == {"vignette"}
 
 
 def test_resumed_run_equals_uninterrupted_run(
