@@ -33,7 +33,8 @@ def make_agent(name: str, **options: Any) -> Agent | Search:
             that is loaded from a file or folder; or ``module:attribute`` for any importable class or
             function that returns an agent.
         **options: Arguments for the agent: ``toolbox``, ``max_tools``, ``seed``, ``tool_cost``,
-            ``num_plans``. Options that its signature does not name are left out.
+            ``num_plans``, ``labels`` (names of the source's degradations, in the order in which recipes
+            apply them). Options that its signature does not name are left out.
 
     Raises:
         UnknownPresetError: If there is no agent of that name.

@@ -32,8 +32,9 @@ class Detect:
         threshold: Probability above which a degradation counts as present.
         weights: Weights of an :class:`opera_env.encoder.Detector` as safetensors; by default the
             shipped ones.
-        degradations: Labels of the detector, in the order of its outputs. The shipped detector knows
-            the eight degradations of this package; a sample's other degradations are never detected.
+        degradations: Labels of the detector, in the order of its outputs, which is the order in which
+            recipes apply them. The shipped detector knows the eight degradations of this package; a
+            sample's other degradations are never detected.
 
     Attributes:
         degradations: The labels that this agent can name.
@@ -65,7 +66,7 @@ class Detect:
         for row in self.probabilities([observation.image for observation in observations]):
             probabilities = dict(zip(self.degradations, row.tolist(), strict=True))
             detected = {name for name, value in probabilities.items() if value > self.threshold}
-            plan = domain_plan(self.toolbox, detected)[: self.max_tools]
+            plan = domain_plan(self.toolbox, detected, self.degradations)[: self.max_tools]
             decisions.append(Decision(plan, degradations=frozenset(detected), probabilities=probabilities))
         return decisions
 

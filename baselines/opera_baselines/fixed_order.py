@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from opera_baselines.order import DOMAIN_ORDER, domain_plan
+from opera_baselines.order import domain_plan
+from opera_env.degradations import DEGRADATIONS
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Observation
 
@@ -15,12 +16,13 @@ class FixedOrder:
     Args:
         toolbox: The tools.
         max_tools: Length to which the plan is cut.
+        labels: The degradations, in the order in which recipes apply them.
     """
 
     closed_loop = False
 
-    def __init__(self, toolbox: Toolbox, max_tools: int = 6) -> None:
-        self.plan = domain_plan(toolbox, DOMAIN_ORDER)[:max_tools]
+    def __init__(self, toolbox: Toolbox, max_tools: int = 6, labels: Sequence[str] = DEGRADATIONS) -> None:
+        self.plan = domain_plan(toolbox, labels, labels)[:max_tools]
 
     def act(self, observations: Sequence[Observation]) -> list[Decision]:
         return [Decision(plan=self.plan) for _ in observations]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from opera_baselines.order import domain_plan
+from opera_env.degradations import DEGRADATIONS
 from opera_env.errors import SampleError
 from opera_env.tools import Toolbox
 from opera_env.types import Plan, Sample, Scorer
@@ -19,11 +20,14 @@ class Matched:
     Args:
         toolbox: The tools.
         max_tools: Length to which plans are cut.
+        labels: Names of degradations in the order in which recipes apply them; see
+            :func:`opera_baselines.order.domain_plan`.
     """
 
-    def __init__(self, toolbox: Toolbox, max_tools: int = 6) -> None:
+    def __init__(self, toolbox: Toolbox, max_tools: int = 6, labels: Sequence[str] = DEGRADATIONS) -> None:
         self.toolbox = toolbox
         self.max_tools = max_tools
+        self.labels = labels
 
     def search(self, samples: Sequence[Sample], scorer: Scorer) -> list[Plan]:
         """Returns the plan of each sample.
@@ -38,5 +42,5 @@ class Matched:
                     f"'matched' needs the degradations of a sample, and those of {sample.spec} are "
                     "unknown: leave this agent out."
                 )
-            plans.append(domain_plan(self.toolbox, sample.degradations)[: self.max_tools])
+            plans.append(domain_plan(self.toolbox, sample.degradations, self.labels)[: self.max_tools])
         return plans

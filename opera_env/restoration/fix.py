@@ -20,9 +20,10 @@ class FixSearch:
     """Chooses one tool for each named degradation; the scorer decides which tools.
 
     The order is fixed: the degradation that happens last to a photograph is restored first (the reverse of
-    :data:`opera_env.degradations.DEGRADATIONS`). A candidate has one suitable tool for each degradation;
-    all combinations are scored, and the one with the highest score is kept. The unchanged photograph is
-    scored for comparison, but it is not a candidate: a person has said what is wrong.
+    :data:`opera_env.degradations.DEGRADATIONS`); those of other names come after these, in the order of the
+    toolbox, because a toolbox does not say their stage. A candidate has one suitable tool for each
+    degradation; all combinations are scored, and the one with the highest score is kept. The unchanged
+    photograph is scored for comparison, but it is not a candidate: a person has said what is wrong.
 
     Where there are more than :data:`MAX_CANDIDATES` combinations, the first tools of the toolbox for each
     degradation take part.

@@ -1,6 +1,7 @@
 """The plans of each baseline."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,17 @@ from opera_baselines.exhaustive import Exhaustive
 from opera_baselines.fixed_order import FixedOrder
 from opera_baselines.greedy import Greedy
 from opera_baselines.matched import Matched
-from opera_baselines.order import DOMAIN_ORDER, domain_plan
+from opera_baselines.order import domain_plan
 from opera_baselines.random import RandomPlans
 from opera_baselines.untouched import Untouched
-from opera_env.degradations import DEGRADATIONS
+from opera_env.degradations import DEGRADATIONS, merge_degradations
 from opera_env.envs.observation import Episode, observe
 from opera_env.errors import SampleError
 from opera_env.evaluation.scorers import CachingScorer
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Observation, Sample
+from tests.degradations.own import Vignette
 
 
 @pytest.fixture
@@ -54,13 +56,33 @@ def test_random_is_a_function_of_its_seed(toolbox: Toolbox, observations: list[O
 
 
 def test_domain_order_reverses_the_order_of_degradation() -> None:
-    assert sorted(DOMAIN_ORDER) == sorted(DEGRADATIONS)
-    assert DOMAIN_ORDER.index("jpeg") < DOMAIN_ORDER.index("motion_blur") < DOMAIN_ORDER.index("haze")
+    toolbox = Toolbox()
+    for name in DEGRADATIONS:
+        toolbox.add(f"own.{name}", nn.Identity(), degradations=[name])
+    plan = domain_plan(toolbox, sorted(DEGRADATIONS))
+    assert plan == tuple(f"own.{name}" for name in reversed(DEGRADATIONS))
+    assert plan.index("own.jpeg") < plan.index("own.motion_blur") < plan.index("own.haze")
 
 
-def test_domain_plan_puts_degradations_of_ones_own_last(toolbox: Toolbox) -> None:
-    toolbox.add("tiny.defog", nn.Identity(), degradations=["fog"])
-    assert domain_plan(toolbox, ["fog", "noise", "unmatched"]) == ("tiny.blur", "tiny.defog")
+def test_domain_plan_puts_own_degradations_last_unless_labels_give_their_place(toolbox: Toolbox) -> None:
+    toolbox.add("tiny.brighten_corners", nn.Identity(), degradations=["vignette"])
+    own = ["vignette", "noise", "low_light", "unmatched"]
+    assert domain_plan(toolbox, own) == ("tiny.blur", "tiny.brighten", "tiny.brighten_corners")
+    labels = tuple(merge_degradations([Vignette]))
+    in_order = ("tiny.blur", "tiny.brighten_corners", "tiny.brighten")
+    assert domain_plan(toolbox, own, labels) == in_order
+    plan = FixedOrder(toolbox, max_tools=9, labels=labels).plan
+    assert plan.index("tiny.blur") < plan.index("tiny.brighten_corners") < plan.index("tiny.brighten")
+
+
+def test_matched_restores_own_degradations_in_the_place_of_their_stage(
+    toolbox: Toolbox, samples: list[Sample]
+) -> None:
+    toolbox.add("tiny.brighten_corners", nn.Identity(), degradations=["vignette"])
+    sample = replace(samples[0], degradations=frozenset({"low_light", "vignette"}))
+    agent = Matched(toolbox, labels=tuple(merge_degradations([Vignette])))
+    plans = agent.search([sample], PlanScorer(toolbox, "classic"))
+    assert plans == [("tiny.brighten_corners", "tiny.brighten")]
 
 
 def test_fixed_order_is_one_plan_cut_to_max_tools(

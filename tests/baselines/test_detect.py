@@ -116,6 +116,10 @@ def test_a_detector_of_other_labels_names_those(toolbox: Toolbox, tmp_path: Path
     assert agent.degradations == ("noise", "fog")
     assert (decision.plan, decision.degradations) == (("tiny.defog",), {"fog"})
     assert Detect(toolbox).degradations == DEGRADATIONS
+    sure = save_detector(tmp_path / "sure.safetensors", labels=2, bias=[4.0, 4.0])
+    agent = Detect(toolbox, weights=sure, degradations=["fog", "noise"])
+    (decision,) = agent.act(observe_images(images()[:1]))
+    assert decision.plan == ("tiny.blur", "tiny.defog"), "the last label is restored first"
 
 
 def test_error_for_a_missing_file_names_path_and_remedy(toolbox: Toolbox, tmp_path: Path) -> None:

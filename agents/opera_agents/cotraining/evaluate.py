@@ -127,10 +127,13 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         )
     set_threads(config.threads)
     samples = benchmark_samples(config)
+    labels = tuple(merge_degradations(load_degradations(config.degradations)))
     outcomes_by_agent: list[AgentOutcomes] = []
     for name, toolbox, agent_name in zip(config.toolboxes, toolboxes, agent_names, strict=True):
         scorer = PlanScorer(toolbox, config.reward)
-        agent = make_agent(agent_name, toolbox=toolbox, max_tools=config.max_tools, seed=config.seed)
+        agent = make_agent(
+            agent_name, toolbox=toolbox, max_tools=config.max_tools, seed=config.seed, labels=labels
+        )
         plans = run_agent(agent, samples, scorer, config.max_tools).plans
         outcomes = scorer.score(samples, plans, restored=False)
         outcomes_by_agent.append(AgentOutcomes(f"{name}, {agent_name}", outcomes))

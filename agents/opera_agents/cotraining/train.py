@@ -65,7 +65,13 @@ def train(config: CotrainingConfig) -> ValidationResult:
         toolbox = add_tone_curves(toolbox)
     with processes.main_process_first():  # The main process writes the enlarged photographs.
         sampler = TrainingExampleSampler(config, toolbox)
-    agent = make_agent(config.agent, toolbox=toolbox, max_tools=config.max_tools, seed=config.seed)
+    agent = make_agent(
+        config.agent,
+        toolbox=toolbox,
+        max_tools=config.max_tools,
+        seed=config.seed,
+        labels=sampler.source.degradations,
+    )
     scorer = PlanScorer(toolbox, config.reward, cache=PrefixCache())
     validate = Validation(
         config.val,
