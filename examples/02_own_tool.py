@@ -1,4 +1,4 @@
-"""An own tool: any function, module, TorchScript file or checkpoint from RGB to RGB."""
+"""A custom tool: any function, module, TorchScript file or checkpoint from RGB to RGB."""
 
 import gymnasium as gym
 from torch.nn.functional import avg_pool2d

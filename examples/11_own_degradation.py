@@ -1,4 +1,4 @@
-"""An own degradation: vignetting, with a tool that corrects it, in an environment and in a comparison."""
+"""A custom degradation: vignetting, with a tool that corrects it, in an environment and in a comparison."""
 
 import gymnasium as gym
 import numpy as np

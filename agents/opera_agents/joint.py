@@ -72,7 +72,7 @@ class JointConfig:
     val_count: int = 48
     """Samples of the validation set."""
     degradations: str | None = None
-    """Own degradations beside the built-in ones: module:attribute of one or of a list. The recipes are then
+    """Custom degradations beside the built-in ones: module:attribute of one or a list. The recipes are then
     all plausible orders of up to three degradations."""
     seed: int = 0
     """Seed of the run."""

@@ -20,7 +20,7 @@ def domain_plan(
         degradations: Names in any order. Names that are not in ``labels`` come last, in alphabetical
             order, because a name alone does not say its stage.
         labels: Names of degradations in the order in which recipes apply them. Those of a data source,
-            ``source.degradations``, put own degradations in the place of their stage.
+            ``source.degradations``, put custom degradations in the place of their stage.
     """
     present = set(degradations)
     ordered = [name for name in reversed(labels) if name in present] + sorted(present.difference(labels))

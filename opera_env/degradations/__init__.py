@@ -1,4 +1,4 @@
-"""The eight built-in degradations, the protocol of an own one, and recipes: their order in an image."""
+"""The eight built-in degradations, the protocol of a custom one, and recipes: their order in an image."""
 
 from opera_env.degradations.base import Degradation, DegradationType, Stage, to_uint8
 from opera_env.degradations.depth import find_depth, procedural_depth, read_depth

@@ -1,4 +1,4 @@
-"""The protocol of a degradation: what an own one must provide."""
+"""The protocol of a degradation: what a custom one must provide."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Degradation(Protocol):
         stage: Where it belongs in the order of degradations.
 
     Whatever is random comes from the generators passed to ``draw`` and ``__call__``, never from global
-    state: equal seeds then give equal bits on every worker. To reach worker processes, an own degradation
+    state: equal seeds then give equal bits on every worker. To reach worker processes, a custom degradation
     must be picklable, that is, its class must be defined at the top level of a module.
 
     Example:

@@ -42,7 +42,7 @@ DEGRADATIONS: tuple[str, ...] = tuple(DEGRADATION_CLASSES)
 
 
 def merge_degradations(own: Iterable[DegradationType] = ()) -> Mapping[str, DegradationType]:
-    """Adds own degradations to the built-in ones.
+    """Adds custom degradations to the built-in ones.
 
     Args:
         own: Instances, or classes like the built-in ones. One with the name of a built-in degradation
@@ -52,7 +52,7 @@ def merge_degradations(own: Iterable[DegradationType] = ()) -> Mapping[str, Degr
         The degradations by name, in the order of their stages; inside a stage the built-in ones come first.
 
     Raises:
-        SampleError: If an own degradation does not follow the protocol, or two have one name.
+        SampleError: If a custom degradation does not follow the protocol, or two have one name.
     """
     added: dict[str, DegradationType] = {}
     for degradation in own:
@@ -65,7 +65,7 @@ def merge_degradations(own: Iterable[DegradationType] = ()) -> Mapping[str, Degr
 
 
 def load_degradations(name: str | None) -> tuple[DegradationType, ...]:
-    """Imports own degradations that a setting or a command line names.
+    """Imports custom degradations that a setting or a command line names.
 
     Args:
         name: "module:attribute" of one degradation or of several in a list or tuple; None for none.

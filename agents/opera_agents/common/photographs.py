@@ -35,7 +35,7 @@ def training_source(
         recipes: Recipes of the other samples; by default all plausible orders of up to three degradations.
         degradation_count_weights: Relative frequencies of samples with one, two and three degradations; by
             default those of the paper.
-        degradations: Own degradations beside the built-in ones.
+        degradations: Custom degradations beside the built-in ones.
     """
     own = tuple(degradations)
     if recipes is None:

@@ -64,7 +64,7 @@ class Validation:
         regret_dir: Folder in which the best rewards of the frozen set are kept. Searching them takes
             minutes; None leaves regret out.
         scorer: Scores the plans; by default one of its own.
-        degradations: Own degradations. With some, the recipes are all plausible orders of up to three
+        degradations: Custom degradations. With some, the recipes are all plausible orders of up to three
             degradations instead of those of the benchmark.
     """
 

@@ -75,7 +75,7 @@ class CotrainingConfig:
     degradation_count_weights: tuple[float, float, float] = (1.0, 3.0, 5.0)
     """Relative frequencies of samples with one, two and three degradations."""
     degradations: str | None = None
-    """Own degradations beside the built-in ones: module:attribute of one or of a list. The recipes are then
+    """Custom degradations beside the built-in ones: module:attribute of one or a list. The recipes are then
     all plausible orders of up to three degradations."""
     enlarged: Annotated[bool, tyro.conf.FlagConversionOff] = False
     """Train on enlarged copies of some photographs too."""

@@ -82,7 +82,7 @@ class EvaluateConfig:
     seed: int = 1
     """Seed of the crops and degradations."""
     degradations: str | None = None
-    """Own degradations beside the built-in ones: module:attribute of one or of a list. The recipes are then
+    """Custom degradations beside the built-in ones: module:attribute of one or a list. The recipes are then
     all plausible orders of up to three degradations."""
     threads: int = 2
     """CPU threads."""
@@ -153,7 +153,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 def benchmark_samples(config: EvaluateConfig) -> list[Sample]:
     """Draws the same samples as ``opera-env compare`` with the same seed.
 
-    With own degradations, the recipes are those of the source instead of those of the benchmark.
+    With custom degradations, the recipes are those of the source instead of those of the benchmark.
     """
     own = load_degradations(config.degradations)
     source = clean_folder(config.images, config.canvas, degradations=own)

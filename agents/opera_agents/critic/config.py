@@ -57,7 +57,7 @@ class CriticConfig:
     reward: str = "lite"
     """Reward to predict; its values must be between 0 and 10."""
     degradations: str | None = None
-    """Own degradations beside the built-in ones: module:attribute of one or of a list. The training
+    """Custom degradations beside the built-in ones: module:attribute of one or a list. The training
     recipes and the held-out recipes then contain them too."""
     toolbox: str = "lite"
     """Name of a shipped toolbox, or a folder written by Toolbox.save."""

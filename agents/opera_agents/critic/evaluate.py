@@ -66,7 +66,7 @@ class EvaluateConfig:
     reward: str = "lite"
     """Reward that computes R_q."""
     degradations: str | None = None
-    """Own degradations beside the built-in ones: module:attribute of one or of a list. The training
+    """Custom degradations beside the built-in ones: module:attribute of one or a list. The training
     recipes and the held-out recipes then contain them too."""
     toolbox: str = "lite"
     """Name of a shipped toolbox, or a folder written by Toolbox.save."""

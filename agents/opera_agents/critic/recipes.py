@@ -24,7 +24,7 @@ def held_out_recipes(seed: int = 0, degradations: Iterable[DegradationType] = ()
 
     Args:
         seed: Seed of the choice.
-        degradations: Own degradations beside the built-in ones.
+        degradations: Custom degradations beside the built-in ones.
     """
     plausible = training_recipes(degradations=merge_degradations(degradations).values())
     benchmark = {frozenset(recipe) for recipe in benchmark_recipes()}
@@ -47,7 +47,7 @@ def train_recipes(degradations: Iterable[DegradationType] = ()) -> tuple[Recipe,
     """Lists the recipes that critics are trained on, with the empty one.
 
     Args:
-        degradations: Own degradations beside the built-in ones.
+        degradations: Custom degradations beside the built-in ones.
     """
     own = tuple(degradations)
     plausible = training_recipes(degradations=merge_degradations(own).values())

@@ -73,7 +73,7 @@ class PlannerConfig:
     degradation_count_weights: tuple[float, float, float] = (1.0, 3.0, 5.0)
     """Relative frequencies of samples with one, two and three degradations."""
     degradations: str | None = None
-    """Own degradations beside the built-in ones: module:attribute of one or of a list. The recipes are then
+    """Custom degradations beside the built-in ones: module:attribute of one or a list. The recipes are then
     all plausible orders of up to three degradations, and the planner predicts them."""
     enlarged: bool = True
     """Train on enlarged copies of some photographs too, which are soft without being degraded."""

@@ -71,7 +71,7 @@ class PPOConfig:
     clean_weight: float = 1.5
     """Sampling weight of clean photographs; those with one, two and three degradations have 1, 3 and 5."""
     degradations: str | None = None
-    """Own degradations beside the built-in ones: module:attribute of one or of a list. The recipes are then
+    """Custom degradations beside the built-in ones: module:attribute of one or a list. The recipes are then
     all plausible orders of up to three degradations."""
     enlarged: Annotated[bool, tyro.conf.FlagConversionOff] = True
     """Train on enlarged copies of some photographs too, which are soft although they are clean."""

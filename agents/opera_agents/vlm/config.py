@@ -57,7 +57,7 @@ class EnvArguments:
     degradations: str | None = field(
         default=None,
         metadata={
-            "help": "Own degradations beside the built-in ones: module:attribute of one or of a list. The "
+            "help": "Custom degradations beside the built-in ones: module:attribute of one or a list. The "
             "recipes are then all plausible orders of up to three degradations, and answers name them."
         },
     )

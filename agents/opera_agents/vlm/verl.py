@@ -49,8 +49,8 @@ class RewardConfig:
         canvas: Side of the square crops in pixels.
         max_tools: Length of the longest plan.
         judge_consistency: Whether rules compute R_c; otherwise it is left out.
-        degradations: Own degradations beside the built-in ones, module:attribute, which every machine that
-            computes rewards can import.
+        degradations: Custom degradations beside the built-in ones: module:attribute. Every machine that
+            computes rewards must be able to import it.
     """
 
     images: str
@@ -87,7 +87,7 @@ class ParquetConfig:
     seed: int = 0
     """Seed of the photographs, the crops and the degradations."""
     degradations: str | None = None
-    """Own degradations beside the built-in ones: module:attribute of one or of a list. The recipes are then
+    """Custom degradations beside the built-in ones: module:attribute of one or a list. The recipes are then
     all plausible orders of up to three degradations, and answers name them."""
 
 

@@ -85,7 +85,7 @@ class VLMWarmStartConfig:
     clean_weight: float = 1.5
     """Sampling weight of clean photographs; those with one, two and three degradations have 1, 3 and 5."""
     degradations: str | None = None
-    """Own degradations beside the built-in ones: module:attribute of one or of a list. The recipes are then
+    """Custom degradations beside the built-in ones: module:attribute of one or a list. The recipes are then
     all plausible orders of up to three degradations, and answers name them."""
     reward: str = "lite"
     """Reward of the validation."""

@@ -46,11 +46,11 @@ class SyntheticSource:
         name: Name of the source in specifications.
         canvas: Side of the square crops, in pixels, a multiple of 4; None for whole images.
         recipes: What to draw recipes from. By default all plausible orders of up to three degradations:
-            the 145 training recipes, or more with own degradations.
+            the 145 training recipes, or more with custom degradations.
         length_weights: Weight of recipes of each length; 1 : 3 : 5 by default.
         depth: Folder of depth maps (``STEM.mat``, ``.npy`` or ``.png``); haze generates the depth of an
             image that has none, and the sample says so.
-        degradations: Own degradations, which recipes may name beside the built-in ones. One with the name
+        degradations: Custom degradations that recipes may name beside the built-in ones. One with the name
             of a built-in degradation replaces it. See :class:`opera_env.degradations.Degradation`.
 
     Raises:
@@ -86,7 +86,7 @@ class SyntheticSource:
 
     @property
     def degradations(self) -> tuple[str, ...]:
-        """Labels that samples may have: the built-in and the own degradations, in the order of stages."""
+        """Labels of samples: the built-in and the custom degradations, in the order of their stages."""
         return tuple(self._degradations)
 
     def __len__(self) -> int:

@@ -41,7 +41,7 @@ def test_run_logs_and_keeps_the_best_tools(configure: Configure) -> None:
 
 
 def test_run_with_own_degradations(configure: Configure, small_toolbox: Path, tmp_path: Path) -> None:
-    """Tools for own degradations are rehearsed and validated on them."""
+    """Tools for custom degradations are rehearsed and validated on them."""
     toolbox = Toolbox.load(small_toolbox).subset(["unet.denoise"])
     tool = replace(
         toolbox["unet.denoise"], name="unet.despeckle", degradations=frozenset({"salt_and_pepper"})
