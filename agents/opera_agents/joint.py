@@ -33,7 +33,7 @@ from opera_agents.planner.train import train as train_planner
 
 @dataclass(frozen=True)
 class JointConfig:
-    """Settings of alternating training; all others have the defaults of the two trainers."""
+    """Trains tools and planner in turn; other settings have the defaults of the two trainers."""
 
     images: Path
     """Folder of clean photographs for training."""
@@ -42,42 +42,42 @@ class JointConfig:
     out: Path = Path("runs/joint")
     """Folder of the run; each phase has a folder in it."""
     toolbox: str = "lite"
-    """The tools to start with: name of a shipped toolbox, or a folder written by Toolbox.save."""
+    """Initial tools: name of a shipped toolbox, or a folder written by Toolbox.save."""
     planner: Path = SHIPPED
-    """Folder of the planner to start with."""
+    """Folder of the initial planner."""
     rounds: int = 1
     """Number of rounds; 1 is the order of the paper, more alternate."""
     epochs: int = 20
-    """Epochs of the tools in each round."""
+    """Number of epochs of the tools in each round."""
     steps_per_epoch: int = 100
-    """Steps per epoch."""
+    """Number of steps in an epoch."""
     tools_batch_size: int = 16
-    """Training examples per step of the tools, over all processes."""
+    """Number of training examples in a step of the tools, over all processes."""
     loss: str = "lite"
-    """Loss of the tools: lite, pixel or paper."""
+    """Loss preset of the tools: lite, pixel, or paper, which needs the weights of VGG, MUSIQ and CLIP."""
     tools_lr: float = 3e-4
     """Peak learning rate of the tools."""
     updates: int = 100
-    """Updates of the planner in each round."""
+    """Number of GRPO updates of the planner in each round."""
     planner_batch_size: int = 24
-    """Samples per update of the planner."""
+    """Number of samples in an update of the planner."""
     planner_lr: float = 2e-4
     """Peak learning rate of the planner."""
     reward: str = "lite"
     """Name of the reward that computes R_q."""
     max_tools: int = 6
-    """Longest plan."""
+    """Maximum number of tools in a plan."""
     canvas: int = 128
-    """Side of the crops in pixels."""
+    """Side of the square crops in pixels."""
     val_count: int = 48
-    """Samples of the validation set."""
+    """Number of validation samples."""
     degradations: str | None = None
     """Custom degradations beside the built-in ones: module:attribute of one or a list. The recipes are then
     all plausible orders of up to three degradations."""
     seed: int = 0
-    """Seed of the run."""
+    """Seed of all random numbers."""
     threads: int = 2
-    """CPU threads of each process."""
+    """Number of CPU threads of each process."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Device of the tools and the policy."""
 

@@ -15,7 +15,7 @@ class Beam:
 
     Args:
         width: Beam width: number of prefixes kept for each length.
-        max_tools: Length of the longest plan.
+        max_tools: Maximum number of tools in a plan.
         tool_cost: Cost of each tool, subtracted from R_q.
         margin: Among plans whose reward is within ``margin`` of the best, the shortest is returned.
     """

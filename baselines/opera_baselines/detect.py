@@ -28,7 +28,7 @@ class Detect:
 
     Args:
         toolbox: The tools.
-        max_tools: Length to which plans are cut.
+        max_tools: Maximum number of tools in a plan; longer plans are cut.
         threshold: Probability above which a degradation counts as present.
         weights: Weights of an :class:`opera_env.encoder.Detector` as safetensors; by default the
             shipped ones.

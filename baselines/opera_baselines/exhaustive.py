@@ -12,8 +12,8 @@ class Exhaustive:
     """Scores all plans up to a length, with repeated tools; N tools have N^L plans of length L.
 
     Args:
-        max_length: Length of the longest plan that is scored.
-        max_tools: Length of the longest plan that is allowed; a smaller value bounds ``max_length``.
+        max_length: Maximum length of the plans that are scored.
+        max_tools: Maximum number of tools in a plan, which also bounds ``max_length``.
         tool_cost: Cost of each tool, subtracted from R_q.
         margin: Among plans whose reward is within ``margin`` of the best, the shortest is returned.
     """

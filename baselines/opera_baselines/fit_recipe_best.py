@@ -55,17 +55,18 @@ class FitConfig:
     toolbox: str = "lite"
     """Name of a shipped toolbox, or a folder written by Toolbox.save."""
     reward: str = "lite"
-    """Reward that the plans maximise."""
+    """Name of the reward that the plans maximise."""
     recipes: tuple[str, ...] = tuple(
         "+".join(recipe) for group in BENCHMARK_GROUPS.values() for recipe in group
     )
     """Recipes: degradations in the order they are applied; by default the benchmark's 16 recipes."""
     images_per_recipe: int = 12
-    """Photographs on which the plans of a recipe are searched. Three times as many are needed in all."""
+    """Number of photographs on which the plans of a recipe are searched. Three times as many are needed in
+    all."""
     beam_width: int = 3
     """Beam width: number of prefixes kept for each length."""
     max_tools: int = 5
-    """Length of the longest plan."""
+    """Maximum number of tools in a plan."""
     seed: int = 0
     """Seed of the photographs, the crops and the degradations."""
     threads: int = 1
@@ -100,7 +101,7 @@ def search_constant_plan(
         scorer: Scores the plans.
         initial_plans: Plans that compete with the prefixes of their length.
         width: Beam width: number of prefixes kept for each length.
-        max_tools: Length of the longest plan.
+        max_tools: Maximum number of tools in a plan.
 
     Returns:
         Mean R_q of all scored plans, including the empty one and ``initial_plans``.

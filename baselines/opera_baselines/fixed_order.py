@@ -15,7 +15,7 @@ class FixedOrder:
 
     Args:
         toolbox: The tools.
-        max_tools: Length to which the plan is cut.
+        max_tools: Maximum number of tools in a plan; longer plans are cut.
         labels: The degradations, in the order in which recipes apply them.
     """
 

@@ -12,7 +12,7 @@ class Greedy:
     """Extends each plan by the tool that raises the reward most, until no tool raises it.
 
     Args:
-        max_tools: Length of the longest plan.
+        max_tools: Maximum number of tools in a plan.
         tool_cost: Cost of each tool, subtracted from R_q.
         margin: Minimum improvement of the reward for which a tool is added.
     """

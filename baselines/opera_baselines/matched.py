@@ -19,7 +19,7 @@ class Matched:
 
     Args:
         toolbox: The tools.
-        max_tools: Length to which plans are cut.
+        max_tools: Maximum number of tools in a plan; longer plans are cut.
         labels: Names of degradations in the order in which recipes apply them; see
             :func:`opera_baselines.order.domain_plan`.
     """

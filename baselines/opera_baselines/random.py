@@ -18,7 +18,7 @@ class RandomPlans:
 
     Args:
         toolbox: The tools to draw from.
-        max_tools: Length of the longest plan.
+        max_tools: Maximum number of tools in a plan.
         seed: Seed of the generator.
     """
 

@@ -83,7 +83,7 @@ class RecipeBest:
 
     Args:
         toolbox: The tools.
-        max_tools: Length to which plans are cut.
+        max_tools: Maximum number of tools in a plan; longer plans are cut.
         table: Plans that ``opera_baselines.fit_recipe_best`` fitted, or their file; by default the
             shipped ones.
 

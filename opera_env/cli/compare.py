@@ -102,7 +102,7 @@ class Compare(Command):
     reward: str = "lite"
     """Reward preset: lite, classic (needs no download), paper, release."""
     max_tools: int = 6
-    """Longest plan."""
+    """Maximum number of tools in a plan."""
     tool_cost: float = 0.0
     """Cost of each tool of a plan, in points of R_q."""
     num_plans: int = 1

@@ -90,7 +90,7 @@ class Restore(Command):
     skip_existing: bool = False
     """Leave out photographs whose result exists: this resumes an interrupted run."""
     max_tools: int = RestorerConfig.max_tools
-    """Longest plan of an agent."""
+    """Maximum number of tools in a plan."""
     tool_cost: float = RestorerConfig.tool_cost
     """Cost of a tool in points of the score, which goes from 0 to 10: a search applies a tool only if the
     score rises by more."""

@@ -18,7 +18,7 @@ class EnvConfig:
             one; or a folder that :meth:`Toolbox.save` has written.
         reward: The name of a reward preset, or a reward of your own.
         source: The source of samples: a source, a folder of clean images, or None for the bundled images.
-        max_tools: Largest number of tools in a plan, at least 1.
+        max_tools: Maximum number of tools in a plan, at least 1.
         obs_size: Height and width of image observations in pixels.
         canvas: Side, in pixels, of the crops of the default source and of a folder, a multiple of 4; None
             for whole images. It has no effect on a source that is passed as an object.

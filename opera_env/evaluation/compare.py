@@ -31,7 +31,7 @@ class EvaluationConfig:
 
     Attributes:
         reward: A preset of :data:`opera_env.reward.REWARD_PRESETS`, or a reward of your own.
-        max_tools: Longest plan.
+        max_tools: Maximum number of tools in a plan.
         tool_cost: Points of R_q that each tool costs, in searches, rewards and regret alike.
         num_plans: Plans that an agent which can sample several tries for each image.
         seed: Seed of random agents and of the bootstrap.

@@ -21,7 +21,7 @@ class RestorerConfig:
         fix: Degradations that a person has named; the plan is then chosen for these by
             :class:`opera_env.restoration.fix.FixSearch`, and no agent is used.
         scale: Side of the result divided by the side of the photograph.
-        max_tools: Longest plan that an agent may write.
+        max_tools: Maximum number of tools in a plan.
         tool_cost: Points of R_q (0 to 10) that each tool costs, for agents that weigh it.
         num_plans: Plans that an agent which can sample several tries before it chooses among them and
             the unchanged photograph; with 1 it tries none and takes its most likely plan.

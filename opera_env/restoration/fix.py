@@ -31,7 +31,7 @@ class FixSearch:
     Args:
         toolbox: The tools; their ``degradations`` say what each is for.
         degradations: Names of the degradations, in any order.
-        max_tools: Longest plan.
+        max_tools: Maximum number of tools in a plan.
         tool_cost: Points of R_q that each tool costs.
 
     Raises:

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -56,19 +56,20 @@ class TrainConfig:
     lr: float | None = None
     """Peak learning rate; by default that of the tool."""
     warmup_steps: int = 200
-    """Steps of linear learning-rate warm-up, before the cosine decay."""
+    """Steps of linear warm-up, before the cosine decay."""
     val_every: int = 2000
-    """Steps between two validations; each also writes a checkpoint."""
+    """Steps between validations; each also writes a checkpoint."""
     val_side: int = 128
     """Side of the validation crops in pixels."""
     seed: int = 0
     """Seed of the patches, the degradations and the initial weights."""
     threads: int = 1
-    """CPU threads. Several trainings side by side with one thread each use a CPU best."""
+    """Number of CPU threads. Several trainings side by side with one thread each use a CPU best."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Device of the network."""
-    autocast: Annotated[bool, tyro.conf.FlagConversionOff] = supports_bfloat16()
-    """Compute in bfloat16 during training. Weights and validation stay float32."""
+    autocast: bool = supports_bfloat16()
+    """Compute in bfloat16 during training; by default where that is fast. Weights and validation stay
+    float32."""
 
 
 def psnr(image: Tensor, reference: Tensor) -> Tensor:

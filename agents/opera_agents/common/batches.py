@@ -45,7 +45,7 @@ def observe_sample(sample: Sample, max_tools: int = 0) -> Observation:
 
     Args:
         sample: The sample.
-        max_tools: Longest plan: the observation's ``steps_left``.
+        max_tools: Maximum number of tools in a plan, the observation's ``steps_left``.
     """
     return observe(Episode(sample), max_tools)
 

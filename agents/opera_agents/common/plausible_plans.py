@@ -29,7 +29,7 @@ def plausible_plan(
         toolbox: The tools; a tool matches the degradations that its ``degradations`` name.
         degradations: The degradations of the image.
         rng: Draws the tools and everything else.
-        max_tools: Longest plan; a longer one is cut.
+        max_tools: Maximum number of tools in a plan; longer plans are cut.
         shuffle_prob: Probability that the order of the tools is random.
         tool_insertion_prob: Probability that one more tool, any of the toolbox, is inserted anywhere.
         labels: All degradations, in the order in which recipes apply them.

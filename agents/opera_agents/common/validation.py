@@ -59,7 +59,7 @@ class Validation:
         reward: Name of the reward preset.
         count: Number of samples.
         canvas: Side of the crops in pixels.
-        max_tools: Longest plan.
+        max_tools: Maximum number of tools in a plan.
         tool_cost: Subtracted from R_q for each tool.
         regret_dir: Folder in which the best rewards of the frozen set are kept. Searching them takes
             minutes; None leaves regret out.

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-import tyro
 
 from opera_agents.common.runs import folder_name, run_settings
 from opera_env.cotraining import ExecutionConfig
 from opera_env.cotraining.differentiable import Checkpointing
-from opera_env.tool_training.train import supports_bfloat16
+from opera_env.devices import supports_bfloat16
 
 _RUNTIME_FIELDS = ("val", "out", "threads", "workers", "device", "micro_batch_size", "checkpointing")
 """Settings that do not change the result."""
@@ -20,7 +19,7 @@ _RUNTIME_FIELDS = ("val", "out", "threads", "workers", "device", "micro_batch_si
 
 @dataclass(frozen=True)
 class CotrainingConfig:
-    """Settings of the co-training of tools."""
+    """Trains the tools of a toolbox together, under the plans of an agent."""
 
     images: Path
     """Folder of clean photographs for training."""
@@ -29,8 +28,8 @@ class CotrainingConfig:
     out: Path = Path("runs/tools")
     """Folder of the run; the best tools are in OUT/toolbox."""
     toolbox: str = "lite"
-    """The tools to start with: name of a shipped toolbox, or a folder written by Toolbox.save."""
-    add_tone_curves: Annotated[bool, tyro.conf.FlagConversionOff] = True
+    """Initial tools: name of a shipped toolbox, or a folder written by Toolbox.save."""
+    add_tone_curves: bool = True
     """Give each brightener, which has no parameters, a trainable tone curve."""
     trainable_tools: tuple[str, ...] = ()
     """Names of the tools that are trained; by default all with parameters. They learn from rehearsal, from
@@ -39,60 +38,61 @@ class CotrainingConfig:
     """The agent under whose plans the tools are trained: name of an agent or search, planner:FOLDER for a
     trained one, or module:attribute."""
     rehearsal_prob: float = 0.4
-    """Rehearsal: share of training examples in which a tool repeats its original training task, which keeps
-    it from forgetting the task."""
+    """Probability of a rehearsal example, in which a tool repeats its original training task, so that it
+    does not forget the task."""
     misuse_prob: float = 0.2
-    """Misuse: share of training examples with a clean photograph and one to three random tools."""
+    """Probability of a misuse example, in which one to three random tools run on a clean photograph, which
+    they should leave unchanged."""
     tool_insertion_prob: float = 0.3
-    """Share of the agent's plans into which a random tool is inserted, so that the tools can cope with
+    """Probability that a random tool is inserted into the agent's plan, so that the tools can cope with
     plans that the agent does not predict yet."""
     random_plan_prob: float = 0.0
-    """Share of the agent's examples whose plan is a random one of one to three tools instead."""
-    adapt_alone: Annotated[bool, tyro.conf.FlagConversionOff] = False
+    """Probability that a random plan of one to three tools replaces the agent's plan."""
+    adapt_alone: bool = False
     """Train each tool alone, with one matched tool for one degradation instead of plans: the control, which
     shows what further training brings without plans."""
     epochs: int = 20
-    """Epochs; each ends with a validation and a checkpoint."""
+    """Number of epochs; each ends with a validation and a checkpoint."""
     steps_per_epoch: int = 100
-    """Steps per epoch."""
+    """Number of steps in an epoch."""
     batch_size: int = 16
-    """Training examples per step, over all processes."""
+    """Number of training examples in a step, over all processes."""
     loss: str = "lite"
-    """Loss preset: lite, pixel, or paper, which needs weights of VGG, MUSIQ and CLIP."""
+    """Loss preset: lite, pixel, or paper, which needs the weights of VGG, MUSIQ and CLIP."""
     lr: float = 3e-4
-    """Peak learning rate; it falls to zero by a cosine."""
+    """Peak learning rate, which decays to zero by a cosine."""
     warmup_steps: int = 50
     """Steps of linear warm-up, which protects trained networks from large first steps."""
     max_grad_norm: float = 0.5
     """Gradient clipping: largest norm of the gradient of all tools of a step together."""
     micro_batch_size: int = 8
-    """Plans that are differentiated together; a larger number needs more memory and less time."""
+    """Number of plans that are differentiated together; a larger number needs more memory and less time."""
     checkpointing: Checkpointing = "auto"
     """Gradient checkpointing: whether activations inside the tools are computed again instead of kept;
     never is fastest, with memory that grows with the length of the plans."""
-    autocast: Annotated[bool, tyro.conf.FlagConversionOff] = supports_bfloat16()
-    """Whether the tools compute in bfloat16 in training; by default where that is fast."""
+    autocast: bool = supports_bfloat16()
+    """Compute in bfloat16 during training; by default where that is fast."""
     degradation_count_weights: tuple[float, float, float] = (1.0, 3.0, 5.0)
-    """Relative frequencies of samples with one, two and three degradations."""
+    """Sampling weights of photographs with one, two and three degradations."""
     degradations: str | None = None
     """Custom degradations beside the built-in ones: module:attribute of one or a list. The recipes are then
     all plausible orders of up to three degradations."""
-    enlarged: Annotated[bool, tyro.conf.FlagConversionOff] = False
-    """Train on enlarged copies of some photographs too."""
+    enlarged: bool = False
+    """Train on enlarged copies of some photographs too, which are soft although they are clean."""
     reward: str = "lite"
     """Name of the reward of the validation."""
     max_tools: int = 6
-    """Longest plan."""
+    """Maximum number of tools in a plan."""
     canvas: int = 128
-    """Side of the crops in pixels."""
+    """Side of the square crops in pixels."""
     val_count: int = 48
-    """Samples of the validation set."""
+    """Number of validation samples."""
     seed: int = 0
-    """Seed of the run."""
+    """Seed of all random numbers."""
     threads: int = 2
-    """CPU threads of each process."""
+    """Number of CPU threads of each process."""
     workers: int = 0
-    """Processes that prepare training examples, for a GPU that one thread cannot keep busy; 0 for a
+    """Number of processes that prepare batches, for a GPU that one thread cannot keep busy; 0 uses one
     thread."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Device of the tools."""

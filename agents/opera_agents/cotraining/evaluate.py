@@ -60,7 +60,7 @@ clean photographs most."""
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Settings of a comparison of toolboxes."""
+    """Compares toolboxes under the plans of agents, and their tools alone."""
 
     images: Path
     """Folder of clean photographs that were not used in training."""
@@ -70,26 +70,26 @@ class EvaluateConfig:
     """The agent that predicts the plans: one for all toolboxes, or one for each; planner, planner:FOLDER,
     or the name of another agent."""
     n: int = 96
-    """Samples of the benchmark."""
+    """Number of samples of the benchmark."""
     tool_photographs: int = 40
-    """Photographs on which each tool is measured alone; 0 leaves these measurements out."""
+    """Number of photographs on which each tool is measured alone; 0 leaves these measurements out."""
     reward: str = "lite"
     """Name of the reward that computes R_q."""
     max_tools: int = 6
-    """Longest plan."""
+    """Maximum number of tools in a plan."""
     canvas: int = 128
-    """Side of the crops in pixels."""
+    """Side of the square crops in pixels."""
     seed: int = 1
     """Seed of the crops and degradations."""
     degradations: str | None = None
     """Custom degradations beside the built-in ones: module:attribute of one or a list. The recipes are then
     all plausible orders of up to three degradations."""
     threads: int = 2
-    """CPU threads."""
+    """Number of CPU threads."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Device of the tools."""
     json: Path | None = None
-    """File for the results."""
+    """JSON file for the results."""
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,7 @@ def fill_in_plans(
         examples: The training examples.
         agent: The agent or search that predicts plans.
         scorer: Scores the plans of a search, and runs the tools of a stepwise agent.
-        max_tools: Longest plan.
+        max_tools: Maximum number of tools in a plan.
     """
     unplanned = [example.sample for example in examples if example.plan is None]
     predicted = iter(run_agent(agent, unplanned, scorer, max_tools).plans if unplanned else [])

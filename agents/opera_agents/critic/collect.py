@@ -49,19 +49,20 @@ class CollectConfig:
     shards: int = 8
     """Number of shards."""
     samples: int = 200
-    """Samples in a shard, each with about ten images."""
+    """Number of samples in a shard, each with about ten images."""
     recipes: tuple[Recipe, ...] | None = None
     """Recipes of the samples; by default the training recipes that are not held out, and the empty one."""
     num_plausible_plans: int = 2
-    """Perturbed plausible plans for each sample; the results of all their prefixes are collected too."""
+    """Number of perturbed plausible plans for each sample; the results of all their prefixes are collected
+    too."""
     num_random_plans: int = 1
-    """Random plans of up to six tools for each sample."""
+    """Number of random plans of up to six tools for each sample."""
     enlarged_fraction: float = 0.2
     """Fraction of samples from enlarged photographs, which are soft although they are clean."""
     canvas: int = 128
     """Side of the images in pixels."""
     reward: str = "lite"
-    """Reward that computes R_q."""
+    """Name of the reward that computes R_q."""
     degradations: str | None = None
     """Custom degradations beside the built-in ones: module:attribute of one or a list. The training
     recipes and the held-out recipes then contain them too."""

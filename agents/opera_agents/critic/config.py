@@ -27,15 +27,15 @@ class CriticConfig:
     shards: int = 24
     """Number of shards of training data."""
     samples: int = 200
-    """Samples in a shard, each with about ten images."""
-    val_samples: int = 100
+    """Number of samples in a shard, each with about ten images."""
+    val_count: int = 100
     """Number of validation samples."""
     steps: int = 6_000
     """Number of training steps."""
     photographs_per_batch: int = 6
-    """Photographs in a batch."""
+    """Number of photographs in a batch."""
     images_per_photograph: int = 4
-    """Images of each photograph in a batch."""
+    """Number of images of each photograph in a batch."""
     crop_size: int | None = 96
     """Side of the random crops in pixels; all images of a photograph are cropped at the same place. Crops
     make a step faster and give more different images. None uses whole images."""
@@ -49,13 +49,13 @@ class CriticConfig:
     """Temperature of the ranking loss: the difference in R_q at which one of two images is the better one
     with a probability of 0.73."""
     autocast: bool = supports_bfloat16()
-    """Train in bfloat16; by default where that is fast."""
+    """Compute in bfloat16 during training; by default where that is fast."""
     val_every: int = 500
     """Steps between validations and checkpoints."""
     canvas: int = 128
     """Side of the images in pixels."""
     reward: str = "lite"
-    """Reward to predict; its values must be between 0 and 10."""
+    """Name of the reward to predict; its values must be between 0 and 10."""
     degradations: str | None = None
     """Custom degradations beside the built-in ones: module:attribute of one or a list. The training
     recipes and the held-out recipes then contain them too."""

@@ -57,14 +57,14 @@ class EvaluateConfig:
     """JSON file for the results."""
     critic_weights: Path | None = None
     """Weights of a critic that is evaluated beside the rewards."""
-    num_samples: int = 96
-    """Samples of each of the two sets of recipes."""
+    n: int = 96
+    """Number of samples for each of the two sets of recipes."""
     plans_per_sample: int = 24
-    """Plans for each sample, the empty one included."""
+    """Number of plans for each sample, the empty one included."""
     rewards: tuple[str, ...] = ("label_free", "no_reference")
     """Rewards without reference to evaluate."""
     reward: str = "lite"
-    """Reward that computes R_q."""
+    """Name of the reward that computes R_q."""
     degradations: str | None = None
     """Custom degradations beside the built-in ones: module:attribute of one or a list. The training
     recipes and the held-out recipes then contain them too."""
@@ -101,7 +101,7 @@ def score_samples(
     own = load_degradations(config.degradations)
     source = clean_folder(config.images, config.canvas, degradations=own)
     rng = np.random.default_rng(config.seed)
-    samples = [source.make(spec) for spec in source.list_specs(config.num_samples, recipes, rng)]
+    samples = [source.make(spec) for spec in source.list_specs(config.n, recipes, rng)]
     plans = [
         draw_distinct_plans(toolbox, sample, rng, config.plans_per_sample, source.degradations)
         for sample in samples
@@ -161,7 +161,7 @@ def main(config: EvaluateConfig) -> None:
     results = evaluate(config)
     console = Console()
     for title, rows in results.items():
-        caption = f"{title}: {config.num_samples} samples, {config.plans_per_sample} plans each"
+        caption = f"{title}: {config.n} samples, {config.plans_per_sample} plans each"
         console.print(make_table(caption, rows))
     if config.json is not None:
         data: dict[str, Any] = {

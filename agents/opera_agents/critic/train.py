@@ -168,7 +168,7 @@ def load_data(config: CriticConfig) -> tuple[ScoredImages, ScoredImages]:
         config.val,
         config.out / "val",
         shards=1,
-        samples=config.val_samples,
+        samples=config.val_count,
         recipes=tuple(dict.fromkeys((*held_out, *benchmark))),
         enlarged_fraction=0.0,
         **shared,

@@ -31,7 +31,7 @@ def make_planner(
 
     Args:
         toolbox: The tools; the policy must have been trained for them.
-        max_tools: Longest plan.
+        max_tools: Maximum number of tools in a plan.
         seed: Seed of the sampled plans, if there are several.
         tool_cost: Subtracted from the score for each tool, if there are several plans to choose from.
         num_plans: 1 returns the most probable plan. More samples as many, runs them and returns the one
@@ -55,7 +55,7 @@ class Planner:
     Args:
         policy: The trained policy.
         card: What the policy was trained for.
-        max_tools: Longest plan; a longer one is cut.
+        max_tools: Maximum number of tools in a plan; longer plans are cut.
 
     Attributes:
         degradations: The labels that the planner predicts.

@@ -14,7 +14,7 @@ from opera_env.devices import supports_bfloat16
 
 @dataclass(frozen=True)
 class PlannerConfig:
-    """Settings of the planner's trainer."""
+    """Trains the planner: a warm start on labels, then GRPO on the reward of its plans."""
 
     images: Path
     """Folder of clean photographs for training."""
@@ -23,27 +23,26 @@ class PlannerConfig:
     out: Path = Path("runs/planner")
     """Folder of the run: settings, checkpoints, curves, and the trained planner."""
     initial_weights: Path | None = None
-    """Weights to start from instead of a warm start: warm.safetensors or planner.safetensors of another
-    run, or its detector.safetensors, which predicts degradations and has learned nothing about the
-    tools."""
+    """Initial weights, which replace the warm start: warm.safetensors or planner.safetensors of another
+    run, or its detector.safetensors, which predicts degradations and has learned nothing about tools."""
     warm_start_steps: int = 7_000
-    """Steps of the warm start."""
+    """Number of gradient steps of the warm start."""
     warm_start_batch_size: int = 32
-    """Samples per step of the warm start."""
+    """Number of samples in a gradient step of the warm start."""
     warm_start_lr: float = 2e-3
     """Peak learning rate of the warm start."""
     autocast: bool = supports_bfloat16()
-    """Whether the encoder computes in bfloat16 during the warm start; by default where that is fast."""
+    """Compute in bfloat16 during the warm start; by default where that is fast. Only the encoder does."""
     updates: int = 400
-    """Updates of GRPO."""
+    """Number of GRPO updates."""
     batch_size: int = 24
-    """Samples per update."""
+    """Number of samples in an update."""
     group_size: int = 8
-    """Decisions per sample; G in the paper."""
+    """Number of decisions in the group of each sample; G in the paper."""
     n_epochs: int = 2
-    """Epochs over each rollout."""
+    """Number of epochs over each rollout."""
     lr: float = 4e-4
-    """Peak learning rate of GRPO, reached after 25 updates; it falls linearly to a tenth."""
+    """Peak learning rate of GRPO, reached after 25 updates; it decays linearly to a tenth."""
     clip_range: float = 0.2
     """PPO clip range."""
     kl_coef: float = 0.0
@@ -51,47 +50,47 @@ class PlannerConfig:
     ent_coef: float = 0.03
     """Entropy coefficient."""
     label_coef: float = 0.5
-    """Coefficient of the cross-entropy of the degradation labels, which keeps the encoder trained; 0 trains
-    with the reward alone."""
+    """Coefficient of the label loss, the cross-entropy of the degradation labels, which keeps the encoder
+    trained; 0 trains with the reward alone."""
     reward: str = "lite"
     """Name of the reward that computes R_q."""
     reward_form: Literal["product", "gated"] = "product"
-    """product is the paper's R_q R_d; gated is the release's R_d + [R_d > 0.8] R_q."""
+    """Form of the combined reward: product is the paper's R_q R_d, gated is R_d + [R_d > 0.8] R_q of its
+    published code."""
     credit_assignment: Literal["paired", "joint"] = "paired"
-    """paired gives labels and plan advantages of their own, each the mean over all pairs in the group;
-    joint gives both the advantage of the decision, as the paper does."""
+    """paired gives the labels and the plan an advantage each, from the mean reward over all pairs in the
+    group; joint gives both the advantage of the decision, as the paper does."""
     tool_cost: float = 0.0
-    """Subtracted from R_q for each tool."""
+    """Cost of each tool, subtracted from R_q."""
     max_tools: int = 6
-    """Longest plan."""
+    """Maximum number of tools in a plan."""
     toolbox: str = "lite"
     """Name of a shipped toolbox, or a folder written by Toolbox.save."""
     canvas: int = 128
-    """Side of the crops in pixels."""
+    """Side of the square crops in pixels."""
     clean_weight: float = 1.5
-    """Relative frequency of samples without degradations."""
+    """Sampling weight of clean photographs, relative to degradation_count_weights."""
     degradation_count_weights: tuple[float, float, float] = (1.0, 3.0, 5.0)
-    """Relative frequencies of samples with one, two and three degradations."""
+    """Sampling weights of photographs with one, two and three degradations."""
     degradations: str | None = None
     """Custom degradations beside the built-in ones: module:attribute of one or a list. The recipes are then
     all plausible orders of up to three degradations, and the planner predicts them."""
     enlarged: bool = True
-    """Train on enlarged copies of some photographs too, which are soft without being degraded."""
+    """Train on enlarged copies of some photographs too, which are soft although they are clean."""
     save_every: int = 20
     """Updates between checkpoints."""
     val_every: int = 50
     """Updates between validations."""
     val_count: int = 48
-    """Samples of the validation set."""
+    """Number of validation samples."""
     regret: bool = False
-    """Report the regret in validation: searches the best plans of the validation set, which takes
-    minutes."""
+    """Report the regret on the validation set. The search for its best plans takes minutes."""
     seed: int = 0
-    """Seed of the run."""
+    """Seed of all random numbers."""
     threads: int = 2
-    """CPU threads."""
+    """Number of CPU threads."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
-    """Device of the policy and the tools."""
+    """Device of the tools and the policy."""
 
     def settings(self) -> dict[str, Any]:
         """Returns the settings that determine the result, without paths of this machine."""

@@ -60,7 +60,7 @@ class PlanPolicy(nn.Module):
     Args:
         num_tools: Number of tools.
         num_labels: Number of degradations.
-        max_tools: Longest plan.
+        max_tools: Maximum number of tools in a plan.
         width: Width of the transformer.
         num_layers: Number of layers of the transformer.
         num_heads: Number of its attention heads.

@@ -32,7 +32,7 @@ class PolicyCard:
         signature: Signature of the toolbox.
         tools: Names of the tools, in order.
         degradations: Names of the degradations that the policy predicts, in order.
-        max_tools: Longest plan.
+        max_tools: Maximum number of tools in a plan.
         training: Settings and results of the training run.
     """
 

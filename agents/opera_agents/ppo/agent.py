@@ -101,7 +101,7 @@ class PredictAgent:
         self._mask_upscale = mask_upscale
 
     def _max_tools_of(self, space: spaces.Space[Any]) -> int:
-        """Returns the length of the longest plan that the spaces allow; an image alone sets no limit."""
+        """Returns the maximum number of tools in a plan by the spaces; an image alone sets no limit."""
         if isinstance(space, spaces.MultiDiscrete):
             return len(space.nvec)
         if "used" in self._observation_spaces:
@@ -127,7 +127,7 @@ class PredictAgent:
 
     @property
     def max_tools(self) -> int:
-        """Length of the longest plan that the model can write."""
+        """Maximum number of tools in a plan of the model."""
         return self._codec.max_tools
 
     def _steps_left(self, observation: Observation) -> int:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-import tyro
 
 from opera_agents.common.runs import folder_name, run_settings
 
@@ -27,20 +26,20 @@ class PPOConfig:
     """Folder of the run."""
     encoder: Path | None = None
     """Encoder weights to start from: safetensors with the keys encoder.*, such as a detector's."""
-    freeze_encoder: Annotated[bool, tyro.conf.FlagConversionOff] = False
+    freeze_encoder: bool = False
     """Keep the encoder weights fixed, which makes training about a third faster."""
     warm_start_steps: int = 400
-    """Gradient steps of the warm start, which clones plausible plans; 0 skips it."""
+    """Number of gradient steps of the warm start, which clones plausible plans; 0 skips it."""
     warm_start_batch_size: int = 32
-    """Samples in a gradient step of the warm start."""
+    """Number of samples in a gradient step of the warm start."""
     total_timesteps: int = 200_000
     """Total number of environment steps, rounded up to whole rollouts."""
     num_envs: int = 32
     """Number of sub-environments."""
     n_steps: int = 16
-    """Steps of each sub-environment in a rollout."""
+    """Number of steps of each sub-environment in a rollout."""
     n_epochs: int = 2
-    """Epochs over each rollout."""
+    """Number of epochs over each rollout."""
     batch_size: int = 128
     """Minibatch size."""
     lr: float = 3e-4
@@ -53,12 +52,12 @@ class PPOConfig:
     """Lambda of generalised advantage estimation. The discount factor gamma is 1, because the rewards of
     an episode add up to its gain of R_q."""
     reward: str = "lite"
-    """Reward to maximise; label_free needs no references."""
+    """Name of the reward to maximise; label_free needs no references."""
     tool_cost: float = 0.0
     """Cost of each tool, subtracted from R_q."""
     max_tools: int = 6
-    """Length of the longest plan."""
-    mask_upscale: Annotated[bool, tyro.conf.FlagConversionOff] = False
+    """Maximum number of tools in a plan."""
+    mask_upscale: bool = False
     """Mask upscaling tools once the image fills its canvas."""
     toolbox: str = "lite"
     """Name of a shipped toolbox, or a folder written by Toolbox.save."""
@@ -66,14 +65,14 @@ class PPOConfig:
     """Side of the square crops in pixels."""
     obs_size: int = 128
     """Side of the observed images in pixels."""
-    observe_original: Annotated[bool, tyro.conf.FlagConversionOff] = False
+    observe_original: bool = False
     """Observe the image before the first tool too, which doubles the cost of the encoder."""
     clean_weight: float = 1.5
     """Sampling weight of clean photographs; those with one, two and three degradations have 1, 3 and 5."""
     degradations: str | None = None
     """Custom degradations beside the built-in ones: module:attribute of one or a list. The recipes are then
     all plausible orders of up to three degradations."""
-    enlarged: Annotated[bool, tyro.conf.FlagConversionOff] = True
+    enlarged: bool = True
     """Train on enlarged copies of some photographs too, which are soft although they are clean."""
     save_every: int = 10
     """Rollouts between checkpoints."""
@@ -82,15 +81,15 @@ class PPOConfig:
     val_count: int = 48
     """Number of validation samples."""
     val_reward: str | None = None
-    """Reward of the validation; by default the reward of the training."""
-    regret: Annotated[bool, tyro.conf.FlagConversionOff] = False
+    """Name of the reward of the validation; by default that of the training."""
+    regret: bool = False
     """Report the regret on the validation set. The search for its best plans takes minutes."""
     seed: int = 0
     """Seed of all random numbers."""
     threads: int = 2
     """Number of CPU threads."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
-    """Device of the tools and of the policy."""
+    """Device of the tools and the policy."""
 
     @property
     def rollouts(self) -> int:

@@ -33,7 +33,7 @@ class AgentCard:
     Attributes:
         signature: Signature of the toolbox.
         tools: Names of the tools in the order of the actions.
-        max_tools: Length of the longest plan.
+        max_tools: Maximum number of tools in a plan.
         obs_size: Side of the observed images in pixels.
         observe_original: Whether the policy observes the image before the first tool too.
         mask_upscale: Whether upscaling tools were forbidden once the image filled its canvas.

@@ -27,7 +27,7 @@ def make_vlm(toolbox: Toolbox, max_tools: int = 6, seed: int = 0, path: Path | s
 
     Args:
         toolbox: The tools that plans may contain.
-        max_tools: Length of the longest plan.
+        max_tools: Maximum number of tools in a plan.
         seed: Seed of the sampled second attempts.
         path: Folder of a model and its processor, or the model's name on a hub; by default the shipped
             tiny model. On the command line: ``--agents vlm:FOLDER``.
@@ -50,7 +50,7 @@ class VLMAgent:
         model: The model, on any device.
         processor: The model's processor.
         system_prompt: The system prompt.
-        max_tools: Length of the longest plan.
+        max_tools: Maximum number of tools in a plan.
         max_new_tokens: Maximum number of tokens of an answer.
         batch_size: Number of images in a batch.
         seed: Seed of the sampled second attempts.
@@ -99,7 +99,7 @@ class VLMAgent:
         Args:
             toolbox: The tools that plans may contain.
             name_or_path: Folder of a model and its processor, or the model's name on a hub.
-            max_tools: Length of the longest plan.
+            max_tools: Maximum number of tools in a plan.
             system_prompt: The system prompt; by default that of the card beside the model, or, without a
                 card, one built from the toolbox.
             max_new_tokens: Maximum number of tokens of an answer.

@@ -45,7 +45,7 @@ def labelled_answer(
         toolbox: The tools that the plan may contain.
         degradations: The true degradations.
         rng: Source of all randomness.
-        max_tools: Length of the longest plan.
+        max_tools: Maximum number of tools in a plan.
         labels: All degradations that answers can name, in the order in which recipes apply them.
 
     Raises:

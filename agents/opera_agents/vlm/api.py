@@ -24,7 +24,7 @@ class ApiAgent:
         toolbox: The tools that plans may contain.
         base_url: Base URL of the server, such as ``http://127.0.0.1:8000/v1``.
         model: Name of the model on the server.
-        max_tools: Length of the longest plan.
+        max_tools: Maximum number of tools in a plan.
         system_prompt: The system prompt; by default one built from the toolbox and the labels.
         max_concurrency: Maximum number of concurrent requests.
         endpoint: A server with further settings, used instead of ``base_url`` and ``model``.

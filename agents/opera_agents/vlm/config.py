@@ -45,7 +45,7 @@ class EnvArguments:
         default="default", metadata={"help": "Name of the judge's model on the server."}
     )
     tool_cost: float = field(default=0.0, metadata={"help": "Cost of each tool, subtracted from R_q."})
-    max_tools: int = field(default=6, metadata={"help": "Length of the longest plan."})
+    max_tools: int = field(default=6, metadata={"help": "Maximum number of tools in a plan."})
     canvas: int = field(default=128, metadata={"help": "Side of the square crops in pixels."})
     clean_weight: float = field(
         default=1.5,

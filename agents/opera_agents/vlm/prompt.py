@@ -32,7 +32,7 @@ def build_system_prompt(toolbox: Toolbox, max_tools: int = 6, labels: Sequence[s
 
     Args:
         toolbox: The tools; the prompt names no others.
-        max_tools: Length of the longest plan.
+        max_tools: Maximum number of tools in a plan.
         labels: All degradations that answers can name; the built-in ones by default.
 
     Source: the structure and the tags of the paper's table 14; the wording is our own.

@@ -47,7 +47,7 @@ class RewardConfig:
         toolbox: Name of a shipped toolbox, or a folder written by ``Toolbox.save``.
         reward: Name of the reward that computes R_q.
         canvas: Side of the square crops in pixels.
-        max_tools: Length of the longest plan.
+        max_tools: Maximum number of tools in a plan.
         judge_consistency: Whether rules compute R_c; otherwise it is left out.
         degradations: Custom degradations beside the built-in ones: module:attribute. Every machine that
             computes rewards must be able to import it.
@@ -75,11 +75,11 @@ class ParquetConfig:
     toolbox: str = "lite"
     """Name of a shipped toolbox, or a folder written by Toolbox.save."""
     reward: str = "lite"
-    """Reward that computes R_q."""
+    """Name of the reward that computes R_q."""
     canvas: int = 128
     """Side of the square crops in pixels."""
     max_tools: int = 6
-    """Length of the longest plan."""
+    """Maximum number of tools in a plan."""
     judge_consistency: bool = True
     """Compute the consistency reward R_c by rules."""
     system_prompt_file: Path | None = None

@@ -73,13 +73,13 @@ class VLMWarmStartConfig:
     steps: int = 600
     """Number of gradient steps."""
     batch_size: int = 32
-    """Samples in a gradient step."""
+    """Number of samples in a gradient step."""
     lr: float = 2e-3
     """Peak learning rate."""
     toolbox: str = "lite"
     """Name of a shipped toolbox, or a folder written by Toolbox.save."""
     max_tools: int = 6
-    """Length of the longest plan."""
+    """Maximum number of tools in a plan."""
     canvas: int = 128
     """Side of the square crops in pixels."""
     clean_weight: float = 1.5
@@ -88,7 +88,7 @@ class VLMWarmStartConfig:
     """Custom degradations beside the built-in ones: module:attribute of one or a list. The recipes are then
     all plausible orders of up to three degradations, and answers name them."""
     reward: str = "lite"
-    """Reward of the validation."""
+    """Name of the reward of the validation."""
     val_count: int = 48
     """Number of validation samples."""
     save_every: int = 100
@@ -98,7 +98,8 @@ class VLMWarmStartConfig:
     threads: int = 2
     """Number of CPU threads."""
     workers: int = 0
-    """Processes that prepare batches, for a GPU that one thread cannot keep busy; 0 uses one thread."""
+    """Number of processes that prepare batches, for a GPU that one thread cannot keep busy; 0 uses one
+    thread."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Device of the model."""
 

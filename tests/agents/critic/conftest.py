@@ -21,7 +21,7 @@ def configure(photos: Path, small_toolbox: Path, tmp_path: Path) -> Configure:
         small: dict[str, Any] = {
             "shards": 2,
             "samples": 4,
-            "val_samples": 4,
+            "val_count": 4,
             "steps": 6,
             "photographs_per_batch": 2,
             "images_per_photograph": 3,

@@ -46,7 +46,7 @@ def test_the_command_prints_tables_and_writes_json(
         photos,
         tmp_path / "out.json",
         critic_weights=None,
-        num_samples=4,
+        n=4,
         plans_per_sample=5,
         reward="classic",
         toolbox=str(small_toolbox),
@@ -71,7 +71,7 @@ def test_the_command_prints_tables_and_writes_json(
 def test_samples_with_own_degradations(photos: Path, small_toolbox: Path) -> None:
     config = EvaluateConfig(
         photos,
-        num_samples=2,
+        n=2,
         plans_per_sample=3,
         reward="classic",
         degradations="tests.degradations.own:OWN_DEGRADATIONS",
