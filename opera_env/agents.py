@@ -66,7 +66,7 @@ def make_agent(name: str, **options: Any) -> Agent | Search:
 
 
 def _import(name: str, module: str, attribute: str) -> Callable[..., Any]:
-    """Imports ``module:attribute``."""
+    """Imports ``module:attribute``; the error says if only the search path of Python is wrong."""
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
@@ -108,8 +108,8 @@ def run_agent(agent: Agent | Search, samples: Sequence[Sample], scorer: Scorer, 
         AgentError: If the number of plans is not the number of samples, or a plan has too many tools.
     """
     if isinstance(agent, DecidingSearch):
-        found = list(agent.decide(samples, scorer))
-        run = AgentRun([decision.plan for decision in found], [*found])
+        decisions = list(agent.decide(samples, scorer))
+        run = AgentRun([decision.plan for decision in decisions], [*decisions])
     elif isinstance(agent, Search):
         run = AgentRun(list(agent.search(samples, scorer)), [None] * len(samples))
     elif agent.closed_loop:

@@ -49,6 +49,9 @@ class AnswerGrammar:
     def parse(self, text: str) -> Decision:
         """Parses an answer; never raises.
 
+        Args:
+            text: The answer of a language model.
+
         Returns:
             The decision. If the answer is not in the format, the decision has an ``error``, the reasoning
             if that could be parsed, and an empty plan, which does not mean that the agent chose it.
@@ -90,7 +93,7 @@ def _read_tag(tag: str, text: str, where: str) -> tuple[str, str]:
     content, closed, rest = text.removeprefix(start_tag).partition(end_tag)
     if not closed:
         raise PlanParseError(f"expected {end_tag} after {start_tag}, found none.")
-    if any(found in content for other in ANSWER_TAGS for found in (f"<{other}>", f"</{other}>")):
+    if any(marker in content for other in ANSWER_TAGS for marker in (f"<{other}>", f"</{other}>")):
         raise PlanParseError(f"expected text in {start_tag}, found another tag.")
     return content, rest
 

@@ -23,8 +23,8 @@ class ImageEncoder(nn.Module):
     Its input is each pixel and the difference to its neighbours, where noise, compression and blur are
     visible. The features are the mean and the standard deviation of the channels of every stage, so that
     fine degradations are not averaged away in later stages. Two more inputs are given, because convolutions
-    learn them slowly: the mean power spectrum, in which blur, JPEG blocks and upscaling have patterns of
-    their own, and the histograms of the brightest and of the darkest channel, which low light and haze
+    learn them slowly: the mean power spectrum, in which blur, JPEG blocks and upscaling show distinct
+    patterns, and the histograms of the brightest and of the darkest channel, which low light and haze
     change.
 
     Args:
@@ -58,7 +58,7 @@ class ImageEncoder(nn.Module):
         self.out = nn.Linear(num_statistics, features_dim)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns the feature vectors of a batch of images."""
+        """Returns the feature vectors of a batch of images, (B, 3, H, W) to (B, features_dim)."""
         detail = images - F.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
         x = torch.cat([4 * (images - 0.5), 16 * detail], dim=1)
         x = F.relu(self.stem(x.contiguous(memory_format=torch.channels_last)))
@@ -122,7 +122,7 @@ def intensity_histogram(images: Tensor) -> Tensor:
     """
     images = images.detach()
     extremes = torch.stack([images.amax(1), images.amin(1)], dim=1).flatten(0, 1)
-    counts = torch.stack([torch.histc(one, _HISTOGRAM_BINS, 0, 1) for one in extremes.clamp(0, 1)])
+    counts = torch.stack([torch.histc(channel, _HISTOGRAM_BINS, 0, 1) for channel in extremes.clamp(0, 1)])
     fractions = counts.cumsum(1) / extremes[0].numel()
     return fractions.view(len(images), -1)
 

@@ -15,7 +15,7 @@ class OperaError(Exception):
 
 
 def error_message(error: BaseException) -> str:
-    """Returns the message of an error in one line, the name of its class if it has none."""
+    """Returns the message of an error in one line, or the name of its class if it has no message."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -50,7 +50,7 @@ class UnknownDegradationError(OperaError):
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
         super().__init__(
-            f"unknown degradation {name!r}; use one of {', '.join(known)}, or give the source an own one: "
+            f"unknown degradation {name!r}; use one of {', '.join(known)}, or add a custom one: "
             "clean_folder(folder, degradations=[...])."
         )
         self.name = name

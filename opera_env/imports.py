@@ -1,4 +1,4 @@
-"""Own objects named on a command line or in a setting: ``module:attribute``."""
+"""Imports objects that users name on a command line or in a setting, as ``module:attribute``."""
 
 from __future__ import annotations
 

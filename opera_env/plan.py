@@ -50,7 +50,11 @@ class PlanCodec:
         return action
 
     def index(self, name: str) -> int:
-        """Returns the number of a tool in the action space, from 1 to N."""
+        """Returns the number of a tool in the action space, from 1 to N.
+
+        Raises:
+            UnknownToolError: If there is no tool of that name.
+        """
         try:
             return self.names.index(name) + 1
         except ValueError:

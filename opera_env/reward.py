@@ -31,6 +31,7 @@ class RewardTerm:
 
     @property
     def name(self) -> str:
+        """Name of the metric."""
         return self.metric if isinstance(self.metric, str) else self.metric.name
 
     def contribution(self, value: float) -> float:
@@ -184,7 +185,7 @@ def combined_reward(
         tool_cost: Cost of each tool of the plan, subtracted from R_q.
 
     Returns:
-        The reward. R_q less the tool cost is clipped at 0: with a negative factor, a better R_d would lower
+        The reward. R_q less the tool cost is clipped at 0: with a negative factor, a higher R_d would lower
         the product.
 
     Source: section 4.2. R_d of the product is the F1 score; R_d of the released code is the mean of

@@ -18,8 +18,8 @@ import torch
 def warmup_factor(step: int, warmup: int) -> float:
     """Returns the factor of a linear warm-up, in (0, 1].
 
-    Adam's first steps have full size whatever the gradient is, and would damage weights that are already
-    trained.
+    Adam's first steps have the size of the learning rate whatever the gradient is, which is too large for
+    weights that are already trained.
 
     Args:
         step: The step that is about to be taken.
@@ -51,12 +51,12 @@ def linear_decay(step: float, total_steps: float, final: float = 0.0) -> float:
 
 
 def warmup_cosine(step: int, total_steps: int, warmup: int = 0, final: float = 0.0) -> float:
-    """Returns the product of :func:`warmup_factor` and :func:`cosine_decay`."""
+    """Returns the product of :func:`warmup_factor` and :func:`cosine_decay`, with their arguments."""
     return warmup_factor(step, warmup) * cosine_decay(step, total_steps, final)
 
 
 def warmup_linear(step: int, total_steps: int, warmup: int = 0, final: float = 0.0) -> float:
-    """Returns the product of :func:`warmup_factor` and :func:`linear_decay`."""
+    """Returns the product of :func:`warmup_factor` and :func:`linear_decay`, with their arguments."""
     return warmup_factor(step, warmup) * linear_decay(step, total_steps, final)
 
 

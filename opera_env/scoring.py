@@ -41,8 +41,9 @@ class PlanScorer:
             extend earlier plans.
 
     Attributes:
+        metrics: The metrics of the reward.
+        executor: Runs the plans.
         images_scored: Number of distinct results scored so far, in all calls.
-        tools_run: Number of tool applications so far, in all calls.
     """
 
     def __init__(
@@ -64,10 +65,12 @@ class PlanScorer:
 
     @property
     def tool_names(self) -> tuple[str, ...]:
+        """Names of the tools that plans may contain."""
         return self.toolbox.names
 
     @property
     def tools_run(self) -> int:
+        """Number of tool applications so far, in all calls."""
         return self.executor.tools_run
 
     def score(
@@ -87,13 +90,17 @@ class PlanScorer:
             One outcome per plan, in the same order.
 
         Raises:
+            ValueError: If the numbers of samples and plans differ.
             UnknownToolError: If a plan names a tool that the toolbox does not have.
             ToolFailedError: If a tool raises, or returns a wrong shape, NaN or infinity.
             MetricError: If the reward needs a reference and a sample has none, or if an image is too small
                 for a metric.
         """
         if len(samples) != len(plans):
-            raise ValueError(f"expected one plan per sample, found {len(samples)} and {len(plans)}.")
+            raise ValueError(
+                f"expected one plan per sample, found {len(samples)} samples and {len(plans)} plans: "
+                "repeat a sample to score several plans on it."
+            )
         self._require_references(samples)
         num_workers = self._num_workers(samples)
         with WorkerPool(num_workers) as pool:

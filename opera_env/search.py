@@ -15,7 +15,14 @@ PlanRewards = dict[Plan, float]
 def plan_rewards(
     samples: Sequence[Sample], plans: Sequence[Plan], scorer: Scorer, tool_cost: float = 0.0
 ) -> list[float]:
-    """Scores one plan per sample and returns the rewards: R_q less ``tool_cost`` for each tool."""
+    """Scores one plan per sample and returns the rewards: R_q less ``tool_cost`` for each tool.
+
+    Args:
+        samples: The samples.
+        plans: One plan per sample.
+        scorer: Scores the plans.
+        tool_cost: Cost of each tool, in units of R_q.
+    """
     outcomes = scorer.score(samples, plans, restored=False)
     return [env_reward(outcome, tool_cost) for outcome in outcomes]
 
@@ -24,6 +31,10 @@ def best_plan(rewards: Mapping[Plan, float], margin: float = 0.0) -> Plan:
     """Returns the shortest plan whose reward is within ``margin`` of the highest reward.
 
     Among plans of equal length the one with the higher reward is returned.
+
+    Args:
+        rewards: Rewards of at least one plan.
+        margin: How far a reward may be below the highest, in units of R_q.
 
     Example:
         >>> best_plan({(): 1.0, ("a",): 3.0, ("a", "a"): 3.01}, margin=0.05)

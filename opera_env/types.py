@@ -92,7 +92,13 @@ class SampleSpec:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SampleSpec:
-        """Reads what :meth:`to_json` wrote.
+        """Returns the specification that :meth:`to_json` has written.
+
+        Args:
+            data: The dictionary; ``recipe``, ``seed`` and ``crop`` may be absent.
+
+        Raises:
+            SampleError: If a key is absent or a value has the wrong type.
 
         Example:
             >>> spec = SampleSpec("bundled", 2, ("rain", "noise"), seed=7, crop=(0, 8, 128, 128))
@@ -195,27 +201,34 @@ class Outcome:
 
 
 class Scorer(Protocol):
-    """What a search can use to score plans; implemented by :class:`opera_env.scoring.PlanScorer`."""
+    """Scores plans for a search; implemented by :class:`opera_env.scoring.PlanScorer`."""
 
     @property
-    def tool_names(self) -> tuple[str, ...]: ...
+    def tool_names(self) -> tuple[str, ...]:
+        """Names of the tools that plans may contain."""
+        ...
 
     def score(
         self, samples: Sequence[Sample], plans: Sequence[Plan], *, restored: bool = True
-    ) -> list[Outcome]: ...
+    ) -> list[Outcome]:
+        """Returns the outcome of one plan per sample; see :meth:`opera_env.scoring.PlanScorer.score`."""
+        ...
 
 
 @runtime_checkable
 class Agent(Protocol):
     """Makes decisions from observations.
 
-    An open-loop agent (``closed_loop = False``) writes the whole plan at once. A closed-loop agent observes
-    the image again after the tools that it chose, until it returns the empty plan or no steps are left.
+    Attributes:
+        closed_loop: Whether the agent observes the image again after the tools that it chose, until it
+            returns the empty plan or no steps are left. An open-loop agent writes the whole plan at once.
     """
 
     closed_loop: bool
 
-    def act(self, observations: Sequence[Observation]) -> list[Decision]: ...
+    def act(self, observations: Sequence[Observation]) -> list[Decision]:
+        """Returns one decision per observation, in the same order."""
+        ...
 
 
 @runtime_checkable
@@ -226,11 +239,15 @@ class Search(Protocol):
     reward needs no reference.
     """
 
-    def search(self, samples: Sequence[Sample], scorer: Scorer) -> list[Plan]: ...
+    def search(self, samples: Sequence[Sample], scorer: Scorer) -> list[Plan]:
+        """Returns one plan per sample, in the same order; ``scorer`` scores the plans that are tried."""
+        ...
 
 
 @runtime_checkable
 class DecidingSearch(Search, Protocol):
     """A search that returns decisions: plans and its predictions of the degradations."""
 
-    def decide(self, samples: Sequence[Sample], scorer: Scorer) -> list[Decision]: ...
+    def decide(self, samples: Sequence[Sample], scorer: Scorer) -> list[Decision]:
+        """Returns one decision per sample, in the same order."""
+        ...

@@ -134,10 +134,10 @@ class Measure(_ToolsAction):
     """Side of the centre crops that are used."""
 
     def run(self) -> int:
-        photographs = read_images(list_images(self.images))
+        images = read_images(list_images(self.images))
         data = f"{self.images.resolve().parent.name}/{self.images.resolve().name}"
         toolbox = Toolbox.load(self.folder.resolve())
-        cards = measure_tools(toolbox, photographs, data, self.side, show_progress=True)
+        cards = measure_tools(toolbox, images, data, self.side, show_progress=True)
         write_measurements(self.folder, {name: card.to_json() for name, card in cards.items()})
         return 0
 

@@ -15,14 +15,14 @@ class EnvConfig:
 
     Attributes:
         toolbox: The restoration tools: a toolbox, which is shared and not copied; the name of a shipped
-            one; or a folder that :meth:`Toolbox.save` has written.
+            one; or a folder that ``Toolbox.save`` has written.
         reward: The name of a reward preset, or a reward of your own.
         source: The source of samples: a source, a folder of clean images, or None for the bundled images.
         max_tools: Maximum number of tools in a plan, at least 1.
         obs_size: Height and width of image observations in pixels.
         canvas: Side, in pixels, of the crops of the default source and of a folder, a multiple of 4; None
             for whole images. It has no effect on a source that is passed as an object.
-        tool_cost: Cost of each applied tool, subtracted from the reward.
+        tool_cost: Cost of each applied tool, in units of R_q, subtracted from the reward.
         device: Device of the tools and metrics, such as "cpu" or "cuda"; "auto" selects a GPU if there is
             one. It has no effect on a toolbox that is passed as an object.
     """

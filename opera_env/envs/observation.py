@@ -58,8 +58,8 @@ def to_pixels(image: torch.Tensor, obs_size: int) -> NDArray[np.uint8]:
 def observe_pixels(episode: Episode, obs_size: int) -> NDArray[np.uint8]:
     """Returns the Gymnasium observation of the current image, a new uint8 array (obs_size, obs_size, 3).
 
-    It equals ``to_pixels(observe(episode).image)``. An 8-bit image of the right size is copied without a
-    conversion to floating point.
+    It equals ``to_pixels(observe(episode, max_tools).image, obs_size)``. An 8-bit image of the right
+    size is copied without a conversion to floating point.
     """
     restored = episode.outcome.restored if episode.outcome is not None and episode.plan else None
     if restored is None:
@@ -70,16 +70,16 @@ def observe_pixels(episode: Episode, obs_size: int) -> NDArray[np.uint8]:
 
 
 def original_pixels(episode: Episode, obs_size: int) -> NDArray[np.uint8]:
-    """Returns the Gymnasium observation of the image before the first tool, a new array."""
+    """Returns the Gymnasium observation of the image before the first tool, as a new array."""
     if episode.original is None:
         episode.original = to_pixels(observe(Episode(episode.sample), 0).original, obs_size)
     return episode.original.copy()
 
 
 def restored_pil(outcome: Outcome) -> Image.Image:
-    """Returns the restored image as a PIL image.
+    """Returns the restored image of an outcome as a PIL image.
 
-    Vector environments put PIL images of any size into one info array; they could not do so with tensors.
+    Gymnasium can collect PIL images of different sizes in one info array, but not tensors.
     """
     assert outcome.restored is not None
     return to_pil(outcome.restored)

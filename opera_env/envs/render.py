@@ -8,13 +8,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 _CAPTION_HEIGHT = 18
 _GAP = 4
+"""Space between images, in pixels."""
 
 
-def image_strip(pictures: Sequence[tuple[str, Image.Image]], height: int = 192) -> Image.Image:
+def image_strip(captioned_images: Sequence[tuple[str, Image.Image]], height: int = 192) -> Image.Image:
     """Draws images in a row, scaled to one height, with captions above.
 
     Args:
-        pictures: Captions and images of any size.
+        captioned_images: Captions and images of any size, from left to right.
         height: Height of each image in the row, in pixels.
 
     Returns:
@@ -22,16 +23,16 @@ def image_strip(pictures: Sequence[tuple[str, Image.Image]], height: int = 192) 
     """
     font = ImageFont.load_default(12)
     scaled = [
-        (caption, picture.resize((max(1, round(picture.width * height / picture.height)), height)))
-        for caption, picture in pictures
+        (caption, image.resize((max(1, round(image.width * height / image.height)), height)))
+        for caption, image in captioned_images
     ]
-    widths = [max(picture.width, round(font.getlength(caption)) + _GAP) for caption, picture in scaled]
+    widths = [max(image.width, round(font.getlength(caption)) + _GAP) for caption, image in scaled]
     total_width = sum(widths) + _GAP * (len(widths) - 1)
     row = Image.new("RGB", (total_width, height + _CAPTION_HEIGHT), "white")
     draw = ImageDraw.Draw(row)
     left = 0
-    for (caption, picture), width in zip(scaled, widths, strict=True):
+    for (caption, image), width in zip(scaled, widths, strict=True):
         draw.text((left, 2), caption, fill="black", font=font)
-        row.paste(picture, (left, _CAPTION_HEIGHT))
+        row.paste(image, (left, _CAPTION_HEIGHT))
         left += width + _GAP
     return row

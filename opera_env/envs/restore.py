@@ -56,7 +56,7 @@ class RestoreEnv(ToolboxMixin, gym.Env[PixelArray, NDArray[np.int64]]):
 
     ## Description
     An image has one or more degradations, such as rain, haze, noise or JPEG compression. A toolbox has
-    restoration networks for them. The agent sees the image and writes a plan: which tools to apply, in
+    restoration networks for them. The agent observes the image and writes a plan: which tools to apply, in
     which order, and how often. The tools run, and the quality of the result is the reward.
 
     ## Action Space
@@ -66,7 +66,7 @@ class RestoreEnv(ToolboxMixin, gym.Env[PixelArray, NDArray[np.int64]]):
 
     ## Observation Space
     ``Box(0, 255, (obs_size, obs_size, 3), uint8)``: the degraded image in RGB, resized to the canvas first
-    (so that an image of low resolution looks blurred) and then to ``obs_size``. The observation after the
+    (an image of low resolution then looks blurred) and then to ``obs_size``. The observation after the
     step is the restored image.
 
     ## Rewards

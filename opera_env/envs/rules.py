@@ -1,4 +1,4 @@
-"""The rules of an environment for any number of episodes: what the single and the vector form share."""
+"""The rules of an environment for any number of episodes, shared by the single and the vector form."""
 
 from __future__ import annotations
 
@@ -31,7 +31,14 @@ Info = dict[str, Any]
 
 @dataclass(frozen=True)
 class Transition(Generic[ObsType]):
-    """The result of one step of one episode."""
+    """The result of one step of one episode.
+
+    Attributes:
+        observation: The observation after the step.
+        reward: The reward of the step.
+        terminated: Whether the episode has ended.
+        info: The info of the episode; see the environment classes for its keys.
+    """
 
     observation: ObsType
     reward: float
@@ -86,7 +93,8 @@ class Rules(ABC, Generic[ObsType]):
         """Starts one episode per sample."""
 
     @abstractmethod
-    def _step(self, episodes: Sequence[Episode], actions: Sequence[Any]) -> list[Transition[ObsType]]: ...
+    def _step(self, episodes: Sequence[Episode], actions: Sequence[Any]) -> list[Transition[ObsType]]:
+        """Takes one action in each episode; none of the episodes has ended."""
 
     @abstractmethod
     def terminates(self, episode: Episode, action: Any) -> bool:
@@ -127,8 +135,8 @@ class Rules(ABC, Generic[ObsType]):
 
         Args:
             rng: The only source of randomness.
-            options: The options of ``reset``. Under "sample" stands a :class:`SampleSpec`, its JSON, or a
-                :class:`Sample`.
+            options: The options of ``reset``. The value of "sample" is a :class:`SampleSpec`, its JSON, or
+                a :class:`Sample`.
 
         Raises:
             SampleError: If the option is none of these, or the source cannot make the sample.
@@ -141,7 +149,7 @@ class Rules(ABC, Generic[ObsType]):
         if isinstance(spec, Sample):
             return spec
         if not isinstance(spec, SampleSpec):
-            raise SampleError(f"options['sample'] must be a SampleSpec or its JSON, found {spec!r}.")
+            raise SampleError(f"expected options['sample'] to be a SampleSpec or its JSON, found {spec!r}.")
         return self.source.make(spec)
 
     def info(self, episode: Episode) -> Info:
@@ -167,11 +175,11 @@ class Rules(ABC, Generic[ObsType]):
             for result in self.scorer.executor.run([sample] * len(prefixes), prefixes)
         }
         recipe = " > ".join(sample.spec.recipe)
-        pictures = [(f"input {recipe}", results[()])]
-        pictures += [(prefix[-1], results[prefix]) for prefix in prefixes[1:]]
+        frames = [(f"input {recipe}", results[()])]
+        frames += [(prefix[-1], results[prefix]) for prefix in prefixes[1:]]
         if sample.reference is not None:
-            pictures.append(("reference", to_pil(sample.reference)))
-        return pictures
+            frames.append(("reference", to_pil(sample.reference)))
+        return frames
 
 
 class ToolboxMixin:
@@ -193,13 +201,23 @@ class ToolboxMixin:
 
         Use ``envs.call("load_toolbox", folder)`` for copies of an environment in other processes.
 
+        Args:
+            folder: Name of a shipped toolbox, or a folder.
+
         Returns:
             The fingerprint of the toolbox with the new weights.
+
+        Raises:
+            ToolboxMismatchError: If the tools in the folder differ in names, order, scales or networks.
+            ToolboxError: If there is no such toolbox, or its manifest cannot be read.
         """
         return self.toolbox.load_weights(folder).fingerprint
 
     def check_toolbox(self, fingerprint: str) -> None:
         """Checks that the tools have the expected weights.
+
+        Args:
+            fingerprint: The expected :attr:`Toolbox.fingerprint`.
 
         Raises:
             ToolboxMismatchError: If the toolbox has another fingerprint.

@@ -20,6 +20,7 @@ from opera_env.reward import env_reward
 from opera_env.types import Sample
 
 StepwiseObs = dict[str, Any]
+"""An observation: ``image``, ``original``, ``steps_left`` and ``used``; see :class:`StepwiseEnv`."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class StepwiseEnv(RestoreEnv):
 
     ## Description
     The same task as :class:`~opera_env.envs.restore.RestoreEnv`, one tool per step: the agent chooses a
-    tool, sees its result and chooses the next tool, until it stops.
+    tool, observes its result and chooses the next tool, until it stops.
 
     ## Action Space
     ``Discrete(N + 1)`` for N tools. Action 0 is STOP; action i is the i-th tool of

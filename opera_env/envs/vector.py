@@ -37,6 +37,9 @@ class RestoreVectorEnv(ToolboxMixin, VectorEnv[Any, Any, NDArray[np.float64]]):
     The keys of the single environment, as Gymnasium's vector environments stack them. When an episode ends,
     the next one starts in the same step, and ``final_obs`` and ``final_info`` hold the last observation and
     info of the episode that has ended.
+
+    Raises:
+        ValueError: If ``num_envs`` is not a positive multiple of ``group_size``.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": [], "render_fps": 1}  # noqa: RUF012
@@ -73,6 +76,10 @@ class RestoreVectorEnv(ToolboxMixin, VectorEnv[Any, Any, NDArray[np.float64]]):
             seed: One number, from which sub-environment i takes ``seed + i // group_size``; or a list with
                 one seed per sub-environment; None continues with the present generators.
             options: ``{"sample": spec}`` starts all sub-environments from one specification.
+
+        Raises:
+            ValueError: If a list of seeds does not have one seed per sub-environment.
+            SampleError: If the source cannot make the sample.
         """
         if seed is not None or self._generators is None:
             self._generators = self._make_generators(seed)
@@ -90,7 +97,7 @@ class RestoreVectorEnv(ToolboxMixin, VectorEnv[Any, Any, NDArray[np.float64]]):
             seed = [int(seed) + index // self.group_size for index in range(self.num_envs)]
         if len(seed) != self.num_envs:
             raise ValueError(f"expected one seed or {self.num_envs} seeds, found {len(seed)}.")
-        return [seeding.np_random(one)[0] for one in seed]
+        return [seeding.np_random(env_seed)[0] for env_seed in seed]
 
     def _samples(self, indices: Sequence[int], options: dict[str, Any] | None = None) -> list[Sample]:
         """Draws samples for some sub-environments; equal samples are made once."""
@@ -109,7 +116,7 @@ class RestoreVectorEnv(ToolboxMixin, VectorEnv[Any, Any, NDArray[np.float64]]):
     def step(  # pyright: ignore[reportIncompatibleMethodOverride] - the base class types flags as floats
         self, actions: Any
     ) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """Takes one action in each sub-environment; episodes that end are reset in the same step."""
+        """Takes one action in each sub-environment and resets the episodes that end in the same step."""
         if not self._episodes:
             raise gym.error.ResetNeeded("call reset() before step().")
         action_list = list(iterate(self.action_space, actions))
@@ -136,8 +143,8 @@ class RestoreVectorEnv(ToolboxMixin, VectorEnv[Any, Any, NDArray[np.float64]]):
         for index, transition in enumerate(transitions):
             observation, info = transition.observation, transition.info
             if index in resets:
-                last = {"final_obs": observation, "final_info": info}
-                infos = self._add_info(infos, last, index)
+                final = {"final_obs": observation, "final_info": info}
+                infos = self._add_info(infos, final, index)
                 self._episodes[index], observation, info = resets[index]
             observations.append(observation)
             infos = self._add_info(infos, info, index)

@@ -46,7 +46,7 @@ _CARD_REWARD = Reward(
 
 def measure_tools(
     toolbox: Toolbox,
-    photographs: Sequence[NDArray[np.uint8]],
+    images: Sequence[NDArray[np.uint8]],
     data: str,
     side: int = 128,
     specs: Sequence[ToolSpec] = LITE_TOOLS,
@@ -57,8 +57,8 @@ def measure_tools(
 
     Args:
         toolbox: The tools.
-        photographs: Clean photographs, uint8 (H, W, 3) each; their centre crops are used.
-        data: Name of the photographs, recorded in the cards.
+        images: Clean images, uint8 (H, W, 3) each; their centre crops are used.
+        data: Name of the data set, recorded in the cards.
         side: Side of the crops in pixels.
         specs: Specs of tools that were trained on a degradation of fixed strength: their gain ``own`` is
             measured at that strength, and that of other tools as the benchmark draws the degradation.
@@ -70,18 +70,13 @@ def measure_tools(
 
     Raises:
         ToolboxError: If a tool names no known degradation.
-        SampleError: If a photograph is smaller than the crop.
+        SampleError: If an image is smaller than the crop.
     """
-    for tool in toolbox:
-        if not tool.degradations & set(degradations):
-            raise ToolboxError(
-                f"tool {tool.name!r} is for none of {', '.join(degradations)}: name its degradation with "
-                "toolbox.add(..., degradations=[...])."
-            )
+    _require_known_degradations(toolbox, degradations)
     scorer = PlanScorer(toolbox, _CARD_REWARD)
 
     def gains(degrade: DegradeFn, names: Sequence[str]) -> dict[str, Gain]:
-        samples = [_sample(photograph, degrade, side, seed) for seed, photograph in enumerate(photographs)]
+        samples = [_sample(image, degrade, side, seed) for seed, image in enumerate(images)]
         outcomes = _score_plans(scorer, samples, [(), *((name,) for name in names)])
         return {name: _gain(outcomes[()], outcomes[(name,)]) for name in names}
 
@@ -90,22 +85,31 @@ def measure_tools(
         for degradation in track(degradations, "degradations", disable=not show_progress)
     }
     fixed = [spec for spec in specs if spec.fixed_operator is not None and spec.name in toolbox]
-    own = {spec.name: gains(spec.degrade, [spec.name])[spec.name] for spec in fixed}
+    own_gains = {spec.name: gains(spec.degrade, [spec.name])[spec.name] for spec in fixed}
     for tool in toolbox:
         degradation = min(tool.degradations & set(degradations))
-        own.setdefault(tool.name, gains_by_degradation[degradation][tool.name])
-    clean = _clean_psnr(scorer, [_sample(photograph, _identity, side, 0) for photograph in photographs])
+        own_gains.setdefault(tool.name, gains_by_degradation[degradation][tool.name])
+    clean_psnr = _clean_psnr(scorer, [_sample(image, _identity, side, 0) for image in images])
     return {
         tool.name: ToolCard(
             ms=measure_latency_ms(tool, side),
-            own=own[tool.name],
+            own=own_gains[tool.name],
             gains={name: by_tool[tool.name] for name, by_tool in gains_by_degradation.items()},
-            clean=clean[tool.name],
-            images=len(photographs),
+            clean=clean_psnr[tool.name],
+            images=len(images),
             data=data,
         )
         for tool in toolbox
     }
+
+
+def _require_known_degradations(toolbox: Toolbox, degradations: Mapping[str, DegradationType]) -> None:
+    for tool in toolbox:
+        if not tool.degradations & set(degradations):
+            raise ToolboxError(
+                f"tool {tool.name!r} is for none of {', '.join(degradations)}: name its degradation with "
+                "toolbox.add(..., degradations=[...])."
+            )
 
 
 def measure_latency_ms(tool: Tool, side: int, runs: int = 60) -> float:
@@ -143,8 +147,8 @@ def _identity(image: NDArray[np.uint8], rng: Generator) -> NDArray[np.uint8]:
     return image
 
 
-def _sample(photograph: NDArray[np.uint8], degrade: DegradeFn, side: int, seed: int) -> Sample:
-    degraded, clean = validation_pair(photograph, degrade, side, seed)
+def _sample(image: NDArray[np.uint8], degrade: DegradeFn, side: int, seed: int) -> Sample:
+    degraded, clean = validation_pair(image, degrade, side, seed)
     spec = SampleSpec("card", 0, seed=seed)
     return Sample(to_tensor(degraded), to_tensor(clean), None, (side, side), spec)
 

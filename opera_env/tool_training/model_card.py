@@ -41,11 +41,11 @@ class ToolCard:
     Attributes:
         ms: Time in milliseconds for one result of 128 x 128 pixels on one CPU thread.
         own: Gain on the degradation that the tool is meant to remove, at the strength of its training.
-        gains: Gain on each of the eight degradations, as the benchmark draws them.
+        gains: Gain on each degradation by its name, as the benchmark draws it.
         clean: PSNR over RGB in dB of the mean squared error on clean images, the paper's measure of misuse;
             80 for a tool that does not change them.
-        images: Number of photographs.
-        data: Name of the photographs.
+        images: Number of images.
+        data: Name of the data set.
     """
 
     ms: float

@@ -31,8 +31,8 @@ def training_pair(
 ) -> Pair:
     """Draws a random patch of a random image, rotates and flips it, and degrades it.
 
-    A crop that is larger than the patch by a margin is degraded, and the margin is cut off afterwards. So
-    blur, rain and haze depend on the surroundings of the patch, as in a whole photograph.
+    A crop that is larger than the patch by a margin is degraded, and the margin is cut off afterwards.
+    Blur, rain and haze therefore depend on the surroundings of the patch, as in a whole image.
 
     Args:
         images: uint8 (H, W, 3) each, with sides of at least ``patch_size`` pixels.
@@ -88,8 +88,8 @@ def validation_pair(image: Image, degrade: DegradeFn, side: int, seed: int) -> P
 def _check_size(image: Image, side: int) -> None:
     if min(image.shape[:2]) < side:
         raise SampleError(
-            f"expected photographs of at least {side} x {side} pixels, found one of {image.shape[1]} x "
-            f"{image.shape[0]}: it is too small."
+            f"expected images of at least {side} x {side} pixels, found one of {image.shape[1]} x "
+            f"{image.shape[0]}, which is too small: leave it out, or choose smaller crops."
         )
 
 

@@ -135,7 +135,15 @@ def load_trained_weights(out: Path, name: str) -> dict[str, Tensor]:
 def export_tool(
     net: nn.Module, spec: ToolSpec, config: TrainConfig, val_metrics: dict[str, Any], folder: Path
 ) -> None:
-    """Writes the weights as float16 safetensors, and a record of the training as JSON."""
+    """Writes the weights as float16 safetensors, and a record of the training as JSON.
+
+    Args:
+        net: The trained network.
+        spec: The spec of the tool.
+        config: The settings of the training.
+        val_metrics: The metrics of the last validation; see :func:`validate`.
+        folder: Output folder of the tool.
+    """
     save_half(net.state_dict(), folder / "tool.safetensors")
     data, validation = (
         f"{path.resolve().parent.name}/{path.resolve().name}" for path in (config.images, config.val)
@@ -172,7 +180,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     spec = lite_tool_spec(config.tool)
     steps, lr = config.steps or spec.steps, config.lr or spec.lr
     if steps == 0:
-        raise ToolboxError(f"{spec.name} has no weights to train.")
+        raise ToolboxError(f"{spec.name} has no weights to train: choose another tool.")
     folder = config.out / spec.name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(asdict(config), default=str, indent=2) + "\n")

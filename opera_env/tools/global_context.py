@@ -23,7 +23,7 @@ class GlobalContextNet(Protocol):
     """A network that computes statistics of the whole image, and also accepts them from outside.
 
     A large image is restored tile by tile. A network such as NAFNet, which averages over its whole input,
-    would take each tile for a whole image and give every tile a different look. With this protocol the
+    would average over each tile alone and restore neighbouring tiles differently. With this protocol the
     statistics are computed once per image and passed to the network with every tile.
 
     Attributes:

@@ -24,6 +24,9 @@ FORMAT_VERSION = 1
 def load_tools(folder: Path) -> list[Tool]:
     """Reads the tools of a folder, in order.
 
+    Args:
+        folder: A folder that :func:`save_tools` has written.
+
     Raises:
         ToolboxError: If there is no manifest, or it cannot be read.
         MissingWeightsError: If a weight file that the manifest lists is missing.
@@ -34,14 +37,18 @@ def load_tools(folder: Path) -> list[Tool]:
         if manifest["format"] != FORMAT_VERSION:
             raise ToolboxError(
                 f"{folder / MANIFEST_NAME}: expected format {FORMAT_VERSION}, found {manifest['format']}: "
-                "it was written by another version of opera-env."
+                "it was written by another version of opera-env, which can load it."
             )
         return [_load_tool(folder, entry) for entry in manifest["tools"]]
     except FileNotFoundError as error:
-        raise ToolboxError(f"{folder} is not a toolbox: it has no {MANIFEST_NAME}.") from error
+        raise ToolboxError(
+            f"{folder} is not a toolbox, because it has no {MANIFEST_NAME}: expected a folder that "
+            "Toolbox.save() has written."
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise ToolboxError(
-            f"{folder / MANIFEST_NAME} is not the manifest of a toolbox ({error!r})."
+            f"{folder / MANIFEST_NAME} is not the manifest of a toolbox ({error!r}): expected one that "
+            "Toolbox.save() has written."
         ) from error
 
 
@@ -51,11 +58,13 @@ def _load_tool(folder: Path, entry: Mapping[str, Any]) -> Tool:
         path = folder / Path(entry["file"]).name  # a manifest cannot name files outside its folder
         if not path.is_file():
             raise MissingWeightsError(
-                f"weights of tool {entry['name']!r}", path, "a fresh copy of the toolbox, or train the tool"
+                f"weights of tool {entry['name']!r}",
+                path,
+                "a new copy of the toolbox, or by training the tool again",
             )
         data = path.read_bytes()
-        if (found := hashlib.sha256(data).hexdigest()) != entry["sha256"]:
-            raise WeightsIntegrityError(path, entry["sha256"], found)
+        if (digest := hashlib.sha256(data).hexdigest()) != entry["sha256"]:
+            raise WeightsIntegrityError(path, entry["sha256"], digest)
         try:
             net.load_state_dict({key: value.float() for key, value in load_bytes(data).items()})
         except RuntimeError as error:
@@ -102,7 +111,7 @@ def save_tools(tools: Sequence[Tool], folder: Path, dtype: torch.dtype) -> None:
     manifest = json.dumps({"format": FORMAT_VERSION, "tools": entries}, indent=2) + "\n"
     with atomic_write(folder / MANIFEST_NAME) as part:
         part.write_text(manifest)
-    for name in previous - {entry["file"] for entry in entries}:  # never a file of another origin
+    for name in previous - {entry["file"] for entry in entries}:  # files that no manifest listed stay
         (folder / name).unlink(missing_ok=True)
 
 
@@ -140,7 +149,7 @@ def _save_tool(tool: Tool, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
         entry["file"] = f"{tool.name}-{entry['sha256'][:8]}.safetensors"
         with atomic_write(folder / entry["file"]) as part:
             part.write_bytes(data)
-    if tool.measured and tool.measured["file"] == entry["file"]:  # otherwise measured with other weights
+    if tool.measured and tool.measured["file"] == entry["file"]:  # else the weights have changed since
         entry["measured"] = dict(tool.measured)
     return entry
 

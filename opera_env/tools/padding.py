@@ -25,9 +25,9 @@ def pad_to_multiple(image: Tensor, multiple: int, minimum: int = 1) -> Tensor:
         torch.Size([1, 3, 8, 16])
     """
     height, width = image.shape[-2:]
-    least = minimum + -minimum % multiple
-    rows = max(least, height + -height % multiple) - height
-    columns = max(least, width + -width % multiple) - width
+    smallest_side = minimum + -minimum % multiple
+    rows = max(smallest_side, height + -height % multiple) - height
+    columns = max(smallest_side, width + -width % multiple) - width
     if not rows and not columns:
         return image
     mode = "reflect" if rows < height and columns < width else "replicate"

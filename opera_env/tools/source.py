@@ -55,14 +55,17 @@ def tool_from_source(name: str, source: RestoreFn | str | Path) -> Tool:
         return Tool(name, source)
     path = Path(source)
     if not path.is_file():
-        raise ToolboxError(f"tool {name!r}: no file at {path}.")
+        raise ToolboxError(f"tool {name!r}: no file at {path}: give the path of a trained network.")
     try:
         return _load_torchscript(name, path) if _is_torchscript(path) else _load_spandrel(name, path)
     except ToolboxError:
         raise
     except Exception as error:  # torch and spandrel raise errors of many classes for damaged files
         reason = f"{type(error).__name__}: {error}"
-        raise ToolboxError(f"tool {name!r}: {path} cannot be read as a checkpoint: {reason}") from error
+        raise ToolboxError(
+            f"tool {name!r}: {path} cannot be read as a checkpoint ({reason}): expected a TorchScript "
+            "file, or a checkpoint that spandrel recognises."
+        ) from error
 
 
 def _load_torchscript(name: str, path: Path) -> Tool:
@@ -83,11 +86,14 @@ def _load_spandrel(name: str, path: Path) -> Tool:
     try:
         descriptor = ModelLoader(device="cpu").load_from_file(path)
     except UnsupportedModelError as error:
-        raise ToolboxError(f"tool {name!r}: spandrel does not recognise the network in {path}.") from error
+        raise ToolboxError(
+            f"tool {name!r}: spandrel does not recognise the network in {path}: build the network, load "
+            "its weights and add it as a module."
+        ) from error
     if not isinstance(descriptor, ImageModelDescriptor) or descriptor.input_channels != 3:
         raise ToolboxError(
             f"tool {name!r}: expected a network from RGB to RGB, found {descriptor.architecture.name} "
-            f"with {descriptor.input_channels} input channels."
+            f"with {descriptor.input_channels} input channels: use a network for colour images."
         )
     descriptor.eval()
     sizes = descriptor.size_requirements

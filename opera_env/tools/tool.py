@@ -47,7 +47,7 @@ class Tool:
         degradations: Names of the degradations that the tool is meant to remove. The ``matched`` baseline
             and the prompts of language models read them.
         net: Kind and options from which :func:`opera_env.tools.nets.build_net` can build the network again,
-            for example ``("unet", {...})``; None if the network is none of ours, and cannot be saved.
+            for example ``("unet", {...})``; None for other networks, which cannot be saved.
         training: How the tool was trained, as recorded in the manifest.
         measured: Measurements of the tool with the weights that it was loaded with; see
             :mod:`opera_env.tool_training.model_card`.
@@ -72,8 +72,8 @@ class Tool:
     @property
     def parameters(self) -> list[nn.Parameter]:
         """The trainable parameters of the network; empty if it is a plain function."""
-        every = () if self.module is None else self.module.parameters()
-        return [parameter for parameter in every if parameter.is_floating_point()]
+        parameters = () if self.module is None else self.module.parameters()
+        return [parameter for parameter in parameters if parameter.is_floating_point()]
 
     @property
     def uses_global_context(self) -> bool:

@@ -30,6 +30,9 @@ class Toolbox:
         tools: The tools, in order; their names must differ.
         device: Device that holds and runs the networks.
 
+    Raises:
+        ToolboxError: If a name is malformed or occurs twice, or a size of a tool is out of range.
+
     Example:
         >>> toolbox = Toolbox.load("lite").subset(["unet.denoise"])
         >>> toolbox.add("mine.invert", lambda image: 1 - image).names
@@ -100,14 +103,11 @@ class Toolbox:
     ) -> Toolbox:
         """Adds a tool: a function, a module, or the file of a trained network.
 
-        The network gets float32 (B, 3, H, W) in RGB, nominally in [0, 1], and returns
-        (B, 3, scale * H, scale * W). Between the tools of a plan, values may leave [0, 1]; a
-        network that cannot take such values must clamp its input. The result need not be clamped.
-
-        A module is moved to the device of the toolbox, put into evaluation mode, and may be called from
-        several threads at once; a function is called from one thread at a time. Gradients flow through
-        modules and through functions made of differentiable torch operations, so both can be part of plans
-        in the execution update; only the parameters of modules are trained.
+        The network maps float32 (B, 3, H, W), RGB and nominally in [0, 1], to
+        (B, 3, scale * H, scale * W); see :class:`~opera_env.tools.Tool`. A module is moved to the device of
+        the toolbox, put into evaluation mode, and may be called from several threads at once; a function is
+        called from one thread at a time. The execution update trains the parameters of modules; functions
+        may occur in its plans if their operations are differentiable.
 
         Add all tools before you make environments or train agents: each tool changes the action space and
         the :attr:`signature` of the toolbox.
@@ -156,7 +156,8 @@ class Toolbox:
     def _insert(self, tool: Tool) -> None:
         if not _NAME.fullmatch(tool.name):
             raise ToolboxError(
-                f"{tool.name!r} is no valid tool name: use letters, digits, dots, dashes and underscores."
+                f"{tool.name!r} is not a valid tool name: use letters, digits, dots, dashes and "
+                "underscores."
             )
         if tool.name in self._tools:
             raise ToolboxError(f"the toolbox already has a tool {tool.name!r}: choose another name.")
@@ -234,12 +235,15 @@ class Toolbox:
             ToolboxMismatchError: If the tools of the other toolbox differ in names, order, scales or kinds
                 of network.
             ToolboxError: If there is no such toolbox, or its manifest cannot be read.
+            MissingWeightsError: If a weight file that the manifest lists is missing.
+            WeightsIntegrityError: If a weight file does not have the hash that the manifest records.
         """
         other = Toolbox.load(folder, self.device)
-        ours, theirs = (
-            [(tool.name, tool.scale, tool.net and tool.net[0]) for tool in box] for box in (self, other)
+        expected, found = (
+            [(tool.name, tool.scale, tool.net and tool.net[0]) for tool in toolbox]
+            for toolbox in (self, other)
         )
-        if ours != theirs:
+        if found != expected:
             raise ToolboxMismatchError(
                 f"{folder}: expected the tools {', '.join(self.names)} with the same kinds of network, "
                 f"found {', '.join(other.names)}: load it as a toolbox of its own with Toolbox.load."

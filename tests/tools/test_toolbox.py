@@ -55,7 +55,7 @@ def test_an_unknown_tool_raises_an_error_that_lists_the_tools(toolbox: Toolbox) 
     ],
 )
 def test_invalid_tool_names_are_refused(name: str) -> None:
-    with pytest.raises(ToolboxError, match="is no valid tool name"):
+    with pytest.raises(ToolboxError, match="is not a valid tool name"):
         Toolbox().add(name, _identity)
 
 

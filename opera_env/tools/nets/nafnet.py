@@ -80,7 +80,7 @@ class NAFNet(nn.Module):
             block.norm1 = ChannelNorm(block.norm1.weight.numel(), eps=1e-6)
             block.norm2 = ChannelNorm(block.norm2.weight.numel(), eps=1e-6)
             block.sca[0] = GlobalAveragePool()
-        self._means: list[GlobalAveragePool] = [block.sca[0] for block in blocks]
+        self._pools: list[GlobalAveragePool] = [block.sca[0] for block in blocks]
         for parameter in self.body.ending.parameters():  # the untrained network is the identity
             nn.init.zeros_(parameter)
 
@@ -88,18 +88,18 @@ class NAFNet(nn.Module):
         """Returns the inputs of channel attention for a whole image: the channel means of every block."""
         captured: dict[nn.Module, Tensor] = {}
 
-        def capture(means: nn.Module, _: object, result: Tensor) -> None:
-            captured[means] = result
+        def capture(pool: nn.Module, _: object, means: Tensor) -> None:
+            captured[pool] = means
 
         with ExitStack() as hooks:
-            for means in self._means:
-                hooks.enter_context(means.register_forward_hook(capture))
+            for pool in self._pools:
+                hooks.enter_context(pool.register_forward_hook(capture))
             self(image)
-        return tuple(captured[means] for means in self._means)
+        return tuple(captured[pool] for pool in self._pools)
 
     def forward(self, image: Tensor, statistics: tuple[Tensor, ...] | None = None) -> Tensor:
         """Restores an image, or a tile of an image whose :meth:`statistics` are given."""
         with ExitStack() as hooks:
-            for means, given in zip(self._means, statistics or (), strict=False):
-                hooks.enter_context(means.register_forward_hook(lambda *_, given=given: given))
+            for pool, means in zip(self._pools, statistics or (), strict=False):
+                hooks.enter_context(pool.register_forward_hook(lambda *_, means=means: means))
             return F.pixel_shuffle(self.body(F.pixel_unshuffle(image, self.unshuffle)), self.unshuffle)

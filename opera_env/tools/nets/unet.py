@@ -123,15 +123,17 @@ class UNet(nn.Module):
         """Restores an image, or a tile of an image whose :meth:`statistics` are given."""
         return self._restore(image, statistics, [])
 
-    def _restore(self, image: Tensor, given: tuple[Tensor, ...] | None, collected: list[Tensor]) -> Tensor:
+    def _restore(
+        self, image: Tensor, statistics: tuple[Tensor, ...] | None, collected: list[Tensor]
+    ) -> Tensor:
         """Restores an image; statistics that are not given are computed and appended to ``collected``."""
-        given_iter = iter(given or ())
+        remaining_statistics = iter(statistics or ())
 
         def apply_context(level: int, x: Tensor) -> Tensor:
             context = self.context[level]
             if not isinstance(context, GlobalContext):
                 return x
-            pooled = next(given_iter, None)
+            pooled = next(remaining_statistics, None)
             if pooled is None:
                 pooled = context.statistics(x)
                 collected.append(pooled)
