@@ -47,9 +47,9 @@ class SingleWorkerScorer(PlanScorer):
 class UncachedReferenceScorer(PlanScorer):
     """Computes the features of the reference again for every batch."""
 
-    def _submit(self, *args: Any) -> Any:
+    def _submit(self, *args: Any, **kwargs: Any) -> Any:
         self._references.clear()
-        return super()._submit(*args)
+        return super()._submit(*args, **kwargs)
 
 
 def with_pyiqa(name: str, **options: Any) -> Reward:

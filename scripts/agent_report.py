@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from opera_env.degradations import benchmark_group
-from opera_env.evaluation.stats import ConfidenceInterval, bootstrap_interval
+from opera_env.evaluation.stats import ConfidenceInterval, bootstrap_interval, format_interval
 from opera_env.tools import Toolbox
 from opera_env.types import SampleSpec
 
@@ -69,11 +69,6 @@ def difference(
     return bootstrap_interval(values, [image_id(row) for row, _ in pairs]) if pairs else None
 
 
-def format_interval(interval: ConfidenceInterval, digits: int = 2) -> str:
-    """Returns an estimate with its interval, for example ``+0.34 [-0.26, 0.93]``."""
-    return f"{interval.mean:+.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
-
-
 def differences(agents: dict[str, list[Row]], agent: str) -> Iterator[Table]:
     """Yields tables of the differences in reward and in PSNR, on all samples and by group."""
     for title, value in (("R_q", reward), ("PSNR-Y, dB", psnr)):
@@ -81,8 +76,14 @@ def differences(agents: dict[str, list[Row]], agent: str) -> Iterator[Table]:
         table = Table(header, "all", "A", "B", "C", title=title, box=box.SIMPLE, pad_edge=False)
         for name, rows in agents.items():
             if name != agent:
-                found = [difference(agents[agent], rows, value, group) for group in (None, "A", "B", "C")]
-                table.add_row(name, *("" if one is None else format_interval(one) for one in found))
+                intervals = [difference(agents[agent], rows, value, group) for group in (None, *"ABC")]
+                table.add_row(
+                    name,
+                    *(
+                        "" if interval is None else format_interval(interval, signed=True)
+                        for interval in intervals
+                    ),
+                )
         yield table
 
 
@@ -93,44 +94,50 @@ def gap_closed(rows: Sequence[Row], others: Sequence[Row], seed: int = 0) -> Con
     for row, other in zip(rows, others, strict=True):
         gains[image_id(row)] += row["reward"] - other["reward"]
         gaps[image_id(row)] += other["regret"]
-    gained = np.array([gains[name] for name in photographs])
-    missing = np.array([gaps[name] for name in photographs])
-    drawn = np.random.default_rng(seed).integers(len(photographs), size=(9999, len(photographs)))
-    shares = gained[drawn].sum(1) / missing[drawn].sum(1)
+    total_gains = np.array([gains[photograph] for photograph in photographs])
+    total_gaps = np.array([gaps[photograph] for photograph in photographs])
+    indices = np.random.default_rng(seed).integers(len(photographs), size=(9999, len(photographs)))
+    shares = total_gains[indices].sum(1) / total_gaps[indices].sum(1)
     low, high = np.quantile(shares, [0.025, 0.975])
-    return ConfidenceInterval(float(gained.sum() / missing.sum()), float(low), float(high))
+    return ConfidenceInterval(float(total_gains.sum() / total_gaps.sum()), float(low), float(high))
 
 
 def plan_statistics(rows: Sequence[Row], toolbox: Toolbox) -> Iterator[str]:
     """Yields statistics of the plans, one line each."""
     plans = [tuple(row["plan"]) for row in rows]
-    lengths: dict[int, list[int]] = defaultdict(list)
+    lengths_by_count: dict[int, list[int]] = defaultdict(list)
     for row, plan in zip(rows, plans, strict=True):
-        lengths[len(row["spec"]["recipe"])].append(len(plan))
-    by_number = ", ".join(f"{np.mean(found):.1f} for {n}" for n, found in sorted(lengths.items()))
-    yield f"tools per plan, by number of degradations: {by_number}"
+        lengths_by_count[len(row["spec"]["recipe"])].append(len(plan))
+    means = ", ".join(
+        f"{np.mean(lengths):.1f} for {count}" for count, lengths in sorted(lengths_by_count.items())
+    )
+    yield f"tools per plan, by number of degradations: {means}"
     yield f"distinct plans: {len(set(plans))} of {len(plans)}"
     yield f"plans that repeat a tool: {format_fraction(len(set(plan)) < len(plan) for plan in plans)}"
     degradations = {tool.name: tool.degradations for tool in toolbox}
     yield "plans with two tools for one degradation: " + format_fraction(
-        any(degradations[a] & degradations[b] for a, b in combinations(plan, 2)) for plan in plans
+        any(degradations[first] & degradations[second] for first, second in combinations(plan, 2))
+        for plan in plans
     )
     yield "plans with an unmatched tool: " + format_fraction(
         any(not degradations[name] & set(row["spec"]["recipe"]) for name in plan)
         for row, plan in zip(rows, plans, strict=True)
     )
     yield "plans without a tool for one of the degradations: " + format_fraction(
-        any(not any(wrong in degradations[name] for name in plan) for wrong in row["spec"]["recipe"])
+        any(
+            not any(degradation in degradations[name] for name in plan)
+            for degradation in row["spec"]["recipe"]
+        )
         for row, plan in zip(rows, plans, strict=True)
     )
     yield "tools: " + format_counts(name for plan in plans for name in plan)
-    yield "order of neighbours: " + format_counts(adjacent_pairs(plans, degradations), most=8)
-    by_recipe: dict[str, Counter[str]] = defaultdict(Counter)
+    yield "order of neighbours: " + format_counts(adjacent_pairs(plans, degradations), limit=8)
+    plan_counts: dict[str, Counter[str]] = defaultdict(Counter)
     for row, plan in zip(rows, plans, strict=True):
-        by_recipe[" + ".join(row["spec"]["recipe"])][" > ".join(plan) or "empty plan"] += 1
-    for recipe, found in by_recipe.items():
-        plan, count = found.most_common(1)[0]
-        yield f"  {recipe}: {plan} ({count} of {found.total()})"
+        plan_counts[" + ".join(row["spec"]["recipe"])][" > ".join(plan) or "empty plan"] += 1
+    for recipe, counts in plan_counts.items():
+        plan, count = counts.most_common(1)[0]
+        yield f"  {recipe}: {plan} ({count} of {counts.total()})"
 
 
 def adjacent_pairs(
@@ -138,13 +145,14 @@ def adjacent_pairs(
 ) -> Iterator[str]:
     """Yields the degradations that neighbouring tools of a plan are for."""
     for plan in plans:
-        for a, b in zip(plan, plan[1:], strict=False):
-            if degradations[a] != degradations[b]:
-                yield f"{'/'.join(sorted(degradations[a]))} before {'/'.join(sorted(degradations[b]))}"
+        for first, second in zip(plan, plan[1:], strict=False):
+            if degradations[first] != degradations[second]:
+                before, after = ("/".join(sorted(degradations[name])) for name in (first, second))
+                yield f"{before} before {after}"
 
 
-def format_counts(names: Iterable[str], most: int | None = None) -> str:
-    return ", ".join(f"{name} {count}" for name, count in Counter(names).most_common(most))
+def format_counts(names: Iterable[str], limit: int | None = None) -> str:
+    return ", ".join(f"{name} {count}" for name, count in Counter(names).most_common(limit))
 
 
 def format_fraction(flags: Iterable[bool]) -> str:
@@ -163,7 +171,7 @@ def report(config: ReportConfig) -> None:
     if config.baseline in agents and agents[config.baseline][0]["regret"] is not None:
         for name, rows in agents.items():
             if name != config.baseline:
-                closed = format_interval(gap_closed(rows, agents[config.baseline]))
+                closed = format_interval(gap_closed(rows, agents[config.baseline]), signed=True)
                 console.print(f"{name} closes {closed} of the gap from {config.baseline} to the best plans")
     console.print(*plan_statistics(agents[config.agent], Toolbox.load(config.toolbox)), sep="\n")
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class ContactSheetConfig:
-    """Draws a contact sheet."""
+    """Draws a contact sheet of before-and-after strips."""
 
     folder: tyro.conf.Positional[Path]
     """Folder with the strips, searched with its subfolders."""

@@ -21,7 +21,7 @@ from opera_env.metrics.niqe import PRISTINE_STATISTICS, mean_and_covariance, niq
 
 
 @dataclass(frozen=True)
-class FitConfig:
+class FitNIQEConfig:
     """Fits mean and covariance of the features of NIQE over the sharp blocks of clean photographs."""
 
     images: Path
@@ -33,17 +33,17 @@ class FitConfig:
 
 
 @torch.inference_mode()
-def fit(config: FitConfig) -> None:
+def fit(config: FitNIQEConfig) -> None:
     """Writes the mean (36,) and the covariance (36, 36), float64, as safetensors."""
-    used: list[Tensor] = []
+    sharp_features: list[Tensor] = []
     for path in track(list_images(config.images), description="NIQE statistics"):
         features, sharpness = niqe_features(to_tensor(read_image(path))[None])
-        used.append(features[0][sharpness[0] > config.sharpness * sharpness.max()])
-    mean, covariance = mean_and_covariance(torch.cat(used)[None])
+        sharp_features.append(features[0][sharpness[0] > config.sharpness * sharpness.max()])
+    mean, covariance = mean_and_covariance(torch.cat(sharp_features)[None])
     with atomic_write(config.out) as partial:
         save_file({"mean": mean[0].contiguous(), "covariance": covariance[0].contiguous()}, partial)
-    print(f"{sum(map(len, used))} blocks of {len(used)} images -> {config.out}")
+    print(f"{sum(map(len, sharp_features))} blocks of {len(sharp_features)} images -> {config.out}")
 
 
 if __name__ == "__main__":
-    fit(tyro.cli(FitConfig))
+    fit(tyro.cli(FitNIQEConfig))

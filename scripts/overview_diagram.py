@@ -18,29 +18,29 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 @dataclass(frozen=True)
 class OverviewDiagramConfig:
-    """Draws the diagram."""
+    """Draws the diagram of the README."""
 
     out: Path = Path("overview.svg")
     """Image file to write."""
 
 
-def box(axes: Axes, place: tuple[float, float], size: tuple[float, float], text: str, color: str) -> None:
-    """Draws a rounded box; ``place`` is its lower left corner. The first line of the text is bold."""
+def box(axes: Axes, corner: tuple[float, float], size: tuple[float, float], text: str, color: str) -> None:
+    """Draws a rounded box; ``corner`` is its lower left corner. The first line of the text is bold."""
     axes.add_patch(
-        FancyBboxPatch(place, *size, boxstyle="round,pad=0,rounding_size=0.12", fc=color, ec="0.35")
+        FancyBboxPatch(corner, *size, boxstyle="round,pad=0,rounding_size=0.12", fc=color, ec="0.35")
     )
-    title, _, rest = text.partition("\n")
-    x, top = place[0] + size[0] / 2, place[1] + size[1]
+    title, _, body = text.partition("\n")
+    x, top = corner[0] + size[0] / 2, corner[1] + size[1]
     axes.text(x, top - 0.16, title, ha="center", va="top", fontsize=10.5, weight="bold")
-    axes.text(x, top - 0.5, rest, ha="center", va="top", fontsize=9, linespacing=1.35)
+    axes.text(x, top - 0.5, body, ha="center", va="top", fontsize=9, linespacing=1.35)
 
 
 def arrow(
-    axes: Axes, start: tuple[float, float], end: tuple[float, float], text: str, at: tuple[float, float]
+    axes: Axes, start: tuple[float, float], end: tuple[float, float], text: str, center: tuple[float, float]
 ) -> None:
-    """Draws an arrow and its label; ``at`` is the centre of the label."""
+    """Draws an arrow and its label; ``center`` is the centre of the label."""
     axes.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=13, color="0.25", lw=1.3))
-    axes.text(*at, text, ha="center", va="center", fontsize=9, linespacing=1.25)
+    axes.text(*center, text, ha="center", va="center", fontsize=9, linespacing=1.25)
 
 
 def draw(config: OverviewDiagramConfig) -> None:

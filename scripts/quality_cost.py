@@ -16,12 +16,13 @@ import tyro
 from matplotlib.figure import Figure
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from opera_env.agents import make_agent, run_agent
 from opera_env.data import clean_folder
 from opera_env.degradations import benchmark_recipes
-from opera_env.evaluation.stats import ConfidenceInterval, bootstrap_interval
+from opera_env.evaluation.stats import ConfidenceInterval, bootstrap_interval, format_interval
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Plan, Sample
@@ -100,9 +101,9 @@ def draw(points: Sequence[QualityCostPoint], path: Path) -> None:
         rewards = [point.reward.mean for point in line]
         axes.plot(tools, rewards, marker="o", label=f"tool cost {tool_cost:g}")
         for x, point in zip(tools, line, strict=True):
-            place = (x, point.reward.mean)
+            position = (x, point.reward.mean)
             axes.annotate(
-                str(point.num_plans), place, fontsize=7, xytext=(3, 3), textcoords="offset points"
+                str(point.num_plans), position, fontsize=7, xytext=(3, 3), textcoords="offset points"
             )
     axes.set(
         xlabel="tools run per image (labels: number of plans)",
@@ -126,11 +127,10 @@ def main(config: QualityCostConfig) -> None:
         for num_plans in config.num_plans:
             point = measure(config, toolbox, samples, num_plans, tool_cost)
             points.append(point)
-            reward = point.reward
             table.add_row(
                 str(num_plans),
                 f"{tool_cost:g}",
-                f"{reward.mean:.2f} \\[{reward.low:.2f}, {reward.high:.2f}]",
+                escape(format_interval(point.reward)),
                 f"{point.length:.2f}",
                 f"{point.tools_run:.1f}",
                 f"{point.seconds:.2f}",

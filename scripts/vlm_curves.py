@@ -24,7 +24,7 @@ PANELS = {
 
 
 @dataclass(frozen=True)
-class VlmCurvesConfig:
+class VLMCurvesConfig:
     """Draws moving averages of the parts of the reward over the steps."""
 
     runs: tyro.conf.Positional[tuple[str, ...]]
@@ -37,13 +37,13 @@ class VlmCurvesConfig:
 
 def read_curve(folder: Path, tag: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Reads (step, value) of one run, which may consist of several files if it was resumed."""
-    found: dict[int, float] = {}
+    values_by_step: dict[int, float] = {}
     for events in sorted((folder / "runs").iterdir()):
         accumulator = EventAccumulator(str(events)).Reload()
         if tag in accumulator.Tags()["scalars"]:
-            found |= {event.step: event.value for event in accumulator.Scalars(tag)}
-    steps = np.array(sorted(found), np.int64)
-    return steps, np.array([found[step] for step in steps.tolist()])
+            values_by_step |= {event.step: event.value for event in accumulator.Scalars(tag)}
+    steps = np.array(sorted(values_by_step), np.int64)
+    return steps, np.array([values_by_step[step] for step in steps.tolist()])
 
 
 def moving_average(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
@@ -54,7 +54,7 @@ def moving_average(values: NDArray[np.float64], window: int) -> NDArray[np.float
     return (sums[ends] - sums[starts]) / (ends - starts)
 
 
-def draw(config: VlmCurvesConfig) -> None:
+def draw(config: VLMCurvesConfig) -> None:
     """Writes the image and prints the first and last average of each curve."""
     figure = Figure(figsize=(3.4 * len(PANELS), 3.0), layout="constrained")
     panels = figure.subplots(1, len(PANELS))
@@ -73,4 +73,4 @@ def draw(config: VlmCurvesConfig) -> None:
 
 
 if __name__ == "__main__":
-    draw(tyro.cli(VlmCurvesConfig))
+    draw(tyro.cli(VLMCurvesConfig))

@@ -1,4 +1,4 @@
-"""Beam search over plans; greedy search's plan is always among those it scores."""
+"""Beam search over plans."""
 
 from __future__ import annotations
 

@@ -103,13 +103,13 @@ def load_detector(path: Path, num_labels: int = len(DEGRADATIONS)) -> Detector:
     with torch.device("meta"):  # No initial weights are drawn, so the global generator stays as it is.
         detector = Detector(num_labels)
     weights = load_tensors(path)
-    expected, found = _shapes(detector.state_dict()), _shapes(weights)
-    for key in {**expected, **found}:
-        if expected.get(key) != found.get(key):
+    expected_shapes, loaded_shapes = _shapes(detector.state_dict()), _shapes(weights)
+    for key in {**expected_shapes, **loaded_shapes}:
+        if expected_shapes.get(key) != loaded_shapes.get(key):
             raise WeightsIntegrityError(
                 path,
-                f"of a detector's weights with {key!r} of shape {expected.get(key)}",
-                f"others with {key!r} of shape {found.get(key)}",
+                f"of a detector's weights with {key!r} of shape {expected_shapes.get(key)}",
+                f"others with {key!r} of shape {loaded_shapes.get(key)}",
             )
     detector.load_state_dict({key: value.float() for key, value in weights.items()}, assign=True)
     return detector.eval().requires_grad_(False)

@@ -107,14 +107,16 @@ def search_constant_plan(
         Mean R_q of all scored plans, including the empty one and ``initial_plans``.
     """
     rewards = mean_plan_rewards(samples, list(dict.fromkeys([(), *initial_plans])), scorer)
-    longest = max(map(len, initial_plans), default=0)
+    longest_initial_plan = max(map(len, initial_plans), default=0)
     for length in range(max_tools):
         frontier = {plan: reward for plan, reward in rewards.items() if len(plan) == length}
         prefixes = sorted(frontier, key=frontier.__getitem__, reverse=True)[:width]
-        extended = [(*prefix, name) for prefix in prefixes for name in scorer.tool_names]
-        new = mean_plan_rewards(samples, [plan for plan in extended if plan not in rewards], scorer)
-        rewards |= new
-        if length >= longest and max(new.values()) <= max(frontier.values()):
+        extended_plans = [(*prefix, name) for prefix in prefixes for name in scorer.tool_names]
+        extended_rewards = mean_plan_rewards(
+            samples, [plan for plan in extended_plans if plan not in rewards], scorer
+        )
+        rewards |= extended_rewards
+        if length >= longest_initial_plan and max(extended_rewards.values()) <= max(frontier.values()):
             break
     return rewards
 
@@ -170,16 +172,16 @@ def load_or_create_table(config: FitConfig, toolbox: Toolbox) -> PlanTable:
     Raises:
         OutputError: If the file holds plans that were fitted with other settings.
     """
-    identity = {"signature": toolbox.signature, "fingerprint": toolbox.fingerprint}
-    empty = PlanTable(identity, config.reward, config.command(), 3 * config.images_per_recipe)
+    toolbox_ids = {"signature": toolbox.signature, "fingerprint": toolbox.fingerprint}
+    empty_table = PlanTable(toolbox_ids, config.reward, config.command(), 3 * config.images_per_recipe)
     if not config.out.exists():
-        return empty
+        return empty_table
     table = PlanTable.read(config.out)
-    if replace(table, plans={}, scores={}) != empty:
+    if replace(table, plans={}, scores={}) != empty_table:
         raise OutputError(
             f"{config.out} was fitted with other settings, by {table.command} for the toolbox "
-            f"{dict(table.toolbox)}; this run is {empty.command} for {identity}: delete the file, or "
-            "choose another --out."
+            f"{dict(table.toolbox)}; this run is {empty_table.command} for {toolbox_ids}: delete the file, "
+            "or choose another --out."
         )
     return table
 

@@ -1,4 +1,4 @@
-"""One tool for each true degradation: what most published agents aim at, with perfect recognition."""
+"""One tool for each true degradation: the plan of most published agents if their detection is perfect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random plans: what a policy knows before it learns."""
+"""Random plans: a lower bound for agents that learn."""
 
 from __future__ import annotations
 

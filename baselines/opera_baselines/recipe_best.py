@@ -1,4 +1,4 @@
-"""The best constant plan of each recipe: how good plans are that know the recipe but not the image."""
+"""The best constant plan of each recipe: the reward of an agent that knows the recipe, not the image."""
 
 from __future__ import annotations
 
@@ -63,23 +63,23 @@ class PlanTable:
             scores = {tuple(recipe.split("+")): row for recipe, row in data.pop("scores").items()}
             return cls(**data, plans=plans, scores=scores)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            found = f"something else ({error!r})"
-            raise WeightsIntegrityError(path, "of plans by recipe", found) from error
+            content = f"something else ({error!r})"
+            raise WeightsIntegrityError(path, "of plans by recipe", content) from error
 
     def write(self, path: Path) -> None:
         """Writes the table as JSON, atomically."""
         data = asdict(self)
         for column in ("plans", "scores"):
             data[column] = {"+".join(recipe): row for recipe, row in data[column].items()}
-        with atomic_write(path) as part:
-            part.write_text(json.dumps(data, indent=2) + "\n")
+        with atomic_write(path) as partial:
+            partial.write_text(json.dumps(data, indent=2) + "\n")
 
 
 class RecipeBest:
     """Reads a sample's recipe and returns the plan that was best on average for that recipe.
 
-    It is a search, because only searches see samples; but it scores no plan. The reward that it misses
-    is what looking at the image is worth.
+    It is a search, because only searches see samples; but it scores no plan. The difference to
+    the best known plans is what an agent can gain by observing the image.
 
     Args:
         toolbox: The tools.
@@ -88,18 +88,18 @@ class RecipeBest:
             shipped ones.
 
     Attributes:
-        degradations: The degradations of the fitted recipes, in the order of :data:`DEGRADATIONS`; names
-            of one's own come last.
+        degradations: The degradations of the fitted recipes, in the order of
+            :data:`opera_env.degradations.DEGRADATIONS`; own degradations come last.
     """
 
     def __init__(self, toolbox: Toolbox, max_tools: int = 6, table: PlanTable | Path | None = None) -> None:
         self.toolbox = toolbox
         self.max_tools = max_tools
         self.table = table if isinstance(table, PlanTable) else PlanTable.read(table or SHIPPED_PLANS)
-        fitted = {name for recipe in self.table.plans for name in recipe}
+        fitted_degradations = {name for recipe in self.table.plans for name in recipe}
         self.degradations = (
-            *(name for name in DEGRADATIONS if name in fitted),
-            *sorted(fitted.difference(DEGRADATIONS)),
+            *(name for name in DEGRADATIONS if name in fitted_degradations),
+            *sorted(fitted_degradations.difference(DEGRADATIONS)),
         )
 
     def search(self, samples: Sequence[Sample], scorer: Scorer) -> list[Plan]:
@@ -110,14 +110,14 @@ class RecipeBest:
             SampleError: If a sample's degradations are unknown, or no plan was fitted for them.
             AgentError: If a sample has a degradation for which no plan can be fitted.
         """
-        fitted = self.table.toolbox
-        if fitted["signature"] != self.toolbox.signature:
+        fitted_toolbox = self.table.toolbox
+        if fitted_toolbox["signature"] != self.toolbox.signature:
             raise ToolboxMismatchError(
-                f"the plans were fitted for the toolbox {fitted['signature']}, this one is "
+                f"the plans were fitted for the toolbox {fitted_toolbox['signature']}, this one is "
                 f"{self.toolbox.signature}: fit them with {FIT_COMMAND} --toolbox FOLDER, and pass "
                 "table=FILE."
             )
-        if fitted["fingerprint"] != self.toolbox.fingerprint:
+        if fitted_toolbox["fingerprint"] != self.toolbox.fingerprint:
             warnings.warn("the tools' weights have changed since the plans were fitted.", stacklevel=2)
         return [self._plan(sample)[: self.max_tools] for sample in samples]
 

@@ -53,6 +53,8 @@ class RuleBasedAgent:
         return [self._decide(observation.image) for observation in observations]
 
     def _decide(self, image):
-        found = [degradation for degradation, is_present in DEGRADATION_TESTS.items() if is_present(image)]
-        plan = tuple(self.tools[name] for name in found if self.tools[name])[: self.max_tools]
-        return Decision(plan, degradations=frozenset(found), reasoning=", ".join(found) or None)
+        detected = [
+            degradation for degradation, is_present in DEGRADATION_TESTS.items() if is_present(image)
+        ]
+        plan = tuple(self.tools[name] for name in detected if self.tools[name])[: self.max_tools]
+        return Decision(plan, degradations=frozenset(detected), reasoning=", ".join(detected) or None)

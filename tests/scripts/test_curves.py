@@ -36,7 +36,7 @@ def test_vlm_curves_join_the_files_of_a_resumed_run(
             for step in steps:
                 for tag in vlm_curves.PANELS:
                     writer.add_scalar(tag, step, step)
-    config = vlm_curves.VlmCurvesConfig((f"tiny={tmp_path / 'run'}",), tmp_path / "curves.png", window=4)
+    config = vlm_curves.VLMCurvesConfig((f"tiny={tmp_path / 'run'}",), tmp_path / "curves.png", window=4)
     vlm_curves.draw(config)
     assert (tmp_path / "curves.png").stat().st_size > 1000
     assert "tiny, R_q of sampled answers: 2.500 to 8.500 in 10 steps" in capsys.readouterr().out

@@ -14,7 +14,7 @@ from skimage import data
 
 from opera_env.errors import SampleError
 from opera_env.metrics.niqe import PRISTINE_STATISTICS, Niqe32, niqe_features
-from scripts.fit_niqe_statistics import FitConfig, fit
+from scripts.fit_niqe_statistics import FitNIQEConfig, fit
 
 
 def _write(folder: Path, count: int) -> None:
@@ -31,7 +31,7 @@ def test_the_script_fits_usable_statistics(tmp_path: Path, monkeypatch: pytest.M
     _write(tmp_path / "clean", 4)
     shipped = PRISTINE_STATISTICS.read_bytes()
     out = tmp_path / "fitted.safetensors"
-    fit(FitConfig(tmp_path / "clean", out, sharpness=0.3))
+    fit(FitNIQEConfig(tmp_path / "clean", out, sharpness=0.3))
     assert PRISTINE_STATISTICS.read_bytes() == shipped
     fitted = load_file(out)
     assert fitted["mean"].shape == (36,)
@@ -65,7 +65,7 @@ def test_only_sharp_blocks_are_fitted(tmp_path: Path) -> None:
     Image.fromarray(picture.clip(0, 255).round().astype(np.uint8)).save(tmp_path / "clean" / "one.png")
     means = {}
     for threshold in (0.0, 0.75):
-        fit(FitConfig(tmp_path / "clean", tmp_path / "out.safetensors", sharpness=threshold))
+        fit(FitNIQEConfig(tmp_path / "clean", tmp_path / "out.safetensors", sharpness=threshold))
         means[threshold] = load_file(tmp_path / "out.safetensors")["mean"]
     features, sharpness = niqe_features(
         torch.from_numpy(np.array(Image.open(tmp_path / "clean" / "one.png"))).permute(2, 0, 1)[None] / 255
@@ -78,5 +78,5 @@ def test_only_sharp_blocks_are_fitted(tmp_path: Path) -> None:
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SampleError):
-        fit(FitConfig(tmp_path, tmp_path / "out.safetensors"))
+        fit(FitNIQEConfig(tmp_path, tmp_path / "out.safetensors"))
     assert not (tmp_path / "out.safetensors").exists()

@@ -1,1 +1,1 @@
-"""What the trainers share: runs, seeds, batches, checkpoints, training data and validation."""
+"""Modules that the trainers share: runs, seeds, batches, checkpoints, training data and validation."""

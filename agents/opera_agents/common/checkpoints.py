@@ -11,7 +11,7 @@ __all__ = ["Budget", "load_checkpoint", "save_checkpoint"]
 
 @dataclass(frozen=True)
 class Budget:
-    """What training has cost so far. Validation is not counted.
+    """The cost of a run so far, without its validations.
 
     Attributes:
         images_scored: Results that were scored.

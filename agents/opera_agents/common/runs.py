@@ -33,7 +33,7 @@ def run_settings(config: DataclassInstance, exclude: Collection[str], **replaced
 
     Args:
         config: The configuration of a trainer.
-        exclude: Names of fields that are left out: paths, and what only concerns the machine.
+        exclude: Names of fields that are left out: paths, and settings of the machine alone.
         replaced: Values that stand for fields, such as a folder's name for its path.
     """
     return {name: value for name, value in asdict(config).items() if name not in exclude} | replaced
@@ -74,8 +74,8 @@ def claim_run_dir(folder: Path, settings: Mapping[str, Any], mutable: Collection
             "use the settings in its config.json."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as part:
-        part.write_text(json.dumps(new_settings, indent=2) + "\n")
+    with atomic_write(path) as partial:
+        partial.write_text(json.dumps(new_settings, indent=2) + "\n")
 
 
 def load_encoder(encoder: ImageEncoder, path: Path) -> None:

@@ -30,7 +30,7 @@ from opera_env.types import Agent, Sample, Search
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """What an agent reaches on the validation set.
+    """The result of an agent on the validation set.
 
     Attributes:
         reward: Mean of R_q less the tool cost.
@@ -63,7 +63,7 @@ class Validation:
         tool_cost: Subtracted from R_q for each tool.
         regret_dir: Folder in which the best rewards of the frozen set are kept. Searching them takes
             minutes; None leaves regret out.
-        scorer: Scores the plans; by default one of its own.
+        scorer: Scores the plans; by default a new one.
         degradations: Custom degradations. With some, the recipes are all plausible orders of up to three
             degradations instead of those of the benchmark.
     """
@@ -126,8 +126,8 @@ class Validation:
                 scorer = CachingScorer(PlanScorer(toolbox, reward, cache=PrefixCache()))
                 best.append(scorer.best_reward(sample, frozen_set(sample, scorer, config), self.tool_cost))
             folder.mkdir(parents=True, exist_ok=True)
-            with atomic_write(path) as part:
-                part.write_text(json.dumps(best) + "\n")
+            with atomic_write(path) as partial:
+                partial.write_text(json.dumps(best) + "\n")
         return json.loads(path.read_text())
 
 

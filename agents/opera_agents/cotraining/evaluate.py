@@ -1,4 +1,4 @@
-"""Compares toolboxes under plans: what co-training has gained, and what it has cost.
+"""Compares toolboxes under plans: the gain of co-training, and its side effects.
 
 Example:
     python -m opera_agents.cotraining.evaluate --images bsds500/val --toolboxes lite runs/tools/toolbox
@@ -49,7 +49,7 @@ from opera_env.types import Outcome, Sample
 METRICS = ("psnr_y", "ssim_y", "lpips")
 
 _SINGLE_TOOL_COLUMNS = {
-    "clean, of mean MSE": "clean_psnr",
+    "clean, from mean MSE": "clean_psnr",
     "clean, mean": "clean_psnr_mean",
     "own degradation, gain": "gain",
     "at training strength, gain": "gain_at_strength",
@@ -145,8 +145,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         results["single_tools"] = dict(evaluate_tools(config, toolboxes))
         console.print(single_tool_table(results["single_tools"]))
     if config.json is not None:
-        with atomic_write(config.json) as part:
-            part.write_text(json.dumps(results, indent=2) + "\n")
+        with atomic_write(config.json) as partial:
+            partial.write_text(json.dumps(results, indent=2) + "\n")
     return results
 
 
@@ -155,9 +155,9 @@ def benchmark_samples(config: EvaluateConfig) -> list[Sample]:
 
     With custom degradations, the recipes are those of the source instead of those of the benchmark.
     """
-    own = load_degradations(config.degradations)
-    source = clean_folder(config.images, config.canvas, degradations=own)
-    recipes, rng = None if own else benchmark_recipes(), np.random.default_rng(config.seed)
+    own_degradations = load_degradations(config.degradations)
+    source = clean_folder(config.images, config.canvas, degradations=own_degradations)
+    recipes, rng = None if own_degradations else benchmark_recipes(), np.random.default_rng(config.seed)
     return [source.make(spec) for spec in source.list_specs(config.n, recipes, rng)]
 
 
@@ -176,7 +176,7 @@ def group_results(
     for agent in outcomes_by_agent:
         rows: dict[str, Any] = {}
         for group in (*sorted({group for group in groups if group}), "all"):
-            indices = [index for index, its_group in enumerate(groups) if group in ("all", its_group)]
+            indices = [index for index, sample_group in enumerate(groups) if group in ("all", sample_group)]
             rows[group] = {
                 metric: _paired_difference(
                     agent.values(metric), outcomes_by_agent[0].values(metric), indices, photographs

@@ -62,8 +62,8 @@ class TrainingExampleSampler:
         trained = toolbox.subset(config.trainable_tools) if config.trainable_tools else toolbox
         self.trained_names = trained.names
         self.trained_tools = [tool for tool in trained if tool.parameters]
-        own = load_degradations(config.degradations)
-        self.degradations = merge_degradations(own)
+        own_degradations = load_degradations(config.degradations)
+        self.degradations = merge_degradations(own_degradations)
         self.source = training_source(
             config.images,
             config.canvas,
@@ -71,7 +71,7 @@ class TrainingExampleSampler:
             clean_weight=0.0,
             recipes=[(name,) for name in self.degradations] if config.adapt_alone else None,
             degradation_count_weights=config.degradation_count_weights,
-            degradations=own,
+            degradations=own_degradations,
         )
 
     def draw(self, step: int) -> list[TrainingExample]:
@@ -81,10 +81,10 @@ class TrainingExampleSampler:
 
     def _draw_one(self, rng: Generator) -> TrainingExample:
         config = self.config
-        spec, u = self.source.draw(rng), rng.random()
-        if u < config.misuse_prob + config.rehearsal_prob:
+        spec, uniform_draw = self.source.draw(rng), rng.random()
+        if uniform_draw < config.misuse_prob + config.rehearsal_prob:
             clean = self.source.make(replace(spec, recipe=()))
-            if u < config.misuse_prob:
+            if uniform_draw < config.misuse_prob:
                 return TrainingExample(clean, random_short_plan(self.trained_names, rng))
             tool = self.trained_tools[rng.integers(len(self.trained_tools))]
             degraded = degrade_for_tool(tool, clean, rng, self.degradations)
@@ -132,8 +132,10 @@ def degrade_for_tool(
     if tool_spec is not None:
         degraded: NDArray[np.uint8] = tool_spec.degrade(image, rng)
         return replace(clean, lq=to_tensor(degraded), degradations=frozenset({tool_spec.degradation}))
-    known = [name for name in degradations if name in tool.degradations]
-    recipe = (known[rng.integers(len(known))],) if known else ()
+    matched_degradations = [name for name in degradations if name in tool.degradations]
+    recipe = (
+        (matched_degradations[rng.integers(len(matched_degradations))],) if matched_degradations else ()
+    )
     degraded = degrade(image, recipe, rng, degradations=degradations)[0] if recipe else image
     return replace(clean, lq=to_tensor(degraded), degradations=frozenset(recipe))
 

@@ -113,27 +113,29 @@ def collect(config: CollectConfig) -> list[Path]:
     """
     claim_run_dir(config.out, run_settings(config, exclude=("images", "out", "shards", "threads")))
     paths = [config.out / f"{number:03}.npz" for number in range(config.shards)]
-    missing = [number for number, path in enumerate(paths) if not path.is_file()]
-    if not missing:
+    missing_shards = [number for number, path in enumerate(paths) if not path.is_file()]
+    if not missing_shards:
         return paths
     set_threads(config.threads)
     toolbox = Toolbox.load(config.toolbox)
     scorer = PlanScorer(toolbox, config.reward)
-    own = load_degradations(config.degradations)
-    recipes = train_recipes(own) if config.recipes is None else config.recipes
+    own_degradations = load_degradations(config.degradations)
+    recipes = train_recipes(own_degradations) if config.recipes is None else config.recipes
     weights = DEGRADATION_COUNT_WEIGHTS
-    source = clean_folder(config.images, config.canvas, recipes, weights, degradations=own)
+    source = clean_folder(config.images, config.canvas, recipes, weights, degradations=own_degradations)
     enlarged_source = source
     if config.enlarged_fraction > 0:
         enlarged = config.out / "enlarged"
         write_enlarged(list_images(config.images)[::ENLARGE_EVERY], enlarged)
-        enlarged_source = clean_folder(enlarged, config.canvas, recipes, weights, degradations=own)
-    for number in track(missing, description=f"{config.out.name}: shards"):
+        enlarged_source = clean_folder(
+            enlarged, config.canvas, recipes, weights, degradations=own_degradations
+        )
+    for number in track(missing_shards, description=f"{config.out.name}: shards"):
         rng = make_rng(config.seed, SeedStage.CRITIC_COLLECTION, number)
         samples: list[Sample] = []
         for _ in range(config.samples):
-            chosen = enlarged_source if rng.random() < config.enlarged_fraction else source
-            samples += draw_samples(chosen, 1, rng)
+            sample_source = enlarged_source if rng.random() < config.enlarged_fraction else source
+            samples += draw_samples(sample_source, 1, rng)
         counts = config.num_plausible_plans, config.num_random_plans
         plans = [
             draw_plans(toolbox, sample.degradations or frozenset(), rng, *counts, source.degradations)

@@ -40,20 +40,25 @@ class ScoredImages:
         return self.terms.sum(1)
 
     @classmethod
-    def concat(cls, parts: Sequence[ScoredImages]) -> ScoredImages:
+    def concat(cls, datasets: Sequence[ScoredImages]) -> ScoredImages:
         """Concatenates several data sets; samples are numbered consecutively."""
-        starts = np.cumsum([0, *(len(part.recipes) for part in parts)])
+        starts = np.cumsum([0, *(len(dataset.recipes) for dataset in datasets)])
         return cls(
-            torch.cat([part.images for part in parts]),
-            torch.cat([part.terms for part in parts]),
-            torch.cat([part.sample_index + int(start) for part, start in zip(parts, starts, strict=False)]),
-            torch.cat([part.is_reference for part in parts]),
-            tuple(recipe for part in parts for recipe in part.recipes),
+            torch.cat([dataset.images for dataset in datasets]),
+            torch.cat([dataset.terms for dataset in datasets]),
+            torch.cat(
+                [
+                    dataset.sample_index + int(start)
+                    for dataset, start in zip(datasets, starts, strict=False)
+                ]
+            ),
+            torch.cat([dataset.is_reference for dataset in datasets]),
+            tuple(recipe for dataset in datasets for recipe in dataset.recipes),
         )
 
     def save(self, path: Path) -> None:
         """Writes an ``.npz`` file atomically."""
-        with atomic_write(path) as part, part.open("wb") as file:
+        with atomic_write(path) as partial, partial.open("wb") as file:
             np.savez(
                 file,
                 images=self.images.numpy(),

@@ -32,7 +32,7 @@ from opera_agents.critic.ranking import RankingMetrics, paired_differences, rank
 from opera_agents.critic.recipes import held_out_recipes
 from opera_env.data import clean_folder
 from opera_env.degradations import Recipe, benchmark_recipes, load_degradations
-from opera_env.evaluation.stats import ConfidenceInterval, bootstrap_interval
+from opera_env.evaluation.stats import ConfidenceInterval, bootstrap_interval, format_interval
 from opera_env.files import atomic_write
 from opera_env.metrics import MetricSuite
 from opera_env.metrics.critic import Critic
@@ -98,8 +98,8 @@ def score_samples(
         The results, and the photograph that each sample is made of.
     """
     toolbox = Toolbox.load(config.toolbox)
-    own = load_degradations(config.degradations)
-    source = clean_folder(config.images, config.canvas, degradations=own)
+    own_degradations = load_degradations(config.degradations)
+    source = clean_folder(config.images, config.canvas, degradations=own_degradations)
     rng = np.random.default_rng(config.seed)
     samples = [source.make(spec) for spec in source.list_specs(config.n, recipes, rng)]
     plans = [
@@ -149,10 +149,7 @@ def make_table(title: str, results: Mapping[str, Mapping[str, ConfidenceInterval
     """Returns the results of a set of recipes as a table."""
     table = Table("metric", *(field.name for field in fields(RankingMetrics)), title=title)
     for name, row in results.items():
-        cells = [
-            f"{interval.mean:.2f} [{interval.low:.2f}, {interval.high:.2f}]" for interval in row.values()
-        ]
-        table.add_row(name, *cells)
+        table.add_row(name, *map(format_interval, row.values()))
     return table
 
 
@@ -170,8 +167,8 @@ def main(config: EvaluateConfig) -> None:
             }
             for title, rows in results.items()
         }
-        with atomic_write(config.json) as part:
-            part.write_text(json.dumps(data, indent=2) + "\n")
+        with atomic_write(config.json) as partial:
+            partial.write_text(json.dumps(data, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -72,4 +72,7 @@ def paired_differences(
 ) -> list[RankingMetrics]:
     """Subtracts the ranking metrics of the same photographs."""
     pairs = zip(first, second, strict=True)
-    return [RankingMetrics(*np.subtract(astuple(one), astuple(other)).tolist()) for one, other in pairs]
+    return [
+        RankingMetrics(*np.subtract(astuple(first_metrics), astuple(second_metrics)).tolist())
+        for first_metrics, second_metrics in pairs
+    ]

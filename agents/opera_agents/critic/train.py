@@ -87,7 +87,7 @@ def train(config: CriticConfig) -> CriticValidation:
         )
     claim_run_dir(config.out, config.settings())
     train_set, val_set = load_data(config)
-    rows = list(
+    rows_by_sample = list(
         torch.split(
             torch.arange(len(train_set.sample_index)), torch.bincount(train_set.sample_index).tolist()
         )
@@ -96,11 +96,11 @@ def train(config: CriticConfig) -> CriticValidation:
     set_threads(config.threads)
     torch.manual_seed(config.seed)
     device = torch.device(config.device)
-    terms_info = [CriticTerm(term.name, term.low, term.high, term.weight) for term in reward.terms]
+    critic_terms = [CriticTerm(term.name, term.low, term.high, term.weight) for term in reward.terms]
     computed_mask = torch.tensor(
-        [term.metric in NO_REFERENCE_METRICS for term in terms_info], device=device
+        [term.metric in NO_REFERENCE_METRICS for term in critic_terms], device=device
     )
-    net = CriticNet([term.weight for term in terms_info])
+    net = CriticNet([term.weight for term in critic_terms])
     if config.encoder is not None:
         load_encoder(net.encoder, config.encoder)
     net = net.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -118,8 +118,8 @@ def train(config: CriticConfig) -> CriticValidation:
     result: CriticValidation | None = None
     for step in track(range(start_step, config.steps), description="critic"):
         set_learning_rate(optimizer, config.lr * warmup_cosine(step, config.steps, config.warmup_steps))
-        batch = sample_batch(train_set, rows, config, step)
-        images, terms, sample_index = (part.to(device) for part in batch)
+        batch = sample_batch(train_set, rows_by_sample, config, step)
+        images, terms, sample_index = (tensor.to(device) for tensor in batch)
         with torch.autocast(device.type, torch.bfloat16, enabled=config.autocast):
             predicted_terms = net(images).float()
         loss = critic_loss(
@@ -140,7 +140,10 @@ def train(config: CriticConfig) -> CriticValidation:
             seconds = time.perf_counter() - start_time
             result = validate(net, val_set, computed_mask, device)
             _log_validation(writer, result, global_step)
-            print(f"step {global_step}/{config.steps}, {seconds:.0f} s: {_format(result)}", flush=True)
+            print(
+                f"step {global_step}/{config.steps}, {seconds:.0f} s: {_format_validation(result)}",
+                flush=True,
+            )
             state = {
                 "net": net.state_dict(),
                 "optimizer": optimizer.state_dict(),
@@ -151,7 +154,7 @@ def train(config: CriticConfig) -> CriticValidation:
     writer.close()
     result = result or validate(net, val_set, computed_mask, device)
     training = {"seconds": round(seconds), "mae": result.mae, **asdict(result.ranking)}
-    save_critic(net, terms_info, config.out / "critic.safetensors", config.settings() | training)
+    save_critic(net, critic_terms, config.out / "critic.safetensors", config.settings() | training)
     return result
 
 
@@ -185,7 +188,7 @@ def _log_validation(writer: SummaryWriter, result: CriticValidation, step: int) 
         writer.add_scalar(f"val/{name}", value, step)
 
 
-def _format(result: CriticValidation) -> str:
+def _format_validation(result: CriticValidation) -> str:
     ranking = result.ranking
     return (
         f"MAE {result.mae:.2f}, Spearman {ranking.spearman:.3f}, reference first "

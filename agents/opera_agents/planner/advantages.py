@@ -1,9 +1,9 @@
 """Group-relative advantages of the planner's decisions. Pure functions.
 
 Source: equation 12 of the paper. Departure, with credit assignment "paired": the labels and the plan of a
-    decision are sampled independently, so every plan of a group is paired with every label set of the
-    group, and each part gets the mean over its pairs. The expected gradient is the same; a plan no longer
-    gets a low advantage because of the label set that it happened to be sampled with.
+    decision are sampled independently. Every plan of a group is therefore paired with every label set of
+    the group, and each plan and each label set gets the mean reward over its pairs. The expected gradient
+    is the same, but the advantage of a plan no longer depends on the label set that was sampled with it.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def compute_advantages(rewards: Tensor, credit_assignment: CreditAssignment) -> 
 
     Example:
         >>> rewards = torch.tensor([[[2.0, 0.0], [4.0, 0.0]]])  # the first label set is the right one
-        >>> compute_advantages(rewards, "joint").plan.sign().tolist()  # the worse plan wins by its labels
+        >>> compute_advantages(rewards, "joint").plan.sign().tolist()  # the labels decide
         [1.0, -1.0]
         >>> compute_advantages(rewards, "paired").plan.sign().tolist()
         [-1.0, 1.0]

@@ -133,8 +133,8 @@ class BestOfN:
         """Returns the best plan of each sample, with the degradations that the planner predicts."""
         planner, num_sampled = self.planner, self.num_plans - 1
         features = planner.encode([observe_sample(sample, planner.max_tools) for sample in samples])
-        sampled = planner.policy.sample(features.repeat_interleave(num_sampled, 0), self._generator)
-        sampled_decisions = iter(planner.decode(sampled))
+        sampled_plans = planner.policy.sample(features.repeat_interleave(num_sampled, 0), self._generator)
+        sampled_decisions = iter(planner.decode(sampled_plans))
         predicted = planner.decode(planner.policy.predict(features), planner.probabilities(features))
         candidates = [
             list(

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of the planner's rollouts."""
+"""Logs statistics of the planner's rollouts to TensorBoard."""
 
 from __future__ import annotations
 

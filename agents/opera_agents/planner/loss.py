@@ -63,16 +63,14 @@ def grpo_loss(
         new: Log-probabilities under the policy in training, with gradients.
         old: Log-probabilities under the policy that sampled the decisions.
         advantages: Advantages of the decisions.
-        clip_range: PPO clip range: a ratio has no gradient once it has moved this far from 1 in the
-            direction of its advantage.
+        clip_range: PPO clip range.
         credit_assignment: "joint" uses one ratio for labels and plan together, "paired" one for each.
         ent_coef: Entropy coefficient.
         label_coef: Coefficient of the label cross-entropy.
-        label_logits: Logits of the labels, (images, K); needed if ``label_coef`` is not 0.
-        true_labels: Their targets, float32 (images, K).
+        label_logits: Logits of the labels, (images, K); required if ``label_coef`` is not 0.
+        true_labels: Targets of the label loss, float32 (images, K); required with ``label_logits``.
         kl_coef: KL coefficient.
-        reference_log_probs: Log-probability of each decision under the reference policy, (B,); needed if
-            ``kl_coef`` is not 0.
+        reference_log_probs: Those under the reference policy, (B,); required if ``kl_coef`` is not 0.
     """
     if credit_assignment == "joint":
         log_ratio = new.label_log_prob + new.plan_log_prob - old.label_log_prob - old.plan_log_prob
@@ -82,8 +80,7 @@ def grpo_loss(
             (new.plan_log_prob - old.plan_log_prob, advantages.plan),
             (new.label_log_prob - old.label_log_prob, advantages.label),
         ]
-    zero = torch.zeros((), device=new.plan_log_prob.device)
-    policy_loss, clip_fraction = zero, zero
+    policy_loss = clip_fraction = zero = torch.zeros((), device=new.plan_log_prob.device)
     for log_ratio, advantage in terms:
         ratio = log_ratio.exp()
         clipped_ratio = ratio.clamp(1 - clip_range, 1 + clip_range)
@@ -101,8 +98,8 @@ def grpo_loss(
         kl_loss = approximate_kl(reference_log_probs - new.label_log_prob - new.plan_log_prob).mean()
         loss = loss + kl_coef * kl_loss
 
-    log_ratio = old.label_log_prob + old.plan_log_prob - new.label_log_prob - new.plan_log_prob
-    approx_kl = approximate_kl(log_ratio.detach()).mean()
+    old_to_new = old.label_log_prob + old.plan_log_prob - new.label_log_prob - new.plan_log_prob
+    approx_kl = approximate_kl(old_to_new.detach()).mean()
     return GRPOLoss(
         loss, policy_loss, entropy_loss, label_loss, kl_loss, approx_kl.item(), clip_fraction.item()
     )

@@ -84,8 +84,8 @@ def load_weights(module: nn.Module, path: Path) -> None:
 def save_policy(policy: PlanPolicy, card: PolicyCard, folder: Path) -> None:
     """Writes ``planner.safetensors`` and ``planner.json`` to a folder, each atomically."""
     save_weights(policy, folder / "planner.safetensors")
-    with atomic_write(folder / "planner.json") as part:
-        part.write_text(json.dumps(asdict(card), indent=2) + "\n")
+    with atomic_write(folder / "planner.json") as partial:
+        partial.write_text(json.dumps(asdict(card), indent=2) + "\n")
 
 
 def load_policy(name_or_folder: Path | str = SHIPPED) -> tuple[PlanPolicy, PolicyCard]:

@@ -33,7 +33,7 @@ CHECKPOINT_INTERVAL = 100
 """Steps between checkpoints."""
 
 _LABEL_COEF = 3
-"""Weight of the label loss beside the tool loss."""
+"""Coefficient of the label loss; that of the tool loss is 1."""
 
 
 def imitation_loss(

@@ -112,7 +112,9 @@ class PredictAgent:
 
     def act(self, observations: Sequence[Observation]) -> list[Decision]:
         decisions = [Decision(())] * len(observations)
-        active = [index for index, one in enumerate(observations) if self._steps_left(one) > 0]
+        active = [
+            index for index, observation in enumerate(observations) if self._steps_left(observation) > 0
+        ]
         if not active:
             return decisions
         active_observations = [observations[index] for index in active]
@@ -145,7 +147,10 @@ class PredictAgent:
             For an image space, the array of ``image`` alone.
         """
         keys = self._observation_spaces
-        batch = {key: np.stack([self._encode_key(key, one) for one in observations]) for key in keys}
+        batch = {
+            key: np.stack([self._encode_key(key, observation) for observation in observations])
+            for key in keys
+        }
         return batch if isinstance(self.model.observation_space, spaces.Dict) else batch["image"]
 
     def _encode_key(self, key: str, observation: Observation) -> NDArray[Any]:
@@ -172,10 +177,12 @@ class PredictAgent:
 
 def _observation_spaces(space: spaces.Space[Any]) -> dict[str, Any]:
     """Returns the space of each part of an observation by its key."""
-    parts: dict[str, Any] = dict(space.items()) if isinstance(space, spaces.Dict) else {"image": space}
-    image = parts.get("image")
+    spaces_by_key: dict[str, Any] = (
+        dict(space.items()) if isinstance(space, spaces.Dict) else {"image": space}
+    )
+    image = spaces_by_key.get("image")
     if (
-        not set(parts) <= set(_OBSERVATION_KEYS)
+        not set(spaces_by_key) <= set(_OBSERVATION_KEYS)
         or not isinstance(image, spaces.Box)
         or len(image.shape) != 3
     ):
@@ -183,7 +190,7 @@ def _observation_spaces(space: spaces.Space[Any]) -> dict[str, Any]:
             f"expected a model that observes an image, or a Dict of {', '.join(_OBSERVATION_KEYS)}; "
             f"found {space}."
         )
-    return parts
+    return spaces_by_key
 
 
 def make_ppo(toolbox: Toolbox, path: Path | str = SHIPPED, deterministic: bool = True) -> PredictAgent:

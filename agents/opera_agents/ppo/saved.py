@@ -54,12 +54,12 @@ class AgentCard:
     def observation_space(self) -> spaces.Dict:
         """The observation space after Stable-Baselines3's preprocessing: images are (3, H, W)."""
         image = spaces.Box(0, 255, (3, self.obs_size, self.obs_size), np.uint8)
-        parts: dict[str, spaces.Space[Any]] = {
+        spaces_by_key: dict[str, spaces.Space[Any]] = {
             "image": image,
             "steps_left": spaces.Discrete(self.max_tools + 1),
             "used": spaces.MultiDiscrete([len(self.tools) + 1] * self.max_tools),
         }
-        return spaces.Dict(parts | ({"original": image} if self.observe_original else {}))
+        return spaces.Dict(spaces_by_key | ({"original": image} if self.observe_original else {}))
 
     def build(self) -> MaskableMultiInputActorCriticPolicy:
         """Returns an untrained policy with these spaces."""
@@ -75,8 +75,8 @@ def save_agent(policy: nn.Module, card: AgentCard, folder: Path) -> None:
     """Writes ``agent.safetensors`` and ``agent.json``; each file is written atomically."""
     state = policy.state_dict()
     save_half({key: state[key] for key in state if not key.startswith(_ALIASES)}, folder / WEIGHTS)
-    with atomic_write(folder / CARD) as part:
-        part.write_text(json.dumps(asdict(card), indent=2) + "\n")
+    with atomic_write(folder / CARD) as partial:
+        partial.write_text(json.dumps(asdict(card), indent=2) + "\n")
 
 
 def load_agent(folder: Path) -> tuple[MaskableMultiInputActorCriticPolicy, AgentCard]:

@@ -78,12 +78,12 @@ def train(config: PPOConfig) -> ValidationResult | None:
     model = make_model(config, make_vec_env(config, toolbox, source))
     agent = PredictAgent(model.policy, toolbox, mask_upscale=config.mask_upscale)
     progress = checkpoint.load(path, model)
-    features = model.policy.get_submodule("features_extractor")
-    assert isinstance(features, StepwiseFeaturesExtractor)
+    features_extractor = model.policy.get_submodule("features_extractor")
+    assert isinstance(features_extractor, StepwiseFeaturesExtractor)
     if progress is None and config.encoder is not None:
         # After the policy was made, because Stable-Baselines3 initialises all of its weights.
-        load_encoder(features.encoder, config.encoder)
-    features.encoder.requires_grad_(not config.freeze_encoder)
+        load_encoder(features_extractor.encoder, config.encoder)
+    features_extractor.encoder.requires_grad_(not config.freeze_encoder)
     if progress is not None:
         print(f"resuming from rollout {progress.rollouts} of {config.rollouts}")
     elif config.warm_start_steps:
@@ -107,8 +107,10 @@ def train(config: PPOConfig) -> ValidationResult | None:
         # model.learn() would decay the learning rate to its end in every segment.
         _, callback = model._setup_learn(config.total_timesteps, reset_num_timesteps=False)
         previous_budget, seconds, scorer = progress.budget, 0.0, envs.envs.rules.scorer
-        last = min(progress.rollouts + config.save_every, config.rollouts)
-        for rollout in track(range(progress.rollouts, last), description=f"PPO, to rollout {last}"):
+        segment_end = min(progress.rollouts + config.save_every, config.rollouts)
+        for rollout in track(
+            range(progress.rollouts, segment_end), description=f"PPO, to rollout {segment_end}"
+        ):
             assert model.env is not None
             assert model.ep_info_buffer is not None
             start_time = time.perf_counter()
@@ -128,8 +130,10 @@ def train(config: PPOConfig) -> ValidationResult | None:
                 **{f"budget/{name}": value for name, value in asdict(budget).items()},
             }
             _log_rollout(writer, model, scalars, toolbox)
-            due = progress.rollouts % config.val_every == 0 or progress.rollouts == config.rollouts
-            if validate is not None and due:
+            is_validation_due = (
+                progress.rollouts % config.val_every == 0 or progress.rollouts == config.rollouts
+            )
+            if validate is not None and is_validation_due:
                 result = _validate(validate, agent, writer, model.num_timesteps)
         checkpoint.save(path, model, progress)
 

@@ -57,7 +57,9 @@ class OperaVecEnv(VecEnv):
                 f"exclude_keys names {', '.join(sorted(absent))}, which observations lack: {space}."
             )
         if isinstance(space, spaces.Dict):
-            space = spaces.Dict({key: part for key, part in space.items() if key not in exclude_keys})
+            space = spaces.Dict(
+                {key: subspace for key, subspace in space.items() if key not in exclude_keys}
+            )
         self.envs = envs
         self._actions: NDArray[Any] | None = None
         self._returns = np.zeros(envs.num_envs)
@@ -72,9 +74,9 @@ class OperaVecEnv(VecEnv):
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
         """Sets the seeds of the next reset: ``seed``, ``seed + 1``, ... for each group of equal images."""
-        first = super().seed(seed)[0]
-        assert first is not None
-        self._seeds = [first + index // self.envs.group_size for index in range(self.num_envs)]
+        first_seed = super().seed(seed)[0]
+        assert first_seed is not None
+        self._seeds = [first_seed + index // self.envs.group_size for index in range(self.num_envs)]
         return self._seeds
 
     def reset(self) -> VecEnvObs:

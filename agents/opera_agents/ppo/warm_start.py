@@ -1,6 +1,7 @@
 """The warm start of the stepwise policy: behaviour cloning of plausible plans.
 
-Without it the policy first learns that most tools harm most images, and to stop.
+Without the warm start, the policy first learns that most tools harm most images, and from then on stops at
+once.
 """
 
 from __future__ import annotations
@@ -89,8 +90,8 @@ def _observe_after(
     observations: list[Observation] = []
     for sample, plan in zip(samples, plans, strict=True):
         image, original = (
-            quantise(resize(part[None], sample.canvas)[0]).float() / 255
-            for part in (images[sample.key, plan], sample.lq)
+            quantise(resize(pixels[None], sample.canvas)[0]).float() / 255
+            for pixels in (images[sample.key, plan], sample.lq)
         )
         observations.append(Observation(image.cpu(), original, plan, max_tools - len(plan)))
     return observations

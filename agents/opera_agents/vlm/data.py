@@ -30,8 +30,8 @@ def make_dataset(source: Source, system_prompt: str, num_samples: int, seed: int
     def make_rows(batch: Mapping[str, Sequence[int]]) -> dict[str, list[Any]]:
         samples = [
             sample
-            for row in batch["row"]
-            for sample in draw_samples(source, 1, make_rng(seed, SeedStage.VLM_GRPO, row))
+            for index in batch["row"]
+            for sample in draw_samples(source, 1, make_rng(seed, SeedStage.VLM_GRPO, index))
         ]
         return {
             "prompt": [prompt_messages(system_prompt) for _ in samples],

@@ -136,11 +136,11 @@ class LocalJudge(_ModelJudge):
         super().__init__()
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(model)
-            loaded: Any = AutoModelForCausalLM.from_pretrained(model)
+            language_model: Any = AutoModelForCausalLM.from_pretrained(model)
         except OSError as error:
             remedy = "a folder with a model and its tokenizer, or huggingface-cli download"
             raise MissingWeightsError(f"the judge {model}", Path(model), remedy) from error
-        self.model = loaded.to(device).eval()
+        self.model = language_model.to(device).eval()
 
     @torch.inference_mode()
     def _generate(self, messages: list[dict[str, str]]) -> str:
@@ -153,7 +153,7 @@ class LocalJudge(_ModelJudge):
 
 
 def judge_messages(decision: Decision) -> list[dict[str, str]]:
-    """Returns the messages that ask a language model about a decision."""
+    """Returns the prompt with which a language model judges a decision, as messages."""
     plan = ", ".join(decision.plan) or "no tool at all"
     text = f"Reasoning:\n{decision.reasoning}\n\nPlan: {plan}\n\nDoes the plan follow? Yes or No."
     return [{"role": "system", "content": _JUDGE_SYSTEM_PROMPT}, {"role": "user", "content": text}]

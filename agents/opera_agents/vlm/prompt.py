@@ -107,7 +107,9 @@ def _example(toolbox: Toolbox, labels: Sequence[str]) -> Decision:
         for degradation in labels
         if any(degradation in tool.degradations for tool in toolbox)
     }
-    shown = list(dict.fromkeys([*list(tools)[-1:], *list(tools)[:1]]))
-    reasons = [f"I see {name.replace('_', ' ')}, for which there is {tools[name]}." for name in shown]
-    plan = tuple(tools[name] for name in shown)
-    return Decision(plan, frozenset(shown), " ".join(reasons) or "Nothing is wrong.")
+    example_labels = list(dict.fromkeys([*list(tools)[-1:], *list(tools)[:1]]))
+    reasons = [
+        f"I see {name.replace('_', ' ')}, for which there is {tools[name]}." for name in example_labels
+    ]
+    plan = tuple(tools[name] for name in example_labels)
+    return Decision(plan, frozenset(example_labels), " ".join(reasons) or "Nothing is wrong.")

@@ -45,7 +45,8 @@ class AnswerScore:
 class AnswerScorer:
     """Scores answers about photographs in batches; plans that share a prefix share its work.
 
-    Failures raise. A reward of 0 because of a failure could not be told from one for a bad answer.
+    Failures raise errors: a reward of 0 after a failure could not be distinguished from that of a bad
+    answer.
 
     Args:
         make_sample: Makes the samples.

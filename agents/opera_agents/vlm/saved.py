@@ -63,8 +63,8 @@ def save_card(
 ) -> None:
     """Writes a model's card into its folder."""
     card = VLMCard(system_prompt, toolbox.signature, toolbox.names, tuple(degradations))
-    with atomic_write(folder / METADATA_FILE) as part:
-        part.write_text(json.dumps(asdict(card), indent=2) + "\n")
+    with atomic_write(folder / METADATA_FILE) as partial:
+        partial.write_text(json.dumps(asdict(card), indent=2) + "\n")
 
 
 def load_card(folder: Path | str) -> VLMCard | None:

@@ -52,16 +52,16 @@ def tiny_processor(
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
-    special = [_END_OF_TEXT, _IM_START, _IM_END, *_VISION]
+    special_tokens = [_END_OF_TEXT, _IM_START, _IM_END, *_VISION]
     trainer = trainers.BpeTrainer(
         vocab_size=512,
-        special_tokens=special,
+        special_tokens=special_tokens,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     bpe.train_from_iterator(texts, trainer)
     # These are ordinary tokens, because special tokens are skipped when an answer is decoded.
-    bpe.add_tokens([mark for tag in ANSWER_TAGS for mark in (f"<{tag}>", f"</{tag}>")])
+    bpe.add_tokens([token for tag in ANSWER_TAGS for token in (f"<{tag}>", f"</{tag}>")])
     bpe.add_tokens([*labels, *toolbox.names])
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe,

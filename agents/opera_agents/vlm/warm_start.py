@@ -8,7 +8,7 @@ Without ``--model`` a tiny model is built, offline. The run may be interrupted a
 resumes from the last checkpoint and ends exactly as an uninterrupted run. GRPO starts from ``OUT/model``.
 
 Source: the paper needs no warm start, because its model already knows image quality and follows
-    instructions. A model that starts from nothing never writes an answer that is rewarded.
+    instructions. A model with random weights never writes an answer that is rewarded.
 """
 
 from __future__ import annotations
@@ -132,8 +132,10 @@ def train(config: VLMWarmStartConfig) -> ValidationResult:
     set_threads(config.threads)
     torch.manual_seed(config.seed)
     toolbox = Toolbox.load(config.toolbox, config.device)
-    own = load_degradations(config.degradations)
-    source = training_source(config.images, config.canvas, None, config.clean_weight, degradations=own)
+    own_degradations = load_degradations(config.degradations)
+    source = training_source(
+        config.images, config.canvas, None, config.clean_weight, degradations=own_degradations
+    )
     labels = source.degradations
     processor, model = load_or_build_model(config, toolbox, labels)
     model = model.to(config.device).train()
@@ -182,13 +184,13 @@ def train(config: VLMWarmStartConfig) -> ValidationResult:
         config.val_count,
         config.canvas,
         config.max_tools,
-        degradations=own,
+        degradations=own_degradations,
     )
     result = validation(agent)
     log_validation(writer, result, config.steps)
     writer.close()
-    with atomic_write(config.out / "result.json") as part:
-        part.write_text(json.dumps({"val_reward": result.reward, "val_f1": result.f1}) + "\n")
+    with atomic_write(config.out / "result.json") as partial:
+        partial.write_text(json.dumps({"val_reward": result.reward, "val_f1": result.f1}) + "\n")
     print(format_validation(result))
     return result
 

@@ -47,10 +47,12 @@ def test_run_with_own_degradations(configure: Configure, small_toolbox: Path, tm
         toolbox["unet.denoise"], name="unet.despeckle", degradations=frozenset({"salt_and_pepper"})
     )
     Toolbox([tool]).save(tmp_path / "own")
-    own = "tests.degradations.own:OWN_DEGRADATIONS"
-    config = configure(toolbox=str(tmp_path / "own"), degradations=own, epochs=1, rehearsal_prob=0.8)
+    own_degradations = "tests.degradations.own:OWN_DEGRADATIONS"
+    config = configure(
+        toolbox=str(tmp_path / "own"), degradations=own_degradations, epochs=1, rehearsal_prob=0.8
+    )
     assert 0 < train(config).reward < 10
-    assert json.loads((config.out / "config.json").read_text())["degradations"] == own
+    assert json.loads((config.out / "config.json").read_text())["degradations"] == own_degradations
 
 
 def test_resumed_run_equals_uninterrupted_run(

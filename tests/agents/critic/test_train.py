@@ -41,8 +41,8 @@ def test_a_trained_critic_is_a_metric(configure: Configure, tmp_path: Path) -> N
 
 
 def test_a_critic_of_own_degradations(configure: Configure) -> None:
-    own = "tests.degradations.own:OWN_DEGRADATIONS"
-    config = configure(degradations=own, samples=6, val_count=40)
+    own_degradations = "tests.degradations.own:OWN_DEGRADATIONS"
+    config = configure(degradations=own_degradations, samples=6, val_count=40)
     train(config)
     for part in ("train", "val"):
         paths = sorted((config.out / part).glob("*.npz"))
