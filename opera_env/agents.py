@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any
 
 from opera_env.envs.observation import Episode, observe
 from opera_env.errors import AgentError, UnknownPresetError
+from opera_env.imports import import_attribute
 from opera_env.scoring import PlanScorer
-from opera_env.types import Agent, DecidingSearch, Decision, Plan, Sample, Scorer, Search
+from opera_env.types import Agent, DecidingSearch, Decision, Observation, Plan, Sample, Scorer, Search
 
 ENTRY_POINT_GROUP = "opera_env.agents"
 BLIND_SUFFIX = "-blind"
@@ -49,7 +48,7 @@ def make_agent(name: str, **options: Any) -> Agent | Search:
         factory = installed[0].load()
         options |= {"path": attribute} if attribute else {}
     else:
-        factory = _import(name, module, attribute)
+        factory = _import(name)
     try:
         parameters = inspect.signature(factory).parameters
     except (TypeError, ValueError) as error:
@@ -65,20 +64,11 @@ def make_agent(name: str, **options: Any) -> Agent | Search:
     return agent
 
 
-def _import(name: str, module: str, attribute: str) -> Callable[..., Any]:
-    """Imports ``module:attribute``; the error says if only the search path of Python is wrong."""
+def _import(name: str) -> Callable[..., Any]:
     try:
-        return getattr(importlib.import_module(module), attribute)
+        return import_attribute(name)
     except (ImportError, AttributeError) as error:
-        message = f"agent {name!r} cannot be imported: {error}"
-        path = Path.cwd().joinpath(*module.split("."))
-        missing = isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]
-        if missing and (path.with_suffix(".py").exists() or path.is_dir()):
-            message += (
-                f". The current folder has it, but Python does not search there: set "
-                f"PYTHONPATH={Path.cwd()} or install the package."
-            )
-        raise AgentError(message) from error
+        raise AgentError(f"agent {name!r} cannot be imported: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -105,7 +95,8 @@ def run_agent(agent: Agent | Search, samples: Sequence[Sample], scorer: Scorer, 
         max_tools: Largest number of tools in a plan.
 
     Raises:
-        AgentError: If the number of plans is not the number of samples, or a plan has too many tools.
+        AgentError: If an agent returns anything but decisions, if the number of plans is not the number of
+            samples, or if a plan has too many tools.
     """
     if isinstance(agent, DecidingSearch):
         decisions = list(agent.decide(samples, scorer))
@@ -115,7 +106,7 @@ def run_agent(agent: Agent | Search, samples: Sequence[Sample], scorer: Scorer, 
     elif agent.closed_loop:
         run = _run_closed_loop(agent, samples, scorer, max_tools)
     else:
-        decisions = list(agent.act([observe(Episode(sample), max_tools) for sample in samples]))
+        decisions = _act(agent, [observe(Episode(sample), max_tools) for sample in samples])
         run = AgentRun([decision.plan for decision in decisions], [*decisions])
     if len(run.plans) != len(samples):
         raise AgentError(f"expected {len(samples)} plans, one per image, found {len(run.plans)}.")
@@ -126,11 +117,29 @@ def run_agent(agent: Agent | Search, samples: Sequence[Sample], scorer: Scorer, 
     return run
 
 
+def _act(agent: Agent, observations: Sequence[Observation]) -> list[Decision]:
+    """Calls the agent once.
+
+    Raises:
+        AgentError: If it returns anything but one decision per observation.
+    """
+    decisions = list(agent.act(observations))
+    for decision in decisions:
+        if not isinstance(decision, Decision):
+            raise AgentError(
+                "expected act(observations) to return objects of opera_env.types.Decision, found "
+                f"{decision!r}."
+            )
+    if len(decisions) != len(observations):
+        raise AgentError(f"expected {len(observations)} plans, one per image, found {len(decisions)}.")
+    return decisions
+
+
 def _run_closed_loop(agent: Agent, samples: Sequence[Sample], scorer: Scorer, max_tools: int) -> AgentRun:
     """Calls the agent after each of its tools, until it returns the empty plan or no steps are left."""
     episodes = [Episode(sample) for sample in samples]
     while active := [episode for episode in episodes if not episode.done]:
-        decisions = agent.act([observe(episode, max_tools) for episode in active])
+        decisions = _act(agent, [observe(episode, max_tools) for episode in active])
         for episode, decision in zip(active, decisions, strict=True):
             episode.plan = (*episode.plan, *decision.plan)[:max_tools]
             episode.done = not decision.plan or len(episode.plan) == max_tools

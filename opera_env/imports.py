@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Any
 
 
@@ -13,8 +14,20 @@ def import_attribute(name: str) -> Any:
         name: "module:attribute", such as "my_package.sources:foggy_streets".
 
     Raises:
-        ImportError: If there is no such module.
+        ImportError: If there is no such module. The message says what to do if the module lies in the
+            current folder, where an installed command does not search, unlike ``python -m``.
         AttributeError: If the module has no such attribute, or the name has no colon.
     """
     module, _, attribute = name.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        path = Path.cwd().joinpath(*module.split("."))
+        is_here = path.with_suffix(".py").exists() or path.is_dir()
+        if error.name != module.split(".")[0] or not is_here:
+            raise
+        raise ImportError(
+            f"{error}. The current folder has it, but Python does not search there: set "
+            f"PYTHONPATH={Path.cwd()} or install the package."
+        ) from error
+    return getattr(found, attribute)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,6 +109,21 @@ def test_the_error_for_a_module_of_the_current_folder_names_pythonpath(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(AgentError, match="expected act"):
         make_agent(f"{name}:Agent")
+
+
+@pytest.mark.parametrize("closed_loop", [False, True])
+def test_an_agent_that_returns_plans_instead_of_decisions_raises(
+    samples: list[Sample], scorer: PlanScorer, closed_loop: bool
+) -> None:
+    class PlainPlans:
+        def __init__(self) -> None:
+            self.closed_loop = closed_loop
+
+        def act(self, observations: Sequence[Observation]) -> list[Any]:
+            return [("tiny.blur",)] * len(observations)
+
+    with pytest.raises(AgentError, match=r"expected .*Decision, found \('tiny.blur',\)"):
+        run_agent(PlainPlans(), samples[:2], scorer, max_tools=6)
 
 
 def test_an_open_loop_agent_returns_decisions(samples: list[Sample], scorer: PlanScorer) -> None:

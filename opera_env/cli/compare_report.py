@@ -74,17 +74,18 @@ def comparison_tables(summary: Mapping[str, Any]) -> Iterator[Table]:
 def footnote(summary: Mapping[str, Any]) -> str:
     """Returns what the columns mean, the paired differences, and the time that the comparison took."""
     config = summary["config"]
-    lines = [
-        "reward: R_q less tool cost, with a 95 % bootstrap interval over source images",
-        "A, B, C: mean reward of each benchmark group; s: seconds to decide",
-        "scored: results whose score the agent saw before it decided",
-    ]
+    groups = sorted({group for row in summary["groups"].values() for group in row})
+    lines = ["reward: R_q less tool cost, with a 95 % bootstrap interval over source images"]
+    if groups:
+        lines.append(f"{', '.join(groups)}: mean reward of each benchmark group")
+    lines.append("scored: results whose score the agent saw before it decided; s: seconds to decide")
     if config["frozen_set_size"] is not None:
         lines.append(f"regret: to the best of {config['frozen_set_size']:.0f} plans per sample")
     for agent, other in _reported_pairs(summary["agents"]):
         interval = format_interval(paired_difference(summary, agent, other), signed=True)
         lines.append(f"{agent} - {other}: {interval}, paired")
-    lines.append(f"{config['seconds']:.0f} s on {config['device']}, {config['threads']} threads")
+    threads = "thread" if config["threads"] == 1 else "threads"
+    lines.append(f"{config['seconds']:.0f} s on {config['device']}, {config['threads']} {threads}")
     return "\n".join(lines)
 
 

@@ -17,7 +17,8 @@ class EnvConfig:
         toolbox: The restoration tools: a toolbox, which is shared and not copied; the name of a shipped
             one; or a folder that ``Toolbox.save`` has written.
         reward: The name of a reward preset, or a reward of your own.
-        source: The source of samples: a source, a folder of clean images, or None for the bundled images.
+        source: The source of samples: a source, its name as "module:attribute", a folder of clean images,
+            or None for the bundled images.
         max_tools: Maximum number of tools in a plan, at least 1.
         obs_size: Height and width of image observations in pixels.
         canvas: Side, in pixels, of the crops of the default source and of a folder, a multiple of 4; None

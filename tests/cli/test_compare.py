@@ -68,6 +68,7 @@ def test_pairs_leave_out_agents_that_need_labels(
     printed = capsys.readouterr().out
     assert "left out: matched, recipe_best; they need the degradations" in printed
     assert "planner" in printed and "greedy-blind" in printed and "exhaustive" not in printed
+    assert "benchmark group" not in printed
 
 
 def test_another_toolbox_leaves_out_agents_trained_for_lite(

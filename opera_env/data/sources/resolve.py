@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from opera_env.data.sources.protocol import Source
 from opera_env.data.sources.synthetic import bundled, clean_folder
@@ -22,7 +23,7 @@ def resolve_source(source: Source | Path | str | None, canvas: int | None = 128)
             that is given, or imported, keeps its own.
 
     Raises:
-        SampleError: If the name stands for no source.
+        SampleError: If the object is no source, or the name stands for none.
     """
     if source is None or source == "bundled":
         return bundled(canvas)
@@ -30,7 +31,7 @@ def resolve_source(source: Source | Path | str | None, canvas: int | None = 128)
         return _import_source(source)
     if isinstance(source, str | Path):
         return clean_folder(source, canvas)
-    return source
+    return _check(source, "source")
 
 
 def _import_source(name: str) -> Source:
@@ -40,9 +41,13 @@ def _import_source(name: str) -> Source:
         raise SampleError(f"source {name!r} cannot be imported: {error}") from error
     if callable(found) and not isinstance(found, Source):
         found = found()
-    if not isinstance(found, Source):
+    return _check(found, f"source {name!r}")
+
+
+def _check(source: Any, label: str) -> Source:
+    if not isinstance(source, Source):
         raise SampleError(
-            f"source {name!r} is a {type(found).__name__}: expected name, degradations, draw, list_specs, "
-            "make and a length, as in opera_env.data.Source."
+            f"{label}: expected an object with name, degradations, draw, list_specs, make and a length, as "
+            f"in opera_env.data.Source, found {source!r}."
         )
-    return found
+    return source

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from numpy.random import default_rng
@@ -26,3 +27,9 @@ def test_sources_are_resolved_by_name(tmp_path: Path, write_photographs: Callabl
     assert resolve_source(own) is own
     with pytest.raises(SampleError, match="nowhere"):
         resolve_source("nowhere")
+
+
+@pytest.mark.parametrize("source", [3, ["photo.png"], object()])
+def test_an_object_that_is_no_source_is_refused(source: Any) -> None:
+    with pytest.raises(SampleError, match="expected an object with name, degradations"):
+        resolve_source(source)
