@@ -92,7 +92,7 @@ def run_agent(agent: Agent | Search, samples: Sequence[Sample], scorer: Scorer, 
         agent: The agent or search.
         samples: The samples. Pass ``sample.blind()`` to hide references and labels from a search.
         scorer: Scores the plans of a search, and restores the images that a closed-loop agent observes.
-        max_tools: Largest number of tools in a plan.
+        max_tools: Maximum number of tools in a plan.
 
     Raises:
         AgentError: If an agent returns anything but decisions, if the number of plans is not the number of

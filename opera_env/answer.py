@@ -12,7 +12,7 @@ ANSWER_TAGS = ("think", "degradation", "answer")
 """The tags of an answer, in this order."""
 
 MAX_ANSWER_LENGTH = 20_000
-"""Largest number of characters of an answer; longer answers are parse errors."""
+"""Maximum number of characters of an answer; longer answers are parse errors."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class AnswerGrammar:
     Attributes:
         tools: Names of the tools that a plan may have.
         degradations: Names of the degradations that an answer may predict.
-        max_tools: Largest number of tools in a plan.
+        max_tools: Maximum number of tools in a plan.
 
     Source: table 14 of the paper. Departure: an unknown name, a repeated degradation and a plan that is too
         long are also format errors.

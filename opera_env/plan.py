@@ -22,7 +22,7 @@ class PlanCodec:
 
     Attributes:
         names: The tools in the order of the toolbox.
-        max_tools: Largest number of tools in a plan.
+        max_tools: Maximum number of tools in a plan.
 
     Example:
         >>> codec = PlanCodec(("denoise", "dehaze"), max_tools=4)

@@ -53,7 +53,7 @@ class Reward:
         name: Name of the reward.
         terms: The terms.
         score_empty_plan: Whether the empty plan is scored like any other plan; otherwise its R_q is 0.
-        max_tools: Largest number of tools; R_q of a longer plan is 0. None for no limit.
+        max_tools: Maximum number of tools; R_q of a longer plan is 0. None for no limit.
     """
 
     name: str

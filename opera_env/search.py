@@ -67,7 +67,7 @@ def beam_search(
         samples: The samples.
         scorer: Scores plans.
         width: Number of plans kept per length and sample.
-        max_tools: Largest number of tools in a plan.
+        max_tools: Maximum number of tools in a plan.
         tool_cost: Cost of each tool, in units of R_q.
 
     Returns:

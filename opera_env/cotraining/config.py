@@ -18,7 +18,7 @@ class ExecutionConfig:
         warmup_steps: Steps of linear warm-up, which protects trained networks from large first steps.
         cosine_decay: Whether the learning rate falls to zero by a cosine over all epochs.
         max_grad_norm: Gradient clipping: largest norm of the gradient of all tools of a step together.
-        epochs: Number of epochs. The perceptual terms of the loss come in over the first 30 % of them.
+        epochs: Number of epochs. The weights of the perceptual losses rise over the first 30 % of them.
         steps_per_epoch: Number of steps of an epoch.
         micro_batch_size: Plans that are run and differentiated together. A larger number needs more memory
             and less time.

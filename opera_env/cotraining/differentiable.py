@@ -151,8 +151,8 @@ class DifferentiablePlans:
                     gradients[row] = gradient
 
     def _tool_failed(self, tool_step: _ToolStep, reason: str) -> ToolFailedError:
-        before = self._plans[tool_step.rows[0]][: tool_step.position]
-        return ToolFailedError(tool_step.tool.name, before, tuple(tool_step.inputs.shape[1:]), reason)
+        prefix = self._plans[tool_step.rows[0]][: tool_step.position]
+        return ToolFailedError(tool_step.tool.name, prefix, tuple(tool_step.inputs.shape[1:]), reason)
 
 
 def _stack(tool: Tool, images: Sequence[Tensor]) -> Tensor:

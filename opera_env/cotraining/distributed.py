@@ -41,8 +41,8 @@ class DistributedContext:
             return list(tensors)
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
         dist.all_reduce(flat)
-        parts = flat.split([tensor.numel() for tensor in tensors])
-        return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+        sums = flat.split([tensor.numel() for tensor in tensors])
+        return [total.view(tensor.shape) for total, tensor in zip(sums, tensors, strict=True)]
 
     def raise_if_any_failed(self, failure: Exception | None) -> None:
         """Raises an error in every process if one of them has failed, so that none waits for it.
@@ -59,5 +59,5 @@ class DistributedContext:
             raise failure
         if num_failed:
             raise ExecutionUpdateError(
-                "another process stopped with an error, which it reports itself: nothing was changed."
+                "another process stopped with an error: see its output. No tool was changed."
             )

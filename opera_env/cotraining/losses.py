@@ -88,8 +88,8 @@ def get_loss_weights(loss: str | LossWeights) -> LossWeights:
 class RestorationLoss(nn.Module):
     """Computes the terms of the loss; gradients flow to the results, and the parameters are frozen.
 
-    Perceptual terms see results clamped to [0, 1], as they would be saved. L1 sees the results themselves,
-    so that values outside the range are pulled back into it.
+    Perceptual terms are computed from results clamped to [0, 1], as they would be saved. L1 is computed
+    from the results themselves, so that its gradient moves values outside the range back into it.
 
     Args:
         loss_weights: Only terms with a weight above 0 are built, and need their weight files.
@@ -169,5 +169,10 @@ _TERM_NETS: Mapping[str, Callable[[], nn.Module]] = {
 
 
 def weighted_loss(terms: Mapping[str, Tensor], loss_weights: LossWeights) -> Tensor:
-    """Returns the weighted sum of the terms for each result, (B,)."""
+    """Returns the weighted sum of the terms for each result, (B,).
+
+    Args:
+        terms: Values of the terms by name, (B,) each, as :class:`RestorationLoss` returns them.
+        loss_weights: The weight of each term.
+    """
     return torch.stack([getattr(loss_weights, name) * value for name, value in terms.items()]).sum(0)

@@ -31,7 +31,7 @@ class ExecutionUpdate:
     ends with the same tools. The processes may bring different plans and name different tools.
 
     Args:
-        world: A toolbox, or an environment that has one.
+        env_or_toolbox: An environment, whose toolbox is trained, or the toolbox itself.
         config: The settings; by default those of ``ExecutionConfig()``.
 
     Attributes:
@@ -39,7 +39,7 @@ class ExecutionUpdate:
         steps: Number of steps done.
 
     Raises:
-        ToolboxError: If ``world`` has no toolbox, no tool has parameters, or one of
+        ToolboxError: If the environment has no toolbox, no tool has parameters, or one of
             ``config.trainable_tools`` has none.
         UnknownToolError: If one of ``config.trainable_tools`` is not in the toolbox.
         MissingWeightsError: If the weight file of a term of the loss is not on this machine.
@@ -60,14 +60,16 @@ class ExecutionUpdate:
         takes any number of plans.
     """
 
-    def __init__(self, world: Any, config: ExecutionConfig | None = None) -> None:
+    def __init__(self, env_or_toolbox: Any, config: ExecutionConfig | None = None) -> None:
         config = config or ExecutionConfig()
-        self.toolbox, self.config, self.steps = get_toolbox(world), config, 0
+        self.toolbox, self.config, self.steps = get_toolbox(env_or_toolbox), config, 0
         self._networks = {tool.name: tool.restore for tool in self.toolbox}
         trainable = self.toolbox.subset(config.trainable_tools) if config.trainable_tools else self.toolbox
         self._parameters = {tool.name: tool.parameters for tool in trainable if tool.parameters}
         if not self._parameters:
-            raise ToolboxError("nothing to train: no tool of this toolbox has parameters.")
+            raise ToolboxError(
+                "nothing to train: no tool of this toolbox has parameters. Add a module to it."
+            )
         if missing := [name for name in config.trainable_tools if name not in self._parameters]:
             raise ToolboxError(
                 f"{', '.join(missing)}: nothing to train, for the tool has no parameters. Use "
@@ -107,6 +109,7 @@ class ExecutionUpdate:
             term as ``weight/TERM``.
 
         Raises:
+            ValueError: If the numbers of samples and plans differ.
             ExecutionUpdateError: If a loss or gradient is not finite, or a sample has no reference. The
                 tools and their optimizers are then as they were before the step.
             UnknownToolError: If a plan names a tool that the toolbox lacks.
@@ -117,7 +120,7 @@ class ExecutionUpdate:
         context = DistributedContext(self.toolbox.device)
         loss_weights = self._loss_weights.at_epoch(self.epoch, self.config.epochs)
         totals = dict.fromkeys(("loss", *self._loss.names), 0.0)
-        # Run the plans of this process and add up the gradients of their tools.
+        # Run the plans of this process and sum the gradients of their tools.
         failure: Exception | None = None
         try:
             self._check(samples, plans)
@@ -134,7 +137,9 @@ class ExecutionUpdate:
             # Average the gradients of each tool over its plans in all processes, and move its parameters.
             num_plans, *sums = context.sum_scalars([len(plans), *totals.values()])
             counts = context.sum_scalars([sum(name in plan for plan in plans) for name in self._parameters])
-            plan_counts = {name: n for name, n in zip(self._parameters, counts, strict=True) if n}
+            plan_counts = {
+                name: count for name, count in zip(self._parameters, counts, strict=True) if count
+            }
             grad_norm = self._average_and_clip_gradients(plan_counts, context)
             for name in plan_counts:
                 set_learning_rate(self._optimizers[name], self.lr)
@@ -157,7 +162,7 @@ class ExecutionUpdate:
         for sample, plan in zip(samples, plans, strict=True):
             if sample.reference is None:
                 raise ExecutionUpdateError(
-                    f"{sample.spec} has no reference: the loss compares results with the reference."
+                    f"{sample.spec} has no reference, which the loss needs: use a source with references."
                 )
             for name in plan:
                 self.toolbox[name]
@@ -246,7 +251,10 @@ class ExecutionUpdate:
         return {"steps": self.steps, "optimizers": optimizers}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Resumes from what :meth:`state_dict` returned.
+        """Restores the state that :meth:`state_dict` has returned.
+
+        Args:
+            state: The state of an update of the same tools.
 
         Raises:
             ToolboxError: If the state is that of other tools.
@@ -254,27 +262,26 @@ class ExecutionUpdate:
         if set(state["optimizers"]) != set(self._optimizers):
             raise ToolboxError(
                 f"expected the state of {', '.join(self._optimizers)}, found that of "
-                f"{', '.join(state['optimizers'])}."
+                f"{', '.join(state['optimizers'])}: train the same tools as before."
             )
         for name, optimizer in self._optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         self.steps = state["steps"]
 
 
-def get_toolbox(world: Any) -> Toolbox:
+def get_toolbox(env_or_toolbox: Any) -> Toolbox:
     """Returns the toolbox of an environment, or the toolbox itself.
 
     Raises:
-        ToolboxError: If ``world`` has no toolbox in this process.
+        ToolboxError: If the environment has no toolbox in this process.
     """
-    toolbox = (
-        world
-        if isinstance(world, Toolbox)
-        else getattr(getattr(world, "unwrapped", world), "toolbox", None)
-    )
+    if isinstance(env_or_toolbox, Toolbox):
+        return env_or_toolbox
+    toolbox = getattr(getattr(env_or_toolbox, "unwrapped", env_or_toolbox), "toolbox", None)
     if not isinstance(toolbox, Toolbox):
         raise ToolboxError(
-            f"expected a toolbox or an environment of this package, found {type(world).__name__}. If the "
+            f"expected a toolbox or an environment of this package, found "
+            f"{type(env_or_toolbox).__name__}. If the "
             "environments run in other processes, train a toolbox in this process, save it, and call "
             "load_toolbox(folder) in the environments."
         )

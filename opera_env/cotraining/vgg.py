@@ -55,13 +55,13 @@ class VggDistance(nn.Module):
         self.requires_grad_(False).eval()
 
     def forward(self, images: Tensor, references: Tensor) -> Tensor:
-        """Returns the distance of each image from its reference, (B,)."""
+        """Returns the distance of each image from its reference, (B,); both are (B, 3, H, W) in [0, 1]."""
         with torch.no_grad():
             reference_features = self._extract_features(references)
         image_features = self._extract_features(images)
         layer_distances = [
-            (ours - theirs).abs().mean((1, 2, 3))
-            for ours, theirs in zip(image_features, reference_features, strict=True)
+            (image_layer - reference_layer).abs().mean((1, 2, 3))
+            for image_layer, reference_layer in zip(image_features, reference_features, strict=True)
         ]
         return torch.stack(layer_distances).sum(0)
 

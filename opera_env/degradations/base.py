@@ -17,7 +17,7 @@ Depth: TypeAlias = NDArray[np.float32]
 
 
 class Stage(IntEnum):
-    """Where on its way from the world to a file an image is degraded.
+    """The stage of image formation at which a degradation occurs.
 
     The training recipes apply degradations in the order of their stages; inside a stage any order occurs.
     """
@@ -36,10 +36,10 @@ class Degradation(Protocol):
 
     Attributes:
         name: Label of the degradation in recipes and samples: an identifier such as ``"salt_and_pepper"``.
-        stage: Where it belongs in the order of degradations.
+        stage: Stage of image formation, which decides the place of the degradation in training recipes.
 
-    Whatever is random comes from the generators passed to ``draw`` and ``__call__``, never from global
-    state: equal seeds then give equal bits on every worker. To reach worker processes, a custom degradation
+    All randomness comes from the generators passed to ``draw`` and ``__call__``, never from global state:
+    equal seeds then give equal bits on every worker. To reach worker processes, a custom degradation
     must be picklable, that is, its class must be defined at the top level of a module.
 
     Example:
@@ -53,9 +53,9 @@ class Degradation(Protocol):
         ...         return SaltAndPepper(rng.uniform(0.01, 0.1))
         ...
         ...     def __call__(self, image, rng, depth=None):
-        ...         hit = rng.random(image.shape[:2]) < self.fraction
+        ...         mask = rng.random(image.shape[:2]) < self.fraction
         ...         value = rng.choice(np.array([0, 255], np.uint8), image.shape[:2])
-        ...         return np.where(hit[..., None], value[..., None], image)
+        ...         return np.where(mask[..., None], value[..., None], image)
         >>> isinstance(SaltAndPepper(), Degradation)
         True
     """
@@ -67,7 +67,7 @@ class Degradation(Protocol):
     def draw(cls, rng: Generator) -> Degradation:
         """Returns a degradation of the same kind with parameters drawn from ``rng``.
 
-        A plain method will do as well: it may draw around the parameters of its instance.
+        It may also be an ordinary method, which draws around the parameters of its instance.
         """
         ...
 
@@ -90,5 +90,5 @@ DegradationType: TypeAlias = Degradation | type[Degradation]
 
 
 def to_uint8(image: ArrayLike) -> Uint8Image:
-    """Rounds levels to whole numbers and clips them to [0, 255]."""
+    """Rounds grey levels to whole numbers, clips them to [0, 255] and returns them as uint8."""
     return np.clip(np.rint(np.asarray(image)), 0, 255).astype(np.uint8)

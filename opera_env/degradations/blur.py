@@ -85,8 +85,8 @@ class DefocusBlur:
 
     def kernel(self) -> NDArray[np.float32]:
         """Returns the kernel, shape (17, 17), sum 1."""
-        side = np.arange(-8, 9)
-        disk = (side[:, None] ** 2 + side[None, :] ** 2 <= self.radius**2).astype(np.float32)
+        offsets = np.arange(-8, 9)
+        disk = (offsets[:, None] ** 2 + offsets[None, :] ** 2 <= self.radius**2).astype(np.float32)
         disk /= disk.sum()
         return np.asarray(cv2.GaussianBlur(disk, (3, 3), sigmaX=self.alias_sigma), np.float32)
 

@@ -1,4 +1,4 @@
-"""Under-exposure, noise, low resolution and JPEG: what the camera and the file do to an image."""
+"""Degradations by the camera and the file format: low light, noise, low resolution and JPEG."""
 
 from __future__ import annotations
 
@@ -78,13 +78,13 @@ def bicubic_matrix(size: int, factor: int) -> NDArray[np.float64]:
 
     Args:
         size: Number of pixels; the result has ``ceil(size / factor)``.
-        factor: By how much the axis shrinks.
+        factor: Factor by which the axis is reduced.
 
     Returns:
         Matrix of shape (ceil(size / factor), size); its rows sum to 1, the border is mirrored.
     """
-    out = -(-size // factor)
-    centre = (np.arange(out) + 0.5) * factor - 0.5
+    result_size = -(-size // factor)
+    centre = (np.arange(result_size) + 0.5) * factor - 0.5
     taps = np.floor(centre - 2 * factor).astype(int)[:, None] + np.arange(4 * factor + 2)
     distance = np.abs(centre[:, None] - taps) / factor
     near = 1.5 * distance**3 - 2.5 * distance**2 + 1
@@ -93,8 +93,8 @@ def bicubic_matrix(size: int, factor: int) -> NDArray[np.float64]:
     weights /= weights.sum(axis=1, keepdims=True)
     mirrored = taps % (2 * size)
     mirrored = np.where(mirrored < size, mirrored, 2 * size - 1 - mirrored)
-    matrix = np.zeros((out, size))
-    np.add.at(matrix, (np.arange(out)[:, None], mirrored), weights)
+    matrix = np.zeros((result_size, size))
+    np.add.at(matrix, (np.arange(result_size)[:, None], mirrored), weights)
     return matrix
 
 

@@ -1,4 +1,4 @@
-"""Which degradations occur together, in which order: training recipes and the groups of the benchmark."""
+"""Recipes, that is, orders of degradations: those of training and the groups of the benchmark."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from opera_env.errors import SampleError
 def training_recipes(
     max_length: int = 3, degradations: Iterable[DegradationType] = tuple(DEGRADATION_CLASSES.values())
 ) -> tuple[Recipe, ...]:
-    """Lists all orders of distinct degradations in which scene precedes lens precedes sensor.
+    """Lists all orders of distinct degradations that follow their stages: scene, lens, sensor.
 
-    Inside a stage every order counts. With at most three of the built-in degradations these are the 145
-    combinations that the paper trains on.
+    Degradations of one stage may have any order. With at most three of the built-in degradations these are
+    the 145 combinations that the paper trains on.
 
     Args:
-        max_length: Most degradations in a recipe.
-        degradations: What the recipes are made of; the built-in eight by default.
+        max_length: Maximum number of degradations in a recipe.
+        degradations: The degradations of the recipes; the eight built-in ones by default.
 
     Returns:
         The recipes, shorter ones first.
@@ -45,6 +45,7 @@ def training_recipes(
 
 
 TRAINING_RECIPES: tuple[Recipe, ...] = training_recipes()
+"""The 145 recipes of one to three built-in degradations."""
 
 BENCHMARK_GROUPS: Mapping[str, tuple[Recipe, ...]] = {
     "A": (
@@ -113,7 +114,7 @@ def sample_recipe(
 
     Args:
         rng: The only source of randomness.
-        recipes: What to draw from.
+        recipes: The recipes to draw from.
         length_weights: Weight of each length; the paper's 1 : 3 : 5 by default, and equal weights if all
             recipes are longer than 3.
 
@@ -122,14 +123,16 @@ def sample_recipe(
     """
     lengths = sorted({len(recipe) for recipe in recipes})
     if not lengths:
-        raise SampleError("expected at least one recipe to draw from, found none.")
+        raise SampleError(
+            "expected at least one recipe to draw from, found none: add recipes to the source."
+        )
     if length_weights is None:
         length_weights = {1: 1.0, 2: 3.0, 3: 5.0} if lengths[0] <= 3 else dict.fromkeys(lengths, 1.0)
     weights = np.array([length_weights.get(length, 0.0) for length in lengths])
     if weights.sum() <= 0:
         raise SampleError(
             f"no recipe has a length with a positive weight: the weights are {dict(length_weights)}, "
-            f"the recipes have the lengths {lengths}."
+            f"the recipes have the lengths {lengths}: give one of these a positive weight."
         )
     length = lengths[rng.choice(len(lengths), p=weights / weights.sum())]
     candidates = [recipe for recipe in recipes if len(recipe) == length]

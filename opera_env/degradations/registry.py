@@ -41,11 +41,11 @@ DEGRADATIONS: tuple[str, ...] = tuple(DEGRADATION_CLASSES)
 """Names of the built-in degradations: the labels of samples and the order of outputs of trained agents."""
 
 
-def merge_degradations(own: Iterable[DegradationType] = ()) -> Mapping[str, DegradationType]:
+def merge_degradations(custom: Iterable[DegradationType] = ()) -> Mapping[str, DegradationType]:
     """Adds custom degradations to the built-in ones.
 
     Args:
-        own: Instances, or classes like the built-in ones. One with the name of a built-in degradation
+        custom: Instances, or classes like the built-in ones. One with the name of a built-in degradation
             replaces it.
 
     Returns:
@@ -55,7 +55,7 @@ def merge_degradations(own: Iterable[DegradationType] = ()) -> Mapping[str, Degr
         SampleError: If a custom degradation does not follow the protocol, or two have one name.
     """
     added: dict[str, DegradationType] = {}
-    for degradation in own:
+    for degradation in custom:
         check_degradation(degradation)
         if degradation.name in added:
             raise SampleError(f"two degradations are called {degradation.name!r}: rename one of them.")
@@ -71,17 +71,19 @@ def load_degradations(name: str | None) -> tuple[DegradationType, ...]:
         name: "module:attribute" of one degradation or of several in a list or tuple; None for none.
 
     Raises:
-        SampleError: If the name stands for no degradation.
+        SampleError: If the name cannot be imported, or is not the name of degradations.
     """
     if name is None:
         return ()
     try:
-        found = import_attribute(name)
+        attribute = import_attribute(name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise SampleError(f"degradations {name!r} cannot be imported: {error}") from error
-    own = tuple(found) if isinstance(found, list | tuple) else (found,)
-    merge_degradations(own)
-    return own
+        raise SampleError(
+            f"degradations {name!r} cannot be imported: {error}. Expected module:attribute."
+        ) from error
+    degradations = tuple(attribute) if isinstance(attribute, list | tuple) else (attribute,)
+    merge_degradations(degradations)
+    return degradations
 
 
 def check_degradation(degradation: DegradationType) -> None:
@@ -98,7 +100,7 @@ def check_degradation(degradation: DegradationType) -> None:
         )
     stage = getattr(degradation, "stage", None)
     if stage not in list(Stage):
-        stages = ", ".join(f"Stage.{known.name}" for known in Stage)
+        stages = ", ".join(f"Stage.{member.name}" for member in Stage)
         raise SampleError(f"degradation {name!r}: expected one of {stages} as its stage, found {stage!r}.")
     draw = getattr(degradation, "draw", None)
     if not callable(draw) or not callable(degradation):
@@ -115,7 +117,7 @@ def check_degradation(degradation: DegradationType) -> None:
 def check_recipe(
     recipe: Sequence[str], degradations: Mapping[str, DegradationType] = DEGRADATION_CLASSES
 ) -> Recipe:
-    """Returns the recipe as a tuple.
+    """Checks that all degradations of a recipe are known, and returns the recipe as a tuple.
 
     Raises:
         UnknownDegradationError: If the recipe names a degradation that is not among the known ones.
@@ -164,7 +166,7 @@ def degrade(
 
 
 def _check_image(image: Uint8Image, name: str) -> None:
-    """Raises :class:`SampleError` if what a degradation returned is no image."""
+    """Raises :class:`SampleError` if the result of a degradation is not an image."""
     if not isinstance(image, np.ndarray):
         found = type(image).__name__
     elif image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:

@@ -1,4 +1,4 @@
-"""Comparison of agents: the reward that each earns on the same samples, at what cost."""
+"""Comparison of agents on the same samples: rewards, costs and regret."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ ProgressCallback = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How agents are compared.
+    """Settings of a comparison of agents.
 
     Attributes:
         reward: A preset of :data:`opera_env.reward.REWARD_PRESETS`, or a reward of your own.
         max_tools: Maximum number of tools in a plan.
-        tool_cost: Points of R_q that each tool costs, in searches, rewards and regret alike.
-        num_plans: Plans that an agent which can sample several tries for each image.
+        tool_cost: Cost of each tool, in units of R_q, in searches, rewards and regret alike.
+        num_plans: Number of plans that an agent samples for each image, if it can sample several.
         seed: Seed of random agents and of the bootstrap.
-        frozen_max_length: The frozen set, which regret is measured to, has all plans up to this length
-            and the plans that a beam search tries.
+        frozen_max_length: Regret is measured to the best plan of a frozen set. The set has all plans up
+            to this length and the plans that a beam search scores.
         frozen_beam_width: Width of that beam search.
         regret: Whether the frozen set is scored and regret is reported. It takes most of the time.
     """
@@ -57,13 +57,13 @@ class Record:
 
     Attributes:
         agent: Name of the agent.
-        spec: How to make the sample again.
+        spec: The specification of the sample.
         plan: The plan that the agent chose.
-        reward: R_q less the cost of the tools.
+        reward: R_q less the cost of the tools; see :func:`opera_env.reward.env_reward`.
         r_q: Restoration quality of the result.
         metrics: Raw metric values by name.
         regret: Highest reward of the frozen set less this reward; None if it was not measured.
-        error: Why the agent's answer could not be read; None if it could.
+        error: Why the agent's answer could not be parsed; None if it could.
     """
 
     agent: str
@@ -85,9 +85,9 @@ class Cost:
     """The cost of an agent's decisions on all samples.
 
     Attributes:
-        images_scored: Results whose score the agent saw before it decided; 0 for one that tries none.
-        tools_run: Tool applications that were run before it decided.
-        seconds: Time that it took.
+        images_scored: Number of results that were scored for the agent before it decided.
+        tools_run: Number of tool applications before the agent decided.
+        seconds: Duration of the agent's decisions.
     """
 
     images_scored: int
@@ -102,7 +102,7 @@ class Comparison:
     Attributes:
         records: One per agent and sample.
         costs: One per agent, by name.
-        frozen_set_size: Mean number of plans per sample in the frozen set; None if there was none.
+        frozen_set_size: Mean number of plans per sample in the frozen set; None without regret.
         config: How the agents were compared.
         toolbox: Signature and fingerprint of the tools.
     """
@@ -125,19 +125,19 @@ def compare_agents(
 
     Args:
         agents: Names, as :func:`opera_env.agents.make_agent` takes them, or agents by name. An agent
-            whose name ends in ``-blind`` sees neither reference nor labels; a search then uses a
-            score that needs no reference.
-        samples: The benchmark.
+            whose name ends in ``-blind`` receives neither reference nor labels; a search then uses a
+            reward that needs no reference.
+        samples: The samples.
         toolbox: The tools.
         config: How the agents are compared.
         progress: Called after each batch of samples.
 
     Returns:
-        Records and costs.
+        The records and the costs.
 
     Raises:
         UnknownPresetError: If there is no agent of that name.
-        AgentError: If an agent does not keep to the contract.
+        AgentError: If an agent does not follow the protocol.
     """
     config = config or EvaluationConfig()
     progress = progress or (lambda name, done, total: None)
@@ -195,7 +195,7 @@ def _run_one_agent(
     caching_scorer: CachingScorer,
     progress: ProgressCallback,
 ) -> tuple[list[Plan], list[str | None], Cost]:
-    """Lets one agent decide, with a scorer of its own, so that the cost is its own."""
+    """Runs one agent with a new scorer, which counts the cost of its decisions."""
     blind, is_search = name.endswith(BLIND_SUFFIX), isinstance(agent, Search)
     scorer = PlanScorer(toolbox, config.reward, cache=PrefixCache())
     if blind:
@@ -215,24 +215,25 @@ def _run_one_agent(
         ]
         progress(name, len(plans), len(samples))
     seconds = time.perf_counter() - start
-    # A closed-loop agent is shown the results of its tools, not their scores.
+    # A closed-loop agent observes the results of its tools, not their scores.
     images_scored = scorer.images_scored if is_search else 0
     return plans, errors, Cost(images_scored, scorer.tools_run, seconds)
 
 
 def frozen_set(sample: Sample, caching_scorer: CachingScorer, config: EvaluationConfig) -> list[Plan]:
-    """Scores the plans that regret is measured to: all short plans and those of a beam search.
+    """Scores and returns the frozen set of plans: all short plans and those of a beam search.
 
-    The set does not depend on the agents that are compared; what they have tried only saves work.
+    Regret is measured to the best of them. The set does not depend on the agents that are compared; plans
+    that they have scored are only not scored again.
 
     Args:
         sample: The sample.
         caching_scorer: Scores the plans and keeps the outcomes.
         config: Length of the short plans and width of the beam.
     """
-    short = all_plans(caching_scorer.tool_names, min(config.frozen_max_length, config.max_tools))
-    caching_scorer.score([sample] * len(short), short)
-    tried = beam_search(
+    short_plans = all_plans(caching_scorer.tool_names, min(config.frozen_max_length, config.max_tools))
+    caching_scorer.score([sample] * len(short_plans), short_plans)
+    beam_plans = beam_search(
         [sample], caching_scorer, config.frozen_beam_width, config.max_tools, config.tool_cost
     )[0]
-    return list(dict.fromkeys([*short, *tried]))
+    return list(dict.fromkeys([*short_plans, *beam_plans]))

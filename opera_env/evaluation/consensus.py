@@ -14,7 +14,7 @@ from opera_env.types import Plan
 FULL_REFERENCE_METRICS, NO_REFERENCE_METRICS = ("psnr_y", "ssim_y", "lpips"), ("niqe32", "piqe")
 
 MetricColumns = Mapping[str, NDArray[np.float64]]
-"""Values of all plans on one sample by metric, (plans,) each, higher is better."""
+"""Values of all plans on one sample by metric, float64 (plans,) each; higher is better."""
 
 
 @dataclass(frozen=True)
@@ -79,5 +79,5 @@ def _has_consensus(columns: MetricColumns) -> NDArray[np.bool_]:
         for name in (*FULL_REFERENCE_METRICS, *NO_REFERENCE_METRICS)
     }
     with_reference = np.sum([good[name] for name in FULL_REFERENCE_METRICS], axis=0)
-    without = np.sum([good[name] for name in NO_REFERENCE_METRICS], axis=0)
-    return (with_reference + without >= 3) & (with_reference > 0) & (without > 0)
+    without_reference = np.sum([good[name] for name in NO_REFERENCE_METRICS], axis=0)
+    return (with_reference + without_reference >= 3) & (with_reference > 0) & (without_reference > 0)

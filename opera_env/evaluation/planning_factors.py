@@ -1,4 +1,4 @@
-"""Planning factors: what a planner may decide, and how much each decision can gain on an image."""
+"""Planning factors: the decisions of a planner, and how much each can gain on an image."""
 
 from __future__ import annotations
 

@@ -80,18 +80,18 @@ def paired_difference(summary: Mapping[str, Any], agent: str, other: str) -> Con
     differences = summary["differences"]
     if f"{agent} - {other}" in differences:
         return ConfidenceInterval(**differences[f"{agent} - {other}"])
-    found = ConfidenceInterval(**differences[f"{other} - {agent}"])
-    return ConfidenceInterval(-found.mean, -found.high, -found.low)
+    reverse = ConfidenceInterval(**differences[f"{other} - {agent}"])
+    return ConfidenceInterval(-reverse.mean, -reverse.high, -reverse.low)
 
 
 def _group_means(rows: Sequence[Record]) -> dict[str, float]:
     """Returns the mean reward of each benchmark group: the unweighted mean over its recipes."""
-    recipes: dict[str, dict[tuple[str, ...], list[float]]] = {}
+    groups: dict[str, dict[tuple[str, ...], list[float]]] = {}
     for row in rows:
         group = benchmark_group(row.spec.recipe)
         if group is not None:
-            recipes.setdefault(group, {}).setdefault(row.spec.recipe, []).append(row.reward)
+            groups.setdefault(group, {}).setdefault(row.spec.recipe, []).append(row.reward)
     return {
-        group: float(np.mean([np.mean(values) for values in of_recipe.values()]))
-        for group, of_recipe in sorted(recipes.items())
+        group: float(np.mean([np.mean(rewards) for rewards in rewards_by_recipe.values()]))
+        for group, rewards_by_recipe in sorted(groups.items())
     }

@@ -1,4 +1,4 @@
-"""Scorers that keep outcomes: each plan is run and scored once, whichever agent tries it."""
+"""Scorers that keep outcomes, so that agents that try the same plan share its score."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from opera_env.types import Outcome, Plan, Sample
 
 
 class CachingScorer:
-    """A scorer that keeps outcomes, so that what one agent has tried is not run again.
+    """A scorer that keeps outcomes, so that no plan is run and scored twice.
 
     The first outcome of each plan is kept, so that all agents are scored by the same value.
 
     Args:
-        scorer: Scores the plans that are not known yet.
+        scorer: Scores the plans that have no outcome yet.
 
     Attributes:
         outcomes: Outcomes without images, by key of the sample and plan.
@@ -27,12 +27,13 @@ class CachingScorer:
 
     @property
     def tool_names(self) -> tuple[str, ...]:
+        """Names of the tools that plans may contain."""
         return self.scorer.tool_names
 
     def score(
         self, samples: Sequence[Sample], plans: Sequence[Plan], *, restored: bool = True
     ) -> list[Outcome]:
-        """Scores the plans that are new; outcomes carry no image."""
+        """Returns the outcome of one plan per sample, without images; known outcomes are reused."""
         new = [
             (sample, plan)
             for sample, plan in zip(samples, plans, strict=True)
@@ -49,7 +50,7 @@ class CachingScorer:
             self.outcomes.setdefault((sample.key, plan), outcome)
 
     def best_reward(self, sample: Sample, plans: Sequence[Plan], tool_cost: float) -> float:
-        """Returns the highest reward of plans that were scored before."""
+        """Returns the highest reward of plans on a sample; all of them must have been scored before."""
         return max(env_reward(self.outcomes[sample.key, plan], tool_cost) for plan in plans)
 
 
@@ -58,7 +59,7 @@ class RecordingScorer:
 
     Args:
         scorer: Computes the outcomes.
-        cache: Keeps them.
+        cache: Keeps the outcomes.
     """
 
     def __init__(self, scorer: PlanScorer, cache: CachingScorer) -> None:
@@ -66,11 +67,13 @@ class RecordingScorer:
 
     @property
     def tool_names(self) -> tuple[str, ...]:
+        """Names of the tools that plans may contain."""
         return self.scorer.tool_names
 
     def score(
         self, samples: Sequence[Sample], plans: Sequence[Plan], *, restored: bool = True
     ) -> list[Outcome]:
+        """Returns the outcome of one plan per sample and keeps it."""
         outcomes = self.scorer.score(samples, plans, restored=restored)
         self.cache.add(samples, plans, outcomes)
         return outcomes

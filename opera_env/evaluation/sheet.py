@@ -19,32 +19,33 @@ from opera_env.tools import Toolbox
 from opera_env.types import Plan, Sample
 
 MAX_ROWS = 16
-"""Samples that a sheet shows at most: the first ones."""
+"""Maximum number of samples on a sheet; the first ones are shown."""
 
 MAX_BYTES = 4_000_000
-"""Size of the file that JPEG quality is lowered for."""
+"""Size of a file in bytes above which the JPEG quality is lowered."""
 
 _CELL, _GAP, _MARGIN = 180, 8, 12
-"""Width of a picture, space between pictures, and space around the sheet, in pixels."""
+"""Width of an image, space between images, and space around the sheet, in pixels."""
 
 _TITLE_SIZE, _REWARD_SIZE, _PLAN_SIZE = 17, 15, 13
 _LINE = 16
+"""Height of a line of text, in pixels."""
 _UNTOUCHED = "untouched"
 _BLACK, _GREY, _BEST = (0, 0, 0), (70, 70, 70), (0, 110, 40)
 
 
 @dataclass(frozen=True)
 class _Cell:
-    """A picture and what is written below it.
+    """One cell of a sheet: an image and the text below it.
 
     Attributes:
-        picture: The picture.
+        image: The image, scaled to the width of a column.
         heading: The reward; empty for the reference.
-        lines: Tools of the plan, or the degradations of the input, one a line.
+        lines: Tools of the plan, or the degradations of the input, one per line.
         is_best: Whether no other agent has a higher reward on this sample.
     """
 
-    picture: Image.Image
+    image: Image.Image
     heading: str
     lines: list[str]
     is_best: bool = False
@@ -53,7 +54,7 @@ class _Cell:
 def draw_sheet(comparison: Comparison, samples: Sequence[Sample], toolbox: Toolbox) -> Image.Image:
     """Draws the input, the result of each agent with its plan and reward, and the reference.
 
-    The agent ``untouched`` has no column: its reward stands below the input.
+    The agent ``untouched`` has no column: its reward is written below the input.
 
     Args:
         comparison: The records of all agents.
@@ -77,7 +78,7 @@ def draw_sheet(comparison: Comparison, samples: Sequence[Sample], toolbox: Toolb
     title = (
         f"The first {len(shown)} of {len(samples)} samples" if len(shown) < len(samples) else "All samples"
     )
-    title += " of the comparison. Below each picture: its reward and the tools of the plan in order."
+    title += " of the comparison. Below each image: its reward and the tools of the plan in order."
     return _draw(title, columns, rows)
 
 
@@ -128,7 +129,7 @@ def _row(
     untouched = records.get(_UNTOUCHED)
     cells = [
         _Cell(
-            _picture(resize(sample.lq[None], sample.canvas)[0]),
+            _thumbnail(resize(sample.lq[None], sample.canvas)[0]),
             "" if untouched is None else f"{untouched.reward:.2f}",
             [f"group {group}" if group else "degraded by", *recipe] if recipe else ["degradations unknown"],
             untouched is not None and untouched.reward == best,
@@ -138,23 +139,23 @@ def _row(
         record = records[name]
         lines = [f"{number} {tool}" for number, tool in enumerate(record.plan, 1)] or ["no tool"]
         heading = f"{record.reward:.2f}"
-        picture = _picture(images[sample.key, record.plan])
-        cells.append(_Cell(picture, heading, lines, record.reward == best))
+        thumbnail = _thumbnail(images[sample.key, record.plan])
+        cells.append(_Cell(thumbnail, heading, lines, record.reward == best))
     if sample.reference is not None:
-        cells.append(_Cell(_picture(sample.reference), "", []))
+        cells.append(_Cell(_thumbnail(sample.reference), "", []))
     return cells
 
 
-def _picture(image: Tensor) -> Image.Image:
-    picture = to_pil(image)
-    height = max(1, min(2 * _CELL, round(picture.height * _CELL / picture.width)))
-    return picture.resize((_CELL, height), Image.Resampling.LANCZOS)
+def _thumbnail(image: Tensor) -> Image.Image:
+    pil_image = to_pil(image)
+    height = max(1, min(2 * _CELL, round(pil_image.height * _CELL / pil_image.width)))
+    return pil_image.resize((_CELL, height), Image.Resampling.LANCZOS)
 
 
 def _draw(title: str, columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[_Cell]]) -> Image.Image:
     """Draws the title, the headings of the columns with a line below each, and the rows."""
     heights = [
-        max(cell.picture.height + (1 + len(cell.lines)) * _LINE for cell in row) + 2 * _GAP for row in rows
+        max(cell.image.height + (1 + len(cell.lines)) * _LINE for cell in row) + 2 * _GAP for row in rows
     ]
     header = 4 * _LINE + 3 * _GAP
     width = 2 * _MARGIN + len(columns) * (_CELL + _GAP) - _GAP
@@ -168,8 +169,8 @@ def _draw(title: str, columns: Sequence[tuple[str, str]], rows: Sequence[Sequenc
     top = _MARGIN + header
     for row, height in zip(rows, heights, strict=True):
         for left, cell in zip(lefts, row, strict=True):
-            sheet.paste(cell.picture, (left, top))
-            line = top + cell.picture.height + 3
+            sheet.paste(cell.image, (left, top))
+            line = top + cell.image.height + 3
             if cell.heading:
                 text, colour = (f"{cell.heading}  best", _BEST) if cell.is_best else (cell.heading, _BLACK)
                 _text(draw, (left, line), text, _REWARD_SIZE, colour)
@@ -183,16 +184,16 @@ def _draw(title: str, columns: Sequence[tuple[str, str]], rows: Sequence[Sequenc
 
 def _text(
     draw: ImageDraw.ImageDraw,
-    place: tuple[int, int],
+    position: tuple[int, int],
     text: str,
     size: int,
     fill: tuple[int, int, int] = _BLACK,
 ) -> None:
-    """Writes a line that is no wider than a picture: in a smaller font, or else without its beginning."""
+    """Writes a line that is no wider than an image: in a smaller font, or without its beginning."""
     font = ImageFont.load_default(size)
     while font.getlength(text) > _CELL and size > 10:
         size -= 1
         font = ImageFont.load_default(size)
     while font.getlength(text) > _CELL:
         text = "..." + text.removeprefix("...")[1:]
-    draw.text(place, text, fill=fill, font=font)
+    draw.text(position, text, fill=fill, font=font)

@@ -27,11 +27,11 @@ class ConfidenceInterval:
 
 
 def format_interval(interval: ConfidenceInterval, digits: int = 2, signed: bool = False) -> str:
-    """Writes a mean and its interval.
+    """Formats a mean and its interval.
 
     Args:
-        interval: What to write.
-        digits: Digits after the decimal point.
+        interval: The mean and its interval.
+        digits: Number of digits after the decimal point.
         signed: Whether the mean has a plus sign, as differences have.
 
     Example:
@@ -50,8 +50,8 @@ def bootstrap_interval(
 ) -> ConfidenceInterval:
     """Returns a mean and its 95 % interval by the cluster bootstrap over source images.
 
-    Samples that are made of one photograph are not independent, so photographs are resampled, each
-    with all of its samples.
+    Samples of one source image are not independent. Therefore source images are resampled, each with all
+    of its samples.
 
     Args:
         values: One per sample; for a paired difference, the differences.

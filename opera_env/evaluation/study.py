@@ -56,7 +56,7 @@ class StudyResult:
 
     Attributes:
         tools: Names of the tools that take part.
-        max_length: Longest plan.
+        max_length: Number of tools of the longest plan.
         plans: Number of plans.
         samples: Number of samples.
         effects: The effect of each planning factor by each metric.
@@ -86,7 +86,7 @@ def matched_tools(toolbox: Toolbox, samples: Sequence[Sample]) -> dict[str, str]
         suitable = [tool.name for tool in toolbox if degradation in tool.degradations]
         if not suitable:
             raise ToolboxError(
-                f"none of {', '.join(toolbox.names)} is for {degradation}: a study needs a tool for it."
+                f"none of {', '.join(toolbox.names)} is for {degradation}: add a tool for it."
             )
         tool_of[degradation] = suitable[0]
     return tool_of
@@ -104,7 +104,7 @@ def run_study(
     Args:
         toolbox: The tools; of those for one degradation, the first takes part.
         samples: Samples with known degradations; each recipe on at least two source images.
-        max_length: Longest plan; at least the number of degradations of a sample.
+        max_length: Number of tools of the longest plan; at least the number of degradations of a sample.
         reward: The preset that R_q comes from; its metrics must be those of ``lite``.
         progress: Called with the number of samples done and the number of samples in all.
 
@@ -114,9 +114,9 @@ def run_study(
     """
     _validate_samples(samples, max_length)
     tool_of = matched_tools(toolbox, samples)
-    tools = tuple(name for name in toolbox.names if name in tool_of.values())
-    plans = all_plans(tools, max_length)
-    scorer = PlanScorer(toolbox.subset(tools), reward)
+    tool_names = tuple(name for name in toolbox.names if name in tool_of.values())
+    plans = all_plans(tool_names, max_length)
+    scorer = PlanScorer(toolbox.subset(tool_names), reward)
     lower_is_better = {metric.name for metric in scorer.metrics.metrics if not metric.higher_is_better}
     matched = [
         tuple(dict.fromkeys(tool_of[name] for name in sorted(sample.degradations or ())))
@@ -132,29 +132,32 @@ def run_study(
     for metric in STUDY_METRICS:
         scores = [dict(zip(plans, values[metric], strict=True)) for values in columns]
         gains = {
-            name: [factor(*pair) for pair in zip(scores, matched, strict=True)]
+            name: [factor(by_plan, tools) for by_plan, tools in zip(scores, matched, strict=True)]
             for name, factor in PLANNING_FACTORS.items()
         }
         gains[CONSTANT_PLAN] = _constant_plan_effect(samples, scores, matched)
         effects += [_effect(name, metric, values, images) for name, values in gains.items()]
     consensus = consensus_plans(plans, columns, matched)
-    return StudyResult(tools, max_length, len(plans), len(samples), tuple(effects), consensus)
+    return StudyResult(tool_names, max_length, len(plans), len(samples), tuple(effects), consensus)
 
 
 def _validate_samples(samples: Sequence[Sample], max_length: int) -> None:
-    """Refuses samples that cannot be studied, before any plan is run."""
+    """Raises an error for samples that cannot be studied, before any plan is run."""
     longest = max((len(sample.degradations or ()) for sample in samples), default=0)
     if not longest:
-        raise SampleError("a study needs samples whose degradations are known, found none.")
+        raise SampleError(
+            "a study needs samples whose degradations are known, found none: use a source with labels."
+        )
     if max_length < longest:
         raise SampleError(
-            f"samples have up to {longest} degradations: plans need as many tools, not {max_length}."
+            f"samples have up to {longest} degradations: plans need as many tools, not {max_length}: "
+            f"set the longest plan to at least {longest}."
         )
     images: dict[Recipe, set[tuple[str, int]]] = {}
     for sample in samples:
         images.setdefault(sample.spec.recipe, set()).add(sample.spec.source_image)
-    for recipe, found in images.items():
-        if len(found) < 2:
+    for recipe, source_images in images.items():
+        if len(source_images) < 2:
             raise SampleError(
                 f"a study needs each recipe on at least two photographs; {' + '.join(recipe)} is on one: "
                 "take more samples or more photographs."
@@ -192,7 +195,7 @@ def _constant_plan_effect(
             if candidate.spec.recipe == sample.spec.recipe
             and candidate.spec.source_image != sample.spec.source_image
         ]
-        mean = {plan: float(np.mean([one[plan] for one in others])) for plan in scores[index]}
+        mean = {plan: float(np.mean([by_plan[plan] for by_plan in others])) for plan in scores[index]}
         best_plan = max(mean, key=mean.__getitem__)
         best_matched = max(matched_orders(matched[index]), key=mean.__getitem__)
         gains.append(scores[index][best_plan] - scores[index][best_matched])

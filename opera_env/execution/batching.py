@@ -12,11 +12,16 @@ from opera_env.execution.worker_pool import MAX_WORKERS
 from opera_env.types import Canvas, Sample
 
 _MIN_BATCH_SIZE = 4
-"""Results that are scored together even if smaller batches would keep more workers busy."""
+"""Smallest batch that is formed to keep more workers busy."""
 
 
 def count_workers(samples: Sequence[Sample], device: torch.device) -> int:
-    """Returns the number of batches to process in parallel: several for small images on a CPU, else one."""
+    """Returns the number of batches to process in parallel: several for small images on a CPU, else one.
+
+    Args:
+        samples: The samples whose results are scored.
+        device: Device of the tools and metrics.
+    """
     small = all(sample.canvas[0] * sample.canvas[1] <= MAX_UNTILED_PIXELS for sample in samples)
     if device.type != "cpu" or len(samples) < 2 or not small:
         return 1
@@ -30,7 +35,7 @@ def batch_by_canvas(
 
     Args:
         results: The results, in any order.
-        batch_pixels: Most pixels of a batch at canvas size, all images together.
+        batch_pixels: Maximum number of pixels in a batch at canvas size, all images together.
         num_plans: Number of plans that the results come from.
         num_workers: Number of batches that are processed in parallel. Batches are smaller where full ones
             would leave workers idle.

@@ -72,6 +72,10 @@ def bytes_per_pixel(tool: Tool, device: torch.device) -> float:
     """Measures the peak memory of a tool in bytes per pixel of its input.
 
     A tool that upscales is measured at constant size, where its result exists at both sizes.
+
+    Args:
+        tool: The tool.
+        device: Device of the tool.
     """
     image = torch.full((1, 3, _PROBE_SIDE, _PROBE_SIDE), 0.5, device=device)
     with _MemoryTracker() as tracker:

@@ -20,10 +20,10 @@ from opera_env.types import Plan, Sample
 
 @dataclass(frozen=True)
 class ExecutionResult:
-    """The image that a plan leads to.
+    """The result of a plan on a sample.
 
     Attributes:
-        sample: The sample the plan ran on, or one with the same image.
+        sample: The sample that the plan ran on, or one with the same image.
         plan: The plan.
         image: float32 (3, h, w) on the toolbox's device, at the size at which the last tool left it;
             neither clamped nor rounded nor resized to the canvas.
@@ -36,7 +36,7 @@ class ExecutionResult:
 
 @dataclass(eq=False)
 class _Job:
-    """A batch that waits, runs or is done.
+    """A batch that waits, runs or has finished.
 
     Attributes:
         batch: The nodes that the tool computes.
@@ -56,6 +56,7 @@ class _Job:
 
     @property
     def failed(self) -> bool:
+        """Whether the tool has raised an error."""
         return self.future is not None and self.future.done() and self.future.exception() is not None
 
 
@@ -64,9 +65,10 @@ class Executor:
 
     Args:
         toolbox: The tools. They are shared, so weights that are trained elsewhere take effect at once.
-        batch_pixels: Most pixels of a batch, all images together. A larger image is a batch of its own.
-        max_live_pixels: Pixels of intermediate images that may wait before the plans nearest to their end
-            go first.
+        batch_pixels: Maximum number of pixels in a batch, all images together. A larger image is a batch of
+            its own.
+        max_live_pixels: Number of pixels of intermediate images in memory above which the plans that are
+            nearest to their end run first.
         cache: Keeps results between calls; None keeps nothing.
         max_tile_bytes: Memory in bytes that a tool may use for one image, beside the image and its result.
             An image that needs more is cut into overlapping tiles.

@@ -23,8 +23,8 @@ class Node:
         is_output: Whether a plan ends here, so that the image is a result.
         children: The nodes after one more tool, by the name of that tool.
         image: float32 (3, h, w) while it is available and still needed; else None.
-        resolved: Whether no tool has to run for this node: its image is available, or it is no output and
-            all its children are resolved.
+        resolved: Whether no tool has to run for this node: its image is available, or it is not an output
+            and all its children are resolved.
         ref_count: Number of uses of the image that are left: one per tool that still runs on it, and one
             if the node is an output.
         remaining_cost: Cost of the longest chain of tools from here on, including the tool that leads here.
@@ -122,7 +122,7 @@ class Schedule:
         roots: Nodes with an image, after :func:`compute_priorities`. Their pending children are scheduled
             and removed from ``children``.
         toolbox: The tools.
-        max_live_pixels: Pixels of intermediate images beyond which the order is reversed.
+        max_live_pixels: Number of pixels of intermediate images beyond which the order is reversed.
         num_workers: Number of batches that run at the same time. As many consecutive batches do not depend
             on each other, where the plans allow it.
     """
@@ -147,7 +147,8 @@ class Schedule:
         """Takes the next batch: nodes that one tool computes from images of one size; None at the end.
 
         Args:
-            batch_pixels: Most pixels of a batch, all images together. A larger image is a batch of its own.
+            batch_pixels: Maximum number of pixels in a batch, all images together. A larger image is a
+                batch of its own.
         """
         while self._running and (len(self._running) >= self._num_workers or not self._queues):
             self._finish(*self._running.popleft())
@@ -177,12 +178,12 @@ class Schedule:
         queue = self._queues[cost]
         if count < 1 or batch_key not in queue:
             return []
-        taken, queue[batch_key] = queue[batch_key][-count:], queue[batch_key][:-count]
+        nodes, queue[batch_key] = queue[batch_key][-count:], queue[batch_key][:-count]
         if not queue[batch_key]:
             del queue[batch_key]
             if not queue:
                 del self._queues[cost]
-        return taken
+        return nodes
 
     def _expand(self, node: Node, size: Canvas) -> None:
         """Queues the pending children of a node whose image will have this size."""

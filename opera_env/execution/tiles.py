@@ -27,7 +27,8 @@ DEFAULT_HALO, DEFAULT_BLEND = 48, 16
 """Halo and half blending width, in pixels, for a tool that does not declare its halo."""
 
 MAX_STATISTICS_PIXELS, WINDOW_SIDE = 1024 * 1024, 256
-"""Most pixels from which statistics of the whole image are computed, and the side of a sampled window."""
+"""Maximum number of pixels for statistics of the whole image, and the side, in pixels, of a sampled
+window."""
 
 TileCallback = Callable[[int, int], None]
 """Called with the number of tiles done and the number of tiles."""
@@ -82,8 +83,8 @@ def restore_in_tiles(
         image: float32 (1, 3, H, W); not changed.
         canvas: Size at which the image will be scored. It decides for the whole image, not tile by tile,
             whether the tool upscales.
-        tile_pixels: Most pixels of a tile, margin included. Tiles are larger where the core would
-            otherwise be smaller than its margins.
+        tile_pixels: Maximum number of pixels in a tile, margin included. Tiles are larger where the core
+            would otherwise be smaller than its margins.
         on_tile: Called before each tile and at the end.
 
     Returns:
@@ -140,7 +141,7 @@ def sample_windows(image: Tensor, max_pixels: int) -> Tensor:
 
     Args:
         image: (B, 3, H, W).
-        max_pixels: Most pixels of the result.
+        max_pixels: Maximum number of pixels in the result.
 
     Example:
         >>> sample_windows(torch.zeros(1, 3, 3000, 2000), 1024 * 1024).shape

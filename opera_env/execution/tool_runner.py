@@ -29,7 +29,7 @@ class ToolRunner:
     """Applies tools to batches of equally large images, without gradients.
 
     Args:
-        batch_pixels: Most pixels of a batch, all images together.
+        batch_pixels: Maximum number of pixels in a batch, all images together.
         max_tile_bytes: Memory in bytes that a tool may use for one image, beside the image and its result.
             An image that needs more is cut into overlapping tiles.
         on_tile: Called when a tool starts, after each tile of a large image, and when the tool has ended.
@@ -84,8 +84,8 @@ class ToolRunner:
         if out_of_memory:
             height, width = _input(batch[0]).shape[-2:]
             self.batch_pixels = size * height * width
-        parts = (batch[start : start + size] for start in range(0, len(batch), size))
-        return [result for part in parts for result in self.apply(tool, part)]
+        batches = (batch[start : start + size] for start in range(0, len(batch), size))
+        return [result for smaller_batch in batches for result in self.apply(tool, smaller_batch)]
 
     @torch.inference_mode()
     def _restore(self, tool: Tool, images: Sequence[Tensor], canvas: Canvas) -> Tensor:
@@ -109,8 +109,8 @@ class ToolRunner:
         """Returns the pixels of the largest tile that stays within the memory limit."""
         if tool.name not in self._bytes_per_pixel:
             self._bytes_per_pixel[tool.name] = bytes_per_pixel(tool, device)
-        affordable = self.max_tile_bytes / self._bytes_per_pixel[tool.name]
-        return int(min(max(MAX_UNTILED_PIXELS, affordable), MAX_TILE_PIXELS))
+        max_pixels = self.max_tile_bytes / self._bytes_per_pixel[tool.name]
+        return int(min(max(MAX_UNTILED_PIXELS, max_pixels), MAX_TILE_PIXELS))
 
 
 def _input(node: Node) -> Tensor:
@@ -121,8 +121,8 @@ def _input(node: Node) -> Tensor:
 
 def _is_out_of_memory(error: Exception) -> bool:
     messages = ("not enough memory", "can't allocate memory")  # of torch on a CPU, by platform
-    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return known or any(message in str(error) for message in messages)
+    is_memory_error = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return is_memory_error or any(message in str(error) for message in messages)
 
 
 def _tool_failed(tool: Tool, node: Node, reason: str) -> ToolFailedError:

@@ -18,8 +18,8 @@ T = TypeVar("T")
 
 
 MAX_WORKERS = 8
-"""Most workers of a pool. Each worker holds the activations of one batch in memory, so further threads are
-shared between the workers."""
+"""Maximum number of workers in a pool. Each worker holds the activations of one batch in memory, so further
+threads are shared between the workers."""
 
 
 class WorkerPool:

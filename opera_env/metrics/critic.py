@@ -145,6 +145,9 @@ def save_critic(
 def load_critic(path: Path) -> tuple[CriticNet, tuple[CriticTerm, ...]]:
     """Reads a file that :func:`save_critic` has written.
 
+    Args:
+        path: The file.
+
     Returns:
         The network, frozen and in evaluation mode, and the terms that it predicts.
 

@@ -1,4 +1,4 @@
-"""PSNR, SSIM and LPIPS with the values of the usual implementations, and references prepared once."""
+"""PSNR, SSIM and LPIPS with the values of the usual implementations; reference features are reusable."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ class PsnrY(Metric):
 
 
 def _mean(x: Tensor) -> Tensor:
+    """Returns the local means of SSIM, (B, 1, H, W) to (B, 1, H - 10, W - 10)."""
     return gaussian_mean(x, size=11, sigma=1.5)
 
 
@@ -61,11 +62,11 @@ class SsimY(Metric):
         count = len(y)
         means = _mean(torch.cat([y, y * y, y * y_ref]))
         mean, square, product = means[:count], means[count : 2 * count], means[2 * count :]
-        both = mean * mean_ref
-        squares = mean * mean + mean_ref * mean_ref
+        mean_product = mean * mean_ref
+        mean_squares = mean * mean + mean_ref * mean_ref
         variance = square - mean * mean + variance_ref
-        contrast = F.relu((2 * (product - both) + self._C2) / (variance + self._C2))
-        return ((2 * both + self._C1) / (squares + self._C1) * contrast).mean(dim=(1, 2, 3))
+        contrast = F.relu((2 * (product - mean_product) + self._C2) / (variance + self._C2))
+        return ((2 * mean_product + self._C1) / (mean_squares + self._C1) * contrast).mean(dim=(1, 2, 3))
 
 
 class Lpips(Metric):

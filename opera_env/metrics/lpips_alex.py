@@ -83,20 +83,21 @@ class LpipsAlex(nn.Module):
         """
         total = image.new_zeros(len(image))
         layers = zip(self.features(image), reference_features, strict=True)
-        for index, (ours, theirs) in enumerate(layers):
-            if ours.shape[2:] != theirs.shape[2:] or len(theirs) not in (1, len(ours)):
+        for index, (layer, reference_layer) in enumerate(layers):
+            same_size = layer.shape[2:] == reference_layer.shape[2:]
+            if not same_size or len(reference_layer) not in (1, len(layer)):
                 raise MetricError(
                     "LPIPS expected images and references of one size and number, or one reference; found "
-                    f"features of shape {tuple(ours.shape)} and {tuple(theirs.shape)}."
+                    f"features of shape {tuple(layer.shape)} and {tuple(reference_layer.shape)}."
                 )
             # lpips weights the channels before it averages over the pixels. Both are linear, and this order
             # needs one map less.
-            layer_distances = (ours - theirs).square().mean(dim=(2, 3))
+            layer_distances = (layer - reference_layer).square().mean(dim=(2, 3))
             total = total + layer_distances @ self.get_buffer(f"channel_weights_{index}")
         return total
 
     def forward(self, image: Tensor, reference: Tensor) -> Tensor:
-        """Returns the distance of each image from its reference, (B,)."""
+        """Returns the distance of each image from its reference, (B,); both are (B, 3, H, W) in [0, 1]."""
         return self.distance(image, self.features(reference))
 
 
@@ -115,6 +116,6 @@ def _alexnet(path: Path) -> nn.Module:
 
 
 def _channel_weights() -> list[Tensor]:
-    """Reads the channel weights of each layer, learned from human judgements, from lpips' wheel."""
+    """Reads the channel weights of each layer, learned from human judgements, from the package lpips."""
     path = Path(lpips.__file__).parent / "weights" / "v0.1" / "alex.pth"
     return [tensor.flatten() for _, tensor in sorted(weights.load_tensors(path).items())]

@@ -1,4 +1,4 @@
-"""NIQE for small images, with natural-scene statistics of this project.
+"""NIQE for small images, with natural-scene statistics that were fitted for this package.
 
 ``python scripts/fit_niqe_statistics.py`` fits the statistics to other photographs.
 """
@@ -64,20 +64,20 @@ def _block_features(y: Tensor, block: int) -> Tensor:
     """Computes 18 features of each block of MSCN coefficients, (B, 1, H, W) to (B, blocks, 18)."""
     blocks = F.unfold(y, block, stride=block).transpose(1, 2).reshape(-1, block, block)
     products = [blocks * blocks.roll(shift, dims=(1, 2)) for shift in ((0, 1), (1, 0), (1, 1), (1, -1))]
-    fitted = _fit_aggd(
-        torch.cat([blocks, *products]).flatten(1)
-    )  # together, because each fit is many small operations
-    alpha, left, right = (values.view(5, -1) for values in fitted)
+    # One fit of all rows together, because a fit consists of many small operations.
+    parameters = _fit_aggd(torch.cat([blocks, *products]).flatten(1))
+    alpha, left, right = (values.view(5, -1) for values in parameters)
     mean = (right - left) * (torch.lgamma(2 / alpha) - torch.lgamma(1 / alpha)).exp()
-    of_blocks = torch.stack([alpha[0], (left[0] + right[0]) / 2], dim=1)
-    of_products = torch.stack([alpha[1:], mean[1:], left[1:], right[1:]], dim=0)
-    return torch.cat([of_blocks, of_products.permute(2, 1, 0).flatten(1)], dim=1).view(len(y), -1, 18)
+    block_features = torch.stack([alpha[0], (left[0] + right[0]) / 2], dim=1)
+    product_features = torch.stack([alpha[1:], mean[1:], left[1:], right[1:]], dim=0)
+    product_features = product_features.permute(2, 1, 0).flatten(1)
+    return torch.cat([block_features, product_features], dim=1).view(len(y), -1, 18)
 
 
 def _halve(y: Tensor) -> Tensor:
     """Halves height and width of (B, 1, H, W) as MATLAB's ``imresize`` does."""
-    down, across = (torch.from_numpy(bicubic_matrix(side, 2)).to(y) for side in y.shape[-2:])
-    return down @ y @ across.T
+    row_weights, column_weights = (torch.from_numpy(bicubic_matrix(side, 2)).to(y) for side in y.shape[-2:])
+    return row_weights @ y @ column_weights.T
 
 
 def niqe_features(images: Tensor, block: int = BLOCK) -> tuple[Tensor, Tensor]:

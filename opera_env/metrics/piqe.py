@@ -17,7 +17,7 @@ _ACTIVE = 0.1
 border counts as constant."""
 
 _SEGMENT_LENGTH = 6
-"""Pixels of a segment of a border."""
+"""Length of a segment of the border of a block, in pixels."""
 
 _CENTRE = [7, 8]
 _SURROUND = [column for column in range(BLOCK) if column not in (7, 9)]
@@ -50,8 +50,8 @@ def _pad(grey: Tensor) -> Tensor:
     """Pads to complete blocks by mirroring the incomplete rows and columns, as the MATLAB code does."""
     for axis in (2, 3):
         length = grey.shape[axis]
-        if rest := length % BLOCK:
-            grey = torch.cat([grey, grey.narrow(axis, length - rest, rest).flip(axis)], dim=axis)
+        if remainder := length % BLOCK:
+            grey = torch.cat([grey, grey.narrow(axis, length - remainder, remainder).flip(axis)], dim=axis)
     return grey
 
 

@@ -43,7 +43,7 @@ class PyiqaMetric(Metric):
     ) -> None:
         if weight is not None:
             weights.require(weight)
-        import pyiqa  # seconds to import: only for rewards that use it
+        import pyiqa  # takes seconds, so only rewards with such a metric import it
 
         if name not in pyiqa.list_models():
             raise MetricError(f"pyiqa has no metric {name!r}: pyiqa.list_models() lists its metrics.")
@@ -51,7 +51,7 @@ class PyiqaMetric(Metric):
         self.needs_reference, self.min_side = needs_reference, min_side
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecation warnings of pyiqa's dependencies
-            # This class is no module, because MUSIQ and MANIQA become random when a parent calls train().
+            # Not a module, because MUSIQ and MANIQA become random when a parent module calls train().
             self.net: nn.Module = pyiqa.create_metric(name, device=torch.device("cpu"), **options).eval()
 
     def features(self, reference: Tensor) -> Features:

@@ -24,7 +24,12 @@ MAX_CACHED_REFERENCES = 64
 
 @dataclass(frozen=True)
 class ReferenceFeatures:
-    """The features of one reference: one row of a batch that may still be computed."""
+    """The features of one reference, which may still be computed.
+
+    Attributes:
+        batch: The future of the features of a batch of references, for each reference one per metric.
+        row: Index of the reference in the batch.
+    """
 
     batch: Future[list[tuple[Features, ...]]]
     row: int
@@ -44,7 +49,7 @@ class ReferenceCache:
 
     Args:
         metrics: The metrics. If they are not concurrent, features are computed in the caller's thread.
-        batch_pixels: Most pixels of a batch, all images together.
+        batch_pixels: Maximum number of pixels in a batch, all images together.
     """
 
     def __init__(self, metrics: MetricSuite, batch_pixels: int) -> None:
@@ -87,12 +92,12 @@ class ReferenceCache:
             )
             for row, key in enumerate(missing):
                 self._entries[key] = ReferenceFeatures(future, row)
-        found = [self._entries[sample.key] for sample in samples]
+        entries = [self._entries[sample.key] for sample in samples]
         for sample in samples:
             self._entries.move_to_end(sample.key)
         while len(self._entries) > MAX_CACHED_REFERENCES:
             self._entries.popitem(last=False)
-        return found
+        return entries
 
 
 def _quantised_reference(sample: Sample) -> Tensor:

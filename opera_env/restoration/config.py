@@ -12,7 +12,7 @@ DEFAULT_TOOLBOX, DEFAULT_AGENT = "lite-cotrained", "planner"
 
 @dataclass(frozen=True)
 class RestorerConfig:
-    """How photographs are restored.
+    """Settings of the restoration of photographs.
 
     Attributes:
         agent: The agent that plans: a name as :func:`opera_env.agents.make_agent` takes it. A search
@@ -22,14 +22,14 @@ class RestorerConfig:
             :class:`opera_env.restoration.fix.FixSearch`, and no agent is used.
         scale: Side of the result divided by the side of the photograph.
         max_tools: Maximum number of tools in a plan.
-        tool_cost: Points of R_q (0 to 10) that each tool costs, for agents that weigh it.
-        num_plans: Plans that an agent which can sample several tries before it chooses among them and
-            the unchanged photograph; with 1 it tries none and takes its most likely plan.
-        window: Side, in pixels, of the window of the photograph that the agent plans on; 0 shows it
-            the whole photograph. The time of a search grows with the area.
+        tool_cost: Cost of each tool, in units of R_q (0 to 10), for agents that use it.
+        num_plans: Number of plans that an agent samples, if it can sample several. It chooses among these
+            and the unchanged photograph; with 1 it takes its most likely plan and scores none.
+        window: Side, in pixels, of the window of the photograph that the agent plans on; 0 for the whole
+            photograph. The time of a search grows with the area.
         max_memory: Bytes that the process may use, images included; None for 2.5 GB, or for what a
             larger photograph needs if half of the free memory is enough.
-        seed: Seed of agents that draw at random.
+        seed: Seed of agents that sample.
     """
 
     agent: str = DEFAULT_AGENT

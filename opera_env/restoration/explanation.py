@@ -1,4 +1,4 @@
-"""Why a plan was chosen, in words a person understands."""
+"""Explanations, in one line each, of the predicted degradations and of the choice of a plan."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def format_probabilities(probabilities: Mapping[str, float]) -> str:
 
 
 def describe_degradations(decision: Decision) -> str:
-    """Says which degradations an agent sees.
+    """Describes which degradations an agent predicts.
 
     Args:
         decision: What the agent returned: probabilities, a set of degradations, or neither.
 
     Returns:
-        The probabilities where there are some, else the names, else that the agent does not tell.
+        The probabilities if the agent estimates them, else the names, else that it makes no prediction.
     """
     if decision.probabilities:
         return format_probabilities(decision.probabilities)
@@ -52,15 +52,15 @@ def describe_degradations(decision: Decision) -> str:
 
 
 def explain_plan(decision: Decision, scores: Mapping[Plan, float], tool_cost: float) -> str | None:
-    """Says why a plan was chosen, or why the photograph is left unchanged.
+    """Explains why a plan was chosen, or why the photograph is left unchanged.
 
     Args:
         decision: The plan and, where the agent states them, the probabilities of degradations.
-        scores: Score of every plan that was tried, the empty plan among them.
-        tool_cost: Points that each tool costs.
+        scores: Score of every plan that was scored, including the empty plan; empty if there is none.
+        tool_cost: Cost of each tool, in units of the score.
 
     Returns:
-        One line, or None for a plan without known reason.
+        One line; None if the reason for the plan is not known.
     """
     if not decision.plan:
         return _explain_unchanged(decision, scores, tool_cost)

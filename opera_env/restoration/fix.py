@@ -13,26 +13,26 @@ from opera_env.tools import Toolbox
 from opera_env.types import Decision, Plan, Sample, Scorer
 
 MAX_CANDIDATES = 32
-"""Most plans that are tried for one photograph."""
+"""Maximum number of plans that are scored for one photograph, besides the empty plan."""
 
 
 class FixSearch:
     """Chooses one tool for each named degradation; the scorer decides which tools.
 
     The order is fixed: the degradation that happens last to a photograph is restored first (the reverse of
-    :data:`opera_env.degradations.DEGRADATIONS`); those of other names come after these, in the order of the
-    toolbox, because a toolbox does not say their stage. A candidate has one suitable tool for each
+    :data:`opera_env.degradations.DEGRADATIONS`); custom degradations come after these, in the order of
+    the toolbox, because a toolbox does not record their stage. A candidate has one suitable tool for each
     degradation; all combinations are scored, and the one with the highest score is kept. The unchanged
-    photograph is scored for comparison, but it is not a candidate: a person has said what is wrong.
+    photograph is scored for comparison, but it is not a candidate: a person has named what to restore.
 
     Where there are more than :data:`MAX_CANDIDATES` combinations, the first tools of the toolbox for each
     degradation take part.
 
     Args:
-        toolbox: The tools; their ``degradations`` say what each is for.
+        toolbox: The tools; the ``degradations`` of each are those that it removes.
         degradations: Names of the degradations, in any order.
         max_tools: Maximum number of tools in a plan.
-        tool_cost: Points of R_q that each tool costs.
+        tool_cost: Cost of each tool, in units of R_q.
 
     Raises:
         UnknownDegradationError: If no tool of the toolbox is for one of the degradations.
@@ -57,10 +57,11 @@ class FixSearch:
         self.candidates = _candidate_plans(toolbox, [name for name in treatable if name in named])
 
     def search(self, samples: Sequence[Sample], scorer: Scorer) -> list[Plan]:
+        """Returns the candidate with the highest score for each sample."""
         return [decision.plan for decision in self.decide(samples, scorer)]
 
     def decide(self, samples: Sequence[Sample], scorer: Scorer) -> list[Decision]:
-        """Returns the candidate with the highest score for each sample."""
+        """Returns the decision for the candidate with the highest score, for each sample."""
         plans: list[Plan] = [(), *self.candidates]
         decisions: list[Decision] = []
         for sample in samples:
@@ -73,16 +74,16 @@ class FixSearch:
 
 def _treatable_degradations(toolbox: Toolbox) -> list[str]:
     """Lists the degradations that the toolbox has a tool for, in the order in which they are restored."""
-    found = dict.fromkeys(name for tool in toolbox for name in sorted(tool.degradations))
-    known = [name for name in reversed(DEGRADATIONS) if name in found]
-    return [*known, *(name for name in found if name not in DEGRADATIONS)]
+    treatable = dict.fromkeys(name for tool in toolbox for name in sorted(tool.degradations))
+    built_in = [name for name in reversed(DEGRADATIONS) if name in treatable]
+    return [*built_in, *(name for name in treatable if name not in DEGRADATIONS)]
 
 
 def _candidate_plans(toolbox: Toolbox, degradations: Sequence[str]) -> list[Plan]:
     """Lists all combinations of one suitable tool for each degradation, at most :data:`MAX_CANDIDATES`."""
     suitable = [[tool.name for tool in toolbox if name in tool.degradations] for name in degradations]
-    most = max(map(len, suitable))
-    while most > 1 and prod(min(most, len(names)) for names in suitable) > MAX_CANDIDATES:
-        most -= 1
-    combinations = product(*(names[:most] for names in suitable))
+    max_choices = max(map(len, suitable))
+    while max_choices > 1 and prod(min(max_choices, len(names)) for names in suitable) > MAX_CANDIDATES:
+        max_choices -= 1
+    combinations = product(*(names[:max_choices] for names in suitable))
     return list(dict.fromkeys(tuple(dict.fromkeys(plan)) for plan in combinations))

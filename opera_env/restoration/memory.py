@@ -1,4 +1,4 @@
-"""How much memory a photograph and its restoration need."""
+"""The memory that the restoration of a photograph needs, and what a limit leaves to the tools."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from opera_env.tools import Toolbox
 from opera_env.types import Canvas, Plan
 
 LIBRARY_BYTES = 160 * 2**20
-"""Bytes that the first use of a network occupies for good: kernels are loaded and compiled."""
+"""Bytes that the first use of a network occupies until the process ends, for example for kernels."""
 
 SEARCH_CACHE_BYTES = 128 * 2**20
 """Bytes that the prefix cache of a search may hold."""
@@ -48,8 +48,8 @@ def available_tile_memory(
     canvas = (size[0] * scale, size[1] * scale)
     needed = base_memory + LIBRARY_BYTES + _peak_pixels(size, canvas, plan, toolbox) * _BYTES_PER_PIXEL
     if max_memory is None:
-        enough = min(needed + 2 * MIN_TILE_BYTES, psutil.virtual_memory().available // 2)
-        max_memory = max(DEFAULT_MAX_MEMORY, enough)
+        sufficient = min(needed + 2 * MIN_TILE_BYTES, psutil.virtual_memory().available // 2)
+        max_memory = max(DEFAULT_MAX_MEMORY, sufficient)
     available = max_memory - needed
     if available < MIN_TILE_BYTES:
         raise MemoryLimitError(
@@ -69,8 +69,8 @@ def _peak_pixels(size: Canvas, canvas: Canvas, plan: Plan, toolbox: Toolbox) -> 
     photograph = size[0] * size[1]
     peak = 2 * photograph
     for name in plan:
-        before = size[0] * size[1]
+        input_pixels = size[0] * size[1]
         if toolbox[name].upscales(size, canvas):
             size = (size[0] * toolbox[name].scale, size[1] * toolbox[name].scale)
-        peak = max(peak, before + size[0] * size[1])
+        peak = max(peak, input_pixels + size[0] * size[1])
     return photograph + max(peak, size[0] * size[1] + 2 * canvas[0] * canvas[1])

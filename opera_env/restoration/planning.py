@@ -1,4 +1,4 @@
-"""An agent plans for one photograph, and the reasons for its plan are kept."""
+"""Planning for one photograph: runs an agent and keeps its decision, its scores and its reason."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class PlannedRestoration:
 
     Attributes:
         decision: The plan, with the degradations and their probabilities where the agent states them.
-        scores: Score by the critic, from 0 to 10 and higher is better, of each plan that a search tried
-            on its window of the photograph; empty for an agent that tries none.
+        scores: Score by the critic, in [0, 10] and higher is better, of each plan that a search tried on
+            the window of the photograph; empty for other agents.
         reason: Why this plan was chosen, or why the photograph is left unchanged, in one line; None if
-            neither scores nor probabilities tell.
+            it is not known.
     """
 
     decision: Decision
@@ -39,7 +39,7 @@ class PhotographPlanner:
 
     Args:
         toolbox: The tools.
-        config: Which agent plans, and with which settings.
+        config: The agent and its settings.
 
     Attributes:
         min_side: Shortest side, in pixels, of an image that can be scored.
@@ -52,10 +52,10 @@ class PhotographPlanner:
         self.min_side = max(metric.min_side for metric in self._scorer.metrics.metrics)
 
     def plan(self, sample: Sample) -> PlannedRestoration:
-        """Runs the agent on one image.
+        """Runs the agent on one sample.
 
         Raises:
-            AgentError: If the agent's answer cannot be read.
+            AgentError: If the agent's answer cannot be parsed.
         """
         if isinstance(self._agent, Search):
             scorer = _RecordingScorer(self._scorer)
@@ -89,9 +89,9 @@ def _merge(plan: Plan, decisions: Sequence[Decision]) -> Decision:
     reasoning = [decision.reasoning for decision in decisions if decision.reasoning]
     return Decision(
         plan,
-        next((one.degradations for one in decisions if one.degradations is not None), None),
+        next((d.degradations for d in decisions if d.degradations is not None), None),
         "\n".join(reasoning) or None,
-        probabilities=next((one.probabilities for one in decisions if one.probabilities is not None), None),
+        probabilities=next((d.probabilities for d in decisions if d.probabilities is not None), None),
     )
 
 

@@ -1,4 +1,4 @@
-"""Restores photographs one by one."""
+"""The restorer: plans for a photograph and runs the plan within a memory limit."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Restorer:
 
     Args:
         toolbox: The tools.
-        config: Which agent plans, and within which limits.
+        config: The agent and its settings, and the memory limit.
         on_progress: Called after each tile of each tool.
 
     Raises:
@@ -85,7 +85,7 @@ class Restorer:
             image: float32 (3, H, W) in [0, 1], of any size.
 
         Raises:
-            AgentError: If the agent's answer cannot be read.
+            AgentError: If the agent's answer cannot be parsed.
             ToolFailedError: If a tool fails.
             MemoryLimitError: If the image does not fit into the allowed memory.
         """
@@ -98,10 +98,13 @@ class Restorer:
         )
 
     def plan(self, image: Tensor) -> PlannedRestoration:
-        """Runs the agent, which sees a window of the image and nothing else.
+        """Runs the agent, which observes a window of the image only.
 
         Args:
             image: float32 (3, H, W) in [0, 1], of any size.
+
+        Raises:
+            AgentError: If the agent's answer cannot be parsed.
         """
         if self._planner is None:
             return PlannedRestoration(Decision(self.config.plan or ()))
@@ -110,7 +113,19 @@ class Restorer:
         return self._planner.plan(self._sample(window))
 
     def apply_plan(self, image: Tensor, plan: Plan) -> tuple[Tensor, tuple[float, ...]]:
-        """Runs a plan; returns the result at canvas size and the seconds of each tool."""
+        """Runs a plan on an image.
+
+        Args:
+            image: float32 (3, H, W) in [0, 1], of any size.
+            plan: The tools to apply, in order.
+
+        Returns:
+            The result, float32 (3, scale * H, scale * W), and the seconds that each tool took.
+
+        Raises:
+            ToolFailedError: If a tool fails.
+            MemoryLimitError: If the image does not fit into the allowed memory.
+        """
         sample = self._sample(image)
         seconds: list[float] = []
         start = 0.0
@@ -127,7 +142,7 @@ class Restorer:
 
         height, width = image.shape[-2:]
         available = self._available_memory((height, width), plan)
-        # Half of it: libraries keep scratch memory between calls, about as much as a tile takes.
+        # Half of the memory, because libraries keep about as much scratch memory as a tile takes.
         executor = Executor(self.toolbox, max_tile_bytes=available // 2, on_tile=on_tile)
         result = next(iter(executor.run([sample], [plan])))
         return resize(result.image[None], sample.canvas)[0], tuple(seconds)

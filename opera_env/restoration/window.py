@@ -1,4 +1,4 @@
-"""The part of a photograph that an agent plans on."""
+"""The window of a photograph that an agent plans on."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _WINDOW_STRIDE = 16
+"""Distance between candidate windows, in pixels."""
 
 
 def representative_window(image: Tensor, side: int) -> Tensor:
