@@ -42,17 +42,14 @@ class UnknownToolError(OperaError):
 
 
 class UnknownDegradationError(OperaError):
-    """A recipe names a degradation that its source does not know.
+    """A recipe or a user names a degradation that the source or the toolbox does not know.
 
     Attributes:
         name: The unknown name.
     """
 
-    def __init__(self, name: str, known: Sequence[str]) -> None:
-        super().__init__(
-            f"unknown degradation {name!r}; use one of {', '.join(known)}, or add a custom one: "
-            "clean_folder(folder, degradations=[...])."
-        )
+    def __init__(self, name: str, known: Sequence[str], remedy: str = "") -> None:
+        super().__init__(f"unknown degradation {name!r}; use one of {', '.join(known)}{remedy}.")
         self.name = name
 
 

@@ -83,8 +83,9 @@ def format_record(record: dict[str, Any]) -> str:
         f"{name} {seconds:.1f} s"
         for name, seconds in zip(record["plan"], record["tool_seconds"], strict=True)
     )
+    applied_none = UNCHANGED if record["status"] == UNCHANGED else "no tool"
     width, height = record["size"]
-    line = f"{record['input']} ({width} x {height}): {tools or record['status']} -> {record['output']}"
+    line = f"{record['input']} ({width} x {height}): {tools or applied_none} -> {record['output']}"
     details: list[str] = []
     if record["agent"] is not None:
         line += f"  [planned by {record['agent']} in {record['planning_seconds']:.1f} s]"

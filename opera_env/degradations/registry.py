@@ -124,7 +124,8 @@ def check_recipe(
     """
     for name in recipe:
         if name not in degradations:
-            raise UnknownDegradationError(name, tuple(degradations))
+            remedy = ", or add a custom one: clean_folder(folder, degradations=[...])"
+            raise UnknownDegradationError(name, tuple(degradations), remedy)
     return tuple(recipe)
 
 

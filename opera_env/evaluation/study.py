@@ -150,8 +150,8 @@ def _validate_samples(samples: Sequence[Sample], max_length: int) -> None:
         )
     if max_length < longest:
         raise SampleError(
-            f"samples have up to {longest} degradations: plans need as many tools, not {max_length}: "
-            f"set the longest plan to at least {longest}."
+            f"expected a max_length of at least {longest}, because samples have up to {longest} "
+            f"degradations, found {max_length}."
         )
     images: dict[Recipe, set[tuple[str, int]]] = {}
     for sample in samples:

@@ -16,6 +16,7 @@ import torch
 from PIL import Image, ImageCms
 
 from opera_env.cli import main
+from opera_env.cli.restore_report import format_record
 from opera_env.data.read import read_photo
 from opera_env.tools import Toolbox
 
@@ -142,6 +143,7 @@ def test_a_photograph_with_the_wrong_suffix_is_restored_with_a_notice(
     make_photograph(24, 32, 3).save(path, content, **options)
     code, (record,) = run.report("--plan", plan, inputs=[path])
     assert code == 0 and record["status"] == "restored"
+    assert ("no tool -> " in format_record(record)) == (not plan)
     notice = f"its name says {written}, its content is {content}"
     assert record["notices"] == [notice]
     assert f"note: {notice}" in capsys.readouterr().err

@@ -409,7 +409,7 @@ def test_there_may_be_no_consensus_plan(source: Source, make_photograph: Callabl
 
 
 def test_plans_must_be_as_long_as_recipes(pictures: list[Sample]) -> None:
-    with pytest.raises(SampleError, match=r"2 degradations.*not 1"):
+    with pytest.raises(SampleError, match=r"max_length of at least 2.*2 degradations.*found 1"):
         run_study(tiny(), pictures, max_length=1)
 
 

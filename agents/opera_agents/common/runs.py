@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import torch
 
+from opera_env.degradations import load_degradations
 from opera_env.encoder import ImageEncoder
 from opera_env.errors import AgentError, MissingWeightsError
 from opera_env.files import atomic_write
@@ -53,6 +54,8 @@ def folder_name(folder: Path) -> str:
 def claim_run_dir(folder: Path, settings: Mapping[str, Any], mutable: Collection[str] = ()) -> None:
     """Writes a run's settings to its folder, or checks that the run in the folder has the same settings.
 
+    A name of custom degradations is checked first: a misspelled one would otherwise occupy the folder.
+
     Args:
         folder: Folder of the run; created if it is absent.
         settings: Settings by name, in JSON types.
@@ -60,7 +63,9 @@ def claim_run_dir(folder: Path, settings: Mapping[str, Any], mutable: Collection
 
     Raises:
         AgentError: If the folder holds a run with other settings.
+        SampleError: If the setting "degradations" names no degradations.
     """
+    load_degradations(settings.get("degradations"))
     path, new_settings = folder / "config.json", json.loads(json.dumps(dict(settings)))
     saved_settings = json.loads(path.read_text()) if path.is_file() else new_settings
     changed = [

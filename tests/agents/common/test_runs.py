@@ -12,7 +12,7 @@ import torch
 
 from opera_agents.common.runs import claim_run_dir, folder_name, load_encoder, run_settings, set_threads
 from opera_env.encoder import Detector, ImageEncoder
-from opera_env.errors import AgentError, MissingWeightsError
+from opera_env.errors import AgentError, MissingWeightsError, SampleError
 from opera_env.weights.checkpoints import save_half
 
 
@@ -42,6 +42,12 @@ def test_run_is_resumed_with_the_same_settings_only(tmp_path: Path) -> None:
     assert json.loads((folder / "config.json").read_text())["threads"] == 4
     with pytest.raises(AgentError, match=r"lr 0\.1, now 0\.2.*choose another --out"):
         claim_run_dir(folder, {"lr": 0.2, "weights": (1.0, 2.0), "threads": 4})
+
+
+def test_misspelled_degradations_do_not_occupy_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(SampleError, match="'pathlib:nothing' cannot be imported"):
+        claim_run_dir(tmp_path / "run", {"degradations": "pathlib:nothing"})
+    claim_run_dir(tmp_path / "run", {"degradations": None})
 
 
 def test_threads_are_set_for_both_libraries() -> None:
