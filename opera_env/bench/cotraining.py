@@ -91,7 +91,7 @@ def _fits(bench: BenchmarkContext, measured: list[tuple[int, float]], length: in
 def _step(
     bench: BenchmarkContext, update: ExecutionUpdate, samples: list[Sample], plan: Plan
 ) -> tuple[float, float]:
-    """Returns the peak memory of a step beyond what was held before, in MiB, and its least seconds."""
+    """Returns the peak memory of a step beyond what was held before, in MiB, and its fewest seconds."""
     samples = [replace(sample, lq=_reference(sample)) for sample in samples]
     plans, extra_bytes, seconds = [plan] * len(samples), list[int](), list[float]()
     for _ in range(_NUM_REPEATS):

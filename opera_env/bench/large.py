@@ -41,16 +41,19 @@ def synthetic_photograph(megapixels: float, seed: int = 0) -> NDArray[np.uint8]:
     height = round((megapixels * 1e6 / 1.5) ** 0.5)
     width = round(height * 1.5)
     rng = np.random.default_rng(seed)
-    tiles = [np.asarray(image)[:300, :400] for image in (skimage.data.coffee(), skimage.data.astronaut())]
+    tiles = [
+        np.asarray(photograph)[:300, :400]
+        for photograph in (skimage.data.coffee(), skimage.data.astronaut())
+    ]
     rows = [
         np.concatenate([tiles[rng.integers(2)] for _ in range(-(-width // 400))], axis=1)[:, :width]
         for _ in range(-(-height // 300))
     ]
-    picture = np.concatenate(rows)[:height]
+    image = np.concatenate(rows)[:height]
     for top in range(0, height, 256):  # in strips: the noise of the whole image would take gigabytes
-        strip = picture[top : top + 256] + rng.normal(0, 15, picture[top : top + 256].shape)
-        picture[top : top + 256] = strip.clip(0, 255)
-    return picture
+        strip = image[top : top + 256] + rng.normal(0, 15, image[top : top + 256].shape)
+        image[top : top + 256] = strip.clip(0, 255)
+    return image
 
 
 def measure_restore(
@@ -61,22 +64,35 @@ def measure_restore(
     device: str = "cpu",
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Restores a synthetic photograph in a separate process; returns peak memory and time per megapixel."""
-    picture = synthetic_photograph(megapixels, seed)
-    pixels = picture.shape[0] * picture.shape[1]
+    """Restores a synthetic photograph in a separate process.
+
+    Args:
+        megapixels: Size of the photograph.
+        plan: The tools to apply.
+        max_memory: Memory limit in GB.
+        toolbox: Name or folder of the toolbox.
+        device: Device of the tools.
+        seed: Seed of the photograph.
+
+    Returns:
+        Megapixels, peak memory in GB, seconds of the process, and seconds per megapixel, in total and for
+        each tool.
+    """
+    image = synthetic_photograph(megapixels, seed)
+    num_pixels = image.shape[0] * image.shape[1]
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "large.jpg"
-        write_image(source, picture)
-        del picture
+        write_image(source, image)
+        del image
         command = [*_CLI, "restore", str(source), "-o", str(Path(folder) / "restored"), "--json"]
         command += ["--toolbox", toolbox, "--plan", ",".join(plan)]
         command += ["--max-memory", str(max_memory), "--device", device]
         start = time.perf_counter()
         result, peak = _run_with_peak_memory(command)
         seconds = time.perf_counter() - start
-    rates = [seconds / pixels * 1e6 for seconds in result["photographs"][0]["tool_seconds"]]
+    rates = [seconds / num_pixels * 1e6 for seconds in result["photographs"][0]["tool_seconds"]]
     return {
-        "megapixels": pixels / 1e6,
+        "megapixels": num_pixels / 1e6,
         "peak_gb": peak / 1e9,
         "process_s": seconds,
         "s_per_megapixel": sum(rates),

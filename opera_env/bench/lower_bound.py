@@ -63,20 +63,20 @@ def lower_bound_seconds(
 def _seconds_per_image(
     bench: BenchmarkContext, make_work: Callable[[int], Callable[[], object]], count: int
 ) -> float:
-    """Returns the least seconds per image over batch sizes and ways to use the threads."""
+    """Returns the fewest seconds per image over batch sizes, with batches in turn and in parallel."""
     threads = torch.get_num_threads() if bench.device.type == "cpu" else 1
-    least = float("inf")
+    fewest = float("inf")
     for batch in BATCHES:
         if batch > max(count, 1):
             break
         work = make_work(batch)
         work()
         for _ in range(1 if bench.quick else 3):
-            least = min(least, bench.seconds(work) / batch)
+            fewest = min(fewest, bench.seconds(work) / batch)
             if threads > 1:
                 concurrent = bench.seconds(partial(_run_concurrently, work, threads))
-                least = min(least, concurrent / batch / threads)
-    return least
+                fewest = min(fewest, concurrent / batch / threads)
+    return fewest
 
 
 def _run_concurrently(work: Callable[[], object], threads: int) -> None:

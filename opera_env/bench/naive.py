@@ -34,7 +34,7 @@ def pyiqa_metrics(device: torch.device) -> MetricsFn:
         psnr, ssim = (pyiqa.create_metric(name, **options) for name in ("psnr", "ssim"))
         piqe = pyiqa.create_metric("piqe", device=device)
     lpips = LpipsAlex().to(device)
-    mean, covariance = (part.double().to(device) for part in (Niqe32().mean, Niqe32().covariance))
+    mean, covariance = (statistic.double().to(device) for statistic in (Niqe32().mean, Niqe32().covariance))
 
     def compute_metrics(image: Tensor, reference: Tensor) -> dict[str, float]:
         y = luma(image).round().double()
@@ -59,5 +59,5 @@ def score_naively(
         image = toolbox[name](image, sample.canvas)
     assert sample.reference is not None
     images = (resize(image, sample.canvas), sample.reference[None].to(toolbox.device))
-    restored, reference = (quantise(one).float() / 255 for one in images)
+    restored, reference = (quantise(image).float() / 255 for image in images)
     return compute_metrics(restored, reference)

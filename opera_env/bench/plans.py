@@ -1,4 +1,4 @@
-"""Benchmarks of scoring: against the naive implementation and the lower bound, and with growing load."""
+"""Benchmarks of scoring: relative to a naive implementation and a lower bound, and for larger inputs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NUM_REPEATS = 3
 _SamplePlanPairs = Sequence[tuple[Sample, Plan]]
 
 SERVICE_SCRIPT = Path(__file__).parents[2] / "scripts" / "http_service.py"
-"""A service as public agents call their tools. It is in the repository, not in the package."""
+"""An HTTP service for tools, as published agents use them. It is in the repository, not in the package."""
 
 
 def exhaustive(bench: BenchmarkContext) -> dict[str, float]:
@@ -75,7 +75,7 @@ def service(bench: BenchmarkContext) -> dict[str, float]:
 def scaling(bench: BenchmarkContext) -> dict[str, list[dict[str, Any]]]:
     """Measures time and memory of execution for more plans on one image, and for more images.
 
-    Four tools are used. A metric that costs nothing stands in for the reward; each image has eight plans.
+    Four tools are used. A metric that takes almost no time replaces the reward; each image has eight plans.
     """
     bench = replace(bench, toolbox=bench.toolbox.subset(bench.toolbox.names[:4]))
     counts = (10, 30, 100) if bench.quick else (10, 100, 1_000, 10_000)
@@ -141,12 +141,12 @@ def _compare_with_baselines(
 
 
 def _with_threads(count: int, work: Callable[[_SamplePlanPairs], float], pairs: _SamplePlanPairs) -> float:
-    before = torch.get_num_threads()
+    previous_count = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
         return work(pairs)
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(previous_count)
 
 
 def _mean(images: Tensor) -> Tensor:

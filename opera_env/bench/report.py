@@ -16,7 +16,7 @@ class ReportRow:
     Attributes:
         label: What was measured.
         value: The figure with its unit.
-        target: The value that is aimed at; empty if there is none.
+        target: The target of the figure; empty if there is none.
         met: Whether the target is met.
     """
 
@@ -86,7 +86,7 @@ def report_large(rows: list[dict[str, Any]]) -> Iterator[ReportRow]:
 
 
 def report_scaling(result: Mapping[str, list[dict[str, Any]]]) -> Iterator[ReportRow]:
-    """Reports time per tool call and peak memory as plans or images become more."""
+    """Reports time per tool call and peak memory for growing numbers of plans and images."""
     for varied, rows in result.items():
         for row in rows:
             name = f"{row['plans']} plans"
@@ -101,16 +101,16 @@ def report_scaling(result: Mapping[str, list[dict[str, Any]]]) -> Iterator[Repor
 def report_cotraining(rows: list[dict[str, Any]]) -> Iterator[ReportRow]:
     """Reports memory and time of the execution update relative to keeping every activation."""
     for net in dict.fromkeys(row["net"] for row in rows):
-        of_net = [row for row in rows if row["net"] == net]
-        for row in of_net:
+        net_rows = [row for row in rows if row["net"] == net]
+        for row in net_rows:
             fits = row["baseline_mib"] is not None
-            kept = f"{row['baseline_mib']:.0f} MiB" if fits else "does not fit"
+            baseline = f"{row['baseline_mib']:.0f} MiB" if fits else "does not fit"
             name = f"{net}, {row['length']} tools"
             value = f"{row['ours_mib']:.0f} MiB, {row['ours_s']:.2f} s"
-            yield ReportRow(f"{name} (all activations kept: {kept})", value)
+            yield ReportRow(f"{name} (all activations kept: {baseline})", value)
             if row["baseline_s"]:
                 yield _ratio(f"{name}, time", row["ours_s"] / row["baseline_s"], 1.4, at_most=True)
-        first, last = of_net[0], of_net[-1]
+        first, last = net_rows[0], net_rows[-1]
         target = 2.0 if net == "lite" else 1.25
         label = f"{net}, memory of {last['length']} tools relative to {first['length']}"
         yield _ratio(label, last["ours_mib"] / first["ours_mib"], target, at_most=True)

@@ -93,7 +93,7 @@ class BenchCommand(Command):
             results = None
         if not isinstance(results, dict):
             raise BenchError(
-                f"{self.json} is there and holds no results of a benchmark: choose another name."
+                f"{self.json} exists and holds no results of a benchmark: choose another name."
             )
         return results
 
@@ -118,6 +118,6 @@ def _table(name: str, result: Any) -> Table:
     for column in ("measured", "target", ""):
         table.add_column(column, justify="right", no_wrap=True)
     for row in BENCHMARKS[name].report(result):
-        mark = "" if not row.target else "met" if row.met else "missed"
-        table.add_row(row.label, row.value, row.target, mark)
+        verdict = "" if not row.target else "met" if row.met else "missed"
+        table.add_row(row.label, row.value, row.target, verdict)
     return table

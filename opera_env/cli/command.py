@@ -1,4 +1,4 @@
-"""What all subcommands have in common: the base class, and errors in one line."""
+"""The base class of all subcommands, and the format of error messages."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Command(ABC):
 
 
 def format_error(error: BaseException, path: Path | None = None) -> str:
-    """Says in one line what went wrong.
+    """Returns the message of an error in one line.
 
     The message of an :class:`opera_env.errors.OperaError` is complete. An error of the operating system
     is named with its file, and any other error with its class.
 
     Args:
         error: The error.
-        path: The file that an error of the operating system concerns, if the error itself does not tell.
+        path: The file that an error of the operating system concerns, if the error itself does not name it.
     """
     if isinstance(error, MemoryError):
         return "does not fit into memory"

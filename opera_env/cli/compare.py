@@ -60,7 +60,7 @@ class Compare(Command):
     """Compares agents on photographs; prints tables and writes a sheet of pictures.
 
     Clean photographs are cropped and degraded by the recipes of the benchmark's groups A, B and C in
-    turn. Each agent restores all of them, and the results are scored with the original as reference.
+    turn. Each agent restores all of them, and the results are scored with the clean crop as reference.
     Without --images the photographs are those that come with scikit-image.
 
     opera-env compare
@@ -79,7 +79,7 @@ class Compare(Command):
         takes a source of your own, with your own degradations.
 
     opera-env compare --pairs LQ HQ --agents untouched,random,beam
-        takes images that are degraded already, and their originals.
+        takes images that are degraded already, and their references.
     """
 
     agents: str | None = None
@@ -145,7 +145,7 @@ class Compare(Command):
             "versions": _versions("opera-env", "torch", "numpy", "pyiqa"),
             "depth": sorted({sample.depth for sample in samples if sample.depth}),
         }
-        # Files first: if the reader of the printed tables goes away, nothing is lost.
+        # Files are written first, so that they are complete even if printing fails, as in a closed pipe.
         if self.json is not None:
             _write_results(self.json, summary, comparison.records)
         sheet = None if self.no_sheet else self.sheet or _free_sheet_path()
@@ -238,13 +238,13 @@ class Compare(Command):
 
 def _versions(*packages: str) -> dict[str, str | None]:
     """Returns the version of each package; None for one that is not installed."""
-    found: dict[str, str | None] = {}
+    versions: dict[str, str | None] = {}
     for package in packages:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
-            found[package] = None
-    return found
+            versions[package] = None
+    return versions
 
 
 def _free_sheet_path() -> Path:

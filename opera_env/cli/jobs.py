@@ -1,4 +1,4 @@
-"""From the arguments of ``opera-env restore`` to files: what is read, and where results are written."""
+"""The files of ``opera-env restore``: finds the photographs and decides the paths of the results."""
 
 from __future__ import annotations
 
@@ -17,21 +17,26 @@ from opera_env.errors import ImageFileError, OutputError
 
 @dataclass(frozen=True)
 class RestoreJob:
-    """One photograph and the place of its result."""
+    """One photograph and the path of its result.
+
+    Attributes:
+        input_path: File of the photograph.
+        output_path: File of the result.
+    """
 
     input_path: Path
     output_path: Path
 
     @property
     def comparison_path(self) -> Path:
-        """The place of the picture that shows the photograph before and after."""
+        """The path of the image that shows the photograph before and after."""
         return self.output_path.with_name(f"{self.output_path.name}.compare.jpg")
 
 
 def find_jobs(
     inputs: Sequence[str], out: Path, format: str | None = None, compare: bool = False
 ) -> list[RestoreJob]:
-    """Lists the photographs that arguments name, each with the place of its result.
+    """Lists the photographs that arguments name, each with the path of its result.
 
     Args:
         inputs: Files, folders (the images in them), and patterns; ``**`` includes subfolders, which are
@@ -39,20 +44,20 @@ def find_jobs(
             reported as a failure.
         out: A folder, or a file name if there is one photograph only.
         format: A key of :data:`opera_env.data.photo.FORMATS` to write in; None keeps the format of each.
-        compare: Whether pictures of before and after are written as well.
+        compare: Whether images of before and after are written as well.
 
     Raises:
         OutputError: If two results would have the same name, or ``out`` is one file for several results.
     """
-    found: dict[str, tuple[Path, Path]] = {}
+    paths: dict[str, tuple[Path, Path]] = {}
     for argument in inputs:
         for path, relative in _expand_pattern(argument):
-            found.setdefault(os.path.abspath(path), (path, relative))
+            paths.setdefault(os.path.abspath(path), (path, relative))
     as_file = _is_file_name(out)
-    if as_file and (count := len({real_path(path) for path, _ in found.values()})) > 1:
+    if as_file and (count := len({real_path(path) for path, _ in paths.values()})) > 1:
         raise OutputError(f"{out} is one file, there are {count} photographs: name a folder with -o")
     jobs: dict[Path, RestoreJob] = {}
-    for path, relative in found.values():
+    for path, relative in paths.values():
         target = _with_format(out if as_file else out / relative, path, format)
         other = jobs.setdefault(target, RestoreJob(path, target))
         if real_path(other.input_path) != real_path(path):
@@ -66,7 +71,7 @@ def find_jobs(
 
 
 def _with_format(target: Path, path: Path, format: str | None) -> Path:
-    """Gives a result the suffix of its format, the one of the photograph if its name has none of ours."""
+    """Returns the target with the suffix of its format: a known one, or the one of the photograph."""
     if format is None and format_from_name(target) is None:
         try:
             format = read_format(path)
@@ -84,7 +89,7 @@ def _output_collision(first: Path, second: Path, target: Path) -> OutputError:
 
 
 def _is_file_name(out: Path) -> bool:
-    """Tells whether ``out`` names one result and not a folder."""
+    """Returns whether ``out`` names one result and not a folder."""
     if out.is_dir():
         return False
     if format_from_name(out) is not None:
@@ -98,14 +103,14 @@ def _is_file_name(out: Path) -> bool:
 
 
 def real_path(path: Path) -> Path:
-    """Follows links; unlike ``Path.resolve``, it never fails on links that form a circle."""
+    """Follows links; unlike ``Path.resolve``, it never fails on links that form a cycle."""
     return Path(os.path.realpath(path))
 
 
 def _expand_pattern(argument: str) -> Iterator[tuple[Path, Path]]:
-    """Yields the files that an argument names, each with its place under the output folder."""
+    """Yields the files that an argument names, each with its path below the output folder."""
     path = Path(argument)
-    found: list[tuple[Path, Path]] = []
+    matched: list[tuple[Path, Path]] = []
     if path.is_dir():
         names = sorted(file.name for file in path.iterdir() if not file.name.startswith("."))
         yield from ((path / name, Path(name)) for name in names if _is_photograph(path / name))
@@ -113,12 +118,12 @@ def _expand_pattern(argument: str) -> Iterator[tuple[Path, Path]]:
     if glob.has_magic(argument) and not os.path.lexists(argument):
         base, pattern = _split_pattern(path)
         matches = sorted(glob.glob(pattern, root_dir=base, recursive=True))
-        found = [
+        matched = [
             (base / match, _output_subpath(Path(match)))
             for match in matches
             if _is_photograph(base / match)
         ]
-    yield from found or [(path, Path(path.name))]
+    yield from matched or [(path, Path(path.name))]
 
 
 def _is_photograph(path: Path) -> bool:
@@ -128,7 +133,7 @@ def _is_photograph(path: Path) -> bool:
 def _split_pattern(pattern: Path) -> tuple[Path, str]:
     """Splits a pattern into the folder before its first wildcard and the rest.
 
-    A folder that exists under this very name, brackets included, is not a wildcard.
+    A folder whose name contains the characters of a wildcard, such as brackets, is not a wildcard.
     """
     base, parts = Path(), list(pattern.parts)
     while len(parts) > 1 and (not glob.has_magic(parts[0]) or os.path.lexists(base / parts[0])):
@@ -137,18 +142,18 @@ def _split_pattern(pattern: Path) -> tuple[Path, str]:
 
 
 def _output_subpath(match: Path) -> Path:
-    """Returns a place under the output folder, also for a pattern that leaves its own folder."""
+    """Returns the path below the output folder; only the name for a match that contains ``..``."""
     return Path(match.name) if ".." in match.parts else match
 
 
 def check_target(job: RestoreJob, inputs: frozenset[Path], force: bool, compare: bool) -> None:
-    """Refuses to overwrite an existing file.
+    """Checks that a result overwrites no file.
 
     Args:
         job: The photograph.
         inputs: Real paths of all photographs of this run; none of them is ever overwritten.
         force: Whether results of earlier runs may be replaced.
-        compare: Whether a picture of before and after is written as well.
+        compare: Whether an image of before and after is written as well.
 
     Raises:
         OutputError: If a file of that name exists and must not be replaced.
@@ -157,13 +162,13 @@ def check_target(job: RestoreJob, inputs: frozenset[Path], force: bool, compare:
         if is_input(path, job, inputs):
             raise OutputError(f"{path} is one of the photographs to restore: name another folder with -o")
         if path.is_dir():
-            raise OutputError(f"{path} is a folder")
+            raise OutputError(f"{path} is a folder: rename it, or name another folder with -o")
         if os.path.lexists(path) and not force:
             raise OutputError(f"{path} exists: --force replaces it, --skip-existing leaves it")
 
 
 def is_input(path: Path, job: RestoreJob, inputs: frozenset[Path]) -> bool:
-    """Tells whether a path leads to a photograph of this run, also under another name."""
+    """Returns whether a path is a photograph of this run, possibly under another name."""
     if real_path(path) in inputs:
         return True
     return path.exists() and job.input_path.exists() and path.samefile(job.input_path)

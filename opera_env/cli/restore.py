@@ -168,12 +168,12 @@ class Restore(Command):
         }
         if wrong := [expected for expected, holds in conditions.items() if not holds]:
             raise OutputError(f"expected {', '.join(wrong)}")
-        ways = {
+        plan_options = {
             "--agent": self.agent != RestorerConfig.agent,
             "--fix": self.fix is not None,
             "--plan": self.plan is not None,
         }
-        if len(given := [option for option, is_given in ways.items() if is_given]) > 1:
+        if len(given := [option for option, is_given in plan_options.items() if is_given]) > 1:
             raise OutputError(f"expected one of --agent, --fix and --plan, not both {' and '.join(given)}")
         if self.fix is not None and not _names(self.fix):
             raise OutputError("expected names of degradations after --fix, such as low_light,noise")
@@ -216,13 +216,13 @@ class Restore(Command):
             return record | {"status": "failed", "error": format_failure(job, error)}
 
     def _write_result(self, job: RestoreJob, before: Photo, result: Restoration) -> dict[str, Any]:
-        """Writes the result, and the comparison if it is wanted; returns the record of both."""
-        # The name of a result tells its format: a PNG file called a.jpg is written as a JPEG file.
+        """Writes the result, and the comparison if requested; returns the fields of the record."""
+        # The name of a result decides its format: the result of a PNG file named a.jpg is a JPEG file.
         output_format = format_from_name(job.output_path) or before.format
         after = replace(before.with_image(result.image), format=output_format)
         comparison = draw_comparison(before, result) if self.compare else None
         if not result.decision.plan and self.scale == 1 and output_format == before.format:
-            # A copy of the file, not a newly encoded one: nothing of it is lost.
+            # The file is copied and not encoded again, so that nothing is lost.
             status, notices = UNCHANGED, suffix_notices(job.input_path, before.format)
             with atomic_write(job.output_path) if self.force else atomic_create(job.output_path) as part:
                 shutil.copyfile(job.input_path, part)

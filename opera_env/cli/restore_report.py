@@ -1,4 +1,4 @@
-"""What ``opera-env restore`` says of each photograph: records, lines, JSON and comparisons."""
+"""The output of ``opera-env restore``: records, lines, JSON and images of before and after."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ UNCHANGED = "unchanged"
 _STATUSES = ("restored", UNCHANGED, "skipped", "failed")
 
 _COMPARISON_MAX_HEIGHT, _COMPARISON_MAX_WIDTH = 720, 4096
-"""Size limits, in pixels, of each picture in a comparison."""
+"""Size limits, in pixels, of each image in a comparison."""
 
 
 def restoration_record(result: Restoration, before: Photo, after: Photo) -> dict[str, Any]:
-    """Returns the part of a record that tells what was done, in JSON types.
+    """Returns the part of a record that describes the restoration, in JSON types.
 
     Args:
         result: The restoration.
         before: The photograph.
-        after: What was written.
+        after: The result.
     """
     decision = result.decision
     return {
@@ -74,7 +74,7 @@ def json_report(records: Sequence[dict[str, Any]], toolbox: Toolbox, name: str) 
 
 
 def format_record(record: dict[str, Any]) -> str:
-    """Describes one photograph: what was done, by which tools, in how many seconds, and why."""
+    """Formats the record of one photograph: the tools with their seconds, the reason and the notices."""
     if record["status"] == "failed":
         return f"failed: {record['error']}"
     if record["status"] == "skipped":
@@ -113,10 +113,10 @@ def print_summary(console: Console, records: Sequence[dict[str, Any]]) -> int:
 
 
 def format_failure(job: RestoreJob, error: Exception) -> str:
-    """Says in one line which photograph failed and why."""
-    text = format_error(error, job.output_path)
+    """Returns one line that names the photograph and the reason of the failure."""
+    message = format_error(error, job.output_path)
     name = " ".join(str(job.input_path).splitlines())
-    return text if text.startswith(f"{name}:") else f"{name}: {text}"
+    return message if message.startswith(f"{name}:") else f"{name}: {message}"
 
 
 def draw_comparison(before: Photo, result: Restoration) -> Photo:
@@ -125,10 +125,10 @@ def draw_comparison(before: Photo, result: Restoration) -> Photo:
     shrink = min(1.0, _COMPARISON_MAX_HEIGHT / height, _COMPARISON_MAX_WIDTH / width)
     size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
     plan = format_plan(result.decision.plan) if result.decision.plan else UNCHANGED
-    pictures = [
+    captioned_images = [
         (caption, to_pil(resize(image[None], size)[0]))
         for caption, image in (("before", before.tensor()), (plan, result.image))
     ]
     is_grey = before.pixels.shape[2] == 1  # a grey profile does not suit the colours of the comparison
-    drawn = np.asarray(image_strip(pictures, size[0]))
-    return Photo(drawn, format="JPEG", icc=None if is_grey else before.icc)
+    pixels = np.asarray(image_strip(captioned_images, size[0]))
+    return Photo(pixels, format="JPEG", icc=None if is_grey else before.icc)

@@ -78,7 +78,7 @@ class StudyCommand(Command):
 
 
 def _tables(result: StudyResult) -> Iterator[Table]:
-    """Yields the effects of the planning factors, then what the consensus plans have in common."""
+    """Yields the tables of the effects of the planning factors, then that of the consensus plans."""
     title = f"{result.plans} plans of {', '.join(result.tools)} on {result.samples} samples"
     for metric, label in _METRICS.items():
         table = Table(title=title, box=box.SIMPLE, pad_edge=False, padding=(0, 0, 0, 1))

@@ -30,10 +30,12 @@ _SHORT_LABELS = {
     "defocus_blur": "focus",
     "low_resolution": "x4",
 }
-"""Short names of degradations: eight columns then fit into a terminal."""
+"""Short names of degradations, with which eight columns fit into a terminal."""
 
 
 class _ToolsAction(ABC):
+    """An action of ``opera-env tools``: its fields are its options."""
+
     @abstractmethod
     def run(self) -> int:
         """Runs the action; returns the exit code."""
@@ -235,7 +237,7 @@ def _table(texts: Sequence[str], numbers: Sequence[str], markdown: bool = False)
 
 
 def _card_table(toolbox: Toolbox, cards: Mapping[str, ToolCard], markdown: bool) -> Table:
-    """Returns the table of parameters, time, gains on the own degradation, and change of clean images."""
+    """Returns the table of parameters, time, gain on the degradation of each tool, and clean PSNR."""
     table = _table(("tool",), ("params", "ms", "PSNR", "SSIM", "LPIPS", "worse", "clean"), markdown)
     for tool in toolbox:
         card = cards[tool.name]

@@ -41,13 +41,15 @@ class Weights(Command):
 
     def run(self) -> int:
         """Runs the action and prints a table; returns the exit code."""
-        chosen = [weights.get_weight_file(name) for name in self.names] or list(weights.WEIGHT_FILES)
+        selected = [weights.get_weight_file(name) for name in self.names] or list(weights.WEIGHT_FILES)
         if self.action == "fetch":
             return self._fetch()
-        found: dict[str, weights.Status] = {weight.name: weights.status(weight.name) for weight in chosen}
-        _print_table(found)
-        bad = ("damaged", "missing") if self.names else ("damaged",)
-        return int(self.action == "verify" and any(state in bad for state in found.values()))
+        statuses: dict[str, weights.Status] = {
+            weight.name: weights.status(weight.name) for weight in selected
+        }
+        _print_table(statuses)
+        failing = ("damaged", "missing") if self.names else ("damaged",)
+        return int(self.action == "verify" and any(status in failing for status in statuses.values()))
 
     def _fetch(self) -> int:
         console = Console(stderr=True, soft_wrap=True)
@@ -55,22 +57,22 @@ class Weights(Command):
             names = ", ".join(weight.name for weight in weights.WEIGHT_FILES)
             console.print(f"expected names of files to fetch: {names}")
             return 2
-        failed = 0
+        num_failed = 0
         for name in self.names:
             try:
                 weights.fetch(name, force=self.force)
             except DownloadError as error:  # the other files are still fetched
                 console.print(str(error), style="red", markup=False, highlight=False)
-                failed += 1
+                num_failed += 1
         _print_table({name: weights.status(name) for name in self.names})
-        return int(failed > 0)
+        return int(num_failed > 0)
 
 
-def _print_table(found: dict[str, weights.Status]) -> None:
+def _print_table(statuses: dict[str, weights.Status]) -> None:
     table = Table("name", "status", box=None)
     table.add_column("where it belongs", overflow="fold")  # a path that is cut short is useless
     table.add_column("description")
-    for name, state in found.items():
+    for name, status in statuses.items():
         weight = weights.get_weight_file(name)
-        table.add_row(name, f"[{_COLOURS[state]}]{state}", str(weight.path), weight.description)
+        table.add_row(name, f"[{_COLOURS[status]}]{status}", str(weight.path), weight.description)
     Console().print(table)

@@ -1,4 +1,4 @@
-"""EXIF data: what of it is still true of a photograph after restoration."""
+"""EXIF data: selects the tags that still apply to a photograph after restoration."""
 
 from __future__ import annotations
 
@@ -58,11 +58,12 @@ STORAGE_TAGS = frozenset(
 
 
 def read_exif(image: Image.Image) -> Image.Exif:
-    """Reads the EXIF data of an opened image; damaged data raise Pillow's errors or warnings."""
+    """Returns the EXIF data of an opened image; damaged data raise errors or warnings of Pillow."""
     exif = image.getexif()
     if "exif" not in image.info:
         return exif
-    reread = Image.Exif()  # Pillow reads that of a JPEG file when it opens it, and hides the errors
+    # Pillow reads the EXIF data of a JPEG file when it opens the file, and hides the errors.
+    reread = Image.Exif()
     reread.load(image.info["exif"])
     if ORIENTATION_TAG not in reread and ORIENTATION_TAG in exif:  # Pillow also takes it from XMP
         reread[ORIENTATION_TAG] = exif[ORIENTATION_TAG]
@@ -75,9 +76,9 @@ def filter_exif(
     """Keeps the tags that describe the photograph, without those of its storage and orientation.
 
     Args:
-        read: Reads the data; its errors and warnings become notices.
+        read: Returns the data; its errors and warnings become notices.
         format_name: Format of the file, under Pillow's name.
-        notices: What is left out is appended.
+        notices: A notice of each omission is appended.
 
     Returns:
         The data that are kept, None if there are none, and the orientation, which is removed from them.
@@ -90,18 +91,18 @@ def filter_exif(
             orientation = exif.pop(ORIENTATION_TAG, 1)
             for tag in set(exif) & STORAGE_TAGS if format_name != "TIFF" else set(exif) - DESCRIPTIVE_TAGS:
                 del exif[tag]
-            kept = copy_exif(exif)
+            filtered = copy_exif(exif)
         except Exception as error:  # noqa: BLE001 - damaged data raise errors of all kinds, some of them when they are written
             notices.append(f"its EXIF data is damaged and left out ({type(error).__name__})")
-            kept = None
+            filtered = None
         else:
             if warned:
                 notices.append("parts of its EXIF data are damaged and left out")
-    return kept or None, orientation if isinstance(orientation, int) else 1
+    return filtered or None, orientation if isinstance(orientation, int) else 1
 
 
 class _Latin1Str(str):
-    """A text that Pillow writes with the bytes it was read from; it would write question marks."""
+    """A text that Pillow writes with the bytes that it was read from, instead of with question marks."""
 
     def encode(self, encoding: str = "latin-1", errors: str = "replace") -> bytes:
         return super().encode("latin-1", "replace")

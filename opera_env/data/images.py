@@ -29,7 +29,7 @@ def list_images(folder: Path | str) -> tuple[Path, ...]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise SampleError(f"{folder}: expected a folder of images, found no folder.")
+        raise SampleError(f"{folder}: expected a folder of images, found no folder: check the path.")
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
         raise SampleError(
@@ -41,11 +41,14 @@ def list_images(folder: Path | str) -> tuple[Path, ...]:
 def read_image(path: Path | str) -> NDArray[np.uint8]:
     """Reads an image file as 8-bit RGB, with the EXIF orientation applied.
 
+    Args:
+        path: The file, in any format that Pillow reads.
+
     Returns:
         uint8 (H, W, 3).
 
     Raises:
-        ImageFileError: If the file is absent, damaged or no image.
+        ImageFileError: If the file is absent, damaged or not an image.
     """
     with open_image(path) as image:
         _, orientation = load_with_exif(image, str(image.format), notices=[])
@@ -65,10 +68,14 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def write_image(path: Path | str, image: NDArray[np.uint8]) -> None:
-    """Writes uint8 (H, W, 3) atomically as a file in the format of its suffix.
+    """Writes an image file atomically.
+
+    Args:
+        path: The file; its suffix selects the format.
+        image: uint8 RGB (H, W, 3).
 
     Raises:
-        ImageFileError: If the suffix stands for no known format.
+        ImageFileError: If the suffix is not that of a known format.
     """
     path = Path(path)
     format_name = Image.registered_extensions().get(path.suffix.lower())
@@ -79,24 +86,27 @@ def write_image(path: Path | str, image: NDArray[np.uint8]) -> None:
 
 
 def to_tensor(image: NDArray[np.uint8]) -> Tensor:
-    """Turns uint8 (H, W, 3) into float32 (3, H, W) in [0, 1]."""
+    """Converts an image, uint8 (H, W, 3), to float32 (3, H, W) in [0, 1]."""
     writable = image.copy()  # cached images may be read-only, of which torch warns
     return torch.from_numpy(writable).permute(2, 0, 1).to(torch.float32) / 255
 
 
 def quantise(image: Tensor) -> Tensor:
-    """Clamps float (..., 3, H, W) to [0, 1] and rounds it to uint8; done once, before metrics and files."""
+    """Clamps images, float (..., 3, H, W), to [0, 1] and rounds them to uint8.
+
+    This happens once for each result, before metrics are computed or a file is written.
+    """
     return image.mul(255).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def to_array(image: Tensor) -> NDArray[np.uint8]:
-    """Turns (3, H, W), uint8 or float in [0, 1], into uint8 (H, W, 3)."""
+    """Converts an image (3, H, W), uint8 or float in [0, 1], to uint8 (H, W, 3)."""
     image = image if image.dtype == torch.uint8 else quantise(image)
     return image.permute(1, 2, 0).cpu().numpy()
 
 
 def to_pil(image: Tensor) -> Image.Image:
-    """Turns (3, H, W), uint8 or float in [0, 1], into a PIL image."""
+    """Converts an image (3, H, W), uint8 or float in [0, 1], to a PIL image."""
     return Image.fromarray(to_array(image))
 
 
@@ -106,7 +116,10 @@ def read_images(paths: Iterable[Path]) -> list[NDArray[np.uint8]]:
 
 
 def resize(image: Tensor, size: Canvas) -> Tensor:
-    """Resamples (B, 3, h, w) to (B, 3, H, W) by antialiased bicubic; a no-op at equal size."""
+    """Resizes images (B, 3, h, w) to (B, 3, H, W) by antialiased bicubic interpolation.
+
+    Images that already have this size are returned as they are.
+    """
     if tuple(image.shape[-2:]) == size:
         return image
     return F.interpolate(image, size=size, mode="bicubic", antialias=True, align_corners=False)

@@ -6,11 +6,11 @@ import re
 from typing import Any
 
 _MAX_DPI = 65535
-"""Largest resolution that a JPEG file can store; a larger one is taken for damage."""
+"""Largest resolution that a JPEG file can store; larger values are treated as damaged metadata."""
 
 
 def clean_xmp(xmp: Any) -> bytes | None:
-    """Returns XMP data with an upright orientation, None if there is none."""
+    """Returns XMP data with an upright orientation, or None if there is none."""
     if isinstance(xmp, str):
         xmp = xmp.encode()
     if not isinstance(xmp, bytes) or not xmp:
@@ -19,7 +19,7 @@ def clean_xmp(xmp: Any) -> bytes | None:
 
 
 def clean_dpi(dpi: Any) -> tuple[float, float] | None:
-    """Returns the horizontal and vertical resolution, None if they are no plausible numbers."""
+    """Returns the horizontal and vertical resolution, or None if they are not plausible numbers."""
     try:
         horizontal, vertical = (float(value) for value in dpi)
     except (TypeError, ValueError, ArithmeticError):
@@ -29,5 +29,5 @@ def clean_dpi(dpi: Any) -> tuple[float, float] | None:
 
 
 def multi_frame_notices(count: int) -> list[str]:
-    """Returns what to say of a file with several images."""
+    """Returns the notice for a file with ``count`` images; empty for one image."""
     return [f"only the first of its {count} images is read"] if count > 1 else []

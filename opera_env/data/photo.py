@@ -1,4 +1,4 @@
-"""A photograph in memory with the metadata of its file, and the formats of files."""
+"""A photograph in memory with the metadata of its file, and the file formats."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 Pixels: TypeAlias = NDArray[np.uint8 | np.uint16]
+"""Pixels as a file stores them, uint8 or uint16."""
 
 _STRIP_ROWS = 256
 """Rows that are converted at once, so that a large photograph is not held twice as floats."""
@@ -22,7 +23,7 @@ _STRIP_ROWS = 256
 
 @dataclass(frozen=True)
 class Format:
-    """What a file format can store.
+    """The properties of a file format.
 
     Attributes:
         suffixes: Suffixes of its files; the first is the usual one.
@@ -50,7 +51,7 @@ FORMATS: Mapping[str, Format] = {
 
 
 def format_from_name(path: Path | str) -> str | None:
-    """Returns the format that the suffix of a file stands for, None if it is not in :data:`FORMATS`.
+    """Returns the format of the suffix of a file, or None if no format of :data:`FORMATS` has it.
 
     Example:
         >>> format_from_name("holiday.JPG")
@@ -61,7 +62,7 @@ def format_from_name(path: Path | str) -> str | None:
 
 
 def suffix_notices(path: Path | str, format_name: str) -> tuple[str, ...]:
-    """Returns what to say of a file whose name and content have different formats.
+    """Returns the notice for a file whose name and content have different formats.
 
     Example:
         >>> suffix_notices("holiday.jpg", "PNG"), suffix_notices("holiday.png", "PNG")
@@ -86,7 +87,7 @@ class Photo:
         xmp: XMP data with an upright orientation.
         dpi: Horizontal and vertical resolution for printing, in dots per inch.
         lossless: Whether a WebP file is encoded without loss.
-        notices: In words: what of the file could not be kept, and a name that does not fit the content.
+        notices: Messages for the user: what could not be kept, and a name that does not fit the content.
     """
 
     pixels: Pixels

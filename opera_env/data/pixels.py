@@ -29,7 +29,7 @@ def apply_orientation(pixels: NDArray[PixelDtype], orientation: int) -> NDArray[
 
 
 def split_alpha(pixels: Pixels) -> tuple[Pixels, Pixels | None]:
-    """Splits (H, W, C) into colours (H, W, 1 or 3) and alpha (H, W), None for C of 1 or 3."""
+    """Splits pixels (H, W, C) into colours (H, W, 1 or 3) and alpha (H, W), which may be None."""
     channels = pixels.shape[2]
     if channels in (2, 4):
         return np.ascontiguousarray(pixels[..., :-1]), np.ascontiguousarray(pixels[..., -1])

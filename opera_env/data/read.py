@@ -1,4 +1,4 @@
-"""Reads photographs: which files are accepted, and what is kept of them."""
+"""Reads photographs with their metadata, and turns every failure into an error with the path."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _PILLOW_FORMATS = tuple(FORMATS)
 
 @contextmanager
 def open_image(path: Path | str, formats: tuple[str, ...] | None = None) -> Iterator[Image.Image]:
-    """Opens an image file; every error until it is closed becomes an error with its path.
+    """Opens an image file; every error until it is closed becomes an ImageFileError with its path.
 
     Args:
         path: The file.
         formats: Formats that are accepted, under Pillow's names; by default any that Pillow reads.
 
     Raises:
-        ImageFileError: If the file is absent, damaged, too large or no image.
+        ImageFileError: If the file is absent, damaged, too large or not an image.
     """
     with _image_file_errors(path, formats), Image.open(path, formats=formats) as image:
         yield image
@@ -50,7 +50,7 @@ def open_image(path: Path | str, formats: tuple[str, ...] | None = None) -> Iter
 
 @contextmanager
 def _image_file_errors(path: Path | str, formats: tuple[str, ...] | None) -> Iterator[None]:
-    """Turns every error while a file is read into an error with its path."""
+    """Turns every error while a file is read into an ImageFileError with its path."""
     try:
         _check_file(Path(path))
         with warnings.catch_warnings():
@@ -161,17 +161,17 @@ def _read(image: Image.Image, path: Path) -> Photo:
 def load_with_exif(
     image: Image.Image, format_name: str, notices: list[str]
 ) -> tuple[Image.Exif | None, int]:
-    """Decodes an image, which fails if the file is not complete, and reads its EXIF data.
+    """Decodes an image and reads its EXIF data; an incomplete file raises an error.
 
     Args:
         image: An opened image.
         format_name: Its format, under Pillow's name.
-        notices: What is wrong with the EXIF data is appended.
+        notices: Notices of damaged EXIF data are appended.
 
     Returns:
         The EXIF data and the orientation, which has not been applied.
     """
-    if format_name != "TIFF":  # reading EXIF may load the image: an error of the image must not be EXIF's
+    if format_name != "TIFF":  # else a damaged image would be reported as damaged EXIF data
         image.load()
     # Before a TIFF is loaded, because Pillow would apply an orientation that is still in the data.
     exif_and_orientation = filter_exif(lambda: read_exif(image), format_name, notices)

@@ -22,7 +22,7 @@ _UINT16_MAX = np.uint16(65535)
 
 
 def is_16bit_png(path: Path) -> bool:
-    """Tells whether a PNG file has 16 bits a channel."""
+    """Returns whether a PNG file has 16 bits per channel."""
     with path.open("rb") as file:
         return file.read(25)[24] == 16
 
@@ -33,7 +33,7 @@ def decode_16bit_png(path: Path) -> Pixels:
 
 
 def is_16bit_tiff(path: Path) -> bool:
-    """Tells whether a file is a TIFF file with more than 8 bits a channel."""
+    """Returns whether a file is a TIFF file with more than 8 bits per channel."""
     with path.open("rb") as file:
         if file.read(4) not in _TIFF_SIGNATURES:
             return False
@@ -45,7 +45,7 @@ def is_16bit_tiff(path: Path) -> bool:
 
 
 def read_16bit_tiff_size(path: Path) -> tuple[int, int]:
-    """Reads height and width, as stored."""
+    """Reads the height and the width of the first image of a TIFF file, before orientation is applied."""
     with tifffile.TiffFile(path) as file:
         page = _first_page(file)
         return int(page.imagelength), int(page.imagewidth)
@@ -90,8 +90,9 @@ def _decode_16bit_tiff(page: Any, notices: list[str]) -> Pixels:
         pixels = np.moveaxis(pixels, 0, -1)
     pixels = np.atleast_3d(pixels)
     if page.bitspersample < 16:
-        top = 2**page.bitspersample - 1
-        pixels = ((pixels.astype(np.uint32) * _UINT16_MAX + top // 2) // top).astype(np.uint16)
+        max_level = 2**page.bitspersample - 1
+        pixels = pixels.astype(np.uint32) * _UINT16_MAX + max_level // 2
+        pixels = (pixels // max_level).astype(np.uint16)
     colours, extra = np.split(pixels, [3 if photometric == "RGB" else 1], axis=2)
     if photometric == "MINISWHITE":
         colours = _UINT16_MAX - colours
@@ -99,7 +100,7 @@ def _decode_16bit_tiff(page: Any, notices: list[str]) -> Pixels:
 
 
 def _check_page(page: Any) -> str:
-    """Refuses pages that cannot be decoded as a photograph; returns the name of the colour space."""
+    """Raises an error for a page that is not a photograph; returns the name of its colour space."""
     count = page.imagewidth * page.imagelength
     if Image.MAX_IMAGE_PIXELS is not None and count > 2 * Image.MAX_IMAGE_PIXELS:  # the limit of Pillow
         raise Image.DecompressionBombError(f"{count} pixels, at most {2 * Image.MAX_IMAGE_PIXELS}")
@@ -122,16 +123,16 @@ def _append_alpha(colours: Pixels, extra: Pixels, kinds: tuple[int, ...], notice
     Args:
         colours: uint16 (H, W, 1 or 3).
         extra: uint16 (H, W, E), the other channels.
-        kinds: TIFF's kind of each of them; 1 and 2 are alpha, premultiplied and not.
-        notices: Channels that are left out are appended.
+        kinds: The TIFF code of each of them; 1 is premultiplied alpha and 2 is straight alpha.
+        notices: A notice of channels that are left out is appended.
     """
-    found = next((number for number, kind in enumerate(kinds) if kind in (1, 2)), None)
-    if extra.shape[2] > (found is not None):
+    alpha_index = next((number for number, kind in enumerate(kinds) if kind in (1, 2)), None)
+    if extra.shape[2] > (alpha_index is not None):
         notices.append("channels beside its colours are left out")
-    if found is None:
+    if alpha_index is None:
         return colours
-    alpha = extra[..., found : found + 1]
-    if kinds[found] == 1:
+    alpha = extra[..., alpha_index : alpha_index + 1]
+    if kinds[alpha_index] == 1:
         straight = colours.astype(np.uint32) * _UINT16_MAX // np.maximum(alpha, 1)
         colours = np.minimum(straight, _UINT16_MAX).astype(np.uint16)
     return np.concatenate([colours, alpha], axis=2)

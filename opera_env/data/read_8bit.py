@@ -19,7 +19,7 @@ def decode_8bit(image: Image.Image, notices: list[str]) -> tuple[Pixels, bytes |
 
     Args:
         image: An image in any mode of 8 bits.
-        notices: What is converted is appended.
+        notices: A notice of each conversion is appended.
 
     Returns:
         uint8 (H, W, C), C from 1 to 4 with alpha last, and the colour profile.
@@ -61,7 +61,7 @@ def _to_srgb(image: Image.Image, profile: bytes | None, notices: list[str]) -> I
 
 
 def is_lossless_webp(path: Path) -> bool:
-    """Tells whether the first image of a WebP file is encoded without loss."""
+    """Returns whether the first image of a WebP file is encoded without loss."""
     with path.open("rb") as file:
         file.seek(12)
         while len(head := file.read(8)) == 8:

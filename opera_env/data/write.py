@@ -19,7 +19,7 @@ from opera_env.errors import ImageFileError, error_message
 from opera_env.files import atomic_create, atomic_write
 
 _JPEG_SEGMENT_MAX_BYTES = 65533
-"""Most bytes of EXIF or XMP data in one segment of a JPEG file."""
+"""Maximum number of bytes of EXIF or XMP data in one segment of a JPEG file."""
 
 _XMP_HEADER_BYTES = len(b"http://ns.adobe.com/xap/1.0/\0")
 
@@ -34,7 +34,7 @@ def write_photo(path: Path | str, photo: Photo, quality: int = 95, overwrite: bo
         overwrite: Whether an existing file may be replaced.
 
     Returns:
-        The photograph as it was written, without what the format cannot store; the notices name it.
+        The photograph as it was written; its notices name what the format cannot store.
 
     Raises:
         FileExistsError: If the file exists and may not be replaced.
@@ -73,7 +73,7 @@ def check_max_side(path: Path, format: str, size: tuple[int, int]) -> None:
 
 
 def drop_unsupported(photo: Photo) -> Photo:
-    """Leaves out what the format of a photograph cannot store, and names it in the notices."""
+    """Returns the photograph without what its format cannot store, which is added to the notices."""
     format_spec, notices = FORMATS[photo.format], list(photo.notices)
     if photo.bits > 8 and not format_spec.supports_16bit:
         notices.append(f"{photo.format} holds 8 of its {photo.bits} bits")
@@ -125,7 +125,7 @@ def _encode(photo: Photo, quality: int) -> bytes:
             "xmp": photo.xmp,
         }
         options |= {name: data for name, data in metadata.items() if data is not None}
-    if photo.format == "JPEG":  # without optimize, with which Pillow fails on strong noise
+    if photo.format == "JPEG":  # no optimize=True, with which Pillow fails on strong noise
         options |= {"quality": quality, "subsampling": 0}
     elif photo.format == "WEBP":
         options |= {"quality": quality, "lossless": photo.lossless, "exact": True}

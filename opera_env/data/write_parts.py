@@ -1,4 +1,4 @@
-"""What the writers of all formats need: channels in the order of files, and EXIF data of the right size."""
+"""Functions that the writers of all formats share: the order of channels, and up-to-date EXIF data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def interleave_alpha(photo: Photo) -> Pixels:
 
 
 def current_exif(photo: Photo) -> Image.Exif | None:
-    """Returns a copy of the EXIF data with the current size of the photograph, None if it has none."""
+    """Returns a copy of the EXIF data with the current size of the photograph, or None if it has none."""
     if photo.exif is None:
         return None
     exif = copy_exif(photo.exif)

@@ -1,4 +1,4 @@
-"""PNG files, 8 and 16 bits a channel, with metadata."""
+"""Writes PNG files of 8 and 16 bits per channel with metadata."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TIFF files, 8 and 16 bits a channel, with metadata."""
+"""Writes TIFF files of 8 and 16 bits per channel with metadata."""
 
 from __future__ import annotations
 
@@ -85,5 +85,5 @@ def _append_directory(file: BytesIO, tag: int, directory: dict[int, Any]) -> Non
 
 
 def _placeholder_tag(tag: int) -> int:
-    """Returns the tag that is written in place of a pointer, which tifffile refuses: the one before it."""
+    """Returns the number before a pointer tag: tifffile refuses to write the pointer tag itself."""
     return tag - 1

@@ -30,7 +30,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
 
     Args:
         path: The file.
-        device: Where its tensors are put.
+        device: Device of the tensors.
 
     Returns:
         The state, or None if there is no such file, which means that the run is new.
@@ -57,6 +57,6 @@ def load_as_float32(path: Path) -> dict[str, Tensor]:
     """Reads a file of named tensors, for example one that :func:`save_half` wrote, as float32 on the CPU.
 
     Raises:
-        WeightsIntegrityError: If the file cannot be read, or holds something else than tensors.
+        WeightsIntegrityError: If the file cannot be read, or holds anything but named tensors.
     """
     return {name: tensor.float() for name, tensor in load_tensors(path).items()}

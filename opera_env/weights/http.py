@@ -57,12 +57,15 @@ def download(urls: Sequence[str], target: Path, sha256: str, *, timeout: float =
 
 
 def expect_sha256(path: Path | str, expected: str, found: str) -> None:
-    """Raises WeightsIntegrityError unless ``found`` begins with ``expected``.
+    """Checks that a SHA-256 begins with the expected digits.
 
     Args:
         path: The file, or a name for the error message.
         expected: A SHA-256, or its first digits.
         found: The SHA-256 of the file.
+
+    Raises:
+        WeightsIntegrityError: If the hash is wrong.
     """
     if not found.startswith(expected):
         raise WeightsIntegrityError(path, expected, found)

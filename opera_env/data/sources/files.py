@@ -19,11 +19,11 @@ from opera_env.types import Sample, SampleSpec
 
 @dataclass(frozen=True)
 class FileEntry:
-    """A degraded file and what is known about it.
+    """A degraded image file with its reference and recipe, as far as they are known.
 
     Attributes:
-        lq: The degraded image.
-        reference: The clean image, or None.
+        lq: File of the degraded image.
+        reference: File of the clean image; None if there is none.
         recipe: Degradations in the order in which they were applied, as far as known.
         labelled: Whether the recipe is known. An empty recipe then means that nothing was applied.
     """
@@ -43,7 +43,7 @@ class FilesSource:
         entries: The files.
         name: Name of the source in specifications.
         canvas: Side of square crops, in pixels of the canvas; None for whole images.
-        scale: For images without reference: how many times larger the canvas is.
+        scale: For images without reference: side of the canvas divided by the side of the image.
 
     Raises:
         SampleError: If there are no files, or an argument cannot be used.
@@ -53,7 +53,7 @@ class FilesSource:
         self, entries: Sequence[FileEntry], name: str, canvas: int | None = None, scale: int = 1
     ) -> None:
         if not entries:
-            raise SampleError(f"source {name!r} has no images.")
+            raise SampleError(f"source {name!r} has no images: name at least one file.")
         if scale < 1 or (canvas is not None and canvas < 1):
             raise SampleError(f"scale and canvas must be at least 1, found {scale} and {canvas}.")
         self.entries = tuple(entries)
@@ -64,10 +64,10 @@ class FilesSource:
 
     @property
     def degradations(self) -> tuple[str, ...]:
-        """Labels of the files: built-in degradations in their order, then others; empty without labels."""
-        found = dict.fromkeys(name for entry in self.entries if entry.labelled for name in entry.recipe)
-        others = [name for name in found if name not in DEGRADATIONS]
-        return (*(name for name in DEGRADATIONS if name in found), *others)
+        """Labels of the files: built-in degradations in their order, then custom ones."""
+        labels = dict.fromkeys(name for entry in self.entries if entry.labelled for name in entry.recipe)
+        custom = [name for name in labels if name not in DEGRADATIONS]
+        return (*(name for name in DEGRADATIONS if name in labels), *custom)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -98,13 +98,20 @@ class FilesSource:
         return SampleSpec(self.name, index, self.entries[index].recipe, 0, crop)
 
     def draw(self, rng: Generator) -> SampleSpec:
+        """Draws the specification of a random file and crop; ``rng`` is the only source of randomness."""
         return self._draw_spec(int(rng.integers(len(self))), rng)
 
     def list_specs(self, count: int, recipes: Sequence[Recipe] | None, rng: Generator) -> list[SampleSpec]:
-        """Lists files in turn; their recipes are those of the files, whatever ``recipes`` says."""
+        """Lists files in turn; ``recipes`` is ignored, because the files have been degraded already."""
         return [self._draw_spec(index % len(self), rng) for index in range(count)]
 
     def make(self, spec: SampleSpec) -> Sample:
+        """Reads the files of a specification and crops them.
+
+        Raises:
+            SampleError: If the specification is of another source, or its crop cannot be used.
+            ImageFileError: If a file cannot be read.
+        """
         check_spec(self, spec)
         lq, reference, scale = self._read_pair(spec.index)
         entry = self.entries[spec.index]
@@ -124,7 +131,7 @@ class FilesSource:
 
 
 def _paths_by_stem(folder: Path | str) -> dict[str, Path]:
-    """Returns the images of a folder by their names without suffix, which must be distinct."""
+    """Returns the image files of a folder by their names without suffix, which must be distinct."""
     paths: dict[str, Path] = {}
     for path in list_images(folder):
         if path.stem in paths:
@@ -135,12 +142,14 @@ def _paths_by_stem(folder: Path | str) -> dict[str, Path]:
 
 def _find_reference(path: Path, references: Mapping[str, Path], folder: Path | str) -> Path:
     if path.stem not in references:
-        raise SampleError(f"{path} has no partner of the same name in {folder}.")
+        raise SampleError(
+            f"{path} has no partner of the same name in {folder}: add it, or remove the file."
+        )
     return references[path.stem]
 
 
 def paired(lq: Path | str, reference: Path | str, canvas: int | None = None) -> FilesSource:
-    """Returns the images of two folders with equally named files, degraded and clean.
+    """Returns a source of pairs: two folders with equally named files, degraded and clean.
 
     Args:
         lq: Folder of degraded images.
@@ -169,7 +178,7 @@ AGENTICIR_DEGRADATIONS: Mapping[str, str] = {
 
 
 def agenticir(root: Path | str, canvas: int | None = None) -> FilesSource:
-    """Returns a folder in the layout of the AgenticIR benchmark: ``HQ/ID.png`` and ``LQ/d2/A+B/ID.png``.
+    """Returns the source of a folder in the layout of AgenticIR: ``HQ/ID.png`` and ``LQ/d2/A+B/ID.png``.
 
     Args:
         root: The folder that holds ``HQ`` and ``LQ``.
@@ -202,12 +211,15 @@ def _parse_recipe(folder: Path) -> Recipe:
 def photographs(
     paths: Iterable[Path | str] | Path | str, scale: int = 1, canvas: int | None = None
 ) -> FilesSource:
-    """Returns photographs without reference and labels: those of a folder, or files.
+    """Returns a source of photographs without reference and labels: those of a folder, or files.
 
     Args:
         paths: The folder or the files.
-        scale: How many times larger the result is to be.
+        scale: Side of the result divided by the side of the photograph.
         canvas: Side of square crops, in pixels of the result; None for whole images.
+
+    Raises:
+        SampleError: If there are no photographs, or an argument cannot be used.
     """
     if isinstance(paths, str | Path):
         entries = [FileEntry(path) for path in list_images(paths)]

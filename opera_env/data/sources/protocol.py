@@ -1,4 +1,4 @@
-"""The protocol of a source of samples, and what all sources do with specifications and crops."""
+"""The protocol of a source of samples, and functions for specifications and crops that sources share."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ Crop: TypeAlias = tuple[int, int, int, int]
 
 @runtime_checkable
 class Source(Protocol):
-    """Draws specifications and makes the samples they describe.
+    """Draws specifications and makes the samples that they describe.
 
     ``make`` is a pure function of the specification, on any worker.
 
     Attributes:
         name: Name of the source in its specifications.
-        degradations: Labels that its samples may have, in the order in which degradations are applied.
     """
 
     name: str
 
     @property
-    def degradations(self) -> tuple[str, ...]: ...
+    def degradations(self) -> tuple[str, ...]:
+        """Labels that samples may have, in the order in which degradations are applied."""
+        ...
 
     def __len__(self) -> int:
         """Returns the number of images."""
@@ -64,11 +65,11 @@ class Source(Protocol):
 
 
 class ImageCache:
-    """Image files by path; those read last are kept in memory.
+    """Reads image files by path and keeps the most recently used ones in memory.
 
     Args:
         paths: The files.
-        max_bytes: Most memory for images, in bytes; one image is kept in any case.
+        max_bytes: Largest memory for images, in bytes; one image is kept in any case.
     """
 
     def __init__(self, paths: Sequence[Path], max_bytes: int = 512 * 2**20) -> None:
@@ -92,12 +93,12 @@ def random_crop(size: Canvas, side: int | None, multiple: int, rng: Generator) -
 
     Args:
         size: (H, W) of the image.
-        side: Side of the crop; None takes the whole image.
-        multiple: Position and sides are multiples of this.
+        side: Side of the crop in pixels; None for the whole image.
+        multiple: The position and the sides are multiples of this number of pixels.
         rng: The only source of randomness.
 
     Returns:
-        The crop, or None for the whole image.
+        The crop; None for the whole image.
     """
     if side is None:
         return None
@@ -108,7 +109,12 @@ def random_crop(size: Canvas, side: int | None, multiple: int, rng: Generator) -
 
 
 def crop_image(image: NDArray[np.uint8], crop: Crop | None, spec: SampleSpec) -> NDArray[np.uint8]:
-    """Returns the part of the image that the crop names, the whole image for None.
+    """Crops an image.
+
+    Args:
+        image: uint8 (H, W, 3).
+        crop: Top, left, height and width in pixels; None for the whole image.
+        spec: The specification, for the error message.
 
     Raises:
         SampleError: If the crop is empty or not inside the image.
@@ -126,9 +132,12 @@ def check_spec(source: Source, spec: SampleSpec) -> None:
     """Checks that a specification was drawn from a source.
 
     Raises:
-        SampleError: If it has another source's name, or an image that the source does not have.
+        SampleError: If it has the name of another source, or an index that the source does not have.
     """
     if spec.source != source.name:
-        raise SampleError(f"the sample was drawn from {spec.source!r}, this source is {source.name!r}.")
+        raise SampleError(
+            f"the sample was drawn from {spec.source!r}, this source is {source.name!r}: use "
+            "the source that drew it."
+        )
     if not 0 <= spec.index < len(source):
         raise SampleError(f"source {source.name!r} has images 0 to {len(source) - 1}, found {spec.index}.")

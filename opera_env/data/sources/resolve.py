@@ -1,4 +1,4 @@
-"""From what a setting or a command line says to a source."""
+"""Finds the source that a setting or a command line names."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from opera_env.imports import import_attribute
 
 
 def resolve_source(source: Source | Path | str | None, canvas: int | None = 128) -> Source:
-    """Returns a source as it is, and opens the source that a name stands for.
+    """Returns a source as it is, or the source of a name.
 
     Args:
         source: A source; None or "bundled" for the photographs that come with scikit-image; a folder of
             clean photographs; or "module:attribute", a source or a function without arguments that
             returns one.
-        canvas: Side of the square crops of clean photographs, in pixels; None for whole images. A source
-            that is given, or imported, keeps its own.
+        canvas: Side of the square crops of clean photographs, in pixels; None for whole images. It has no
+            effect on a source that is passed as an object or imported.
 
     Raises:
-        SampleError: If the object is no source, or the name stands for none.
+        SampleError: If the object is not a source, or the name is not that of a source or a folder.
     """
     if source is None or source == "bundled":
         return bundled(canvas)
@@ -36,15 +36,16 @@ def resolve_source(source: Source | Path | str | None, canvas: int | None = 128)
 
 def _import_source(name: str) -> Source:
     try:
-        found = import_attribute(name)
+        source = import_attribute(name)
     except (ImportError, AttributeError) as error:
         raise SampleError(f"source {name!r} cannot be imported: {error}") from error
-    if callable(found) and not isinstance(found, Source):
-        found = found()
-    return _check(found, f"source {name!r}")
+    if callable(source) and not isinstance(source, Source):
+        source = source()
+    return _check(source, f"source {name!r}")
 
 
 def _check(source: Any, label: str) -> Source:
+    """Returns the source if it follows the protocol; ``label`` names it in the error message."""
     if not isinstance(source, Source):
         raise SampleError(
             f"{label}: expected an object with name, degradations, draw, list_specs, make and a length, as "

@@ -45,11 +45,11 @@ class SyntheticSource:
         paths: Image files.
         name: Name of the source in specifications.
         canvas: Side of the square crops, in pixels, a multiple of 4; None for whole images.
-        recipes: What to draw recipes from. By default all plausible orders of up to three degradations:
+        recipes: The recipes to draw from. By default all plausible orders of up to three degradations:
             the 145 training recipes, or more with custom degradations.
         length_weights: Weight of recipes of each length; 1 : 3 : 5 by default.
         depth: Folder of depth maps (``STEM.mat``, ``.npy`` or ``.png``); haze generates the depth of an
-            image that has none, and the sample says so.
+            image that has none, and the sample's ``depth`` records it.
         degradations: Custom degradations that recipes may name beside the built-in ones. One with the name
             of a built-in degradation replaces it. See :class:`opera_env.degradations.Degradation`.
 
@@ -71,7 +71,7 @@ class SyntheticSource:
         if canvas is not None and (canvas <= 0 or canvas % 4):
             raise SampleError(f"the canvas must be a positive multiple of 4, found {canvas}.")
         if not paths:
-            raise SampleError(f"source {name!r} has no images.")
+            raise SampleError(f"source {name!r} has no images: name at least one file.")
         self.name = name
         self.canvas = canvas
         self._degradations = merge_degradations(degradations)
@@ -81,7 +81,9 @@ class SyntheticSource:
         self.length_weights = length_weights
         self.depth = None if depth is None else Path(depth)
         if self.depth is not None and not self.depth.is_dir():
-            raise SampleError(f"{self.depth}: expected a folder of depth maps, found no folder.")
+            raise SampleError(
+                f"{self.depth}: expected a folder of depth maps, found no folder: check the path."
+            )
         self._images = ImageCache(paths)
 
     @property
@@ -93,11 +95,11 @@ class SyntheticSource:
         return len(self._images.paths)
 
     def _clean_image(self, index: int) -> NDArray[np.uint8]:
-        """Returns a photograph, cut to multiples of 4 pixels, uint8 (H, W, 3)."""
+        """Returns a clean image, cut to multiples of 4 pixels, uint8 (H, W, 3)."""
         image = self._images[self._images.paths[index]]
         height, width = (length // 4 * 4 for length in image.shape[:2])
         if not height or not width:
-            raise SampleError(f"{self._images.paths[index]}: smaller than 4 x 4 pixels.")
+            raise SampleError(f"{self._images.paths[index]}: smaller than 4 x 4 pixels, leave it out.")
         return image[:height, :width]
 
     def _draw_spec(self, index: int, recipe: Recipe, rng: Generator) -> SampleSpec:
@@ -106,10 +108,12 @@ class SyntheticSource:
         return SampleSpec(self.name, index, recipe, int(rng.integers(2**63)), crop)
 
     def draw(self, rng: Generator) -> SampleSpec:
+        """Draws an image, a recipe, a crop and a seed; ``rng`` is the only source of randomness."""
         index = int(rng.integers(len(self)))
         return self._draw_spec(index, sample_recipe(rng, self.recipes, self.length_weights), rng)
 
     def list_specs(self, count: int, recipes: Sequence[Recipe] | None, rng: Generator) -> list[SampleSpec]:
+        """Lists images and recipes in turn; crops and seeds are drawn from ``rng``."""
         if recipes is None:
             recipes = [self.recipes[index] for index in rng.permutation(len(self.recipes))]
         # Each round starts at the next image, so that no image is tied to a few recipes.
@@ -119,6 +123,13 @@ class SyntheticSource:
         ]
 
     def make(self, spec: SampleSpec) -> Sample:
+        """Crops and degrades the image of a specification.
+
+        Raises:
+            SampleError: If the specification is of another source, or its crop cannot be used.
+            UnknownDegradationError: If its recipe names an unknown degradation.
+            ImageFileError: If the file cannot be read.
+        """
         check_spec(self, spec)
         recipe = check_recipe(spec.recipe, self._degradations)
         clean = crop_image(self._clean_image(spec.index), spec.crop, spec)
@@ -156,7 +167,7 @@ def bundled(
     length_weights: Mapping[int, float] | None = None,
     degradations: Iterable[DegradationType] = (),
 ) -> SyntheticSource:
-    """Returns the colour photographs that come with scikit-image; see :class:`SyntheticSource`."""
+    """Returns a :class:`SyntheticSource` of the colour photographs that come with scikit-image."""
     import skimage.data
 
     folder = Path(skimage.data.data_dir)
@@ -172,6 +183,11 @@ def clean_folder(
     depth: Path | str | None = None,
     degradations: Iterable[DegradationType] = (),
 ) -> SyntheticSource:
-    """Returns the clean photographs of a folder; see :class:`SyntheticSource`."""
+    """Returns a :class:`SyntheticSource` of the clean photographs of a folder.
+
+    Raises:
+        SampleError: If the folder has no images, or an argument cannot be used.
+        UnknownDegradationError: If a recipe names an unknown degradation.
+    """
     name = Path(folder).resolve().name
     return SyntheticSource(list_images(folder), name, canvas, recipes, length_weights, depth, degradations)
