@@ -40,7 +40,10 @@ class BrightenTwice:
 
     def act(self, observations: Sequence[Observation]) -> list[Decision]:
         self.calls.append(observations)
-        return [Decision(("tiny.brighten",) if len(one.used) < 2 else ()) for one in observations]
+        return [
+            Decision(("tiny.brighten",) if len(observation.used) < 2 else ())
+            for observation in observations
+        ]
 
 
 class NeverStops:

@@ -117,9 +117,9 @@ def test_a_file_that_appears_at_the_last_moment_is_not_lost(
     looks = os.path.lexists
 
     def late(path: Path) -> bool:
-        found = looks(path)
+        actual = looks(path)
         target.write_text("theirs")
-        return found
+        return actual
 
     def link(source: Path, target: Path) -> None:
         target.write_text("theirs")

@@ -159,8 +159,8 @@ def test_release_scores_0_for_empty_and_long_plans(length: int, counts: bool) ->
 
 def test_get_reward() -> None:
     assert get_reward("lite") is REWARD_PRESETS["lite"]
-    own = Reward("own", ())
-    assert get_reward(own) is own
+    own_reward = Reward("own", ())
+    assert get_reward(own_reward) is own_reward
     with pytest.raises(UnknownPresetError, match=r"reward 'lit'.*lite.*classic"):
         get_reward("lit")
     assert set(REWARD_PRESETS) == {"lite", "paper", "release", "classic", "label_free", "no_reference"}
@@ -191,13 +191,13 @@ def test_f1_by_hand(predicted: tuple[str, ...], true: tuple[str, ...], expected:
 def test_f1_is_the_harmonic_mean_of_precision_and_recall(
     predicted: frozenset[str], true: frozenset[str]
 ) -> None:
-    found = f1_score(predicted, true)
-    assert found == f1_score(true, predicted)
-    assert 0 <= found <= 1
-    assert (found == 1) == (predicted == true)
+    actual = f1_score(predicted, true)
+    assert actual == f1_score(true, predicted)
+    assert 0 <= actual <= 1
+    assert (actual == 1) == (predicted == true)
     if predicted & true:
         precision, recall = len(predicted & true) / len(predicted), len(predicted & true) / len(true)
-        assert found == pytest.approx(2 * precision * recall / (precision + recall))
+        assert actual == pytest.approx(2 * precision * recall / (precision + recall))
 
 
 # Combined rewards
@@ -311,6 +311,6 @@ def test_a_negative_r_q_does_not_reverse_the_product(
 
 def test_the_reward_is_a_python_float() -> None:
     for form in ("product", "gated"):
-        found = combined_reward(OUTCOME, _predict("rain"), RAIN, 1, form)  # type: ignore[arg-type]
-        assert type(found) is float
+        actual = combined_reward(OUTCOME, _predict("rain"), RAIN, 1, form)  # type: ignore[arg-type]
+        assert type(actual) is float
     assert type(combined_reward(OUTCOME, _predict(error=PlanParseError("no")))) is float

@@ -171,8 +171,8 @@ def test_the_reference_scores_best() -> None:
     assert best.metrics["psnr_y"] == pytest.approx(80, abs=1e-3)
     assert best.r_q == pytest.approx(10, abs=1e-3)
     for plan in PLANS:
-        (other,) = scorer.score([sample], [plan])
-        assert 0 <= other.r_q < best.r_q
+        (other_outcome,) = scorer.score([sample], [plan])
+        assert 0 <= other_outcome.r_q < best.r_q
 
 
 def test_results_are_resized_to_the_canvas() -> None:
@@ -224,18 +224,18 @@ def test_equal_work_runs_and_counts_once() -> None:
     first, second = _Counting(0.9), _Counting(0.7)
     scorer = PlanScorer(Toolbox().add("a", first).add("b", second), _mean_reward())
     twins = [_sample(0), _sample(0)]
-    other = _sample(1)
-    samples = [twins[0], twins[1], other, twins[0], twins[1], other]
+    other_sample = _sample(1)
+    samples = [twins[0], twins[1], other_sample, twins[0], twins[1], other_sample]
     plans: list[Plan] = [("a", "b"), ("a", "b"), ("a", "b"), ("a",), (), ("a", "a")]
-    found = _score(scorer, samples, plans)
+    actual = _score(scorer, samples, plans)
     # Distinct results: ab, a, () of one image and ab, aa of the other.
     assert scorer.images_scored == 5
     # Distinct prefixes: a, ab of one and a, ab, aa of the other.
     assert scorer.tools_run == first.images + second.images == 5
-    assert found[0] == found[1]
-    assert len(set(found)) == 5
+    assert actual[0] == actual[1]
+    assert len(set(actual)) == 5
 
-    assert _score(scorer, samples, plans) == pytest.approx(found, abs=1e-4)
+    assert _score(scorer, samples, plans) == pytest.approx(actual, abs=1e-4)
     assert (scorer.images_scored, scorer.tools_run) == (10, 10), "the counters add up over all calls"
 
 
@@ -252,11 +252,11 @@ def test_small_batches_score_nothing_twice(batch: int) -> None:
     pairs = [
         (_sample(place, size), plan) for plan in PLANS for place, size in enumerate([(64, 64), (96, 96)])
     ]
-    found = _score(scorer, *map(list, zip(*pairs, strict=True)))
+    actual = _score(scorer, *map(list, zip(*pairs, strict=True)))
     assert sum(batch_sizes) == scorer.images_scored == len(pairs)
     assert max(batch_sizes) <= max(1, batch * 4), "four images of 64 x 64 pixels count as one of 128 x 128"
     expected = [_by_hand(sample, plan, _mean_reward()).r_q for sample, plan in pairs]
-    assert found == pytest.approx(expected, abs=0.01)
+    assert actual == pytest.approx(expected, abs=0.01)
 
 
 def test_cached_results_are_not_computed_again() -> None:
@@ -264,13 +264,13 @@ def test_cached_results_are_not_computed_again() -> None:
     toolbox = Toolbox().add("a", tool)
     scorer = PlanScorer(toolbox, _mean_reward(), cache=PrefixCache())
     sample = _sample()
-    found = [_score(scorer, [sample], [("a",) * length]) for length in range(5)]
+    actual = [_score(scorer, [sample], [("a",) * length]) for length in range(5)]
     assert scorer.tools_run == tool.images == 4
-    assert [_score(scorer, [sample], [("a",) * length]) for length in range(5)] == found, "the same bits"
+    assert [_score(scorer, [sample], [("a",) * length]) for length in range(5)] == actual, "the same bits"
     assert scorer.tools_run == 4
     fresh = PlanScorer(toolbox, _mean_reward())
     for length in range(5):
-        assert _score(fresh, [sample], [("a",) * length]) == pytest.approx(found[length], abs=1e-3)
+        assert _score(fresh, [sample], [("a",) * length]) == pytest.approx(actual[length], abs=1e-3)
 
 
 def test_results_of_earlier_weights_are_not_used() -> None:
@@ -278,13 +278,13 @@ def test_results_of_earlier_weights_are_not_used() -> None:
     network = nn.Conv2d(3, 3, 1, bias=False)
     scorer = PlanScorer(Toolbox().add("a", network), _mean_reward(), cache=PrefixCache())
     sample = _sample()
-    found = []
+    actual = []
     for factor in (1.0, 0.5, 1.0):
         with torch.no_grad():
             network.weight.copy_(factor * torch.eye(3)[..., None, None])
-        found += _score(scorer, [sample], [("a",)])
+        actual += _score(scorer, [sample], [("a",)])
     light = _by_hand(sample, (), _mean_reward()).r_q
-    assert found == pytest.approx([light, light / 2, light], abs=0.02)
+    assert actual == pytest.approx([light, light / 2, light], abs=0.02)
 
 
 def test_outcomes_are_in_the_order_of_the_plans() -> None:
@@ -295,8 +295,8 @@ def test_outcomes_are_in_the_order_of_the_plans() -> None:
     expected = {id(sample): _score(scorer, [sample] * len(PLANS), PLANS) for sample in samples}
     for _ in range(5):
         order = rng.permutation(len(pairs))
-        found = _score(scorer, [pairs[index][0] for index in order], [pairs[index][1] for index in order])
-        for index, value in zip(order, found, strict=True):
+        actual = _score(scorer, [pairs[index][0] for index in order], [pairs[index][1] for index in order])
+        for index, value in zip(order, actual, strict=True):
             sample, plan = pairs[index]
             assert value == pytest.approx(expected[id(sample)][PLANS.index(plan)], abs=1e-3)
 
@@ -352,9 +352,9 @@ def test_no_samples_give_no_outcomes() -> None:
 def test_the_limits_of_a_reward_on_plans_apply() -> None:
     scorer = PlanScorer(_toolbox(), _mean_reward(score_empty_plan=False, max_tools=2))
     sample = _sample()
-    found = scorer.score([sample] * 4, [(), ("lighter",), ("lighter",) * 2, ("lighter",) * 3])
-    assert [outcome.r_q > 0 for outcome in found] == [False, True, True, False]
-    assert all(outcome.metrics["light"] > 0 for outcome in found), "the metrics are computed all the same"
+    actual = scorer.score([sample] * 4, [(), ("lighter",), ("lighter",) * 2, ("lighter",) * 3])
+    assert [outcome.r_q > 0 for outcome in actual] == [False, True, True, False]
+    assert all(outcome.metrics["light"] > 0 for outcome in actual), "the metrics are computed all the same"
 
 
 # Errors

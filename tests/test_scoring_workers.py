@@ -80,8 +80,12 @@ def _reward(metric: Metric) -> Reward:
 
 def _plain(outcomes: Sequence[Outcome]) -> list[Any]:
     return [
-        (one.r_q, one.metrics, None if one.restored is None else one.restored.numpy().tobytes())
-        for one in outcomes
+        (
+            outcome.r_q,
+            outcome.metrics,
+            None if outcome.restored is None else outcome.restored.numpy().tobytes(),
+        )
+        for outcome in outcomes
     ]
 
 
@@ -94,10 +98,10 @@ def _score(scorer: PlanScorer, pairs: Sequence[tuple[int, Plan]] = PAIRS) -> lis
 
 
 def test_outcomes_equal_those_of_one_worker() -> None:
-    found = _plain(_score(PlanScorer(_toolbox(), _reward(Distance()), batch_size=4)))
-    assert found == _plain(_score(PlanScorer(_toolbox(), _reward(Distance()), batch_size=4)))
+    actual = _plain(_score(PlanScorer(_toolbox(), _reward(Distance()), batch_size=4)))
+    assert actual == _plain(_score(PlanScorer(_toolbox(), _reward(Distance()), batch_size=4)))
     torch.set_num_threads(1)
-    assert found == _plain(_score(PlanScorer(_toolbox(), _reward(Distance()), batch_size=4)))
+    assert actual == _plain(_score(PlanScorer(_toolbox(), _reward(Distance()), batch_size=4)))
 
 
 def test_references_are_prepared_once_in_one_batch() -> None:

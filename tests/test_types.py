@@ -92,8 +92,8 @@ def test_all_types_are_frozen() -> None:
 
 
 def test_equal_images_have_equal_keys() -> None:
-    other = make_sample(spec=SampleSpec("elsewhere", 9), degradations=None, depth=None)
-    assert make_sample().key == other.key
+    other_sample = make_sample(spec=SampleSpec("elsewhere", 9), degradations=None, depth=None)
+    assert make_sample().key == other_sample.key
     assert make_sample().key == pickle.loads(pickle.dumps(make_sample())).key
     transposed = make_sample().lq.transpose(1, 2).contiguous().transpose(1, 2)
     assert not transposed.is_contiguous()
@@ -105,7 +105,7 @@ def test_different_images_have_different_keys() -> None:
     changed = sample.lq.clone()
     changed[0, 0, 0] += 1 / 255
     assert sample.reference is not None
-    others = (
+    other_samples = (
         make_sample(lq=changed),
         make_sample(reference=sample.reference.flip(2)),
         make_sample(lq=sample.reference, reference=sample.lq),
@@ -114,7 +114,7 @@ def test_different_images_have_different_keys() -> None:
         make_sample(lq=sample.lq.reshape(3, 12, 8)),
         make_sample(lq=sample.lq[:, :4]),
     )
-    keys = [sample.key, *(other.key for other in others)]
+    keys = [sample.key, *(other_sample.key for other_sample in other_samples)]
     assert len(set(keys)) == len(keys)
 
 

@@ -75,8 +75,8 @@ def test_saved_detector_is_loaded(toolbox: Toolbox, weights: Path) -> None:
         torch.manual_seed(0)
         detector = Detector(len(DEGRADATIONS))
         expected = detector(images()[0][None]).sigmoid()
-    found = Detect(toolbox, weights=weights).probabilities(images()[:1])
-    torch.testing.assert_close(found, expected, atol=5e-3, rtol=0)  # The file holds fp16.
+    actual = Detect(toolbox, weights=weights).probabilities(images()[:1])
+    torch.testing.assert_close(actual, expected, atol=5e-3, rtol=0)  # The file holds fp16.
 
 
 def test_detected_degradations_are_named_and_removed_in_domain_order(
@@ -128,12 +128,12 @@ def test_error_for_a_missing_file_names_path_and_remedy(toolbox: Toolbox, tmp_pa
 
 
 def test_files_of_another_kind_raise(toolbox: Toolbox, weights: Path, tmp_path: Path) -> None:
-    other = save_detector(tmp_path / "five.safetensors", labels=5)
+    other_weights = save_detector(tmp_path / "five.safetensors", labels=5)
     with pytest.raises(WeightsIntegrityError, match=r"'head.weight' of shape \(8, 256\).*\(5, 256\)"):
-        Detect(toolbox, weights=other)
-    save_file({"head.weight": torch.zeros(8, 256)}, other)
+        Detect(toolbox, weights=other_weights)
+    save_file({"head.weight": torch.zeros(8, 256)}, other_weights)
     with pytest.raises(WeightsIntegrityError, match=r"found others with '.*' of shape None"):
-        Detect(toolbox, weights=other)
+        Detect(toolbox, weights=other_weights)
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(WeightsIntegrityError, match="unreadable"):
         Detect(toolbox, weights=weights)

@@ -99,14 +99,14 @@ def test_degradations_without_any_fitted_plan_raise(table: PlanTable, scorer: Pl
     assert RecipeBest(scorer.toolbox, table=table).degradations == ("defocus_blur", "noise", "jpeg")
     with pytest.raises(AgentError, match=r"knows plans for defocus_blur, noise, jpeg.*has fog"):
         plan_of(table, ("noise", "fog"), scorer)
-    own = replace(table, plans={("fog",): ("tiny.darken",)})
-    assert plan_of(own, ("fog",), scorer) == ("tiny.darken",)
+    own_table = replace(table, plans={("fog",): ("tiny.darken",)})
+    assert plan_of(own_table, ("fog",), scorer) == ("tiny.darken",)
 
 
 def test_another_toolbox_raises(table: PlanTable, scorer: PlanScorer) -> None:
-    other = scorer.toolbox.subset(scorer.toolbox.names[1:])
+    other_toolbox = scorer.toolbox.subset(scorer.toolbox.names[1:])
     with pytest.raises(ToolboxMismatchError, match=r"fitted for the toolbox .* --toolbox FOLDER"):
-        RecipeBest(other, table=table).search([], scorer)
+        RecipeBest(other_toolbox, table=table).search([], scorer)
 
 
 def test_changed_tool_weights_warn(
@@ -152,27 +152,29 @@ class FunctionScorer:
     ) -> list[Outcome]:
         self.calls.append(list(dict.fromkeys(plans)))
         return [
-            Outcome(None, r_q=self.reward(one, plan), tools_run=len(plan))
-            for one, plan in zip(samples, plans, strict=True)
+            Outcome(None, r_q=self.reward(scored_sample, plan), tools_run=len(plan))
+            for scored_sample, plan in zip(samples, plans, strict=True)
         ]
 
 
 def random_scorer(seed: int) -> FunctionScorer:
     """Returns a scorer with an independent random reward for each plan and sample."""
 
-    def reward(one: Sample, plan: Plan) -> float:
-        return float(np.random.default_rng((seed, one.spec.index, *map(ord, "".join(plan)))).random())
+    def reward(scored_sample: Sample, plan: Plan) -> float:
+        return float(
+            np.random.default_rng((seed, scored_sample.spec.index, *map(ord, "".join(plan)))).random()
+        )
 
     return FunctionScorer(reward)
 
 
 def indexed_samples(count: int) -> list[Sample]:
-    one = sample((), None)
-    return [replace(one, spec=SampleSpec("by hand", index)) for index in range(count)]
+    base_sample = sample((), None)
+    return [replace(base_sample, spec=SampleSpec("by hand", index)) for index in range(count)]
 
 
 def test_mean_plan_rewards_averages_over_samples() -> None:
-    scorer = FunctionScorer(lambda one, plan: one.spec.index * len(plan))
+    scorer = FunctionScorer(lambda scored_sample, plan: scored_sample.spec.index * len(plan))
     assert mean_plan_rewards(indexed_samples(3), [(), ("a",), ("a", "b")], scorer) == {
         (): 0,
         ("a",): 1,
@@ -185,7 +187,7 @@ def test_mean_plan_rewards_averages_over_samples() -> None:
 def test_wide_beam_equals_exhaustive_search(seed: int) -> None:
     """Rewards grow with the length, so the search never stops early."""
     noise = random_scorer(seed)
-    growing = FunctionScorer(lambda one, plan: len(plan) + noise.reward(one, plan))
+    growing = FunctionScorer(lambda scored_sample, plan: len(plan) + noise.reward(scored_sample, plan))
     tried = search_constant_plan(indexed_samples(2), growing, [], width=27, max_tools=3)
     expected = mean_plan_rewards(indexed_samples(2), all_plans("abc", 3), growing)
     assert tried == expected
@@ -212,7 +214,7 @@ def test_no_plan_is_scored_twice_and_each_length_is_one_call() -> None:
 
 
 def test_search_stops_when_longer_plans_are_no_better() -> None:
-    scorer = FunctionScorer(lambda one, plan: -abs(len(plan) - 1))
+    scorer = FunctionScorer(lambda scored_sample, plan: -abs(len(plan) - 1))
     tried = search_constant_plan(indexed_samples(1), scorer, [], width=3, max_tools=5)
     assert max(map(len, tried)) == 2
 
@@ -263,13 +265,13 @@ def test_resumed_run_equals_uninterrupted_run(config: FitConfig, monkeypatch: py
 def test_plans_of_other_settings_are_not_overwritten(config: FitConfig) -> None:
     fit(config)
     before = config.out.read_text()
-    for other in (
+    for other_config in (
         replace(config, seed=1),
         replace(config, reward="label_free"),
         replace(config, beam_width=1),
     ):
         with pytest.raises(OutputError, match=r"fitted with other settings.*another --out"):
-            fit(other)
+            fit(other_config)
     assert config.out.read_text() == before
 
 

@@ -90,10 +90,10 @@ def test_vector(bench: BenchmarkContext) -> None:
 @pytest.mark.slow
 def test_other_processes_load_the_same_toolbox(bench: BenchmarkContext, tmp_path: Path) -> None:
     """The toolbox is a folder whose tool names no shipped toolbox has."""
-    mine = Toolbox([replace(tool, name=f"mine.{tool.name}") for tool in bench.toolbox])
-    mine.save(tmp_path / "mine")
-    own = replace(bench, toolbox=mine, toolbox_name=str(tmp_path / "mine"))
-    assert BENCHMARKS["service"].measure(own)["service_s"] > 0
-    for row in BENCHMARKS["large"].measure(own):
+    renamed_toolbox = Toolbox([replace(tool, name=f"mine.{tool.name}") for tool in bench.toolbox])
+    renamed_toolbox.save(tmp_path / "mine")
+    own_bench = replace(bench, toolbox=renamed_toolbox, toolbox_name=str(tmp_path / "mine"))
+    assert BENCHMARKS["service"].measure(own_bench)["service_s"] > 0
+    for row in BENCHMARKS["large"].measure(own_bench):
         assert all(name.startswith("mine.") for name in row["tools"])
-    assert all(row["async_sps"] > 0 for row in BENCHMARKS["vector"].measure(own))
+    assert all(row["async_sps"] > 0 for row in BENCHMARKS["vector"].measure(own_bench))

@@ -29,11 +29,11 @@ def test_a_table_and_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert run["tools"] == list(STUDY_TOOLS) and run["quick"] is True and "CPU" in run["machine"]
 
     assert main([*args, "scaling", "--tools", "brighten.gamma_correction", "unet.denoise"]) == 0
-    both = json.loads(target.read_text())
-    assert both["overhead_ms"] == written["overhead_ms"], "what is not measured again is kept"
-    assert both["runs"]["overhead_ms"] == run, "and says with what it was measured"
-    assert both["runs"]["scaling"]["tools"] == ["brighten.gamma_correction", "unet.denoise"]
-    assert len(both["scaling"]["plans"]) == 3
+    results = json.loads(target.read_text())
+    assert results["overhead_ms"] == written["overhead_ms"], "what is not measured again is kept"
+    assert results["runs"]["overhead_ms"] == run, "and says with what it was measured"
+    assert results["runs"]["scaling"]["tools"] == ["brighten.gamma_correction", "unet.denoise"]
+    assert len(results["scaling"]["plans"]) == 3
     assert [path.name for path in target.parent.iterdir()] == ["bench.json"]
 
 

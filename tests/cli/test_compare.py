@@ -42,14 +42,14 @@ def test_writes_a_table_and_both_files(
 
 
 def test_the_same_seed_gives_the_same_results(photos: Path, tmp_path: Path) -> None:
-    found = []
+    actual = []
     for name in ("a", "b"):
         args = f"compare --images {photos} --canvas 64 --n 2 --reward classic --no-sheet --seed 5"
         args += " --max-tools 2"
         assert main([*args.split(), "--agents", "random,greedy", "--json", str(tmp_path / name)]) == 0
         rows = (tmp_path / name).with_suffix(".jsonl").read_text()
-        found.append(rows)
-    assert found[0] == found[1]
+        actual.append(rows)
+    assert actual[0] == actual[1]
 
 
 def test_pairs_leave_out_agents_that_need_labels(

@@ -125,8 +125,8 @@ def _duplicate(data: bytes, rng: Generator, seeds: Seeds) -> bytes:
 
 
 def _splice(data: bytes, rng: Generator, seeds: Seeds) -> bytes:
-    other = seeds[str(rng.choice(sorted(seeds)))]
-    return data[: _place(data, rng)] + other[_place(other, rng) :]
+    other_file = seeds[str(rng.choice(sorted(seeds)))]
+    return data[: _place(data, rng)] + other_file[_place(other_file, rng) :]
 
 
 def _extreme(data: bytes, rng: Generator, seeds: Seeds) -> bytes:

@@ -89,8 +89,8 @@ def test_relative_patterns(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_folder_with_brackets_in_its_name_is_no_wildcard(tree: Tree) -> None:
     folder = tree("scans [2020]/a.png", "scans [2020]/sub/b.png", "scans 2/c.png")
-    found = find_jobs([str(folder / "scans [2020]/**/*.png")], OUT)
-    assert places(found, folder / "scans [2020]", OUT) == {"a.png": "a.png", "sub/b.png": "sub/b.png"}
+    actual = find_jobs([str(folder / "scans [2020]/**/*.png")], OUT)
+    assert places(actual, folder / "scans [2020]", OUT) == {"a.png": "a.png", "sub/b.png": "sub/b.png"}
     assert places(find_jobs([str(folder / "scans [2020]")], OUT), folder / "scans [2020]", OUT) == {
         "a.png": "a.png"
     }
@@ -98,8 +98,8 @@ def test_a_folder_with_brackets_in_its_name_is_no_wildcard(tree: Tree) -> None:
 
 def test_a_file_with_brackets_in_its_name_is_no_pattern(tree: Tree) -> None:
     folder = tree("a[1].png", "a1.png")
-    found = find_jobs([str(folder / "a[1].png")], OUT)
-    assert places(found, folder, OUT) == {"a[1].png": "a[1].png"}
+    actual = find_jobs([str(folder / "a[1].png")], OUT)
+    assert places(actual, folder, OUT) == {"a[1].png": "a[1].png"}
 
 
 def test_patterns_never_leave_the_output_folder(tree: Tree) -> None:

@@ -97,16 +97,16 @@ def test_the_same_seed_gives_the_same_results(
     box: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("opera_env.cli.study.STUDY_RECIPES", (("noise",), ("haze",)))
-    found: list[list[float]] = []
+    actual: list[list[float]] = []
     for name, seed in (("a", "5"), ("b", "5"), ("c", "6")):
         file = tmp_path / name
         options = ("--max-length", "1", "--n", "6", "--seed", seed, "--json", str(file))
         assert main(args(box, photos, *options)) == 0
-        found.append(
+        actual.append(
             [row["mean"][key] for row in json.loads(file.read_text())["effects"] for key in row["mean"]]
         )
-    assert found[0] == pytest.approx(found[1], abs=1e-5)
-    assert found[0] != pytest.approx(found[2], abs=1e-2)
+    assert actual[0] == pytest.approx(actual[1], abs=1e-5)
+    assert actual[0] != pytest.approx(actual[2], abs=1e-2)
 
 
 @needs_lpips

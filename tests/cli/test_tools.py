@@ -116,8 +116,8 @@ def made_up(number: int) -> ToolCard:
         kind: Gain(-(10 + number + place / 10), -3.0, -0.25, 0.125, 3)
         for place, kind in enumerate(DEGRADATIONS)
     }
-    own = Gain(10.25 + number, 9.0, 0.31, -0.42, number)
-    return ToolCard(12.3 + number, own, gains, 61.4 + number, 7, "photographs/held-out")
+    own_gain = Gain(10.25 + number, 9.0, 0.31, -0.42, number)
+    return ToolCard(12.3 + number, own_gain, gains, 61.4 + number, 7, "photographs/held-out")
 
 
 @pytest.fixture

@@ -175,7 +175,10 @@ class _ClosedLoop:
 
     def act(self, observations: Sequence[Observation]) -> list[Decision]:
         self.observations += observations
-        return [Decision(("tiny.darken",) if one.image.mean() > 0.3 else ()) for one in observations]
+        return [
+            Decision(("tiny.darken",) if observation.image.mean() > 0.3 else ())
+            for observation in observations
+        ]
 
 
 def test_a_closed_loop_agent_observes_each_result(toolbox: Toolbox, samples: list[Sample]) -> None:
@@ -183,15 +186,15 @@ def test_a_closed_loop_agent_observes_each_result(toolbox: Toolbox, samples: lis
     agent = _ClosedLoop()
     (plan,) = run_agent(agent, samples[:1], PlanScorer(toolbox, "classic"), max_tools=4).plans
     assert plan == ("tiny.darken",) * len(plan) and 1 <= len(plan) <= 4
-    assert [one.used for one in agent.observations] == [
+    assert [observation.used for observation in agent.observations] == [
         plan[:length] for length in range(len(agent.observations))
     ]
-    assert [one.steps_left for one in agent.observations] == [
+    assert [observation.steps_left for observation in agent.observations] == [
         4 - length for length in range(len(agent.observations))
     ]
-    brightness = [one.image.mean().item() for one in agent.observations]
+    brightness = [observation.image.mean().item() for observation in agent.observations]
     assert all(later < earlier for earlier, later in zip(brightness, brightness[1:], strict=False))
-    assert all(torch.equal(one.original, samples[0].lq) for one in agent.observations)
+    assert all(torch.equal(observation.original, samples[0].lq) for observation in agent.observations)
 
 
 class _Broken:

@@ -93,7 +93,7 @@ def test_every_image_gets_a_finite_float(name: str) -> None:
 def test_clean_images_are_better_than_degraded_ones(name: str) -> None:
     sign = 1 if metric_of(name).higher_is_better else -1
     clean, worse = (compute(name, images, photographs()) for images in (photographs(), degraded()))
-    assert all(sign * one > sign * other for one, other in zip(clean, worse, strict=True))
+    assert all(sign * value > sign * other for value, other in zip(clean, worse, strict=True))
 
 
 @pytest.mark.parametrize("name", [param(name) for name in FULL_REFERENCE])
@@ -175,13 +175,13 @@ def test_a_value_that_is_not_finite_is_replaced_by_the_worst(broken: float) -> N
 @torch.inference_mode()
 def test_one_reference_can_be_shared_by_a_batch(name: str) -> None:
     metric = metric_of(name)
-    one = metric.features(as_float(photographs()[:1]))
+    features = metric.features(as_float(photographs()[:1]))
     three = metric.features(as_float(photographs()[[0, 0, 0]]))
     images = as_float(torch.cat([photographs()[:1], degraded()[:2]]))
-    assert metric.values(images, one).tolist() == pytest.approx(
+    assert metric.values(images, features).tolist() == pytest.approx(
         metric.values(images, three).tolist(), rel=1e-4, abs=1e-4
     )
-    assert all(len(part) == 1 for part in one)
+    assert all(len(feature) == 1 for feature in features)
 
 
 @pytest.mark.parametrize("name", [param(name) for name in METRICS if name not in FULL_REFERENCE])

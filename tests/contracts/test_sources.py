@@ -103,17 +103,17 @@ def draws(source: Source, count: int = 8, seed: int = 0) -> list[SampleSpec]:
     return [source.draw(rng) for _ in range(count)]
 
 
-def assert_equal(one: Sample, other: Sample) -> None:
-    assert torch.equal(one.lq, other.lq)
-    assert (one.reference is None) == (other.reference is None)
-    if one.reference is not None and other.reference is not None:
-        assert torch.equal(one.reference, other.reference)
-    assert (one.degradations, one.canvas, one.spec, one.depth, one.key) == (
-        other.degradations,
-        other.canvas,
-        other.spec,
-        other.depth,
-        other.key,
+def assert_equal(first: Sample, second: Sample) -> None:
+    assert torch.equal(first.lq, second.lq)
+    assert (first.reference is None) == (second.reference is None)
+    if first.reference is not None and second.reference is not None:
+        assert torch.equal(first.reference, second.reference)
+    assert (first.degradations, first.canvas, first.spec, first.depth, first.key) == (
+        second.degradations,
+        second.canvas,
+        second.spec,
+        second.depth,
+        second.key,
     )
 
 
@@ -160,12 +160,12 @@ def test_samples_share_no_memory_with_the_source(source: Source) -> None:
     """Writing into one sample does not change the next."""
     spec = draws(source, 1)[0]
     sample = source.make(spec)
-    kept = sample.lq.clone()
+    original = sample.lq.clone()
     sample.lq.zero_()
     if sample.reference is not None:
         sample.reference.zero_()
     again = source.make(spec)
-    assert torch.equal(again.lq, kept)
+    assert torch.equal(again.lq, original)
     assert again.reference is None or again.reference.any()
 
 
@@ -326,10 +326,10 @@ def test_images_smaller_than_the_crop_are_used_whole(folders: Path) -> None:
 def test_the_seed_changes_the_degradation_and_not_the_image(sources: dict[str, Source]) -> None:
     source = sources["clean_folder"]
     spec = SampleSpec(source.name, 1, ("noise",), seed=1, crop=(0, 0, CROP, CROP))
-    one, other = source.make(spec), source.make(replace(spec, seed=2))
-    assert one.reference is not None and other.reference is not None
-    assert torch.equal(one.reference, other.reference)
-    assert not torch.equal(one.lq, other.lq)
+    first, second = source.make(spec), source.make(replace(spec, seed=2))
+    assert first.reference is not None and second.reference is not None
+    assert torch.equal(first.reference, second.reference)
+    assert not torch.equal(first.lq, second.lq)
 
 
 def test_labels_of_sources(sources: dict[str, Source]) -> None:

@@ -191,9 +191,9 @@ def test_a_batch_equals_its_images_one_by_one(tool: Tool) -> None:
 @torch.inference_mode()
 def test_memory_layout_does_not_matter(tool: Tool) -> None:
     batch = images(2, (33, 47))
-    for other in (batch.contiguous(memory_format=torch.channels_last), batch.repeat(2, 1, 1, 1)[::2]):
-        expected = tool(other.clone(memory_format=torch.contiguous_format), (33, 47))
-        assert (tool(other, (33, 47)) - expected).abs().max() <= 1e-4
+    for layout in (batch.contiguous(memory_format=torch.channels_last), batch.repeat(2, 1, 1, 1)[::2]):
+        expected = tool(layout.clone(memory_format=torch.contiguous_format), (33, 47))
+        assert (tool(layout, (33, 47)) - expected).abs().max() <= 1e-4
 
 
 @every_tool
@@ -201,12 +201,12 @@ def test_memory_layout_does_not_matter(tool: Tool) -> None:
 def test_the_input_is_left_unchanged(tool: Tool) -> None:
     for size in SIZES:
         image = images(2, size)
-        kept = image.clone()
+        original = image.clone()
         result = tool(image, size)
         result.add_(1)
         if result.data_ptr() == image.data_ptr():
             pytest.fail(f"the result is the input itself, at {size}")
-        assert torch.equal(image, kept), size
+        assert torch.equal(image, original), size
 
 
 @every_tool
@@ -276,8 +276,12 @@ def test_a_shipped_toolbox_covers_every_degradation(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", SHIPPED)
 def test_a_shipped_toolbox_loads_the_same_twice(kind: str) -> None:
-    one, other = Toolbox.load(kind), Toolbox.load(kind)
-    assert (one.names, one.signature, one.fingerprint) == (other.names, other.signature, other.fingerprint)
+    first, second = Toolbox.load(kind), Toolbox.load(kind)
+    assert (first.names, first.signature, first.fingerprint) == (
+        second.names,
+        second.signature,
+        second.fingerprint,
+    )
 
 
 @pytest.mark.parametrize("kind", SHIPPED)

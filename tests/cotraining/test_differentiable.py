@@ -56,19 +56,19 @@ def test_gradients_equal_those_of_plain_torch(
 ) -> None:
     rng = np.random.default_rng(seed)
     plans: list[Plan] = [tuple(rng.choice(NAMES, length)) for length in rng.permutation(5)[:4]]
-    ours, plain = make_trainable_toolbox(), make_trainable_toolbox()
-    executed = _run(ours, samples, plans, checkpointing)
+    toolbox, plain_toolbox = make_trainable_toolbox(), make_trainable_toolbox()
+    executed = _run(toolbox, samples, plans, checkpointing)
     torch.stack([(image**2).mean() for image in executed.results]).sum().backward()
     executed.backward()
     for sample, plan in zip(samples, plans, strict=True):
         image = sample.lq[None]
         for name in plan:
-            image = plain[name](image, sample.canvas)
+            image = plain_toolbox[name](image, sample.canvas)
         if image.requires_grad:
             (image**2).mean().backward()
-    found, expected = _gradients(ours), _gradients(plain)
+    actual, expected = _gradients(toolbox), _gradients(plain_toolbox)
     assert any(gradient is not None for gradient in expected)
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-6)
 
 
 def test_an_unknown_tool_is_refused(toolbox: Toolbox, samples: list[Sample]) -> None:

@@ -43,8 +43,8 @@ def test_a_short_run_has_no_transition() -> None:
 
 
 def test_loss_weights_are_given_by_name_or_value() -> None:
-    own = LossWeights(l1=0.2, lpips=0.8)
-    assert get_loss_weights(own) is own and get_loss_weights("pixel") == LossWeights(l1=1.0)
+    own_weights = LossWeights(l1=0.2, lpips=0.8)
+    assert get_loss_weights(own_weights) is own_weights and get_loss_weights("pixel") == LossWeights(l1=1.0)
     with pytest.raises(UnknownPresetError, match=r"loss 'sharp'.*lite, paper, pixel"):
         get_loss_weights("sharp")
 

@@ -120,9 +120,11 @@ def test_clipping_counts_a_repeated_tool_once(toolbox: Toolbox, samples: list[Sa
 def test_the_micro_batch_size_does_not_change_the_step(
     micro_batch_size: int, make_trainable_toolbox: Callable[[], Toolbox], samples: list[Sample]
 ) -> None:
-    one, other = make_trainable_toolbox(), make_trainable_toolbox()
-    first = ExecutionUpdate(one, PIXEL).step(samples, PLANS)
-    second = ExecutionUpdate(other, replace(PIXEL, micro_batch_size=micro_batch_size)).step(samples, PLANS)
+    toolbox, other_toolbox = make_trainable_toolbox(), make_trainable_toolbox()
+    first = ExecutionUpdate(toolbox, PIXEL).step(samples, PLANS)
+    second = ExecutionUpdate(other_toolbox, replace(PIXEL, micro_batch_size=micro_batch_size)).step(
+        samples, PLANS
+    )
     assert first == pytest.approx(second, rel=1e-4)
 
 
@@ -190,7 +192,7 @@ def test_environments_that_share_a_toolbox_change_together(
 ) -> None:
     world = {"toolbox": toolbox, "reward": "classic", "source": source, "obs_size": 64}
     env = gym.make("OPERA-Restore-v0", **world)
-    many = RestoreVectorEnv(2, **world)
+    vector_env = RestoreVectorEnv(2, **world)
     spec = samples[0].spec.to_json()
     action = [1, *[0] * 5]
 
@@ -200,7 +202,7 @@ def test_environments_that_share_a_toolbox_change_together(
 
     before = reward()
     ExecutionUpdate(env, PIXEL).step(samples[:1], [("tiny.first",)])
-    assert reward() != before and many.toolbox is toolbox
+    assert reward() != before and vector_env.toolbox is toolbox
 
 
 def test_stale_copies_of_a_toolbox_are_detected_and_updated(
@@ -241,9 +243,9 @@ def _run_process(
     dist.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2)
     try:
         update = ExecutionUpdate(make(), PIXEL)
-        mine = slice(rank, None, 2)
-        plans = [("tiny.unknown",)] * 2 if broken and rank == 1 else PLANS[mine]
-        logs = [update.step(samples[mine], plans) for _ in range(2)]
+        rank_slice = slice(rank, None, 2)
+        plans = [("tiny.unknown",)] * 2 if broken and rank == 1 else PLANS[rank_slice]
+        logs = [update.step(samples[rank_slice], plans) for _ in range(2)]
         torch.save((logs, _weights(update.toolbox)), folder / f"{rank}.pt")
     except (ExecutionUpdateError, UnknownToolError) as error:
         (folder / f"{rank}.txt").write_text(str(error))
@@ -274,7 +276,7 @@ def test_two_processes_equal_one(
     expected = [alone.step(samples, PLANS) for _ in range(2)]
     results = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     for logs, weights in results:
-        assert [pytest.approx(one, rel=1e-4) for one in logs] == expected
+        assert [pytest.approx(log, rel=1e-4) for log in logs] == expected
         torch.testing.assert_close(weights, _weights(alone.toolbox), rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(results[0][1], results[1][1], rtol=0, atol=0)
 

@@ -34,7 +34,7 @@ def test_written_images_are_read_unchanged(tmp_path: Path, coordinate_image: Any
     write_image(path, image)
     assert np.array_equal(read_image(path), image)
     assert np.array_equal(read_image(str(path)), image)
-    assert [found.name for found in path.parent.iterdir()] == [path.name]
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".webp"])

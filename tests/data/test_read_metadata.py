@@ -221,9 +221,9 @@ def test_the_size_in_exif_is_not_kept(tmp_path: Path) -> None:
     exif[ExifTags.Base.ImageWidth], exif[ExifTags.Base.ImageLength] = 4000, 3000
     exif[ExifTags.Base.Model] = "Phone"
     Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", exif=exif)
-    kept = read_photo(tmp_path / "a.jpg").exif
-    assert kept is not None
-    assert dict(kept) == {ExifTags.Base.Model: "Phone"}
+    read_exif = read_photo(tmp_path / "a.jpg").exif
+    assert read_exif is not None
+    assert dict(read_exif) == {ExifTags.Base.Model: "Phone"}
 
 
 @pytest.mark.parametrize("lossless", [False, True])

@@ -103,17 +103,17 @@ def test_cut_short_is_refused(
 ) -> None:
     path = tmp_path / f"a{suffix}"
     whole = write(path, is_16bit)
-    for part in (0.02, 0.3, 0.6, 0.9):
-        with subtests.test(part=part):
-            path.write_bytes(whole[: int(part * len(whole))])
+    for fraction in (0.02, 0.3, 0.6, 0.9):
+        with subtests.test(fraction=fraction):
+            path.write_bytes(whole[: int(fraction * len(whole))])
             refusal(path)
 
 
-@pytest.mark.parametrize("part", [0.5, 0.95])
-def test_an_uncompressed_16_bit_tiff_cut_short_is_refused(tmp_path: Path, part: float) -> None:
+@pytest.mark.parametrize("fraction", [0.5, 0.95])
+def test_an_uncompressed_16_bit_tiff_cut_short_is_refused(tmp_path: Path, fraction: float) -> None:
     tifffile.imwrite(tmp_path / "a.tif", noise(64, 64, 3, np.uint16), photometric="rgb")
     whole = (tmp_path / "a.tif").read_bytes()
-    (tmp_path / "a.tif").write_bytes(whole[: int(part * len(whole))])
+    (tmp_path / "a.tif").write_bytes(whole[: int(fraction * len(whole))])
     refusal(tmp_path / "a.tif")
 
 

@@ -230,9 +230,9 @@ def assert_camera(photo: Photo, size: tuple[int, int]) -> None:
         ExifTags.Base.Model: "Model 1",
         ExifTags.Base.Copyright: "Somebody",
     }
-    wanted = camera().get_ifd(ExifTags.IFD.Exif)
-    wanted |= {ExifTags.Base.ExifImageHeight: size[0], ExifTags.Base.ExifImageWidth: size[1]}
-    assert dict(photo.exif.get_ifd(ExifTags.IFD.Exif)) == wanted
+    expected = camera().get_ifd(ExifTags.IFD.Exif)
+    expected |= {ExifTags.Base.ExifImageHeight: size[0], ExifTags.Base.ExifImageWidth: size[1]}
+    assert dict(photo.exif.get_ifd(ExifTags.IFD.Exif)) == expected
     assert dict(photo.exif.get_ifd(ExifTags.IFD.GPSInfo)) == camera().get_ifd(ExifTags.IFD.GPSInfo)
 
 

@@ -90,7 +90,7 @@ def test_a_failing_encoder_keeps_the_existing_file(
     with pytest.raises(ImageFileError) as caught:
         write_photo(path, Photo(noise(4, 4, 3), format=kind), overwrite=overwrite)
     assert str(caught.value) == f"{path}: {message}"
-    assert [found.read_bytes() for found in tmp_path.iterdir()] == ([b"old"] if overwrite else [])
+    assert [entry.read_bytes() for entry in tmp_path.iterdir()] == ([b"old"] if overwrite else [])
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -111,7 +111,7 @@ def test_a_full_disk_keeps_the_existing_file(
         with pytest.raises(ImageFileError, match="No space left") as caught:
             write_photo(path, Photo(noise(4, 4, 3)), overwrite=overwrite)
     assert str(path) in str(caught.value)
-    assert [found.read_bytes() for found in tmp_path.iterdir()] == ([b"old"] if overwrite else [])
+    assert [entry.read_bytes() for entry in tmp_path.iterdir()] == ([b"old"] if overwrite else [])
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:

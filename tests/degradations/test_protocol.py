@@ -37,13 +37,13 @@ each = pytest.mark.parametrize("op", list(instances()), ids=label)
 @each
 def test_shape_dtype_and_untouched_input(op: Degradation) -> None:
     image = small_image(0, 64, 96)
-    kept = image.copy()
+    original = image.copy()
     image.setflags(write=False)
     result = op(image, default_rng(0))
     assert result.dtype == np.uint8
     assert result.shape == ((16, 24, 3) if op.name == "low_resolution" else (64, 96, 3))
     assert not np.shares_memory(result, image)
-    assert (image == kept).all()
+    assert (image == original).all()
     assert (result != image if op.name != "low_resolution" else result != 0).any()
 
 

@@ -67,14 +67,14 @@ def assert_fair(counts: Sequence[int], expected: Sequence[float]) -> None:
 
 def test_the_145_recipes_equal_a_brute_force_search() -> None:
     """Every word of one to three letters, kept if no later stage comes before an earlier one."""
-    found = set()
+    actual = set()
     for length in (1, 2, 3):
         for word in itertools.product(STAGE, repeat=length):
             pairs = list(itertools.combinations(word, 2))
             if all(a != b and not STAGE[a] > STAGE[b] for a, b in pairs):
-                found.add(word)
-    assert set(TRAINING_RECIPES) == found
-    assert len(TRAINING_RECIPES) == len(found) == 145
+                actual.add(word)
+    assert set(TRAINING_RECIPES) == actual
+    assert len(TRAINING_RECIPES) == len(actual) == 145
 
 
 def test_the_145_recipes_equal_a_count_by_stages() -> None:
@@ -182,16 +182,20 @@ def test_sampling_is_1_3_5_and_uniform_inside_a_length() -> None:
 )
 def test_own_length_weights(ratio: dict[int, float], shares: tuple[int, ...]) -> None:
     lengths = Counter(map(len, draws(3000, length_weights=ratio)))
-    kept = [(lengths[n], 3000 * share / sum(shares)) for n, share in zip((1, 2, 3), shares, strict=True)]
-    assert all(count == 0 for count, mean in kept if mean == 0)
-    assert_fair([count for count, mean in kept if mean], [mean for _, mean in kept if mean])
+    expected_counts = [
+        (lengths[n], 3000 * share / sum(shares)) for n, share in zip((1, 2, 3), shares, strict=True)
+    ]
+    assert all(count == 0 for count, mean in expected_counts if mean == 0)
+    assert_fair(
+        [count for count, mean in expected_counts if mean], [mean for _, mean in expected_counts if mean]
+    )
 
 
 def test_own_recipes() -> None:
-    own = [("noise",), ("jpeg", "noise"), ("haze", "noise"), ("noise", "noise")]
-    times = Counter(draws(4000, recipes=own))
-    assert set(times) == set(own)
-    assert_fair([times[recipe] for recipe in own], [1000, 1000, 1000, 1000])  # 1 : 3, three of two
+    own_recipes = [("noise",), ("jpeg", "noise"), ("haze", "noise"), ("noise", "noise")]
+    times = Counter(draws(4000, recipes=own_recipes))
+    assert set(times) == set(own_recipes)
+    assert_fair([times[recipe] for recipe in own_recipes], [1000, 1000, 1000, 1000])  # 1 : 3, three of two
 
 
 def test_own_recipes_of_another_length() -> None:
@@ -266,14 +270,14 @@ def test_order_matters() -> None:
 @pytest.mark.parametrize("seed", range(2))
 def test_every_recipe_runs(seed: int) -> None:
     image = photograph(40, 48)
-    kept = image.copy()
+    original = image.copy()
     image.setflags(write=False)
     for recipe in {*TRAINING_RECIPES, *benchmark_recipes()}:
         result, applied = degrade(image, recipe, default_rng(seed))
         assert result.dtype == np.uint8
         assert result.shape == ((10, 12, 3) if "low_resolution" in recipe else (40, 48, 3))
         assert tuple(operator.name for operator in applied) == recipe
-    assert (image == kept).all()
+    assert (image == original).all()
 
 
 def test_degrade_passes_the_depth_map_to_haze() -> None:
@@ -295,11 +299,11 @@ def test_same_seed_same_bits(name: str) -> None:
     first, operators = degrade(image, (name,), default_rng(5))
     again, same = degrade(image, (name,), default_rng(5))
     assert operators == same and (first == again).all()
-    others = [degrade(image, (name,), default_rng(seed))[0] for seed in range(6, 12)]
+    other_results = [degrade(image, (name,), default_rng(seed))[0] for seed in range(6, 12)]
     if name == "low_resolution":
-        assert all((other == first).all() for other in others)  # nothing is drawn
+        assert all((other == first).all() for other in other_results)  # nothing is drawn
     else:
-        assert any((other != first).any() for other in others)
+        assert any((other != first).any() for other in other_results)
 
 
 def test_global_random_state_is_not_used() -> None:

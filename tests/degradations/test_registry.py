@@ -44,11 +44,11 @@ def test_own_degradations_come_after_the_built_in_ones_of_their_stage() -> None:
 
 
 def test_an_own_degradation_replaces_the_built_in_one_of_its_name() -> None:
-    own = SaltAndPepper(0.5)
-    own.name = "noise"
-    merged = merge_degradations([own])
+    own_noise = SaltAndPepper(0.5)
+    own_noise.name = "noise"
+    merged = merge_degradations([own_noise])
     assert tuple(merged) == DEGRADATIONS
-    assert merged["noise"] is own
+    assert merged["noise"] is own_noise
     image = small_image(2)
     result, _ = degrade(image, ("noise",), default_rng(0), degradations=merged)
     changed = (result != image).any(axis=2)
@@ -56,7 +56,7 @@ def test_an_own_degradation_replaces_the_built_in_one_of_its_name() -> None:
 
 
 def test_own_degradations_can_be_given_by_a_generator() -> None:
-    assert "vignette" in merge_degradations(one for one in [Vignette])
+    assert "vignette" in merge_degradations(degradation for degradation in [Vignette])
 
 
 class Incomplete:
@@ -118,11 +118,11 @@ def test_recipes_mix_own_and_built_in_degradations() -> None:
     recipe = ("rain", "vignette", "salt_and_pepper", "jpeg")
     image = small_image(0)
     result, applied = degrade(image, recipe, default_rng(4), degradations=OWN)
-    assert tuple(one.name for one in applied) == recipe
+    assert tuple(degradation.name for degradation in applied) == recipe
     again, _ = degrade(image, recipe, default_rng(4), degradations=pickle.loads(pickle.dumps(OWN)))
     assert np.array_equal(result, again)
-    other, _ = degrade(image, recipe, default_rng(5), degradations=OWN)
-    assert not np.array_equal(result, other)
+    other_image, _ = degrade(image, recipe, default_rng(5), degradations=OWN)
+    assert not np.array_equal(result, other_image)
 
 
 def test_an_unknown_name_lists_own_degradations_too() -> None:
@@ -181,10 +181,10 @@ def test_the_clean_image_cannot_be_changed_by_a_degradation() -> None:
             return image
 
     image = small_image(0)
-    kept = image.copy()
+    original = image.copy()
     with pytest.raises(ValueError, match="read-only"):
         degrade(image, ("in_place",), default_rng(0), degradations=merge_degradations([InPlace]))
-    assert np.array_equal(image, kept)
+    assert np.array_equal(image, original)
     assert image.flags.writeable
 
 
@@ -192,7 +192,9 @@ def test_the_clean_image_cannot_be_changed_by_a_degradation() -> None:
     ("name", "names"), [("OWN_DEGRADATIONS", ["salt_and_pepper", "vignette"]), ("Vignette", ["vignette"])]
 )
 def test_degradations_are_imported_by_name(name: str, names: list[str]) -> None:
-    assert [one.name for one in load_degradations(f"tests.degradations.own:{name}")] == names
+    assert [
+        degradation.name for degradation in load_degradations(f"tests.degradations.own:{name}")
+    ] == names
     assert load_degradations(None) == ()
 
 

@@ -157,17 +157,17 @@ def test_without_a_sample_in_options_the_source_draws_one(env: gym.Env[Any, Any]
 
 
 def test_equal_seeds_give_equal_episodes(make_env: MakeEnv) -> None:
-    one, other = make_env(), make_env()
-    for env in (one, other):
+    first, second = make_env(), make_env()
+    for env in (first, second):
         env.action_space.seed(0)
-    starts = [env.reset(seed=11) for env in (one, other)]
+    starts = [env.reset(seed=11) for env in (first, second)]
     for _ in range(4):
         assert np.array_equal(starts[0][0], starts[1][0])
         assert starts[0][1] == starts[1][1]
-        results = [env.step(env.action_space.sample()) for env in (one, other)]
+        results = [env.step(env.action_space.sample()) for env in (first, second)]
         assert np.array_equal(results[0][0], results[1][0])
         assert results[0][1:] == results[1][1:]
-        starts = [env.reset() for env in (one, other)]
+        starts = [env.reset() for env in (first, second)]
 
 
 def test_different_seeds_draw_different_samples(env: gym.Env[Any, Any]) -> None:

@@ -184,12 +184,12 @@ def test_info_keys_after_reset(env: gym.Env[Any, Any]) -> None:
 
 
 def test_equal_seeds_give_equal_episodes(make_env: MakeEnv) -> None:
-    one, other = make_env(STEPWISE), make_env(STEPWISE)
+    first, second = make_env(STEPWISE), make_env(STEPWISE)
     for seed, actions in ((0, (1, 3, 4)), (None, (4, 0)), (None, (0,))):
-        starts = [env.reset(seed=seed) for env in (one, other)]
+        starts = [env.reset(seed=seed) for env in (first, second)]
         assert starts[0][1] == starts[1][1]
         for action in actions:
-            ours, theirs = one.step(action), other.step(action)
+            ours, theirs = first.step(action), second.step(action)
             assert ours[1:] == theirs[1:]
             assert all(np.array_equal(ours[0][key], theirs[0][key]) for key in ours[0])
 

@@ -49,8 +49,8 @@ def assert_alike(ours: Any, theirs: Any, where: str = "info") -> None:
         assert_alike(np.asarray(ours), np.asarray(theirs), f"{where}.image")
     elif isinstance(theirs, np.ndarray) and theirs.dtype == object:
         assert ours.dtype == object and len(ours) == len(theirs), where
-        for index, (one, other) in enumerate(zip(ours, theirs, strict=True)):
-            assert_alike(one, other, f"{where}[{index}]")
+        for index, (first, second) in enumerate(zip(ours, theirs, strict=True)):
+            assert_alike(first, second, f"{where}[{index}]")
     elif isinstance(theirs, np.ndarray):
         assert ours.dtype == theirs.dtype and ours.shape == theirs.shape, where
         moves = TOLERANCES["restored"] if theirs.dtype == np.uint8 else 0.0
@@ -121,13 +121,13 @@ def test_images_of_several_sizes_in_one_batch(
 
 @environments
 def test_equal_seeds_give_equal_episodes(make_vector: Callable[..., RestoreVectorEnv], name: str) -> None:
-    one, other = make_vector(name), make_vector(name)
-    starts = [env.reset(seed=5) for env in (one, other)]
+    first, second = make_vector(name), make_vector(name)
+    starts = [env.reset(seed=5) for env in (first, second)]
     assert_alike(starts[0][1], starts[1][1])
-    one.action_space.seed(0)
+    first.action_space.seed(0)
     for _ in range(3):
-        actions = one.action_space.sample()
-        ours, theirs = one.step(actions), other.step(actions)
+        actions = first.action_space.sample()
+        ours, theirs = first.step(actions), second.step(actions)
         assert np.array_equal(ours[1], theirs[1])
         assert_alike(ours[4], theirs[4])
 
@@ -186,9 +186,9 @@ def test_reset_without_seed_continues_the_generators(make_vector: Callable[..., 
 
 
 def test_without_any_seed_samples_differ(make_vector: Callable[..., RestoreVectorEnv]) -> None:
-    _, one = make_vector().reset()
-    _, other = make_vector().reset()
-    assert len({*one["sample"]["seed"], *other["sample"]["seed"]}) == 8
+    _, first = make_vector().reset()
+    _, second = make_vector().reset()
+    assert len({*first["sample"]["seed"], *second["sample"]["seed"]}) == 8
 
 
 @environments
@@ -259,9 +259,9 @@ def test_observations_do_not_share_memory(make_vector: Callable[..., RestoreVect
     vector = make_vector(name)
     first, _ = vector.reset(seed=0)
     image = first if name == "OPERA-Restore-v0" else first["image"]
-    kept = image.copy()
+    original = image.copy()
     vector.step(np.ones(vector.action_space.shape, np.int64))
-    assert np.array_equal(image, kept)
+    assert np.array_equal(image, original)
 
 
 def test_tools_trained_in_place_change_the_environment(

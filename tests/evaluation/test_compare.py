@@ -56,8 +56,8 @@ def test_exhaustive_search_has_no_regret(comparison: Comparison) -> None:
 def test_regret_does_not_depend_on_the_agents_compared(
     comparison: Comparison, samples: list[Sample]
 ) -> None:
-    def regrets_of_untouched(found: Comparison) -> list[float | None]:
-        return [record.regret for record in found.records if record.agent == "untouched"]
+    def regrets_of_untouched(actual: Comparison) -> list[float | None]:
+        return [record.regret for record in actual.records if record.agent == "untouched"]
 
     # Fresh tools of the same definition: the fingerprint of plain modules is that of their weights.
     alone = compare_agents(["untouched"], samples, _same_toolbox(), CONFIG)
@@ -103,11 +103,11 @@ def test_an_unreadable_answer_is_counted(samples: list[Sample], toolbox: Toolbox
         def act(self, observations: Sequence[Observation]) -> list[Decision]:
             return [Decision((), error=PlanParseError("no tags")) for _ in observations]
 
-    found = compare_agents(
+    actual = compare_agents(
         {"unreadable": UnreadableAgent()}, samples, toolbox, EvaluationConfig("classic", regret=False)
     )
-    assert [record.error for record in found.records] == ["no tags"] * len(samples)
-    assert summarise(found)["agents"]["unreadable"]["errors"] == len(samples)
+    assert [record.error for record in actual.records] == ["no tags"] * len(samples)
+    assert summarise(actual)["agents"]["unreadable"]["errors"] == len(samples)
 
 
 def test_a_closed_loop_agent_sees_no_scores(samples: list[Sample], toolbox: Toolbox) -> None:

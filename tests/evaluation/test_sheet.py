@@ -53,11 +53,11 @@ def test_columns_are_input_agents_and_reference(
 def test_each_sample_has_a_row_up_to_a_limit(
     comparison: Comparison, samples: list[Sample], toolbox: Toolbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = draw_sheet(comparison, samples[:1], toolbox)
+    one_row_sheet = draw_sheet(comparison, samples[:1], toolbox)
     all_rows = draw_sheet(comparison, samples, toolbox)
-    assert all_rows.height > one.height + (len(samples) - 1) * 100
+    assert all_rows.height > one_row_sheet.height + (len(samples) - 1) * 100
     monkeypatch.setattr(sheet_module, "MAX_ROWS", 1)
-    assert draw_sheet(comparison, samples, toolbox).height == one.height
+    assert draw_sheet(comparison, samples, toolbox).height == one_row_sheet.height
 
 
 def test_images_without_reference_have_no_reference_column(samples: list[Sample], toolbox: Toolbox) -> None:

@@ -26,15 +26,15 @@ def test_the_interval_covers_the_mean() -> None:
     rng = np.random.default_rng(1)
     hits = 0
     for seed in range(60):
-        found = bootstrap_interval(list(rng.normal(size=40)), [("s", index) for index in range(40)], seed)
-        hits += found.low <= 0 <= found.high
+        actual = bootstrap_interval(list(rng.normal(size=40)), [("s", index) for index in range(40)], seed)
+        hits += actual.low <= 0 <= actual.high
     assert hits >= 50
 
 
 def test_one_source_image_has_no_interval() -> None:
-    found = bootstrap_interval([1.0, 2.0], [("s", 0), ("s", 0)])
-    assert found.mean == 1.5
-    assert np.isnan(found.low)
+    actual = bootstrap_interval([1.0, 2.0], [("s", 0), ("s", 0)])
+    assert actual.mean == 1.5
+    assert np.isnan(actual.low)
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,7 @@ def pictures(source: Source) -> list[Sample]:
 
 
 @pytest.fixture(scope="module")
-def found(pictures: list[Sample]) -> StudyResult:
+def study_result(pictures: list[Sample]) -> StudyResult:
     return run_study(tiny(), pictures, max_length=2)
 
 
@@ -215,7 +215,7 @@ def scores(
     toolbox: Toolbox, sample: Sample, plans: Sequence[Plan], metric: str = "r_q"
 ) -> Mapping[Plan, float]:
     outcomes = PlanScorer(toolbox, "lite").score([sample] * len(plans), plans)
-    values = [one.r_q if metric == "r_q" else one.metrics[metric] for one in outcomes]
+    values = [outcome.r_q if metric == "r_q" else outcome.metrics[metric] for outcome in outcomes]
     return dict(zip(plans, values, strict=True))
 
 
@@ -225,19 +225,19 @@ def test_the_first_tool_for_each_degradation_takes_part(pictures: list[Sample]) 
 
 
 @needs_lpips
-def test_all_plans_of_the_tools_on_all_samples(found: StudyResult, pictures: list[Sample]) -> None:
-    assert found.tools == ("tiny.brighten", "tiny.invert")
-    assert (found.max_length, found.samples) == (2, len(pictures))
-    assert found.plans == 1 + 2 + 2**2
+def test_all_plans_of_the_tools_on_all_samples(study_result: StudyResult, pictures: list[Sample]) -> None:
+    assert study_result.tools == ("tiny.brighten", "tiny.invert")
+    assert (study_result.max_length, study_result.samples) == (2, len(pictures))
+    assert study_result.plans == 1 + 2 + 2**2
     assert run_study(tiny(), pictures[:2], max_length=3).plans == 1 + 1 + 1 + 1
 
 
 @needs_lpips
-def test_each_factor_has_one_plausible_effect_by_each_metric(found: StudyResult) -> None:
-    rows = [(row.factor, row.metric) for row in found.effects]
+def test_each_factor_has_one_plausible_effect_by_each_metric(study_result: StudyResult) -> None:
+    rows = [(row.factor, row.metric) for row in study_result.effects]
     factors = [*PLANNING_FACTORS, CONSTANT_PLAN]
     assert sorted(rows) == sorted((name, m) for name in factors for m in STUDY_METRICS)
-    for row in found.effects:
+    for row in study_result.effects:
         assert row.mean.low <= row.mean.mean <= row.mean.high
         assert 0 <= row.fraction <= 1
         if row.factor != CONSTANT_PLAN:
@@ -248,29 +248,34 @@ def test_each_factor_has_one_plausible_effect_by_each_metric(found: StudyResult)
 
 @needs_lpips
 @pytest.mark.parametrize("metric", ["r_q", "psnr_y", "ssim_y"])
-def test_effects_are_those_of_the_scores(found: StudyResult, pictures: list[Sample], metric: str) -> None:
+def test_effects_are_those_of_the_scores(
+    study_result: StudyResult, pictures: list[Sample], metric: str
+) -> None:
     plans = [(), ("tiny.brighten",), ("tiny.invert",)]
-    plans += [(a, b) for a in found.tools for b in found.tools]
+    plans += [(a, b) for a in study_result.tools for b in study_result.tools]
     any_plan, order = [], []
     for sample in pictures:
-        known = scores(tiny(), sample, plans, metric)
-        one, two = [("tiny.invert",)], [("tiny.brighten", "tiny.invert"), ("tiny.invert", "tiny.brighten")]
-        orders = [known[way] for way in (one if sample.degradations == {"noise"} else two)]
-        any_plan.append(max(known.values()) - max(orders))
+        known_scores = scores(tiny(), sample, plans, metric)
+        first, second = (
+            [("tiny.invert",)],
+            [("tiny.brighten", "tiny.invert"), ("tiny.invert", "tiny.brighten")],
+        )
+        orders = [known_scores[way] for way in (first if sample.degradations == {"noise"} else second)]
+        any_plan.append(max(known_scores.values()) - max(orders))
         order.append(max(orders) - min(orders))
     for name, values in ((ANY_PLAN, any_plan), (ORDER, order)):
-        row = effect_of(found, name, metric)
+        row = effect_of(study_result, name, metric)
         assert row.mean.mean == pytest.approx(np.mean(values), abs=1e-3)
         assert row.median == pytest.approx(np.median(values), abs=1e-3)
         assert row.fraction == np.mean(np.array(values) > 1e-9)
-    assert effect_of(found, ORDER, metric).fraction == 0.5  # with one tool there is no order
+    assert effect_of(study_result, ORDER, metric).fraction == 0.5  # with one tool there is no order
 
 
 @needs_lpips
-def test_consensus_plans(found: StudyResult) -> None:
-    consensus = found.consensus
-    assert 0 < consensus.plans <= found.plans
-    assert 0 <= consensus.plans_above_matched < found.plans
+def test_consensus_plans(study_result: StudyResult) -> None:
+    consensus = study_result.consensus
+    assert 0 < consensus.plans <= study_result.plans
+    assert 0 <= consensus.plans_above_matched < study_result.plans
     assert 0 <= consensus.repeats <= 1
     assert 0 <= consensus.unmatched <= 1
     assert consensus.baseline_repeats == pytest.approx(2 / 7)  # two plans of seven use a tool twice
@@ -279,23 +284,27 @@ def test_consensus_plans(found: StudyResult) -> None:
 
 
 @needs_lpips
-def test_the_result_is_json(found: StudyResult) -> None:
-    read = json.loads(json.dumps(found.to_json(), allow_nan=False))
-    assert read["tools"] == list(found.tools)
-    assert [row["mean"]["mean"] for row in read["effects"]] == [row.mean.mean for row in found.effects]
-    assert read["consensus"]["plans"] == found.consensus.plans
+def test_the_result_is_json(study_result: StudyResult) -> None:
+    read = json.loads(json.dumps(study_result.to_json(), allow_nan=False))
+    assert read["tools"] == list(study_result.tools)
+    assert [row["mean"]["mean"] for row in read["effects"]] == [
+        row.mean.mean for row in study_result.effects
+    ]
+    assert read["consensus"]["plans"] == study_result.consensus.plans
 
 
 @needs_lpips
-def test_the_same_samples_give_the_same_figures(found: StudyResult, pictures: list[Sample]) -> None:
+def test_the_same_samples_give_the_same_figures(study_result: StudyResult, pictures: list[Sample]) -> None:
     again = run_study(tiny(), pictures, max_length=2)
     assert [(row.factor, row.metric) for row in again.effects] == [
-        (row.factor, row.metric) for row in found.effects
+        (row.factor, row.metric) for row in study_result.effects
     ]
-    for one, other in zip(again.effects, found.effects, strict=True):
-        assert asdict(one.mean) == pytest.approx(asdict(other.mean), abs=1e-5)
-        assert (one.median, one.fraction) == pytest.approx((other.median, other.fraction), abs=1e-5)
-    assert asdict(again.consensus) == pytest.approx(asdict(found.consensus))
+    for effect, other_effect in zip(again.effects, study_result.effects, strict=True):
+        assert asdict(effect.mean) == pytest.approx(asdict(other_effect.mean), abs=1e-5)
+        assert (effect.median, effect.fraction) == pytest.approx(
+            (other_effect.median, other_effect.fraction), abs=1e-5
+        )
+    assert asdict(again.consensus) == pytest.approx(asdict(study_result.consensus))
 
 
 @needs_lpips
@@ -311,8 +320,8 @@ def test_a_plan_that_is_best_everywhere_gains_its_lead(source: Source, metric: s
     """The matched tool ruins the image, so doing nothing is best; only that tool takes part."""
     toolbox = Toolbox().add("tiny.invert", invert, degradations=["noise"])
     samples = make(source, NOISE, (0, 1, 2))
-    known = [scores(toolbox, sample, [(), ("tiny.invert",)], metric) for sample in samples]
-    leads = [one[()] - one["tiny.invert",] for one in known]
+    known_scores = [scores(toolbox, sample, [(), ("tiny.invert",)], metric) for sample in samples]
+    leads = [row[()] - row["tiny.invert",] for row in known_scores]
     assert min(leads) > 0, "otherwise this test shows nothing"
     result = run_study(toolbox, samples, max_length=1)
     for name in (CONSTANT_PLAN, ANY_PLAN, OMISSION):
@@ -360,9 +369,9 @@ def test_a_constant_plan_is_chosen_within_a_recipe(source: Source) -> None:
     """Adding samples of another recipe changes no constant plan of the first."""
     toolbox = Toolbox().add("tiny.invert", invert, degradations=["noise", "jpeg"])
     alone = [run_study(toolbox, make(source, recipe), 1) for recipe in (NOISE, ("jpeg",))]
-    both = run_study(toolbox, [*make(source, NOISE), *make(source, ("jpeg",))], 1)
+    study = run_study(toolbox, [*make(source, NOISE), *make(source, ("jpeg",))], 1)
     expected = np.mean([effect_of(result, CONSTANT_PLAN).mean.mean for result in alone])
-    assert effect_of(both, CONSTANT_PLAN).mean.mean == pytest.approx(expected, abs=1e-3)
+    assert effect_of(study, CONSTANT_PLAN).mean.mean == pytest.approx(expected, abs=1e-3)
 
 
 @needs_lpips
@@ -390,15 +399,17 @@ def test_one_tool_for_two_degradations_is_used_once(source: Source) -> None:
 @needs_lpips
 def test_there_may_be_no_consensus_plan(source: Source, make_photograph: Callable[..., object]) -> None:
     """Doing nothing is closest to the reference; another photograph looks best without one."""
-    other = torch.from_numpy(np.array(make_photograph(64, 64, 99))).permute(2, 0, 1) / 255
+    other_photograph = torch.from_numpy(np.array(make_photograph(64, 64, 99))).permute(2, 0, 1) / 255
     toolbox = Toolbox().add(
-        "tiny.replace", lambda images: other.expand_as(images).contiguous(), degradations=["noise"]
+        "tiny.replace",
+        lambda images: other_photograph.expand_as(images).contiguous(),
+        degradations=["noise"],
     )
     samples = make(source, NOISE, seed=0)
     for metric, higher in (("psnr_y", -1), ("ssim_y", -1), ("lpips", 1), ("niqe32", -1), ("piqe", -1)):
         for sample in samples:
-            known = scores(toolbox, sample, [(), ("tiny.replace",)], metric)
-            change = known["tiny.replace",] - known[()]
+            known_scores = scores(toolbox, sample, [(), ("tiny.replace",)], metric)
+            change = known_scores["tiny.replace",] - known_scores[()]
             assert change * higher > 0, f"otherwise this test shows nothing: {metric}"
     consensus = run_study(toolbox, samples, max_length=1).consensus
     assert consensus.plans == 0

@@ -100,8 +100,8 @@ def test_it_detects_single_degradations(toolbox: Toolbox) -> None:
     pairs = [
         (set(d.degradations or ()), set(s.spec.recipe)) for d, s in zip(decisions, samples, strict=True)
     ]
-    hits = sum(len(found & there) for found, there in pairs)
-    wrong = sum(len(found ^ there) for found, there in pairs)
+    hits = sum(len(actual & there) for actual, there in pairs)
+    wrong = sum(len(actual ^ there) for actual, there in pairs)
     assert 2 * hits / (2 * hits + wrong) > 0.6
 
 

@@ -26,7 +26,7 @@ def test_a_batch_has_one_canvas_and_is_yielded_when_it_is_full(make_sample: Any)
     batches = batch_by_canvas(stream, batch_pixels=2 * 64, num_plans=6, num_workers=1)
     assert next(batches) == [results[1]], "a large image is a batch of its own"
     assert read == [0, 1]
-    assert [[results.index(one) for one in batch] for batch in batches] == [[0, 2], [4], [3, 5]]
+    assert [[results.index(result) for result in batch] for batch in batches] == [[0, 2], [4], [3, 5]]
 
 
 def test_the_last_batches_may_be_smaller(make_sample: Any) -> None:

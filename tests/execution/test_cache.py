@@ -32,9 +32,9 @@ def test_the_least_recently_used_image_is_dropped() -> None:
     assert len(cache) == 3
     assert cache.get(_key("b")) is None
     for name, value in (("a", 0.0), ("c", 2.0), ("d", 3.0)):
-        found = cache.get(_key(name))
-        assert found is not None
-        assert torch.equal(found, _image(value))
+        actual = cache.get(_key(name))
+        assert actual is not None
+        assert torch.equal(actual, _image(value))
     assert cache.hits == 4
 
 
@@ -57,9 +57,9 @@ def test_a_stored_image_is_not_replaced_or_counted_twice() -> None:
         cache.put(_key("a"), _image(value))
     cache.put(_key("b"), _image(9))
     assert len(cache) == 2
-    found = cache.get(_key("a"))
-    assert found is not None
-    assert torch.equal(found, _image(0))
+    actual = cache.get(_key("a"))
+    assert actual is not None
+    assert torch.equal(actual, _image(0))
 
 
 def test_a_view_of_a_batch_is_copied() -> None:
@@ -68,10 +68,10 @@ def test_a_view_of_a_batch_is_copied() -> None:
     for number, image in enumerate(batch):
         cache.put(_key(str(number)), image)
     for number in range(16):
-        found = cache.get(_key(str(number)))
-        assert found is not None
-        assert torch.equal(found, batch[number])
-        assert found.untyped_storage().nbytes() == IMAGE
+        actual = cache.get(_key(str(number)))
+        assert actual is not None
+        assert torch.equal(actual, batch[number])
+        assert actual.untyped_storage().nbytes() == IMAGE
 
 
 def test_the_executor_caches_single_images_not_batches(make_toolbox: Any, make_sample: Any) -> None:
@@ -145,7 +145,7 @@ def test_images_of_earlier_weights_are_not_returned(
     sample = make_sample()
     plan = ("tiny.conv", "tiny.odd")
     conv = toolbox["tiny.conv"].module
-    kept = {key: value.clone() for key, value in conv.state_dict().items()}
+    original_state = {key: value.clone() for key, value in conv.state_dict().items()}
 
     def run() -> Tensor:
         (result,) = executor.run([sample], [plan])
@@ -163,7 +163,7 @@ def test_images_of_earlier_weights_are_not_returned(
     optimizer.step()
     run()
 
-    conv.load_state_dict(kept)
+    conv.load_state_dict(original_state)
     assert torch.equal(run(), before), "with the first weights restored, the first image is correct again"
 
 

@@ -60,16 +60,16 @@ def test_results_equal_one_plan_at_a_time(
 
     for repeat in range(1 if cache is None else 2):
         before = executor.tools_run
-        found = []
+        actual = []
         for result in executor.run(samples, chosen):
-            found.append((result.sample.key, result.plan))
-            sample = expected_results[found[-1]]
+            actual.append((result.sample.key, result.plan))
+            sample = expected_results[actual[-1]]
             expected = reference_execute(toolbox, sample.lq.clone(), sample.canvas, result.plan)
             assert result.image.dtype == torch.float32
             assert result.image.shape == expected.shape
             assert (result.image - expected).abs().max() <= 1e-4
-        assert len(found) == len(set(found)), "no result is yielded twice"
-        assert set(found) == set(expected_results)
+        assert len(actual) == len(set(actual)), "no result is yielded twice"
+        assert set(actual) == set(expected_results)
         ran = executor.tools_run - before
         assert ran == needed if repeat == 0 else ran <= needed
 
@@ -89,8 +89,8 @@ def test_equal_images_share_their_work(make_toolbox: Any, make_sample: Any) -> N
     assert len(results) == 1
     assert executor.tools_run == 2
     # Equal pixels with another canvas are another sample, since tools that upscale treat it differently.
-    other = make_sample(5, canvas=(48, 64))
-    results = list(executor.run([twins[0], other], [("tiny.enlarge",)] * 2))
+    other_sample = make_sample(5, canvas=(48, 64))
+    results = list(executor.run([twins[0], other_sample], [("tiny.enlarge",)] * 2))
     assert sorted(tuple(result.image.shape[-2:]) for result in results) == [(12, 16), (48, 64)]
 
 
@@ -111,8 +111,8 @@ def test_prefixes_are_shared_across_plans(make_sample: Any, recorder: Any) -> No
     tools = {name: recorder(lambda image: image * 0.9 + 0.01) for name in "abcd"}
     toolbox = Toolbox([Tool(name, tool) for name, tool in tools.items()])
     executor = Executor(toolbox)
-    every = [plan for length in range(5) for plan in product("abcd", repeat=length)]
-    assert len(list(executor.run([make_sample()] * len(every), every))) == 341
+    all_plans = [plan for length in range(5) for plan in product("abcd", repeat=length)]
+    assert len(list(executor.run([make_sample()] * len(all_plans), all_plans))) == 341
     assert executor.tools_run == 340
     assert {name: tool.images for name, tool in tools.items()} == dict.fromkeys("abcd", 85)
 

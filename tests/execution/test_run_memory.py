@@ -77,8 +77,8 @@ def _run(executor: Executor, make_sample: Any, count: int = 2) -> int:
 
 
 def _pairs(samples: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-    both = [(sample, plan) for sample in samples for plan in PLANS]
-    return [sample for sample, _ in both], [plan for _, plan in both]
+    pairs = [(sample, plan) for sample in samples for plan in PLANS]
+    return [sample for sample, _ in pairs], [plan for _, plan in pairs]
 
 
 @pytest.mark.parametrize("batch", [1, 4])

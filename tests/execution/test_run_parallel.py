@@ -62,12 +62,15 @@ def _run(
         ]
 
 
-def _assert_close(found: list[tuple[Any, ...]], expected: list[tuple[Any, ...]]) -> None:
+def _assert_close(actual: list[tuple[Any, ...]], expected: list[tuple[Any, ...]]) -> None:
     """Compares results in any order; the composition of batches changes the last bits."""
-    found, expected = sorted(found), sorted(expected)
-    assert [row[:2] for row in found] == [row[:2] for row in expected]
-    for (*_, ours), (*_, theirs) in zip(found, expected, strict=True):
-        images = (torch.from_numpy(np.frombuffer(one, np.float32).copy()) for one in (ours, theirs))
+    actual, expected = sorted(actual), sorted(expected)
+    assert [row[:2] for row in actual] == [row[:2] for row in expected]
+    for (*_, parallel_results), (*_, sequential_results) in zip(actual, expected, strict=True):
+        images = (
+            torch.from_numpy(np.frombuffer(image_bytes, np.float32).copy())
+            for image_bytes in (parallel_results, sequential_results)
+        )
         torch.testing.assert_close(*images, atol=1e-5, rtol=0)
 
 
@@ -129,13 +132,13 @@ def test_parallel_batches_hold_few_more_images(make_sample: Any) -> None:
     pixels = 12 * 16
     toolbox = Toolbox([Tool(name, ThreadRecorder()) for name in "abcd"])
     plans = [plan for length in range(5) for plan in product("abcd", repeat=length)]
-    most = 0
+    max_alive = 0
     with WorkerPool(2) as pool:
         executor = Executor(toolbox, batch_pixels=4 * pixels, max_live_pixels=0)
         original = executor._collect_done
 
         def collect_done(jobs: Sequence[Any]) -> None:
-            nonlocal most
+            nonlocal max_alive
             original(jobs)
             seen: set[int] = set()
             for job in jobs:
@@ -144,8 +147,8 @@ def test_parallel_batches_hold_few_more_images(make_sample: Any) -> None:
                         if node.image is not None:
                             seen.add(id(node.image))
                         node = node.parent
-            most = max(most, len(seen))
+            max_alive = max(max_alive, len(seen))
 
         executor._collect_done = collect_done  # type: ignore[method-assign]
         assert len(list(executor.run([make_sample()] * len(plans), plans, pool))) == 341
-    assert most <= 4 * 4 + 8 * 4 + 1, "a batch per level, eight batches in flight, and the input"
+    assert max_alive <= 4 * 4 + 8 * 4 + 1, "a batch per level, eight batches in flight, and the input"

@@ -186,5 +186,5 @@ def test_a_saved_critic_can_be_loaded(tmp_path: Path, noisy: Tensor) -> None:
     torch.manual_seed(0)
     path = tmp_path / "own.safetensors"
     save_critic(CriticNet([4.0, 6.0]), [CriticTerm("a", 0, 1, 4.0), CriticTerm("b", 1, 0, 6.0)], path, {})
-    own = MetricSuite([Critic(path)])(noisy, [])
-    assert [row["critic"] for row in own] != score(noisy)
+    own_scores = MetricSuite([Critic(path)])(noisy, [])
+    assert [row["critic"] for row in own_scores] != score(noisy)

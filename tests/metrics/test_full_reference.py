@@ -71,8 +71,8 @@ def test_equals_pyiqa(
 ) -> None:
     images = DISTORTIONS[distortion](photographs, noisy)
     expected = pyiqa_metrics[name](images.float() / 255, photographs.float() / 255).flatten()
-    found = _values(metric, images, photographs)
-    torch.testing.assert_close(found, expected.float(), atol=tolerance, rtol=0)
+    actual = _values(metric, images, photographs)
+    torch.testing.assert_close(actual, expected.float(), atol=tolerance, rtol=0)
 
 
 @pytest.mark.parametrize("size", [(11, 11), (11, 64), (37, 53)])
@@ -99,8 +99,8 @@ def test_luma_equals_values_computed_by_hand() -> None:
     )
     # 16 + (65.481 R + 128.553 G + 24.966 B) / 255
     expected = [16, 235, 81.481, 144.553, 40.966, 16 + (654.81 + 2571.06 + 748.98) / 255]
-    found = luma(colours.float().view(6, 3, 1, 1) / 255).flatten().tolist()
-    assert found == pytest.approx(expected, abs=0.5)
+    actual = luma(colours.float().view(6, 3, 1, 1) / 255).flatten().tolist()
+    assert actual == pytest.approx(expected, abs=0.5)
 
 
 def test_psnr_equals_a_value_computed_by_hand() -> None:
@@ -124,7 +124,7 @@ def test_features_of_one_reference_are_broadcast(photographs: Tensor, noisy: Ten
     for name in ("psnr_y", "ssim_y"):
         metric = build_metric(name)
         features = metric.features(photographs[:1].float() / 255)
-        many = torch.cat([noisy[:1], photographs[:1], photographs[:1] // 2]).float() / 255
-        together = metric.values(many, features)
-        alone = torch.cat([metric.values(image[None], features) for image in many])
+        batch = torch.cat([noisy[:1], photographs[:1], photographs[:1] // 2]).float() / 255
+        together = metric.values(batch, features)
+        alone = torch.cat([metric.values(image[None], features) for image in batch])
         torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)

@@ -16,8 +16,8 @@ from opera_env.metrics.niqe import PRISTINE_STATISTICS, Niqe32, niqe_features
 def _pyiqa_values(metric: Niqe32, images: Tensor) -> list[float]:
     y = luma(images.float() / 255).round().double()
     return [
-        niqe(one[None], metric.mean.double(), metric.covariance.double(), 32, 32).item()  # type: ignore[no-untyped-call]
-        for one in y
+        niqe(value[None], metric.mean.double(), metric.covariance.double(), 32, 32).item()  # type: ignore[no-untyped-call]
+        for value in y
     ]
 
 
@@ -33,9 +33,9 @@ def test_equals_pyiqa(photographs: Tensor, noisy: Tensor, kind: str) -> None:
         "odd": noisy[..., :101, :119],  # not a whole number of blocks
     }[kind]
     metric = Niqe32()
-    found = metric.values(images.float() / 255, ()).tolist()
+    actual = metric.values(images.float() / 255, ()).tolist()
     # Blurred images have hardly any texture, so that float32 rounding has a larger effect.
-    assert found == pytest.approx(_pyiqa_values(metric, images), rel=0.05 if kind == "blurred" else 0.01)
+    assert actual == pytest.approx(_pyiqa_values(metric, images), rel=0.05 if kind == "blurred" else 0.01)
 
 
 def test_values_do_not_depend_on_the_batch(photographs: Tensor, noisy: Tensor) -> None:
@@ -56,13 +56,13 @@ def test_only_a_constant_image_gets_the_worst_value(photographs: Tensor, noisy: 
     suite = MetricSuite(["niqe32"])
     expected = [row["niqe32"] for row in suite(torch.cat([photographs, noisy]), [])]
     batch = torch.cat([photographs[:1], flat, photographs[1:], flat, noisy])
-    found = [row["niqe32"] for row in suite(batch, [])]
+    actual = [row["niqe32"] for row in suite(batch, [])]
     if kind == "two blocks":  # enough for a covariance
-        assert found[1] == pytest.approx(found[4])
-        assert max(expected) < found[1]
+        assert actual[1] == pytest.approx(actual[4])
+        assert max(expected) < actual[1]
     else:
-        assert found[1] == found[4] == Niqe32.worst > max(expected)
-    assert [*found[:1], *found[2:4], *found[5:]] == pytest.approx(expected, abs=1e-3)
+        assert actual[1] == actual[4] == Niqe32.worst > max(expected)
+    assert [*actual[:1], *actual[2:4], *actual[5:]] == pytest.approx(expected, abs=1e-3)
 
 
 def test_constant_blocks_are_ignored(photographs: Tensor) -> None:

@@ -42,8 +42,8 @@ def test_values_equal_golden_values(name: str, photographs: Tensor, noisy: Tenso
     suite = MetricSuite([name])
     references = [suite.features(image[None])[0] for image in photographs]
     for images, expected in zip((noisy, photographs), GOLDEN[name][:2], strict=True):
-        found = [row[name] for row in suite(images, references)]
-        assert found == pytest.approx(expected, abs=GOLDEN[name][2])
+        actual = [row[name] for row in suite(images, references)]
+        assert actual == pytest.approx(expected, abs=GOLDEN[name][2])
 
 
 @pytest.mark.parametrize("name", LOCAL)
@@ -76,9 +76,9 @@ def test_only_a_black_image_gets_the_worst_piqe(noisy: Tensor) -> None:
     suite = MetricSuite(["piqe"])
     expected = [row["piqe"] for row in suite(noisy, [])]
     black = torch.zeros_like(noisy[:1])
-    found = [row["piqe"] for row in suite(torch.cat([noisy[:1], black, noisy[1:]]), [])]
-    assert found[1] == 100
-    assert [found[0], *found[2:]] == pytest.approx(expected, abs=1e-3)
+    actual = [row["piqe"] for row in suite(torch.cat([noisy[:1], black, noisy[1:]]), [])]
+    assert actual[1] == 100
+    assert [actual[0], *actual[2:]] == pytest.approx(expected, abs=1e-3)
 
 
 def test_the_worst_value_contributes_nothing() -> None:

@@ -38,7 +38,7 @@ ROWS = [
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     path = tmp_path / "results.jsonl"
-    path.write_text("".join(json.dumps(one) + "\n" for one in ROWS))
+    path.write_text("".join(json.dumps(record) + "\n" for record in ROWS))
     return path
 
 

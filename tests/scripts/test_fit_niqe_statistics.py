@@ -43,7 +43,9 @@ def test_the_script_fits_usable_statistics(tmp_path: Path, monkeypatch: pytest.M
     assert torch.equal(metric.mean, fitted["mean"])
     # The images that the statistics were fitted to have the lowest NIQE.
     pictures = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "clean").iterdir())]
-    own = metric.values(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255, ())
+    fitted_values = metric.values(
+        torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255, ()
+    )
     photographs = (
         data.astronaut()[60:188, 150:278],
         data.chelsea()[80:208, 120:248],
@@ -52,8 +54,8 @@ def test_the_script_fits_usable_statistics(tmp_path: Path, monkeypatch: pytest.M
     clean = np.stack(photographs)
     noisy = (clean + default_rng(0).normal(0, 20, clean.shape).round()).clip(0, 255).astype(np.uint8)
     crops = torch.from_numpy(np.concatenate([clean, noisy]))
-    others = metric.values(crops.permute(0, 3, 1, 2).float() / 255, ())
-    assert own.max() < others.min()
+    other_values = metric.values(crops.permute(0, 3, 1, 2).float() / 255, ())
+    assert fitted_values.max() < other_values.min()
 
 
 def test_only_sharp_blocks_are_fitted(tmp_path: Path) -> None:

@@ -130,11 +130,11 @@ def test_specs_are_valid_for_training(spec: ToolSpec) -> None:
 def test_a_spec_degrades_as_the_benchmark_or_at_its_fixed_strength(spec: ToolSpec) -> None:
     rows, columns = np.mgrid[0:64, 0:96]
     image = np.stack([64 + rows, 64 + columns, 192 - rows], axis=2).astype(np.uint8)
-    found = spec.degrade(image, np.random.default_rng(5))
+    actual = spec.degrade(image, np.random.default_rng(5))
     if spec.fixed_operator is None:
-        assert np.array_equal(found, degrade(image, (spec.degradation,), np.random.default_rng(5))[0])
+        assert np.array_equal(actual, degrade(image, (spec.degradation,), np.random.default_rng(5))[0])
     else:
-        spread = (found.astype(float) - image).std()
+        spread = (actual.astype(float) - image).std()
         assert spread == pytest.approx(float(spec.name.rpartition("_")[2]), rel=0.05)
     assert spec.fixed_operator is None or spec.degradation == "noise"
 

@@ -147,10 +147,10 @@ def test_clean_is_the_psnr_of_the_mean_error(cards: dict[str, ToolCard]) -> None
 @needs_lpips
 def test_the_own_gain_uses_the_fixed_operator_of_the_spec(cards: dict[str, ToolCard]) -> None:
     """Adding exactly what the operator subtracts restores the image."""
-    own = cards["hand.brighten"].own
-    assert own.psnr == pytest.approx(80 + 10 * np.log10(0.04), abs=0.01)
-    assert own.worse == 0
-    assert own.psnr < 80 - cards["hand.brighten"].gains["low_light"].psnr
+    own_gain = cards["hand.brighten"].own
+    assert own_gain.psnr == pytest.approx(80 + 10 * np.log10(0.04), abs=0.01)
+    assert own_gain.worse == 0
+    assert own_gain.psnr < 80 - cards["hand.brighten"].gains["low_light"].psnr
     assert cards["hand.halve"].own == cards["hand.halve"].gains["haze"]
     assert "hand.absent" not in cards
 

@@ -146,13 +146,13 @@ def test_patches_are_rotated_and_flipped_or_only_flipped() -> None:
     def orientations(flip_only: bool) -> set[tuple[int, ...]]:
         """The directions of two ramps, the first downwards and the second to the right."""
         rng = default_rng(0)
-        found = set()
+        actual = set()
         for _ in range(60):
             _, clean = training_pair([image], _by(), 32, 0, rng, flip_only)
             signed = clean.astype(int)
             down, right = signed[-1, 0] - signed[0, 0], signed[0, -1] - signed[0, 0]
-            found.add(tuple(np.sign([down[0], right[0], down[1], right[1]]).tolist()))
-        return found
+            actual.add(tuple(np.sign([down[0], right[0], down[1], right[1]]).tolist()))
+        return actual
 
     assert len(orientations(flip_only=False)) == 8
     assert orientations(flip_only=True) == {(1, 0, 0, 1), (1, 0, 0, -1)}
@@ -185,8 +185,8 @@ def test_a_validation_pair_is_the_centre_crop_degraded_without_a_margin() -> Non
         assert degraded.shape == (side, side, 3)
         again, _ = validation_pair(image, _by(*recipe), 128, 7)
         assert np.array_equal(degraded, again)
-    other, _ = validation_pair(image, _by("noise"), 128, 8)
-    assert not np.array_equal(other, validation_pair(image, _by("noise"), 128, 7)[0])
+    other_pair, _ = validation_pair(image, _by("noise"), 128, 8)
+    assert not np.array_equal(other_pair, validation_pair(image, _by("noise"), 128, 7)[0])
 
 
 def test_collated_pairs_are_float32_in_range() -> None:

@@ -387,10 +387,10 @@ def test_photographs_smaller_than_a_patch_are_refused(
 
 def test_psnr_equals_values_computed_by_hand() -> None:
     black = torch.zeros(3, 3, 4, 4, dtype=torch.uint8)
-    other = black.clone()
-    other[1] += 255
-    other[2, 0, 0, 0] = 10  # one of 48 values off by 10
-    values = train.psnr(other, black).tolist()
+    other_image = black.clone()
+    other_image[1] += 255
+    other_image[2, 0, 0, 0] = 10  # one of 48 values off by 10
+    values = train.psnr(other_image, black).tolist()
     assert values[1] == pytest.approx(0, abs=1e-6)
     assert values[2] == pytest.approx(44.9429, abs=1e-3)  # 10 log10(255^2 / (100 / 48))
     assert values[0] > 60

@@ -27,14 +27,14 @@ def test_the_signature_depends_on_names_order_and_scales_only(toolbox: Toolbox, 
 
     same = box(("a", 1, 0), ("b", 4, 0))
     assert same == box(("a", 1, 7), ("b", 4, 8)), "weights do not matter"
-    others = [
+    other_tools = [
         box(("b", 4, 0), ("a", 1, 0)),
         box(("a", 1, 0), ("c", 4, 0)),
         box(("a", 1, 0), ("b", 1, 0)),
         box(("a", 1, 0)),
         box(("a", 1, 0), ("b", 4, 0), ("c", 1, 0)),
     ]
-    assert len({same, *others}) == 6
+    assert len({same, *other_tools}) == 6
     assert toolbox.signature != Toolbox().signature
     assert Toolbox().add("a", _identity).signature == Toolbox().add("a", lambda image: 1 - image).signature
 
@@ -148,11 +148,11 @@ def test_restored_weights_have_their_previous_fingerprint(toolbox: Toolbox) -> N
     before = toolbox.fingerprint
     module = toolbox["tiny.context"].module
     assert module is not None
-    kept = {key: value.clone() for key, value in module.state_dict().items()}
+    original = {key: value.clone() for key, value in module.state_dict().items()}
     with torch.no_grad():
         next(module.parameters()).add_(1)
     assert toolbox.fingerprint != before
-    module.load_state_dict(kept)
+    module.load_state_dict(original)
     assert toolbox.fingerprint == before
 
 
@@ -161,8 +161,8 @@ def test_equal_toolboxes_have_equal_fingerprints(tiny_tool: Any) -> None:
         return Toolbox(tiny_tool(name, seed) for name, seed in rows).fingerprint
 
     assert fingerprint(("a", 1), ("b", 2)) == fingerprint(("a", 1), ("b", 2))
-    others = [(("a", 2), ("b", 1)), (("a", 1), ("b", 3)), (("b", 2), ("a", 1)), (("a", 1), ("c", 2))]
-    assert len({fingerprint(("a", 1), ("b", 2)), *(fingerprint(*rows) for rows in others)}) == 5
+    other_tools = [(("a", 2), ("b", 1)), (("a", 1), ("b", 3)), (("b", 2), ("a", 1)), (("a", 1), ("c", 2))]
+    assert len({fingerprint(("a", 1), ("b", 2)), *(fingerprint(*rows) for rows in other_tools)}) == 5
 
 
 def test_options_of_a_network_without_weights_change_the_fingerprint() -> None:

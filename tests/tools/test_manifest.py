@@ -114,13 +114,13 @@ def test_saving_replaces_the_previous_toolbox(toolbox: Toolbox, folder: Path) ->
 
 def test_saving_keeps_other_files(toolbox: Toolbox, tmp_path: Path) -> None:
     """A user may save a toolbox into a folder that already holds checkpoints."""
-    mine = tmp_path / "my_own_network.safetensors"
-    save_file({"weight": torch.zeros(3)}, mine)
+    own_file = tmp_path / "my_own_network.safetensors"
+    save_file({"weight": torch.zeros(3)}, own_file)
     (tmp_path / "notes.txt").write_text("keep")
     toolbox.save(tmp_path)
     toolbox.subset(["tiny.first"]).save(tmp_path)
     assert (tmp_path / "notes.txt").exists()
-    assert mine.exists()
+    assert own_file.exists()
 
 
 @pytest.mark.parametrize("fails_at", range(4))
@@ -132,14 +132,14 @@ def test_a_failure_while_saving_keeps_the_previous_toolbox(
     with torch.no_grad():
         for value in _states(toolbox).values():
             value.mul_(2)
-    left = fails_at
+    remaining = fails_at
     real = os.replace
 
     def replace_until_full(source: Any, target: Any) -> None:
-        nonlocal left
-        if left == 0:
+        nonlocal remaining
+        if remaining == 0:
             raise OSError(28, "No space left on device")
-        left -= 1
+        remaining -= 1
         real(source, target)
 
     with monkeypatch.context() as patch:

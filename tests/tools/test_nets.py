@@ -145,8 +145,8 @@ def test_results_do_not_depend_on_the_batch_size() -> None:
     net = _randomise(UNet((4, 8), global_context=True))
     with torch.inference_mode():
         together = net(IMAGE)
-        apart = torch.cat([net(IMAGE[:1]), net(IMAGE[1:])])
-    torch.testing.assert_close(together, apart, atol=1e-5, rtol=0)
+        separate_results = torch.cat([net(IMAGE[:1]), net(IMAGE[1:])])
+    torch.testing.assert_close(together, separate_results, atol=1e-5, rtol=0)
 
 
 def test_global_context_depends_on_the_whole_image() -> None:
@@ -260,10 +260,12 @@ def test_gradients_reach_every_parameter_of_nafnet(given: bool) -> None:
 def test_nafnet_equals_spandrels_definition() -> None:
     """The same weights in the definition of the authors give the same image."""
     net = _nafnet(encoder=(1, 2), middle=2, decoder=(2, 1), unshuffle=1)
-    other = SpandrelNAFNet(width=4, middle_blk_num=2, enc_blk_nums=[1, 2], dec_blk_nums=[2, 1]).eval()
-    other.load_state_dict(net.body.state_dict())
+    spandrel_net = SpandrelNAFNet(
+        width=4, middle_blk_num=2, enc_blk_nums=[1, 2], dec_blk_nums=[2, 1]
+    ).eval()
+    spandrel_net.load_state_dict(net.body.state_dict())
     with torch.inference_mode():
-        torch.testing.assert_close(net(IMAGE), other(IMAGE), atol=1e-5, rtol=0)
+        torch.testing.assert_close(net(IMAGE), spandrel_net(IMAGE), atol=1e-5, rtol=0)
         assert (net(IMAGE) - IMAGE).abs().max() > 0.1
 
 
@@ -287,12 +289,12 @@ def test_a_tile_with_the_statistics_of_its_image_is_part_of_the_result(left: int
     net, image = _nafnet(unshuffle=1), _ramp()
     assert net.halo < 15
     inner = slice(left + net.halo if left else 0, right - net.halo if right < 64 else 64)
-    part = image[..., left:right]
+    tile = image[..., left:right]
     with torch.inference_mode():
         statistics = net.statistics(image)
         expected = net(image)[..., inner]
-        with_statistics = net(part, statistics)[..., inner.start - left : inner.stop - left]
-        without_statistics = net(part)[..., inner.start - left : inner.stop - left]
+        with_statistics = net(tile, statistics)[..., inner.start - left : inner.stop - left]
+        without_statistics = net(tile)[..., inner.start - left : inner.stop - left]
     assert expected.shape[-1] > 10
     torch.testing.assert_close(with_statistics, expected, atol=1e-5, rtol=0)
     assert (without_statistics - expected).abs().max() > 1e-3, "the statistics have an effect"
@@ -300,22 +302,22 @@ def test_a_tile_with_the_statistics_of_its_image_is_part_of_the_result(left: int
 
 def test_statistics_of_one_image_apply_to_a_batch_of_its_tiles() -> None:
     net, image = _nafnet(), _ramp()
-    parts = torch.cat([image[..., :32], image[..., 32:]])
+    tiles = torch.cat([image[..., :32], image[..., 32:]])
     with torch.inference_mode():
         statistics = net.statistics(image)
-        together = net(parts, statistics)
-        apart = torch.cat([net(part[None], statistics) for part in parts])
-    torch.testing.assert_close(together, apart, atol=1e-5, rtol=0)
+        together = net(tiles, statistics)
+        tile_results = torch.cat([net(tile[None], statistics) for tile in tiles])
+    torch.testing.assert_close(together, tile_results, atol=1e-5, rtol=0)
 
 
 def test_nafnet_does_not_keep_given_statistics() -> None:
     net, image = _nafnet(), _ramp()
     with torch.inference_mode():
-        plain, other = net(image), net(IMAGE)
+        plain, other_result = net(image), net(IMAGE)
         statistics = net.statistics(image)
         assert torch.equal(net(image), plain)
         net(IMAGE, statistics)
-        assert torch.equal(net(IMAGE), other)
+        assert torch.equal(net(IMAGE), other_result)
         # The same after an error: 25 columns cannot be unshuffled, and 3 channels are the wrong number.
         with pytest.raises(RuntimeError):
             net(IMAGE[..., :25], statistics)
@@ -323,7 +325,7 @@ def test_nafnet_does_not_keep_given_statistics() -> None:
             net(IMAGE, tuple(value[:, :3] for value in statistics))
         with pytest.raises(RuntimeError):
             net.statistics(IMAGE[..., :25])
-        assert torch.equal(net(IMAGE), other)
+        assert torch.equal(net(IMAGE), other_result)
         assert all(map(torch.equal, net.statistics(image), statistics))
 
 
@@ -335,16 +337,16 @@ def test_a_copy_of_nafnet_is_independent(duplicate: Callable[[NAFNet], NAFNet]) 
     with torch.inference_mode():
         statistics, plain = net.statistics(image), net(IMAGE)
         expected = net(IMAGE, statistics)
-    other = duplicate(net)
+    copy_of_net = duplicate(net)
     with torch.inference_mode():
-        assert torch.equal(other(IMAGE), plain)
-        assert torch.equal(other(IMAGE, statistics), expected), "the copy uses the statistics itself"
-        assert all(map(torch.equal, other.statistics(image), statistics))
+        assert torch.equal(copy_of_net(IMAGE), plain)
+        assert torch.equal(copy_of_net(IMAGE, statistics), expected), "the copy uses the statistics itself"
+        assert all(map(torch.equal, copy_of_net.statistics(image), statistics))
     with torch.no_grad():
-        for parameter in other.parameters():
+        for parameter in copy_of_net.parameters():
             parameter.zero_()
     with torch.inference_mode():
-        assert torch.equal(other(IMAGE), IMAGE)
+        assert torch.equal(copy_of_net(IMAGE), IMAGE)
         assert torch.equal(net(IMAGE), plain)
         assert torch.equal(net(IMAGE, statistics), expected)
 

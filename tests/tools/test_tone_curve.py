@@ -60,10 +60,10 @@ def test_given_statistics_of_the_image_reproduce_its_result(name: str) -> None:
 
 def test_a_tile_with_the_statistics_of_its_image_is_part_of_the_result() -> None:
     tone, image = _randomise(ToneCurve(), 0.02), _images(1)
-    part = image[..., :8]
+    tile = image[..., :8]
     with torch.inference_mode():
-        torch.testing.assert_close(tone(part, tone.statistics(image)), tone(image)[..., :8])
-        assert (tone(part) - tone(image)[..., :8]).abs().max() > 1e-3
+        torch.testing.assert_close(tone(tile, tone.statistics(image)), tone(image)[..., :8])
+        assert (tone(tile) - tone(image)[..., :8]).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (64, 64), (500, 300)])

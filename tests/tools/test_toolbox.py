@@ -80,16 +80,16 @@ def test_scale_and_multiple_below_one_are_refused(rule: dict[str, int]) -> None:
 
 
 def test_a_subset_shares_its_networks(toolbox: Toolbox) -> None:
-    part = toolbox.subset(["tiny.context", "tiny.first"])
-    assert part.names == ("tiny.context", "tiny.first")
-    assert part["tiny.first"].module is toolbox["tiny.first"].module
-    before = part.fingerprint
+    subset = toolbox.subset(["tiny.context", "tiny.first"])
+    assert subset.names == ("tiny.context", "tiny.first")
+    assert subset["tiny.first"].module is toolbox["tiny.first"].module
+    before = subset.fingerprint
     module = toolbox["tiny.first"].module
     assert module is not None
     with torch.no_grad():
         next(module.parameters()).add_(1)
-    assert part.fingerprint != before, "both toolboxes hold the same network"
-    assert part.add("mine", _identity).names != toolbox.names
+    assert subset.fingerprint != before, "both toolboxes hold the same network"
+    assert subset.add("mine", _identity).names != toolbox.names
     assert len(toolbox) == 4
     with pytest.raises(UnknownToolError):
         toolbox.subset(["tiny.first", "tiny.frist"])

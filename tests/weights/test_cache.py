@@ -35,8 +35,8 @@ def test_a_file_is_missing_present_or_damaged(
     musiq = change_entry("musiq", urls=(f"{server}/good",), sha256=sha256)
     assert weights.status("musiq") == "missing"
     assert weights.fetch("musiq") == musiq.path == weights.require("musiq")
-    found = weights.verify()
-    assert (found["musiq"], found["maniqa"]) == ("present", "missing")
+    actual = weights.verify()
+    assert (actual["musiq"], actual["maniqa"]) == ("present", "missing")
 
     musiq.path.write_bytes(b"half")
     assert weights.status("musiq") == "damaged"

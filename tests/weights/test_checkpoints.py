@@ -54,9 +54,9 @@ def test_half_precision_weights_are_read_as_float32(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     weights = {"a": torch.tensor([1.0, 0.1]), "b": torch.ones(2, 3).T}
     save_half(weights, path, {"training": "{}"})
-    found = load_as_float32(path)
-    assert {name: tensor.dtype for name, tensor in found.items()} == dict.fromkeys("ab", torch.float32)
-    assert all(torch.equal(found[name], weights[name].half().float()) for name in "ab")
+    actual = load_as_float32(path)
+    assert {name: tensor.dtype for name, tensor in actual.items()} == dict.fromkeys("ab", torch.float32)
+    assert all(torch.equal(actual[name], weights[name].half().float()) for name in "ab")
     with safe_open(path, "pt") as file:
         assert file.metadata() == {"training": "{}"}
         assert file.get_tensor("a").dtype == torch.float16

@@ -29,8 +29,8 @@ def test_label_targets_follow_the_order_of_the_labels(samples: list[Sample]) -> 
         assert {
             name for name, is_set in zip(DEGRADATIONS, row, strict=True) if is_set
         } == sample.degradations
-    own = tuple(reversed(DEGRADATIONS))
-    assert torch.equal(label_targets(samples, own), targets.flip(1))
+    reversed_labels = tuple(reversed(DEGRADATIONS))
+    assert torch.equal(label_targets(samples, reversed_labels), targets.flip(1))
 
 
 def test_observed_batch_holds_the_observed_images(source: Source) -> None:

@@ -39,14 +39,14 @@ def result(regret: float | None = None, f1: float | None = None) -> ValidationRe
 def test_reward_is_the_mean_score_less_the_tool_cost(photos: Path, toolbox: Toolbox) -> None:
     validation = Validation(photos, toolbox, "classic", count=3, canvas=64, max_tools=3, tool_cost=0.5)
     agent = FixedPlan("tiny.blur", "tiny.brighten", degradations=frozenset({"noise"}))
-    found = validation(agent)
+    actual = validation(agent)
     plans = [agent.decision.plan] * 3
     outcomes = PlanScorer(toolbox, "classic").score(validation.samples, plans)
-    assert found.reward == pytest.approx(np.mean([outcome.r_q for outcome in outcomes]) - 1.0)
-    assert found.length == 2.0 and found.regret is None
-    assert found.f1 is not None and 0 <= found.f1 < 1
-    assert set(found.metrics) == set(outcomes[0].metrics)
-    assert found.image_grid.shape == (3, 3 * 64, 3 * 64) and found.image_grid.dtype == torch.uint8
+    assert actual.reward == pytest.approx(np.mean([outcome.r_q for outcome in outcomes]) - 1.0)
+    assert actual.length == 2.0 and actual.regret is None
+    assert actual.f1 is not None and 0 <= actual.f1 < 1
+    assert set(actual.metrics) == set(outcomes[0].metrics)
+    assert actual.image_grid.shape == (3, 3 * 64, 3 * 64) and actual.image_grid.dtype == torch.uint8
 
 
 def test_samples_are_the_same_for_every_agent(photos: Path, toolbox: Toolbox) -> None:
@@ -58,11 +58,11 @@ def test_samples_are_the_same_for_every_agent(photos: Path, toolbox: Toolbox) ->
 def test_best_rewards_are_searched_once(photos: Path, small_toolbox: Path, tmp_path: Path) -> None:
     toolbox = Toolbox.load(small_toolbox)
     make = lambda: Validation(photos, toolbox, "classic", 2, 64, 2, regret_dir=tmp_path)  # noqa: E731
-    found = make()(FixedPlan())
-    assert found.regret is not None and found.regret >= -1e-3
+    actual = make()(FixedPlan())
+    assert actual.regret is not None and actual.regret >= -1e-3
     (path,) = tmp_path.glob("frozen-*.json")
     path.write_text(json.dumps([value + 1 for value in json.loads(path.read_text())]))
-    assert make()(FixedPlan()).regret == pytest.approx(found.regret + 1, abs=1e-4)
+    assert make()(FixedPlan()).regret == pytest.approx(actual.regret + 1, abs=1e-4)
 
 
 def test_own_scorer_is_used(photos: Path, toolbox: Toolbox) -> None:

@@ -45,14 +45,14 @@ def test_cotrained_tools_change_clean_photographs_less(lite: Toolbox, cotrained:
     specs = source.list_specs(6, [()], np.random.default_rng(0))
     samples = [source.make(spec) for spec in specs]
     names = [tool.name for tool in lite if tool.parameters]
-    kept = []
+    fractions = []
     for toolbox in (lite, cotrained):
         scorer = PlanScorer(toolbox, "classic")
         outcomes = scorer.score(
             samples * len(names), [(n,) for n in names for _ in samples], restored=False
         )
-        kept.append(np.mean([outcome.metrics["psnr_y"] for outcome in outcomes]))
-    assert kept[1] > kept[0] + 4
+        fractions.append(np.mean([outcome.metrics["psnr_y"] for outcome in outcomes]))
+    assert fractions[1] > fractions[0] + 4
 
 
 @pytest.mark.needs_shared_data
@@ -73,6 +73,6 @@ def test_plans_of_cotrained_tools_give_better_results(
         return float(np.mean([outcome.metrics[metric] for outcome in outcomes]))
 
     before, after = reached("planner", lite), reached("planner:lite-cotrained", cotrained)
-    assert np.mean([one.r_q for one in after]) > np.mean([one.r_q for one in before]) + 0.05
+    assert np.mean([outcome.r_q for outcome in after]) > np.mean([outcome.r_q for outcome in before]) + 0.05
     assert mean(after, "lpips") < mean(before, "lpips")
     assert mean(after, "psnr_y") > mean(before, "psnr_y")

@@ -94,8 +94,8 @@ def test_loss_that_is_not_finite_keeps_the_best_tools(
     monkeypatch.setattr(training.ExecutionUpdate, "step", with_nan)
     with pytest.raises(ExecutionUpdateError, match=r"unet\.dejpeg"):
         train(replace(config, random_plan_prob=1.0, batch_size=16))
-    kept = Toolbox.load(config.out / "toolbox")
-    modules = [tool.module for tool in kept if tool.module is not None]
+    best_tools = Toolbox.load(config.out / "toolbox")
+    modules = [tool.module for tool in best_tools if tool.module is not None]
     assert all(tensor.isfinite().all() for module in modules for tensor in module.parameters())
 
 

@@ -71,9 +71,9 @@ def test_tools_are_inserted_into_the_configured_share_of_plans(configure: Config
 def test_examples_are_a_function_of_seed_and_step(configure: Configure) -> None:
     config = configure(batch_size=8)
     first, again, later = draw_examples(config), draw_examples(config), draw_examples(config, step=1)
-    for one, two in zip(first, again, strict=True):
-        assert one.plan == two.plan and torch.equal(one.sample.lq, two.sample.lq)
-    assert [one.sample.spec for one in first] != [one.sample.spec for one in later]
+    for example, repeated in zip(first, again, strict=True):
+        assert example.plan == repeated.plan and torch.equal(example.sample.lq, repeated.sample.lq)
+    assert [example.sample.spec for example in first] != [example.sample.spec for example in later]
 
 
 def test_shares_are_those_of_the_settings(configure: Configure) -> None:

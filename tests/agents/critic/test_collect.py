@@ -92,8 +92,8 @@ def test_only_missing_shards_are_collected(config: CollectConfig, monkeypatch: p
 
 def test_other_settings_raise(config: CollectConfig, photos: Path, small_toolbox: Path) -> None:
     collect(config)
-    other = CollectConfig(
+    other_config = CollectConfig(
         photos, config.out, 2, samples=5, canvas=64, reward="classic", toolbox=str(small_toolbox)
     )
     with pytest.raises(AgentError, match="samples"):
-        collect(other)
+        collect(other_config)

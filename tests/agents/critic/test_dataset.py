@@ -56,9 +56,9 @@ def test_batches_have_several_images_of_each_photograph(configure: Configure) ->
         again = sample_batch(scored_images, rows, config, step)
         assert all(torch.equal(a, b) for a, b in zip((images, terms, sample), again, strict=True))
     batches = [sample_batch(scored_images, rows, config, step)[0] for step in range(10)]
-    left = [bool((images[..., 0] > images[..., 3]).all()) for images in batches]
-    right = [bool((images[..., 3] > images[..., 0]).all()) for images in batches]
-    assert not all(left) and not all(right), "some images are mirrored"
+    is_flipped = [bool((images[..., 0] > images[..., 3]).all()) for images in batches]
+    is_unflipped = [bool((images[..., 3] > images[..., 0]).all()) for images in batches]
+    assert not all(is_flipped) and not all(is_unflipped), "some images are mirrored"
 
 
 def test_images_of_a_photograph_are_cropped_alike(configure: Configure) -> None:

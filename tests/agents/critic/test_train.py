@@ -24,8 +24,10 @@ Configure = Callable[..., CriticConfig]
 
 
 def equal(a: Path, b: Path) -> bool:
-    left, right = (load_file(folder / "critic.safetensors") for folder in (a, b))
-    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+    first_weights, second_weights = (load_file(folder / "critic.safetensors") for folder in (a, b))
+    return first_weights.keys() == second_weights.keys() and all(
+        torch.equal(first_weights[name], second_weights[name]) for name in first_weights
+    )
 
 
 def test_a_trained_critic_is_a_metric(configure: Configure, tmp_path: Path) -> None:
@@ -44,8 +46,8 @@ def test_a_critic_of_own_degradations(configure: Configure) -> None:
     own_degradations = "tests.degradations.own:OWN_DEGRADATIONS"
     config = configure(degradations=own_degradations, samples=6, val_count=40)
     train(config)
-    for part in ("train", "val"):
-        paths = sorted((config.out / part).glob("*.npz"))
+    for split in ("train", "val"):
+        paths = sorted((config.out / split).glob("*.npz"))
         recipes = ScoredImages.concat([ScoredImages.load(path) for path in paths]).recipes
         assert {name for recipe in recipes for name in recipe} & {"vignette", "salt_and_pepper"}
 

@@ -21,9 +21,9 @@ def test_gradient_at_the_sampling_policy_is_the_advantage() -> None:
     old = log_probs([-1.0, -1.0], [-2.0, -3.0])
     plan = torch.tensor([-2.0, -3.0], requires_grad=True)
     advantages = Advantages(torch.zeros(2), torch.tensor([1.0, -0.5]), torch.ones(1))
-    found = grpo_loss(log_probs([-1.0, -1.0], plan), old, advantages, clip_range=0.2)
-    assert found.clip_fraction == 0 and found.approx_kl == pytest.approx(0)
-    found.loss.backward()
+    actual = grpo_loss(log_probs([-1.0, -1.0], plan), old, advantages, clip_range=0.2)
+    assert actual.clip_fraction == 0 and actual.approx_kl == pytest.approx(0)
+    actual.loss.backward()
     assert plan.grad is not None and plan.grad.tolist() == pytest.approx([-0.5, 0.25])
 
 
@@ -35,10 +35,10 @@ def test_ratio_outside_the_clip_range_has_no_gradient_in_the_direction_of_its_ad
 ) -> None:
     plan = torch.tensor([-2.0 + log_ratio], requires_grad=True)
     advantages = Advantages(torch.zeros(1), torch.tensor([float(advantage)]), torch.ones(1))
-    found = grpo_loss(log_probs([-1.0], plan), log_probs([-1.0], [-2.0]), advantages, clip_range=0.2)
-    found.loss.backward()
+    actual = grpo_loss(log_probs([-1.0], plan), log_probs([-1.0], [-2.0]), advantages, clip_range=0.2)
+    actual.loss.backward()
     assert plan.grad is not None and bool(plan.grad.any()) == has_gradient
-    assert found.clip_fraction == 0.5 and found.approx_kl > 0
+    assert actual.clip_fraction == 0.5 and actual.approx_kl > 0
 
 
 def test_joint_credit_assignment_uses_one_ratio_for_labels_and_plan() -> None:
@@ -53,7 +53,7 @@ def test_joint_credit_assignment_uses_one_ratio_for_labels_and_plan() -> None:
 def test_loss_is_the_weighted_sum_of_its_terms() -> None:
     old, new = log_probs([-1.0], [-2.0]), log_probs([-0.9], [-2.05], entropy=1.5)
     advantages = Advantages(torch.tensor([0.5]), torch.tensor([1.0]), torch.ones(1))
-    found = grpo_loss(
+    actual = grpo_loss(
         new,
         old,
         advantages,
@@ -65,19 +65,21 @@ def test_loss_is_the_weighted_sum_of_its_terms() -> None:
         kl_coef=0.1,
         reference_log_probs=torch.tensor([-2.5]),
     )
-    assert found.policy_loss.item() == pytest.approx(-math.exp(-0.05) - 0.5 * math.exp(0.1))
-    assert found.entropy_loss.item() == pytest.approx(-1.5)
-    assert found.label_loss.item() == pytest.approx((math.log(2) + math.log(1 + math.exp(2))) / 2)
-    assert found.kl_loss.item() == pytest.approx(math.exp(0.45) - 0.45 - 1)
-    expected = found.policy_loss + 0.03 * found.entropy_loss + 0.5 * found.label_loss + 0.1 * found.kl_loss
-    assert found.loss.item() == pytest.approx(expected.item())
+    assert actual.policy_loss.item() == pytest.approx(-math.exp(-0.05) - 0.5 * math.exp(0.1))
+    assert actual.entropy_loss.item() == pytest.approx(-1.5)
+    assert actual.label_loss.item() == pytest.approx((math.log(2) + math.log(1 + math.exp(2))) / 2)
+    assert actual.kl_loss.item() == pytest.approx(math.exp(0.45) - 0.45 - 1)
+    expected = (
+        actual.policy_loss + 0.03 * actual.entropy_loss + 0.5 * actual.label_loss + 0.1 * actual.kl_loss
+    )
+    assert actual.loss.item() == pytest.approx(expected.item())
 
 
 def test_terms_without_a_coefficient_are_zero_and_have_no_gradient() -> None:
     label_logits = torch.zeros(1, 2, requires_grad=True)
     plan = torch.tensor([-2.0], requires_grad=True)
     advantages = Advantages(torch.zeros(1), torch.ones(1), torch.ones(1))
-    found = grpo_loss(
+    actual = grpo_loss(
         log_probs([-1.0], plan),
         log_probs([-1.0], [-2.0]),
         advantages,
@@ -86,10 +88,10 @@ def test_terms_without_a_coefficient_are_zero_and_have_no_gradient() -> None:
         true_labels=torch.ones(1, 2),
         reference_log_probs=torch.tensor([-100.0]),
     )
-    found.loss.backward()
-    assert found.label_loss.item() == 0 and found.kl_loss.item() == 0
+    actual.loss.backward()
+    assert actual.label_loss.item() == 0 and actual.kl_loss.item() == 0
     assert label_logits.grad is None
-    assert found.loss.item() == found.policy_loss.item()
+    assert actual.loss.item() == actual.policy_loss.item()
 
 
 def test_approximate_kl_is_never_negative() -> None:

@@ -46,12 +46,14 @@ def test_probabilities_of_all_plans_and_of_all_label_sets_sum_to_one(
     plans = every_plan()
     assert len(plans) == 1 + TOOLS + TOOLS**2
     no_labels = torch.zeros(len(plans), LABELS, dtype=torch.bool)
-    one = features[image : image + 1]
-    log_probs = policy.evaluate_actions(one.expand(len(plans), -1), SampledPlans(no_labels, plans))
+    image_features = features[image : image + 1]
+    log_probs = policy.evaluate_actions(
+        image_features.expand(len(plans), -1), SampledPlans(no_labels, plans)
+    )
     assert log_probs.plan_log_prob.exp().sum().item() == pytest.approx(1, abs=1e-5)
     sets = torch.tensor(list(product([False, True], repeat=LABELS)))
     stop = torch.zeros(len(sets), MAX_TOOLS, dtype=torch.long)
-    log_probs = policy.evaluate_actions(one.expand(len(sets), -1), SampledPlans(sets, stop))
+    log_probs = policy.evaluate_actions(image_features.expand(len(sets), -1), SampledPlans(sets, stop))
     assert log_probs.label_log_prob.exp().sum().item() == pytest.approx(1, abs=1e-5)
 
 
@@ -63,17 +65,19 @@ def test_samples_are_as_frequent_as_they_are_probable(policy: PlanPolicy, featur
     expected = policy.evaluate_actions(
         features[:1].expand(len(plans), -1), SampledPlans(no_labels, plans)
     ).plan_log_prob.exp()
-    found = torch.stack([(sampled_plans.tokens == plan).all(1).float().mean() for plan in plans])
-    assert found.sum().item() == pytest.approx(1)
-    assert (found - expected).abs().max().item() < 0.03
+    actual = torch.stack([(sampled_plans.tokens == plan).all(1).float().mean() for plan in plans])
+    assert actual.sum().item() == pytest.approx(1)
+    assert (actual - expected).abs().max().item() < 0.03
     probabilities = policy.label_logits(features[:1]).sigmoid()[0]
     assert (sampled_plans.labels.float().mean(0) - probabilities).abs().max().item() < 0.03
 
 
 def test_entropy_is_the_mean_negative_log_probability(policy: PlanPolicy, features: torch.Tensor) -> None:
     """Only if no token after STOP is counted, the means over samples of both are the same."""
-    many = features[:1].expand(4000, -1)
-    log_probs = policy.evaluate_actions(many, policy.sample(many, torch.Generator().manual_seed(4)))
+    repeated_features = features[:1].expand(4000, -1)
+    log_probs = policy.evaluate_actions(
+        repeated_features, policy.sample(repeated_features, torch.Generator().manual_seed(4))
+    )
     assert log_probs.plan_entropy.mean().item() == pytest.approx(
         -log_probs.plan_log_prob.mean().item(), abs=0.06
     )

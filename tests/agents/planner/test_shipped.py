@@ -48,9 +48,9 @@ def kept_of_clean(source: Source, count: int, scorer: PlanScorer, lite: Toolbox)
     """Returns the share of their R_q that clean photographs keep."""
     samples = [source.make(spec) for spec in source.list_specs(count, [()], np.random.default_rng(4))]
     before, after = (rewards(name, samples, scorer, lite) for name in ("untouched", "planner"))
-    kept = float(np.mean(after) / np.mean(before))
-    print(f"{source.name}, {samples[0].canvas}: {kept:.1%} kept")  # with pytest -s
-    return kept
+    retained_fraction = float(np.mean(after) / np.mean(before))
+    print(f"{source.name}, {samples[0].canvas}: {retained_fraction:.1%} kept")  # with pytest -s
+    return retained_fraction
 
 
 @pytest.mark.needs_shared_data
@@ -92,7 +92,7 @@ def test_planner_has_a_higher_reward_than_random_and_detect(scorer: PlanScorer, 
     source = bundled(128)
     specs = source.list_specs(48, benchmark_recipes(), np.random.default_rng(5))
     samples = [source.make(spec) for spec in specs]
-    found = {
+    actual = {
         name: np.mean(rewards(name, samples, scorer, lite)) for name in ("random", "detect", "planner")
     }
-    assert found["planner"] > found["detect"] + 0.1 > found["random"]
+    assert actual["planner"] > actual["detect"] + 0.1 > actual["random"]

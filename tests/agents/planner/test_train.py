@@ -36,8 +36,10 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def equal(a: Path, b: Path) -> bool:
-    left, right = weights(a), weights(b)
-    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+    first_weights, second_weights = weights(a), weights(b)
+    return first_weights.keys() == second_weights.keys() and all(
+        torch.equal(first_weights[name], second_weights[name]) for name in first_weights
+    )
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -190,9 +192,9 @@ def test_settings_change_the_result(configure: Configure, settings: dict[str, ob
     plain = configure("plain", updates=2)
     train(plain)
     start = plain.out / "warm.safetensors"
-    other = configure("other", updates=2, initial_weights=start, **settings)
-    train(other)
-    assert not equal(plain.out, other.out)
+    other_config = configure("other", updates=2, initial_weights=start, **settings)
+    train(other_config)
+    assert not equal(plain.out, other_config.out)
 
 
 def test_regret_is_searched_once(configure: Configure, tmp_path: Path) -> None:

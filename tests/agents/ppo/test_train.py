@@ -37,16 +37,16 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
 
 
 def assert_equal_runs(left: Path, right: Path) -> None:
-    one, other = read_checkpoint(left), read_checkpoint(right)
-    for state in (one, other):
+    first_state, second_state = read_checkpoint(left), read_checkpoint(right)
+    for state in (first_state, second_state):
         del state["progress"]["budget"]["seconds"]  # depends on the machine
-    assert one["progress"] == other["progress"]
-    assert one["num_timesteps"] == other["num_timesteps"]
-    for key, value in one["policy"].items():
-        assert torch.equal(value, other["policy"][key]), key
-    for index, moments in one["optimizer"]["state"].items():
+    assert first_state["progress"] == second_state["progress"]
+    assert first_state["num_timesteps"] == second_state["num_timesteps"]
+    for key, value in first_state["policy"].items():
+        assert torch.equal(value, second_state["policy"][key]), key
+    for index, moments in first_state["optimizer"]["state"].items():
         for key, value in moments.items():
-            assert torch.equal(value, other["optimizer"]["state"][index][key])
+            assert torch.equal(value, second_state["optimizer"]["state"][index][key])
     assert (left / WEIGHTS).read_bytes() == (right / WEIGHTS).read_bytes()
 
 

@@ -95,9 +95,9 @@ def test_options_are_used_for_one_reset(make_envs: MakeEnvs) -> None:
     observations = envs.reset()
     assert isinstance(observations, np.ndarray)
     assert (observations == observations[0]).all()
-    other = envs.reset()
-    assert isinstance(other, np.ndarray)
-    assert not (other == other[0]).all()
+    other_observations = envs.reset()
+    assert isinstance(other_observations, np.ndarray)
+    assert not (other_observations == other_observations[0]).all()
     envs.set_options([{"sample": sample}, {}, {}, {}])
     with pytest.raises(ValueError, match="same options"):
         envs.reset()
@@ -145,14 +145,14 @@ def test_infos_are_small(env_kind: str, make_envs: MakeEnvs) -> None:
 
 def test_keys_of_the_observation_can_be_excluded(make_envs: MakeEnvs) -> None:
     envs = make_envs("stepwise", exclude_keys=("original",))
-    kept = {"image", "steps_left", "used"}
+    remaining_keys = {"image", "steps_left", "used"}
     assert isinstance(envs.observation_space, spaces.Dict)
-    assert set(envs.observation_space.keys()) == kept
+    assert set(envs.observation_space.keys()) == remaining_keys
     observations = envs.reset()
     assert isinstance(observations, dict)
-    assert observations.keys() == kept
+    assert observations.keys() == remaining_keys
     _, _, _, infos = envs.step(np.zeros(4, np.int64))
-    assert infos[0]["terminal_observation"].keys() == kept
+    assert infos[0]["terminal_observation"].keys() == remaining_keys
     with pytest.raises(ValueError, match="unknown"):
         make_envs("stepwise", exclude_keys=("unknown",))
     with pytest.raises(ValueError, match="image"):

@@ -58,7 +58,7 @@ def test_images_are_sent_losslessly_and_answers_become_plans(
     assert len(server.requests) == len(samples)
     system, user = server.requests[0]["messages"]
     assert system["content"] == build_system_prompt(toolbox)
-    shown = [
+    sent_images = [
         np.asarray(
             Image.open(
                 io.BytesIO(
@@ -69,7 +69,7 @@ def test_images_are_sent_losslessly_and_answers_become_plans(
         for request in server.requests
     ]
     expected = [to_array(observe(Episode(sample), 6).image) for sample in samples]
-    assert all(any(np.array_equal(one, other) for other in shown) for one in expected)
+    assert all(any(np.array_equal(image, sent_image) for sent_image in sent_images) for image in expected)
     assert user["content"][1]["type"] == "text"
 
 
@@ -100,8 +100,8 @@ def test_a_system_prompt_of_ones_own_is_used(
 def test_separate_reasoning_is_joined_to_the_answer(
     serve: Callable[..., Any], toolbox: Toolbox, samples: list[Sample], field: str
 ) -> None:
-    rest = GOOD.split("</think>")[1]
-    message = {"role": "assistant", "content": rest, field: "Noise."}
+    answer = GOOD.split("</think>")[1]
+    message = {"role": "assistant", "content": answer, field: "Noise."}
     server = serve(json.dumps({"choices": [{"message": message}]}).encode())
     (decision,) = ApiAgent(toolbox, server.url).act([observe(Episode(samples[0]), 6)])
     assert (decision.plan, decision.reasoning, decision.error) == (("tiny.blur",), "Noise.", None)
@@ -145,9 +145,9 @@ def test_a_real_server_answers(
 
 
 def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    with socket.socket() as server_socket:
+        server_socket.bind(("127.0.0.1", 0))
+        return int(server_socket.getsockname()[1])
 
 
 def wait_for(url: str, server: subprocess.Popen[bytes], log: Path, seconds: float = 120) -> None:

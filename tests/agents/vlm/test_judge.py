@@ -50,8 +50,8 @@ def _make_judge(server: Any, **settings: Any) -> EndpointJudge:
 def test_answers_of_the_model_are_cached(serve: Callable[..., Any]) -> None:
     server = serve("Yes", "No.")
     judge = _make_judge(server)
-    other = Decision(("tiny.darken",), frozenset(), "It is dark.")
-    assert judge.judge([GOOD, other, GOOD, other]) == [1.0, 0.0, 1.0, 0.0]
+    other_decision = Decision(("tiny.darken",), frozenset(), "It is dark.")
+    assert judge.judge([GOOD, other_decision, GOOD, other_decision]) == [1.0, 0.0, 1.0, 0.0]
     assert len(server.requests) == 2
     request = server.requests[0]
     assert request["model"] == "judge" and request["temperature"] == 0

@@ -56,7 +56,7 @@ def test_each_reward_and_their_product(source: Source, toolbox: Toolbox, samples
 def test_without_a_judge_r_c_is_1(source: Source, toolbox: Toolbox, samples: list[Sample]) -> None:
     answer_scorer = _make_scorer(source, toolbox, with_judge=False)
     scores = answer_scorer.score(_answers(toolbox, samples), [samples[0].spec] * 4)
-    assert all(one.r_c == 1 for one in scores)
+    assert all(answer_score.r_c == 1 for answer_score in scores)
     assert scores[2].total == pytest.approx(scores[2].r_q)
 
 
@@ -80,7 +80,9 @@ def test_reward_functions_share_one_scoring(
         rewards[function.__name__] = function(completions=completions, **columns)
     assert tuple(rewards) == REWARD_NAMES
     assert answer_scorer.scorer.images_scored == 2, "two different plans, scored once each"
-    assert rewards["total"] == [one.total for one in answer_scorer.score(texts, [samples[0].spec] * 4)]
+    assert rewards["total"] == [
+        answer_score.total for answer_score in answer_scorer.score(texts, [samples[0].spec] * 4)
+    ]
     answer_scorer.reward_functions()[0](completions=texts[:1], spec=[samples[0].spec.to_json()])
     assert answer_scorer.scorer.images_scored == 3, "another batch is scored"
 

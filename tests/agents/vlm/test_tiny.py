@@ -69,9 +69,9 @@ def test_it_is_small_and_hardly_resamples_images(lite: Toolbox, texts: list[str]
 def test_initial_weights_are_a_function_of_the_seed(lite: Toolbox, texts: list[str]) -> None:
     processor = tiny_processor(lite, texts)
     state = torch.random.get_rng_state()
-    one, same, other = (tiny_model(processor, seed=seed).state_dict() for seed in (0, 0, 1))
-    assert all(torch.equal(value, same[key]) for key, value in one.items())
-    assert not all(torch.equal(value, other[key]) for key, value in one.items())
+    first, second, other_seed = (tiny_model(processor, seed=seed).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(value, second[key]) for key, value in first.items())
+    assert not all(torch.equal(value, other_seed[key]) for key, value in first.items())
     assert torch.equal(torch.random.get_rng_state(), state)
 
 

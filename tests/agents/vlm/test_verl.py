@@ -66,7 +66,9 @@ def test_missing_extra_info_raises(config: ParquetConfig) -> None:
 
 def test_a_system_prompt_of_ones_own_is_used(config: ParquetConfig, tmp_path: Path) -> None:
     (tmp_path / "prompt.txt").write_text("Be brief.")
-    own = ParquetConfig(config.images, config.out, 1, canvas=64, system_prompt_file=tmp_path / "prompt.txt")
-    write_parquet(own)
-    (row,) = Dataset.from_parquet(str(own.out))
+    own_prompt_config = ParquetConfig(
+        config.images, config.out, 1, canvas=64, system_prompt_file=tmp_path / "prompt.txt"
+    )
+    write_parquet(own_prompt_config)
+    (row,) = Dataset.from_parquet(str(own_prompt_config.out))
     assert row["prompt"][0]["content"] == "Be brief."

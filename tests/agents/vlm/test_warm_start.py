@@ -88,7 +88,7 @@ def test_resumed_run_equals_uninterrupted_run(
         train(parts)
     train(parts)
     first, second = (
-        torch.load(one.out / "checkpoint.pt", weights_only=True)["model"] for one in (whole, parts)
+        torch.load(run.out / "checkpoint.pt", weights_only=True)["model"] for run in (whole, parts)
     )
     torch.testing.assert_close(first, second, rtol=0, atol=0)
 
@@ -99,8 +99,8 @@ def test_only_answers_have_labels(config: VLMWarmStartConfig, samples: list[Samp
     texts = draw_answers(config, toolbox, samples, np.random.default_rng(0))
     inputs = collate(processor, config.system_prompt, samples, texts)
     for labels, text in zip(inputs["labels"], texts, strict=True):
-        kept = labels[labels != -100]
-        assert processor.tokenizer.decode(kept) == text + processor.tokenizer.eos_token
+        answer_tokens = labels[labels != -100]
+        assert processor.tokenizer.decode(answer_tokens) == text + processor.tokenizer.eos_token
 
 
 def test_both_kinds_of_target_answers(config: VLMWarmStartConfig, samples: list[Sample]) -> None:

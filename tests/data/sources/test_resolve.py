@@ -23,8 +23,8 @@ def test_sources_are_resolved_by_name(tmp_path: Path, write_photographs: Callabl
     ).canvas == (64, 64)
     write_photographs(tmp_path / "mine", (40, 52))
     assert resolve_source(str(tmp_path / "mine"), 16).name == "mine"
-    own = photographs(tmp_path / "mine")
-    assert resolve_source(own) is own
+    source = photographs(tmp_path / "mine")
+    assert resolve_source(source) is source
     with pytest.raises(SampleError, match="nowhere"):
         resolve_source("nowhere")
 

@@ -111,8 +111,8 @@ def test_recipes_and_length_weights(tmp_path: Path, write_photographs: Callable[
     assert shares == pytest.approx([1 / 9, 3 / 9, 5 / 9], abs=0.07)
     only = clean_folder(tmp_path, 16, length_weights={2: 1.0})
     assert {len(only.draw(rng).recipe) for _ in range(30)} == {2}
-    own = clean_folder(tmp_path, 16, recipes=[("noise",), ("jpeg", "noise")])
-    assert {own.draw(rng).recipe for _ in range(60)} == {("noise",), ("jpeg", "noise")}
+    source = clean_folder(tmp_path, 16, recipes=[("noise",), ("jpeg", "noise")])
+    assert {source.draw(rng).recipe for _ in range(60)} == {("noise",), ("jpeg", "noise")}
     with pytest.raises(UnknownDegradationError, match="fog"):
         clean_folder(tmp_path, 16, recipes=[("fog",)])
     assert clean_folder(tmp_path, 16).recipes == TRAINING_RECIPES
