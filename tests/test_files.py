@@ -84,7 +84,7 @@ def test_atomic_write_replaces_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "dangling link"])
-def test_atomic_create_keeps_what_has_the_name(tmp_path: Path, kind: str, links: str) -> None:
+def test_atomic_create_keeps_an_existing_file(tmp_path: Path, kind: str, links: str) -> None:
     target = tmp_path / "a.txt"
     if kind == "file":
         target.write_text("old")

@@ -426,7 +426,7 @@ def test_an_unknown_tool_raises_before_any_tool_runs() -> None:
 
 @pytest.mark.parametrize(("samples", "plans"), [(1, 2), (2, 1), (0, 1)])
 def test_different_numbers_of_samples_and_plans_raise(samples: int, plans: int) -> None:
-    message = re.escape(f"found {samples} and {plans}")
+    message = re.escape(f"found {samples} samples and {plans} plans")
     with pytest.raises(ValueError, match=message):
         PlanScorer(_toolbox(), _mean_reward()).score([_sample()] * samples, [()] * plans)
 

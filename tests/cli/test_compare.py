@@ -174,7 +174,7 @@ def test_own_agents_are_compared_with_all_others_and_named_in_full(
     assert "…" not in printed
 
 
-def test_a_source_of_ones_own_brings_its_recipes_and_degradations(
+def test_an_own_source_determines_recipes_and_degradations(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = ModuleType("my_source")
@@ -190,7 +190,7 @@ def test_a_source_of_ones_own_brings_its_recipes_and_degradations(
     assert json.loads((tmp_path / "out.json").read_text())["config"]["images"] == ["my_source:make"]
 
 
-def test_results_are_written_although_nobody_reads_the_tables(
+def test_results_are_written_although_standard_output_is_closed(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def closed(*args: object, **options: object) -> None:

@@ -81,7 +81,7 @@ every_agent = pytest.mark.parametrize("name", AGENTS)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_is_either_an_agent_or_a_search(name: str, toolbox: Toolbox) -> None:
+def test_every_name_is_an_agent_or_a_search(name: str, toolbox: Toolbox) -> None:
     agent = make_agent(name, toolbox=toolbox, max_tools=MAX_TOOLS, seed=0, tool_cost=0.0)
     assert isinstance(agent, Agent) != isinstance(agent, Search)
 
@@ -155,9 +155,7 @@ def test_images_are_not_modified(make: MakeAgent) -> None:
 
 
 @every_agent
-def test_it_runs_and_its_plans_can_be_scored(
-    make: MakeAgent, toolbox: Toolbox, samples: list[Sample]
-) -> None:
+def test_plans_can_be_scored(make: MakeAgent, toolbox: Toolbox, samples: list[Sample]) -> None:
     scorer = PlanScorer(toolbox, "classic")
     result = run_agent(make(), samples, scorer, MAX_TOOLS)
     assert len(result.plans) == len(samples)

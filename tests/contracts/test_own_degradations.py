@@ -1,4 +1,4 @@
-"""Custom degradations work in every environment, in comparisons and by name."""
+"""Own degradations work in every environment, in comparisons and by name."""
 
 from __future__ import annotations
 

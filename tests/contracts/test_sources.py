@@ -118,7 +118,7 @@ def assert_equal(first: Sample, second: Sample) -> None:
 
 
 @every_source
-def test_it_is_a_source(source: Source) -> None:
+def test_every_source_follows_the_protocol(source: Source) -> None:
     assert isinstance(source, Source)
     assert source.name and len(source) > 0
     assert resolve_source(source) is source

@@ -110,7 +110,7 @@ def test_result_has_canvas_size_and_is_finite(tool: Tool) -> None:
 
 @every_tool
 @torch.inference_mode()
-def test_it_upscales_an_image_smaller_than_the_canvas(tool: Tool) -> None:
+def test_an_image_smaller_than_the_canvas_is_upscaled(tool: Tool) -> None:
     """The canvas is four times as large, wider, taller, and larger than any result."""
     for canvas in ((132, 188), (33, 48), (34, 47), (1000, 1000)):
         result = tool(images(1, (33, 47)), canvas)
@@ -120,7 +120,7 @@ def test_it_upscales_an_image_smaller_than_the_canvas(tool: Tool) -> None:
 
 @every_tool
 @torch.inference_mode()
-def test_it_does_not_upscale_beyond_the_canvas(tool: Tool) -> None:
+def test_no_image_is_upscaled_beyond_the_canvas(tool: Tool) -> None:
     for canvas in ((33, 47), (20, 20), (1, 47)):
         assert not tool.upscales((33, 47), canvas), canvas
         assert tool(images(1, (33, 47)), canvas).shape == (1, 3, 33, 47), canvas
@@ -261,7 +261,7 @@ def test_a_network_is_in_evaluation_mode(tool: Tool) -> None:
 
 
 @every_tool
-def test_its_name_can_be_written_in_a_plan(tool: Tool, kind: str) -> None:
+def test_the_name_of_a_tool_can_be_written_in_a_plan(tool: Tool, kind: str) -> None:
     pattern = r"[a-z0-9]+\.[a-z0-9_]+" if kind in SHIPPED else r"[A-Za-z0-9][A-Za-z0-9_.\-]*"
     assert re.fullmatch(pattern, tool.name)
 

@@ -282,7 +282,7 @@ def test_lab_becomes_srgb(tmp_path: Path) -> None:
     assert photo.notices == ("LAB colours became sRGB",)
 
 
-def test_a_broken_profile_of_rgb_is_kept_as_it_is(tmp_path: Path) -> None:
+def test_a_broken_profile_of_rgb_is_kept_unchanged(tmp_path: Path) -> None:
     Image.fromarray(noise(4, 4, 3)).save(tmp_path / "a.png", icc_profile=b"nonsense")
     assert read_photo(tmp_path / "a.png").icc == b"nonsense"
 

@@ -27,7 +27,7 @@ def noise(height: int, width: int, channels: int, dtype: Any = np.uint8, seed: i
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_apply_orientation_inverts_what_the_camera_did(
+def test_apply_orientation_inverts_the_rotation_by_the_camera(
     orientation: int, stored_with_orientation: Any
 ) -> None:
     upright_image = noise(3, 5, 3)

@@ -110,7 +110,7 @@ def test_an_unreadable_answer_is_counted(samples: list[Sample], toolbox: Toolbox
     assert summarise(actual)["agents"]["unreadable"]["errors"] == len(samples)
 
 
-def test_a_closed_loop_agent_sees_no_scores(samples: list[Sample], toolbox: Toolbox) -> None:
+def test_a_closed_loop_agent_observes_no_scores(samples: list[Sample], toolbox: Toolbox) -> None:
     """It is shown the results of its tools, so they count as tool runs and not as scored images."""
 
     class BlurOnce:

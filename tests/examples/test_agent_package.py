@@ -59,7 +59,9 @@ def forget_module() -> Iterator[None]:
 
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize("name", ["mine", "rule_based_agent:RuleBasedAgent"])
-def test_it_is_found_by_name_and_plans(name: str, toolbox: Toolbox, samples: list[Sample]) -> None:
+def test_agent_is_found_by_name_and_predicts_plans(
+    name: str, toolbox: Toolbox, samples: list[Sample]
+) -> None:
     agent = make_agent(name, toolbox=toolbox, max_tools=2, seed=0, tool_cost=0.0)
     assert isinstance(agent, Agent)
     scorer = PlanScorer(toolbox, "classic")
@@ -79,7 +81,7 @@ def test_the_entry_point_names_the_same_class() -> None:
 
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize("size", [(1, 1), (5, 300), (128, 96)], ids=str)
-def test_it_takes_images_of_any_size(toolbox: Toolbox, size: tuple[int, int]) -> None:
+def test_agent_takes_images_of_any_size(toolbox: Toolbox, size: tuple[int, int]) -> None:
     agent = make_agent("mine", toolbox=toolbox)
     assert isinstance(agent, Agent)
     dark, grey = torch.full((3, *size), 0.1), torch.full((3, *size), 0.5)
@@ -88,7 +90,7 @@ def test_it_takes_images_of_any_size(toolbox: Toolbox, size: tuple[int, int]) ->
 
 
 @pytest.mark.usefixtures("installed")
-def test_it_detects_single_degradations(toolbox: Toolbox) -> None:
+def test_agent_detects_single_degradations(toolbox: Toolbox) -> None:
     """F1 above 0.6 on photographs with one degradation."""
     recipes = (("noise",), ("low_light",), ("haze",))
     source = bundled()
@@ -105,7 +107,7 @@ def test_it_detects_single_degradations(toolbox: Toolbox) -> None:
     assert 2 * hits / (2 * hits + wrong) > 0.6
 
 
-def test_its_files_have_at_most_80_lines(folder: Path) -> None:
+def test_files_have_at_most_80_lines(folder: Path) -> None:
     for path in folder.iterdir():
         if path.is_file():
             assert len(path.read_text().splitlines()) <= 80

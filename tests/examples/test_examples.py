@@ -16,7 +16,7 @@ every_example = pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.
 @pytest.mark.parametrize(
     "path", [path for path in EXAMPLES if path.name not in TRAINING_EXAMPLES], ids=lambda path: path.name
 )
-def test_it_runs_and_prints(
+def test_example_runs_and_prints(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In this process, which saves the time to import everything again."""
@@ -27,12 +27,12 @@ def test_it_runs_and_prints(
 
 @pytest.mark.slow
 @every_example
-def test_it_runs_in_a_process_of_its_own(path: Path, tmp_path: Path) -> None:
+def test_example_runs_in_a_new_process(path: Path, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, path], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
 
 
 @every_example
-def test_it_has_at_most_80_lines(path: Path) -> None:
+def test_example_has_at_most_80_lines(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 80

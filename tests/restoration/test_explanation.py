@@ -59,7 +59,7 @@ def test_reasons(decision: Decision, scores: dict[Plan, float], expected: str | 
         (Decision(()), "this agent does not tell which degradations it sees"),
     ],
 )
-def test_what_an_agent_sees(decision: Decision, expected: str) -> None:
+def test_description_of_the_observed_degradations(decision: Decision, expected: str) -> None:
     assert describe_degradations(decision) == expected
 
 

@@ -220,7 +220,7 @@ def test_a_wrong_number_of_plans_is_an_error(restore_with: Callable[..., Any], i
     ("window", "scale", "expected"),
     [(64, 1, (64, 64)), (0, 1, (70, 90)), (80, 1, (70, 80)), (64, 2, (128, 128)), (500, 1, (70, 90))],
 )
-def test_an_agent_sees_a_window(
+def test_an_agent_observes_a_window(
     window: int, scale: int, expected: tuple[int, int], restore_with: Callable[..., Any], image: Tensor
 ) -> None:
     result = restore_with(RecordingAgent, image, window=window, scale=scale)

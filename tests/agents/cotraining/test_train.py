@@ -41,7 +41,7 @@ def test_run_logs_and_keeps_the_best_tools(configure: Configure) -> None:
 
 
 def test_run_with_own_degradations(configure: Configure, small_toolbox: Path, tmp_path: Path) -> None:
-    """Tools for custom degradations are rehearsed and validated on them."""
+    """Tools for own degradations are rehearsed and validated on them."""
     toolbox = Toolbox.load(small_toolbox).subset(["unet.denoise"])
     tool = replace(
         toolbox["unet.denoise"], name="unet.despeckle", degradations=frozenset({"salt_and_pepper"})
@@ -110,7 +110,7 @@ def test_tools_can_be_adapted_alone(configure: Configure) -> None:
     train(configure(adapt_alone=True))
 
 
-def test_one_tool_and_then_all_tools(configure: Configure) -> None:
+def test_tools_can_be_trained_one_at_a_time_and_then_together(configure: Configure) -> None:
     """Tools that are not trained keep their weights, and the manifest lists all training of each tool."""
     first = configure(
         "first",

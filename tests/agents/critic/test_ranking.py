@@ -13,7 +13,7 @@ R_Q = np.array([9.8, 3.0, 5.0, 4.0, 7.0])
 IS_REFERENCE = np.array([True, False, False, False, False])
 
 
-def test_a_perfect_ranking_metrics() -> None:
+def test_metrics_of_a_perfect_ranking() -> None:
     metrics = ranking_metrics(R_Q / 2, R_Q, IS_REFERENCE)
     assert (metrics.spearman, metrics.kendall) == pytest.approx((1, 1))
     assert (metrics.reference_first, metrics.regret) == (1, 0)

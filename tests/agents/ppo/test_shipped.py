@@ -35,7 +35,7 @@ def plans_of(name: str, samples: list[Sample], scorer: PlanScorer, max_tools: in
     return run_agent(make_agent(name, toolbox=scorer.toolbox), samples, scorer, max_tools).plans
 
 
-def test_it_is_small_and_for_the_toolbox_lite(lite: Toolbox) -> None:
+def test_shipped_policy_is_small_and_for_the_toolbox_lite(lite: Toolbox) -> None:
     assert (SHIPPED / WEIGHTS).stat().st_size < 8e6
     _, card = load_agent(SHIPPED)
     assert (card.signature, card.tools) == (lite.signature, lite.names)
@@ -53,7 +53,7 @@ def test_plans_keep_to_max_tools_of_run_and_card(lite: Toolbox, bundled_samples:
 
 
 @pytest.mark.needs_weights("lpips")
-def test_it_earns_more_than_untouched_and_random_plans(
+def test_shipped_policy_has_a_higher_reward_than_untouched_and_random_plans(
     lite: Toolbox, bundled_samples: list[Sample]
 ) -> None:
     scorer = PlanScorer(lite, "lite")

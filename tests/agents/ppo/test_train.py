@@ -267,7 +267,7 @@ def test_a_folder_without_photographs_raises(tiny_config: PPOConfig, tmp_path: P
         train(replace(tiny_config, images=tmp_path / "empty"))
 
 
-def test_training_with_degradations_of_ones_own(tiny_config: PPOConfig) -> None:
+def test_training_with_own_degradations(tiny_config: PPOConfig) -> None:
     own_degradations = "tests.degradations.own:OWN_DEGRADATIONS"
     assert train(replace(tiny_config, degradations=own_degradations, total_timesteps=24)) is not None
     assert json.loads((tiny_config.out / CARD).read_text())["training"]["degradations"] == own_degradations

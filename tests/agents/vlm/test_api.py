@@ -88,7 +88,7 @@ def test_an_answer_that_cannot_be_parsed_is_requested_once_more(
     assert isinstance(decision.error, PlanParseError) and decision.plan == ()
 
 
-def test_a_system_prompt_of_ones_own_is_used(
+def test_a_given_system_prompt_is_used(
     serve: Callable[..., Any], toolbox: Toolbox, samples: list[Sample]
 ) -> None:
     server = serve(GOOD)

@@ -25,14 +25,14 @@ def lite() -> Toolbox:
     return Toolbox.load("lite")
 
 
-def test_it_is_small_and_for_the_toolbox_lite(lite: Toolbox) -> None:
+def test_shipped_model_is_small_and_for_the_toolbox_lite(lite: Toolbox) -> None:
     assert sum(file.stat().st_size for file in SHIPPED.iterdir()) < 8e6
     card = load_card(SHIPPED)
     assert card is not None
     card.check(lite)
 
 
-def test_its_answers_can_be_parsed_and_have_reasoning(lite: Toolbox) -> None:
+def test_answers_can_be_parsed_and_have_reasoning(lite: Toolbox) -> None:
     source = bundled()
     specs = source.list_specs(12, benchmark_recipes(), np.random.default_rng(3))
     samples = [source.make(spec) for spec in specs]
@@ -45,7 +45,7 @@ def test_its_answers_can_be_parsed_and_have_reasoning(lite: Toolbox) -> None:
 
 
 @pytest.mark.needs_shared_data
-def test_it_recognises_degradations(shared_data: Path, lite: Toolbox) -> None:
+def test_shipped_model_recognises_degradations(shared_data: Path, lite: Toolbox) -> None:
     source = clean_folder(shared_data / "bsds500" / "val")
     specs = source.list_specs(48, benchmark_recipes(), np.random.default_rng(6))
     samples = [source.make(spec) for spec in specs]
@@ -58,7 +58,7 @@ def test_it_recognises_degradations(shared_data: Path, lite: Toolbox) -> None:
     assert np.mean(scores) > 0.55, "chance is about 0.3"
 
 
-def test_restore_prints_its_reasoning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_restore_prints_the_reasoning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     noisy, _ = degrade(np.asarray(skimage.data.coffee()), ("noise",), np.random.default_rng(0))
     Image.fromarray(noisy[:160, :160]).save(tmp_path / "noisy.png")
     words = f"restore {tmp_path / 'noisy.png'} -o {tmp_path / 'out.png'} --agent vlm:{SHIPPED} --window 128"

@@ -54,7 +54,7 @@ def test_answers_are_tokenised_without_loss(lite: Toolbox, texts: list[str]) -> 
         assert len(tokenizer(name)["input_ids"]) == 1
 
 
-def test_it_is_small_and_hardly_resamples_images(lite: Toolbox, texts: list[str]) -> None:
+def test_tiny_model_is_small_and_hardly_resamples_images(lite: Toolbox, texts: list[str]) -> None:
     processor: Any = tiny_processor(lite, texts)
     model = tiny_model(processor)
     assert 0.5e6 < sum(parameter.numel() for parameter in model.parameters()) < 2e6

@@ -64,7 +64,7 @@ def test_missing_extra_info_raises(config: ParquetConfig) -> None:
         compute_score(DATA_SOURCE, "Hm.", None, {})
 
 
-def test_a_system_prompt_of_ones_own_is_used(config: ParquetConfig, tmp_path: Path) -> None:
+def test_a_given_system_prompt_is_used(config: ParquetConfig, tmp_path: Path) -> None:
     (tmp_path / "prompt.txt").write_text("Be brief.")
     own_prompt_config = ParquetConfig(
         config.images, config.out, 1, canvas=64, system_prompt_file=tmp_path / "prompt.txt"
