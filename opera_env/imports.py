@@ -18,16 +18,16 @@ def import_attribute(name: str) -> Any:
             current folder, where an installed command does not search, unlike ``python -m``.
         AttributeError: If the module has no such attribute, or the name has no colon.
     """
-    module, _, attribute = name.partition(":")
+    module_name, _, attribute = name.partition(":")
     try:
-        found = importlib.import_module(module)
+        module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        path = Path.cwd().joinpath(*module.split("."))
+        path = Path.cwd().joinpath(*module_name.split("."))
         is_here = path.with_suffix(".py").exists() or path.is_dir()
-        if error.name != module.split(".")[0] or not is_here:
+        if error.name != module_name.split(".")[0] or not is_here:
             raise
         raise ImportError(
             f"{error}. The current folder has it, but Python does not search there: set "
             f"PYTHONPATH={Path.cwd()} or install the package."
         ) from error
-    return getattr(found, attribute)
+    return getattr(module, attribute)

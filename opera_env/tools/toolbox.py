@@ -109,8 +109,7 @@ class Toolbox:
         called from one thread at a time. The execution update trains the parameters of modules; functions
         may occur in its plans if their operations are differentiable.
 
-        Add all tools before you make environments or train agents: each tool changes the action space and
-        the :attr:`signature` of the toolbox.
+        Add all tools before you make environments or train agents: each changes the action space.
 
         Args:
             name: Name in plans, by convention ``family.task``: letters, digits, dots, dashes, underscores.

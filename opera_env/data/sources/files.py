@@ -202,10 +202,12 @@ def agenticir(root: Path | str, canvas: int | None = None) -> FilesSource:
 
 def _parse_recipe(folder: Path) -> Recipe:
     """Reads the recipe from the name of a benchmark folder."""
-    parts = folder.name.split("+")
-    if unknown := [part for part in parts if part not in AGENTICIR_DEGRADATIONS]:
-        raise SampleError(f"{folder}: {unknown[0]!r} is none of {', '.join(AGENTICIR_DEGRADATIONS)}.")
-    return tuple(AGENTICIR_DEGRADATIONS[part] for part in parts)
+    names = folder.name.split("+")
+    if unknown := [name for name in names if name not in AGENTICIR_DEGRADATIONS]:
+        raise SampleError(
+            f"{folder}: {unknown[0]!r} is none of {', '.join(AGENTICIR_DEGRADATIONS)}: rename it."
+        )
+    return tuple(AGENTICIR_DEGRADATIONS[name] for name in names)
 
 
 def photographs(
