@@ -89,7 +89,7 @@ class RecipeBest:
 
     Attributes:
         degradations: The degradations of the fitted recipes, in the order of
-            :data:`opera_env.degradations.DEGRADATIONS`; own degradations come last.
+            :data:`opera_env.degradations.DEGRADATIONS`; custom degradations come last.
     """
 
     def __init__(self, toolbox: Toolbox, max_tools: int = 6, table: PlanTable | Path | None = None) -> None:

@@ -1,4 +1,4 @@
-"""An own agent in its own package: after installation every command finds it by its name.
+"""A custom agent in its own package: after installation every command finds it by its name.
 
     pip install -e examples/06_agent_package
     opera-env compare --agents untouched,mine,matched

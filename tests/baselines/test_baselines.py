@@ -66,11 +66,15 @@ def test_domain_order_reverses_the_order_of_degradation() -> None:
 
 def test_domain_plan_puts_own_degradations_last_unless_labels_give_their_place(toolbox: Toolbox) -> None:
     toolbox.add("tiny.brighten_corners", nn.Identity(), degradations=["vignette"])
-    own_degradations = ["vignette", "noise", "low_light", "unmatched"]
-    assert domain_plan(toolbox, own_degradations) == ("tiny.blur", "tiny.brighten", "tiny.brighten_corners")
+    custom_degradations = ["vignette", "noise", "low_light", "unmatched"]
+    assert domain_plan(toolbox, custom_degradations) == (
+        "tiny.blur",
+        "tiny.brighten",
+        "tiny.brighten_corners",
+    )
     labels = tuple(merge_degradations([Vignette]))
     in_order = ("tiny.blur", "tiny.brighten_corners", "tiny.brighten")
-    assert domain_plan(toolbox, own_degradations, labels) == in_order
+    assert domain_plan(toolbox, custom_degradations, labels) == in_order
     plan = FixedOrder(toolbox, max_tools=9, labels=labels).plan
     assert plan.index("tiny.blur") < plan.index("tiny.brighten_corners") < plan.index("tiny.brighten")
 

@@ -1,4 +1,4 @@
-"""``opera-env restore`` with own agents and tools, and how their failures are reported."""
+"""``opera-env restore`` with custom agents and tools, and how their failures are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Own degradations work in every environment, in comparisons and by name."""
+"""Custom degradations work in every environment, in comparisons and by name."""
 
 from __future__ import annotations
 

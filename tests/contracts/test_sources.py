@@ -38,7 +38,7 @@ Draw = Callable[[int, int, int], Image.Image]
 KINDS = (
     "bundled",
     "clean_folder",
-    "own_degradations",
+    "custom_degradations",
     "whole",
     "paired",
     "larger",
@@ -78,7 +78,7 @@ def sources(folders: Path) -> dict[str, Source]:
     return {
         "bundled": bundled(canvas=CROP),
         "clean_folder": clean_folder(folders / "clean", canvas=CROP),
-        "own_degradations": clean_folder(
+        "custom_degradations": clean_folder(
             folders / "clean",
             canvas=CROP,
             recipes=OWN_RECIPES,
@@ -335,7 +335,7 @@ def test_the_seed_changes_the_degradation_and_not_the_image(sources: dict[str, S
 def test_labels_of_sources(sources: dict[str, Source]) -> None:
     """All degradations that may occur, in the order in which they are applied; none without labels."""
     assert sources["bundled"].degradations == sources["whole"].degradations == DEGRADATIONS
-    assert sources["own_degradations"].degradations == (
+    assert sources["custom_degradations"].degradations == (
         *("rain", "haze", "low_light", "motion_blur", "defocus_blur", "vignette"),
         *("noise", "low_resolution", "jpeg", "salt_and_pepper"),
     )
@@ -346,7 +346,7 @@ def test_labels_of_sources(sources: dict[str, Source]) -> None:
 
 
 def test_own_degradations_are_drawn_and_applied(sources: dict[str, Source]) -> None:
-    source = sources["own_degradations"]
+    source = sources["custom_degradations"]
     assert {spec.recipe for spec in draws(source, 60)} == set(OWN_RECIPES)
     spec = SampleSpec(source.name, 0, ("vignette",), crop=(0, 0, CROP, CROP))
     sample = source.make(spec)
@@ -367,7 +367,7 @@ def test_without_recipes_own_degradations_take_part_in_all_plausible_orders(fold
     assert clean_folder(folders / "clean").recipes == TRAINING_RECIPES
 
 
-@pytest.mark.parametrize("kind", ["clean_folder", "own_degradations"])
+@pytest.mark.parametrize("kind", ["clean_folder", "custom_degradations"])
 def test_list_specs_without_recipes_takes_those_of_the_source(source: Source) -> None:
     assert isinstance(source, SyntheticSource)
     specs = source.list_specs(len(source.recipes), None, default_rng(0))

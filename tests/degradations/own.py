@@ -1,4 +1,4 @@
-"""Own degradations, as a user would write them: one as an instance, two as classes."""
+"""Custom degradations, as a user would write them: one as an instance, two as classes."""
 
 from __future__ import annotations
 

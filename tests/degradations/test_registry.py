@@ -1,4 +1,4 @@
-"""Own degradations: accepted as instances and classes, checked, ordered by stage and applied."""
+"""Custom degradations: accepted as instances and classes, checked, ordered by stage and applied."""
 
 from __future__ import annotations
 

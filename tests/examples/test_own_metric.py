@@ -1,4 +1,4 @@
-"""The example of an own metric prints what its docstring says."""
+"""The example of a custom metric prints what its docstring says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The metric suite: golden values, shared references, own metrics, undefined values."""
+"""The metric suite: golden values, shared references, custom metrics, undefined values."""
 
 from __future__ import annotations
 

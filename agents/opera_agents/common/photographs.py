@@ -37,15 +37,15 @@ def training_source(
             default those of the paper.
         degradations: Custom degradations beside the built-in ones.
     """
-    own_degradations = tuple(degradations)
+    custom_degradations = tuple(degradations)
     if recipes is None:
-        recipes = training_recipes(degradations=merge_degradations(own_degradations).values())
+        recipes = training_recipes(degradations=merge_degradations(custom_degradations).values())
     paths = list_images(images)
     if enlarged_dir is not None:
         paths = [*paths, *write_enlarged(paths[::ENLARGE_EVERY], enlarged_dir)]
     weights = {0: clean_weight, **dict(enumerate(degradation_count_weights, start=1))}
     name = images.resolve().name
-    return SyntheticSource(paths, name, canvas, (*recipes, ()), weights, degradations=own_degradations)
+    return SyntheticSource(paths, name, canvas, (*recipes, ()), weights, degradations=custom_degradations)
 
 
 def write_enlarged(paths: Sequence[Path], folder: Path) -> list[Path]:

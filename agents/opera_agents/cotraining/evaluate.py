@@ -155,9 +155,9 @@ def benchmark_samples(config: EvaluateConfig) -> list[Sample]:
 
     With custom degradations, the recipes are those of the source instead of those of the benchmark.
     """
-    own_degradations = load_degradations(config.degradations)
-    source = clean_folder(config.images, config.canvas, degradations=own_degradations)
-    recipes, rng = None if own_degradations else benchmark_recipes(), np.random.default_rng(config.seed)
+    custom_degradations = load_degradations(config.degradations)
+    source = clean_folder(config.images, config.canvas, degradations=custom_degradations)
+    recipes, rng = None if custom_degradations else benchmark_recipes(), np.random.default_rng(config.seed)
     return [source.make(spec) for spec in source.list_specs(config.n, recipes, rng)]
 
 

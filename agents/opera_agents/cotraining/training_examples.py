@@ -62,8 +62,8 @@ class TrainingExampleSampler:
         trained = toolbox.subset(config.trainable_tools) if config.trainable_tools else toolbox
         self.trained_names = trained.names
         self.trained_tools = [tool for tool in trained if tool.parameters]
-        own_degradations = load_degradations(config.degradations)
-        self.degradations = merge_degradations(own_degradations)
+        custom_degradations = load_degradations(config.degradations)
+        self.degradations = merge_degradations(custom_degradations)
         self.source = training_source(
             config.images,
             config.canvas,
@@ -71,7 +71,7 @@ class TrainingExampleSampler:
             clean_weight=0.0,
             recipes=[(name,) for name in self.degradations] if config.adapt_alone else None,
             degradation_count_weights=config.degradation_count_weights,
-            degradations=own_degradations,
+            degradations=custom_degradations,
         )
 
     def draw(self, step: int) -> list[TrainingExample]:

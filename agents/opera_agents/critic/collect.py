@@ -119,16 +119,16 @@ def collect(config: CollectConfig) -> list[Path]:
     set_threads(config.threads)
     toolbox = Toolbox.load(config.toolbox)
     scorer = PlanScorer(toolbox, config.reward)
-    own_degradations = load_degradations(config.degradations)
-    recipes = train_recipes(own_degradations) if config.recipes is None else config.recipes
+    custom_degradations = load_degradations(config.degradations)
+    recipes = train_recipes(custom_degradations) if config.recipes is None else config.recipes
     weights = DEGRADATION_COUNT_WEIGHTS
-    source = clean_folder(config.images, config.canvas, recipes, weights, degradations=own_degradations)
+    source = clean_folder(config.images, config.canvas, recipes, weights, degradations=custom_degradations)
     enlarged_source = source
     if config.enlarged_fraction > 0:
         enlarged = config.out / "enlarged"
         write_enlarged(list_images(config.images)[::ENLARGE_EVERY], enlarged)
         enlarged_source = clean_folder(
-            enlarged, config.canvas, recipes, weights, degradations=own_degradations
+            enlarged, config.canvas, recipes, weights, degradations=custom_degradations
         )
     for number in track(missing_shards, description=f"{config.out.name}: shards"):
         rng = make_rng(config.seed, SeedStage.CRITIC_COLLECTION, number)

@@ -98,8 +98,8 @@ def score_samples(
         The results, and the photograph that each sample is made of.
     """
     toolbox = Toolbox.load(config.toolbox)
-    own_degradations = load_degradations(config.degradations)
-    source = clean_folder(config.images, config.canvas, degradations=own_degradations)
+    custom_degradations = load_degradations(config.degradations)
+    source = clean_folder(config.images, config.canvas, degradations=custom_degradations)
     rng = np.random.default_rng(config.seed)
     samples = [source.make(spec) for spec in source.list_specs(config.n, recipes, rng)]
     plans = [

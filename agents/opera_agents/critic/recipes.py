@@ -49,7 +49,7 @@ def train_recipes(degradations: Iterable[DegradationType] = ()) -> tuple[Recipe,
     Args:
         degradations: Custom degradations beside the built-in ones.
     """
-    own_degradations = tuple(degradations)
-    plausible = training_recipes(degradations=merge_degradations(own_degradations).values())
-    held_out = held_out_recipes(degradations=own_degradations)
+    custom_degradations = tuple(degradations)
+    plausible = training_recipes(degradations=merge_degradations(custom_degradations).values())
+    held_out = held_out_recipes(degradations=custom_degradations)
     return (*(recipe for recipe in plausible if recipe not in held_out), ())

@@ -59,9 +59,9 @@ def train(env_args: EnvArguments, training_args: GRPOConfig, model_args: ModelCo
     out = Path(str(training_args.output_dir))
     model_name = str(model_args.model_name_or_path)
     toolbox = Toolbox.load(env_args.toolbox, training_args.device)
-    own_degradations, images = load_degradations(env_args.degradations), Path(env_args.images)
+    custom_degradations, images = load_degradations(env_args.degradations), Path(env_args.images)
     source = training_source(
-        images, env_args.canvas, None, env_args.clean_weight, degradations=own_degradations
+        images, env_args.canvas, None, env_args.clean_weight, degradations=custom_degradations
     )
     labels = source.degradations
     system_prompt = load_system_prompt(env_args, model_name, toolbox, labels)
@@ -85,7 +85,7 @@ def train(env_args: EnvArguments, training_args: GRPOConfig, model_args: ModelCo
     training_args.remove_unused_columns = False
     validation_args = env_args.val_count, env_args.canvas, env_args.max_tools, env_args.tool_cost
     validation = Validation(
-        Path(env_args.val), toolbox, env_args.reward, *validation_args, degradations=own_degradations
+        Path(env_args.val), toolbox, env_args.reward, *validation_args, degradations=custom_degradations
     )
     make_agent = partial(wrap_model, toolbox, processor, system_prompt, env_args, training_args, labels)
     callback = ValidationCallback(validation, make_agent, out, env_args.val_every)

@@ -120,8 +120,8 @@ def _make_scorer(reward_config: str) -> AnswerScorer:
     """Makes the scorer of a configuration once in each process."""
     config = RewardConfig(**json.loads(reward_config))
     toolbox = Toolbox.load(config.toolbox)
-    own_degradations = load_degradations(config.degradations)
-    source = clean_folder(config.images, config.canvas, degradations=own_degradations)
+    custom_degradations = load_degradations(config.degradations)
+    source = clean_folder(config.images, config.canvas, degradations=custom_degradations)
     return AnswerScorer(
         source.make,
         PlanScorer(toolbox, config.reward),
@@ -133,8 +133,8 @@ def _make_scorer(reward_config: str) -> AnswerScorer:
 def rows(config: ParquetConfig) -> Iterator[dict[str, Any]]:
     """Yields verl's rows, which are a function of the settings."""
     toolbox = Toolbox.load(config.toolbox)
-    own_degradations = load_degradations(config.degradations)
-    source = clean_folder(config.images, config.canvas, degradations=own_degradations)
+    custom_degradations = load_degradations(config.degradations)
+    source = clean_folder(config.images, config.canvas, degradations=custom_degradations)
     system_prompt = build_system_prompt(toolbox, config.max_tools, source.degradations)
     if config.system_prompt_file is not None:
         system_prompt = config.system_prompt_file.read_text()

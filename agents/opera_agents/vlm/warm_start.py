@@ -132,9 +132,9 @@ def train(config: VLMWarmStartConfig) -> ValidationResult:
     set_threads(config.threads)
     torch.manual_seed(config.seed)
     toolbox = Toolbox.load(config.toolbox, config.device)
-    own_degradations = load_degradations(config.degradations)
+    custom_degradations = load_degradations(config.degradations)
     source = training_source(
-        config.images, config.canvas, None, config.clean_weight, degradations=own_degradations
+        config.images, config.canvas, None, config.clean_weight, degradations=custom_degradations
     )
     labels = source.degradations
     processor, model = load_or_build_model(config, toolbox, labels)
@@ -184,7 +184,7 @@ def train(config: VLMWarmStartConfig) -> ValidationResult:
         config.val_count,
         config.canvas,
         config.max_tools,
-        degradations=own_degradations,
+        degradations=custom_degradations,
     )
     result = validation(agent)
     log_validation(writer, result, config.steps)

@@ -1,4 +1,4 @@
-"""Training data: every number of degradations, clean photographs, enlarged copies, own degradations."""
+"""Training data: every number of degradations, clean photographs, enlarged copies, custom degradations."""
 
 from __future__ import annotations
 

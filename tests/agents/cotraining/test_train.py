@@ -41,18 +41,18 @@ def test_run_logs_and_keeps_the_best_tools(configure: Configure) -> None:
 
 
 def test_run_with_own_degradations(configure: Configure, small_toolbox: Path, tmp_path: Path) -> None:
-    """Tools for own degradations are rehearsed and validated on them."""
+    """Tools for custom degradations are rehearsed and validated on them."""
     toolbox = Toolbox.load(small_toolbox).subset(["unet.denoise"])
     tool = replace(
         toolbox["unet.denoise"], name="unet.despeckle", degradations=frozenset({"salt_and_pepper"})
     )
     Toolbox([tool]).save(tmp_path / "own")
-    own_degradations = "tests.degradations.own:OWN_DEGRADATIONS"
+    custom_degradations = "tests.degradations.own:OWN_DEGRADATIONS"
     config = configure(
-        toolbox=str(tmp_path / "own"), degradations=own_degradations, epochs=1, rehearsal_prob=0.8
+        toolbox=str(tmp_path / "own"), degradations=custom_degradations, epochs=1, rehearsal_prob=0.8
     )
     assert 0 < train(config).reward < 10
-    assert json.loads((config.out / "config.json").read_text())["degradations"] == own_degradations
+    assert json.loads((config.out / "config.json").read_text())["degradations"] == custom_degradations
 
 
 def test_resumed_run_equals_uninterrupted_run(

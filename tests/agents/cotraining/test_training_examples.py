@@ -117,15 +117,15 @@ def test_rehearsal_of_a_denoiser_has_noise_of_its_strength(samples: list[Sample]
 def test_own_degradations_are_rehearsed_and_mixed(
     configure: Configure, small_toolbox: Path, samples: list[Sample]
 ) -> None:
-    own_degradations = "tests.degradations.own:OWN_DEGRADATIONS"
+    custom_degradations = "tests.degradations.own:OWN_DEGRADATIONS"
     examples = draw_examples(
-        configure(degradations=own_degradations, batch_size=80, rehearsal_prob=0.0, misuse_prob=0.0)
+        configure(degradations=custom_degradations, batch_size=80, rehearsal_prob=0.0, misuse_prob=0.0)
     )
     labels = {name for example in examples for name in example.sample.degradations or ()}
     assert {"vignette", "salt_and_pepper"} < labels
     tool = Toolbox.load(small_toolbox)["unet.denoise"]
     tool = replace(tool, name="unet.despeckle", degradations=frozenset({"salt_and_pepper"}))
-    known = merge_degradations(load_degradations(own_degradations))
+    known = merge_degradations(load_degradations(custom_degradations))
     speckled = degrade_for_tool(tool, samples[0], np.random.default_rng(0), known)
     assert speckled.degradations == {"salt_and_pepper"}
     assert not torch.equal(speckled.lq, samples[0].lq)

@@ -70,8 +70,8 @@ def test_collected_data(config: CollectConfig) -> None:
 
 
 def test_data_with_own_degradations(config: CollectConfig) -> None:
-    own_degradations = "tests.degradations.own:OWN_DEGRADATIONS"
-    paths = collect(replace(config, degradations=own_degradations, samples=8, enlarged_fraction=0.5))
+    custom_degradations = "tests.degradations.own:OWN_DEGRADATIONS"
+    paths = collect(replace(config, degradations=custom_degradations, samples=8, enlarged_fraction=0.5))
     recipes = {recipe for path in paths for recipe in ScoredImages.load(path).recipes}
     assert {"vignette", "salt_and_pepper"} <= {name for recipe in recipes for name in recipe}
     with pytest.raises(AgentError, match="degradations"):

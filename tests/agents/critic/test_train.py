@@ -43,8 +43,8 @@ def test_a_trained_critic_is_a_metric(configure: Configure, tmp_path: Path) -> N
 
 
 def test_a_critic_of_own_degradations(configure: Configure) -> None:
-    own_degradations = "tests.degradations.own:OWN_DEGRADATIONS"
-    config = configure(degradations=own_degradations, samples=6, val_count=40)
+    custom_degradations = "tests.degradations.own:OWN_DEGRADATIONS"
+    config = configure(degradations=custom_degradations, samples=6, val_count=40)
     train(config)
     for split in ("train", "val"):
         paths = sorted((config.out / split).glob("*.npz"))

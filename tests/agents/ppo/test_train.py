@@ -268,8 +268,10 @@ def test_a_folder_without_photographs_raises(tiny_config: PPOConfig, tmp_path: P
 
 
 def test_training_with_own_degradations(tiny_config: PPOConfig) -> None:
-    own_degradations = "tests.degradations.own:OWN_DEGRADATIONS"
-    assert train(replace(tiny_config, degradations=own_degradations, total_timesteps=24)) is not None
-    assert json.loads((tiny_config.out / CARD).read_text())["training"]["degradations"] == own_degradations
+    custom_degradations = "tests.degradations.own:OWN_DEGRADATIONS"
+    assert train(replace(tiny_config, degradations=custom_degradations, total_timesteps=24)) is not None
+    assert (
+        json.loads((tiny_config.out / CARD).read_text())["training"]["degradations"] == custom_degradations
+    )
     with pytest.raises(SampleError, match="'no_such_module:OWN' cannot be imported"):
         train(replace(tiny_config, out=tiny_config.out / "other", degradations="no_such_module:OWN"))
