@@ -21,6 +21,19 @@ class Command(ABC):
         """Runs the command; returns the exit code."""
 
 
+def escape_controls(text: str) -> str:
+    r"""Replaces characters that a terminal would obey, as file names may contain them, by escapes.
+
+    Args:
+        text: Any text.
+
+    Example:
+        >>> print(escape_controls("caf\u00e9 \x1b[31mred\n.jpg"))
+        café \x1b[31mred\n.jpg
+    """
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
 def format_error(error: BaseException, path: Path | None = None) -> str:
     """Returns the message of an error in one line.
 
@@ -35,7 +48,9 @@ def format_error(error: BaseException, path: Path | None = None) -> str:
         return "does not fit into memory"
     if isinstance(error, OSError) and error.strerror is not None:
         file = error.filename2 or error.filename or path
-        return error.strerror if file is None else f"{file}: {error.strerror}"
+        return error.strerror if file is None else escape_controls(f"{file}: {error.strerror}")
     lines = (line.strip() for line in str(error).splitlines())
     message = " ".join(line for line in lines if line) or "no message"
-    return message if isinstance(error, OperaError) else f"{type(error).__name__}: {message}"
+    return escape_controls(
+        message if isinstance(error, OperaError) else f"{type(error).__name__}: {message}"
+    )

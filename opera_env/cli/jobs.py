@@ -47,8 +47,11 @@ def find_jobs(
         compare: Whether images of before and after are written as well.
 
     Raises:
-        OutputError: If two results would have the same name, or ``out`` is one file for several results.
+        OutputError: If two results would have the same name, ``out`` is one file for several results, or
+            an argument is empty.
     """
+    if "" in inputs:  # an unset shell variable; as a path it would be the current folder
+        raise OutputError("expected a file, folder or pattern, found an empty name: use . for this folder")
     paths: dict[str, tuple[Path, Path]] = {}
     for argument in inputs:
         for path, relative in _expand_pattern(argument):

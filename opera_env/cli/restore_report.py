@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from opera_env.cli.command import format_error
+from opera_env.cli.command import escape_controls, format_error
 from opera_env.cli.jobs import RestoreJob
 from opera_env.data.images import resize, to_pil
 from opera_env.data.photo import Photo
@@ -21,6 +21,11 @@ from opera_env.tools import Toolbox
 
 UNCHANGED = "unchanged"
 _STATUSES = ("restored", UNCHANGED, "skipped", "failed")
+
+_UNCHANGED_HINT = (
+    "If an unchanged photograph needs restoring, name what is wrong, for example --fix low_light "
+    '(the names: `opera-env tools list`, column "for").'
+)
 
 _COMPARISON_MAX_HEIGHT, _COMPARISON_MAX_WIDTH = 720, 4096
 """Size limits, in pixels, of each image in a comparison."""
@@ -78,7 +83,7 @@ def format_record(record: dict[str, Any]) -> str:
     if record["status"] == "failed":
         return f"failed: {record['error']}"
     if record["status"] == "skipped":
-        return f"{record['input']}: skipped, because {record['output']} exists"
+        return escape_controls(f"{record['input']}: skipped, because {record['output']} exists")
     tools = " > ".join(
         f"{name} {seconds:.1f} s"
         for name, seconds in zip(record["plan"], record["tool_seconds"], strict=True)
@@ -98,14 +103,17 @@ def format_record(record: dict[str, Any]) -> str:
     if record["reasoning"]:
         details.append(f"reasoning: {' '.join(str(record['reasoning']).split())}")
     details += [f"note: {notice}" for notice in record["notices"]]
-    return "\n  ".join([line, *details])
+    return "\n  ".join(escape_controls(text) for text in (line, *details))
 
 
 def print_summary(console: Console, records: Sequence[dict[str, Any]]) -> int:
-    """Prints the counts and repeats the failures; returns the exit code."""
+    """Prints the counts, a hint for unchanged photographs, and the failures; returns the exit code."""
     counts = {status: sum(record["status"] == status for record in records) for status in _STATUSES}
     if len(records) > 1:
         console.print(", ".join(f"{count} {status}" for status, count in counts.items() if count))
+    if any(record["status"] == UNCHANGED and record["agent"] is not None for record in records):
+        console.print(_UNCHANGED_HINT)
+    if len(records) > 1:
         for record in records:
             if record["status"] == "failed":
                 console.print(f"  {record['error']}")
@@ -115,7 +123,7 @@ def print_summary(console: Console, records: Sequence[dict[str, Any]]) -> int:
 def format_failure(job: RestoreJob, error: Exception) -> str:
     """Returns one line that names the photograph and the reason of the failure."""
     message = format_error(error, job.output_path)
-    name = " ".join(str(job.input_path).splitlines())
+    name = escape_controls(" ".join(str(job.input_path).splitlines()))
     return message if message.startswith(f"{name}:") else f"{name}: {message}"
 
 

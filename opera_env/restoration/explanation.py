@@ -84,10 +84,11 @@ def _explain_unchanged(decision: Decision, scores: Mapping[Plan, float], tool_co
             reason += f", which does not outweigh the tool cost of {tool_cost:g} for each tool"
         return reason
     if decision.probabilities:
-        seen = format_probabilities(decision.probabilities)
-        if max(decision.probabilities.values()) <= PRESENT:
-            return f"no degradation above {PRESENT}: {seen}"
-        return f"the agent wrote the empty plan, although it sees degradations: {seen}"
+        ranked = sorted(decision.probabilities.items(), key=lambda item: -item[1])
+        present = [name for name, probability in ranked if probability > PRESENT]
+        if not present:
+            return f"no degradation has a probability above {PRESENT}"
+        return f"the agent wrote the empty plan, although it sees {', '.join(present)}"
     if decision.degradations is not None and not decision.degradations:
         return "the agent sees no degradation"
     return "the agent wrote the empty plan and gives no reason"

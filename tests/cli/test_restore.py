@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -460,3 +461,22 @@ def test_brackets_in_paths_are_printed(
     assert any(line.startswith(f"{folder / 'a[1].png'} (16 x 16)") for line in lines)
     assert any(str(tmp_path / "[out]" / "a[1].png") in line for line in lines)
     assert str(folder / "[bold]bad.png") in lines[-1]
+
+
+def test_names_with_control_characters_are_printed_escaped(
+    run: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("good\x1b[31m\n.png", "bad\x1b[31m.png"):
+        shutil.copyfile(run.folder / "a.png", run.folder / name)
+    (run.folder / "bad\x1b[31m.png").write_text("no image")
+    assert run.restore("--plan", "") == 1
+    printed = capsys.readouterr().err
+    assert "\x1b" not in printed
+    assert r"good\x1b[31m\n.png (32 x 24): unchanged" in printed
+    assert r"bad\x1b[31m.png: damaged" in printed
+
+
+def test_an_empty_name_is_refused(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["restore", "", "-o", str(run.out), "--plan", ""]) == 1
+    assert "found an empty name" in capsys.readouterr().err
+    assert run.results() == []

@@ -200,11 +200,12 @@ def test_probabilities_and_reasons_are_printed_and_reported(
     assert code == 0
     assert (bright["status"], dark["status"]) == ("unchanged", "restored")
     assert bright["probabilities"] == {"low_light": 0.1, "rain": 0.0}
-    assert bright["reason"] == "no degradation above 0.5: low_light 0.10, rain 0.00"
+    assert bright["reason"] == "no degradation has a probability above 0.5"
     assert (dark["probabilities"]["low_light"], dark["reason"]) == (0.9, None)
     assert dark["sees"] == "low_light 0.90, rain 0.00"
     printed = capsys.readouterr().err
-    assert f"  why: {bright['reason']}\n" in printed
+    assert f"  sees: low_light 0.10, rain 0.00\n  why: {bright['reason']}\n" in printed
+    assert "name what is wrong, for example --fix low_light" in printed
     assert f"  sees: {dark['sees']}\n" in printed
 
 

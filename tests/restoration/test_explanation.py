@@ -8,7 +8,7 @@ from opera_env.restoration.explanation import describe_degradations, explain_pla
 from opera_env.types import Decision, Plan
 
 LOW = {"noise": 0.12, "haze": 0.06, "rain": 0.01}
-NONE_PRESENT = "no degradation above 0.5: noise 0.12, haze 0.06, rain 0.01"
+NONE_PRESENT = "no degradation has a probability above 0.5"
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ NONE_PRESENT = "no degradation above 0.5: noise 0.12, haze 0.06, rain 0.01"
         (
             Decision((), probabilities={"noise": 0.8}),
             {},
-            "the agent wrote the empty plan, although it sees degradations: noise 0.80",
+            "the agent wrote the empty plan, although it sees noise",
         ),
         (
             Decision((), probabilities={"noise": 0.8}),
@@ -34,7 +34,7 @@ NONE_PRESENT = "no degradation above 0.5: noise 0.12, haze 0.06, rain 0.01"
         (
             Decision((), probabilities=LOW),
             {(): 7.0},
-            "no degradation above 0.5: noise 0.12, haze 0.06, rain 0.01",
+            "no degradation has a probability above 0.5",
         ),
         (Decision((), frozenset()), {}, "the agent sees no degradation"),
         (Decision(()), {}, "the agent wrote the empty plan and gives no reason"),
