@@ -124,9 +124,10 @@ def options_of(words: list[str]) -> set[str] | None:
         files = [ROOT / words[1]]
     else:
         return None
-    fields = {
-        name for file in files for name in re.findall(r"^    (\w+): ", file.read_text(), re.MULTILINE)
-    }
+    texts = [file.read_text() for file in files]
+    fields = {name for text in texts for name in re.findall(r"^    (\w+): ", text, re.MULTILINE)}
+    switches = {name for text in texts for name in re.findall(r"^    (\w+): bool\b", text, re.MULTILINE)}
+    fields |= {f"no_{name}" for name in switches}
     spellings = {f"--{spelling}" for name in fields for spelling in (name, name.replace("_", "-"))}
     return {"--help", "--tyro-print-completion"} | spellings
 
