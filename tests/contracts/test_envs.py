@@ -90,7 +90,7 @@ def test_rewards_are_floats_in_sb3_vectors(make_env: Callable[..., gym.Env[Any, 
 class _RustSource:
     """A source whose samples have a label that is not the name of a built-in degradation."""
 
-    name = "rust"
+    name, degradations = "rust", ("rust",)
 
     def __len__(self) -> int:
         return 1
