@@ -174,10 +174,11 @@ def test_resumed_run_after_a_kill_equals_uninterrupted_run(
         replace(config, out=config.out / "whole"),
         replace(config, out=config.out / "killed"),
     )
-    options = {
-        key: value for key, value in asdict(killed).items() if value is not None and value is not False
-    }
-    arguments = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
+    options = {key.replace("_", "-"): value for key, value in asdict(killed).items() if value is not None}
+    arguments = [
+        (f"--{key}" if value else f"--no-{key}") if isinstance(value, bool) else f"--{key}={value}"
+        for key, value in options.items()
+    ]
     command = [sys.executable, "-m", "opera_agents.ppo.train", *arguments]
     process = subprocess.Popen(command, env=child_environment, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
