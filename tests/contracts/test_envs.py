@@ -98,8 +98,8 @@ class _RustSource:
     def draw(self, rng: np.random.Generator) -> SampleSpec:
         return SampleSpec(self.name, 0, ("rust",), int(rng.integers(100)))
 
-    def list_specs(self, *args: Any) -> list[SampleSpec]:
-        raise NotImplementedError
+    def list_specs(self, count: int, recipes: Any, rng: np.random.Generator) -> list[SampleSpec]:
+        return [self.draw(rng) for _ in range(count)]
 
     def make(self, spec: SampleSpec) -> Sample:
         image = torch.full((3, 32, 32), spec.seed / 100)
