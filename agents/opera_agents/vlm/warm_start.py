@@ -45,11 +45,11 @@ from opera_env.schedules import set_learning_rate, warmup_cosine
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
 
-TINY_SYSTEM_PROMPT = "Mend this photograph."
+TINY_SYSTEM_PROMPT = "Restore this photograph."
 """The system prompt of tiny models, which is short because a long one would take most of their time.
 
-The shipped tiny model was trained on this text: another text needs a new training. Larger models get the
-whole system prompt.
+A trained model keeps the prompt of its training in its card; the shipped one has another. Larger models get
+the whole system prompt.
 """
 
 
