@@ -8,6 +8,7 @@ Marks of tests and of their parameters:
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -32,6 +33,9 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 RECIPES = (("noise",), ("low_light",), ("defocus_blur", "jpeg"), ("noise", "low_resolution"))
 """Fast degradations; the last recipe makes the image smaller than its canvas."""
 
+COUNT = "count"
+"""Property of a test's report: a name and a number; equal names are summed and printed after all tests."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs_weights(name): skipped if the weight file is absent")
@@ -49,6 +53,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(f"the weight file is absent: opera-env weights fetch {mark.args[0]}")
     if item.get_closest_marker("needs_shared_data") and not SHARED_DATA.is_dir():
         pytest.skip(f"the folder {SHARED_DATA} is absent")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints the counts of all tests. It is here because parallel runs read this file in all processes."""
+    counts: Counter[str] = Counter()
+    for report in (report for reports in terminalreporter.stats.values() for report in reports):
+        if isinstance(report, pytest.TestReport) and report.when == "call":
+            for key, value in report.user_properties:
+                if key == COUNT and isinstance(value, tuple | list):
+                    counts[value[0]] += value[1]
+    if counts:
+        terminalreporter.section("counts")
+    for name, number in sorted(counts.items()):
+        terminalreporter.line(f"{number:8d}  {name}")
 
 
 @pytest.fixture(scope="session", autouse=True)
