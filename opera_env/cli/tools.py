@@ -20,6 +20,7 @@ from opera_env.degradations import DEGRADATIONS
 from opera_env.tool_training.measurement import measure_tools
 from opera_env.tool_training.model_card import ToolCard, plot_gains, read_card
 from opera_env.tool_training.pack import PackConfig, pack
+from opera_env.tool_training.pools import Pool, pool_specs
 from opera_env.tool_training.train import TrainConfig, train
 from opera_env.tools import Tool, Toolbox
 from opera_env.tools.manifest import write_measurements
@@ -134,12 +135,15 @@ class Measure(_ToolsAction):
     """Folder of clean photographs that the tools were not trained on."""
     side: int = 128
     """Side of the centre crops that are used."""
+    pool: Pool = "lite"
+    """The pool that the tools were trained for: decides the data on which a tool's own gain is measured."""
 
     def run(self) -> int:
         images = read_images(list_images(self.images))
         data = f"{self.images.resolve().parent.name}/{self.images.resolve().name}"
         toolbox = Toolbox.load(self.folder.resolve())
-        cards = measure_tools(toolbox, images, data, self.side, show_progress=True)
+        specs = pool_specs(self.pool)
+        cards = measure_tools(toolbox, images, data, self.side, specs, show_progress=True)
         write_measurements(self.folder, {name: card.to_json() for name, card in cards.items()})
         return 0
 
@@ -153,6 +157,9 @@ class Train(TrainConfig, _ToolsAction):
 
     opera-env tools train unet.dehaze --images photos --val held-out --steps 50000
         trains for longer.
+
+    opera-env tools train unet.derain --pool off-the-shelf --images photos --val held-out
+        trains on other rain than the benchmark's, like the data of published networks.
     """
 
     def run(self) -> int:

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from opera_env.degradations import Degradation, degrade
+from opera_env.degradations import degrade
 from opera_env.degradations.camera import Noise
-from opera_env.errors import UnknownToolError
+from opera_env.tool_training.patches import DegradeFn
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class ToolSpec:
         degradation: The degradation that the tool removes.
         net: Kind of network, a key of :data:`opera_env.tools.nets.NETS`.
         options: Keyword arguments of the network.
-        fixed_operator: Degradation operator of fixed strength on which the tool is trained. By default the
-            strength is drawn for every patch, as in the benchmark.
+        training_data: Degrades the images on which the tool is trained. By default these have the
+            degradation as the benchmark draws it.
         steps: Number of training steps; 0 for a tool without weights.
         batch_size: Patches per step.
         patch_size: Side of a clean training patch in pixels.
@@ -45,7 +45,7 @@ class ToolSpec:
     degradation: str
     net: str = "unet"
     options: Mapping[str, Any] = field(default_factory=dict)
-    fixed_operator: Degradation | None = None
+    training_data: DegradeFn | None = None
     steps: int = 0
     batch_size: int = 8
     patch_size: int = 64
@@ -60,9 +60,9 @@ class ToolSpec:
         return self.degradation == "haze"
 
     def degrade(self, image: NDArray[np.uint8], rng: Generator) -> NDArray[np.uint8]:
-        """Degrades a clean image, uint8 (H, W, 3), by the degradation that the tool removes."""
-        if self.fixed_operator is not None:
-            return self.fixed_operator(image, rng)
+        """Degrades a clean image, uint8 (H, W, 3), as in the training of the tool."""
+        if self.training_data is not None:
+            return self.training_data(image, rng)
         return degrade(image, (self.degradation,), rng)[0]
 
 
@@ -72,7 +72,7 @@ def denoiser_spec(family: str, sigma: float, init_from: str | None = None) -> To
         f"{family}.denoise_{sigma:.0f}",
         "noise",
         family,
-        fixed_operator=Noise("gaussian", sigma),
+        training_data=Noise("gaussian", sigma),
         steps=6_000 if init_from is None else 2_000,
         margin=0,
         lr=2e-3 if init_from is None else 1e-3,
@@ -123,15 +123,3 @@ LITE_TOOLS: tuple[ToolSpec, ...] = (
     ToolSpec("brighten.gamma_correction", "low_light", "gamma", options={"gamma": 1.5}),
     ToolSpec("brighten.constant_shift", "low_light", "shift", options={"levels": 40.0}),
 )
-
-
-def lite_tool_spec(name: str) -> ToolSpec:
-    """Returns the spec of a tool by its name.
-
-    Raises:
-        UnknownToolError: If the ``lite`` toolbox has no such tool.
-    """
-    for spec in LITE_TOOLS:
-        if spec.name == name:
-            return spec
-    raise UnknownToolError(name, [spec.name for spec in LITE_TOOLS])

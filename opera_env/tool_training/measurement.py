@@ -84,7 +84,7 @@ def measure_tools(
         degradation: gains(_degrade_with(degradation, degradations), toolbox.names)
         for degradation in track(degradations, "degradations", disable=not show_progress)
     }
-    fixed = [spec for spec in specs if spec.fixed_operator is not None and spec.name in toolbox]
+    fixed = [spec for spec in specs if spec.training_data is not None and spec.name in toolbox]
     own_gains = {spec.name: gains(spec.degrade, [spec.name])[spec.name] for spec in fixed}
     for tool in toolbox:
         degradation = min(tool.degradations & set(degradations))

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from opera_env.tool_training.lite_tools import LITE_TOOLS, ToolSpec
+from opera_env.tool_training.lite_tools import ToolSpec
+from opera_env.tool_training.pools import Pool, pool_specs
 from opera_env.tool_training.train import load_trained_weights
 from opera_env.tools.nets import build_net
 from opera_env.tools.tool import Tool
@@ -28,6 +29,8 @@ class PackConfig:
     """Folder with one folder for each trained tool."""
     out: Path = Path("runs/toolbox")
     """Toolbox folder to write; Toolbox.load(OUT) loads it."""
+    pool: Pool = "lite"
+    """The pool that the tools were trained for; see `opera-env tools train --help`."""
     base: str | None = None
     """Toolbox from which tools without a folder in RUNS are taken; without it, such tools are an error."""
 
@@ -70,7 +73,7 @@ def pack(config: PackConfig) -> None:
         build_tool(spec, config.runs)
         if base is None or (config.runs / spec.name).is_dir()
         else base[spec.name]
-        for spec in LITE_TOOLS
+        for spec in pool_specs(config.pool)
     )
     toolbox.save(config.out, dtype=torch.float16)
     print(f"{len(toolbox)} tools, fingerprint {toolbox.fingerprint} -> {config.out}")

@@ -33,8 +33,9 @@ from opera_env.devices import supports_bfloat16
 from opera_env.errors import MissingWeightsError, ToolboxError
 from opera_env.files import atomic_write
 from opera_env.schedules import warmup_cosine
-from opera_env.tool_training.lite_tools import ToolSpec, lite_tool_spec
+from opera_env.tool_training.lite_tools import ToolSpec
 from opera_env.tool_training.patches import Pair, collate_pairs, training_pair, validation_pair
+from opera_env.tool_training.pools import Pool, find_spec
 from opera_env.tools.nets import build_net
 from opera_env.weights.checkpoints import load_as_float32, load_checkpoint, save_checkpoint, save_half
 
@@ -45,10 +46,13 @@ class TrainConfig:
 
     tool: tyro.conf.Positional[str]
     """Name of the tool, one of opera_env/tool_training/lite_tools.py."""
-    images: Path
-    """Folder of clean photographs for training, with sides of at least 128 pixels."""
+    images: tuple[Path, ...]
+    """Folders of clean photographs for training, with sides of at least 128 pixels."""
     val: Path
     """Folder of clean photographs for validation."""
+    pool: Pool = "lite"
+    """Data that the tool is trained on: lite, the degradations of the benchmark; off-the-shelf, data like
+    those of the published networks."""
     out: Path = Path("runs/lite")
     """Output folder; all files are written to OUT/TOOL."""
     steps: int | None = None
@@ -132,6 +136,11 @@ def load_trained_weights(out: Path, name: str) -> dict[str, Tensor]:
     return load_as_float32(path)
 
 
+def _folder_name(folder: Path) -> str:
+    """Returns the last two parts of a path, which name a data set on any machine."""
+    return f"{folder.resolve().parent.name}/{folder.resolve().name}"
+
+
 def export_tool(
     net: nn.Module, spec: ToolSpec, config: TrainConfig, val_metrics: dict[str, Any], folder: Path
 ) -> None:
@@ -145,12 +154,11 @@ def export_tool(
         folder: Output folder of the tool.
     """
     save_half(net.state_dict(), folder / "tool.safetensors")
-    data, validation = (
-        f"{path.resolve().parent.name}/{path.resolve().name}" for path in (config.images, config.val)
-    )
+    data, validation = " ".join(map(_folder_name, config.images)), _folder_name(config.val)
+    pool = "" if config.pool == "lite" else f"--pool {config.pool} "
     steps, lr = config.steps or spec.steps, config.lr or spec.lr
     record = {
-        "command": f"opera-env tools train {spec.name} --images {data} --val {validation} "
+        "command": f"opera-env tools train {spec.name} {pool}--images {data} --val {validation} "
         f"--steps {steps} --lr {lr:g} --seed {config.seed}",
         "data": data,
         "validation": validation,
@@ -169,7 +177,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         The metrics of the last validation; see :func:`validate`.
 
     Raises:
-        UnknownToolError: If the ``lite`` toolbox has no such tool.
+        UnknownToolError: If the pool has no such tool.
         ToolboxError: If the tool has no weights, or was already trained for more steps.
         MissingWeightsError: If the tool of the initial weights has not been trained.
     """
@@ -177,7 +185,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
 
     from opera_env.metrics.lpips_alex import LpipsAlex
 
-    spec = lite_tool_spec(config.tool)
+    spec = find_spec(config.pool, config.tool)
     steps, lr = config.steps or spec.steps, config.lr or spec.lr
     if steps == 0:
         raise ToolboxError(f"{spec.name} has no weights to train: choose another tool.")
@@ -189,7 +197,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
 
-    images = read_images(list_images(config.images))
+    images = [image for folder in config.images for image in read_images(list_images(folder))]
     val_pairs = [
         validation_pair(image, spec.degrade, config.val_side, seed)
         for seed, image in enumerate(read_images(list_images(config.val)))

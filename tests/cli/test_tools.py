@@ -16,7 +16,7 @@ from PIL import Image
 
 from opera_env.cli import main
 from opera_env.degradations import DEGRADATIONS
-from opera_env.tool_training import lite_tools, pack
+from opera_env.tool_training import lite_tools
 from opera_env.tool_training.lite_tools import ToolSpec
 from opera_env.tool_training.model_card import Gain, ToolCard, read_card
 from opera_env.tools import Tool, Toolbox
@@ -383,7 +383,6 @@ SHIFT = ToolSpec("tiny.shift", "low_light", net="shift", options={"levels": 20.0
 def tiny_table(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Two tiny tools instead of the lite toolbox's."""
     monkeypatch.setattr(lite_tools, "LITE_TOOLS", (TINY, SHIFT))
-    monkeypatch.setattr(pack, "LITE_TOOLS", (TINY, SHIFT))
     threads = torch.get_num_threads(), cv2.getNumThreads()
     yield
     torch.set_num_threads(threads[0])

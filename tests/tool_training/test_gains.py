@@ -34,7 +34,7 @@ def test_min_gains_covers_the_degradations_of_all_trained_tools() -> None:
     covered = {specs[name].degradation for names, _ in MIN_GAINS.values() for name in names}
     assert covered == {spec.degradation for spec in LITE_TOOLS if spec.steps}
     for names, _ in MIN_GAINS.values():
-        assert len({(specs[name].degradation, specs[name].fixed_operator) for name in names}) == 1
+        assert len({(specs[name].degradation, specs[name].training_data) for name in names}) == 1
 
 
 @pytest.mark.slow

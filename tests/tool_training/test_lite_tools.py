@@ -18,8 +18,9 @@ import opera_env.tools.toolbox as toolbox_module
 from opera_env.degradations import DEGRADATIONS, degrade
 from opera_env.degradations.camera import Noise
 from opera_env.errors import UnknownToolError
-from opera_env.tool_training.lite_tools import LITE_TOOLS, ToolSpec, lite_tool_spec
+from opera_env.tool_training.lite_tools import LITE_TOOLS, ToolSpec
 from opera_env.tool_training.model_card import read_card
+from opera_env.tool_training.pools import find_spec
 from opera_env.tools import Toolbox
 from opera_env.tools.nets import build_net
 
@@ -50,9 +51,9 @@ def test_names_differ_and_find_their_spec() -> None:
     names = [spec.name for spec in LITE_TOOLS]
     assert len(set(names)) == len(names)
     for spec in LITE_TOOLS:
-        assert lite_tool_spec(spec.name) is spec
+        assert find_spec("lite", spec.name) is spec
     with pytest.raises(UnknownToolError, match=r"unet\.denoize.*unet\.denoise"):
-        lite_tool_spec("unet.denoize")
+        find_spec("lite", "unet.denoize")
 
 
 def test_the_number_of_tools_for_each_degradation_equals_the_papers() -> None:
@@ -74,13 +75,13 @@ def test_there_are_denoisers_of_three_strengths_in_two_families_and_a_blind_one(
     denoisers = [spec for spec in LITE_TOOLS if spec.degradation == "noise"]
     strengths: dict[str, set[float]] = {}
     for spec in denoisers:
-        if spec.fixed_operator is not None:
-            assert isinstance(spec.fixed_operator, Noise)
-            assert spec.fixed_operator.kind == "gaussian"
-            assert spec.name.endswith(f"_{spec.fixed_operator.level:.0f}")
-            strengths.setdefault(spec.net, set()).add(spec.fixed_operator.level)
+        if spec.training_data is not None:
+            assert isinstance(spec.training_data, Noise)
+            assert spec.training_data.kind == "gaussian"
+            assert spec.name.endswith(f"_{spec.training_data.level:.0f}")
+            strengths.setdefault(spec.net, set()).add(spec.training_data.level)
     assert list(strengths.values()) == [{15, 25, 50}] * 2
-    assert len([spec for spec in denoisers if spec.fixed_operator is None]) == 1
+    assert len([spec for spec in denoisers if spec.training_data is None]) == 1
 
 
 @pytest.mark.parametrize("degradation", ["rain", "defocus_blur"])
@@ -104,7 +105,7 @@ def test_init_from_names_a_tool_with_the_same_network(spec: ToolSpec) -> None:
     """Following init_from from tool to tool ends at a tool with random initial weights."""
     seen = {spec.name}
     while spec.init_from is not None:
-        start = lite_tool_spec(spec.init_from)
+        start = find_spec("lite", spec.init_from)
         assert start.steps
         assert start.name not in seen
         assert start.degradation == spec.degradation
@@ -131,19 +132,19 @@ def test_a_spec_degrades_as_the_benchmark_or_at_its_fixed_strength(spec: ToolSpe
     rows, columns = np.mgrid[0:64, 0:96]
     image = np.stack([64 + rows, 64 + columns, 192 - rows], axis=2).astype(np.uint8)
     actual = spec.degrade(image, np.random.default_rng(5))
-    if spec.fixed_operator is None:
+    if spec.training_data is None:
         assert np.array_equal(actual, degrade(image, (spec.degradation,), np.random.default_rng(5))[0])
     else:
         spread = (actual.astype(float) - image).std()
         assert spread == pytest.approx(float(spec.name.rpartition("_")[2]), rel=0.05)
-    assert spec.fixed_operator is None or spec.degradation == "noise"
+    assert spec.training_data is None or spec.degradation == "noise"
 
 
-def test_the_fixed_operator_takes_precedence_over_the_degradation() -> None:
+def test_the_training_data_takes_precedence_over_the_degradation() -> None:
     image = np.full((32, 32, 3), 100, np.uint8)
-    spec = ToolSpec("mine.invert", "noise", fixed_operator=lambda image, rng: 255 - image)
+    spec = ToolSpec("mine.invert", "noise", training_data=lambda image, rng: 255 - image)
     assert (spec.degrade(image, np.random.default_rng(0)) == 155).all()
-    drawn = replace(spec, fixed_operator=None).degrade(image, np.random.default_rng(0))
+    drawn = replace(spec, training_data=None).degrade(image, np.random.default_rng(0))
     assert not (drawn == 155).all()
 
 

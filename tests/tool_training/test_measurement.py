@@ -62,9 +62,9 @@ def _darken(image: NDArray[np.uint8], rng: Generator) -> NDArray[np.uint8]:
 def cards() -> dict[str, ToolCard]:
     """Cards for all tests of this module, measured once."""
     specs = (
-        ToolSpec("hand.brighten", "low_light", fixed_operator=_darken),
+        ToolSpec("hand.brighten", "low_light", training_data=_darken),
         ToolSpec("hand.halve", "haze"),  # without a fixed strength
-        ToolSpec("hand.absent", "noise", fixed_operator=_darken),
+        ToolSpec("hand.absent", "noise", training_data=_darken),
     )
     return measure_tools(_box(), PHOTOGRAPHS, "skimage/two", side=SIDE, specs=specs)
 
@@ -145,7 +145,7 @@ def test_clean_is_the_psnr_of_the_mean_error(cards: dict[str, ToolCard]) -> None
 
 
 @needs_lpips
-def test_the_own_gain_uses_the_fixed_operator_of_the_spec(cards: dict[str, ToolCard]) -> None:
+def test_the_own_gain_uses_the_training_data_of_the_spec(cards: dict[str, ToolCard]) -> None:
     """Adding exactly what the operator subtracts restores the image."""
     own_gain = cards["hand.brighten"].own
     assert own_gain.psnr == pytest.approx(80 + 10 * np.log10(0.04), abs=0.01)

@@ -58,7 +58,6 @@ def tiny_table(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def _use(monkeypatch: pytest.MonkeyPatch, *specs: ToolSpec) -> None:
     monkeypatch.setattr(lite_tools, "LITE_TOOLS", specs)
-    monkeypatch.setattr(pack, "LITE_TOOLS", specs)
 
 
 @pytest.fixture
@@ -67,7 +66,7 @@ def config(tmp_path: Path, write_photographs: Any) -> TrainConfig:
     write_photographs(tmp_path / "data" / "val", 2, seed=1)
     return TrainConfig(
         "tiny.denoise",
-        images=tmp_path / "data" / "train",
+        images=(tmp_path / "data" / "train",),
         val=tmp_path / "data" / "val",
         out=tmp_path / "runs",
         warmup_steps=2,
@@ -151,7 +150,10 @@ def test_the_recorded_command_trains_the_same_tool_again(
     monkeypatch.chdir(tmp_path)  # the command names the folders data/train and data/val
     again = tyro.cli(TrainConfig, args=words[2:])
     assert (again.tool, again.steps, again.lr, again.seed) == ("tiny.denoise", 2, 7e-4, 3)
-    assert (again.images.resolve(), again.val.resolve()) == (config.images, config.val)
+    assert ([path.resolve() for path in again.images], again.val.resolve()) == (
+        [*config.images],
+        config.val,
+    )
     # The command contains only the settings that affect the result.
     train.train(replace(config, out=tmp_path / "again", images=again.images, val=again.val))
     assert _equal(_weights(config.out), _weights(tmp_path / "again"))
@@ -224,7 +226,7 @@ def _invert(image: NDArray[np.uint8], rng: Generator) -> NDArray[np.uint8]:
     return 255 - image
 
 
-def test_the_fixed_operator_degrades_training_and_validation_pairs(
+def test_the_training_data_degrades_training_and_validation_pairs(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shapes: list[tuple[int, ...]] = []
@@ -233,7 +235,7 @@ def test_the_fixed_operator_degrades_training_and_validation_pairs(
         shapes.append(image.shape[:2])
         return _invert(image, rng)
 
-    _use(monkeypatch, replace(SPECS[0], fixed_operator=invert, margin=0, steps=40, lr=2e-2))
+    _use(monkeypatch, replace(SPECS[0], training_data=invert, margin=0, steps=40, lr=2e-2))
     result = train.train(replace(config, val_every=40))
     photographs = train.read_images(train.list_images(config.val))
     pairs = [train.validation_pair(image, _invert, 64, 0) for image in photographs]
@@ -258,8 +260,8 @@ def test_only_hazy_patches_are_not_rotated(
         upright.append(bool(image[-1, 0, 0] > image[0, 0, 0]))
         return image
 
-    _use(monkeypatch, replace(SPECS[0], degradation=degradation, fixed_operator=record, batch_size=8))
-    train.train(replace(config, images=tmp_path / "ramp", val=tmp_path / "ramp", steps=2))
+    _use(monkeypatch, replace(SPECS[0], degradation=degradation, training_data=record, batch_size=8))
+    train.train(replace(config, images=(tmp_path / "ramp",), val=tmp_path / "ramp", steps=2))
     assert all(upright) == (degradation == "haze")
 
 
@@ -373,7 +375,7 @@ def test_unknown_tools_tools_without_weights_and_empty_folders_are_refused(
         train.train(replace(config, tool="tiny.shift"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(OperaError, match="expected images"):
-        train.train(replace(config, images=tmp_path / "empty"))
+        train.train(replace(config, images=(tmp_path / "empty",)))
 
 
 def test_photographs_smaller_than_a_patch_are_refused(
