@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import operator
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -73,6 +74,11 @@ class SampleSpec:
         recipe: Names of degradations in the order of their application; empty where they are not known.
         seed: Seed of the random generator that degrades the image.
         crop: ``(top, left, height, width)`` in pixels of the canvas; None for the whole image.
+        image: Name of the image in the source. With it, ``index`` is only where the image was when the
+            sample was drawn. Empty in specifications that are written by hand; the index then decides.
+        sha256: Digest of the content from which the sample is made, 64 hexadecimal digits: the pixels of
+            the image, of its reference if that is a file, and its depth map if the recipe uses one. A
+            source makes the sample from nothing else. Empty if any content will do.
     """
 
     source: str
@@ -80,11 +86,13 @@ class SampleSpec:
     recipe: tuple[str, ...] = ()
     seed: int = 0
     crop: tuple[int, int, int, int] | None = None
+    image: str = ""
+    sha256: str = ""
 
     @property
-    def source_image(self) -> tuple[str, int]:
-        """Source and index of the image. Samples of the same image are not independent."""
-        return self.source, self.index
+    def source_image(self) -> tuple[str, str | int]:
+        """Source and name of the image, or its index. Samples of the same image are not independent."""
+        return self.source, self.image or self.index
 
     def to_json(self) -> dict[str, Any]:
         """Returns a dictionary of JSON types; :meth:`from_json` is its inverse."""
@@ -95,10 +103,10 @@ class SampleSpec:
         """Returns the specification that :meth:`to_json` has written.
 
         Args:
-            data: The dictionary; ``recipe``, ``seed`` and ``crop`` may be absent.
+            data: The dictionary; all keys but ``source`` and ``index`` may be absent.
 
         Raises:
-            SampleError: If a key is absent or a value has the wrong type.
+            SampleError: If a key is absent or unknown, or a value has the wrong type.
 
         Example:
             >>> spec = SampleSpec("bundled", 2, ("rain", "noise"), seed=7, crop=(0, 8, 128, 128))
@@ -106,23 +114,30 @@ class SampleSpec:
             True
         """
         try:
+            if unknown := [key for key in data if key not in cls.__dataclass_fields__]:
+                raise TypeError(f"unknown key {unknown[0]!r}")
             crop, recipe = data.get("crop"), data.get("recipe", ())
             if isinstance(recipe, str) or not all(isinstance(name, str) for name in recipe):
                 raise TypeError("recipe is not a list of names")
             if crop is not None:
                 top, left, height, width = (operator.index(value) for value in crop)
                 crop = (top, left, height, width)
+            image, sha256 = data.get("image", ""), data.get("sha256", "")
+            if not isinstance(image, str) or not re.fullmatch("([0-9a-f]{64})?", sha256):
+                raise TypeError("image is not a name, or sha256 is not 64 hexadecimal digits")
             return cls(
                 source=str(data["source"]),
                 index=operator.index(data["index"]),
                 recipe=tuple(recipe),
                 seed=operator.index(data.get("seed", 0)),
                 crop=crop,
+                image=image,
+                sha256=sha256,
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise SampleError(
                 f"not a sample specification: {data!r} ({error!r}); expected the keys source, "
-                "index, recipe, seed and crop, as SampleSpec.to_json() writes them."
+                "index, recipe, seed, crop, image and sha256, as SampleSpec.to_json() writes them."
             ) from error
 
 

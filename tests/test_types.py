@@ -24,6 +24,8 @@ specs = st.builds(
     recipe=st.sampled_from([(), *TRAINING_RECIPES]),
     seed=st.integers(0, 2**63 - 1),
     crop=st.none() | st.tuples(sides, sides, sides, sides),
+    image=st.text(),
+    sha256=st.sampled_from(["", "0123456789abcdef" * 4]),
 )
 
 

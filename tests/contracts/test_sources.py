@@ -223,7 +223,7 @@ def test_a_specification_of_another_source_is_refused(source: Source) -> None:
 def test_an_absent_image_is_refused(source: Source, beyond: int) -> None:
     for index in (len(source) + beyond, -1 - beyond):
         with pytest.raises(SampleError, match=f"0 to {len(source) - 1}, found {index}"):
-            source.make(replace(draws(source, 1)[0], index=index))
+            source.make(replace(draws(source, 1)[0], index=index, image="", sha256=""))
 
 
 @every_source

@@ -11,7 +11,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from opera_env.data.images import list_images, to_tensor
-from opera_env.data.sources.protocol import ImageCache, check_spec, crop_image, random_crop
+from opera_env.data.sources.content import combine_hashes, find_image
+from opera_env.data.sources.protocol import ImageCache, crop_image, random_crop
 from opera_env.degradations import DEGRADATIONS, Recipe
 from opera_env.errors import SampleError
 from opera_env.types import Sample, SampleSpec
@@ -44,13 +45,20 @@ class FilesSource:
         name: Name of the source in specifications.
         canvas: Side of square crops, in pixels of the canvas; None for whole images.
         scale: For images without reference: side of the canvas divided by the side of the image.
+        root: Folder in which the degraded images lie. Specifications name an image by its path from there;
+            None for the names of the files alone.
 
     Raises:
         SampleError: If there are no files, or an argument cannot be used.
     """
 
     def __init__(
-        self, entries: Sequence[FileEntry], name: str, canvas: int | None = None, scale: int = 1
+        self,
+        entries: Sequence[FileEntry],
+        name: str,
+        canvas: int | None = None,
+        scale: int = 1,
+        root: Path | None = None,
     ) -> None:
         if not entries:
             raise SampleError(f"source {name!r} has no images: name at least one file.")
@@ -61,6 +69,9 @@ class FilesSource:
         self.canvas = canvas
         self.scale = scale
         self._images = ImageCache([entry.lq for entry in entries])
+        self._names = tuple(
+            entry.lq.name if root is None else entry.lq.relative_to(root).as_posix() for entry in entries
+        )
 
     @property
     def degradations(self) -> tuple[str, ...]:
@@ -95,7 +106,14 @@ class FilesSource:
         lq, _, scale = self._read_pair(index)
         size = (lq.shape[0] * scale, lq.shape[1] * scale)
         crop = random_crop(size, self.canvas, scale, rng)
-        return SampleSpec(self.name, index, self.entries[index].recipe, 0, crop)
+        entry, name, content = self.entries[index], self._names[index], self._content(index)
+        return SampleSpec(self.name, index, entry.recipe, 0, crop, name, content)
+
+    def _content(self, index: int) -> str:
+        """Returns the digest of an image and its reference."""
+        entry = self.entries[index]
+        paths = [entry.lq] if entry.reference is None else [entry.lq, entry.reference]
+        return combine_hashes([self._images.sha256(path) for path in paths])
 
     def draw(self, rng: Generator) -> SampleSpec:
         """Draws the specification of a random file and crop; ``rng`` is the only source of randomness."""
@@ -109,12 +127,13 @@ class FilesSource:
         """Reads the files of a specification and crops them.
 
         Raises:
-            SampleError: If the specification is of another source, or its crop cannot be used.
+            SampleError: If the specification is of another source or of other content, or its crop cannot
+                be used.
             ImageFileError: If a file cannot be read.
         """
-        check_spec(self, spec)
-        lq, reference, scale = self._read_pair(spec.index)
-        entry = self.entries[spec.index]
+        index, spec = find_image(spec, self.name, self._names, self._content)
+        lq, reference, scale = self._read_pair(index)
+        entry = self.entries[index]
         if spec.crop is not None:
             if any(value % scale for value in spec.crop):
                 raise SampleError(f"the crop must be in multiples of {scale} pixels: {spec}.")
@@ -197,7 +216,7 @@ def agenticir(root: Path | str, canvas: int | None = None) -> FilesSource:
         for folder, recipe in recipes.items()
         for path in list_images(folder)
     ]
-    return FilesSource(entries, root.resolve().name, canvas)
+    return FilesSource(entries, root.resolve().name, canvas, root=root / "LQ")
 
 
 def _parse_recipe(folder: Path) -> Recipe:

@@ -1,4 +1,4 @@
-"""The protocol of a source of samples, and functions for specifications and crops that sources share."""
+"""The protocol of a source of samples, and the cache of images and the crops that sources share."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from opera_env.data.images import read_image
+from opera_env.data.sources.content import image_sha256
 from opera_env.degradations import Recipe
 from opera_env.errors import SampleError
 from opera_env.types import Canvas, Sample, SampleSpec
@@ -24,7 +25,8 @@ Crop: TypeAlias = tuple[int, int, int, int]
 class Source(Protocol):
     """Draws specifications and makes the samples that they describe.
 
-    ``make`` is a pure function of the specification, on any worker.
+    ``make`` is a pure function of the specification, on any worker. A source whose images can change gives
+    its specifications ``image`` and ``sha256``, and refuses to make a sample of other content.
 
     Attributes:
         name: Name of the source in its specifications.
@@ -59,7 +61,7 @@ class Source(Protocol):
         """Makes the sample.
 
         Raises:
-            SampleError: If the specification is of another source, or cannot be met.
+            SampleError: If the specification is of another source or of other content, or cannot be met.
         """
         ...
 
@@ -76,6 +78,7 @@ class ImageCache:
         self.paths = tuple(paths)
         self._max_bytes = max_bytes
         self._cached: OrderedDict[Path, NDArray[np.uint8]] = OrderedDict()
+        self._hashes: dict[Path, str] = {}
         self._bytes = 0
 
     def __getitem__(self, path: Path) -> NDArray[np.uint8]:
@@ -83,9 +86,18 @@ class ImageCache:
             image = self._cached[path] = read_image(path)
             self._bytes += image.nbytes
             while self._bytes > self._max_bytes and len(self._cached) > 1:
-                self._bytes -= self._cached.popitem(last=False)[1].nbytes
+                oldest, evicted = self._cached.popitem(last=False)
+                self._bytes -= evicted.nbytes
+                self._hashes.pop(oldest, None)  # the file may have changed when it is read again
         self._cached.move_to_end(path)
         return self._cached[path]
+
+    def sha256(self, path: Path) -> str:
+        """Returns the digest of the pixels of an image, which is computed once for each time it is read."""
+        image = self[path]
+        if path not in self._hashes:
+            self._hashes[path] = image_sha256(image)
+        return self._hashes[path]
 
 
 def random_crop(size: Canvas, side: int | None, multiple: int, rng: Generator) -> Crop | None:
@@ -126,18 +138,3 @@ def crop_image(image: NDArray[np.uint8], crop: Crop | None, spec: SampleSpec) ->
     if not inside or height <= 0 or width <= 0:
         raise SampleError(f"the crop {crop} lies outside an image of {image.shape[:2]}: {spec}.")
     return np.ascontiguousarray(image[top : top + height, left : left + width])
-
-
-def check_spec(source: Source, spec: SampleSpec) -> None:
-    """Checks that a specification was drawn from a source.
-
-    Raises:
-        SampleError: If it has the name of another source, or an index that the source does not have.
-    """
-    if spec.source != source.name:
-        raise SampleError(
-            f"the sample was drawn from {spec.source!r}, this source is {source.name!r}: use "
-            "the source that drew it."
-        )
-    if not 0 <= spec.index < len(source):
-        raise SampleError(f"source {source.name!r} has images 0 to {len(source) - 1}, found {spec.index}.")

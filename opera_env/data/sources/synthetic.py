@@ -10,8 +10,10 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from opera_env.data.images import list_images, to_tensor
-from opera_env.data.sources.protocol import ImageCache, check_spec, crop_image, random_crop
+from opera_env.data.sources.content import combine_hashes, file_sha256, find_image
+from opera_env.data.sources.protocol import ImageCache, crop_image, random_crop
 from opera_env.degradations import (
+    DEGRADATION_CLASSES,
     DegradationType,
     Recipe,
     check_recipe,
@@ -85,6 +87,7 @@ class SyntheticSource:
                 f"{self.depth}: expected a folder of depth maps, found no folder: check the path."
             )
         self._images = ImageCache(paths)
+        self._names = tuple(path.name for path in paths)
 
     @property
     def degradations(self) -> tuple[str, ...]:
@@ -105,7 +108,24 @@ class SyntheticSource:
     def _draw_spec(self, index: int, recipe: Recipe, rng: Generator) -> SampleSpec:
         height, width = self._clean_image(index).shape[:2]
         crop = random_crop((height, width), self.canvas, 4, rng)
-        return SampleSpec(self.name, index, recipe, int(rng.integers(2**63)), crop)
+        seed, content = int(rng.integers(2**63)), self._content(index, recipe)
+        return SampleSpec(self.name, index, recipe, seed, crop, self._names[index], content)
+
+    def _content(self, index: int, recipe: Recipe) -> str:
+        """Returns the digest of what a sample is made of: an image, and its depth map if it is used."""
+        image = self._images.sha256(self._images.paths[index])
+        depth = self._depth_path(index, recipe)
+        return image if depth is None else combine_hashes([image, file_sha256(depth)])
+
+    def _depth_path(self, index: int, recipe: Recipe) -> Path | None:
+        """Returns the file of the depth map that a recipe uses; None if there is none or none is used."""
+        uses_depth = any(
+            name == "haze" or self._degradations[name] is not DEGRADATION_CLASSES.get(name)
+            for name in recipe  # a custom degradation may use it
+        )
+        if self.depth is None or not uses_depth:
+            return None
+        return find_depth(self.depth, self._images.paths[index].stem)
 
     def draw(self, rng: Generator) -> SampleSpec:
         """Draws an image, a recipe, a crop and a seed; ``rng`` is the only source of randomness."""
@@ -126,16 +146,17 @@ class SyntheticSource:
         """Crops and degrades the image of a specification.
 
         Raises:
-            SampleError: If the specification is of another source, or its crop cannot be used.
+            SampleError: If the specification is of another source or of other content, or its crop cannot
+                be used.
             UnknownDegradationError: If its recipe names an unknown degradation.
             ImageFileError: If the file cannot be read.
         """
-        check_spec(self, spec)
         recipe = check_recipe(spec.recipe, self._degradations)
-        clean = crop_image(self._clean_image(spec.index), spec.crop, spec)
+        index, spec = find_image(spec, self.name, self._names, lambda index: self._content(index, recipe))
+        clean = crop_image(self._clean_image(index), spec.crop, spec)
         if "low_resolution" in recipe and (clean.shape[0] % 4 or clean.shape[1] % 4):
             raise SampleError(f"low_resolution needs a crop whose sides are multiples of 4: {spec}.")
-        depth = self._read_depth(spec) if recipe else None
+        depth = self._read_depth(index, spec)
         degraded, _ = degrade(clean, recipe, np.random.default_rng(spec.seed), depth, self._degradations)
         return Sample(
             lq=to_tensor(degraded),
@@ -146,14 +167,12 @@ class SyntheticSource:
             depth=("procedural" if depth is None else "file") if "haze" in recipe else None,
         )
 
-    def _read_depth(self, spec: SampleSpec) -> NDArray[np.float32] | None:
-        """Returns the depth map of the crop, float32 (H, W); None if the image has none."""
-        if self.depth is None:
-            return None
-        path = find_depth(self.depth, self._images.paths[spec.index].stem)
+    def _read_depth(self, index: int, spec: SampleSpec) -> NDArray[np.float32] | None:
+        """Returns the depth map of the crop, float32 (H, W); None if there is none or none is used."""
+        path = self._depth_path(index, spec.recipe)
         if path is None:
             return None
-        image = self._images[self._images.paths[spec.index]]
+        image = self._images[self._images.paths[index]]
         depth = read_depth(path, (image.shape[0], image.shape[1]))
         if spec.crop is None:
             return depth[: image.shape[0] // 4 * 4, : image.shape[1] // 4 * 4]

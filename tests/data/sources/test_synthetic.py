@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def test_a_sample_is_its_reference_degraded(
         expected, _ = degrade(crop, recipe, default_rng(5))
         assert torch.equal(sample.lq, to_tensor(expected))
         assert sample.degradations == frozenset(recipe)
-        assert sample.spec == spec
+        assert replace(sample.spec, image="", sha256="") == spec
         assert sample.depth == ("procedural" if "haze" in recipe else None)
 
 
