@@ -16,7 +16,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from opera_env.bench import STUDY_TOOLS, BenchmarkContext
+from opera_env.bench.config import STUDY_TOOLS
+from opera_env.bench.context import BenchmarkContext
 from opera_env.metrics import PyiqaMetric
 from opera_env.reward import REWARD_PRESETS, Reward
 from opera_env.scoring import PlanScorer

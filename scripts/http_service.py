@@ -23,7 +23,8 @@ from typing import ClassVar
 import torch
 import tyro
 
-from opera_env.bench import STUDY_TOOLS, BenchmarkContext
+from opera_env.bench.config import STUDY_TOOLS
+from opera_env.bench.context import BenchmarkContext
 from opera_env.bench.naive import pyiqa_metrics
 from opera_env.data.images import read_image, resize, to_array, to_tensor, write_image
 from opera_env.search import all_plans

@@ -3,8 +3,3 @@
 Example:
     opera-env bench --only exhaustive scaling
 """
-
-from opera_env.bench.benchmarks import BENCHMARKS, Benchmark
-from opera_env.bench.context import STUDY_TOOLS, BenchmarkContext
-
-__all__ = ["BENCHMARKS", "STUDY_TOOLS", "Benchmark", "BenchmarkContext"]

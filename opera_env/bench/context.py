@@ -20,9 +20,6 @@ from opera_env.search import all_plans
 from opera_env.tools import Toolbox
 from opera_env.types import Plan, Sample
 
-STUDY_TOOLS = ("unet.denoise", "unet.derain", "unet.dehaze", "unet.defocus_deblur")
-"""One tool each for noise, rain, haze and blur; there are 340 plans of one to four of them."""
-
 
 @dataclass(frozen=True)
 class BenchmarkContext:

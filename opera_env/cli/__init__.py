@@ -14,13 +14,13 @@ from rich.console import Console
 # where another process wants a core.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from opera_env.cli.bench import BenchCommand
 from opera_env.cli.command import Command, format_error
-from opera_env.cli.compare import Compare
-from opera_env.cli.restore import Restore
-from opera_env.cli.study import StudyCommand
+from opera_env.cli.options.bench import BenchCommand
+from opera_env.cli.options.compare import Compare
+from opera_env.cli.options.restore import Restore
+from opera_env.cli.options.study import StudyCommand
+from opera_env.cli.options.weights import Weights
 from opera_env.cli.tools import Tools
-from opera_env.cli.weights import Weights
 from opera_env.errors import OperaError
 
 EXIT_INTERRUPTED = 130

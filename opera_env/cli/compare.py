@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from opera_env.cli.command import Command
 from opera_env.cli.compare_report import comparison_tables, footnote
+from opera_env.cli.options.compare import Compare
 from opera_env.data import Source, agenticir, bundled, paired, resolve_source
 from opera_env.degradations import benchmark_recipes
 from opera_env.devices import resolve_device
@@ -55,185 +53,127 @@ NEEDS_LITE_TOOLBOX = ("recipe_best", "planner", "ppo")
 _SHEET = "results/compare-{number}.jpg"
 
 
-@dataclass(frozen=True)
-class Compare(Command):
-    """Compares agents on photographs; prints tables and writes a sheet of pictures.
+def run(options: Compare) -> int:
+    """Compares, writes and prints; returns the exit code."""
+    console = Console()
+    _check_options(options)
+    device = resolve_device(options.device)
+    toolbox = Toolbox.load(options.toolbox, device)
+    samples = _samples(options)
+    names = _agent_names(options, samples, toolbox, console)
+    start = time.perf_counter()
+    comparison = _compare(options, names, samples, toolbox)
+    summary = summarise(comparison)
+    summary["config"] |= {
+        "agents": names,
+        "toolbox": options.toolbox,
+        "source": samples[0].spec.source,
+        "images": _image_folders(options),
+        "canvas": options.canvas,
+        "seconds": time.perf_counter() - start,
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "versions": _versions("opera-env", "torch", "numpy", "pyiqa"),
+        "depth": sorted({sample.depth for sample in samples if sample.depth}),
+    }
+    # Files are written first, so that they are complete even if printing fails, as in a closed pipe.
+    if options.json is not None:
+        _write_results(options.json, summary, comparison.records)
+    sheet = None if options.no_sheet else options.sheet or _free_sheet_path()
+    if sheet is not None:
+        write_sheet(draw_sheet(comparison, samples, toolbox), sheet)
+    console.print(*comparison_tables(summary))
+    console.print(footnote(summary), style="dim", highlight=False, markup=False, soft_wrap=True)
+    paths = [] if options.json is None else [options.json, options.json.with_suffix(".jsonl")]
+    for label, path in [("results", path) for path in paths] + ([("pictures", sheet)] if sheet else []):
+        console.print(f"{label}: {path}", markup=False, highlight=False, soft_wrap=True)
+    return 0
 
-    Clean photographs are cropped and degraded by the recipes of the benchmark's groups A, B and C in
-    turn. Each agent restores all of them, and the results are scored with the clean crop as reference.
-    Without --images the photographs are those that come with scikit-image.
 
-    opera-env compare
-        compares the default agents in about a minute.
+def _check_options(options: Compare) -> None:
+    given = [option for option in (options.images, options.pairs, options.benchmark) if option is not None]
+    if len(given) > 1:
+        raise SampleError("give one of --images, --pairs and --benchmark, not several.")
+    numbers = {"--n": options.n, "--num-plans": options.num_plans, "--max-tools": options.max_tools}
+    for option, number in numbers.items():
+        if number < 1:
+            raise SampleError(f"expected {option} of at least 1, found {number}.")
+    if not abs(options.tool_cost) < float("inf"):
+        raise SampleError(f"expected a finite number after --tool-cost, found {options.tool_cost}.")
 
-    opera-env compare --agents all --regret
-        adds beam and exhaustive search, and measures how far each agent stays below the best known plan.
 
-    opera-env compare --images photos --n 48 --agents random,greedy,greedy-blind --json out.json
-        takes a folder of clean photographs; "-blind" hides reference and labels from a search.
+def _compare(
+    options: Compare, names: Sequence[str], samples: Sequence[Sample], toolbox: Toolbox
+) -> Comparison:
+    """Runs the agents under progress bars."""
+    config = EvaluationConfig(
+        reward=options.reward,
+        max_tools=options.max_tools,
+        tool_cost=options.tool_cost,
+        num_plans=options.num_plans,
+        seed=options.seed,
+        regret=options.regret,
+    )
+    columns = (
+        TextColumn("{task.description:>18}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress_bar:
+        tasks = {name: progress_bar.add_task(name, total=len(samples)) for name in names}
 
-    opera-env compare --agents detect,planner,ppo:runs/ppo,my_module:MyAgent --sheet mine.jpg
-        compares agents of your own with two others, and prints the paired differences.
+        def progress(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = progress_bar.add_task(name, total=total)
+            progress_bar.update(tasks[name], completed=done)
 
-    opera-env compare --images my_module:my_source --agents untouched,matched,greedy
-        takes a source of your own, with your own degradations.
+        return compare_agents(names, samples, toolbox, config, progress)
 
-    opera-env compare --pairs LQ HQ --agents untouched,random,beam
-        takes images that are degraded already, and their references.
-    """
 
-    agents: str | None = None
-    """Names separated by commas: installed agents, name:FOLDER for trained ones, module:attribute for your
-    own; "all" adds beam and exhaustive search to the default agents. Default agents that do not suit the
-    samples or the toolbox are left out."""
-    toolbox: str = "lite"
-    """A shipped toolbox, or a folder written by Toolbox.save."""
-    images: str | None = None
-    """Folder of clean photographs, or module:attribute, a source of your own with its own degradations and
-    recipes."""
-    pairs: tuple[Path, Path] | None = None
-    """Two folders with equally named files, degraded and clean."""
-    benchmark: Path | None = None
-    """Folder in the layout of the AgenticIR benchmark (HQ/, LQ/d2/, LQ/d3/)."""
-    n: int = 12
-    """Number of samples; with fewer than 24 not every recipe of the groups occurs."""
-    seed: int = 0
-    """Seed of crops, degradations, random agents and the bootstrap."""
-    reward: str = "lite"
-    """Reward preset: lite, classic (needs no download), paper, release."""
-    max_tools: int = 6
-    """Maximum number of tools in a plan."""
-    tool_cost: float = 0.0
-    """Cost of each tool of a plan, in points of R_q."""
-    num_plans: int = 1
-    """Number of plans that the planner samples for each image. It keeps the best by the reward;
-    planner-blind keeps the best by the critic."""
-    canvas: int = 128
-    """Side of the crops of clean photographs, in pixels, a multiple of 4."""
-    regret: bool = False
-    """Search the best plan of each sample, and report how far each agent stays below it. Takes minutes."""
-    device: str = "auto"
-    """cpu, cuda or auto."""
-    json: Path | None = None
-    """File for the results; the records of all samples are written to a .jsonl file beside it."""
-    sheet: Path | None = None
-    """File for the picture sheet: JPEG, or PNG by the name. By default results/compare-1.jpg, or the next
-    number that is free."""
-    no_sheet: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Write no picture sheet."""
+def _samples(options: Compare) -> list[Sample]:
+    source: Source
+    if options.images is not None:
+        source = resolve_source(options.images, options.canvas)
+    elif options.pairs is not None:
+        source = paired(*options.pairs)
+    elif options.benchmark is not None:
+        source = agenticir(options.benchmark)
+    else:
+        source = bundled(options.canvas)
+    has_own_recipes = options.images is not None and not Path(options.images).is_dir()
+    recipes = None if has_own_recipes else benchmark_recipes()
+    rng = np.random.default_rng(options.seed)
+    return [source.make(spec) for spec in source.list_specs(options.n, recipes, rng)]
 
-    def run(self) -> int:
-        """Compares, writes and prints; returns the exit code."""
-        console = Console()
-        self._check_options()
-        device = resolve_device(self.device)
-        toolbox = Toolbox.load(self.toolbox, device)
-        samples = self._samples()
-        names = self._agent_names(samples, toolbox, console)
-        start = time.perf_counter()
-        comparison = self._compare(names, samples, toolbox)
-        summary = summarise(comparison)
-        summary["config"] |= {
-            "agents": names,
-            "toolbox": self.toolbox,
-            "source": samples[0].spec.source,
-            "images": self._image_folders(),
-            "canvas": self.canvas,
-            "seconds": time.perf_counter() - start,
-            "device": device,
-            "threads": torch.get_num_threads(),
-            "versions": _versions("opera-env", "torch", "numpy", "pyiqa"),
-            "depth": sorted({sample.depth for sample in samples if sample.depth}),
-        }
-        # Files are written first, so that they are complete even if printing fails, as in a closed pipe.
-        if self.json is not None:
-            _write_results(self.json, summary, comparison.records)
-        sheet = None if self.no_sheet else self.sheet or _free_sheet_path()
-        if sheet is not None:
-            write_sheet(draw_sheet(comparison, samples, toolbox), sheet)
-        console.print(*comparison_tables(summary))
-        console.print(footnote(summary), style="dim", highlight=False, markup=False, soft_wrap=True)
-        paths = [] if self.json is None else [self.json, self.json.with_suffix(".jsonl")]
-        for label, path in [("results", path) for path in paths] + ([("pictures", sheet)] if sheet else []):
-            console.print(f"{label}: {path}", markup=False, highlight=False, soft_wrap=True)
-        return 0
 
-    def _check_options(self) -> None:
-        given = [option for option in (self.images, self.pairs, self.benchmark) if option is not None]
-        if len(given) > 1:
-            raise SampleError("give one of --images, --pairs and --benchmark, not several.")
-        numbers = {"--n": self.n, "--num-plans": self.num_plans, "--max-tools": self.max_tools}
-        for option, number in numbers.items():
-            if number < 1:
-                raise SampleError(f"expected {option} of at least 1, found {number}.")
-        if not abs(self.tool_cost) < float("inf"):
-            raise SampleError(f"expected a finite number after --tool-cost, found {self.tool_cost}.")
+def _image_folders(options: Compare) -> list[str] | None:
+    """The folders that the images were read from, as they were named; None for the bundled ones."""
+    folders = options.pairs or tuple(folder for folder in (options.images, options.benchmark) if folder)
+    return [str(folder) for folder in folders] or None
 
-    def _compare(self, names: Sequence[str], samples: Sequence[Sample], toolbox: Toolbox) -> Comparison:
-        """Runs the agents under progress bars."""
-        config = EvaluationConfig(
-            reward=self.reward,
-            max_tools=self.max_tools,
-            tool_cost=self.tool_cost,
-            num_plans=self.num_plans,
-            seed=self.seed,
-            regret=self.regret,
+
+def _agent_names(
+    options: Compare, samples: Sequence[Sample], toolbox: Toolbox, console: Console
+) -> list[str]:
+    if options.agents not in (None, "all"):
+        return list(dict.fromkeys(name.strip() for name in options.agents.split(",") if name.strip()))
+    candidates = DEFAULT_AGENTS if options.agents is None else (*DEFAULT_AGENTS, *SLOW_AGENTS)
+    excluded: set[str] = set()
+    if any(sample.degradations is None for sample in samples):
+        console.print(
+            f"left out: {', '.join(NEEDS_LABELS)}; they need the degradations of the images, which are "
+            "not known.",
+            soft_wrap=True,
         )
-        columns = (
-            TextColumn("{task.description:>18}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
+        excluded.update(NEEDS_LABELS)
+    if options.toolbox != "lite" and toolbox.signature != Toolbox.load("lite").signature:
+        console.print(
+            f"left out: {', '.join(NEEDS_LITE_TOOLBOX)}; they were made for the tools of lite.",
+            soft_wrap=True,
         )
-        with Progress(*columns, console=Console(stderr=True)) as progress_bar:
-            tasks = {name: progress_bar.add_task(name, total=len(samples)) for name in names}
-
-            def progress(name: str, done: int, total: int) -> None:
-                if name not in tasks:
-                    tasks[name] = progress_bar.add_task(name, total=total)
-                progress_bar.update(tasks[name], completed=done)
-
-            return compare_agents(names, samples, toolbox, config, progress)
-
-    def _samples(self) -> list[Sample]:
-        source: Source
-        if self.images is not None:
-            source = resolve_source(self.images, self.canvas)
-        elif self.pairs is not None:
-            source = paired(*self.pairs)
-        elif self.benchmark is not None:
-            source = agenticir(self.benchmark)
-        else:
-            source = bundled(self.canvas)
-        has_own_recipes = self.images is not None and not Path(self.images).is_dir()
-        recipes = None if has_own_recipes else benchmark_recipes()
-        rng = np.random.default_rng(self.seed)
-        return [source.make(spec) for spec in source.list_specs(self.n, recipes, rng)]
-
-    def _image_folders(self) -> list[str] | None:
-        """The folders that the images were read from, as they were named; None for the bundled ones."""
-        folders = self.pairs or tuple(folder for folder in (self.images, self.benchmark) if folder)
-        return [str(folder) for folder in folders] or None
-
-    def _agent_names(self, samples: Sequence[Sample], toolbox: Toolbox, console: Console) -> list[str]:
-        if self.agents not in (None, "all"):
-            return list(dict.fromkeys(name.strip() for name in self.agents.split(",") if name.strip()))
-        candidates = DEFAULT_AGENTS if self.agents is None else (*DEFAULT_AGENTS, *SLOW_AGENTS)
-        excluded: set[str] = set()
-        if any(sample.degradations is None for sample in samples):
-            console.print(
-                f"left out: {', '.join(NEEDS_LABELS)}; they need the degradations of the images, which are "
-                "not known.",
-                soft_wrap=True,
-            )
-            excluded.update(NEEDS_LABELS)
-        if self.toolbox != "lite" and toolbox.signature != Toolbox.load("lite").signature:
-            console.print(
-                f"left out: {', '.join(NEEDS_LITE_TOOLBOX)}; they were made for the tools of lite.",
-                soft_wrap=True,
-            )
-            excluded.update(NEEDS_LITE_TOOLBOX)
-        return [name for name in candidates if name not in excluded]
+        excluded.update(NEEDS_LITE_TOOLBOX)
+    return [name for name in candidates if name not in excluded]
 
 
 def _versions(*packages: str) -> dict[str, str | None]:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from rich import box
@@ -14,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from opera_env.cli.command import Command
+from opera_env.cli.options.study import StudyCommand
 from opera_env.data import bundled, clean_folder
 from opera_env.degradations import STUDY_RECIPES, benchmark_recipes
 from opera_env.evaluation.stats import format_interval
@@ -25,56 +22,30 @@ from opera_env.tools import Toolbox
 _METRICS = {"r_q": "R_q", "psnr_y": "PSNR-Y, dB", "ssim_y": "SSIM-Y"}
 
 
-@dataclass(frozen=True)
-class StudyCommand(Command):
-    """Runs all plans of a few tools, and reports the effects of order, repetition and unmatched tools.
-
-    opera-env study
-        takes the paper's eight recipes, four tools and all 341 plans of up to four steps.
-
-    opera-env study --images photos --recipes benchmark --max-length 3 --n 32
-        takes the benchmark's sixteen recipes and a tool for every degradation.
-    """
-
-    toolbox: str = "lite"
-    """A shipped toolbox, or a folder written by Toolbox.save. The first for each degradation is used."""
-    images: Path | None = None
-    """Folder of clean photographs; by default those that come with scikit-image."""
-    recipes: Literal["study", "benchmark"] = "study"
-    """Recipes of degradations: those of the paper's study, or those of the benchmark."""
-    max_length: int = 4
-    """Longest plan. N tools have N^length plans of the longest."""
-    n: int = 16
-    """Number of samples; each recipe needs at least two photographs."""
-    canvas: int = 128
-    """Side of the crops in pixels, a multiple of 4."""
-    seed: int = 0
-    """Seed of crops and degradations."""
-    json: Path | None = None
-    """File for the result."""
-
-    def run(self) -> int:
-        """Runs the study, writes and prints; returns the exit code."""
-        source = bundled(self.canvas) if self.images is None else clean_folder(self.images, self.canvas)
-        recipes = STUDY_RECIPES if self.recipes == "study" else tuple(dict.fromkeys(benchmark_recipes()))
-        specs = source.list_specs(self.n, recipes, np.random.default_rng(self.seed))
-        samples = [source.make(spec) for spec in specs]
-        with Progress(console=Console(stderr=True)) as bar:
-            task = bar.add_task("samples", total=len(samples))
-            result = run_study(
-                Toolbox.load(self.toolbox),
-                samples,
-                self.max_length,
-                progress=lambda done, total: bar.update(task, completed=done),
-            )
-        console = Console(highlight=False)
-        if self.json is not None:
-            with atomic_write(self.json) as part:
-                part.write_text(json.dumps(result.to_json(), indent=2) + "\n")
-        console.print(*_tables(result))
-        if self.json is not None:
-            console.print(f"results: {self.json}", markup=False, soft_wrap=True)
-        return 0
+def run(options: StudyCommand) -> int:
+    """Runs the study, writes and prints; returns the exit code."""
+    source = (
+        bundled(options.canvas) if options.images is None else clean_folder(options.images, options.canvas)
+    )
+    recipes = STUDY_RECIPES if options.recipes == "study" else tuple(dict.fromkeys(benchmark_recipes()))
+    specs = source.list_specs(options.n, recipes, np.random.default_rng(options.seed))
+    samples = [source.make(spec) for spec in specs]
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("samples", total=len(samples))
+        result = run_study(
+            Toolbox.load(options.toolbox),
+            samples,
+            options.max_length,
+            progress=lambda done, total: bar.update(task, completed=done),
+        )
+    console = Console(highlight=False)
+    if options.json is not None:
+        with atomic_write(options.json) as part:
+            part.write_text(json.dumps(result.to_json(), indent=2) + "\n")
+    console.print(*_tables(result))
+    if options.json is not None:
+        console.print(f"results: {options.json}", markup=False, soft_wrap=True)
+    return 0
 
 
 def _tables(result: StudyResult) -> Iterator[Table]:

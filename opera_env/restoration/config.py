@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from opera_env.types import Plan
+if TYPE_CHECKING:  # the module imports torch, which the help of the command line can do without
+    from opera_env.types import Plan
 
 DEFAULT_TOOLBOX, DEFAULT_AGENT = "lite-cotrained", "planner"
 """The best toolbox and the best agent that needs no reference; docs/restoring.md has the figures."""

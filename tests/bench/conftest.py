@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from opera_env.bench import STUDY_TOOLS, BenchmarkContext
+from opera_env.bench.config import STUDY_TOOLS
+from opera_env.bench.context import BenchmarkContext
 from opera_env.tools import Toolbox
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from opera_env.bench import BENCHMARKS, BenchmarkContext
+from opera_env.bench.benchmarks import BENCHMARKS
+from opera_env.bench.context import BenchmarkContext
 from opera_env.bench.plans import SERVICE_SCRIPT
 from opera_env.errors import BenchError
 from opera_env.tools import Toolbox

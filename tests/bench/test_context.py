@@ -8,8 +8,9 @@ import time
 import pytest
 import torch
 
-from opera_env.bench import BENCHMARKS, STUDY_TOOLS, BenchmarkContext
-from opera_env.bench.context import peak_memory
+from opera_env.bench.benchmarks import BENCHMARKS
+from opera_env.bench.config import STUDY_TOOLS
+from opera_env.bench.context import BenchmarkContext, peak_memory
 from opera_env.errors import BenchError
 from opera_env.tools import Toolbox
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from opera_env.bench import STUDY_TOOLS, BenchmarkContext
+from opera_env.bench.config import STUDY_TOOLS
+from opera_env.bench.context import BenchmarkContext
 from opera_env.bench.lower_bound import count_tool_calls
 from opera_env.execution import Executor
 from opera_env.tools import Toolbox

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from opera_env.bench import BENCHMARKS
+from opera_env.bench.benchmarks import BENCHMARKS
 
 
 def _met(name: str, result: Any) -> list[bool]:

@@ -8,9 +8,9 @@ from typing import get_args
 
 import pytest
 
-from opera_env.bench import BENCHMARKS, STUDY_TOOLS
+from opera_env.bench.benchmarks import BENCHMARKS
+from opera_env.bench.config import STUDY_TOOLS, BenchmarkName
 from opera_env.cli import main
-from opera_env.cli.bench import BenchmarkName
 
 
 def test_every_benchmark_can_be_named() -> None:

@@ -13,7 +13,7 @@ import torch
 import tyro
 
 from opera_env import weights
-from opera_env.cli.weights import Weights
+from opera_env.cli.options.weights import Weights
 from opera_env.errors import DownloadError, MissingWeightsError, UnknownPresetError, WeightsIntegrityError
 from opera_env.weights import WeightFile
 from opera_env.weights import sdist as sdist_module

@@ -1,0 +1,91 @@
+"""The options of ``opera-env restore``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from opera_env.cli.command import Command
+from opera_env.restoration.config import DEFAULT_TOOLBOX, RestorerConfig
+
+
+@dataclass(frozen=True)
+class Restore(Command):
+    """Restores photographs.
+
+    An agent looks at each photograph and plans which tools to apply; the tools then run on all of it.
+    For each photograph the command prints which degradations the agent sees, the plan, and why it was
+    chosen or why the photograph is left unchanged. Format, EXIF, colour profile, transparency and bit
+    depth are kept. No existing file is overwritten without --force, and an input never is.
+
+    opera-env restore holiday.jpg -o restored
+        writes restored/holiday.jpg.
+
+    opera-env restore photos "scans/**/*.tif" -o restored --compare
+        restores a folder and all scans below another, with pictures of before and after.
+
+    opera-env restore night.png -o day.png --fix low_light,noise
+        chooses the plan for degradations that you name, by the scores of a critic.
+
+    opera-env restore night.png -o day.png --plan brighten.gamma_correction,unet.denoise
+        applies a plan of your own; `opera-env tools list` names the tools.
+
+    opera-env restore small.jpg -o large.png --scale 4 --agent my_module:MyAgent
+        enlarges, with a plan by an agent of your own.
+    """
+
+    inputs: tyro.conf.Positional[tuple[str, ...]]
+    """Files, folders, or patterns in quotes."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Folder for the results, or a file name for a single one."""
+    agent: str = RestorerConfig.agent
+    """Agent that plans: a name, name:FOLDER for a trained one, or module:attribute. Searches use a score
+    that needs no reference."""
+    fix: str | None = None
+    """Degradations separated by commas, instead of an agent. Tools for these are tried in a fixed order,
+    and a critic chooses among the results. The names are those of `opera-env tools list`, column "for"."""
+    plan: str | None = None
+    """Tools separated by commas, instead of an agent; "" only converts or enlarges."""
+    scale: int = 1
+    """How many times larger the result is than the photograph."""
+    toolbox: str = DEFAULT_TOOLBOX
+    """A shipped toolbox, or a folder written by Toolbox.save."""
+    format: Literal["keep", "png", "jpeg", "tiff", "webp", "bmp"] = "keep"
+    """Format of the results; the ending of a file name after -o chooses it too."""
+    quality: int = 95
+    """Quality of JPEG and WebP files, 1 to 100."""
+    compare: bool = False
+    """Write NAME.compare.jpg beside each result: before, after, and the plan."""
+    json: bool = False
+    """Print one JSON document on standard output: for each photograph the degradations with their
+    probabilities, the plan, the reason, scores and seconds. All other output goes to standard error."""
+    force: bool = False
+    """Replace existing results."""
+    skip_existing: bool = False
+    """Leave out photographs whose result exists: this resumes an interrupted run."""
+    max_tools: int = RestorerConfig.max_tools
+    """Maximum number of tools in a plan."""
+    tool_cost: float = RestorerConfig.tool_cost
+    """Cost of a tool in points of the score, which goes from 0 to 10: a search applies a tool only if the
+    score rises by more."""
+    num_plans: int = RestorerConfig.num_plans
+    """Number of plans that the planner samples; a critic chooses among them and the unchanged photograph.
+    With 1 the most likely plan is applied without a critic."""
+    window: int = RestorerConfig.window
+    """Side, in pixels, of the window of the photograph that the agent plans on; 0 for all of it."""
+    max_memory: float | None = None
+    """Memory limit in GB; large photographs are processed in tiles. By default 2.5, or what a larger
+    photograph needs if half of the free memory is enough."""
+    device: str = "auto"
+    """cpu, cuda or auto."""
+    seed: int = 0
+    """Seed of agents that sample."""
+
+    def run(self) -> int:
+        """Restores, prints and writes; returns the exit code."""
+        from opera_env.cli.restore import run  # imports torch, which takes over a second
+
+        return run(self)

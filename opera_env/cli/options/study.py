@@ -1,0 +1,44 @@
+"""The options of ``opera-env study``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from opera_env.cli.command import Command
+
+
+@dataclass(frozen=True)
+class StudyCommand(Command):
+    """Runs all plans of a few tools, and reports the effects of order, repetition and unmatched tools.
+
+    opera-env study
+        takes the paper's eight recipes, four tools and all 341 plans of up to four steps.
+
+    opera-env study --images photos --recipes benchmark --max-length 3 --n 32
+        takes the benchmark's sixteen recipes and a tool for every degradation.
+    """
+
+    toolbox: str = "lite"
+    """A shipped toolbox, or a folder written by Toolbox.save. The first for each degradation is used."""
+    images: Path | None = None
+    """Folder of clean photographs; by default those that come with scikit-image."""
+    recipes: Literal["study", "benchmark"] = "study"
+    """Recipes of degradations: those of the paper's study, or those of the benchmark."""
+    max_length: int = 4
+    """Longest plan. N tools have N^length plans of the longest."""
+    n: int = 16
+    """Number of samples; each recipe needs at least two photographs."""
+    canvas: int = 128
+    """Side of the crops in pixels, a multiple of 4."""
+    seed: int = 0
+    """Seed of crops and degradations."""
+    json: Path | None = None
+    """File for the result."""
+
+    def run(self) -> int:
+        """Runs the study, writes and prints; returns the exit code."""
+        from opera_env.cli.study import run  # imports torch, which takes over a second
+
+        return run(self)
