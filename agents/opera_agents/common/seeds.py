@@ -27,6 +27,7 @@ class SeedStage(IntEnum):
     PPO_ROLLOUT = 6
     CRITIC_COLLECTION = 7
     CRITIC_TRAINING = 8
+    REWARD_TABLE = 9
 
 
 def make_rng(seed: int, stage: SeedStage, step: int, stream: int = 0) -> np.random.Generator:

@@ -1,0 +1,191 @@
+"""A table of rewards: R_q of many candidate plans on each of many samples, scored once and used often.
+
+Example:
+    python -m opera_agents.planner.reward_table --images bsds500/train --out runs/table
+
+The run may be interrupted at any time: the same command resumes with the first missing shard. Each shard is
+a function of the settings and of its number. A table holds specifications instead of images, so that it is
+small; the samples are made again from them.
+
+Source: the paper explores with sampled plans alone. A table shows every training step the rewards of plans
+    that a policy would sample late or never.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+from rich.progress import track
+
+from opera_agents.common.photographs import training_source
+from opera_agents.common.runs import claim_run_dir, folder_name, run_settings, set_threads
+from opera_agents.common.seeds import SeedStage, make_rng
+from opera_agents.planner.candidates import candidate_plans
+from opera_env.data import Source
+from opera_env.degradations import (
+    Recipe,
+    benchmark_recipes,
+    load_degradations,
+    merge_degradations,
+    training_recipes,
+)
+from opera_env.files import atomic_write
+from opera_env.plan import PlanCodec
+from opera_env.scoring import PlanScorer
+from opera_env.tools import Toolbox
+from opera_env.types import Sample, SampleSpec
+
+
+@dataclass(frozen=True, eq=False)
+class RewardTable:
+    """The rewards of candidate plans.
+
+    Attributes:
+        specs: Specifications of the N samples.
+        plans: The K candidate plans of each sample as actions, uint8 (N, K, max_tools): token i + 1 is tool
+            i. Row 0 of each sample is the empty plan; a sample with fewer candidates repeats it.
+        r_q: R_q of each plan, float32 (N, K).
+    """
+
+    specs: tuple[SampleSpec, ...]
+    plans: NDArray[np.uint8]
+    r_q: NDArray[np.float32]
+
+    @classmethod
+    def concat(cls, tables: Sequence[RewardTable]) -> RewardTable:
+        """Joins tables of one toolbox, number of candidates and reward."""
+        return cls(
+            tuple(spec for table in tables for spec in table.specs),
+            np.concatenate([table.plans for table in tables]),
+            np.concatenate([table.r_q for table in tables]),
+        )
+
+    def save(self, path: Path) -> None:
+        """Writes an ``.npz`` file atomically."""
+        with atomic_write(path) as part, part.open("wb") as file:
+            specs = np.array([json.dumps(spec.to_json()) for spec in self.specs])
+            np.savez_compressed(file, specs=specs, plans=self.plans, r_q=self.r_q)
+
+    @classmethod
+    def load(cls, path: Path) -> RewardTable:
+        """Reads the file that :meth:`save` wrote."""
+        with np.load(path, allow_pickle=False) as file:
+            specs = tuple(SampleSpec.from_json(json.loads(str(text))) for text in file["specs"])
+            return cls(specs, file["plans"], file["r_q"])
+
+
+@dataclass(frozen=True)
+class RewardTableConfig:
+    """Scores candidate plans on training samples, in shards."""
+
+    images: Path
+    """Folder of clean photographs."""
+    out: Path = Path("runs/table")
+    """Folder of the shards."""
+    shards: int = 50
+    """Number of shards."""
+    samples: int = 40
+    """Number of samples in a shard."""
+    candidates: int = 100
+    """Number of candidate plans for each sample; the empty plan is one of them."""
+    clean_weight: float = 1.5
+    """Sampling weight of clean photographs, relative to degradation_count_weights."""
+    degradation_count_weights: tuple[float, float, float] = (1.0, 3.0, 5.0)
+    """Sampling weights of photographs with one, two and three degradations."""
+    benchmark: bool = True
+    """Draw the benchmark's orders of degradations too, where they differ from the training recipes."""
+    enlarged: bool = True
+    """Use enlarged copies of some photographs too, which are soft although they are clean."""
+    canvas: int = 128
+    """Side of the square crops in pixels."""
+    max_tools: int = 6
+    """Maximum number of tools in a plan."""
+    reward: str = "lite"
+    """Name of the reward that computes R_q."""
+    degradations: str | None = None
+    """Custom degradations beside the built-in ones: module:attribute of one or a list."""
+    toolbox: str = "lite"
+    """Name of a shipped toolbox, or a folder written by Toolbox.save."""
+    seed: int = 0
+    """Seed of all random numbers."""
+    threads: int = 1
+    """Number of CPU threads."""
+
+
+def score_candidates(
+    scorer: PlanScorer, samples: Sequence[Sample], config: RewardTableConfig, source: Source, shard: int
+) -> RewardTable:
+    """Draws candidate plans for each sample of a shard and scores them."""
+    codec = PlanCodec(scorer.toolbox.names, config.max_tools)
+    plans = np.zeros((len(samples), config.candidates, config.max_tools), np.uint8)
+    r_q = np.zeros((len(samples), config.candidates), np.float32)
+    for row, sample in enumerate(samples):
+        rng = make_rng(config.seed, SeedStage.REWARD_TABLE, shard, stream=1 + row)
+        candidates = candidate_plans(
+            scorer.toolbox,
+            sample.degradations or frozenset(),
+            rng,
+            config.candidates,
+            config.max_tools,
+            source.degradations,
+        )
+        outcomes = scorer.score([sample] * len(candidates), candidates, restored=False)
+        r_q[row] = outcomes[0].r_q
+        r_q[row, : len(candidates)] = [outcome.r_q for outcome in outcomes]
+        plans[row, : len(candidates)] = [codec.encode(plan) for plan in candidates]
+    return RewardTable(tuple(sample.spec for sample in samples), plans, r_q)
+
+
+def table_recipes(config: RewardTableConfig) -> tuple[Recipe, ...]:
+    """Returns the recipes of a table: all training recipes, and the benchmark's other orders."""
+    custom = load_degradations(config.degradations)
+    recipes = training_recipes(degradations=merge_degradations(custom).values())
+    benchmark = benchmark_recipes() if config.benchmark else ()
+    return tuple(dict.fromkeys([*recipes, *benchmark]))
+
+
+def collect(config: RewardTableConfig) -> list[Path]:
+    """Collects the missing shards; returns the paths of all shards.
+
+    Raises:
+        AgentError: If the folder holds shards that were collected with other settings.
+    """
+    settings = run_settings(
+        config,
+        exclude=("out", "shards", "threads"),
+        images=folder_name(config.images),
+        toolbox=Path(config.toolbox).name,
+    )
+    claim_run_dir(config.out, settings)
+    paths = [config.out / f"{number:03}.npz" for number in range(config.shards)]
+    set_threads(config.threads)
+    toolbox = Toolbox.load(config.toolbox)
+    scorer = PlanScorer(toolbox, config.reward)
+    source = training_source(
+        config.images,
+        config.canvas,
+        config.out / "enlarged" if config.enlarged else None,
+        config.clean_weight,
+        table_recipes(config),
+        config.degradation_count_weights,
+        load_degradations(config.degradations),
+    )
+    missing_shards = [number for number, path in enumerate(paths) if not path.is_file()]
+    for number in track(missing_shards, description="reward table: shards"):
+        rng = make_rng(config.seed, SeedStage.REWARD_TABLE, number)
+        samples = [source.make(source.draw(rng)) for _ in range(config.samples)]
+        table = score_candidates(scorer, samples, config, source, number)
+        table.save(paths[number])
+        best, untouched = table.r_q.max(1).mean(), table.r_q[:, 0].mean()
+        print(f"{paths[number].name}: best candidate {best:.2f}, untouched {untouched:.2f}", flush=True)
+    return paths
+
+
+if __name__ == "__main__":
+    collect(tyro.cli(RewardTableConfig))

@@ -1,0 +1,82 @@
+"""The table of rewards: equal to the scorer's, resumed shard by shard, refused with other settings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from opera_agents.planner import reward_table
+from opera_agents.planner.reward_table import RewardTable, RewardTableConfig, collect, table_recipes
+from opera_env.data import clean_folder
+from opera_env.degradations import benchmark_recipes, training_recipes
+from opera_env.errors import AgentError
+from opera_env.plan import PlanCodec
+from opera_env.scoring import PlanScorer
+from opera_env.tools import Toolbox
+
+
+@pytest.fixture
+def config(photos: Path, small_toolbox: Path, tmp_path: Path) -> RewardTableConfig:
+    return RewardTableConfig(
+        photos,
+        tmp_path / "table",
+        shards=2,
+        samples=3,
+        candidates=5,
+        canvas=64,
+        max_tools=3,
+        reward="classic",
+        enlarged=False,
+        toolbox=str(small_toolbox),
+    )
+
+
+def test_rewards_equal_the_scorers(config: RewardTableConfig, photos: Path) -> None:
+    table = RewardTable.concat([RewardTable.load(path) for path in collect(config)])
+    assert table.plans.shape == (6, 5, 3)
+    assert table.r_q.shape == (6, 5)
+    toolbox = Toolbox.load(config.toolbox)
+    source, codec = clean_folder(photos, 64), PlanCodec(toolbox.names, 3)
+    samples = [source.make(spec) for spec in table.specs]
+    for column in (0, 3):
+        plans = [codec.decode(plan.astype(np.int64)) for plan in table.plans[:, column]]
+        outcomes = PlanScorer(toolbox, "classic").score(samples, plans, restored=False)
+        assert table.r_q[:, column] == pytest.approx([outcome.r_q for outcome in outcomes], abs=1e-3)
+    assert (table.plans[:, 0] == 0).all(), "the first candidate is the empty plan"
+
+
+def test_an_interrupted_run_resumes_with_the_missing_shard(
+    config: RewardTableConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = collect(config)
+    expected = RewardTable.load(paths[1])
+    paths[1].unlink()
+    scored: list[int] = []
+    original = reward_table.score_candidates
+
+    def record(*args: object) -> RewardTable:
+        scored.append(1)
+        return original(*args)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(reward_table, "score_candidates", record)
+    again = RewardTable.load(collect(config)[1])
+    assert scored == [1]
+    assert again.specs == expected.specs
+    assert np.array_equal(again.plans, expected.plans)
+    assert np.array_equal(again.r_q, expected.r_q)
+
+
+def test_other_settings_are_refused(config: RewardTableConfig) -> None:
+    collect(replace(config, shards=1))
+    with pytest.raises(AgentError, match="candidates"):
+        collect(replace(config, shards=1, candidates=6))
+
+
+def test_recipes_are_those_of_training_and_of_the_benchmark(config: RewardTableConfig) -> None:
+    recipes = table_recipes(config)
+    assert len(recipes) == len(set(recipes)) == 147
+    assert set(recipes) == {*training_recipes(), *benchmark_recipes()}
+    assert len(table_recipes(replace(config, benchmark=False))) == 145
