@@ -6,7 +6,8 @@ Every message says what was expected, what was found and how to correct it. All 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 
@@ -17,6 +18,17 @@ class OperaError(Exception):
 def error_message(error: BaseException) -> str:
     """Returns the message of an error in one line, or the name of its class if it has no message."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Returns a sentence that suggests the known name that is most like ``name``; "" if none is like it.
+
+    Example:
+        >>> "No option 'smaple'." + did_you_mean("smaple", ["sample", "seed"])
+        "No option 'smaple'. Did you mean 'sample'?"
+    """
+    matches = get_close_matches(name, list(known), 1)
+    return f" Did you mean {matches[0]!r}?" if matches else ""
 
 
 class PlanParseError(OperaError):
@@ -140,6 +152,14 @@ class OutputError(OperaError):
 
 class MemoryLimitError(OperaError):
     """A photograph cannot be restored within the memory limit."""
+
+
+class EnvArgumentError(OperaError):
+    """An argument of an environment, or an option of its ``reset``, is unknown or has an unusable value."""
+
+
+class DeviceError(OperaError):
+    """The device of this name does not exist on this machine, or torch cannot use it."""
 
 
 class RewardError(OperaError):

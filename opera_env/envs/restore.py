@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from opera_env.envs.config import EnvConfig
+from opera_env.envs.config import EnvConfig, make_config
 from opera_env.envs.observation import Episode, observe_pixels
 from opera_env.envs.render import image_strip
 from opera_env.envs.rules import Info, Rules, ToolboxMixin, Transition
@@ -92,7 +92,8 @@ class RestoreEnv(ToolboxMixin, gym.Env[PixelArray, NDArray[np.int64]]):
 
     - ``plan``: names of the tools applied so far, a tuple.
     - ``degradations``: the labels of the sample, a sorted tuple. They are defined by the source and are
-      not part of the observation; empty where they are not known.
+      not part of the observation. ``()`` for an image without degradations; None where the labels are not
+      known, as for a photograph.
     - ``sample``: the specification of the sample as JSON; pass it to ``reset`` to start from it again.
 
     From ``step`` only:
@@ -116,7 +117,7 @@ class RestoreEnv(ToolboxMixin, gym.Env[PixelArray, NDArray[np.int64]]):
             raise gym.error.UnsupportedMode(
                 f"expected render_mode None or 'rgb_array', found {render_mode!r}."
             )
-        self.rules = self.rules_class(self.rules_class.config_class(**config))
+        self.rules = self.rules_class(make_config(self.rules_class.config_class, config, ("render_mode",)))
         self.render_mode = render_mode
         self.observation_space = self.rules.observation_space
         self.action_space = self.rules.action_space
@@ -125,8 +126,9 @@ class RestoreEnv(ToolboxMixin, gym.Env[PixelArray, NDArray[np.int64]]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
+        chosen = self.rules.chosen_sample(options)
         super().reset(seed=seed)
-        sample = self.rules.draw_sample(self.np_random, options)
+        sample = chosen or self.rules.source.make(self.rules.source.draw(self.np_random))
         self._episode, observation, info = self.rules.reset([sample])[0]
         return observation, info
 

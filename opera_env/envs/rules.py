@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from gymnasium import spaces
 from gymnasium.error import ResetNeeded
-from numpy.random import Generator
 from PIL import Image
 
 from opera_env.data import resolve_source
 from opera_env.data.images import resize, to_pil
 from opera_env.devices import resolve_device
-from opera_env.envs.config import EnvConfig
+from opera_env.envs.config import EnvConfig, check_argument
 from opera_env.envs.observation import Episode, restored_pil
-from opera_env.errors import SampleError, ToolboxMismatchError
+from opera_env.errors import EnvArgumentError, SampleError, ToolboxMismatchError, did_you_mean
 from opera_env.execution import PrefixCache
 from opera_env.plan import PlanCodec
 from opera_env.scoring import PlanScorer
@@ -62,7 +61,7 @@ class Rules(ABC, Generic[ObsType]):
         codec: Converts between actions and plans.
 
     Raises:
-        ToolboxMismatchError: If the toolbox is empty or ``max_tools`` is less than 1.
+        ToolboxMismatchError: If the toolbox is empty.
     """
 
     config_class: type[EnvConfig] = EnvConfig
@@ -75,10 +74,10 @@ class Rules(ABC, Generic[ObsType]):
             self.toolbox = config.toolbox
         else:
             self.toolbox = Toolbox.load(config.toolbox, resolve_device(config.device))
-        if config.max_tools < 1 or len(self.toolbox) == 0:
+        if len(self.toolbox) == 0:
             raise ToolboxMismatchError(
-                "an environment needs at least one tool and max_tools of at least 1, found "
-                f"{len(self.toolbox)} tools and max_tools={config.max_tools}."
+                "expected a toolbox with at least one tool, found an empty one: add tools with "
+                "toolbox.add(name, network)."
             )
         self.source = resolve_source(config.source, config.canvas)
         self.codec = PlanCodec(self.toolbox.names, config.max_tools)
@@ -130,20 +129,29 @@ class Rules(ABC, Generic[ObsType]):
         self.check_ready(episodes)
         return self._step(episodes, actions)
 
-    def draw_sample(self, rng: Generator, options: dict[str, Any] | None) -> Sample:
-        """Draws a sample from the source, or makes the one of ``options["sample"]``.
+    def chosen_sample(self, options: Mapping[str, Any] | None) -> Sample | None:
+        """Makes the sample of ``options["sample"]``; None if the options name no sample.
 
         Args:
-            rng: The only source of randomness.
             options: The options of ``reset``. The value of "sample" is a :class:`SampleSpec`, its JSON, or
-                a :class:`Sample`.
+                a :class:`Sample`; None draws a sample.
 
         Raises:
+            EnvArgumentError: If there is an option of another name.
             SampleError: If the option is none of these, or the source cannot make the sample.
         """
+        check_argument(
+            "options", options, options is None or isinstance(options, Mapping), "a dictionary, or None"
+        )
+        for name in options or {}:
+            if name != "sample":
+                raise EnvArgumentError(
+                    f"reset: expected options with the key 'sample' alone, found {name!r}."
+                    f"{did_you_mean(str(name), ['sample'])}"
+                )
         spec = (options or {}).get("sample")
         if spec is None:
-            spec = self.source.draw(rng)
+            return None
         if isinstance(spec, dict):
             spec = SampleSpec.from_json(spec)
         if isinstance(spec, Sample):
@@ -155,7 +163,7 @@ class Rules(ABC, Generic[ObsType]):
     def info(self, episode: Episode) -> Info:
         """Returns the info of an episode, labels included; see the environment classes for its keys."""
         sample = episode.sample
-        labels = () if sample.degradations is None else tuple(sorted(sample.degradations))
+        labels = None if sample.degradations is None else tuple(sorted(sample.degradations))
         info: Info = {"plan": episode.plan, "degradations": labels, "sample": sample.spec.to_json()}
         if episode.outcome is not None:
             info |= {

@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from opera_env.envs.config import EnvConfig
+from opera_env.envs.config import EnvConfig, check_argument
 from opera_env.envs.observation import Episode, observe_pixels, original_pixels
 from opera_env.envs.restore import RestoreEnv
 from opera_env.envs.rules import Info, Rules, Transition
@@ -33,6 +33,15 @@ class StepwiseConfig(EnvConfig):
     """
 
     mask_upscale: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_argument(
+            "mask_upscale",
+            self.mask_upscale,
+            isinstance(self.mask_upscale, bool | np.bool_),
+            "True or False",
+        )
 
 
 class StepwiseRules(Rules[StepwiseObs]):

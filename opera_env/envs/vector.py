@@ -14,6 +14,7 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array,
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from opera_env.envs.config import check_argument, check_count, make_config
 from opera_env.envs.observation import Episode
 from opera_env.envs.restore import OneShotRules
 from opera_env.envs.rules import Rules, ToolboxMixin, Transition
@@ -39,7 +40,8 @@ class RestoreVectorEnv(ToolboxMixin, VectorEnv[Any, Any, NDArray[np.float64]]):
     info of the episode that has ended.
 
     Raises:
-        ValueError: If ``num_envs`` is not a positive multiple of ``group_size``.
+        EnvArgumentError: If an argument is unknown or its value cannot be used, such as ``num_envs`` that
+            is not a multiple of ``group_size``.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": [], "render_fps": 1}  # noqa: RUF012
@@ -51,12 +53,14 @@ class RestoreVectorEnv(ToolboxMixin, VectorEnv[Any, Any, NDArray[np.float64]]):
     ) -> None:
         if render_mode is not None:
             raise gym.error.UnsupportedMode("a vector environment does not render: use a single one.")
-        if num_envs < 1 or group_size < 1 or num_envs % group_size:
-            raise ValueError(
-                f"num_envs must be a positive multiple of group_size, found {num_envs} and {group_size}."
-            )
+        check_count("num_envs", num_envs)
+        check_count("group_size", group_size)
+        check_argument(
+            "num_envs", num_envs, num_envs % group_size == 0, f"a multiple of group_size, {group_size}"
+        )
         super().__init__()
-        self.rules = self.rules_class(self.rules_class.config_class(**config))
+        others = ("num_envs", "group_size", "render_mode")
+        self.rules = self.rules_class(make_config(self.rules_class.config_class, config, others))
         self.num_envs = num_envs
         self.group_size = group_size
         self.render_mode = None
@@ -79,11 +83,14 @@ class RestoreVectorEnv(ToolboxMixin, VectorEnv[Any, Any, NDArray[np.float64]]):
 
         Raises:
             ValueError: If a list of seeds does not have one seed per sub-environment.
+            EnvArgumentError: If there is an option of another name.
             SampleError: If the source cannot make the sample.
         """
+        chosen = self.rules.chosen_sample(options)
         if seed is not None or self._generators is None:
             self._generators = self._make_generators(seed)
-        starts = self.rules.reset(self._samples(range(self.num_envs), options))
+        samples = self._samples(range(self.num_envs)) if chosen is None else [chosen] * self.num_envs
+        starts = self.rules.reset(samples)
         self._episodes = [episode for episode, _, _ in starts]
         infos: dict[str, Any] = {}
         for index, (_, _, info) in enumerate(starts):
@@ -99,17 +106,14 @@ class RestoreVectorEnv(ToolboxMixin, VectorEnv[Any, Any, NDArray[np.float64]]):
             raise ValueError(f"expected one seed or {self.num_envs} seeds, found {len(seed)}.")
         return [seeding.np_random(env_seed)[0] for env_seed in seed]
 
-    def _samples(self, indices: Sequence[int], options: dict[str, Any] | None = None) -> list[Sample]:
+    def _samples(self, indices: Sequence[int]) -> list[Sample]:
         """Draws samples for some sub-environments; equal samples are made once."""
         assert self._generators is not None
         cache: dict[SampleSpec, Sample] = {}
         samples: list[Sample] = []
         for index in indices:
-            if options:
-                sample = self.rules.draw_sample(self._generators[index], options)
-            else:
-                spec = self.rules.source.draw(self._generators[index])
-                sample = cache.get(spec) or self.rules.source.make(spec)
+            spec = self.rules.source.draw(self._generators[index])
+            sample = cache.get(spec) or self.rules.source.make(spec)
             samples.append(cache.setdefault(sample.spec, sample))
         return samples
 

@@ -18,6 +18,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from opera_env.data import Source
 from opera_env.envs.config import EnvConfig
 from opera_env.envs.registration import ENVIRONMENTS
+from opera_env.errors import EnvArgumentError
 from opera_env.tools import Toolbox
 from opera_env.types import Sample, SampleSpec
 
@@ -128,9 +129,9 @@ def test_both_forms_accept_the_same_arguments(name: str, toolbox: Toolbox, sourc
     assert vector.single_observation_space == single.observation_space
     assert vector.single_action_space == single.action_space
     for misspelt in ({"max_tool": 2}, {"crop": 64}):
-        with pytest.raises(TypeError):
+        with pytest.raises(EnvArgumentError, match=next(iter(misspelt))):
             gym.make(name, **config, **misspelt)
-        with pytest.raises(TypeError):
+        with pytest.raises(EnvArgumentError, match=next(iter(misspelt))):
             gym.make_vec(name, num_envs=2, vectorization_mode="vector_entry_point", **config, **misspelt)
 
 

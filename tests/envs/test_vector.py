@@ -15,7 +15,13 @@ from PIL import Image
 
 from opera_env.data import Source
 from opera_env.envs.vector import RestoreVectorEnv, StepwiseVectorEnv
-from opera_env.errors import PlanParseError, RewardError, ToolboxMismatchError, ToolFailedError
+from opera_env.errors import (
+    EnvArgumentError,
+    PlanParseError,
+    RewardError,
+    ToolboxMismatchError,
+    ToolFailedError,
+)
 from opera_env.reward import Reward, RewardTerm
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
@@ -250,7 +256,7 @@ def test_a_wrong_number_of_actions_raises(
 def test_num_envs_must_be_a_multiple_of_group_size(
     make_vector: Callable[..., RestoreVectorEnv], num_envs: int, group_size: int
 ) -> None:
-    with pytest.raises(ValueError, match="multiple of group_size"):
+    with pytest.raises(EnvArgumentError, match=r"multiple of group_size|at least 1"):
         make_vector(num_envs=num_envs, group_size=group_size)
 
 
