@@ -7,25 +7,24 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated
 
-import tyro
-from rich.console import Console
+from opera_env.signals import output_has_no_reader, run_command, signals_end_the_process
 
 # Set before torch starts its threads: waiting threads sleep. Spinning threads cost ten times the work
 # where another process wants a core.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from opera_env.cli.command import Command, format_error
-from opera_env.cli.options.bench import BenchCommand
-from opera_env.cli.options.compare import Compare
-from opera_env.cli.options.restore import Restore
-from opera_env.cli.options.study import StudyCommand
-from opera_env.cli.options.weights import Weights
-from opera_env.cli.tools import Tools
-from opera_env.errors import OperaError
+with signals_end_the_process():
+    import tyro
 
-EXIT_INTERRUPTED = 130
-"""Exit code after Ctrl-C, as in shells."""
-
+    from opera_env.cli.command import Command, format_error
+    from opera_env.cli.options.bench import BenchCommand
+    from opera_env.cli.options.compare import Compare
+    from opera_env.cli.options.restore import Restore
+    from opera_env.cli.options.study import StudyCommand
+    from opera_env.cli.options.weights import Weights
+    from opera_env.cli.tools import Tools
+    from opera_env.console import Console
+    from opera_env.errors import OperaError
 
 Subcommand = (
     Annotated[Restore, tyro.conf.subcommand("restore")]
@@ -41,7 +40,8 @@ _DESCRIPTION = """Agentic image restoration as a reinforcement-learning problem.
 opera-env restore holiday.jpg -o restored
     restores a photograph; `opera-env restore --help` has more examples, as has every subcommand.
 
-Exit codes: 0 success, 1 something failed and was named, 2 the arguments are not valid, 130 interrupted.
+Exit codes: 0 success, 1 something failed and was named, 2 the arguments are not valid, 130 interrupted,
+143 terminated, 141 the reader of the output has ended, as in `opera-env ... | head`.
 `opera-env --tyro-print-completion bash` (or zsh) prints a completion script."""
 
 
@@ -51,18 +51,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: The arguments after ``opera-env``; by default those of the process.
     """
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    return run_command(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    """Parses the arguments and runs the subcommand; an error becomes one line."""
     command: Command | None = None
     try:
         command = _parse(arguments)
         return command.run()
-    except KeyboardInterrupt:
-        console.print("interrupted")
-        return EXIT_INTERRUPTED
     except Exception as error:
-        if command is not None and command.debug:
+        is_closed_pipe = isinstance(error, BrokenPipeError) and output_has_no_reader()
+        if is_closed_pipe or (command is not None and command.debug):
             raise
         hint = "" if command is None or isinstance(error, OperaError) else " (--debug prints the traceback)"
+        console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
         console.print(f"error: {format_error(error)}{hint}", style="red")
     return 1
 

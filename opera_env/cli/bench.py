@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from opera_env.bench.benchmarks import BENCHMARKS
 from opera_env.bench.context import BenchmarkContext
 from opera_env.cli.options.bench import BenchCommand
+from opera_env.console import Console
 from opera_env.devices import resolve_device
 from opera_env.errors import BenchError
 from opera_env.files import atomic_write

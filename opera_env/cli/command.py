@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
+from opera_env.console import escape_controls
 from opera_env.errors import OperaError
 
 
@@ -19,19 +20,6 @@ class Command(ABC):
     @abstractmethod
     def run(self) -> int:
         """Runs the command; returns the exit code."""
-
-
-def escape_controls(text: str) -> str:
-    r"""Replaces characters that a terminal would obey, as file names may contain them, by escapes.
-
-    Args:
-        text: Any text.
-
-    Example:
-        >>> print(escape_controls("caf\u00e9 \x1b[31mred\n.jpg"))
-        café \x1b[31mred\n.jpg
-    """
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 def format_error(error: BaseException, path: Path | None = None) -> str:

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from opera_env.cli.compare_report import comparison_tables, footnote
 from opera_env.cli.options.compare import Compare
+from opera_env.console import Console
 from opera_env.data import Source, agenticir, bundled, paired, resolve_source
 from opera_env.degradations import benchmark_recipes
 from opera_env.devices import resolve_device

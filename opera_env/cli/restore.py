@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from opera_env.cli.jobs import RestoreJob, check_target, find_jobs, is_input, real_path
@@ -23,6 +22,7 @@ from opera_env.cli.restore_report import (
     print_summary,
     restoration_record,
 )
+from opera_env.console import Console
 from opera_env.data.photo import Photo, format_from_name, suffix_notices
 from opera_env.data.read import read_photo, read_size
 from opera_env.data.write import check_max_side, write_photo

@@ -8,10 +8,10 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
-from opera_env.cli.command import escape_controls, format_error
+from opera_env.cli.command import format_error
 from opera_env.cli.jobs import RestoreJob
+from opera_env.console import Console, escape_controls
 from opera_env.data.images import resize, to_pil
 from opera_env.data.photo import Photo
 from opera_env.envs.render import image_strip

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import numpy as np
 from rich import box
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from opera_env.cli.options.study import StudyCommand
+from opera_env.console import Console
 from opera_env.data import bundled, clean_folder
 from opera_env.degradations import STUDY_RECIPES, benchmark_recipes
 from opera_env.evaluation.stats import format_interval

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 
 import tyro
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from opera_env.cli.command import Command
+from opera_env.console import Console
 from opera_env.data.images import list_images, read_images
 from opera_env.degradations import DEGRADATIONS
 from opera_env.tool_training.measurement import measure_tools

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Table
 
 from opera_env import weights
 from opera_env.cli.options.weights import Weights
+from opera_env.console import Console
 from opera_env.errors import DownloadError
 
 _COLOURS = {"present": "green", "missing": "yellow", "damaged": "red"}

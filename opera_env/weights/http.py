@@ -11,9 +11,9 @@ from typing import Any
 from urllib.error import URLError
 from urllib.parse import urlsplit
 
-from rich.console import Console
 from rich.progress import wrap_file
 
+from opera_env.console import Console
 from opera_env.errors import DownloadError, WeightsIntegrityError
 from opera_env.files import atomic_write
 from opera_env.weights.tensors import file_sha256

@@ -24,11 +24,11 @@ import numpy as np
 import torch
 import tyro
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from opera_agents.common.runs import set_threads
 from opera_env.agents import make_agent, run_agent
+from opera_env.console import Console
 from opera_env.data import clean_folder
 from opera_env.data.images import list_images, read_images
 from opera_env.degradations import (

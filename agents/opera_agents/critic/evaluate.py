@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import tyro
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from torch import Tensor
@@ -30,6 +29,7 @@ from opera_agents.critic.dataset import ScoredImages
 from opera_agents.critic.plans import draw_distinct_plans
 from opera_agents.critic.ranking import RankingMetrics, paired_differences, ranking_metrics_per_sample
 from opera_agents.critic.recipes import held_out_recipes
+from opera_env.console import Console
 from opera_env.data import clean_folder
 from opera_env.degradations import Recipe, benchmark_recipes, load_degradations
 from opera_env.evaluation.stats import ConfidenceInterval, bootstrap_interval, format_interval

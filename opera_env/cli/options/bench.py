@@ -7,6 +7,7 @@ from pathlib import Path
 
 from opera_env.bench.config import STUDY_TOOLS, BenchmarkName
 from opera_env.cli.command import Command
+from opera_env.signals import signals_end_the_process
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class BenchCommand(Command):
 
     def run(self) -> int:
         """Runs the benchmarks, prints and writes; returns the exit code."""
-        from opera_env.cli.bench import run  # imports torch, which takes over a second
+        with signals_end_the_process():  # imports torch, which takes over a second
+            from opera_env.cli.bench import run
 
         return run(self)

@@ -8,6 +8,7 @@ from pathlib import Path
 import tyro
 
 from opera_env.cli.command import Command
+from opera_env.signals import signals_end_the_process
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Compare(Command):
 
     def run(self) -> int:
         """Compares, writes and prints; returns the exit code."""
-        from opera_env.cli.compare import run  # imports torch, which takes over a second
+        with signals_end_the_process():  # imports torch, which takes over a second
+            from opera_env.cli.compare import run
 
         return run(self)

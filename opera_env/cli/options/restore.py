@@ -10,6 +10,7 @@ import tyro
 
 from opera_env.cli.command import Command
 from opera_env.restoration.config import DEFAULT_TOOLBOX, RestorerConfig
+from opera_env.signals import signals_end_the_process
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class Restore(Command):
 
     def run(self) -> int:
         """Restores, prints and writes; returns the exit code."""
-        from opera_env.cli.restore import run  # imports torch, which takes over a second
+        with signals_end_the_process():  # imports torch, which takes over a second
+            from opera_env.cli.restore import run
 
         return run(self)

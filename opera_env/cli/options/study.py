@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from opera_env.cli.command import Command
+from opera_env.signals import signals_end_the_process
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class StudyCommand(Command):
 
     def run(self) -> int:
         """Runs the study, writes and prints; returns the exit code."""
-        from opera_env.cli.study import run  # imports torch, which takes over a second
+        with signals_end_the_process():  # imports torch, which takes over a second
+            from opera_env.cli.study import run
 
         return run(self)

@@ -8,6 +8,7 @@ from typing import Literal
 import tyro
 
 from opera_env.cli.command import Command
+from opera_env.signals import signals_end_the_process
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Weights(Command):
 
     def run(self) -> int:
         """Runs the action and prints a table; returns the exit code."""
-        from opera_env.cli.weights import run  # imports torch, which takes over a second
+        with signals_end_the_process():  # imports torch, which takes over a second
+            from opera_env.cli.weights import run
 
         return run(self)

@@ -1,0 +1,144 @@
+"""How a process ends if it is told to: by Ctrl-C, by ``kill``, or because nobody reads its output."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any, NoReturn
+
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+"""Exit code after Ctrl-C, as in shells: 130."""
+
+EXIT_BROKEN_PIPE = 128 + 13
+"""Exit code if the reader of an output has ended, as in ``opera-env ... | head``: 141, as in shells."""
+
+_TERMINATIONS = {"SIGTERM": "terminated", "SIGHUP": "terminated, the terminal was closed"}
+"""The signals that ask a process to end, with the line that it prints then."""
+
+_OUTPUTS = (1, 2)
+"""Descriptors of standard output and standard error."""
+
+
+class TerminationSignal(SystemExit):
+    """A signal has asked this process to end. The exit code is 128 plus the number of the signal.
+
+    Attributes:
+        message: What happened, in one line.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(128 + number)
+        self.message = message
+
+
+def run_command(run: Callable[[], int | None]) -> int:
+    """Runs a command, and turns what ends it from outside into one line and the usual exit code.
+
+    SIGTERM and SIGHUP raise an exception in ``run``, as Ctrl-C does, so that ``finally`` blocks and context
+    managers leave the files in order. Errors of ``run`` are the caller's.
+
+    Args:
+        run: The command; its result is the exit code, None is 0.
+
+    Returns:
+        The exit code: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP, 141 if standard output or
+        standard error is a pipe that nobody reads any more.
+    """
+    try:
+        with terminations_raise():
+            code = run() or 0
+            sys.stdout.flush()  # a closed pipe is noticed here and not when the interpreter ends
+            return code
+    except KeyboardInterrupt:
+        _print_line("interrupted")
+        return EXIT_INTERRUPTED
+    except TerminationSignal as stop:
+        _print_line(stop.message)
+        return int(stop.code or 0)
+    except BrokenPipeError:
+        if not output_has_no_reader():
+            raise
+        _discard_unread_output()
+        return EXIT_BROKEN_PIPE
+
+
+@contextmanager
+def terminations_raise() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise :class:`TerminationSignal` within, unless the process ignores them."""
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raise TerminationSignal(number, _TERMINATIONS[signal.Signals(number).name])
+
+    with _handlers({name: stop for name in _TERMINATIONS}):
+        yield
+
+
+@contextmanager
+def signals_end_the_process() -> Iterator[None]:
+    """Signals end the process at once and in one line within: for imports, which leave nothing to tidy up.
+
+    An exception instead would be a traceback, and some extension modules swallow it or raise another one.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        message = _TERMINATIONS.get(signal.Signals(number).name, "interrupted")
+        with suppress(OSError):  # standard error may be closed
+            os.write(2, f"{message}\n".encode())
+        os._exit(128 + number)
+
+    with _handlers({name: stop for name in ("SIGINT", *_TERMINATIONS)}):
+        yield
+
+
+@contextmanager
+def _handlers(handlers: dict[str, Callable[[int, FrameType | None], object]]) -> Iterator[None]:
+    """Installs handlers of signals by name and restores the previous ones.
+
+    A signal that the process ignores, as after ``nohup``, stays ignored. In other threads than the main one
+    Python cannot install handlers.
+    """
+    previous: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for name, handler in handlers.items():
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                previous[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            # None is a handler that was not installed from Python, which cannot be restored.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def output_has_no_reader() -> bool:
+    """Returns whether standard output or standard error is a pipe that nobody reads any more."""
+    return any(map(_reader_has_ended, _OUTPUTS))
+
+
+def _discard_unread_output() -> None:
+    """Redirects outputs that nobody reads to nowhere.
+
+    The interpreter would otherwise report at its end that it cannot write what is left in the buffers.
+    """
+    for output in filter(_reader_has_ended, _OUTPUTS):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, output)
+        os.close(nowhere)
+
+
+def _reader_has_ended(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, 0)  # errors are reported whatever is asked for
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _print_line(text: str) -> None:
+    with suppress(OSError):  # the terminal may be gone
+        print(text, file=sys.stderr, flush=True)
