@@ -8,8 +8,6 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from opera_env.degradations.base import Depth, Uint8Image
 from opera_env.errors import SampleError
@@ -75,7 +73,7 @@ def read_depth(path: Path, size: tuple[int, int]) -> Depth:
     """
     try:
         depth = np.asarray(_read_map(path))
-    except (OSError, ValueError, EOFError, MatReadError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise SampleError(f"{path}: cannot be read as a depth map: {error}") from error
     if depth.ndim != 2 or depth.size == 0 or depth.dtype.kind not in "fiu":
         raise SampleError(
@@ -94,16 +92,27 @@ def read_depth(path: Path, size: tuple[int, int]) -> Depth:
 def _read_map(path: Path) -> ArrayLike:
     suffix = path.suffix.lower()
     if suffix == ".mat":
-        content = loadmat(str(path))
-        if "data_obj" not in content:
-            raise ValueError(f"expected a variable 'data_obj', found {sorted(content)}")
-        return content["data_obj"]
+        return _read_mat(path)
     if suffix == ".npy":
         return np.load(path, allow_pickle=False)
     image = cv2.imread(str(path), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
     if image is None:
         raise ValueError("not a readable greyscale image")
     return image
+
+
+def _read_mat(path: Path) -> ArrayLike:
+    # Imported here because few folders have such files, and every start would wait for the import.
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        content = loadmat(str(path))
+    except MatReadError as error:
+        raise ValueError(str(error)) from error
+    if "data_obj" not in content:
+        raise ValueError(f"expected a variable 'data_obj', found {sorted(content)}")
+    return content["data_obj"]
 
 
 def resize_depth(depth: Depth, size: tuple[int, int]) -> Depth:

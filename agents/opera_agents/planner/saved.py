@@ -114,7 +114,9 @@ def load_policy(name_or_folder: Path | str = SHIPPED) -> tuple[PlanPolicy, Polic
         card = PolicyCard(**data | names)
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise AgentError(f"{path}: not a planner's description ({error!r})") from error
-    with torch.device("meta"):  # Random initial weights would change the global generator's state.
+    # Random initial weights would change the global generator's state. The meta device would avoid them,
+    # but embeddings on it import torch's compiler, which takes a second.
+    with torch.random.fork_rng(devices=[]):
         policy = card.build()
     load_weights(policy, folder / "planner.safetensors")
     return policy.eval(), card
