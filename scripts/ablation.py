@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import tyro
 from rich.console import Console
 from rich.table import Table
 
 from opera_env.bench.config import STUDY_TOOLS
 from opera_env.bench.context import BenchmarkContext
+from opera_env.command_line import parse_settings
 from opera_env.metrics import PyiqaMetric
 from opera_env.reward import REWARD_PRESETS, Reward
 from opera_env.scoring import PlanScorer
@@ -106,4 +106,4 @@ def main(config: AblationConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(AblationConfig))
+    main(parse_settings(AblationConfig))

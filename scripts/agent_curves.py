@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from opera_env.command_line import parse_settings
+
 BUDGET_TAGS = {
     "budget/images_scored": "images scored",
     "budget/tools_run": "tool calls",
@@ -81,4 +83,4 @@ def draw(config: AgentCurvesConfig) -> None:
 
 
 if __name__ == "__main__":
-    draw(tyro.cli(AgentCurvesConfig))
+    draw(parse_settings(AgentCurvesConfig))

@@ -21,6 +21,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from opera_env.command_line import parse_settings
 from opera_env.degradations import benchmark_group
 from opera_env.evaluation.stats import ConfidenceInterval, bootstrap_interval, format_interval
 from opera_env.tools import Toolbox
@@ -177,4 +178,4 @@ def report(config: ReportConfig) -> None:
 
 
 if __name__ == "__main__":
-    report(tyro.cli(ReportConfig))
+    report(parse_settings(ReportConfig))

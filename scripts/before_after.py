@@ -13,6 +13,8 @@ from pathlib import Path
 import tyro
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from opera_env.command_line import parse_settings
+
 
 @dataclass(frozen=True)
 class BeforeAfterConfig:
@@ -56,4 +58,4 @@ def main(config: BeforeAfterConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(BeforeAfterConfig))
+    main(parse_settings(BeforeAfterConfig))

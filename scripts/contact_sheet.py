@@ -13,6 +13,8 @@ from pathlib import Path
 import tyro
 from PIL import Image
 
+from opera_env.command_line import parse_settings
+
 
 @dataclass(frozen=True)
 class ContactSheetConfig:
@@ -46,4 +48,4 @@ def main(config: ContactSheetConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(ContactSheetConfig))
+    main(parse_settings(ContactSheetConfig))

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import tyro
 from rich.progress import track
 from safetensors.torch import save_file
 from torch import Tensor
 
+from opera_env.command_line import parse_settings
 from opera_env.data.images import list_images, read_image, to_tensor
 from opera_env.files import atomic_write
 from opera_env.metrics.niqe import PRISTINE_STATISTICS, mean_and_covariance, niqe_features
@@ -46,4 +46,4 @@ def fit(config: FitNIQEConfig) -> None:
 
 
 if __name__ == "__main__":
-    fit(tyro.cli(FitNIQEConfig))
+    fit(parse_settings(FitNIQEConfig))

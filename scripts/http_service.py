@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-import tyro
 
 from opera_env.bench.config import STUDY_TOOLS
 from opera_env.bench.context import BenchmarkContext
 from opera_env.bench.naive import pyiqa_metrics
+from opera_env.command_line import parse_settings
 from opera_env.data.images import read_image, resize, to_array, to_tensor, write_image
 from opera_env.search import all_plans
 from opera_env.tools import Toolbox
@@ -116,4 +116,4 @@ def main(config: HttpServiceConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(HttpServiceConfig))
+    main(parse_settings(HttpServiceConfig))

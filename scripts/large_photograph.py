@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
 from opera_env.bench.large import MAX_MEMORY, measure_restore
+from opera_env.command_line import parse_settings
 
 
 @dataclass(frozen=True)
@@ -43,4 +43,4 @@ def main(config: LargePhotographConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(LargePhotographConfig))
+    main(parse_settings(LargePhotographConfig))

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
-import tyro
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+
+from opera_env.command_line import parse_settings
 
 
 @dataclass(frozen=True)
@@ -74,4 +75,4 @@ def draw(config: OverviewDiagramConfig) -> None:
 
 
 if __name__ == "__main__":
-    draw(tyro.cli(OverviewDiagramConfig))
+    draw(parse_settings(OverviewDiagramConfig))

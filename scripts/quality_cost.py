@@ -20,6 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from opera_env.agents import make_agent, run_agent
+from opera_env.command_line import parse_settings
 from opera_env.data import clean_folder
 from opera_env.degradations import benchmark_recipes
 from opera_env.evaluation.stats import ConfidenceInterval, bootstrap_interval, format_interval
@@ -141,4 +142,4 @@ def main(config: QualityCostConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(QualityCostConfig))
+    main(parse_settings(QualityCostConfig))

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import skimage.data
 import torch
-import tyro
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from opera_env.command_line import parse_settings
 from opera_env.data.images import read_image, resize, to_tensor
 from opera_env.execution.tiles import restore_in_tiles
 from opera_env.restoration import DEFAULT_TOOLBOX
@@ -64,4 +64,4 @@ def main(config: TileDifferenceConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(TileDifferenceConfig))
+    main(parse_settings(TileDifferenceConfig))

@@ -13,6 +13,7 @@ import tyro
 from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from opera_env.command_line import parse_settings
 from opera_env.tool_training.lite_tools import LITE_TOOLS
 
 
@@ -57,4 +58,4 @@ def draw(config: ToolCurvesConfig) -> None:
 
 
 if __name__ == "__main__":
-    draw(tyro.cli(ToolCurvesConfig))
+    draw(parse_settings(ToolCurvesConfig))

@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from opera_env.command_line import parse_settings
+
 PANELS = {
     "train/rewards/r_q/mean": "R_q of sampled answers",
     "train/rewards/r_d/mean": "R_d of sampled answers",
@@ -73,4 +75,4 @@ def draw(config: VLMCurvesConfig) -> None:
 
 
 if __name__ == "__main__":
-    draw(tyro.cli(VLMCurvesConfig))
+    draw(parse_settings(VLMCurvesConfig))

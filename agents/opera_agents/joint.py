@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import tyro
 from accelerate import PartialState
 from torch.utils.tensorboard import SummaryWriter
 
@@ -29,6 +28,7 @@ from opera_agents.cotraining.train import train as train_tools
 from opera_agents.planner.config import PlannerConfig
 from opera_agents.planner.saved import SHIPPED
 from opera_agents.planner.train import train as train_planner
+from opera_env.command_line import parse_settings
 
 
 @dataclass(frozen=True)
@@ -154,4 +154,4 @@ def planner_config(config: JointConfig, round_index: int, toolbox: str, planner:
 
 
 if __name__ == "__main__":
-    train(tyro.cli(JointConfig))
+    train(parse_settings(JointConfig))

@@ -18,11 +18,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-import tyro
 from rich.progress import track
 
 from opera_baselines.order import domain_plan
 from opera_baselines.recipe_best import SHIPPED_PLANS, PlanTable
+from opera_env.command_line import parse_settings
 from opera_env.data import SyntheticSource
 from opera_env.data.images import list_images
 from opera_env.degradations import BENCHMARK_GROUPS, DEGRADATIONS, Recipe, check_recipe
@@ -207,4 +207,4 @@ def fit(config: FitConfig) -> PlanTable:
 
 
 if __name__ == "__main__":
-    fit(tyro.cli(FitConfig))
+    fit(parse_settings(FitConfig))

@@ -23,6 +23,7 @@ with signals_end_the_process():
     from opera_env.cli.options.study import StudyCommand
     from opera_env.cli.options.weights import Weights
     from opera_env.cli.tools import Tools
+    from opera_env.command_line import parse_settings
     from opera_env.console import Console
     from opera_env.errors import OperaError
 
@@ -42,6 +43,7 @@ opera-env restore holiday.jpg -o restored
 
 Exit codes: 0 success, 1 something failed and was named, 2 the arguments are not valid, 130 interrupted,
 143 terminated, 141 the reader of the output has ended, as in `opera-env ... | head`.
+
 `opera-env --tyro-print-completion bash` (or zsh) prints a completion script."""
 
 
@@ -71,12 +73,12 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _parse(arguments: Sequence[str] | None) -> Command:
-    return tyro.cli(
+    return parse_settings(
         Subcommand,  # pyright: ignore[reportArgumentType] - tyro takes unions
-        prog="opera-env",
+        arguments,
+        program="opera-env",
         description=_DESCRIPTION,
-        args=arguments,
-        config=(tyro.conf.CascadeSubcommandArgs,),
+        paired_switches=False,
     )
 
 

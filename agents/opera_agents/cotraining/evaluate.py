@@ -22,12 +22,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import tyro
 from rich import box
 from rich.table import Table
 
 from opera_agents.common.runs import set_threads
 from opera_env.agents import make_agent, run_agent
+from opera_env.command_line import parse_settings
 from opera_env.console import Console
 from opera_env.data import clean_folder
 from opera_env.data.images import list_images, read_images
@@ -280,4 +280,4 @@ def single_tool_table(results: Mapping[str, Any]) -> Table:
 
 
 if __name__ == "__main__":
-    evaluate(tyro.cli(EvaluateConfig))
+    evaluate(parse_settings(EvaluateConfig))

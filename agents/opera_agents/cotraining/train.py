@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import tyro
 from accelerate import PartialState
 from rich.progress import track
 from torch.utils.tensorboard import SummaryWriter
@@ -33,6 +32,7 @@ from opera_agents.common.validation import Validation, ValidationResult, format_
 from opera_agents.cotraining.config import CotrainingConfig
 from opera_agents.cotraining.training_examples import TrainingExampleSampler, fill_in_plans
 from opera_env.agents import make_agent
+from opera_env.command_line import parse_settings
 from opera_env.cotraining import ExecutionUpdate, add_tone_curves
 from opera_env.degradations import load_degradations
 from opera_env.execution import PrefixCache
@@ -160,4 +160,4 @@ def save_tools(toolbox: Toolbox, folder: Path, config: CotrainingConfig, result:
 
 
 if __name__ == "__main__":
-    train(tyro.cli(CotrainingConfig))
+    train(parse_settings(CotrainingConfig))

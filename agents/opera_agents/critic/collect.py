@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-import tyro
 from rich.progress import track
 
 from opera_agents.common.batches import draw_samples
@@ -24,6 +23,7 @@ from opera_agents.common.seeds import SeedStage, make_rng
 from opera_agents.critic.dataset import ScoredImages
 from opera_agents.critic.plans import draw_plans
 from opera_agents.critic.recipes import train_recipes
+from opera_env.command_line import parse_settings
 from opera_env.data import clean_folder
 from opera_env.data.images import list_images
 from opera_env.degradations import Recipe, load_degradations
@@ -149,4 +149,4 @@ def collect(config: CollectConfig) -> list[Path]:
 
 
 if __name__ == "__main__":
-    collect(tyro.cli(CollectConfig))
+    collect(parse_settings(CollectConfig))

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 from numpy.typing import NDArray
 from rich.progress import track
 from rich.table import Table
@@ -29,6 +28,7 @@ from opera_agents.critic.dataset import ScoredImages
 from opera_agents.critic.plans import draw_distinct_plans
 from opera_agents.critic.ranking import RankingMetrics, paired_differences, ranking_metrics_per_sample
 from opera_agents.critic.recipes import held_out_recipes
+from opera_env.command_line import parse_settings
 from opera_env.console import Console
 from opera_env.data import clean_folder
 from opera_env.degradations import Recipe, benchmark_recipes, load_degradations
@@ -172,4 +172,4 @@ def main(config: EvaluateConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(EvaluateConfig))
+    main(parse_settings(EvaluateConfig))

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import tyro
 from rich.progress import track
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
@@ -29,6 +28,7 @@ from opera_agents.critic.dataset import ScoredImages, sample_batch
 from opera_agents.critic.loss import critic_loss
 from opera_agents.critic.ranking import RankingMetrics, ranking_metrics_per_sample
 from opera_agents.critic.recipes import held_out_recipes
+from opera_env.command_line import parse_settings
 from opera_env.degradations import BENCHMARK_GROUPS, load_degradations
 from opera_env.errors import AgentError
 from opera_env.metrics.critic import NO_REFERENCE_METRICS, CriticNet, CriticTerm, save_critic
@@ -197,4 +197,4 @@ def _format_validation(result: CriticValidation) -> str:
 
 
 if __name__ == "__main__":
-    train(tyro.cli(CriticConfig))
+    train(parse_settings(CriticConfig))

@@ -19,7 +19,6 @@ import time
 from dataclasses import asdict, replace
 
 import torch
-import tyro
 from rich.progress import track
 from torch.utils.tensorboard import SummaryWriter
 
@@ -37,6 +36,7 @@ from opera_agents.planner.loss import grpo_loss
 from opera_agents.planner.rollout import collect_rollout
 from opera_agents.planner.saved import PolicyCard, load_weights, save_policy, save_weights
 from opera_agents.planner.warm_start import make_optimizer, run_warm_start
+from opera_env.command_line import parse_settings
 from opera_env.degradations import load_degradations
 from opera_env.schedules import set_learning_rate, warmup_linear
 from opera_env.scoring import PlanScorer
@@ -184,4 +184,4 @@ def train(config: PlannerConfig) -> ValidationResult:
 
 
 if __name__ == "__main__":
-    train(tyro.cli(PlannerConfig))
+    train(parse_settings(PlannerConfig))

@@ -20,7 +20,6 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import tyro
 from rich.progress import track
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.logger import Logger
@@ -39,6 +38,7 @@ from opera_agents.ppo.features import StepwiseFeaturesExtractor, policy_kwargs
 from opera_agents.ppo.saved import AgentCard, save_agent
 from opera_agents.ppo.vec_env import OperaVecEnv
 from opera_agents.ppo.warm_start import run_warm_start
+from opera_env.command_line import parse_settings
 from opera_env.data import Source
 from opera_env.degradations import load_degradations
 from opera_env.envs.vector import StepwiseVectorEnv
@@ -257,4 +257,4 @@ def _validation_scalars(result: ValidationResult | None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    train(tyro.cli(PPOConfig))
+    train(parse_settings(PPOConfig))

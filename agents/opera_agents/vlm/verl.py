@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 from datasets import Dataset
 
 from opera_agents.common.batches import draw_samples
 from opera_agents.vlm.judge import RulesJudge
 from opera_agents.vlm.prompt import USER_PROMPT, build_system_prompt, make_grammar, sample_image
 from opera_agents.vlm.reward import REWARD_NAMES, AnswerScorer
+from opera_env.command_line import parse_settings
 from opera_env.data import clean_folder
 from opera_env.degradations import load_degradations
 from opera_env.files import atomic_write
@@ -182,4 +182,4 @@ def _png_bytes(sample: Sample) -> bytes:
 
 
 if __name__ == "__main__":
-    write_parquet(tyro.cli(ParquetConfig))
+    write_parquet(parse_settings(ParquetConfig))

@@ -21,7 +21,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import tyro
 from numpy.random import Generator
 from rich.progress import track
 from torch import Tensor
@@ -39,6 +38,7 @@ from opera_agents.vlm.answers import labelled_answer, random_answer
 from opera_agents.vlm.prompt import build_messages, make_grammar, sample_image
 from opera_agents.vlm.saved import save_card
 from opera_agents.vlm.tiny import tiny_model, tiny_processor
+from opera_env.command_line import parse_settings
 from opera_env.degradations import DEGRADATIONS, load_degradations
 from opera_env.files import atomic_write
 from opera_env.schedules import set_learning_rate, warmup_cosine
@@ -254,4 +254,4 @@ def collate(processor: Any, system_prompt: str, samples: Sequence[Sample], texts
 
 
 if __name__ == "__main__":
-    train(tyro.cli(VLMWarmStartConfig))
+    train(parse_settings(VLMWarmStartConfig))
