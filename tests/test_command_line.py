@@ -22,6 +22,8 @@ from opera_env.command_line import parse_settings
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("opera_env", "agents", "baselines", "scripts")
 WIDTHS = (80, 120)
+PROGRAM = r"^    (?:\w+\(parse_settings\((\w+)\)\)|run_program\((\w+), \w+\))$"
+"""How a program names its settings in its last line."""
 
 Printed = pytest.CaptureFixture[str]
 
@@ -40,8 +42,9 @@ def programs() -> Iterator[Any]:
     """Yields the module or script of every program, and the name of its settings."""
     for folder in FOLDERS:
         for file in sorted((ROOT / folder).rglob("*.py")):
-            if found := re.search(r"^    \w+\(parse_settings\((\w+)\)\)$", file.read_text(), re.MULTILINE):
-                yield pytest.param(file, found[1], id=file.stem + "." + found[1])
+            if found := re.search(PROGRAM, file.read_text(), re.MULTILINE):
+                name = found[1] or found[2]
+                yield pytest.param(file, name, id=f"{file.stem}.{name}")
 
 
 def settings_class(file: Path, name: str) -> Any:

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tyro
 from numpy.typing import NDArray
 from rich.progress import track
 
@@ -27,6 +26,7 @@ from opera_agents.common.photographs import training_source
 from opera_agents.common.runs import claim_run_dir, folder_name, run_settings, set_threads
 from opera_agents.common.seeds import SeedStage, make_rng
 from opera_agents.planner.candidates import candidate_plans
+from opera_env.command_line import parse_settings
 from opera_env.data import Source
 from opera_env.degradations import (
     Recipe,
@@ -188,4 +188,4 @@ def collect(config: RewardTableConfig) -> list[Path]:
 
 
 if __name__ == "__main__":
-    collect(tyro.cli(RewardTableConfig))
+    collect(parse_settings(RewardTableConfig))
