@@ -8,13 +8,12 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from opera_agents.vlm.pretrained import load_processor, load_vision_language_model
 from opera_agents.vlm.prompt import build_messages, build_system_prompt, make_grammar
 from opera_agents.vlm.saved import load_card
 from opera_env.data.images import to_pil
 from opera_env.degradations import DEGRADATIONS
-from opera_env.errors import MissingWeightsError
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Observation
 
@@ -34,6 +33,7 @@ def make_vlm(toolbox: Toolbox, max_tools: int = 6, seed: int = 0, path: Path | s
 
     Raises:
         MissingWeightsError: If there is no such model.
+        AgentError: If the folder contains code, or cannot be read.
         ToolboxMismatchError: If the model was trained for another toolbox.
     """
     return VLMAgent.from_pretrained(toolbox, path, max_tools, seed=seed)
@@ -110,18 +110,14 @@ class VLMAgent:
 
         Raises:
             MissingWeightsError: If there is no such model.
+            AgentError: If the folder contains code, or cannot be read.
             ToolboxMismatchError: If the model was trained for another toolbox and no system prompt is
                 given.
         """
-        try:
-            processor: Any = AutoProcessor.from_pretrained(name_or_path)
-            # CPUs compute slowly in half precision, and lack many of its operations.
-            dtype = "auto" if toolbox.device.type == "cuda" else torch.float32
-            model: Any = AutoModelForImageTextToText.from_pretrained(name_or_path, dtype=dtype)
-        except OSError as error:
-            remedy = "a folder with a model and its processor, or huggingface-cli download"
-            what = f"the vision-language model {name_or_path}"
-            raise MissingWeightsError(what, Path(name_or_path), remedy) from error
+        processor = load_processor(name_or_path)
+        # CPUs compute slowly in half precision, and lack many of its operations.
+        dtype = "auto" if toolbox.device.type == "cuda" else torch.float32
+        model = load_vision_language_model(name_or_path, dtype=dtype)
         card = load_card(name_or_path)
         if degradations is None:
             degradations = DEGRADATIONS if card is None else card.degradations

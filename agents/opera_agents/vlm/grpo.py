@@ -23,7 +23,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig, GRPOTrainer, ModelConfig, TrlParser, get_peft_config
 
@@ -36,6 +35,7 @@ from opera_agents.vlm.config import EnvArguments, settings
 from opera_agents.vlm.data import make_dataset
 from opera_agents.vlm.endpoint import Endpoint
 from opera_agents.vlm.judge import EndpointJudge, Judge, LocalJudge, RulesJudge
+from opera_agents.vlm.pretrained import load_processor, load_vision_language_model
 from opera_agents.vlm.prompt import build_system_prompt, make_grammar
 from opera_agents.vlm.reward import AnswerScorer
 from opera_agents.vlm.saved import load_card, save_card
@@ -67,10 +67,8 @@ def train(env_args: EnvArguments, training_args: GRPOConfig, model_args: ModelCo
     system_prompt = load_system_prompt(env_args, model_name, toolbox, labels)
     if training_args.process_index == 0:
         claim_run_dir(out, settings(env_args, training_args, model_args, system_prompt))
-    processor: Any = AutoProcessor.from_pretrained(model_name, padding_side="left")
-    model: Any = AutoModelForImageTextToText.from_pretrained(
-        model_name, dtype=model_args.dtype or "float32"
-    )
+    processor = load_processor(model_name, padding_side="left")
+    model = load_vision_language_model(model_name, dtype=model_args.dtype or "float32")
     # Transformers 5.23 saves in the hub's format by default, but silently ignores it when a run is resumed.
     model.save_pretrained = partial(model.save_pretrained, save_original_format=False)
     answer_scorer = AnswerScorer(

@@ -9,13 +9,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from opera_agents.vlm.endpoint import Endpoint
-from opera_env.errors import JudgeError, MissingWeightsError
+from opera_agents.vlm.pretrained import load_language_model, load_tokenizer
+from opera_env.errors import JudgeError
 from opera_env.tools import Toolbox
 from opera_env.types import Decision
 
@@ -130,17 +130,13 @@ class LocalJudge(_ModelJudge):
 
     Raises:
         MissingWeightsError: If there is no such model.
+        AgentError: If the folder contains code, or cannot be read.
     """
 
     def __init__(self, model: Path | str, device: torch.device | str = "cpu") -> None:
         super().__init__()
-        try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(model)
-            language_model: Any = AutoModelForCausalLM.from_pretrained(model)
-        except OSError as error:
-            remedy = "a folder with a model and its tokenizer, or huggingface-cli download"
-            raise MissingWeightsError(f"the judge {model}", Path(model), remedy) from error
-        self.model = language_model.to(device).eval()
+        self.tokenizer = load_tokenizer(model)
+        self.model = load_language_model(model).to(device).eval()
 
     @torch.inference_mode()
     def _generate(self, messages: list[dict[str, str]]) -> str:

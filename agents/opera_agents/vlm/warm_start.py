@@ -25,7 +25,6 @@ from numpy.random import Generator
 from rich.progress import track
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
-from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from opera_agents.common.batches import draw_samples, prefetch
 from opera_agents.common.checkpoints import load_checkpoint, save_checkpoint
@@ -35,6 +34,7 @@ from opera_agents.common.seeds import SeedStage, make_rng
 from opera_agents.common.validation import Validation, ValidationResult, format_validation, log_validation
 from opera_agents.vlm.agent import VLMAgent
 from opera_agents.vlm.answers import labelled_answer, random_answer
+from opera_agents.vlm.pretrained import load_processor, load_vision_language_model
 from opera_agents.vlm.prompt import build_messages, make_grammar, sample_image
 from opera_agents.vlm.saved import save_card
 from opera_agents.vlm.tiny import tiny_model, tiny_processor
@@ -200,10 +200,7 @@ def load_or_build_model(
 ) -> tuple[Any, Any]:
     """Returns a processor and a model: loaded from a folder, or tiny ones."""
     if config.model is not None:
-        return (
-            AutoProcessor.from_pretrained(config.model),
-            AutoModelForImageTextToText.from_pretrained(config.model, dtype=torch.float32),
-        )
+        return load_processor(config.model), load_vision_language_model(config.model, dtype=torch.float32)
     rng, grammar = np.random.default_rng(config.seed), make_grammar(toolbox, config.max_tools, labels)
     texts = [grammar.format(random_answer(toolbox, rng, config.max_tools, labels)) for _ in range(500)]
     processor = tiny_processor(toolbox, [config.system_prompt, *texts], labels)

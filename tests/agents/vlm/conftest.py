@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -10,8 +11,8 @@ from typing import Any
 
 import pytest
 
-Answer = str | int | bytes
-"""Text of a completion, or an HTTP status, or a raw body."""
+Answer = str | int | bytes | Callable[[BaseHTTPRequestHandler], None]
+"""Text of a completion, an HTTP status, a raw body, or a function that writes the whole response."""
 
 
 class ChatServer:
@@ -26,6 +27,10 @@ class ChatServer:
                 server.requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
                 server.headers.append({**self.headers, "path": self.path})
                 answer = server.answers[min(len(server.requests), len(server.answers)) - 1]
+                if callable(answer):
+                    with contextlib.suppress(OSError):  # The client closes the connection.
+                        answer(self)
+                    return
                 status = answer if isinstance(answer, int) else 200
                 body = answer if isinstance(answer, bytes) else b"{}"
                 if isinstance(answer, str):

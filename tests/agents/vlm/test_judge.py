@@ -133,5 +133,5 @@ def test_a_local_model_is_a_judge(
 
     monkeypatch.setattr(judge.model, "generate", says_yes)
     assert judge.judge([GOOD]) == [1.0]
-    with pytest.raises(MissingWeightsError, match="the judge"):
+    with pytest.raises(MissingWeightsError, match="the language model"):
         LocalJudge(tmp_path / "nothing")
