@@ -136,10 +136,10 @@ def env_reward(outcome: Outcome, tool_cost: float) -> float:
         tool_cost: Cost of each tool of the plan, in units of R_q.
 
     Example:
-        >>> env_reward(Outcome(restored=None, r_q=6.0, tools_run=2), tool_cost=0.25)
+        >>> env_reward(Outcome(restored=None, r_q=6.0, num_tools=2), tool_cost=0.25)
         5.5
     """
-    return outcome.r_q - tool_cost * outcome.tools_run
+    return outcome.r_q - tool_cost * outcome.num_tools
 
 
 def f1_score(predicted: frozenset[str], true: frozenset[str]) -> float:

@@ -141,7 +141,7 @@ class PlanScorer:
                 metrics=metrics,
                 terms=terms,
                 r_q=float(sum(terms.values())),
-                tools_run=len(result.plan),
+                num_tools=len(result.plan),
             )
         return scored
 

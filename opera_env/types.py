@@ -195,14 +195,14 @@ class Outcome:
         metrics: Metric values by name. A value that is not finite is replaced by the metric's worst value.
         terms: Contribution of each metric to ``r_q``, by the name of the metric.
         r_q: Restoration quality, the paper's R_q; higher is better.
-        tools_run: Number of tools in the plan.
+        num_tools: Number of tools in the plan.
     """
 
     restored: Tensor | None
     metrics: Mapping[str, float] = field(default_factory=dict)
     terms: Mapping[str, float] = field(default_factory=dict)
     r_q: float = 0.0
-    tools_run: int = 0
+    num_tools: int = 0
 
     def image(self) -> Tensor:
         """Returns the restored image as float32 (3, H, W) in [0, 1].

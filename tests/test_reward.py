@@ -203,13 +203,13 @@ def test_f1_is_the_harmonic_mean_of_precision_and_recall(
 # Combined rewards
 
 
-OUTCOME = Outcome(restored=None, r_q=6.0, tools_run=2)
+OUTCOME = Outcome(restored=None, r_q=6.0, num_tools=2)
 
 
 def test_env_reward_is_r_q_less_the_cost_of_each_tool() -> None:
     assert env_reward(OUTCOME, 0.0) == 6.0
     assert env_reward(OUTCOME, 0.25) == 5.5
-    assert env_reward(replace(OUTCOME, tools_run=0), 0.25) == 6.0
+    assert env_reward(replace(OUTCOME, num_tools=0), 0.25) == 6.0
 
 
 RAIN, RAIN_HAZE = frozenset({"rain"}), frozenset({"rain", "haze"})
@@ -283,7 +283,7 @@ def test_the_tool_cost_is_subtracted_from_r_q() -> None:
         OUTCOME, _predict("rain"), RAIN, reward_form="gated", tool_cost=0.25
     ) == pytest.approx(6.5)
     assert combined_reward(OUTCOME, Decision(("a", "b")), tool_cost=10) == 0
-    assert combined_reward(replace(OUTCOME, tools_run=0), Decision(()), tool_cost=10) == pytest.approx(6)
+    assert combined_reward(replace(OUTCOME, num_tools=0), Decision(()), tool_cost=10) == pytest.approx(6)
 
 
 @given(
@@ -298,7 +298,7 @@ def test_a_negative_r_q_does_not_reverse_the_product(
     r_q: float, tools: int, cost: float, predicted: frozenset[str], true: frozenset[str], consistency: float
 ) -> None:
     """R_q of the released code can be negative; a better prediction must not lower the reward then."""
-    outcome = Outcome(restored=None, r_q=r_q, tools_run=tools)
+    outcome = Outcome(restored=None, r_q=r_q, num_tools=tools)
     plan = ("a",) * tools
     wrong = combined_reward(outcome, Decision(plan, predicted), true, consistency, tool_cost=cost)
     right = combined_reward(outcome, Decision(plan, true), true, consistency, tool_cost=cost)

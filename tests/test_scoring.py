@@ -134,7 +134,7 @@ def test_scores_equal_scores_computed_by_hand(reward: str) -> None:
     assert len(outcomes) == len(pairs)
     for (sample, plan), outcome in zip(pairs, outcomes, strict=True):
         expected = _by_hand(sample, plan, get_reward(reward))
-        assert outcome.tools_run == len(plan)
+        assert outcome.num_tools == len(plan)
         assert outcome.restored is not None
         assert outcome.restored.dtype == torch.uint8
         assert tuple(outcome.restored.shape) == (3, *sample.canvas)

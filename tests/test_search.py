@@ -28,7 +28,7 @@ class TableScorer:
     def score(
         self, samples: Sequence[Sample], plans: Sequence[Plan], *, restored: bool = True
     ) -> list[Outcome]:
-        return [Outcome(None, r_q=self.value(plan), tools_run=len(plan)) for plan in plans]
+        return [Outcome(None, r_q=self.value(plan), num_tools=len(plan)) for plan in plans]
 
 
 def sample() -> Sample:

@@ -152,7 +152,7 @@ class FunctionScorer:
     ) -> list[Outcome]:
         self.calls.append(list(dict.fromkeys(plans)))
         return [
-            Outcome(None, r_q=self.reward(scored_sample, plan), tools_run=len(plan))
+            Outcome(None, r_q=self.reward(scored_sample, plan), num_tools=len(plan))
             for scored_sample, plan in zip(samples, plans, strict=True)
         ]
 

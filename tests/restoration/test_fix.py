@@ -37,7 +37,7 @@ class FixedScorer:
         self, samples: Sequence[Sample], plans: Sequence[Plan], *, restored: bool = True
     ) -> list[Outcome]:
         self.tried += plans
-        return [Outcome(None, r_q=self.scores.get(plan, 5.0), tools_run=len(plan)) for plan in plans]
+        return [Outcome(None, r_q=self.scores.get(plan, 5.0), num_tools=len(plan)) for plan in plans]
 
 
 SAMPLE = Sample(torch.zeros(3, 8, 8), None, None, (8, 8), SampleSpec("photograph", 0))

@@ -109,7 +109,7 @@ class AgentOutcomes:
         if metric == "r_q":
             return [outcome.r_q for outcome in self.outcomes]
         if metric == "tools":
-            return [float(outcome.tools_run) for outcome in self.outcomes]
+            return [float(outcome.num_tools) for outcome in self.outcomes]
         return [outcome.metrics[metric] for outcome in self.outcomes]
 
 

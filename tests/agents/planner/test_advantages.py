@@ -14,7 +14,7 @@ RAIN, HAZE = frozenset({"rain"}), frozenset({"haze"})
 
 
 def test_every_plan_is_paired_with_every_label_set() -> None:
-    outcomes = [Outcome(None, r_q=6.0, tools_run=1), Outcome(None, r_q=8.0, tools_run=2)]
+    outcomes = [Outcome(None, r_q=6.0, num_tools=1), Outcome(None, r_q=8.0, num_tools=2)]
     decisions = [Decision(("a",), RAIN), Decision(("a", "b"), HAZE)]
     product = pair_rewards(outcomes, decisions, RAIN, "product", tool_cost=0.5)
     assert product.tolist() == [[5.5, 0.0], [7.0, 0.0]]

@@ -35,7 +35,7 @@ def test_rollout_is_a_function_of_seed_and_policy(
     assert not torch.equal(first.sampled_plans.tokens, other.sampled_plans.tokens)
     assert first.pair_rewards.shape == (2, 3, 3) and len(first.outcomes) == 6
     for row, (outcome, decision) in enumerate(zip(first.outcomes, first.decisions, strict=True)):
-        assert outcome.tools_run == len(decision.plan)
+        assert outcome.num_tools == len(decision.plan)
         group, index = divmod(row, 3)
         exact_labels = decision.degradations == samples[group].degradations
         assert first.pair_rewards[group, index, index] <= outcome.r_q + 1e-5
