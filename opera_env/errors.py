@@ -174,6 +174,22 @@ class BenchError(OperaError):
     """A benchmark cannot be measured on this machine, or a file holds no results of benchmarks."""
 
 
+class RunError(OperaError):
+    """A run cannot start or resume: its folder is in use, or holds other settings or a damaged file."""
+
+
+class SettingError(OperaError):
+    """A setting has a value that cannot be used.
+
+    Attributes:
+        name: Name of the setting.
+    """
+
+    def __init__(self, name: str, value: object, expected: str) -> None:
+        super().__init__(f"--{name.replace('_', '-')} {value}: expected {expected}.")
+        self.name = name
+
+
 class ExecutionUpdateError(OperaError):
     """Tools cannot be trained under a plan: no reference, or a loss or gradient that is not finite."""
 

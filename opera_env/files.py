@@ -53,5 +53,10 @@ def _temporary_file(target: Path) -> Iterator[Path]:
     part = target.with_name(f".{uuid4().hex}.part")
     try:
         yield part
+    except OSError as error:  # an error of write(), such as a full disk, names no file
+        names_part = error.filename2 is None and error.filename in (None, part, str(part))
+        if error.errno is not None and names_part:
+            error.filename = str(target)
+        raise
     finally:
         part.unlink(missing_ok=True)

@@ -114,6 +114,15 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def small_toolbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with three fast tools of ``lite``."""
+    folder = tmp_path_factory.mktemp("toolbox")
+    names = ["unet.denoise", "unet.dejpeg", "brighten.gamma_correction"]
+    Toolbox.load("lite").subset(names).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def source(photos: Path) -> Source:
     """A source of 64-pixel crops with fast degradations."""
     return clean_folder(photos, canvas=64, recipes=RECIPES)

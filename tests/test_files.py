@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -154,3 +155,39 @@ def test_a_file_in_place_of_the_folder_is_not_taken_for_the_target(
     with pytest.raises(NotADirectoryError, match="folder"), writing(tmp_path / "folder" / "a.txt"):
         pass
     assert (tmp_path / "folder").read_text() == "a file"
+
+
+@BOTH
+def test_a_full_disk_is_reported_with_the_name_of_the_file(tmp_path: Path, writing: Writing) -> None:
+    """The system does not say which file a failed write was for, and nobody knows temporary names."""
+    target = tmp_path / "a.txt"
+    full = pytest.raises(OSError, match=r"File too large: '.*a\.txt'")
+    with full as raised, writing(target) as part, _largest_file(10), part.open("wb") as file:
+        file.write(bytes(100))
+        file.flush()
+    assert raised.value.filename == str(target)
+    with pytest.raises(FileNotFoundError, match=r"a\.txt"), writing(target) as part:
+        part.read_bytes()
+    assert list(tmp_path.iterdir()) == []
+
+
+@BOTH
+def test_modes_of_new_files_follow_the_umask(tmp_path: Path, writing: Writing) -> None:
+    before = os.umask(0o027)
+    try:
+        with writing(tmp_path / "a.txt") as part:
+            part.write_text("new")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
+
+
+@contextmanager
+def _largest_file(size: int) -> Iterator[None]:
+    """Limits the size of files that this process writes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

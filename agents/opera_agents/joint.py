@@ -86,7 +86,7 @@ def train(config: JointConfig) -> list[float]:
     """Trains tools and planner in turn; returns the validation reward after each phase.
 
     Raises:
-        AgentError: If the folder holds a run with other settings.
+        RunError: If the folder holds a run with other settings.
         ToolboxMismatchError: If the planner was trained for other tools.
     """
     processes = PartialState(cpu=config.device == "cpu")

@@ -44,7 +44,7 @@ def train(config: CotrainingConfig) -> ValidationResult:
     """Trains tools; returns the validation of the best ones.
 
     Raises:
-        AgentError: If the folder holds a run with other settings.
+        RunError: If the folder holds a run with other settings.
         ExecutionUpdateError: If a loss is not finite; the error names the plan. The best tools up to then
             are kept.
     """

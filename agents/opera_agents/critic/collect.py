@@ -109,7 +109,7 @@ def collect(config: CollectConfig) -> list[Path]:
     """Collects the missing shards; returns the paths of all shards.
 
     Raises:
-        AgentError: If the folder holds shards that were collected with other settings.
+        RunError: If the folder holds shards that were collected with other settings.
     """
     claim_run_dir(config.out, run_settings(config, exclude=("images", "out", "shards", "threads")))
     paths = [config.out / f"{number:03}.npz" for number in range(config.shards)]

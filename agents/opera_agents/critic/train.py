@@ -77,7 +77,8 @@ def train(config: CriticConfig) -> CriticValidation:
     """Trains a critic and returns its last validation.
 
     Raises:
-        AgentError: If the folder holds a run with other settings, or the reward has terms without bounds.
+        RunError: If the folder holds a run with other settings.
+        AgentError: If the reward has terms without bounds.
     """
     reward = get_reward(config.reward)
     if not all(term.clip for term in reward.terms):

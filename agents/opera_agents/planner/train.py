@@ -47,7 +47,7 @@ def train(config: PlannerConfig) -> ValidationResult:
     """Trains a planner; returns its last validation.
 
     Raises:
-        AgentError: If the folder holds a run with other settings.
+        RunError: If the folder holds a run with other settings.
     """
     # Set-up: tools, policy, data, validation.
     folder, seed, device = config.out, config.seed, torch.device(config.device)

@@ -56,7 +56,8 @@ def train(config: PPOConfig) -> ValidationResult | None:
         The last validation; None without a folder for validation.
 
     Raises:
-        AgentError: If the folder holds a run with other settings, or an untrained encoder would be frozen.
+        RunError: If the folder holds a run with other settings.
+        AgentError: If an untrained encoder would be frozen.
     """
     if config.freeze_encoder and config.encoder is None:
         raise AgentError(

@@ -49,8 +49,9 @@ def train(env_args: EnvArguments, training_args: GRPOConfig, model_args: ModelCo
     """Trains a model; returns its last validation.
 
     Raises:
-        AgentError: If the form of the reward is unknown, the folder holds a run with other settings, or the
-            model names other degradations and no system prompt is given.
+        RunError: If the folder holds a run with other settings.
+        AgentError: If the form of the reward is unknown, or the model names other degradations and no
+            system prompt is given.
         ToolboxMismatchError: If the model was trained for another toolbox and no system prompt is given.
     """
     if env_args.reward_form not in ("product", "gated"):

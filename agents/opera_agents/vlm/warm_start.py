@@ -126,7 +126,7 @@ def train(config: VLMWarmStartConfig) -> ValidationResult:
     """Fine-tunes a model and returns its validation.
 
     Raises:
-        AgentError: If the folder holds a run with other settings.
+        RunError: If the folder holds a run with other settings.
     """
     claim_run_dir(config.out, config.settings())
     set_threads(config.threads)

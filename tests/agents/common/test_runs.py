@@ -1,8 +1,7 @@
-"""Folders of runs keep their settings, and encoders are started from trained weights."""
+"""Settings hold no paths, and encoders are started from trained weights."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +9,9 @@ import cv2
 import pytest
 import torch
 
-from opera_agents.common.runs import claim_run_dir, folder_name, load_encoder, run_settings, set_threads
+from opera_agents.common.runs import folder_name, load_encoder, run_settings, set_threads
 from opera_env.encoder import Detector, ImageEncoder
-from opera_env.errors import AgentError, MissingWeightsError, SampleError
+from opera_env.errors import AgentError, MissingWeightsError
 from opera_env.weights.checkpoints import save_half
 
 
@@ -32,22 +31,6 @@ def test_settings_hold_names_instead_of_paths(tmp_path: Path) -> None:
     settings = run_settings(config, exclude=("out",), images=folder_name(images), system="text")
     expected = {"images": "bsds500/train", "lr": 1e-3, "weights": (1.0, 2.0), "system": "text"}
     assert settings == expected
-
-
-def test_run_is_resumed_with_the_same_settings_only(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    claim_run_dir(folder, {"lr": 0.1, "weights": (1.0, 2.0), "threads": 2})
-    assert json.loads((folder / "config.json").read_text())["weights"] == [1.0, 2.0]
-    claim_run_dir(folder, {"lr": 0.1, "weights": (1.0, 2.0), "threads": 4}, mutable=("threads",))
-    assert json.loads((folder / "config.json").read_text())["threads"] == 4
-    with pytest.raises(AgentError, match=r"lr 0\.1, now 0\.2.*choose another --out"):
-        claim_run_dir(folder, {"lr": 0.2, "weights": (1.0, 2.0), "threads": 4})
-
-
-def test_misspelled_degradations_do_not_occupy_the_folder(tmp_path: Path) -> None:
-    with pytest.raises(SampleError, match="'pathlib:nothing' cannot be imported"):
-        claim_run_dir(tmp_path / "run", {"degradations": "pathlib:nothing"})
-    claim_run_dir(tmp_path / "run", {"degradations": None})
 
 
 def test_threads_are_set_for_both_libraries() -> None:

@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from opera_agents.cotraining import train as training
 from opera_agents.cotraining.config import CotrainingConfig
 from opera_agents.cotraining.train import train
-from opera_env.errors import AgentError, ExecutionUpdateError
+from opera_env.errors import ExecutionUpdateError, RunError
 from opera_env.tools import Tool, Toolbox
 
 Configure = Callable[..., CotrainingConfig]
@@ -102,7 +102,7 @@ def test_loss_that_is_not_finite_keeps_the_best_tools(
 def test_run_with_other_settings_is_refused(configure: Configure) -> None:
     config = configure(epochs=1)
     train(config)
-    with pytest.raises(AgentError, match=r"lr 0\.0003, now 0\.1"):
+    with pytest.raises(RunError, match=r"lr 0\.0003, now 0\.1"):
         train(replace(config, lr=0.1))
 
 

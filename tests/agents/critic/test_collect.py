@@ -12,7 +12,7 @@ from opera_agents.critic import collect as collect_module
 from opera_agents.critic.collect import CollectConfig, collect, score_plans
 from opera_agents.critic.dataset import ScoredImages
 from opera_agents.critic.recipes import train_recipes
-from opera_env.errors import AgentError
+from opera_env.errors import RunError
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
@@ -74,7 +74,7 @@ def test_data_with_own_degradations(config: CollectConfig) -> None:
     paths = collect(replace(config, degradations=custom_degradations, samples=8, enlarged_fraction=0.5))
     recipes = {recipe for path in paths for recipe in ScoredImages.load(path).recipes}
     assert {"vignette", "salt_and_pepper"} <= {name for recipe in recipes for name in recipe}
-    with pytest.raises(AgentError, match="degradations"):
+    with pytest.raises(RunError, match="degradations"):
         collect(config)
 
 
@@ -95,5 +95,5 @@ def test_other_settings_raise(config: CollectConfig, photos: Path, small_toolbox
     other_config = CollectConfig(
         photos, config.out, 2, samples=5, canvas=64, reward="classic", toolbox=str(small_toolbox)
     )
-    with pytest.raises(AgentError, match="samples"):
+    with pytest.raises(RunError, match="samples"):
         collect(other_config)

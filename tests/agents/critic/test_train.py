@@ -17,7 +17,7 @@ from opera_agents.critic.config import CriticConfig
 from opera_agents.critic.dataset import ScoredImages
 from opera_agents.critic.train import train
 from opera_env.encoder import Detector
-from opera_env.errors import AgentError, MissingWeightsError
+from opera_env.errors import AgentError, MissingWeightsError, RunError
 from opera_env.metrics.critic import Critic, CriticNet
 
 Configure = Callable[..., CriticConfig]
@@ -93,7 +93,7 @@ def test_resumed_run_equals_uninterrupted_run(
 
 def test_other_settings_raise(configure: Configure) -> None:
     train(configure(steps=1))
-    with pytest.raises(AgentError, match="lr"):
+    with pytest.raises(RunError, match="lr"):
         train(configure(steps=1, lr=1e-5))
 
 

@@ -25,7 +25,7 @@ from opera_agents.planner.rollout import RolloutBatch
 from opera_agents.planner.saved import load_policy
 from opera_agents.planner.train import train
 from opera_env.degradations import DEGRADATIONS
-from opera_env.errors import AgentError, SampleError
+from opera_env.errors import RunError, SampleError
 from opera_env.types import Observation
 
 Configure = Callable[..., PlannerConfig]
@@ -156,7 +156,7 @@ def test_resumed_warm_start_equals_uninterrupted_one(
 
 def test_run_with_other_settings_is_refused(configure: Configure) -> None:
     train(configure(warm_start_steps=1, updates=1))
-    with pytest.raises(AgentError, match="lr"):
+    with pytest.raises(RunError, match="lr"):
         train(configure(warm_start_steps=1, updates=1, lr=1e-5))
 
 

@@ -25,7 +25,7 @@ from opera_agents.ppo.saved import CARD, WEIGHTS
 from opera_agents.ppo.train import train
 from opera_env.agents import run_agent
 from opera_env.encoder import Detector
-from opera_env.errors import AgentError, SampleError, ToolboxMismatchError
+from opera_env.errors import AgentError, RunError, SampleError, ToolboxMismatchError
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
@@ -195,7 +195,7 @@ def test_resumed_run_after_a_kill_equals_uninterrupted_run(
 
 def test_other_settings_raise(tiny_config: PPOConfig) -> None:
     train(replace(tiny_config, val=None))
-    with pytest.raises(AgentError, match=r"seed 0, now 1.*--out"):
+    with pytest.raises(RunError, match=r"seed 0, now 1.*--out"):
         train(replace(tiny_config, seed=1))
     train(replace(tiny_config, threads=2, val_every=1))
 
@@ -205,7 +205,7 @@ def test_another_toolbox_raises(tiny_config: PPOConfig) -> None:
     Toolbox.load(tiny_config.toolbox).subset(["unet.denoise"]).save(
         Path(tiny_config.toolbox).parent / "other"
     )
-    with pytest.raises(AgentError, match="toolbox"):
+    with pytest.raises(RunError, match="toolbox"):
         train(replace(tiny_config, toolbox=str(Path(tiny_config.toolbox).parent / "other")))
 
 

@@ -19,7 +19,7 @@ from opera_agents.vlm.answers import random_answer
 from opera_agents.vlm.prompt import make_grammar
 from opera_agents.vlm.saved import save_card
 from opera_agents.vlm.tiny import tiny_model, tiny_processor
-from opera_env.errors import AgentError
+from opera_env.errors import AgentError, RunError
 from opera_env.tools import Toolbox
 from opera_env.types import Observation, Sample
 
@@ -118,7 +118,7 @@ def test_a_run_trains_logs_and_saves_an_agent(
     val_tags = EventAccumulator(str(tmp_path / "run" / "val")).Reload().Tags()["scalars"]
     assert "val/reward" in val_tags
     assert (tmp_path / "run" / "config.json").is_file()
-    with pytest.raises(AgentError, match="another --out"):
+    with pytest.raises(RunError, match="another --out"):
         train(_env_args(photos, tool_cost=0.5), _training_args(tmp_path / "run"), ModelConfig(str(model)))
 
 

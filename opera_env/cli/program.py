@@ -1,0 +1,119 @@
+"""Programs other than ``opera-env``, such as trainers: an error is one line and an exit code.
+
+Example:
+    if __name__ == "__main__":
+        run_program(PlannerConfig, train)
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, NoReturn, TypeVar
+
+import tyro
+
+from opera_env.cli.command import format_error
+from opera_env.command_line import parse_settings
+from opera_env.console import Console
+from opera_env.errors import OperaError, SettingError
+from opera_env.signals import (
+    EXIT_INTERRUPTED,
+    TerminationSignal,
+    output_has_no_reader,
+    run_command,
+)
+
+EXIT_FAILED = 1
+"""Exit code after an error."""
+EXIT_USAGE = 2
+"""Exit code if the arguments are not valid."""
+
+ConfigT = TypeVar("ConfigT")
+
+
+@dataclass(frozen=True)
+class _Arguments(Generic[ConfigT]):
+    config: Annotated[ConfigT, tyro.conf.arg(name="")]
+    debug: bool = False
+    """Print the traceback of an error."""
+
+
+def run_program(config_type: type[ConfigT], main: Callable[[ConfigT], object]) -> NoReturn:
+    """Runs a program from its command line, and ends the process with its exit code.
+
+    Args:
+        config_type: Dataclass of the settings; its fields and their docstrings are the command line.
+        main: The program. If the settings have a field ``out``, the same command has to resume what the
+            program was doing there when it was interrupted.
+    """
+    code = program_code(config_type, main)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # all is done: the exit code stays as it is
+    sys.exit(code)
+
+
+def program_code(
+    config_type: type[ConfigT], main: Callable[[ConfigT], object], arguments: Sequence[str] | None = None
+) -> int:
+    """Runs a program from its command line; returns the exit code.
+
+    Args:
+        config_type: See :func:`run_program`.
+        main: See :func:`run_program`.
+        arguments: The arguments; by default those of the process.
+    """
+    parsed: list[_Arguments[Any]] = []
+
+    def parse_and_run() -> None:
+        description = config_type.__doc__
+        parsed.append(parse_settings(_Arguments[config_type], arguments, description=description))
+        main(parsed[0].config)
+
+    def context() -> tuple[Path | None, bool]:
+        if not parsed:
+            return None, "--debug" in (sys.argv if arguments is None else arguments)
+        return getattr(parsed[0].config, "out", None), parsed[0].debug
+
+    return exit_code(parse_and_run, context)
+
+
+def exit_code(
+    main: Callable[[], Any], context: Callable[[], tuple[Path | None, bool]] = lambda: (None, False)
+) -> int:
+    """Runs a function; whatever ends it becomes a line on standard error and an exit code.
+
+    Args:
+        main: The function.
+        context: Returns the folder or file that the same command resumes, or None; and whether errors are
+            raised instead, with their traceback.
+
+    Returns:
+        0; 1 after an error; 2 after an error in a setting; and the codes of
+        :func:`opera_env.signals.run_command`.
+    """
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+
+    def run() -> int:
+        try:
+            main()
+        except (KeyboardInterrupt, TerminationSignal) as stop:
+            message, code = "interrupted", EXIT_INTERRUPTED
+            if isinstance(stop, TerminationSignal):
+                message, code = stop.message, int(stop.code or 0)
+            out = context()[0]
+            console.print(message if out is None else f"{message}: the same command resumes {out}")
+            return code
+        except Exception as error:
+            out, debug = context()
+            if debug or (isinstance(error, BrokenPipeError) and output_has_no_reader()):
+                raise
+            hint = "" if isinstance(error, OperaError | OSError) else " (--debug prints the traceback)"
+            console.print(f"error: {format_error(error, out)}{hint}", style="red")
+            return EXIT_USAGE if isinstance(error, SettingError) else EXIT_FAILED
+        return 0
+
+    return run_command(run)

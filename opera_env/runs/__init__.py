@@ -1,0 +1,39 @@
+"""Runs of trainers: their settings, their folders, and the content of what they were given."""
+
+from opera_env.runs.folder import claim_run_dir
+from opera_env.runs.identity import (
+    Identity,
+    folder_name,
+    identify_agent,
+    identify_file,
+    identify_images,
+    identify_toolbox,
+    identify_weights,
+)
+from opera_env.runs.settings import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Range,
+    check_settings,
+)
+
+__all__ = [
+    "Identity",
+    "NonNegativeFloat",
+    "NonNegativeInt",
+    "PositiveFloat",
+    "PositiveInt",
+    "Probability",
+    "Range",
+    "check_settings",
+    "claim_run_dir",
+    "folder_name",
+    "identify_agent",
+    "identify_file",
+    "identify_images",
+    "identify_toolbox",
+    "identify_weights",
+]

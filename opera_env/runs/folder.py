@@ -1,0 +1,105 @@
+"""The folder of a run: one trainer at a time, and the settings with which the run was started."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from opera_env.errors import RunError
+from opera_env.files import atomic_write
+
+SETTINGS_FILE = "config.json"
+LOCK_FILE = ".lock"
+
+
+def claim_run_dir(
+    folder: Path, settings: Mapping[str, Any], mutable: Collection[str] = ()
+) -> AbstractContextManager[Any]:
+    """Locks the folder of a run, and writes the run's settings or compares them with those in the folder.
+
+    Whatever can be wrong with a command should be found before, because this function is the first that
+    writes to the folder: a trainer loads its toolbox, its photographs and its initial weights first.
+
+    Args:
+        folder: Folder of the run; created if it is absent.
+        settings: Settings by name, in JSON types. Those that are identities (see
+            :mod:`opera_env.runs.identity`) are compared by content.
+        mutable: Names of settings that may change when a run is resumed.
+
+    Returns:
+        The lock, for a ``with`` statement. It ends with the process too, even if that is killed.
+
+    Raises:
+        RunError: If another process trains in the folder, or the folder holds a run with other settings.
+    """
+    lock = lock_path(folder / LOCK_FILE, f"another process is training in {folder}")
+    path, new_settings = folder / SETTINGS_FILE, json.loads(json.dumps(dict(settings)))
+    saved_settings = _read_settings(path) if path.is_file() else new_settings
+    changed = {
+        name: f"{name} {_format(saved_settings.get(name))}, now {_format(value)}"
+        for name, value in new_settings.items()
+        if not _are_equal(saved_settings.get(name), value)
+    }
+    if refused := [text for name, text in changed.items() if name not in mutable]:
+        raise RunError(
+            f"{folder} holds a run with other settings ({'; '.join(refused)}): choose another --out, or "
+            f"use the settings in its {SETTINGS_FILE}."
+        )
+    if saved_settings != new_settings or not path.is_file():
+        with atomic_write(path) as partial:
+            partial.write_text(json.dumps(new_settings, indent=2) + "\n")
+    return lock
+
+
+def lock_path(path: Path, conflict: str) -> AbstractContextManager[Any]:
+    """Takes the lock of a file, which the system frees when the process ends.
+
+    Args:
+        path: The lock file, which remains; its folder is created if it is absent.
+        conflict: What another process that holds the lock is doing, for the error.
+
+    Returns:
+        The lock, for a ``with`` statement; it is also freed when this object is collected.
+
+    Raises:
+        RunError: If another process, or another run in this process, holds the lock.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return FileLock(path).acquire(timeout=0)
+    except Timeout:
+        raise RunError(f"{conflict}: wait until it ends, or choose another --out.") from None
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads(path.read_text())
+    except ValueError as error:  # of JSON, or of UTF-8
+        raise RunError(_damaged(path, str(error))) from error
+    if not isinstance(settings, dict):
+        raise RunError(_damaged(path, f"found {type(settings).__name__}"))
+    return settings
+
+
+def _damaged(path: Path, reason: str) -> str:
+    return (
+        f"{path}: expected the settings of a run as JSON ({reason}): delete the file if the run in "
+        f"{path.parent} had the settings of this command, or choose another --out."
+    )
+
+
+def _are_equal(saved: Any, new: Any) -> bool:
+    if isinstance(saved, dict) and isinstance(new, dict) and "content" in new:
+        return saved.get("content") == new["content"]
+    return saved == new
+
+
+def _format(value: Any) -> str:
+    if isinstance(value, dict) and "content" in value:
+        return f"{value.get('name')} (content {value['content']})"
+    return repr(value)
