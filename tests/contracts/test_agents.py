@@ -139,6 +139,15 @@ def test_equal_seeds_give_equal_decisions(make: MakeAgent) -> None:
 
 
 @every_agent
+def test_decisions_do_not_depend_on_other_images_or_earlier_calls(make: MakeAgent) -> None:
+    """A photograph gets the same plan alone, in a batch, in another order and in a resumed run."""
+    agent, observed = make(seed=5), observations(6)
+    together = agent.act(observed)
+    assert agent.act(observed[::-1])[::-1] == together
+    assert [make(seed=5).act([observation])[0] for observation in observed] == together
+
+
+@every_agent
 def test_global_generators_are_not_advanced(make: MakeAgent) -> None:
     before = torch.random.get_rng_state()
     make(seed=5).act(observations(3))

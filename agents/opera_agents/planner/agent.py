@@ -15,6 +15,7 @@ from opera_agents.planner.saved import SHIPPED, PolicyCard, load_policy
 from opera_env.encoder import encode_by_size
 from opera_env.plan import PlanCodec
 from opera_env.search import best_plan, plan_rewards
+from opera_env.seeding import content_seed
 from opera_env.tools import Toolbox
 from opera_env.types import Agent, Decision, Observation, Plan, Sample, Scorer, Search
 
@@ -113,36 +114,30 @@ class Planner:
 class BestOfN:
     """A search that samples several plans, runs them, and keeps the plan with the highest score.
 
-    The most probable plan and the empty one are always among the candidates.
+    The most probable plan and the empty one are always among the candidates. The plans that are sampled for
+    an image depend on the seed and the image alone, not on the other images of a batch.
 
     Args:
         planner: The agent whose policy samples the plans.
         num_plans: Number of plans, the most probable one included.
-        seed: Seed of the sampled plans.
+        seed: Seed of the sampled plans, together with the image.
         tool_cost: Subtracted from the score for each tool.
     """
 
     def __init__(self, planner: Planner, num_plans: int, seed: int = 0, tool_cost: float = 0.0) -> None:
         self.planner, self.num_plans, self.tool_cost = planner, num_plans, tool_cost
-        self._generator = torch.Generator().manual_seed(seed)
+        self.seed = seed
 
     def search(self, samples: Sequence[Sample], scorer: Scorer) -> list[Plan]:
         return [decision.plan for decision in self.decide(samples, scorer)]
 
     def decide(self, samples: Sequence[Sample], scorer: Scorer) -> list[Decision]:
         """Returns the best plan of each sample, with the degradations that the planner predicts."""
-        planner, num_sampled = self.planner, self.num_plans - 1
-        features = planner.encode([observe_sample(sample, planner.max_tools) for sample in samples])
-        sampled_plans = planner.policy.sample(features.repeat_interleave(num_sampled, 0), self._generator)
-        sampled_decisions = iter(planner.decode(sampled_plans))
-        predicted = planner.decode(planner.policy.predict(features), planner.probabilities(features))
+        observations = [observe_sample(sample, self.planner.max_tools) for sample in samples]
+        predicted = self.planner.act(observations)
         candidates = [
-            list(
-                dict.fromkeys(
-                    [decision.plan, (), *(next(sampled_decisions).plan for _ in range(num_sampled))]
-                )
-            )
-            for decision in predicted
+            list(dict.fromkeys([decision.plan, (), *self._sample(observation)]))
+            for decision, observation in zip(predicted, observations, strict=True)
         ]
         pairs = [
             (sample, plan) for sample, plans in zip(samples, candidates, strict=True) for plan in plans
@@ -156,3 +151,10 @@ class BestOfN:
             replace(decision, plan=best_plan({plan: next(rewards) for plan in plans}))
             for decision, plans in zip(predicted, candidates, strict=True)
         ]
+
+    def _sample(self, observation: Observation) -> list[Plan]:
+        """Samples plans for one image."""
+        generator = torch.Generator().manual_seed(content_seed(self.seed, observation.image))
+        features = self.planner.encode([observation]).repeat_interleave(self.num_plans - 1, 0)
+        sampled_plans = self.planner.policy.sample(features, generator)
+        return [decision.plan for decision in self.planner.decode(sampled_plans)]

@@ -14,6 +14,7 @@ from opera_agents.vlm.prompt import build_messages, build_system_prompt, make_gr
 from opera_agents.vlm.saved import load_card
 from opera_env.data.images import to_pil
 from opera_env.degradations import DEGRADATIONS
+from opera_env.seeding import content_seed
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Observation
 
@@ -134,20 +135,20 @@ class VLMAgent:
         images = [to_pil(observation.image) for observation in observations]
         self.completions = self.generate(images)
         decisions = [self.grammar.parse(text) for text in self.completions]
-        retry = [index for index, decision in enumerate(decisions) if decision.error is not None]
-        if retry:
-            completions = self.generate([images[index] for index in retry], do_sample=True)
-            for index, text in zip(retry, completions, strict=True):
+        for index, decision in enumerate(decisions):
+            if decision.error is not None:  # alone, so that the draws do not depend on the other images
+                seed = content_seed(self.seed, observations[index].image)
+                (text,) = self.generate([images[index]], seed)
                 self.completions[index], decisions[index] = text, self.grammar.parse(text)
         return decisions
 
     @torch.inference_mode()
-    def generate(self, images: Sequence[Image.Image], do_sample: bool = False) -> list[str]:
+    def generate(self, images: Sequence[Image.Image], seed: int | None = None) -> list[str]:
         """Generates an answer for each image.
 
         Args:
             images: RGB images.
-            do_sample: Whether tokens are sampled instead of decoded greedily.
+            seed: Seed with which tokens are sampled; None decodes them greedily.
         """
         prompt = self.processor.apply_chat_template(
             build_messages(self.system_prompt), add_generation_prompt=True, tokenize=False
@@ -162,9 +163,9 @@ class VLMAgent:
                 padding=True,
             ).to(self.model.device)
             with torch.random.fork_rng():
-                torch.manual_seed(self.seed)
+                torch.manual_seed(seed or 0)
                 output_ids = self.model.generate(
-                    **inputs, max_new_tokens=self.max_new_tokens, do_sample=do_sample
+                    **inputs, max_new_tokens=self.max_new_tokens, do_sample=seed is not None
                 )
             completion_ids = output_ids[:, inputs["input_ids"].shape[1] :]
             texts += self.processor.batch_decode(completion_ids, skip_special_tokens=True)

@@ -106,6 +106,33 @@ def test_best_of_several_plans_is_kept(
         assert () in tried and alone.act([observe(Episode(sample), 3)])[0].plan in tried
 
 
+def test_sampled_plans_do_not_depend_on_other_images_or_earlier_calls(
+    folder: Path, toolbox: Toolbox, samples: list[Sample]
+) -> None:
+    """A photograph gets the same plans alone, in a batch, in another order and in a resumed run."""
+
+    def tried(search: Search, order: list[Sample]) -> dict[str, set[tuple[str, ...]]]:
+        recorder = RecordingScorer(PlanScorer(toolbox, "classic"))
+        run_agent(search, order, recorder, 3)
+        plans: dict[str, set[tuple[str, ...]]] = {}
+        for sample, plan, _ in recorder.recorded:
+            plans.setdefault(sample.key, set()).add(plan)
+        return plans
+
+    def make(seed: int) -> Search:
+        search = make_planner(toolbox, max_tools=3, num_plans=4, seed=seed, path=folder)
+        assert isinstance(search, Search)
+        return search
+
+    search = make(3)
+    together = tried(search, samples)
+    assert tried(search, samples[::-1]) == together
+    alone: dict[str, set[tuple[str, ...]]] = {}
+    for sample in samples:
+        alone |= tried(make(3), [sample])
+    assert alone == together != tried(make(4), samples)
+
+
 def test_more_plans_never_lower_the_reward(folder: Path, toolbox: Toolbox, samples: list[Sample]) -> None:
     scorer = PlanScorer(toolbox, "classic")
     rewards = []

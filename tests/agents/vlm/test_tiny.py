@@ -19,6 +19,7 @@ from opera_agents.vlm.tiny import IMAGE_SIZE, tiny_model, tiny_processor
 from opera_env.degradations import DEGRADATIONS
 from opera_env.envs.observation import Episode, observe
 from opera_env.errors import AgentError, MissingWeightsError, PlanParseError
+from opera_env.seeding import content_seed
 from opera_env.tools import Toolbox
 from opera_env.types import Agent, Sample
 
@@ -87,7 +88,13 @@ def test_answers_of_an_untrained_model_cannot_be_parsed(
     assert all(isinstance(decision.error, PlanParseError) for decision in decisions)
     assert torch.equal(torch.random.get_rng_state(), state), "the global generator is not advanced"
     images = [Image.new("RGB", (128, 128), (90, 10 * row, 0)) for row in range(3)]
-    assert agent.generate(images, do_sample=True) == agent.generate(images, do_sample=True)
+    assert (
+        agent.generate(images, seed=1) == agent.generate(images, seed=1) != agent.generate(images, seed=2)
+    )
+    together = agent.completions
+    for observation, text in zip(observations, together, strict=True):
+        agent.act([observation])
+        assert agent.completions == [text], "a second attempt does not depend on the other images"
 
 
 def test_an_answer_that_cannot_be_parsed_is_sampled_once_more(
@@ -95,15 +102,17 @@ def test_an_answer_that_cannot_be_parsed_is_sampled_once_more(
 ) -> None:
     good = make_grammar(lite).format(labelled_answer(lite, frozenset({"haze"}), np.random.default_rng(0)))
     agent = VLMAgent.from_pretrained(lite, saved)
-    requests: list[tuple[int, bool]] = []
+    requests: list[tuple[int, int | None]] = []
 
-    def generate(images: list[Image.Image], do_sample: bool = False) -> list[str]:
-        requests.append((len(images), do_sample))
-        return [good] * len(images) if do_sample else [good, *["Hm."] * (len(images) - 1)]
+    def generate(images: list[Image.Image], seed: int | None = None) -> list[str]:
+        requests.append((len(images), seed))
+        return [good, *["Hm."] * (len(images) - 1)] if seed is None else [good] * len(images)
 
     monkeypatch.setattr(agent, "generate", generate)
-    decisions = agent.act([observe(Episode(sample), 6) for sample in samples[:3]])
-    assert requests == [(3, False), (2, True)]
+    observations = [observe(Episode(sample), 6) for sample in samples[:3]]
+    decisions = agent.act(observations)
+    seeds = [content_seed(agent.seed, observation.image) for observation in observations]
+    assert requests == [(3, None), (1, seeds[1]), (1, seeds[2])]
     assert all(decision.degradations == frozenset({"haze"}) for decision in decisions)
     assert agent.completions == [good] * 3
 
