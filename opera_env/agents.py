@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+import reprlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any
 
 from opera_env.envs.observation import Episode, observe
-from opera_env.errors import AgentError, UnknownPresetError
+from opera_env.errors import AgentError, OperaError, UnknownPresetError, error_message
 from opera_env.imports import import_attribute
 from opera_env.scoring import PlanScorer
 from opera_env.types import Agent, DecidingSearch, Decision, Observation, Plan, Sample, Scorer, Search
@@ -30,7 +31,7 @@ def make_agent(name: str, **options: Any) -> Agent | Search:
     Args:
         name: The name of an installed agent (see :func:`agent_names`); ``name:path`` for an installed agent
             that is loaded from a file or folder; or ``module:attribute`` for any importable class or
-            function that returns an agent.
+            function that returns an agent, or for an agent.
         **options: Arguments for the agent: ``toolbox``, ``max_tools``, ``seed``, ``tool_cost``,
             ``num_plans``, ``labels`` (names of the source's degradations, in the order in which recipes
             apply them). Options that its signature does not name are left out.
@@ -49,13 +50,15 @@ def make_agent(name: str, **options: Any) -> Agent | Search:
         options |= {"path": attribute} if attribute else {}
     else:
         factory = _import(name)
+        if isinstance(factory, Agent | Search) and not isinstance(factory, type):
+            return factory
     try:
         parameters = inspect.signature(factory).parameters
     except (TypeError, ValueError) as error:
         raise AgentError(f"agent {name!r} is {factory!r}: expected a class or function.") from error
     if installed and attribute and "path" not in parameters:
         raise AgentError(f"agent {module!r} takes no path, found {name!r}: use {module!r} alone.")
-    agent = factory(**{key: value for key, value in options.items() if key in parameters})
+    agent = _make(name, factory, {key: value for key, value in options.items() if key in parameters})
     if not isinstance(agent, Agent | Search):
         raise AgentError(
             f"agent {name!r} is a {type(agent).__name__}: expected act(observations) and closed_loop, or "
@@ -69,6 +72,18 @@ def _import(name: str) -> Callable[..., Any]:
         return import_attribute(name)
     except (ImportError, AttributeError) as error:
         raise AgentError(f"agent {name!r} cannot be imported: {error}") from error
+
+
+def _make(name: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> Any:
+    try:
+        return factory(**options)
+    except (OperaError, MemoryError):
+        raise
+    except Exception as error:
+        what = f"{type(error).__name__}: {error_message(error)}"
+        raise AgentError(
+            f"agent {name!r} cannot be made with {', '.join(options) or 'no arguments'}: {what}."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -95,55 +110,127 @@ def run_agent(agent: Agent | Search, samples: Sequence[Sample], scorer: Scorer, 
         max_tools: Maximum number of tools in a plan.
 
     Raises:
-        AgentError: If an agent returns anything but decisions, if the number of plans is not the number of
-            samples, or if a plan has too many tools.
+        AgentError: If an agent raises, if it returns anything but decisions, if the number of plans is not
+            the number of samples, or if a plan has too many tools or one that the scorer does not know.
     """
-    if isinstance(agent, DecidingSearch):
-        decisions = list(agent.decide(samples, scorer))
-        run = AgentRun([decision.plan for decision in decisions], [*decisions])
-    elif isinstance(agent, Search):
-        run = AgentRun(list(agent.search(samples, scorer)), [None] * len(samples))
+    if isinstance(agent, Search):
+        run = _run_search(agent, samples, scorer)
     elif agent.closed_loop:
         run = _run_closed_loop(agent, samples, scorer, max_tools)
     else:
-        decisions = _act(agent, [observe(Episode(sample), max_tools) for sample in samples])
+        decisions = act(agent, [observe(Episode(sample), max_tools) for sample in samples])
         run = AgentRun([decision.plan for decision in decisions], [*decisions])
-    if len(run.plans) != len(samples):
-        raise AgentError(f"expected {len(samples)} plans, one per image, found {len(run.plans)}.")
     if longest := max((plan for plan in run.plans if len(plan) > max_tools), key=len, default=()):
         raise AgentError(
             f"expected plans of at most {max_tools} tools, found one of {len(longest)}: {longest}."
         )
+    _check_names(agent, run.plans, scorer)
     return run
 
 
-def _act(agent: Agent, observations: Sequence[Observation]) -> list[Decision]:
-    """Calls the agent once.
+def act(agent: Agent, observations: Sequence[Observation]) -> list[Decision]:
+    """Calls an agent once.
+
+    Args:
+        agent: The agent.
+        observations: What it observes.
+
+    Returns:
+        One decision per observation.
 
     Raises:
-        AgentError: If it returns anything but one decision per observation.
+        AgentError: If it raises, or returns anything but one decision per observation.
     """
-    decisions = list(agent.act(observations))
-    for decision in decisions:
-        if not isinstance(decision, Decision):
-            raise AgentError(
-                "expected act(observations) to return objects of opera_env.types.Decision, found "
-                f"{decision!r}."
-            )
-    if len(decisions) != len(observations):
-        raise AgentError(f"expected {len(observations)} plans, one per image, found {len(decisions)}.")
-    return decisions
+    return _call(agent, "act", "observations", len(observations), observations, check=_check_decision)
+
+
+def _run_search(search: Search, samples: Sequence[Sample], scorer: Scorer) -> AgentRun:
+    count = len(samples)
+    if isinstance(search, DecidingSearch):
+        decisions = _call(
+            search, "decide", "samples, scorer", count, samples, scorer, check=_check_decision
+        )
+        return AgentRun([decision.plan for decision in decisions], [*decisions])
+    plans = _call(search, "search", "samples, scorer", count, samples, scorer, check=_check_plan)
+    return AgentRun(plans, [None] * count)
+
+
+def _call(
+    agent: Agent | Search,
+    method: str,
+    parameters: str,
+    count: int,
+    *arguments: Any,
+    check: Callable[[str, Any], None],
+) -> list[Any]:
+    """Calls a method of an agent and checks that it returns ``count`` usable items.
+
+    Raises:
+        AgentError: If it raises anything but an error of this package, or returns something else.
+    """
+    call = f"{_class_name(agent)}.{method}({parameters})"
+    try:
+        returned = getattr(agent, method)(*arguments)
+        items = list(returned) if isinstance(returned, Iterable) else None
+    except (OperaError, MemoryError, BrokenPipeError):
+        raise
+    except Exception as error:
+        raise AgentError(f"{call} raised {type(error).__name__}: {error_message(error)}.") from error
+    if items is None or isinstance(returned, str | bytes | Mapping):
+        raise AgentError(f"expected {call} to return a list, found {_shorten(returned)}.")
+    for item in items:
+        check(call, item)
+    if len(items) != count:
+        raise AgentError(f"expected {count} plans, one per image, of {call}, found {len(items)}.")
+    return items
+
+
+def _check_decision(call: str, decision: Any) -> None:
+    if not isinstance(decision, Decision):
+        raise AgentError(
+            f"expected {call} to return objects of opera_env.types.Decision, found {_shorten(decision)}."
+        )
+    _check_plan(call, decision.plan)
+
+
+def _check_plan(call: str, plan: Any) -> None:
+    if not isinstance(plan, tuple) or not all(isinstance(name, str) for name in plan):
+        raise AgentError(
+            f"expected each plan of {call} to be a tuple of names of tools, such as ('denoise',) or (), "
+            f"found {_shorten(plan)}."
+        )
+
+
+def _check_names(agent: Agent | Search, plans: Iterable[Plan], scorer: Scorer) -> None:
+    """Raises :class:`AgentError` if a plan has a tool that the scorer does not know."""
+    if unknown := [name for plan in plans for name in plan if name not in scorer.tool_names]:
+        raise AgentError(
+            f"{_class_name(agent)} chose the unknown tool {unknown[0]!r}: expected "
+            f"{', '.join(scorer.tool_names) or 'no tools'}."
+        )
+
+
+def _class_name(agent: Agent | Search) -> str:
+    return f"{type(agent).__module__}.{type(agent).__qualname__}"
+
+
+def _shorten(value: Any) -> str:
+    """Returns what a value is in a few words, also for images and long lists."""
+    if hasattr(value, "shape"):
+        return f"{type(value).__name__} of shape {tuple(value.shape)}"
+    return reprlib.repr(value)
 
 
 def _run_closed_loop(agent: Agent, samples: Sequence[Sample], scorer: Scorer, max_tools: int) -> AgentRun:
     """Calls the agent after each of its tools, until it returns the empty plan or no steps are left."""
     episodes = [Episode(sample) for sample in samples]
     while active := [episode for episode in episodes if not episode.done]:
-        decisions = _act(agent, [observe(episode, max_tools) for episode in active])
+        decisions = act(agent, [observe(episode, max_tools) for episode in active])
         for episode, decision in zip(active, decisions, strict=True):
             episode.plan = (*episode.plan, *decision.plan)[:max_tools]
             episode.done = not decision.plan or len(episode.plan) == max_tools
         active = [episode for episode in active if not episode.done]
+        _check_names(agent, [episode.plan for episode in active], scorer)
         outcomes = scorer.score([e.sample for e in active], [e.plan for e in active])
         for episode, outcome in zip(active, outcomes, strict=True):
             episode.outcome = outcome

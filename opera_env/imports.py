@@ -6,6 +6,8 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+from opera_env.errors import error_message
+
 
 def import_attribute(name: str) -> Any:
     """Imports a module, which runs its code, and returns an attribute of it.
@@ -14,8 +16,9 @@ def import_attribute(name: str) -> Any:
         name: "module:attribute", such as "my_package.sources:foggy_streets".
 
     Raises:
-        ImportError: If there is no such module. The message says what to do if the module lies in the
-            current folder, where an installed command does not search, unlike ``python -m``.
+        ImportError: If there is no such module, or its code raises. The message says what to do if the
+            module lies in the current folder, where an installed command does not search, unlike
+            ``python -m``.
         AttributeError: If the module has no such attribute, or the name has no colon.
     """
     module_name, _, attribute = name.partition(":")
@@ -30,4 +33,9 @@ def import_attribute(name: str) -> Any:
             f"{error}. The current folder has it, but Python does not search there: set "
             f"PYTHONPATH={Path.cwd()} or install the package."
         ) from error
+    except ImportError:
+        raise
+    except Exception as error:
+        what = f"{type(error).__name__}: {error_message(error)}"
+        raise ImportError(f"the code of module {module_name!r} raised {what}") from error
     return getattr(module, attribute)

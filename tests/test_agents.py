@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from opera_baselines.exhaustive import Exhaustive
 from opera_baselines.untouched import Untouched
 from opera_env.agents import agent_names, label_free_scorer, make_agent, run_agent
-from opera_env.errors import AgentError, UnknownPresetError
+from opera_env.errors import AgentError, ToolFailedError, UnknownPresetError
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Agent, Decision, Observation, Plan, Sample, Scorer
@@ -65,6 +66,34 @@ class OneToolSearch:
         return [Decision((scorer.tool_names[0],), frozenset({"rust"})) for _ in samples]
 
 
+class NeedsMore:
+    """An agent that needs an argument which no command passes."""
+
+    def __init__(self, seed: int, weights: str) -> None: ...
+
+
+READY = FixedPlans(())
+
+
+class Returns:
+    """An agent, or a search, that returns what it is given or raises it."""
+
+    def __init__(self, answer: Any, closed_loop: bool = False) -> None:
+        self.answer, self.closed_loop = answer, closed_loop
+
+    def act(self, observations: Sequence[Observation]) -> Any:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+class SearchReturns(Returns):
+    """A search that does so."""
+
+    def search(self, samples: Sequence[Sample], scorer: Scorer) -> Any:
+        return self.act([])
+
+
 @pytest.fixture
 def scorer(toolbox: Toolbox) -> PlanScorer:
     return PlanScorer(toolbox, "classic")
@@ -90,11 +119,18 @@ def test_any_importable_class_is_an_agent() -> None:
         ("collections:UserDict", AgentError, "expected act"),
         ("math:pi", AgentError, "expected a class or function"),
         ("random:runs/own", AgentError, "'random' takes no path"),
+        ("fractions:Decimal", AgentError, "expected act"),
+        ("tests.test_agents:NeedsMore", AgentError, "with seed: TypeError.*'weights'"),
+        ("opera_env.plan:PlanCodec", AgentError, "cannot be made with no arguments: TypeError"),
     ],
 )
 def test_names_that_are_no_agent_raise(name: str, error: type[Exception], reason: str) -> None:
     with pytest.raises(error, match=reason):
-        make_agent(name)
+        make_agent(name, seed=0)
+
+
+def test_an_agent_that_exists_already_is_taken() -> None:
+    assert make_agent("tests.test_agents:READY") is READY
 
 
 @pytest.mark.parametrize("name", ["module_in_this_folder", "package_in_this_folder.agent"])
@@ -114,19 +150,67 @@ def test_the_error_for_a_module_of_the_current_folder_names_pythonpath(
         make_agent(f"{name}:Agent")
 
 
+NO_LIST = r"expected .*Returns.act\(observations\) to return a list, found "
+NO_DECISION = (
+    r"expected .*Returns.act\(observations\) to return objects of opera_env.types.Decision, found "
+)
+NO_PLAN = r"expected each plan of .*act.* to be a tuple of names of tools.*, found "
+
+
 @pytest.mark.parametrize("closed_loop", [False, True])
-def test_an_agent_that_returns_plans_instead_of_decisions_raises(
-    samples: list[Sample], scorer: PlanScorer, closed_loop: bool
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (None, NO_LIST + "None"),
+        (3, NO_LIST + "3"),
+        ("unet.denoise", NO_LIST + "'unet.denoise'"),
+        (Decision(()), NO_LIST + "Decision"),
+        ({0: Decision(())}, NO_LIST + "{0: "),
+        ([None], NO_DECISION + "None"),
+        (["unet.denoise"], NO_DECISION + "'unet.denoise'"),
+        ([("tiny.blur",)], NO_DECISION + r"\('tiny.blur',\)"),
+        (np.zeros((1, 64, 64)), NO_DECISION + r"ndarray of shape \(64, 64\)"),
+        ([Decision("tiny.blur")], NO_PLAN + "'tiny.blur'"),  # pyright: ignore[reportArgumentType]
+        ([Decision(["tiny.blur"])], NO_PLAN + r"\['tiny.blur'\]"),  # pyright: ignore[reportArgumentType]
+        ([Decision((1, 2))], NO_PLAN + r"\(1, 2\)"),  # pyright: ignore[reportArgumentType]
+        ([Decision(("unet.denoise",))], r"chose the unknown tool 'unet.denoise': expected tiny.brighten, "),
+        (KeyError("weights"), r"Returns.act\(observations\) raised KeyError: 'weights'"),
+        ([Decision(())] * 2, r"expected 1 plans, one per image, of .*Returns.*, found 2"),
+    ],
+    ids=repr,
+)
+def test_an_agent_that_returns_no_decisions_raises(
+    samples: list[Sample], scorer: PlanScorer, closed_loop: bool, answer: Any, reason: str
 ) -> None:
-    class PlainPlans:
-        def __init__(self) -> None:
-            self.closed_loop = closed_loop
+    with pytest.raises(AgentError, match=reason) as caught:
+        run_agent(Returns(answer, closed_loop), samples[:1], scorer, max_tools=6)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
 
-        def act(self, observations: Sequence[Observation]) -> list[Any]:
-            return [("tiny.blur",)] * len(observations)
 
-    with pytest.raises(AgentError, match=r"expected .*Decision, found \('tiny.blur',\)"):
-        run_agent(PlainPlans(), samples[:2], scorer, max_tools=6)
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (None, "to return a list, found None"),
+        ([None], "each plan of .*SearchReturns.search.samples, scorer. to be a tuple.*, found None"),
+        ([Decision(())], "to be a tuple.*, found Decision"),
+        (["tiny.blur"], "to be a tuple.*, found 'tiny.blur'"),
+        ([["tiny.blur"]], r"to be a tuple.*, found \['tiny.blur'\]"),
+        ([()] * 3, "expected 1 plans, .*, found 3"),
+        ([("sharpen",)], "unknown tool 'sharpen'"),
+        (ValueError("no\nluck"), r"SearchReturns.search\(samples, scorer\) raised ValueError: no luck"),
+    ],
+    ids=repr,
+)
+def test_a_search_that_returns_no_plans_raises(
+    samples: list[Sample], scorer: PlanScorer, answer: Any, reason: str
+) -> None:
+    with pytest.raises(AgentError, match=reason):
+        run_agent(SearchReturns(answer), samples[:1], scorer, max_tools=6)
+
+
+def test_errors_of_tools_pass_through_a_search(samples: list[Sample], scorer: PlanScorer) -> None:
+    with pytest.raises(ToolFailedError):
+        run_agent(SearchReturns(ToolFailedError("a", (), (3, 8, 8), "why")), samples[:1], scorer, 6)
 
 
 def test_an_open_loop_agent_returns_decisions(samples: list[Sample], scorer: PlanScorer) -> None:
@@ -162,8 +246,8 @@ def test_a_closed_loop_agent_ends_when_no_steps_are_left(samples: list[Sample], 
 @pytest.mark.parametrize(
     ("agent", "reason"),
     [
-        (FixedPlans(), "expected 1 plans, one per image, found 0"),
-        (FixedPlans((), ()), "expected 1 plans, one per image, found 2"),
+        (FixedPlans(), "expected 1 plans, one per image, of .*, found 0"),
+        (FixedPlans((), ()), "expected 1 plans, one per image, of .*, found 2"),
         (FixedPlans(("tiny.blur",) * 9), "at most 6 tools, found one of 9"),
     ],
     ids=["few", "many", "long"],

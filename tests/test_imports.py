@@ -32,6 +32,19 @@ def test_a_name_that_cannot_be_imported_raises(name: str, error: type[Exception]
         import_attribute(name)
 
 
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [("1 / 0\n", "ZeroDivisionError: division by zero"), ("def broken(:\n", "SyntaxError")],
+)
+def test_a_module_whose_code_raises_is_named(
+    code: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "module_that_raises.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError, match=f"code of module 'module_that_raises' raised {says}"):
+        import_attribute("module_that_raises:thing")
+
+
 @pytest.mark.parametrize("load", [resolve_source, load_degradations])
 def test_the_error_for_own_code_in_the_current_folder_names_pythonpath(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: Callable[[str], object]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from opera_env.agents import BLIND_SUFFIX, make_agent, run_agent
+from opera_env.agents import BLIND_SUFFIX, act, make_agent, run_agent
 from opera_env.errors import AgentError
 from opera_env.execution import PrefixCache
 from opera_env.restoration.config import RestorerConfig
@@ -104,7 +104,7 @@ class _RecordingAgent:
         self.decisions: list[Decision] = []
 
     def act(self, observations: Sequence[Observation]) -> list[Decision]:
-        decisions = list(self._agent.act(observations))
+        decisions = act(self._agent, observations)
         for decision in decisions:
             if decision.error is not None:
                 raise AgentError(f"the agent's answer is no plan: {decision.error}")
