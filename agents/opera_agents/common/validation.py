@@ -40,6 +40,9 @@ class ValidationResult:
         metrics: Mean of each metric that the reward is made of.
         image_grid: A row for each of the first samples: the degraded image, the result and the reference,
             uint8 (3, H, W).
+        reward_sampled: The same as ``reward`` with sampled plans instead of the most probable ones; None
+            if none were sampled. The most probable plan of an untrained policy is often the empty one.
+        length_sampled: Mean number of tools in the sampled plans.
     """
 
     reward: float
@@ -48,6 +51,8 @@ class ValidationResult:
     regret: float | None
     metrics: dict[str, float]
     image_grid: Tensor
+    reward_sampled: float | None = None
+    length_sampled: float | None = None
 
 
 class Validation:
@@ -89,8 +94,13 @@ class Validation:
         self.max_tools, self.tool_cost = max_tools, tool_cost
         self.best_rewards = None if regret_dir is None else self._load_or_search_best(regret_dir)
 
-    def __call__(self, agent: Agent | Search) -> ValidationResult:
-        """Runs an agent on all samples and scores its plans."""
+    def __call__(self, agent: Agent | Search, sampling_agent: Agent | None = None) -> ValidationResult:
+        """Runs an agent on all samples and scores its plans.
+
+        Args:
+            agent: The agent, which decides for the most probable plans.
+            sampling_agent: The same policy with sampled plans, one for each sample; None leaves them out.
+        """
         run = run_agent(agent, self.samples, self.scorer, self.max_tools)
         outcomes = self.scorer.score(self.samples, run.plans)
         rewards = [env_reward(outcome, self.tool_cost) for outcome in outcomes]
@@ -110,7 +120,17 @@ class Validation:
                 for name in outcomes[0].metrics
             },
             image_grid=_image_grid(self.samples, [outcome.image() for outcome in outcomes]),
+            **({} if sampling_agent is None else self._score_sampled(sampling_agent)),
         )
+
+    def _score_sampled(self, agent: Agent) -> dict[str, float]:
+        """Returns the mean reward and the mean length of sampled plans."""
+        plans = run_agent(agent, self.samples, self.scorer, self.max_tools).plans
+        outcomes = self.scorer.score(self.samples, plans, restored=False)
+        return {
+            "reward_sampled": float(np.mean([env_reward(outcome, self.tool_cost) for outcome in outcomes])),
+            "length_sampled": float(np.mean([len(plan) for plan in plans])),
+        }
 
     def _load_or_search_best(self, folder: Path) -> list[float]:
         """Reads the best reward of each sample from the folder, or searches and writes it."""
@@ -133,7 +153,7 @@ class Validation:
 
 def log_validation(writer: SummaryWriter, result: ValidationResult, step: int) -> None:
     """Writes a validation to TensorBoard, under the same tags for all trainers."""
-    for name in ("reward", "length", "f1", "regret"):
+    for name in ("reward", "length", "f1", "regret", "reward_sampled", "length_sampled"):
         if (value := getattr(result, name)) is not None:
             writer.add_scalar(f"val/{name}", value, step)
     for name, value in result.metrics.items():
@@ -148,6 +168,7 @@ def format_validation(result: ValidationResult) -> str:
         >>> format_validation(ValidationResult(7.2, 2.5, 0.9, None, {"psnr_y": 24.1}, torch.zeros(3, 1, 1)))
         'reward 7.200, F1 0.90, 2.5 tools, psnr_y 24.100'
     """
+    sampled, length = result.reward_sampled, result.length_sampled
     optional = (("regret", result.regret, 3), ("F1", result.f1, 2))
     return ", ".join(
         [
@@ -155,6 +176,7 @@ def format_validation(result: ValidationResult) -> str:
             *(f"{name} {value:.{digits}f}" for name, value, digits in optional if value is not None),
             f"{result.length:.1f} tools",
             *(f"{name} {value:.3f}" for name, value in result.metrics.items()),
+            *([] if sampled is None else [f"sampled: reward {sampled:.3f}, {length:.1f} tools"]),
         ]
     )
 

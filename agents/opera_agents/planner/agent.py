@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from opera_agents.common.batches import observe_sample
+from opera_agents.common.seeds import observation_seed
 from opera_agents.planner.policy import PlanPolicy, SampledPlans
 from opera_agents.planner.saved import SHIPPED, PolicyCard, load_policy
 from opera_env.encoder import encode_by_size
@@ -51,12 +52,14 @@ def make_planner(
 
 
 class Planner:
-    """An agent that predicts the most probable plan for each image.
+    """An agent that predicts the most probable plan for each image, or samples one.
 
     Args:
         policy: The trained policy.
         card: What the policy was trained for.
         max_tools: Maximum number of tools in a plan; longer plans are cut.
+        seed: Seed of sampled plans and labels, which are then a function of the seed and of the image; None
+            predicts the most probable ones instead.
 
     Attributes:
         degradations: The labels that the planner predicts.
@@ -64,15 +67,23 @@ class Planner:
 
     closed_loop = False
 
-    def __init__(self, policy: PlanPolicy, card: PolicyCard, max_tools: int = 6) -> None:
-        self.policy, self.card, self.max_tools = policy, card, max_tools
+    def __init__(
+        self, policy: PlanPolicy, card: PolicyCard, max_tools: int = 6, seed: int | None = None
+    ) -> None:
+        self.policy, self.card, self.max_tools, self.seed = policy, card, max_tools, seed
         self.degradations = card.degradations
 
     def act(self, observations: Sequence[Observation]) -> list[Decision]:
         if not observations:
             return []
         features = self.encode(observations)
-        return self.decode(self.policy.predict(features), self.probabilities(features))
+        if self.seed is None:
+            return self.decode(self.policy.predict(features), self.probabilities(features))
+        decisions: list[Decision] = []
+        for observation, row in zip(observations, features.split(1), strict=True):
+            generator = torch.Generator().manual_seed(observation_seed(observation, self.seed))
+            decisions += self.decode(self.policy.sample(row, generator), self.probabilities(row))
+        return decisions
 
     @torch.inference_mode()
     def encode(self, observations: Sequence[Observation]) -> Tensor:

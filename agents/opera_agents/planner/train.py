@@ -67,6 +67,7 @@ def train(config: PlannerConfig) -> ValidationResult:
     card = PolicyCard(toolbox.signature, toolbox.names, source.degradations, config.max_tools)
     policy = card.build().to(device)
     planner = Planner(policy, card, config.max_tools)
+    sampling_planner = Planner(policy, card, config.max_tools, seed=0)
     validate = Validation(
         config.val,
         toolbox,
@@ -100,7 +101,7 @@ def train(config: PlannerConfig) -> ValidationResult:
         print(f"resuming from update {start_update} of {config.updates}")
     resumed_budget, start_time = budget, time.perf_counter()
     writer = SummaryWriter(str(folder), purge_step=start_update + 1)
-    result = validate(planner)
+    result = validate(planner, sampling_planner)
     log_validation(writer, result, start_update)
 
     updates = range(start_update, config.updates)
@@ -168,7 +169,7 @@ def train(config: PlannerConfig) -> ValidationResult:
         # Validate and save.
         is_last = global_step == config.updates
         if global_step % config.val_every == 0 or is_last:
-            result = validate(planner)
+            result = validate(planner, sampling_planner)
             log_validation(writer, result, global_step)
             text = format_validation(result)
             print(f"update {global_step}/{config.updates}, {budget.seconds:.0f} s: {text}", flush=True)

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from opera_agents.common.seeds import observation_seed
 from opera_agents.ppo.saved import load_agent
 from opera_env.envs.observation import to_pixels
 from opera_env.errors import AgentError, ToolboxMismatchError
@@ -55,8 +57,8 @@ class PredictAgent:
             of the environment also depends on the size of the input, which an observation does not
             contain; the first upscaling tool is therefore always allowed.
         deterministic: Whether ``predict`` returns the most probable action instead of a sampled one.
-            Sampled actions draw from PyTorch's global generator: call ``torch.manual_seed`` to repeat
-            them.
+        seed: Seed of sampled actions, which are then a function of the seed and of the observation, and
+            imply ``deterministic=False``. With None, they draw from PyTorch's global generator.
 
     Attributes:
         closed_loop: Whether the model chooses one tool at a time.
@@ -73,6 +75,7 @@ class PredictAgent:
         signature: str | None = None,
         mask_upscale: bool = False,
         deterministic: bool = True,
+        seed: int | None = None,
     ) -> None:
         space = model.action_space
         if isinstance(space, spaces.Discrete):
@@ -90,7 +93,8 @@ class PredictAgent:
             )
         self.model = model
         self.closed_loop = isinstance(space, spaces.Discrete)
-        self.deterministic = deterministic
+        self.deterministic, self.seed = deterministic and seed is None, seed
+        self._device = toolbox.device
         self._observation_spaces = _observation_spaces(model.observation_space)
         # The image is square, (H, W, 3) or (3, H, W): the second dimension is its side in both layouts.
         self._obs_size = int(self._observation_spaces["image"].shape[1])
@@ -118,14 +122,28 @@ class PredictAgent:
         if not active:
             return decisions
         active_observations = [observations[index] for index in active]
-        masks = {"action_masks": self._action_masks(active_observations)} if self._supports_masks else {}
-        actions, _ = self.model.predict(
-            self.encode_observations(active_observations), deterministic=self.deterministic, **masks
-        )
-        for index, action in zip(active, actions, strict=True):
+        for index, action in zip(active, self._predict(active_observations), strict=True):
             plan = self._codec.decode_tool(action) if self.closed_loop else self._codec.decode(action)
             decisions[index] = Decision(plan[: observations[index].steps_left])
         return decisions
+
+    def _predict(self, observations: Sequence[Observation]) -> Sequence[Any]:
+        """Returns an action of the model for each observation."""
+        if self.seed is None:
+            return self._predict_batch(observations)
+        actions: list[Any] = []
+        for observation in observations:
+            devices = [self._device] if self._device.type == "cuda" else []
+            with torch.random.fork_rng(devices):
+                torch.manual_seed(observation_seed(observation, self.seed))
+                actions += list(self._predict_batch([observation]))
+        return actions
+
+    def _predict_batch(self, observations: Sequence[Observation]) -> Sequence[Any]:
+        masks = {"action_masks": self._action_masks(observations)} if self._supports_masks else {}
+        batch = self.encode_observations(observations)
+        actions, _ = self.model.predict(batch, deterministic=self.deterministic, **masks)
+        return actions
 
     @property
     def max_tools(self) -> int:
@@ -193,7 +211,9 @@ def _observation_spaces(space: spaces.Space[Any]) -> dict[str, Any]:
     return spaces_by_key
 
 
-def make_ppo(toolbox: Toolbox, path: Path | str = SHIPPED, deterministic: bool = True) -> PredictAgent:
+def make_ppo(
+    toolbox: Toolbox, path: Path | str = SHIPPED, deterministic: bool = True, seed: int = 0
+) -> PredictAgent:
     """Makes the agent ``ppo``: a stepwise policy that ``opera_agents.ppo.train`` trained.
 
     Args:
@@ -201,6 +221,7 @@ def make_ppo(toolbox: Toolbox, path: Path | str = SHIPPED, deterministic: bool =
         path: Folder with ``agent.safetensors`` and ``agent.json``; by default the shipped policy, which
             is for the toolbox ``lite``. On the command line: ``--agents ppo:FOLDER``.
         deterministic: Whether the most probable tool is chosen instead of a sampled one.
+        seed: Seed of sampled tools, which are a function of the seed and of the observation.
 
     Raises:
         MissingWeightsError: If the folder does not contain these files; the message names the command
@@ -210,5 +231,10 @@ def make_ppo(toolbox: Toolbox, path: Path | str = SHIPPED, deterministic: bool =
     """
     policy, card = load_agent(Path(path))
     return PredictAgent(
-        policy.to(toolbox.device), toolbox, card.signature, card.mask_upscale, deterministic
+        policy.to(toolbox.device),
+        toolbox,
+        card.signature,
+        card.mask_upscale,
+        deterministic,
+        None if deterministic else seed,
     )

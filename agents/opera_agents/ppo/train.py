@@ -15,11 +15,8 @@ Source: PPO as in Stable-Baselines3 (MaskablePPO). With ``--reward label_free`` 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
-import numpy as np
 from rich.progress import track
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.logger import Logger
@@ -34,6 +31,7 @@ from opera_agents.ppo import checkpoint
 from opera_agents.ppo.agent import PredictAgent
 from opera_agents.ppo.checkpoint import Progress
 from opera_agents.ppo.config import PPOConfig
+from opera_agents.ppo.diagnostics import log_rollout
 from opera_agents.ppo.features import StepwiseFeaturesExtractor, policy_kwargs
 from opera_agents.ppo.saved import AgentCard, save_agent
 from opera_agents.ppo.vec_env import OperaVecEnv
@@ -78,6 +76,7 @@ def train(config: PPOConfig) -> ValidationResult | None:
     validate = make_validation(config, toolbox)
     model = make_model(config, make_vec_env(config, toolbox, source))
     agent = PredictAgent(model.policy, toolbox, mask_upscale=config.mask_upscale)
+    sampling_agent = PredictAgent(model.policy, toolbox, mask_upscale=config.mask_upscale, seed=0)
     progress = checkpoint.load(path, model)
     features_extractor = model.policy.get_submodule("features_extractor")
     assert isinstance(features_extractor, StepwiseFeaturesExtractor)
@@ -98,7 +97,7 @@ def train(config: PPOConfig) -> ValidationResult | None:
     writer = SummaryWriter(str(config.out), purge_step=model.num_timesteps + 1)
     result: ValidationResult | None = None
     if validate is not None and progress.rollouts in (0, config.rollouts):
-        result = _validate(validate, agent, writer, model.num_timesteps)
+        result = _validate(validate, (agent, sampling_agent), writer, model.num_timesteps)
     while progress.rollouts < config.rollouts:
         # Each segment between two checkpoints starts with fresh environments, seeds and caches (a cache
         # decides which plans share a batch), so that a resumed run equals an uninterrupted one.
@@ -130,12 +129,12 @@ def train(config: PPOConfig) -> ValidationResult | None:
                 "time/update": update_time - rollout_time,
                 **{f"budget/{name}": value for name, value in asdict(budget).items()},
             }
-            _log_rollout(writer, model, scalars, toolbox)
+            log_rollout(writer, model, scalars, config.tool_cost)
             is_validation_due = (
                 progress.rollouts % config.val_every == 0 or progress.rollouts == config.rollouts
             )
             if validate is not None and is_validation_due:
-                result = _validate(validate, agent, writer, model.num_timesteps)
+                result = _validate(validate, (agent, sampling_agent), writer, model.num_timesteps)
         checkpoint.save(path, model, progress)
 
     writer.close()
@@ -221,30 +220,11 @@ def make_card(
     )
 
 
-def _log_rollout(
-    writer: SummaryWriter, model: MaskablePPO, scalars: Mapping[str, float], toolbox: Toolbox
-) -> None:
-    """Writes the statistics of a rollout and of its update."""
-    step = model.num_timesteps
-    episodes = list(model.ep_info_buffer or ())
-    actions = model.rollout_buffer.actions.astype(np.int64).ravel()
-    train_metrics: dict[str, Any] = dict(model.logger.name_to_value)
-    model.logger.dump(step)  # clears the stored values
-    train_metrics["train/entropy"] = -train_metrics.pop("train/entropy_loss")
-    del train_metrics["train/n_updates"]
-    if episodes:
-        train_metrics["rollout/return"] = float(np.mean([episode["r"] for episode in episodes]))
-        train_metrics["rollout/length"] = float(np.mean([episode["l"] for episode in episodes]))
-    for name, value in {**train_metrics, **scalars}.items():
-        writer.add_scalar(name, value, step)
-    writer.add_histogram("rollout/actions", actions, step, bins=np.arange(len(toolbox) + 2) - 0.5)  # pyright: ignore[reportArgumentType]
-
-
 def _validate(
-    validate: Validation, agent: PredictAgent, writer: SummaryWriter, step: int
+    validate: Validation, agents: tuple[PredictAgent, PredictAgent], writer: SummaryWriter, step: int
 ) -> ValidationResult:
-    """Validates the agent; writes and prints the result."""
-    result = validate(agent)
+    """Validates the most probable and the sampled plans; writes and prints the result."""
+    result = validate(*agents)
     log_validation(writer, result, step)
     print(f"step {step}: {format_validation(result)}", flush=True)
     return result

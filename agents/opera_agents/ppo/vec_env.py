@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -26,7 +26,8 @@ class OperaVecEnv(VecEnv):
 
     One step runs the tools of all sub-environments as one batch and computes their metrics as one batch,
     which is faster than one process for each sub-environment. Finished episodes report their return and
-    length as Stable-Baselines3's ``Monitor`` does, so no monitor is needed.
+    length as Stable-Baselines3's ``Monitor`` does, so no monitor is needed; beside them ``r_q`` and
+    ``terms`` of the result, and the number of ``tools`` of the plan.
 
     Args:
         envs: The vector environment; its sub-environments share a toolbox and a scorer.
@@ -115,12 +116,16 @@ class OperaVecEnv(VecEnv):
         infos: list[dict[str, Any]] = [{"TimeLimit.truncated": False} for _ in range(self.num_envs)]
         for index in np.flatnonzero(dones):
             final_info = vector_infos["final_info"]
+            terms = {name: float(values[index]) for name, values in _values(final_info["terms"])}
             infos[index] |= {key: final_info[key][index] for key in _INFO_KEYS}
             infos[index]["terminal_observation"] = self._without_excluded(vector_infos["final_obs"][index])
             infos[index]["episode"] = {
                 "r": round(float(self._returns[index]), 6),
                 "l": int(self._lengths[index]),
                 "t": round(time.perf_counter() - self._start_time, 6),
+                "r_q": float(final_info["r_q"][index]),
+                "terms": terms,
+                "tools": len(final_info["plan"][index]),
             }
             self.reset_infos[index] = {
                 key: vector_infos[key][index] for key in _INFO_KEYS if key in vector_infos
@@ -176,3 +181,8 @@ class OperaVecEnv(VecEnv):
     def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
         """Returns no images: a vector environment does not render."""
         return [None] * self.num_envs
+
+
+def _values(infos: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Returns the entries of a stacked info without the masks that Gymnasium adds as ``_name``."""
+    return [(name, values) for name, values in infos.items() if not name.startswith("_")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,16 @@ def test_best_rewards_are_searched_once(photos: Path, small_toolbox: Path, tmp_p
     assert make()(FixedPlan()).regret == pytest.approx(actual.regret + 1, abs=1e-4)
 
 
+def test_sampled_plans_are_validated_on_the_same_samples(photos: Path, toolbox: Toolbox) -> None:
+    validation = Validation(photos, toolbox, "classic", count=3, canvas=64, max_tools=3, tool_cost=0.5)
+    greedy, sampling = FixedPlan(), FixedPlan("tiny.blur", "tiny.brighten")
+    actual = validation(greedy, sampling)
+    assert (actual.length, actual.length_sampled) == (0.0, 2.0)
+    assert actual.reward == validation(greedy).reward
+    assert actual.reward_sampled == validation(sampling).reward
+    assert validation(greedy).reward_sampled is None
+
+
 def test_own_scorer_is_used(photos: Path, toolbox: Toolbox) -> None:
     scorer = PlanScorer(toolbox, "classic")
     validation = Validation(photos, toolbox, "classic", count=2, canvas=64, scorer=scorer)
@@ -76,12 +87,24 @@ def test_text_names_what_is_known() -> None:
     assert format_validation(result()) == "reward 7.250, 2.0 tools, psnr_y 24.500"
     full = "reward 7.250, regret 0.125, F1 0.50, 2.0 tools, psnr_y 24.500"
     assert format_validation(result(0.125, 0.5)) == full
+    sampled = replace(result(), reward_sampled=6.5, length_sampled=1.25)
+    assert format_validation(sampled) == f"{format_validation(result())}, sampled: reward 6.500, 1.2 tools"
 
 
 def test_log_writes_the_tags_of_all_trainers(tmp_path: Path) -> None:
     with SummaryWriter(str(tmp_path)) as writer:
         log_validation(writer, result(0.125), 3)
+        log_validation(writer, replace(result(), reward_sampled=6.5, length_sampled=1.5), 4)
     events = EventAccumulator(str(tmp_path)).Reload()
-    assert set(events.Tags()["scalars"]) == {"val/reward", "val/length", "val/regret", "val/psnr_y"}
+    tags = {
+        "val/reward",
+        "val/length",
+        "val/regret",
+        "val/psnr_y",
+        "val/reward_sampled",
+        "val/length_sampled",
+    }
+    assert set(events.Tags()["scalars"]) == tags
+    assert events.Scalars("val/reward_sampled")[0].value == 6.5
     assert events.Tags()["images"] == ["val/input_restored_reference"]
     assert events.Scalars("val/reward")[0].step == 3

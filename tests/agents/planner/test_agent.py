@@ -60,9 +60,14 @@ def test_decisions_do_not_depend_on_other_images_of_the_batch(folder: Path, tool
     generator = torch.Generator().manual_seed(0)
     images = [torch.rand(3, *size, generator=generator) for size in ((40, 56), (64, 64), (40, 56), (7, 90))]
     observations = [Observation(image, image) for image in images]
-    together = planner.act(observations)
-    assert together == [planner.act([observation])[0] for observation in observations]
-    assert planner.act([]) == []
+    sampling_planner = Planner(planner.policy, planner.card, seed=0)
+    for agent in (planner, sampling_planner):
+        together = agent.act(observations)
+        assert together == [agent.act([observation])[0] for observation in observations]
+        assert together == list(reversed(agent.act(observations[::-1])))
+        assert agent.act([]) == []
+    other_seed = Planner(planner.policy, planner.card, seed=1)
+    assert planner.act(observations) != sampling_planner.act(observations) != other_seed.act(observations)
 
 
 def test_plans_are_cut_to_max_tools(folder: Path, toolbox: Toolbox) -> None:

@@ -173,6 +173,27 @@ def test_deterministic_is_passed_to_the_model(
     assert PredictAgent(model, toolbox).deterministic
 
 
+def test_sampled_actions_are_functions_of_seed_and_observation(
+    samples: list[Sample], toolbox: Toolbox, tmp_path: Path
+) -> None:
+    card = make_card(toolbox)
+    save_agent(card.build(), card, tmp_path)
+    observations = observe_all(samples)
+    agent = make_ppo(toolbox, tmp_path, deterministic=False)
+    state = torch.random.get_rng_state()
+    together = agent.act(observations)
+    assert torch.equal(state, torch.random.get_rng_state()), "the global generator is not advanced"
+    assert together == [agent.act([observation])[0] for observation in observations]
+    assert together == list(reversed(agent.act(observations[::-1])))
+    others = [make_ppo(toolbox, tmp_path, deterministic=False, seed=seed) for seed in range(1, 9)]
+    assert len({tuple(decision.plan for decision in other.act(observations)) for other in others}) > 4
+    greedy = make_ppo(toolbox, tmp_path)
+    assert all(
+        agent.act(observations) == greedy.act(observations)
+        for agent in (greedy, make_ppo(toolbox, tmp_path, seed=5))
+    )
+
+
 def test_another_toolbox_raises(make_envs: MakeEnvs, toolbox: Toolbox) -> None:
     envs = make_envs("stepwise", toolbox=toolbox)
     model = RecordingModel(envs.observation_space, envs.action_space, [])

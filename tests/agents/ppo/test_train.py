@@ -65,6 +65,11 @@ def test_a_run_trains_logs_and_exports(tiny_config: PPOConfig, samples: list[Sam
     for tag in (
         "rollout/return",
         "rollout/length",
+        "rollout/plan_length",
+        "reward/total",
+        "reward/r_q",
+        "reward/tool_cost",
+        "reward/psnr_y",
         "train/entropy",
         "train/approx_kl",
         "train/clip_fraction",
@@ -75,7 +80,8 @@ def test_a_run_trains_logs_and_exports(tiny_config: PPOConfig, samples: list[Sam
         "budget/seconds",
     ):
         assert steps[tag] == [24, 48, 72, 96], tag
-    assert steps["val/reward"] == steps["val/length"] == [0, 48, 96]
+    for name in ("reward", "length", "reward_sampled", "length_sampled"):
+        assert steps[f"val/{name}"] == [0, 48, 96], name
     assert "rollout/actions" in events.Tags()["histograms"]
     assert events.Scalars("val/reward")[-1].value == pytest.approx(result.reward, abs=1e-5)
     scored = [event.value for event in events.Scalars("budget/images_scored")]

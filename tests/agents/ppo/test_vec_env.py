@@ -131,7 +131,11 @@ def test_the_return_is_the_gain_of_r_q_less_tool_cost(make_envs: MakeEnvs) -> No
     _, _, dones, infos = envs.step(np.zeros(4, np.int64))
     assert dones.all()
     for before, info in zip(untouched, infos, strict=True):
-        assert info["episode"]["r"] == pytest.approx(info["r_q"] - before - 0.25, abs=1e-5)
+        episode = info["episode"]
+        assert episode["r"] == pytest.approx(info["r_q"] - before - 0.25, abs=1e-5)
+        assert (episode["r_q"], episode["tools"], episode["l"]) == (info["r_q"], 1, 2)
+        assert set(episode["terms"]) == {"psnr_y", "ssim"} or episode["terms"]
+        assert sum(episode["terms"].values()) == pytest.approx(episode["r_q"])
 
 
 @both
