@@ -187,11 +187,8 @@ def test_sampled_actions_are_functions_of_seed_and_observation(
     assert together == list(reversed(agent.act(observations[::-1])))
     others = [make_ppo(toolbox, tmp_path, deterministic=False, seed=seed) for seed in range(1, 9)]
     assert len({tuple(decision.plan for decision in other.act(observations)) for other in others}) > 4
-    greedy = make_ppo(toolbox, tmp_path)
-    assert all(
-        agent.act(observations) == greedy.act(observations)
-        for agent in (greedy, make_ppo(toolbox, tmp_path, seed=5))
-    )
+    greedy = make_ppo(toolbox, tmp_path).act(observations)
+    assert greedy == make_ppo(toolbox, tmp_path, seed=5).act(observations)
 
 
 def test_another_toolbox_raises(make_envs: MakeEnvs, toolbox: Toolbox) -> None:
