@@ -148,6 +148,54 @@ def test_without_links_a_failed_renaming_frees_the_name(
 
 
 @BOTH
+def test_the_content_is_on_the_disk_before_the_file_has_its_name_and_the_name_after(
+    tmp_path: Path, writing: Writing, links: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power loss leaves the whole file or none, never an empty one."""
+    target, written = tmp_path / "a.txt", list[str]()
+
+    def fsync(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        what = "folder" if path == tmp_path else path.read_text()
+        written.append(f"{what}, {'named' if target.exists() else 'not named'}")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with writing(target) as part:
+        part.write_text("content")
+    assert written == ["content, not named", "folder, named"]
+
+
+@BOTH
+def test_a_disk_that_fails_to_write_leaves_no_file(
+    tmp_path: Path, writing: Writing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fsync(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match=r"Input/output error.*a\.txt"), writing(tmp_path / "a.txt") as part:
+        part.write_text("content")
+    assert list(tmp_path.iterdir()) == []
+
+
+@BOTH
+def test_a_file_system_that_cannot_write_folders_is_good_enough(
+    tmp_path: Path, writing: Writing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync = os.fsync
+
+    def files_only(descriptor: int) -> None:
+        if Path(os.readlink(f"/proc/self/fd/{descriptor}")).is_dir():
+            raise OSError(22, "Invalid argument")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", files_only)
+    with writing(tmp_path / "a.txt") as part:
+        part.write_text("content")
+    assert (tmp_path / "a.txt").read_text() == "content"
+
+
+@BOTH
 def test_a_file_in_place_of_the_folder_is_not_taken_for_the_target(
     tmp_path: Path, writing: Writing
 ) -> None:

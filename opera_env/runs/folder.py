@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from opera_env.errors import RunError
 from opera_env.files import atomic_write
+from opera_env.leftovers import remove_leftovers
 
 SETTINGS_FILE = "config.json"
 LOCK_FILE = ".lock"
@@ -38,6 +39,7 @@ def claim_run_dir(
         RunError: If another process trains in the folder, or the folder holds a run with other settings.
     """
     lock = lock_path(folder / LOCK_FILE, f"another process is training in {folder}")
+    remove_leftovers(folder)
     path, new_settings = folder / SETTINGS_FILE, json.loads(json.dumps(dict(settings)))
     saved_settings = _read_settings(path) if path.is_file() else new_settings
     changed = {

@@ -16,6 +16,7 @@ from rich.progress import wrap_file
 from opera_env.console import Console
 from opera_env.errors import DownloadError, WeightsIntegrityError
 from opera_env.files import atomic_write
+from opera_env.leftovers import remove_leftovers
 from opera_env.weights.tensors import file_sha256
 
 CONNECT_TIMEOUT = 10.0
@@ -44,6 +45,7 @@ def download(urls: Sequence[str], target: Path, sha256: str, *, timeout: float =
     if len(sha256) < 8:
         raise ValueError(f"{target.name}: expected at least 8 digits of its sha256, found {sha256!r}.")
     failures: list[str] = []
+    remove_leftovers(target.parent)  # of downloads that were killed, which may be large
     for url in urls:
         console.print(f"{target.name}: from {url}")
         try:

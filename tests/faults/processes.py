@@ -175,7 +175,7 @@ def random_moments(seed: int, count: int, latest: float, earliest: float = 0.0) 
 
 def leftovers(folder: Path) -> list[Path]:
     """Lists the temporary files under a folder, hidden ones included."""
-    return sorted(path for path in folder.rglob("*") if path.name.endswith((".part", ".tmp")))
+    return sorted(path for path in folder.rglob("*") if path.name.endswith((".part", ".claim", ".tmp")))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
