@@ -5,12 +5,9 @@ No generator's state has to be kept in a checkpoint for a resumed run to continu
 
 from __future__ import annotations
 
-import hashlib
 from enum import IntEnum, unique
 
 import numpy as np
-
-from opera_env.types import Observation
 
 
 @unique
@@ -51,16 +48,6 @@ def make_rng(seed: int, stage: SeedStage, step: int, stream: int = 0) -> np.rand
 def make_seed(seed: int, stage: SeedStage, step: int, stream: int = 0) -> int:
     """Returns a 32-bit seed for a library that makes its own generators; arguments as :func:`make_rng`."""
     return int(np.random.SeedSequence(_key(seed, stage, step, stream)).generate_state(1)[0])
-
-
-def observation_seed(observation: Observation, seed: int = 0) -> int:
-    """Returns a 32-bit seed that is a function of a seed and of what an agent observes.
-
-    An agent that samples with it decides the same about an image whatever else is in its batch.
-    """
-    digest = hashlib.sha256(repr((seed, tuple(observation.image.shape), observation.used)).encode())
-    digest.update(observation.image.cpu().contiguous().numpy().reshape(-1).data)
-    return int.from_bytes(digest.digest()[:4], "little")
 
 
 def rollout_seed(seed: int, update: int) -> int:

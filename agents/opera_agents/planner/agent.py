@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from opera_agents.common.batches import observe_sample
-from opera_agents.common.seeds import observation_seed
 from opera_agents.planner.policy import PlanPolicy, SampledPlans
 from opera_agents.planner.saved import SHIPPED, PolicyCard, load_policy
 from opera_env.encoder import encode_by_size
@@ -81,7 +80,7 @@ class Planner:
             return self.decode(self.policy.predict(features), self.probabilities(features))
         decisions: list[Decision] = []
         for observation, row in zip(observations, features.split(1), strict=True):
-            generator = torch.Generator().manual_seed(observation_seed(observation, self.seed))
+            generator = torch.Generator().manual_seed(content_seed(self.seed, observation.image))
             decisions += self.decode(self.policy.sample(row, generator), self.probabilities(row))
         return decisions
 

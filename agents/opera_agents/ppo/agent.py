@@ -13,11 +13,11 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from opera_agents.common.seeds import observation_seed
 from opera_agents.ppo.saved import load_agent
 from opera_env.envs.observation import to_pixels
 from opera_env.errors import AgentError, ToolboxMismatchError
 from opera_env.plan import PlanCodec
+from opera_env.seeding import content_seed
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Observation
 
@@ -135,7 +135,7 @@ class PredictAgent:
         for observation in observations:
             devices = [self._device] if self._device.type == "cuda" else []
             with torch.random.fork_rng(devices):
-                torch.manual_seed(observation_seed(observation, self.seed))
+                torch.manual_seed(content_seed(self.seed, observation.image) + len(observation.used))
                 actions += list(self._predict_batch([observation]))
         return actions
 

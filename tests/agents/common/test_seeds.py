@@ -5,10 +5,8 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
-import torch
 
-from opera_agents.common.seeds import SeedStage, make_rng, make_seed, observation_seed, rollout_seed
-from opera_env.types import Observation
+from opera_agents.common.seeds import SeedStage, make_rng, make_seed, rollout_seed
 
 
 def test_equal_keys_draw_the_same() -> None:
@@ -45,16 +43,3 @@ def test_draws_equal_those_that_shipped_weights_were_trained_with() -> None:
 def test_rollout_seeds_differ_between_updates_and_seeds() -> None:
     assert rollout_seed(2, 3) == 2_000_009
     assert len({rollout_seed(seed, update) for seed in range(3) for update in range(50)}) == 150
-
-
-def test_seeds_of_observations_are_functions_of_what_is_observed() -> None:
-    image = torch.rand(3, 4, 6, generator=torch.Generator().manual_seed(0))
-    seed = observation_seed(Observation(image, image))
-    assert seed == observation_seed(Observation(image.clone(), image)) < 2**32
-    others = [
-        observation_seed(Observation(image, image), 1),
-        observation_seed(Observation(image, image, ("a",))),
-        observation_seed(Observation(image + 1e-6, image)),
-        observation_seed(Observation(image.reshape(3, 6, 4), image)),
-    ]
-    assert len({seed, *others}) == 5
