@@ -113,13 +113,22 @@ class MissingWeightsError(OperaError):
 
 
 class WeightsIntegrityError(OperaError):
-    """A weight file exists, but its content is not the expected one."""
+    """A weight file exists, but its content is not the expected one.
 
-    def __init__(self, path: Path | str, expected: str, found: str) -> None:
+    Attributes:
+        expected: The expected hash or content.
+        found: What was found instead.
+    """
+
+    def __init__(
+        self, path: Path | str, expected: str, found: str, remedy: str = "delete it and fetch it again"
+    ) -> None:
         super().__init__(
             f"{path}: expected sha256 {expected}, found {found}. "
-            "The file is damaged, or it is another file: delete it and fetch it again."
+            f"The file is damaged, or it is another file: {remedy}."
         )
+        self.expected = expected
+        self.found = found
 
 
 class DownloadError(OperaError):

@@ -15,9 +15,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from opera_env.errors import DownloadError, MissingWeightsError, WeightsIntegrityError
-from opera_env.files import atomic_write
+from opera_env.weights.connection import DownloadLimits
 from opera_env.weights.files import WEIGHT_FILES, WeightFile, get_weight_file
-from opera_env.weights.http import console, download, expect_sha256
+from opera_env.weights.http import console, download, expect_sha256, written_atomically
 from opera_env.weights.sdist import ALEXNET, VGG16, Backbone
 from opera_env.weights.tensors import load_tensors, tensors_sha256
 
@@ -40,7 +40,11 @@ def require(name: str) -> Path:
     weight = get_weight_file(name)
     if not weight.path.is_file():
         raise MissingWeightsError(name, weight.path, f"opera-env weights fetch {name}")
-    expect_sha256(weight.path, weight.sha256, weight.digest())
+    try:
+        expect_sha256(weight.path, weight.sha256, weight.digest())
+    except WeightsIntegrityError as error:
+        remedy = f"opera-env weights fetch {name} replaces it"
+        raise WeightsIntegrityError(weight.path, error.expected, error.found, remedy) from error
     return weight.path
 
 
@@ -77,7 +81,8 @@ def fetch(name: str, force: bool = False) -> Path:
     if not force and status(name) == "present":
         return weight.path
     if weight.urls:
-        return download(weight.urls, weight.path, weight.sha256)
+        limits = DownloadLimits(max_bytes=weight.max_bytes)
+        return download(weight.urls, weight.path, weight.sha256, limits=limits)
     return _build(weight, *_BUILT_FILES[name])
 
 
@@ -104,10 +109,10 @@ def _build(weight: WeightFile, checkpoint: str, backbone: Backbone) -> Path:
             console.print(f"  failed: {error}")
             failures.append(f"{source}: {error}")
             continue
-        with atomic_write(weight.path) as part:
+        with written_atomically(weight.path) as part:
             part.write_bytes(save(tensors))  # save_file would make the file unreadable for other users
         return weight.path
-    raise DownloadError(f"{weight.path.name} cannot be built:\n  " + "\n  ".join(failures))
+    raise DownloadError(f"{weight.path.name} cannot be built: {'; '.join(failures)}")
 
 
 def _torchvision_backbone(checkpoint: str, backbone: Backbone) -> dict[str, Tensor]:

@@ -9,16 +9,23 @@ from typing import Literal
 
 import torch
 
-from opera_env.errors import UnknownPresetError
+from opera_env.errors import DownloadError, UnknownPresetError
 from opera_env.weights.tensors import file_sha256, load_tensors, tensors_sha256
 
 
 def cache_dir() -> Path:
-    """Returns the cache folder: ``$OPERA_ENV_CACHE``, or ``opera-env`` in the cache folder of the user."""
+    """Returns the cache folder: ``$OPERA_ENV_CACHE``, or ``opera-env`` in the cache folder of the user.
+
+    Raises:
+        DownloadError: If the user has no home folder, and no variable names another one.
+    """
     folder = os.environ.get("OPERA_ENV_CACHE")
-    if folder:
-        return Path(folder).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "opera-env"
+    try:
+        if folder:
+            return Path(folder).expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "opera-env"
+    except RuntimeError as error:
+        raise DownloadError(f"no folder for weight files ({error}): set OPERA_ENV_CACHE to one.") from error
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,7 @@ class WeightFile:
             a file that is built, SHA-256 of its tensors, see :func:`opera_env.weights.tensors_sha256`.
         urls: Addresses of the file, tried in order; empty for a file that is built from another one.
         description: One line for ``opera-env weights list``.
+        max_bytes: Upper bound of the size of a download, a little above the size of the file.
         home: ``"torch"`` for the folder of torch.hub, which pyiqa and torchvision share; ``"opera"`` for
             :func:`cache_dir`.
     """
@@ -41,6 +49,7 @@ class WeightFile:
     sha256: str
     urls: tuple[str, ...]
     description: str
+    max_bytes: int = 0
     home: Literal["torch", "opera"] = "torch"
 
     @property
@@ -78,6 +87,7 @@ WEIGHT_FILES: tuple[WeightFile, ...] = (
         sha256="7be5be79",
         urls=("https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",),
         description="torchvision's AlexNet, 233 MB, from which 'lpips' is built",
+        max_bytes=270_000_000,
     ),
     WeightFile(
         name="vgg16",
@@ -93,6 +103,7 @@ WEIGHT_FILES: tuple[WeightFile, ...] = (
         sha256="397923af",
         urls=("https://download.pytorch.org/models/vgg16-397923af.pth",),
         description="torchvision's VGG16, 528 MB, from which 'vgg16' is built",
+        max_bytes=600_000_000,
     ),
     WeightFile(
         name="vgg19",
@@ -100,6 +111,7 @@ WEIGHT_FILES: tuple[WeightFile, ...] = (
         sha256="dcbb9e9d",
         urls=("https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",),
         description="torchvision's VGG19, 548 MB, for training tools with the paper's loss",
+        max_bytes=600_000_000,
     ),
     WeightFile(
         name="musiq",
@@ -107,6 +119,7 @@ WEIGHT_FILES: tuple[WeightFile, ...] = (
         sha256="e95806b9",
         urls=_pyiqa_urls("musiq_koniq_ckpt-e95806b9.pth"),
         description="MUSIQ trained on KonIQ-10k, 104 MB",
+        max_bytes=120_000_000,
     ),
     WeightFile(
         name="clipiqa",
@@ -114,6 +127,7 @@ WEIGHT_FILES: tuple[WeightFile, ...] = (
         sha256=_CLIP_RN50,
         urls=(f"https://openaipublic.azureedge.net/clip/models/{_CLIP_RN50}/RN50.pt",),
         description="CLIP-IQA: CLIP with a ResNet-50, 244 MB",
+        max_bytes=270_000_000,
     ),
     WeightFile(
         name="maniqa",
@@ -124,6 +138,7 @@ WEIGHT_FILES: tuple[WeightFile, ...] = (
             *_pyiqa_urls("ckpt_koniq10k.pt"),
         ),
         description="MANIQA trained on KonIQ-10k, its ViT included, 543 MB",
+        max_bytes=600_000_000,
     ),
 )
 """The weight files of metrics and losses."""

