@@ -139,6 +139,15 @@ def _slow_body(handler: _Handler) -> None:
     handler.send_slowly(handler.server.body)
 
 
+def _paced(handler: _Handler) -> None:
+    """Sends the file in pieces, about 50 a second."""
+    body = handler.server.body
+    handler.head(Content_Length=len(body))
+    for start in range(0, len(body), 1 << 16):
+        handler.send(body[start : start + (1 << 16)])
+        handler.server.closing.wait(0.02)
+
+
 def _silent(handler: _Handler) -> None:
     handler.server.closing.wait(60)
 
@@ -150,6 +159,7 @@ def _many_headers(handler: _Handler) -> None:
 
 ANSWERS: dict[str, Callable[[_Handler], None]] = {
     "good": lambda handler: _whole(handler, Content_Length=len(handler.server.body)),
+    "paced": _paced,
     # Served although something is wrong, because the hash decides.
     "length-is-no-number": lambda handler: _whole(handler, Content_Length="abc"),
     "length-is-negative": lambda handler: _whole(handler, Content_Length=-5),
