@@ -12,8 +12,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from opera_env.data.photo import Photo
 from opera_env.data.pixels import apply_orientation
-from opera_env.data.read import load_with_exif, open_image
+from opera_env.data.read import check_complete, load_with_exif, open_image, read_photo
+from opera_env.data.read_tiff import is_tiff
 from opera_env.errors import ImageFileError, SampleError
 from opera_env.files import atomic_write
 from opera_env.types import Canvas
@@ -50,9 +52,19 @@ def read_image(path: Path | str) -> NDArray[np.uint8]:
     Raises:
         ImageFileError: If the file is absent, damaged or not an image.
     """
+    path = Path(path)
+    if path.is_file() and is_tiff(path):
+        return _photo_to_rgb(read_photo(path))
     with open_image(path) as image:
+        check_complete(path, str(image.format))
         _, orientation = load_with_exif(image, str(image.format), notices=[])
         return apply_orientation(np.array(_to_rgb(image), np.uint8), orientation)
+
+
+def _photo_to_rgb(photo: Photo) -> NDArray[np.uint8]:
+    """Converts the colours of a photograph to 8-bit RGB."""
+    levels = photo.pixels if photo.bits == 8 else photo.pixels // 257
+    return np.array(np.broadcast_to(levels, (*photo.size, 3)), np.uint8)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -11,18 +11,15 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
+from opera_env.data.claims import check_opened_claim
 from opera_env.data.exif import filter_exif, read_exif
 from opera_env.data.metadata import clean_dpi, clean_xmp, multi_frame_notices
 from opera_env.data.photo import FORMATS, Photo, suffix_notices
 from opera_env.data.pixels import apply_orientation, split_alpha
 from opera_env.data.read_8bit import decode_8bit, is_lossless_webp
-from opera_env.data.read_16bit import (
-    decode_16bit_png,
-    is_16bit_png,
-    is_16bit_tiff,
-    read_16bit_tiff,
-    read_16bit_tiff_size,
-)
+from opera_env.data.read_jpeg import check_jpeg
+from opera_env.data.read_png import check_png, decode_16bit_png, read_png_header
+from opera_env.data.read_tiff import has_luma_and_chroma, is_tiff, read_tiff, read_tiff_size
 from opera_env.errors import ImageFileError, error_message
 
 for _library in ("PIL", "tifffile", "imagecodecs"):
@@ -44,8 +41,26 @@ def open_image(path: Path | str, formats: tuple[str, ...] | None = None) -> Iter
     Raises:
         ImageFileError: If the file is absent, damaged, too large or not an image.
     """
+    path = Path(path)
     with _image_file_errors(path, formats), Image.open(path, formats=formats) as image:
+        check_opened_claim(path, image)
         yield image
+
+
+def check_complete(path: Path, format_name: str) -> list[str]:
+    """Checks that all pixels of a PNG or JPEG file are there; for other formats the decoders do it.
+
+    Returns:
+        Notices of what may be absent.
+
+    Raises:
+        ImageFileError: If the file is cut short, even if it ends as a whole file does.
+    """
+    if format_name == "PNG":
+        check_png(path)
+    elif format_name in ("JPEG", "MPO"):
+        return check_jpeg(path)
+    return []
 
 
 @contextmanager
@@ -97,9 +112,9 @@ def read_photo(path: Path | str) -> Photo:
     """
     path = Path(path)
     with _image_file_errors(path, _PILLOW_FORMATS):
-        if is_16bit_tiff(path):
-            return read_16bit_tiff(path)
-        with Image.open(path, formats=_PILLOW_FORMATS) as image:
+        if is_tiff(path) and not has_luma_and_chroma(path):
+            return read_tiff(path)
+        with open_image(path, _PILLOW_FORMATS) as image:
             return _read(image, path)
 
 
@@ -111,9 +126,9 @@ def read_size(path: Path | str) -> tuple[int, int]:
     """
     path = Path(path)
     with _image_file_errors(path, _PILLOW_FORMATS):
-        if is_16bit_tiff(path):
-            return read_16bit_tiff_size(path)
-        with Image.open(path, formats=_PILLOW_FORMATS) as image:
+        if is_tiff(path):
+            return read_tiff_size(path)
+        with open_image(path, _PILLOW_FORMATS) as image:
             return image.height, image.width
 
 
@@ -125,9 +140,10 @@ def read_format(path: Path | str) -> str:
     """
     path = Path(path)
     with _image_file_errors(path, _PILLOW_FORMATS):
-        if is_16bit_tiff(path):
+        if is_tiff(path):
+            read_tiff_size(path)
             return "TIFF"
-        with Image.open(path, formats=_PILLOW_FORMATS) as image:
+        with open_image(path, _PILLOW_FORMATS) as image:
             return _format_name(image)
 
 
@@ -137,10 +153,14 @@ def _format_name(image: Image.Image) -> str:
 
 def _read(image: Image.Image, path: Path) -> Photo:
     format_name = _format_name(image)
-    notices = [*suffix_notices(path, format_name), *multi_frame_notices(getattr(image, "n_frames", 1))]
+    notices = [
+        *suffix_notices(path, format_name),
+        *check_complete(path, format_name),
+        *multi_frame_notices(getattr(image, "n_frames", 1)),
+    ]
     exif, orientation = load_with_exif(image, format_name, notices)
     info = dict(image.info)
-    if format_name == "PNG" and is_16bit_png(path):
+    if format_name == "PNG" and read_png_header(path).depth == 16:
         pixels = decode_16bit_png(path)
     else:
         pixels, info["icc_profile"] = decode_8bit(image, notices)

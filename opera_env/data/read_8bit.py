@@ -11,7 +11,7 @@ from PIL import Image, ImageCms
 
 from opera_env.data.photo import Pixels
 
-_SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
 def decode_8bit(image: Image.Image, notices: list[str]) -> tuple[Pixels, bytes | None]:
@@ -28,7 +28,7 @@ def decode_8bit(image: Image.Image, notices: list[str]) -> tuple[Pixels, bytes |
     mode = image.mode
     if mode in ("CMYK", "LAB"):
         notices.append(f"{mode} colours became sRGB")
-        return np.asarray(_to_srgb(image, profile, notices)), _SRGB.tobytes()
+        return np.asarray(convert_to_srgb(image, profile, notices)), SRGB.tobytes()
     if mode in ("P", "PA"):
         notices.append("the palette became full colour")
     has_alpha = mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
@@ -41,7 +41,7 @@ def decode_8bit(image: Image.Image, notices: list[str]) -> tuple[Pixels, bytes |
     return np.atleast_3d(np.asarray(image.convert(target))), profile
 
 
-def _to_srgb(image: Image.Image, profile: bytes | None, notices: list[str]) -> Image.Image:
+def convert_to_srgb(image: Image.Image, profile: bytes | None, notices: list[str]) -> Image.Image:
     """Converts CMYK or CIELAB through the profile of the file, CMYK without one by Pillow's formula."""
     try:
         if profile is not None:
@@ -50,7 +50,7 @@ def _to_srgb(image: Image.Image, profile: bytes | None, notices: list[str]) -> I
             source = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
         else:
             return image.convert("RGB")
-        converted = ImageCms.profileToProfile(image, source, _SRGB, outputMode="RGB")
+        converted = ImageCms.profileToProfile(image, source, SRGB, outputMode="RGB")
         assert converted is not None  # None is returned for conversion in place only
         return converted
     except (ImageCms.PyCMSError, OSError) as error:
