@@ -124,7 +124,7 @@ class WeightsIntegrityError(OperaError):
         self, path: Path | str, expected: str, found: str, remedy: str = "delete it and fetch it again"
     ) -> None:
         super().__init__(
-            f"{path}: expected sha256 {expected}, found {found}. "
+            f"{path}: expected {expected}, found {found}. "
             f"The file is damaged, or it is another file: {remedy}."
         )
         self.expected = expected

@@ -108,7 +108,7 @@ def load_detector(path: Path, num_labels: int = len(DEGRADATIONS)) -> Detector:
         if expected_shapes.get(key) != loaded_shapes.get(key):
             raise WeightsIntegrityError(
                 path,
-                f"of a detector's weights with {key!r} of shape {expected_shapes.get(key)}",
+                f"a detector's weights with {key!r} of shape {expected_shapes.get(key)}",
                 f"others with {key!r} of shape {loaded_shapes.get(key)}",
             )
     detector.load_state_dict({key: value.float() for key, value in weights.items()}, assign=True)

@@ -14,9 +14,9 @@ from opera_env.errors import (
     MissingWeightsError,
     SampleError,
     ToolboxMismatchError,
-    WeightsIntegrityError,
 )
 from opera_env.files import atomic_write
+from opera_env.json_files import read_object
 from opera_env.tools import Toolbox
 from opera_env.types import Plan, Sample, Scorer
 
@@ -53,18 +53,23 @@ class PlanTable:
 
         Raises:
             MissingWeightsError: If there is no such file.
-            WeightsIntegrityError: If the file holds something else.
+            AgentError: If the file holds something else.
         """
         if not path.is_file():
             raise MissingWeightsError("plans by recipe", path, FIT_COMMAND)
-        try:
-            data = json.loads(path.read_text())
-            plans = {tuple(recipe.split("+")): tuple(plan) for recipe, plan in data.pop("plans").items()}
-            scores = {tuple(recipe.split("+")): row for recipe, row in data.pop("scores").items()}
-            return cls(**data, plans=plans, scores=scores)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            content = f"something else ({error!r})"
-            raise WeightsIntegrityError(path, "of plans by recipe", content) from error
+        data = read_object(path, AgentError, f"Fit the plans again: {FIT_COMMAND}.")
+        toolbox, plans, scores = (data.object(key) for key in ("toolbox", "plans", "scores"))
+        for row in map(scores.object, scores.data):
+            for key in row.data:
+                row.number(key)
+        return cls(
+            toolbox={key: toolbox.text(key) for key in ("signature", "fingerprint")},
+            reward=data.text("reward"),
+            command=data.text("command"),
+            images=data.integer("images", 0, 10**9),
+            plans={tuple(recipe.split("+")): plans.names(recipe) for recipe in plans.data},
+            scores={tuple(recipe.split("+")): scores.mapping(recipe) for recipe in scores.data},
+        )
 
     def write(self, path: Path) -> None:
         """Writes the table as JSON, atomically."""

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 
 from opera_env.encoder import ImageEncoder
 from opera_env.errors import MetricError, MissingWeightsError
+from opera_env.json_files import parse_object
 from opera_env.metrics.base import Features, Metric
 from opera_env.metrics.niqe import Niqe32
 from opera_env.metrics.piqe import Piqe
@@ -142,6 +145,24 @@ def save_critic(
     save_half(net.state_dict(), path, metadata)
 
 
+def _read_terms(text: str, path: Path) -> tuple[CriticTerm, ...]:
+    """Reads the terms from the metadata of a critic's file."""
+    label, remedy = f"{path}: terms", "Train a critic with python -m opera_agents.critic.train."
+    document = parse_object(f'{{"terms": {text}}}', label, MetricError, remedy)
+    terms = tuple(
+        CriticTerm(
+            metric=term.text("metric"),
+            low=term.number("low"),
+            high=term.number("high"),
+            weight=term.number("weight"),
+        )
+        for term in document.objects("terms", 64)
+    )
+    if not terms or any(term.low == term.high for term in terms):
+        document.fail(f"expected at least one term, and bounds that differ, found {reprlib.repr(terms)}")
+    return terms
+
+
 def load_critic(path: Path) -> tuple[CriticNet, tuple[CriticTerm, ...]]:
     """Reads a file that :func:`save_critic` has written.
 
@@ -160,14 +181,14 @@ def load_critic(path: Path) -> tuple[CriticNet, tuple[CriticTerm, ...]]:
     tensors = load_as_float32(path)
     try:
         with safe_open(path, "pt") as file:
-            terms = tuple(CriticTerm(**term) for term in json.loads(file.metadata()["terms"]))
+            terms = _read_terms((file.metadata() or {}).get("terms", ""), path)
         # The initial weights are replaced, so drawing them must not change torch's random state.
         with torch.random.fork_rng(devices=[]):
             net = CriticNet([term.weight for term in terms])
         net.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise MetricError(
-            f"{path}: expected the weights of a critic, found others ({error}); train one with "
-            "python -m opera_agents.critic.train."
+            f"{path}: expected the weights of a critic, found others ({shorten(str(error), 300)}); train "
+            "one with python -m opera_agents.critic.train."
         ) from error
     return net.eval().requires_grad_(False), terms

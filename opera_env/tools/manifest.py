@@ -4,85 +4,122 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load as load_bytes
 from safetensors.torch import save as save_bytes
 
 from opera_env.errors import MissingWeightsError, ToolboxError, WeightsIntegrityError
 from opera_env.files import atomic_write
-from opera_env.tools.nets import build_net
-from opera_env.tools.tool import Tool
+from opera_env.json_files import JsonObject, read_object
+from opera_env.tools.net_bounds import build_to_fit
+from opera_env.tools.tool import TOOL_NAME, Tool
+from opera_env.weights.tensors import file_sha256, load_tensors, tensor_shapes
 
 MANIFEST_NAME = "toolbox.json"
 FORMAT_VERSION = 1
 
 
+_REMEDY = "Get a new copy of the toolbox, or write it again with Toolbox.save()."
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_FILE_NAME = re.compile(r"[A-Za-z0-9_.\-]+")
+_MAX_TOOLS = 256
+_MAX_SIDE = 1024
+"""Largest multiple and minimum of a tool, in pixels: images are padded to them."""
+
+
 def load_tools(folder: Path) -> list[Tool]:
     """Reads the tools of a folder, in order.
+
+    The folder may come from anybody. Sizes are compared before networks are built, so that reading takes
+    no more time and memory than the weight files justify.
 
     Args:
         folder: A folder that :func:`save_tools` has written.
 
     Raises:
-        ToolboxError: If there is no manifest, or it cannot be read.
+        ToolboxError: If there is no manifest, or it cannot be used; the message names the file and the key.
         MissingWeightsError: If a weight file that the manifest lists is missing.
-        WeightsIntegrityError: If a weight file does not have the hash that the manifest records.
+        WeightsIntegrityError: If a weight file is damaged, or does not have the hash that the manifest
+            records.
     """
+    path = folder / MANIFEST_NAME
     try:
-        manifest = json.loads((folder / MANIFEST_NAME).read_text())
-        if manifest["format"] != FORMAT_VERSION:
-            raise ToolboxError(
-                f"{folder / MANIFEST_NAME}: expected format {FORMAT_VERSION}, found {manifest['format']}: "
-                "it was written by another version of opera-env, which can load it."
-            )
-        return [_load_tool(folder, entry) for entry in manifest["tools"]]
+        manifest = read_object(path, ToolboxError, _REMEDY)
     except FileNotFoundError as error:
         raise ToolboxError(
             f"{folder} is not a toolbox, because it has no {MANIFEST_NAME}: expected a folder that "
             "Toolbox.save() has written."
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    if (version := manifest.integer("format", 0, 10**6)) != FORMAT_VERSION:
         raise ToolboxError(
-            f"{folder / MANIFEST_NAME} is not the manifest of a toolbox ({error!r}): expected one that "
-            "Toolbox.save() has written."
-        ) from error
-
-
-def _load_tool(folder: Path, entry: Mapping[str, Any]) -> Tool:
-    net = build_net(entry["net"], entry["options"])
-    if entry["file"] is not None:
-        path = folder / Path(entry["file"]).name  # a manifest cannot name files outside its folder
-        if not path.is_file():
-            raise MissingWeightsError(
-                f"weights of tool {entry['name']!r}",
-                path,
-                "a new copy of the toolbox, or by training the tool again",
+            f"{path}: expected format {FORMAT_VERSION}, found {version}: it was written by another version "
+            "of opera-env, which can load it."
+        )
+    entries = manifest.objects("tools", _MAX_TOOLS)
+    known: set[str] = set()
+    for entry in entries:
+        name = entry.text("name")
+        if not TOOL_NAME.fullmatch(name) or name in known:
+            entry.fail(
+                "expected 'name' to be letters, digits, dots, dashes and underscores, and not the name of "
+                f"another tool, found {reprlib.repr(name)}"
             )
-        data = path.read_bytes()
-        if (digest := hashlib.sha256(data).hexdigest()) != entry["sha256"]:
-            raise WeightsIntegrityError(path, entry["sha256"], digest)
-        try:
-            net.load_state_dict({key: value.float() for key, value in load_bytes(data).items()})
-        except RuntimeError as error:
-            raise ToolboxError(
-                f"{path}: the weights do not fit {entry['net']} {entry['options']}: {error}"
-            ) from error
-    return Tool(
-        name=entry["name"],
+        known.add(name)
+    return [_load_tool(folder, entry) for entry in entries]
+
+
+def _load_tool(folder: Path, entry: JsonObject) -> Tool:
+    kind, options = entry.text("net"), entry.mapping("options")
+    path = _weight_file(folder, entry)
+    shapes: Mapping[str, tuple[int, ...]] = {}
+    if path is not None:
+        shapes = tensor_shapes(path)
+        expected = entry.text("sha256")
+        if not _SHA256.fullmatch(expected):
+            entry.fail(f"expected 'sha256' to be 64 hexadecimal digits, found {reprlib.repr(expected)}")
+        if (digest := file_sha256(path)) != expected:
+            raise WeightsIntegrityError(path, f"sha256 {expected}", digest)
+    try:
+        net = build_to_fit(kind, options, shapes)
+    except ToolboxError as error:
+        entry.fail(str(error))
+    tool = Tool(
+        name=entry.text("name"),
         restore=net.eval(),
-        scale=entry["scale"],
-        multiple=entry["multiple"],
-        minimum=entry.get("minimum", 1),
+        scale=entry.integer("scale", 1, 16),
+        multiple=entry.integer("multiple", 1, _MAX_SIDE),
+        minimum=entry.integer("minimum", 1, _MAX_SIDE, default=1),
         halo=getattr(net, "halo", None),
-        degradations=frozenset(entry["degradations"]),
-        net=(entry["net"], entry["options"]),
-        training=entry.get("training", {}),
-        measured=entry.get("measured", {}),
+        degradations=frozenset(entry.names("degradations")),
+        net=(kind, options),
+        training=entry.mapping("training", default={}),
+        measured=entry.mapping("measured", default={}),
     )
+    if path is not None:
+        net.load_state_dict({key: value.float() for key, value in load_tensors(path).items()})
+    return tool
+
+
+def _weight_file(folder: Path, entry: JsonObject) -> Path | None:
+    """Returns the weight file of a tool; None if it has none."""
+    if entry.data.get("file") is None:
+        return None
+    name = Path(entry.text("file")).name  # a manifest cannot name files outside its folder
+    if not _FILE_NAME.fullmatch(name):
+        entry.fail(f"expected 'file' to be the name of a file, found {reprlib.repr(entry.data['file'])}")
+    path = folder / name
+    if not path.is_file():
+        raise MissingWeightsError(
+            f"weights of tool {entry.text('name')!r}",
+            path,
+            "a new copy of the toolbox, or by training the tool again",
+        )
+    return path
 
 
 def save_tools(tools: Sequence[Tool], folder: Path, dtype: torch.dtype) -> None:
@@ -118,10 +155,11 @@ def save_tools(tools: Sequence[Tool], folder: Path, dtype: torch.dtype) -> None:
 def _weight_files(folder: Path) -> set[str]:
     """Returns the names of the weight files that a folder's manifest lists; empty without a manifest."""
     try:
-        manifest = json.loads((folder / MANIFEST_NAME).read_text())
-        return {Path(entry["file"]).name for entry in manifest["tools"] if entry["file"]}
-    except (OSError, ValueError, KeyError, TypeError):
+        manifest = read_object(folder / MANIFEST_NAME, ToolboxError, _REMEDY)
+        files = [entry.data.get("file") for entry in manifest.objects("tools", _MAX_TOOLS)]
+    except (OSError, ToolboxError):
         return set()
+    return {Path(file).name for file in files if isinstance(file, str)}
 
 
 def _save_tool(tool: Tool, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
@@ -149,7 +187,7 @@ def _save_tool(tool: Tool, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
         entry["file"] = f"{tool.name}-{entry['sha256'][:8]}.safetensors"
         with atomic_write(folder / entry["file"]) as part:
             part.write_bytes(data)
-    if tool.measured and tool.measured["file"] == entry["file"]:  # else the weights have changed since
+    if tool.measured and tool.measured.get("file") == entry["file"]:  # else the weights have changed since
         entry["measured"] = dict(tool.measured)
     return entry
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,9 @@ from opera_env.data.images import resize
 from opera_env.tools.global_context import GlobalContextNet, StatisticsSource
 from opera_env.tools.padding import pad_to_multiple
 from opera_env.types import Canvas
+
+TOOL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
+"""What names of tools look like."""
 
 RestoreFn = Callable[[Tensor], Tensor]
 """A restoration network: float32 (B, 3, H, W) in [0, 1] to (B, 3, scale * H, scale * W).

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +13,8 @@ from opera_env.errors import ToolboxError, ToolboxMismatchError, UnknownToolErro
 from opera_env.tools.fingerprint import compute_fingerprint, compute_signature, weights_version
 from opera_env.tools.manifest import load_tools, save_tools
 from opera_env.tools.source import tool_from_source
-from opera_env.tools.tool import RestoreFn, Tool
+from opera_env.tools.tool import TOOL_NAME, RestoreFn, Tool
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 _SHIPPED = Path(__file__).parent / "weights"
 
 
@@ -153,7 +151,7 @@ class Toolbox:
         return self
 
     def _insert(self, tool: Tool) -> None:
-        if not _NAME.fullmatch(tool.name):
+        if not TOOL_NAME.fullmatch(tool.name):
             raise ToolboxError(
                 f"{tool.name!r} is not a valid tool name: use letters, digits, dots, dashes and "
                 "underscores."

@@ -119,7 +119,7 @@ def load_as_float32(path: Path) -> dict[str, Tensor]:
         with safe_open(path, "pt") as file:
             expected = (file.metadata() or {}).get(_DIGEST_KEY)
         if expected is not None and (found := tensors_sha256(tensors)) != expected:
-            raise WeightsIntegrityError(path, expected, found)
+            raise WeightsIntegrityError(path, f"sha256 {expected}", found)
     return {name: tensor.float() for name, tensor in tensors.items()}
 
 

@@ -107,7 +107,7 @@ def expect_sha256(path: Path | str, expected: str, found: str) -> None:
         WeightsIntegrityError: If the hash is wrong.
     """
     if not found.startswith(expected):
-        raise WeightsIntegrityError(path, expected, found)
+        raise WeightsIntegrityError(path, f"sha256 {expected}", found)
 
 
 def _check_content(part: Path, sha256: str) -> None:

@@ -8,11 +8,33 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from opera_env.errors import WeightsIntegrityError
+
+MAX_HEADER_BYTES = 4 * 2**20
+"""Largest header of a safetensors file that is read: room for some 40,000 tensors."""
+
+
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Reads the names and shapes of the tensors of a safetensors file, without its values.
+
+    Raises:
+        WeightsIntegrityError: If the file cannot be read, or its header is too large or malformed.
+    """
+    try:
+        with path.open("rb") as file:
+            header_bytes = int.from_bytes(file.read(8), "little")
+        if header_bytes > MAX_HEADER_BYTES:
+            raise WeightsIntegrityError(
+                path, "a file of tensors", f"a header that claims {header_bytes:,} bytes"
+            )
+        with safe_open(path, "pt") as tensors:
+            return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise WeightsIntegrityError(path, "a file of tensors", f"an unreadable one ({error})") from error
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -29,12 +51,13 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     """
     try:
         if path.suffix == ".safetensors":
+            tensor_shapes(path)
             return load_file(path)
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise WeightsIntegrityError(path, "of a file of tensors", f"an unreadable one ({error})") from error
+        raise WeightsIntegrityError(path, "a file of tensors", f"an unreadable one ({error})") from error
     if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise WeightsIntegrityError(path, "of a file of tensors", "one that holds something else")
+        raise WeightsIntegrityError(path, "a file of tensors", "one that holds something else")
     return dict(tensors)
 
 

@@ -22,7 +22,6 @@ from opera_env.errors import (
     SampleError,
     ToolboxMismatchError,
     UnknownDegradationError,
-    WeightsIntegrityError,
 )
 from opera_env.scoring import PlanScorer
 from opera_env.search import all_plans
@@ -131,7 +130,7 @@ def test_files_of_another_kind_raise(tmp_path: Path) -> None:
         PlanTable.read(path)
     for text in ("", "[]", "{}", '{"plans": [], "scores": {}}', '{"plans": {}, "scores": {}}'):
         path.write_text(text)
-        with pytest.raises(WeightsIntegrityError, match="plans by recipe"):
+        with pytest.raises(AgentError, match=r"plans\.json: expected"):
             PlanTable.read(path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from opera_agents.planner.policy import PlanPolicy
 from opera_env.degradations import DEGRADATIONS
 from opera_env.errors import AgentError, MissingWeightsError, ToolboxMismatchError
 from opera_env.files import atomic_write
+from opera_env.json_files import read_object
 from opera_env.tools import Toolbox
 from opera_env.weights.checkpoints import load_as_float32, save_half
 
@@ -78,7 +80,8 @@ def load_weights(module: nn.Module, path: Path) -> None:
     try:
         module.load_state_dict(load_as_float32(path), assign=next(module.parameters()).is_meta)
     except RuntimeError as error:
-        raise AgentError(f"{path}: not the weights of this network ({error})") from error
+        reason = shorten(str(error), 300)
+        raise AgentError(f"{path}: not the weights of this network ({reason}).") from error
 
 
 def save_policy(policy: PlanPolicy, card: PolicyCard, folder: Path) -> None:
@@ -108,12 +111,14 @@ def load_policy(name_or_folder: Path | str = SHIPPED) -> tuple[PlanPolicy, Polic
     path = folder / "planner.json"
     if not path.is_file():
         raise MissingWeightsError("a trained planner", path, _REMEDY)
-    try:
-        data = json.loads(path.read_text())
-        names = {key: tuple(data[key]) for key in ("tools", "degradations")}
-        card = PolicyCard(**data | names)
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise AgentError(f"{path}: not a planner's description ({error!r})") from error
+    data = read_object(path, AgentError, "Train the planner again, or get a new copy of its folder.")
+    card = PolicyCard(
+        signature=data.text("signature"),
+        tools=data.names("tools"),
+        degradations=data.names("degradations"),
+        max_tools=data.integer("max_tools", 1, 64, default=6),
+        training=data.mapping("training", default={}),
+    )
     # Random initial weights would change the global generator's state. The meta device would avoid them,
     # but embeddings on it import torch's compiler, which takes a second.
     with torch.random.fork_rng(devices=[]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import nn
 from opera_agents.ppo.features import policy_kwargs
 from opera_env.errors import AgentError, MissingWeightsError
 from opera_env.files import atomic_write
+from opera_env.json_files import read_object
 from opera_env.weights.checkpoints import load_as_float32, save_half
 
 WEIGHTS, CARD = "agent.safetensors", "agent.json"
@@ -89,18 +91,25 @@ def load_agent(folder: Path) -> tuple[MaskableMultiInputActorCriticPolicy, Agent
     for name in (CARD, WEIGHTS):
         if not (folder / name).is_file():
             raise MissingWeightsError("a trained stepwise agent", folder / name, _REMEDY)
-    try:
-        data = json.loads((folder / CARD).read_text())
-        card = AgentCard(**data | {"tools": tuple(data["tools"])})
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise AgentError(f"{folder / CARD}: not the card of a stepwise agent ({error!r}).") from error
+    data = read_object(folder / CARD, AgentError, "Train the agent again, or get a new copy of its folder.")
+    card = AgentCard(
+        signature=data.text("signature"),
+        tools=data.names("tools"),
+        max_tools=data.integer("max_tools", 1, 64, default=6),
+        obs_size=data.integer("obs_size", 1, 1024, default=128),
+        observe_original=data.flag("observe_original", default=False),
+        mask_upscale=data.flag("mask_upscale", default=False),
+        reward=data.text("reward", default="lite"),
+        training=data.mapping("training", default={}),
+    )
     with torch.random.fork_rng(devices=[]):  # The initial weights, drawn here, are replaced below.
         policy = card.build()
     weights = load_as_float32(folder / WEIGHTS)
     try:
         incompatible = policy.load_state_dict(weights, strict=False)
     except RuntimeError as error:
-        raise AgentError(f"{folder / WEIGHTS}: not the weights of this policy ({error}).") from error
+        reason = shorten(str(error), 300)
+        raise AgentError(f"{folder / WEIGHTS}: not the weights of this policy ({reason}).") from error
     missing = [key for key in incompatible.missing_keys if not key.startswith(_ALIASES)]
     if missing or incompatible.unexpected_keys:
         raise AgentError(

@@ -10,6 +10,7 @@ from pathlib import Path
 from opera_env.degradations import DEGRADATIONS
 from opera_env.errors import AgentError, ToolboxMismatchError
 from opera_env.files import atomic_write
+from opera_env.json_files import read_object
 from opera_env.tools import Toolbox
 
 METADATA_FILE = "opera_env.json"
@@ -76,9 +77,10 @@ def load_card(folder: Path | str) -> VLMCard | None:
     path = Path(folder) / METADATA_FILE
     if not path.is_file():
         return None
-    try:
-        data = json.loads(path.read_text())
-        names = {key: tuple(data[key]) for key in ("tools", "degradations")}
-        return VLMCard(**data | names)
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise AgentError(f"{path}: not the card of a vision-language model ({error!r}).") from error
+    data = read_object(path, AgentError, "Train the model again, or get a new copy of its folder.")
+    return VLMCard(
+        system_prompt=data.text("system_prompt"),
+        signature=data.text("signature"),
+        tools=data.names("tools"),
+        degradations=data.names("degradations"),
+    )

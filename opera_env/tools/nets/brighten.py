@@ -42,15 +42,20 @@ class GammaCorrection(Brightener):
     """Raises the image to the power of 1 / gamma; (B, 3, H, W) in [0, 1] in and out.
 
     Args:
-        gamma: Values above 1 brighten the image.
+        gamma: A positive number; values above 1 brighten the image.
         tone: Whether a trainable tone curve comes first.
 
     Source: the release's ``gamma_correction`` (1.5). Departures: the image is clamped to [1e-6, 1] first,
         because the power is undefined below 0 and has no finite gradient at 0; the optional tone curve.
+
+    Raises:
+        ValueError: If gamma is not positive.
     """
 
     def __init__(self, gamma: float = 1.5, tone: bool = False) -> None:
         super().__init__(tone)
+        if not gamma > 0:
+            raise ValueError(f"expected a gamma above 0, found {gamma}")
         self.gamma = gamma
 
     def _brighten(self, image: Tensor) -> Tensor:

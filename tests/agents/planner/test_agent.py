@@ -50,7 +50,7 @@ def test_missing_and_broken_files_are_named_in_errors(folder: Path, toolbox: Too
     with pytest.raises(AgentError, match="not the weights"):
         make_planner(toolbox, path=folder)
     (folder / "planner.json").write_text('{"tools": []}')
-    with pytest.raises(AgentError, match="not a planner's description"):
+    with pytest.raises(AgentError, match=r"planner\.json: expected the key 'signature'"):
         make_planner(toolbox, path=folder)
 
 

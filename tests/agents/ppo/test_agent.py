@@ -247,5 +247,5 @@ def test_missing_files_and_files_of_another_kind_raise(toolbox: Toolbox, tmp_pat
     with pytest.raises(AgentError, match="weights"):
         make_ppo(toolbox, tmp_path)
     (tmp_path / CARD).write_text("{}")
-    with pytest.raises(AgentError, match="card"):
+    with pytest.raises(AgentError, match=r"agent\.json: expected the key 'signature'"):
         make_ppo(toolbox, tmp_path)
