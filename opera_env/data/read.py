@@ -20,6 +20,7 @@ from opera_env.data.read_8bit import decode_8bit, is_lossless_webp
 from opera_env.data.read_jpeg import check_jpeg
 from opera_env.data.read_png import check_png, decode_16bit_png, read_png_header
 from opera_env.data.read_tiff import has_luma_and_chroma, is_tiff, read_tiff, read_tiff_size
+from opera_env.data.recognise import describe_content
 from opera_env.errors import ImageFileError, error_message
 
 for _library in ("PIL", "tifffile", "imagecodecs"):
@@ -77,7 +78,8 @@ def _image_file_errors(path: Path | str, formats: tuple[str, ...] | None) -> Ite
         raise ImageFileError(path, "no such file") from error
     except UnidentifiedImageError as error:
         known = "an image file that can be read" if formats is None else ", ".join(FORMATS)
-        raise ImageFileError(path, f"damaged, or not {known}") from error
+        reason = describe_content(Path(path)) or f"damaged, or not {known}"
+        raise ImageFileError(path, reason) from error
     except Image.DecompressionBombError as error:
         raise ImageFileError(path, f"refused, too many pixels: {error}") from error
     except MemoryError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -19,8 +20,13 @@ _MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd7])", re.DOTALL)
 """A marker other than those within the data of a scan."""
 
 _END, _SCAN = 0xD9, 0xDA
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2, 0xC3)
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
+_HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2)
+_UNSUPPORTED_FRAMES: Mapping[int, str] = {
+    0xC3: "lossless coding",
+    0xCB: "lossless coding",
+    0xF7: "JPEG-LS coding",
+} | dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "hierarchical coding")
 _PROGRESSIVE = 0xC2
 _FRAME = struct.Struct(">BHHB")
 _COEFFICIENTS = 64
@@ -75,6 +81,14 @@ def read_structure(data: bytes) -> JpegStructure:
     return JpegStructure(frame, depth, width, height, end, lacks_scans)
 
 
+def unsupported_coding(structure: JpegStructure) -> str | None:
+    """Returns why the coding of a JPEG file is not supported, or None if it is."""
+    coding = (
+        f"{structure.depth} bits" if structure.depth != 8 else _UNSUPPORTED_FRAMES.get(structure.frame or 0)
+    )
+    return f"JPEG with {coding} is not supported: convert it to PNG, JPEG or TIFF" if coding else None
+
+
 def check_jpeg(path: Path) -> list[str]:
     """Checks that the data of a JPEG file reach to the last row.
 
@@ -87,10 +101,12 @@ def check_jpeg(path: Path) -> list[str]:
         A notice if the file lacks scans, which the format allows; else nothing.
 
     Raises:
-        ImageFileError: If pixels are absent.
+        ImageFileError: If pixels are absent, or if the coding is not supported.
     """
     data = path.read_bytes()
     found = read_structure(data)
+    if (reason := unsupported_coding(found)) is not None:
+        raise ImageFileError(path, reason)
     if found.frame not in _HUFFMAN_FRAMES or found.end is None:  # Pillow reports what is absent then
         return []
     filler = np.random.default_rng(0).integers(0, 255, 256, np.uint8).tobytes()

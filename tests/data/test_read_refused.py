@@ -66,10 +66,21 @@ def test_text_is_refused(tmp_path: Path, suffix: str) -> None:
     assert refusal(tmp_path / f"a{suffix}") == "damaged, or not PNG, JPEG, TIFF, WEBP, BMP"
 
 
-@pytest.mark.parametrize("kind", ["GIF", "PPM", "ICO"])
-def test_other_formats_are_refused(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("GIF", "GIF"),
+        ("PPM", "PNM"),
+        ("ICO", "an icon (ICO)"),
+        ("JPEG2000", "JPEG 2000"),
+        ("AVIF", "AVIF"),
+        ("PDF", "a PDF document"),
+        ("QOI", "QOI"),
+    ],
+)
+def test_other_formats_are_named(tmp_path: Path, kind: str, name: str) -> None:
     Image.new("RGB", (16, 16)).save(tmp_path / "a.png", kind)
-    assert refusal(tmp_path / "a.png") == "damaged, or not PNG, JPEG, TIFF, WEBP, BMP"
+    assert refusal(tmp_path / "a.png").startswith(f"{name} is not supported: ")
 
 
 def write(path: Path, is_16bit: bool = False) -> bytes:
