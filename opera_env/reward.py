@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from opera_env.errors import UnknownPresetError
+from opera_env.errors import RewardError, UnknownPresetError, error_message
+from opera_env.imports import import_attribute
 from opera_env.metrics import Metric
 from opera_env.types import Decision, Outcome, Plan
 
@@ -21,6 +23,9 @@ class RewardTerm:
         high: Metric value that contributes ``weight``.
         weight: Weight of the term in R_q.
         clip: Whether values outside of the bounds are clipped to them.
+
+    Raises:
+        RewardError: If the bounds are equal or a number is not finite.
     """
 
     metric: str | Metric
@@ -28,6 +33,13 @@ class RewardTerm:
     high: float
     weight: float
     clip: bool = True
+
+    def __post_init__(self) -> None:
+        if self.low == self.high or not all(map(math.isfinite, (self.low, self.high, self.weight))):
+            raise RewardError(
+                f"the term of {self.name!r}: expected finite numbers, and a low that differs from high, "
+                f"found low={self.low}, high={self.high}, weight={self.weight}."
+            )
 
     @property
     def name(self) -> str:
@@ -114,16 +126,39 @@ than six tools.
 
 
 def get_reward(reward: str | Reward) -> Reward:
-    """Returns a preset by name, or the reward itself.
+    """Returns the reward that a setting names, or the reward itself.
+
+    Environments, commands and trainers all find their reward by this function.
+
+    Args:
+        reward: Name of a preset; or "module:attribute", a reward of your own or a function without
+            arguments that returns one, which runs the code of the module; or a reward.
 
     Raises:
         UnknownPresetError: If there is no preset of that name.
+        RewardError: If the module or the attribute cannot be imported, or is not a reward.
     """
     if isinstance(reward, Reward):
         return reward
-    if reward not in REWARD_PRESETS:
-        raise UnknownPresetError("reward", reward, tuple(REWARD_PRESETS))
-    return REWARD_PRESETS[reward]
+    if reward in REWARD_PRESETS:
+        return REWARD_PRESETS[reward]
+    if ":" not in reward:
+        raise UnknownPresetError("reward", reward, (*REWARD_PRESETS, "module:attribute"))
+    try:
+        found = import_attribute(reward)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise RewardError(
+            f"reward {reward!r} cannot be imported: {error_message(error)}. Expected module:attribute, a "
+            "Reward of your own."
+        ) from error
+    if callable(found):
+        found = found()
+    if not isinstance(found, Reward):
+        raise RewardError(
+            f"reward {reward!r}: expected an opera_env.reward.Reward, or a function without arguments that "
+            f"returns one, found {found!r}."
+        )
+    return found
 
 
 def env_reward(outcome: Outcome, tool_cost: float) -> float:

@@ -64,7 +64,7 @@ class JointConfig:
     planner_lr: float = 2e-4
     """Peak learning rate of the planner."""
     reward: str = "lite"
-    """Name of the reward that computes R_q."""
+    """Reward that computes R_q: a preset, or module:attribute, a reward of your own."""
     max_tools: int = 6
     """Maximum number of tools in a plan."""
     canvas: int = 128

@@ -55,7 +55,7 @@ class FitConfig:
     toolbox: str = "lite"
     """Name of a shipped toolbox, or a folder written by Toolbox.save."""
     reward: str = "lite"
-    """Name of the reward that the plans maximise."""
+    """Reward that the plans maximise: a preset, or module:attribute, a reward of your own."""
     recipes: tuple[str, ...] = tuple(
         "+".join(recipe) for group in BENCHMARK_GROUPS.values() for recipe in group
     )

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from opera_env.cli.options.study import StudyCommand
 from opera_env.console import Console
-from opera_env.data import bundled, clean_folder
+from opera_env.data import resolve_source
 from opera_env.degradations import STUDY_RECIPES, benchmark_recipes
 from opera_env.evaluation.stats import format_interval
 from opera_env.evaluation.study import StudyResult, run_study
@@ -24,9 +24,7 @@ _METRICS = {"r_q": "R_q", "psnr_y": "PSNR-Y, dB", "ssim_y": "SSIM-Y"}
 
 def run(options: StudyCommand) -> int:
     """Runs the study, writes and prints; returns the exit code."""
-    source = (
-        bundled(options.canvas) if options.images is None else clean_folder(options.images, options.canvas)
-    )
+    source = resolve_source(options.images, options.canvas)
     recipes = STUDY_RECIPES if options.recipes == "study" else tuple(dict.fromkeys(benchmark_recipes()))
     specs = source.list_specs(options.n, recipes, np.random.default_rng(options.seed))
     samples = [source.make(spec) for spec in specs]
@@ -36,6 +34,7 @@ def run(options: StudyCommand) -> int:
             Toolbox.load(options.toolbox),
             samples,
             options.max_length,
+            options.reward,
             progress=lambda done, total: bar.update(task, completed=done),
         )
     console = Console(highlight=False)

@@ -23,7 +23,8 @@ class EnvConfig:
     Attributes:
         toolbox: The restoration tools: a toolbox, which is shared and not copied; the name of a shipped
             one; or a folder that ``Toolbox.save`` has written.
-        reward: The name of a reward preset, or a reward of your own.
+        reward: The name of a reward preset, or a reward of your own: a Reward, or its name as
+            "module:attribute".
         source: The source of samples: a source, its name as "module:attribute", a folder of clean images,
             or None for the bundled images.
         max_tools: Maximum number of tools in a plan, at least 1.

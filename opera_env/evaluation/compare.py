@@ -30,7 +30,8 @@ class EvaluationConfig:
     """Settings of a comparison of agents.
 
     Attributes:
-        reward: A preset of :data:`opera_env.reward.REWARD_PRESETS`, or a reward of your own.
+        reward: A preset of :data:`opera_env.reward.REWARD_PRESETS`, or a reward of your own: a Reward, or
+            its name as "module:attribute".
         max_tools: Maximum number of tools in a plan.
         tool_cost: Cost of each tool, in units of R_q, in searches, rewards and regret alike.
         num_plans: Number of plans that an agent samples for each image, if it can sample several.

@@ -46,7 +46,7 @@ def format_interval(interval: ConfidenceInterval, digits: int = 2, signed: bool 
 
 
 def bootstrap_interval(
-    values: Sequence[float], images: Sequence[tuple[str, int]], seed: int = 0
+    values: Sequence[float], images: Sequence[tuple[str, str | int]], seed: int = 0
 ) -> ConfidenceInterval:
     """Returns a mean and its 95 % interval by the cluster bootstrap over source images.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from opera_env.evaluation.planning_factors import (
     matched_orders,
 )
 from opera_env.evaluation.stats import ConfidenceInterval, bootstrap_interval
+from opera_env.reward import Reward, get_reward
 from opera_env.scoring import PlanScorer
 from opera_env.search import all_plans
 from opera_env.tools import Toolbox
@@ -96,7 +97,7 @@ def run_study(
     toolbox: Toolbox,
     samples: Sequence[Sample],
     max_length: int = 4,
-    reward: str = "lite",
+    reward: str | Reward = "lite",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> StudyResult:
     """Runs every plan of one tool for each degradation, repetitions included, on every sample.
@@ -105,7 +106,8 @@ def run_study(
         toolbox: The tools; of those for one degradation, the first takes part.
         samples: Samples with known degradations; each recipe on at least two source images.
         max_length: Number of tools of the longest plan; at least the number of degradations of a sample.
-        reward: The preset that R_q comes from; its metrics must be those of ``lite``.
+        reward: The reward that R_q comes from, as :func:`opera_env.reward.get_reward` takes it. The metrics
+            of ``lite`` are measured in any case.
         progress: Called with the number of samples done and the number of samples in all.
 
     Raises:
@@ -116,7 +118,7 @@ def run_study(
     tool_of = matched_tools(toolbox, samples)
     tool_names = tuple(name for name in toolbox.names if name in tool_of.values())
     plans = all_plans(tool_names, max_length)
-    scorer = PlanScorer(toolbox.subset(tool_names), reward)
+    scorer = PlanScorer(toolbox.subset(tool_names), _with_study_metrics(get_reward(reward)))
     lower_is_better = {metric.name for metric in scorer.metrics.metrics if not metric.higher_is_better}
     matched = [
         tuple(dict.fromkeys(tool_of[name] for name in sorted(sample.degradations or ())))
@@ -141,6 +143,13 @@ def run_study(
     return StudyResult(tool_names, max_length, len(plans), len(samples), tuple(effects), consensus)
 
 
+def _with_study_metrics(reward: Reward) -> Reward:
+    """Returns the reward with the metrics of ``lite`` that it lacks, which contribute nothing to R_q."""
+    names = {term.name for term in reward.terms}
+    missing = [replace(term, weight=0) for term in get_reward("lite").terms if term.name not in names]
+    return replace(reward, terms=(*reward.terms, *missing))
+
+
 def _validate_samples(samples: Sequence[Sample], max_length: int) -> None:
     """Raises an error for samples that cannot be studied, before any plan is run."""
     longest = max((len(sample.degradations or ()) for sample in samples), default=0)
@@ -153,7 +162,7 @@ def _validate_samples(samples: Sequence[Sample], max_length: int) -> None:
             f"expected a max_length of at least {longest}, because samples have up to {longest} "
             f"degradations, found {max_length}."
         )
-    images: dict[Recipe, set[tuple[str, int]]] = {}
+    images: dict[Recipe, set[tuple[str, str | int]]] = {}
     for sample in samples:
         images.setdefault(sample.spec.recipe, set()).add(sample.spec.source_image)
     for recipe, source_images in images.items():
@@ -175,7 +184,9 @@ def _metric_columns(
     return columns
 
 
-def _effect(name: str, metric: str, gains: Sequence[float], images: Sequence[tuple[str, int]]) -> Effect:
+def _effect(
+    name: str, metric: str, gains: Sequence[float], images: Sequence[tuple[str, str | int]]
+) -> Effect:
     fraction = float(np.mean(np.array(gains) > _EFFECT_TOLERANCE))
     return Effect(name, metric, bootstrap_interval(gains, images), float(np.median(gains)), fraction)
 

@@ -80,7 +80,7 @@ class CotrainingConfig:
     enlarged: bool = False
     """Train on enlarged copies of some photographs too, which are soft although they are clean."""
     reward: str = "lite"
-    """Name of the reward of the validation."""
+    """Reward of the validation: a preset, or module:attribute, a reward of your own."""
     max_tools: int = 6
     """Maximum number of tools in a plan."""
     canvas: int = 128

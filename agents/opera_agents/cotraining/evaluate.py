@@ -74,7 +74,7 @@ class EvaluateConfig:
     tool_photographs: int = 40
     """Number of photographs on which each tool is measured alone; 0 leaves these measurements out."""
     reward: str = "lite"
-    """Name of the reward that computes R_q."""
+    """Reward that computes R_q: a preset, or module:attribute, a reward of your own."""
     max_tools: int = 6
     """Maximum number of tools in a plan."""
     canvas: int = 128

@@ -55,7 +55,8 @@ class CriticConfig:
     canvas: int = 128
     """Side of the images in pixels."""
     reward: str = "lite"
-    """Name of the reward to predict; its values must be between 0 and 10."""
+    """Reward to predict: a preset, or module:attribute, a reward of your own. Its values must be between 0
+    and 10."""
     degradations: str | None = None
     """Custom degradations beside the built-in ones: module:attribute of one or a list. The training
     recipes and the held-out recipes then contain them too."""

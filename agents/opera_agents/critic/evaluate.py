@@ -62,9 +62,9 @@ class EvaluateConfig:
     plans_per_sample: int = 24
     """Number of plans for each sample, the empty one included."""
     rewards: tuple[str, ...] = ("label_free", "no_reference")
-    """Rewards without reference to evaluate."""
+    """Rewards without reference to evaluate: presets, or module:attribute."""
     reward: str = "lite"
-    """Name of the reward that computes R_q."""
+    """Reward that computes R_q: a preset, or module:attribute, a reward of your own."""
     degradations: str | None = None
     """Custom degradations beside the built-in ones: module:attribute of one or a list. The training
     recipes and the held-out recipes then contain them too."""
@@ -91,7 +91,7 @@ def make_image_scorer(reward: Reward, batch_size: int = 32) -> ImageScorer:
 
 def score_samples(
     config: EvaluateConfig, recipes: Sequence[Recipe]
-) -> tuple[ScoredImages, list[tuple[str, int]]]:
+) -> tuple[ScoredImages, list[tuple[str, str | int]]]:
     """Runs plans on samples of some recipes.
 
     Returns:
@@ -112,7 +112,7 @@ def score_samples(
 
 
 def summarise(
-    metrics: Sequence[RankingMetrics], images: Sequence[tuple[str, int]], seed: int = 0
+    metrics: Sequence[RankingMetrics], images: Sequence[tuple[str, str | int]], seed: int = 0
 ) -> dict[str, ConfidenceInterval]:
     """Averages ranking metrics, with 95 % bootstrap intervals over photographs."""
     columns = np.array([astuple(row) for row in metrics]).T

@@ -53,7 +53,7 @@ class PlannerConfig:
     """Coefficient of the label loss, the cross-entropy of the degradation labels, which keeps the encoder
     trained; 0 trains with the reward alone."""
     reward: str = "lite"
-    """Name of the reward that computes R_q."""
+    """Reward that computes R_q: a preset, or module:attribute, a reward of your own."""
     reward_form: Literal["product", "gated"] = "product"
     """Form of the combined reward: product is the paper's R_q R_d, gated is R_d + [R_d > 0.8] R_q of its
     published code."""

@@ -107,7 +107,7 @@ class RewardTableConfig:
     max_tools: int = 6
     """Maximum number of tools in a plan."""
     reward: str = "lite"
-    """Name of the reward that computes R_q."""
+    """Reward that computes R_q: a preset, or module:attribute, a reward of your own."""
     degradations: str | None = None
     """Custom degradations beside the built-in ones: module:attribute of one or a list."""
     toolbox: str = "lite"

@@ -52,7 +52,8 @@ class PPOConfig:
     """Lambda of generalised advantage estimation. The discount factor gamma is 1, because the rewards of
     an episode add up to its gain of R_q."""
     reward: str = "lite"
-    """Name of the reward to maximise; label_free needs no references."""
+    """Reward to maximise: a preset, or module:attribute, a reward of your own; label_free needs no
+    references."""
     tool_cost: float = 0.0
     """Cost of each tool, subtracted from R_q."""
     max_tools: int = 6
@@ -81,7 +82,7 @@ class PPOConfig:
     val_count: int = 48
     """Number of validation samples."""
     val_reward: str | None = None
-    """Name of the reward of the validation; by default that of the training."""
+    """Reward of the validation, named likewise; by default that of the training."""
     regret: bool = False
     """Report the regret on the validation set. The search for its best plans takes minutes."""
     seed: int = 0

@@ -31,7 +31,9 @@ class EnvArguments:
         default="lite",
         metadata={"help": "Name of a shipped toolbox, or a folder written by Toolbox.save."},
     )
-    reward: str = field(default="lite", metadata={"help": "Reward that computes R_q."})
+    reward: str = field(
+        default="lite", metadata={"help": "Reward that computes R_q: a preset, or module:attribute."}
+    )
     reward_form: str = field(
         default="product", metadata={"help": "Form of the combined reward: product (the paper's) or gated."}
     )

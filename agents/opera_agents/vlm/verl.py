@@ -75,7 +75,7 @@ class ParquetConfig:
     toolbox: str = "lite"
     """Name of a shipped toolbox, or a folder written by Toolbox.save."""
     reward: str = "lite"
-    """Name of the reward that computes R_q."""
+    """Reward that computes R_q: a preset, or module:attribute, a reward of your own."""
     canvas: int = 128
     """Side of the square crops in pixels."""
     max_tools: int = 6

@@ -88,7 +88,7 @@ class VLMWarmStartConfig:
     """Custom degradations beside the built-in ones: module:attribute of one or a list. The recipes are then
     all plausible orders of up to three degradations, and answers name them."""
     reward: str = "lite"
-    """Name of the reward of the validation."""
+    """Reward of the validation: a preset, or module:attribute, a reward of your own."""
     val_count: int = 48
     """Number of validation samples."""
     save_every: int = 100

@@ -56,7 +56,8 @@ class Compare(Command):
     seed: int = 0
     """Seed of crops, degradations, random agents and the bootstrap."""
     reward: str = "lite"
-    """Reward preset: lite, classic (needs no download), paper, release."""
+    """Reward: a preset (lite, classic, paper, release; classic needs no download), or module:attribute, a
+    reward of your own."""
     max_tools: int = 6
     """Maximum number of tools in a plan."""
     tool_cost: float = 0.0

@@ -23,10 +23,13 @@ class StudyCommand(Command):
 
     toolbox: str = "lite"
     """A shipped toolbox, or a folder written by Toolbox.save. The first for each degradation is used."""
-    images: Path | None = None
-    """Folder of clean photographs; by default those that come with scikit-image."""
+    images: str | None = None
+    """Folder of clean photographs, or module:attribute, a source of your own; by default the photographs
+    that come with scikit-image."""
     recipes: Literal["study", "benchmark"] = "study"
     """Recipes of degradations: those of the paper's study, or those of the benchmark."""
+    reward: str = "lite"
+    """Reward that R_q comes from: a preset, or module:attribute, a reward of your own."""
     max_length: int = 4
     """Longest plan. N tools have N^length plans of the longest."""
     n: int = 16
