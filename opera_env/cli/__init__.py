@@ -21,8 +21,8 @@ with signals_end_the_process():
     from opera_env.cli.options.compare import Compare
     from opera_env.cli.options.restore import Restore
     from opera_env.cli.options.study import StudyCommand
+    from opera_env.cli.options.tools import Tools
     from opera_env.cli.options.weights import Weights
-    from opera_env.cli.tools import Tools
     from opera_env.command_line import parse_settings
     from opera_env.console import Console
     from opera_env.errors import OperaError

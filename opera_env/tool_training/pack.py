@@ -8,31 +8,17 @@ Example:
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from opera_env.tool_training.config import PackConfig
 from opera_env.tool_training.lite_tools import ToolSpec
-from opera_env.tool_training.pools import Pool, pool_specs
+from opera_env.tool_training.pools import pool_specs
 from opera_env.tool_training.train import load_trained_weights
 from opera_env.tools.nets import build_net
 from opera_env.tools.tool import Tool
 from opera_env.tools.toolbox import Toolbox
-
-
-@dataclass(frozen=True)
-class PackConfig:
-    """Packs the tools that `opera-env tools train` has written into a lite toolbox, as float16."""
-
-    runs: Path = Path("runs/lite")
-    """Folder with one folder for each trained tool."""
-    out: Path = Path("runs/toolbox")
-    """Toolbox folder to write; Toolbox.load(OUT) loads it."""
-    pool: Pool = "lite"
-    """The pool that the tools were trained for; see `opera-env tools train --help`."""
-    base: str | None = None
-    """Toolbox from which tools without a folder in RUNS are taken; without it, such tools are an error."""
 
 
 def build_tool(spec: ToolSpec, runs: Path) -> Tool:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
-
 from opera_env.errors import UnknownToolError
 from opera_env.tool_training import lite_tools, off_the_shelf_tools
+from opera_env.tool_training.config import Pool
 from opera_env.tool_training.lite_tools import ToolSpec
-
-Pool: TypeAlias = Literal["lite", "off-the-shelf"]
-"""``lite``: trained on the degradations of the benchmark. ``off-the-shelf``: on data like those of the
-published networks."""
 
 
 def pool_specs(pool: Pool) -> tuple[ToolSpec, ...]:

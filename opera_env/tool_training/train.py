@@ -15,65 +15,29 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-import tyro
 from numpy.random import Generator
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from opera_env.data.images import list_images, quantise, read_images, resize
-from opera_env.devices import supports_bfloat16
+from opera_env.devices import resolve_device, supports_bfloat16
 from opera_env.errors import MissingWeightsError, ToolboxError
 from opera_env.files import atomic_write
 from opera_env.schedules import warmup_cosine
+from opera_env.tool_training.config import TrainConfig
 from opera_env.tool_training.lite_tools import ToolSpec
 from opera_env.tool_training.patches import Pair, collate_pairs, training_pair, validation_pair
-from opera_env.tool_training.pools import Pool, find_spec
+from opera_env.tool_training.pools import find_spec
 from opera_env.tools.nets import build_net
 from opera_env.weights.checkpoints import load_as_float32, load_checkpoint, save_checkpoint, save_half
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Settings of the training of one tool of the lite toolbox."""
-
-    tool: tyro.conf.Positional[str]
-    """Name of the tool, one of opera_env/tool_training/lite_tools.py."""
-    images: tuple[Path, ...]
-    """Folders of clean photographs for training, with sides of at least 128 pixels."""
-    val: Path
-    """Folder of clean photographs for validation."""
-    pool: Pool = "lite"
-    """Data that the tool is trained on: lite, the degradations of the benchmark; off-the-shelf, data like
-    those of the published networks."""
-    out: Path = Path("runs/lite")
-    """Output folder; all files are written to OUT/TOOL."""
-    steps: int | None = None
-    """Number of training steps; by default that of the tool."""
-    lr: float | None = None
-    """Peak learning rate; by default that of the tool."""
-    warmup_steps: int = 200
-    """Steps of linear warm-up, before the cosine decay."""
-    val_every: int = 2000
-    """Steps between validations; each also writes a checkpoint."""
-    val_side: int = 128
-    """Side of the validation crops in pixels."""
-    seed: int = 0
-    """Seed of the patches, the degradations and the initial weights."""
-    threads: int = 1
-    """Number of CPU threads. Several trainings side by side with one thread each use a CPU best."""
-    device: str = "cuda" if torch.cuda.is_available() else "cpu"
-    """Device of the network."""
-    autocast: bool = supports_bfloat16()
-    """Compute in bfloat16 during training; by default where that is fast. Weights and validation stay
-    float32."""
 
 
 def psnr(image: Tensor, reference: Tensor) -> Tensor:
@@ -83,7 +47,7 @@ def psnr(image: Tensor, reference: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def validate(net: nn.Module, pairs: Sequence[Pair], device: str) -> dict[str, Any]:
+def validate(net: nn.Module, pairs: Sequence[Pair], device: torch.device) -> dict[str, Any]:
     """Measures the gain in PSNR over the degraded, or bicubically enlarged, images.
 
     Args:
@@ -203,10 +167,11 @@ def train(config: TrainConfig) -> dict[str, Any]:
         for seed, image in enumerate(read_images(list_images(config.val)))
     ]
 
-    device = torch.device(config.device)
+    device = torch.device(resolve_device(config.device))
+    autocast = config.autocast and supports_bfloat16()
     net = build_net(spec.net, spec.options)
     checkpoint = folder / "checkpoint.pt"
-    state = load_checkpoint(checkpoint, config.device)
+    state = load_checkpoint(checkpoint, device)
     if spec.init_from is not None and state is None:
         net.load_state_dict(load_trained_weights(config.out, spec.init_from))
     net = net.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -236,7 +201,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         degraded, clean = (
             batch.to(device, memory_format=torch.channels_last) for batch in collate_pairs(pairs)
         )
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.autocast):
+        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
             restored = net(degraded)
         loss = (F.mse_loss(restored.float(), clean, reduction="none") + 1e-6).sqrt().mean()  # Charbonnier
         if lpips is not None:
@@ -251,14 +216,14 @@ def train(config: TrainConfig) -> dict[str, Any]:
             writer.add_scalar("train/loss", loss.item(), step + 1)
             writer.add_scalar("train/lr", scheduler.get_last_lr()[0], step + 1)
         if (step + 1) % config.val_every == 0 or step + 1 == steps:
-            val_metrics = validate(net, val_pairs, config.device)
+            val_metrics = validate(net, val_pairs, device)
             for key in ("psnr_before", "psnr_gain", "worse"):
                 writer.add_scalar(f"val/{key}", val_metrics[key], step + 1)
             writer.add_image("val/input_restored_reference", val_metrics["image_grid"], step + 1)
             gain = f"{val_metrics['psnr_gain']:+.2f} dB"
             print(f"{spec.name} {step + 1}/{steps} loss {loss.item():.4f} gain {gain}")
             save_checkpoint(checkpoint, _current_state(step + 1, net, optimizer, scheduler, rng))
-    val_metrics = val_metrics or validate(net, val_pairs, config.device)
+    val_metrics = val_metrics or validate(net, val_pairs, device)
     export_tool(net, spec, config, val_metrics, folder)
     writer.close()
     return val_metrics

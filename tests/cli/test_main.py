@@ -9,7 +9,7 @@ import pytest
 
 from opera_env.cli import main
 from opera_env.cli.command import format_error
-from opera_env.cli.tools import Tools
+from opera_env.cli.options.tools import Tools
 from opera_env.errors import OperaError
 
 HINT = " (--debug prints the traceback)"

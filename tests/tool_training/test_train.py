@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -319,11 +319,11 @@ def test_resumed_training_equals_uninterrupted_training(
 def test_an_interrupted_checkpoint_keeps_the_previous_one(config: TrainConfig) -> None:
     real = torch.save
 
-    def half(state: Any, path: Path) -> None:
+    def half(state: Any, file: BinaryIO) -> None:
         if state["step"] == 6:
-            Path(path).write_bytes(b"half")
+            file.write(b"half")
             raise KeyboardInterrupt
-        real(state, path)
+        real(state, file)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(torch, "save", half)

@@ -1,0 +1,62 @@
+"""The settings of training and packing tools; the help of the command line needs nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import tyro
+
+Pool: TypeAlias = Literal["lite", "off-the-shelf"]
+"""``lite``: trained on the degradations of the benchmark. ``off-the-shelf``: on data like those of the
+published networks."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of the training of one tool of the lite toolbox."""
+
+    tool: tyro.conf.Positional[str]
+    """Name of the tool, one of opera_env/tool_training/lite_tools.py."""
+    images: tuple[Path, ...]
+    """Folders of clean photographs for training, with sides of at least 128 pixels."""
+    val: Path
+    """Folder of clean photographs for validation."""
+    pool: Pool = "lite"
+    """Data that the tool is trained on: lite, the degradations of the benchmark; off-the-shelf, data like
+    those of the published networks."""
+    out: Path = Path("runs/lite")
+    """Output folder; all files are written to OUT/TOOL."""
+    steps: int | None = None
+    """Number of training steps; by default that of the tool."""
+    lr: float | None = None
+    """Peak learning rate; by default that of the tool."""
+    warmup_steps: int = 200
+    """Steps of linear warm-up, before the cosine decay."""
+    val_every: int = 2000
+    """Steps between validations; each also writes a checkpoint."""
+    val_side: int = 128
+    """Side of the validation crops in pixels."""
+    seed: int = 0
+    """Seed of the patches, the degradations and the initial weights."""
+    threads: int = 1
+    """Number of CPU threads. Several trainings side by side with one thread each use a CPU best."""
+    device: str = "auto"
+    """cpu, cuda or auto."""
+    autocast: bool = True
+    """Compute in bfloat16 during training where that is fast. Weights and validation stay float32."""
+
+
+@dataclass(frozen=True)
+class PackConfig:
+    """Packs the tools that `opera-env tools train` has written into a lite toolbox, as float16."""
+
+    runs: Path = Path("runs/lite")
+    """Folder with one folder for each trained tool."""
+    out: Path = Path("runs/toolbox")
+    """Toolbox folder to write; Toolbox.load(OUT) loads it."""
+    pool: Pool = "lite"
+    """The pool that the tools were trained for; see `opera-env tools train --help`."""
+    base: str | None = None
+    """Toolbox from which tools without a folder in RUNS are taken; without it, such tools are an error."""
