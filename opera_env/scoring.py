@@ -73,6 +73,12 @@ class PlanScorer:
         """Number of tool applications so far, in all calls."""
         return self.executor.tools_run
 
+    def clear_caches(self) -> None:
+        """Forgets the images and the features of references that were kept between calls."""
+        self._references.clear()
+        if self.executor.cache is not None:
+            self.executor.cache.clear()
+
     def score(
         self, samples: Sequence[Sample], plans: Sequence[Plan], *, restored: bool = True
     ) -> list[Outcome]:

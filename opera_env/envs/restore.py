@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from opera_env.envs.config import EnvConfig, make_config
 from opera_env.envs.observation import Episode, observe_pixels
-from opera_env.envs.render import image_strip
 from opera_env.envs.rules import Info, Rules, ToolboxMixin, Transition
 from opera_env.reward import env_reward
 from opera_env.types import Sample
@@ -85,7 +84,8 @@ class RestoreEnv(ToolboxMixin, gym.Env[PixelArray, NDArray[np.int64]]):
     ``gym.make("OPERA-Restore-v0", toolbox="lite", reward="lite", source=None, max_tools=6, obs_size=128,
     canvas=128, tool_cost=0.0, device="auto", render_mode=None)``. See
     :class:`~opera_env.envs.config.EnvConfig`. ``render_mode="rgb_array"`` draws the input, the result of
-    each tool and the reference in a row.
+    each tool and the reference, as frames of one size; ``gym.make(..., render_mode="human")`` shows them in
+    a window, for which Gymnasium needs pygame.
 
     ## Information
     From ``reset`` and ``step``:
@@ -115,7 +115,8 @@ class RestoreEnv(ToolboxMixin, gym.Env[PixelArray, NDArray[np.int64]]):
     def __init__(self, render_mode: str | None = None, **config: Any) -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise gym.error.UnsupportedMode(
-                f"expected render_mode None or 'rgb_array', found {render_mode!r}."
+                f"expected render_mode None or 'rgb_array', found {render_mode!r}; gym.make(..., "
+                "render_mode='human') shows the frames in a window."
             )
         self.rules = self.rules_class(make_config(self.rules_class.config_class, config, ("render_mode",)))
         self.render_mode = render_mode
@@ -126,6 +127,7 @@ class RestoreEnv(ToolboxMixin, gym.Env[PixelArray, NDArray[np.int64]]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
+        self.rules.check_open("reset")
         chosen = self.rules.chosen_sample(options)
         super().reset(seed=seed)
         sample = chosen or self.rules.source.make(self.rules.source.draw(self.np_random))
@@ -133,6 +135,7 @@ class RestoreEnv(ToolboxMixin, gym.Env[PixelArray, NDArray[np.int64]]):
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.rules.check_open("step")
         if self._episode is None:
             raise gym.error.ResetNeeded("call reset() before step().")
         result = self.rules.step([self._episode], [action])[0]
@@ -142,6 +145,16 @@ class RestoreEnv(ToolboxMixin, gym.Env[PixelArray, NDArray[np.int64]]):
         if self.render_mode is None:
             gym.logger.warn("render() does nothing without render_mode='rgb_array': pass it to gym.make().")
             return None
+        self.rules.check_open("render")
         if self._episode is None:
             raise gym.error.ResetNeeded("call reset() before render().")
-        return np.asarray(image_strip(self.rules.render_frames(self._episode)))
+        return self.rules.render(self._episode)
+
+    def close(self) -> None:
+        """Ends the episode and gives the memory of cached images back to the system.
+
+        Later calls of ``reset``, ``step`` and ``render`` raise ``gymnasium.error.ClosedEnvironmentError``.
+        """
+        self._episode = None
+        if not self.rules.closed:
+            self.rules.close()

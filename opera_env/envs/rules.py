@@ -8,17 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 from gymnasium import spaces
-from gymnasium.error import ResetNeeded
-from PIL import Image
+from gymnasium.error import ClosedEnvironmentError, ResetNeeded
+from numpy.typing import NDArray
 
 from opera_env.data import resolve_source
 from opera_env.data.images import resize, to_pil
 from opera_env.devices import resolve_device
 from opera_env.envs.config import EnvConfig, check_argument
 from opera_env.envs.observation import Episode, restored_pil
+from opera_env.envs.render import Captioned, image_frame
 from opera_env.errors import EnvArgumentError, SampleError, ToolboxMismatchError, did_you_mean
 from opera_env.execution import PrefixCache
+from opera_env.execution.memory import release_freed_memory
 from opera_env.plan import PlanCodec
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
@@ -59,6 +62,7 @@ class Rules(ABC, Generic[ObsType]):
         scorer: Turns plans into outcomes.
         source: Draws and makes samples.
         codec: Converts between actions and plans.
+        closed: Whether the environment was closed.
 
     Raises:
         ToolboxMismatchError: If the toolbox is empty.
@@ -82,6 +86,7 @@ class Rules(ABC, Generic[ObsType]):
         self.source = resolve_source(config.source, config.canvas)
         self.codec = PlanCodec(self.toolbox.names, config.max_tools)
         self.scorer = PlanScorer(self.toolbox, config.reward, cache=self._cache())
+        self.closed = False
 
     def _cache(self) -> PrefixCache | None:
         """Returns the cache of the scorer, if the environment benefits from one."""
@@ -102,6 +107,23 @@ class Rules(ABC, Generic[ObsType]):
         Raises:
             PlanParseError: If the action lies outside the action space.
         """
+
+    def close(self) -> None:
+        """Gives the memory of cached images back to the system; the tools stay with who shares them."""
+        self.closed = True
+        self.scorer.clear_caches()
+        release_freed_memory()
+
+    def check_open(self, method: str) -> None:
+        """Checks that a method of the environment may be called.
+
+        Raises:
+            ClosedEnvironmentError: If the environment was closed.
+        """
+        if self.closed:
+            raise ClosedEnvironmentError(
+                f"{method}() was called after close(): make a new environment with gym.make(...)."
+            )
 
     def check_ready(self, episodes: Sequence[Episode]) -> None:
         """Checks that the episodes can be continued.
@@ -174,8 +196,20 @@ class Rules(ABC, Generic[ObsType]):
             }
         return info
 
-    def render_frames(self, episode: Episode) -> list[tuple[str, Image.Image]]:
-        """Returns images with captions: the input, the result of each tool, and the reference."""
+    def render(self, episode: Episode) -> NDArray[np.uint8]:
+        """Draws the input, the result of each tool and the reference.
+
+        Returns:
+            uint8 (H, W, 3). H and W depend on ``max_tools`` alone: there is a slot for each tool that a
+            plan may have, and slots of tools that were not applied are empty.
+        """
+        images = self.captioned_images(episode)
+        reference = images.pop() if episode.sample.reference is not None else None
+        empty = [None] * (self.config.max_tools + 1 - len(images))
+        return np.array(image_frame([*images, *empty, reference]))
+
+    def captioned_images(self, episode: Episode) -> list[Captioned]:
+        """Returns images with captions: the input, the result of each tool, and the reference, if any."""
         sample = episode.sample
         prefixes = [episode.plan[:length] for length in range(len(episode.plan) + 1)]
         results = {

@@ -31,7 +31,7 @@ class RestoreVectorEnv(ToolboxMixin, VectorEnv[Any, Any, NDArray[np.float64]]):
     Args:
         num_envs: Number of sub-environments, a multiple of ``group_size``.
         group_size: Number of consecutive sub-environments that receive the same images.
-        render_mode: Must be None; vector environments do not render.
+        render_mode: "rgb_array" for :meth:`render`, or None.
         **config: The arguments of :class:`~opera_env.envs.config.EnvConfig`.
 
     ## Information
@@ -44,15 +44,18 @@ class RestoreVectorEnv(ToolboxMixin, VectorEnv[Any, Any, NDArray[np.float64]]):
             is not a multiple of ``group_size``.
     """
 
-    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": [], "render_fps": 1}  # noqa: RUF012
+    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": ["rgb_array"], "render_fps": 1}  # noqa: RUF012
 
     rules_class: type[Rules[Any]] = OneShotRules
 
     def __init__(
         self, num_envs: int = 8, group_size: int = 1, render_mode: str | None = None, **config: Any
     ) -> None:
-        if render_mode is not None:
-            raise gym.error.UnsupportedMode("a vector environment does not render: use a single one.")
+        if render_mode not in (None, "rgb_array"):
+            raise gym.error.UnsupportedMode(
+                f"expected render_mode None or 'rgb_array', found {render_mode!r}; "
+                "gymnasium.wrappers.vector.HumanRendering shows the frames in a window."
+            )
         check_count("num_envs", num_envs)
         check_count("group_size", group_size)
         check_argument(
@@ -63,13 +66,14 @@ class RestoreVectorEnv(ToolboxMixin, VectorEnv[Any, Any, NDArray[np.float64]]):
         self.rules = self.rules_class(make_config(self.rules_class.config_class, config, others))
         self.num_envs = num_envs
         self.group_size = group_size
-        self.render_mode = None
+        self.render_mode = render_mode
         self.single_observation_space = self.rules.observation_space
         self.single_action_space = self.rules.action_space
         self.observation_space = batch_space(self.rules.observation_space, num_envs)
         self.action_space = batch_space(self.rules.action_space, num_envs)
         self._generators: list[Generator] | None = None
         self._episodes: list[Episode] = []
+        self._shown: list[Episode] = []  # those that the last call of reset or step acted on
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -86,12 +90,14 @@ class RestoreVectorEnv(ToolboxMixin, VectorEnv[Any, Any, NDArray[np.float64]]):
             EnvArgumentError: If there is an option of another name.
             SampleError: If the source cannot make the sample.
         """
+        self.rules.check_open("reset")
         chosen = self.rules.chosen_sample(options)
         if seed is not None or self._generators is None:
             self._generators = self._make_generators(seed)
         samples = self._samples(range(self.num_envs)) if chosen is None else [chosen] * self.num_envs
         starts = self.rules.reset(samples)
         self._episodes = [episode for episode, _, _ in starts]
+        self._shown = list(self._episodes)
         infos: dict[str, Any] = {}
         for index, (_, _, info) in enumerate(starts):
             infos = self._add_info(infos, info, index)
@@ -121,6 +127,7 @@ class RestoreVectorEnv(ToolboxMixin, VectorEnv[Any, Any, NDArray[np.float64]]):
         self, actions: Any
     ) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """Takes one action in each sub-environment and resets the episodes that end in the same step."""
+        self.rules.check_open("step")
         if not self._episodes:
             raise gym.error.ResetNeeded("call reset() before step().")
         action_list = list(iterate(self.action_space, actions))
@@ -140,6 +147,7 @@ class RestoreVectorEnv(ToolboxMixin, VectorEnv[Any, Any, NDArray[np.float64]]):
             for generator, state in zip(self._generators, rng_states, strict=True):
                 generator.bit_generator.state = state
             raise
+        self._shown = list(self._episodes)
         starts = self.rules.reset(next_samples.result()) if terminating else []
         resets = dict(zip(terminating, starts, strict=True))
         observations: list[Any] = []
@@ -156,6 +164,30 @@ class RestoreVectorEnv(ToolboxMixin, VectorEnv[Any, Any, NDArray[np.float64]]):
         terminated = np.array([transition.terminated for transition in transitions], np.bool_)
         return self._batch(observations), rewards, terminated, np.zeros(self.num_envs, np.bool_), infos
 
+    def render(self) -> tuple[NDArray[np.uint8], ...] | None:
+        """Draws the episode of each sub-environment, uint8 (H, W, 3), all of one size.
+
+        An episode that has ended in the last step is drawn, and not yet the one that has started in the
+        same step: its plan would never be seen otherwise.
+        """
+        if self.render_mode is None:
+            gym.logger.warn(
+                "render() does nothing without render_mode='rgb_array': pass it to gym.make_vec()."
+            )
+            return None
+        self.rules.check_open("render")
+        if not self._shown:
+            raise gym.error.ResetNeeded("call reset() before render().")
+        return tuple(self.rules.render(episode) for episode in self._shown)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Ends all episodes and gives the memory of cached images back to the system.
+
+        Later calls of ``reset``, ``step`` and ``render`` raise ``gymnasium.error.ClosedEnvironmentError``.
+        """
+        self._episodes, self._shown = [], []
+        self.rules.close()
+
     def _batch(self, observations: Sequence[Any]) -> Any:
         empty = create_empty_array(self.single_observation_space, self.num_envs)
         return concatenate(self.single_observation_space, observations, empty)
@@ -167,7 +199,7 @@ class StepwiseVectorEnv(RestoreVectorEnv):
     Args:
         num_envs: Number of sub-environments, a multiple of ``group_size``.
         group_size: Number of consecutive sub-environments that receive the same images.
-        render_mode: Must be None; vector environments do not render.
+        render_mode: "rgb_array" for :meth:`render`, or None.
         **config: The arguments of :class:`~opera_env.envs.stepwise.StepwiseConfig`.
     """
 
@@ -176,4 +208,6 @@ class StepwiseVectorEnv(RestoreVectorEnv):
     def action_masks(self) -> NDArray[np.bool_]:
         """Returns which actions are allowed now, bool (num_envs, N + 1); STOP comes first."""
         assert isinstance(self.rules, StepwiseRules)
+        if not self._episodes:
+            return np.ones((self.num_envs, len(self.toolbox) + 1), np.bool_)
         return np.stack([self.rules.action_mask(episode) for episode in self._episodes])

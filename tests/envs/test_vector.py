@@ -299,7 +299,7 @@ def test_arguments_that_single_environments_reject_raise(
         gated = Reward("gated", (RewardTerm("psnr_y", 10, 40, 1),), score_empty_plan=False)
         make_vector("OPERA-RestoreStepwise-v0", reward=gated)
     with pytest.raises(UnsupportedMode):
-        make_vector(render_mode="rgb_array")
+        make_vector(render_mode="human")
     vector = make_vector(toolbox=toolbox)
     vector.reset(seed=0)
     toolbox.add("late.invert", lambda image: 1 - image)

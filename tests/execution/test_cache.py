@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
+import psutil
+import pytest
 import torch
 from torch import Tensor
 
@@ -74,6 +77,51 @@ def test_a_view_of_a_batch_is_copied() -> None:
         assert actual.untyped_storage().nbytes() == IMAGE
 
 
+@pytest.mark.parametrize("side", [8, 36, 37, 128])
+def test_images_of_any_size_keep_their_bits_and_can_be_pickled(side: int) -> None:
+    """Large images lie on pages of their own, small ones where other tensors do."""
+    cache = PrefixCache()
+    image = torch.randn(4, 3, side, side)[2]
+    cache.put(_key("a"), image)
+    stored = cache.get(_key("a"))
+    assert stored is not None and stored.data_ptr() != image.data_ptr()
+    assert torch.equal(stored, image) and stored.is_contiguous()
+    again = pickle.loads(pickle.dumps(cache)).get(_key("a"))
+    assert torch.equal(again, image)
+    cache.clear()
+    assert torch.equal(stored, image)  # the pages live as long as the last tensor on them
+
+
+def test_clear_removes_all_images() -> None:
+    cache = PrefixCache(2 * IMAGE)
+    for _ in range(2):
+        for name in "abc":
+            cache.put(_key(name), _image(1))
+        assert len(cache) == 2
+        cache.clear()
+        assert len(cache) == 0 and cache.get(_key("c")) is None
+
+
+def test_a_cache_of_n_bytes_costs_n_bytes_of_memory() -> None:
+    """Although networks allocate and free larger tensors between two images, and also after ``clear``."""
+    process, bound = psutil.Process(), 64 * 2**20
+    cache = PrefixCache(bound)
+    memory: list[int] = []
+    for number in range(500):
+        if number == 10:  # the activations have their place
+            cache.clear()
+            memory.append(process.memory_info().rss)
+        batch = torch.full((1 + number % 3, 3, 128, 128), 0.5)
+        activations = batch.repeat(1, 8, 1, 1)
+        cache.put(_key(str(number)), batch[0])
+        del batch, activations
+    memory.append(process.memory_info().rss)
+    cache.clear()
+    memory.append(process.memory_info().rss)
+    assert memory[1] - memory[0] < 1.2 * bound
+    assert memory[1] - memory[2] > 0.95 * bound
+
+
 def test_the_executor_caches_single_images_not_batches(make_toolbox: Any, make_sample: Any) -> None:
     cache = PrefixCache()
     samples = [make_sample(seed, (13, 14)) for seed in range(6)]
@@ -81,6 +129,7 @@ def test_the_executor_caches_single_images_not_batches(make_toolbox: Any, make_s
         list(Executor(make_toolbox(), cache=cache).run(samples, [plan] * 6))
     assert len(cache) == 18
     for image in cache._images.values():
+        assert isinstance(image, Tensor)  # small images are
         assert image.untyped_storage().nbytes() == 3 * 13 * 14 * 4
 
 

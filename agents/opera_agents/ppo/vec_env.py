@@ -179,8 +179,10 @@ class OperaVecEnv(VecEnv):
         return [wrapper_class is Monitor for _ in self._get_indices(indices)]
 
     def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
-        """Returns no images: a vector environment does not render."""
-        return [None] * self.num_envs
+        """Returns the frame of each sub-environment; None without ``render_mode="rgb_array"``."""
+        if self.envs.render_mode is None:
+            return [None] * self.num_envs
+        return list(self.envs.render() or ())
 
 
 def _values(infos: Mapping[str, Any]) -> list[tuple[str, Any]]:
