@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from opera_env.envs.observation import Episode, observe
-from opera_env.errors import AgentError, OperaError, UnknownPresetError, error_message
+from opera_env.errors import AgentError, UnknownPresetError, wrap_errors
 from opera_env.imports import import_attribute
 from opera_env.scoring import PlanScorer
 from opera_env.types import Agent, DecidingSearch, Decision, Observation, Plan, Sample, Scorer, Search
@@ -58,7 +58,9 @@ def make_agent(name: str, **options: Any) -> Agent | Search:
         raise AgentError(f"agent {name!r} is {factory!r}: expected a class or function.") from error
     if installed and attribute and "path" not in parameters:
         raise AgentError(f"agent {module!r} takes no path, found {name!r}: use {module!r} alone.")
-    agent = _make(name, factory, {key: value for key, value in options.items() if key in parameters})
+    passed = {key: value for key, value in options.items() if key in parameters}
+    with wrap_errors(AgentError, f"agent {name!r}, made with {', '.join(passed) or 'no arguments'},"):
+        agent = factory(**passed)
     if not isinstance(agent, Agent | Search):
         raise AgentError(
             f"agent {name!r} is a {type(agent).__name__}: expected act(observations) and closed_loop, or "
@@ -72,18 +74,6 @@ def _import(name: str) -> Callable[..., Any]:
         return import_attribute(name)
     except (ImportError, AttributeError) as error:
         raise AgentError(f"agent {name!r} cannot be imported: {error}") from error
-
-
-def _make(name: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> Any:
-    try:
-        return factory(**options)
-    except (OperaError, MemoryError):
-        raise
-    except Exception as error:
-        what = f"{type(error).__name__}: {error_message(error)}"
-        raise AgentError(
-            f"agent {name!r} cannot be made with {', '.join(options) or 'no arguments'}: {what}."
-        ) from error
 
 
 @dataclass(frozen=True)
@@ -169,13 +159,9 @@ def _call(
         AgentError: If it raises anything but an error of this package, or returns something else.
     """
     call = f"{_class_name(agent)}.{method}({parameters})"
-    try:
+    with wrap_errors(AgentError, call):
         returned = getattr(agent, method)(*arguments)
         items = list(returned) if isinstance(returned, Iterable) else None
-    except (OperaError, MemoryError, BrokenPipeError):
-        raise
-    except Exception as error:
-        raise AgentError(f"{call} raised {type(error).__name__}: {error_message(error)}.") from error
     if items is None or isinstance(returned, str | bytes | Mapping):
         raise AgentError(f"expected {call} to return a list, found {_shorten(returned)}.")
     for item in items:

@@ -6,7 +6,8 @@ Every message says what was expected, what was found and how to correct it. All 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -29,6 +30,30 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     matches = get_close_matches(name, list(known), 1)
     return f" Did you mean {matches[0]!r}?" if matches else ""
+
+
+@contextmanager
+def wrap_errors(kind: type[OperaError], what: str) -> Iterator[None]:
+    """Turns an error of code that is not of this package into one of this package, which names the code.
+
+    Args:
+        kind: The class of the new error.
+        what: What may raise, such as ``"metric 'sharpness'"``.
+
+    Example:
+        >>> with wrap_errors(MetricError, "metric 'sharpness'"):
+        ...     1 / 0
+        Traceback (most recent call last):
+            ...
+        opera_env.errors.MetricError: metric 'sharpness' raised ZeroDivisionError: division by zero.
+    """
+    try:
+        yield
+    except (OperaError, MemoryError, BrokenPipeError):
+        raise
+    except Exception as error:
+        message = error_message(error).rstrip(".")
+        raise kind(f"{what} raised {type(error).__name__}: {message}.") from error
 
 
 class PlanParseError(OperaError):

@@ -35,7 +35,7 @@ def import_attribute(name: str) -> Any:
         ) from error
     except ImportError:
         raise
-    except Exception as error:
+    except Exception as error:  # another class than those of this package: each caller has its own
         what = f"{type(error).__name__}: {error_message(error)}"
         raise ImportError(f"the code of module {module_name!r} raised {what}") from error
     return getattr(module, attribute)

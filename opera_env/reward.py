@@ -66,12 +66,21 @@ class Reward:
         terms: The terms.
         score_empty_plan: Whether the empty plan is scored like any other plan; otherwise its R_q is 0.
         max_tools: Maximum number of tools; R_q of a longer plan is 0. None for no limit.
+
+    Raises:
+        RewardError: If there are no terms.
     """
 
     name: str
     terms: tuple[RewardTerm, ...]
     score_empty_plan: bool = True
     max_tools: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.terms or not all(isinstance(term, RewardTerm) for term in self.terms):
+            raise RewardError(
+                f"the reward {self.name!r}: expected at least one RewardTerm, found {self.terms!r}."
+            )
 
     def contributions(self, metrics: Mapping[str, float], plan: Plan) -> dict[str, float]:
         """Returns the contribution of each term by the name of its metric; their sum is R_q.

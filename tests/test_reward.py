@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opera_env.errors import PlanParseError, UnknownPresetError
+from opera_env.errors import PlanParseError, RewardError, UnknownPresetError
 from opera_env.metrics import METRICS, FunctionMetric, build_metric
 from opera_env.reward import (
     REWARD_PRESETS,
@@ -63,6 +64,12 @@ def test_a_term_with_an_own_metric() -> None:
     metric = FunctionMetric("mine", lambda images: images.mean((1, 2, 3)), worst=0.0)
     reward = Reward("own", (RewardTerm(metric, 0, 2, 10), RewardTerm("piqe", 100, 0, 1)))
     assert reward.contributions({"mine": 1.0, "piqe": 50.0}, ()) == {"mine": 5.0, "piqe": 0.5}
+
+
+@pytest.mark.parametrize("terms", [(), ("piqe",)])
+def test_a_reward_without_terms_is_refused(terms: Any) -> None:
+    with pytest.raises(RewardError, match="'own': expected at least one RewardTerm"):
+        Reward("own", terms)
 
 
 def test_a_missing_metric_is_an_error() -> None:
@@ -159,7 +166,7 @@ def test_release_scores_0_for_empty_and_long_plans(length: int, counts: bool) ->
 
 def test_get_reward() -> None:
     assert get_reward("lite") is REWARD_PRESETS["lite"]
-    own_reward = Reward("own", ())
+    own_reward = Reward("own", (RewardTerm("piqe", 100, 0, 1),))
     assert get_reward(own_reward) is own_reward
     with pytest.raises(UnknownPresetError, match=r"reward 'lit'.*lite.*classic"):
         get_reward("lit")

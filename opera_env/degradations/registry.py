@@ -15,7 +15,7 @@ from opera_env.degradations.blur import DefocusBlur, MotionBlur
 from opera_env.degradations.camera import Jpeg, LowLight, LowResolution, Noise
 from opera_env.degradations.depth import resize_depth
 from opera_env.degradations.weather import Haze, Rain
-from opera_env.errors import SampleError, UnknownDegradationError
+from opera_env.errors import SampleError, UnknownDegradationError, wrap_errors
 from opera_env.imports import import_attribute
 
 Recipe: TypeAlias = tuple[str, ...]
@@ -152,29 +152,46 @@ def degrade(
 
     Raises:
         UnknownDegradationError: If the recipe names an unknown degradation.
-        SampleError: If a degradation returns anything but a uint8 RGB image.
+        SampleError: If a degradation raises, or returns anything but a uint8 RGB image of the same size or
+            a whole number of times smaller.
     """
     applied: list[Degradation] = []
     for name in check_recipe(recipe, degradations):
-        degradation = degradations[name].draw(rng)
         image = image.view()
         image.flags.writeable = False
         size = (image.shape[0], image.shape[1])
-        image = degradation(image, rng, None if depth is None else resize_depth(depth, size))
-        _check_image(image, name)
+        with wrap_errors(SampleError, f"degradation {name!r}"):
+            degradation = degradations[name].draw(rng)
+            degraded = degradation(image, rng, None if depth is None else resize_depth(depth, size))
+        _check_image(degraded, name, size)
+        image = degraded
         applied.append(degradation)
     return image, tuple(applied)
 
 
-def _check_image(image: Uint8Image, name: str) -> None:
-    """Raises :class:`SampleError` if the result of a degradation is not an image."""
+def _check_image(image: Uint8Image, name: str, size: tuple[int, int]) -> None:
+    """Raises :class:`SampleError` if the result of a degradation is not an image that fits its input."""
     if not isinstance(image, np.ndarray):
         found = type(image).__name__
     elif image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         found = f"{image.dtype} {image.shape}"
     else:
+        _check_size(image, name, size)
         return
     raise SampleError(
         f"degradation {name!r}: expected a uint8 RGB image (H, W, 3), found {found}. "
         "Round and clip with opera_env.degradations.to_uint8."
     )
+
+
+def _check_size(image: Uint8Image, name: str, size: tuple[int, int]) -> None:
+    """Raises :class:`SampleError` unless an image is a whole number of times smaller, rounded."""
+    height, width = image.shape[:2]
+    factor = max(1, round(size[0] / height))
+    if any(
+        abs(before - factor * after) >= factor for before, after in zip(size, (height, width), strict=True)
+    ):
+        raise SampleError(
+            f"degradation {name!r}: expected an image of {size[1]} x {size[0]} pixels, or a whole number "
+            f"of times smaller, found {width} x {height}."
+        )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import isfinite
 
 import torch
 from torch import Tensor
 
-from opera_env.errors import MetricError, UnknownPresetError
+from opera_env.errors import MetricError, UnknownPresetError, wrap_errors
 from opera_env.metrics.base import Features, Metric
 from opera_env.metrics.critic import Critic
 from opera_env.metrics.full_reference import Lpips, PsnrY, SsimY
@@ -49,6 +50,10 @@ class MetricSuite:
         metrics: Names of metrics, see :data:`METRICS`, or metric objects.
         device: Device on which the metrics run.
 
+    Raises:
+        UnknownPresetError: If there is no metric of a name.
+        MetricError: If an object is no metric, two have the same name, or a worst value is not finite.
+
     Attributes:
         metrics: The metric objects.
         needs_reference: Whether one of the metrics needs references.
@@ -58,6 +63,7 @@ class MetricSuite:
     def __init__(self, metrics: Sequence[str | Metric], device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
         built = [build_metric(metric) if isinstance(metric, str) else metric for metric in metrics]
+        _check_metrics(built)
         self.metrics = tuple(metric.to(self.device) for metric in built)
         self.needs_reference = any(metric.needs_reference for metric in self.metrics)
         self.concurrent = all(metric.concurrent for metric in self.metrics)
@@ -73,12 +79,13 @@ class MetricSuite:
             For each reference a tuple with the features of each metric, with a batch axis of length 1.
 
         Raises:
-            MetricError: If the references are too small for a metric.
+            MetricError: If the references are too small for a metric, or it raises or returns anything but
+                tensors with one row for each reference.
         """
         batch = references.to(self.device, torch.float32) / 255
         self._check(batch)
         with _full_precision(self.device):
-            per_metric = [metric.features(batch) for metric in self.metrics]
+            per_metric = [self._features(metric, batch) for metric in self.metrics]
         return [
             tuple(tuple(tensor[row : row + 1] for tensor in features) for features in per_metric)
             for row in range(len(batch))
@@ -101,7 +108,8 @@ class MetricSuite:
             not finite is replaced by the metric's ``worst``.
 
         Raises:
-            MetricError: If the images are too small for a metric.
+            MetricError: If the images are too small for a metric, or it raises or returns anything but one
+                value for each image.
         """
         batch = images.to(self.device, torch.float32) / 255
         self._check(batch)
@@ -110,10 +118,33 @@ class MetricSuite:
             reference: Features = ()
             if metric.needs_reference:
                 reference = _collate([features[index] for features in references])
-            with _full_precision(self.device):
-                values = metric.values(batch, reference).float()
+            values = self._values(metric, batch, reference)
             columns[metric.name] = torch.where(values.isfinite(), values, metric.worst).tolist()
         return [{name: values[row] for name, values in columns.items()} for row in range(len(images))]
+
+    @staticmethod
+    def _features(metric: Metric, references: Tensor) -> Features:
+        with wrap_errors(MetricError, f"metric {metric.name!r}"):
+            features = metric.features(references)
+        count = len(references)
+        if not isinstance(features, tuple) or not all(
+            isinstance(tensor, Tensor) and tensor.ndim and len(tensor) == count for tensor in features
+        ):
+            raise MetricError(
+                f"metric {metric.name!r}: expected features(reference) to return a tuple of tensors whose "
+                f"first axis has length {count}, found {_describe(features)}."
+            )
+        return features
+
+    def _values(self, metric: Metric, images: Tensor, reference: Features) -> Tensor:
+        with wrap_errors(MetricError, f"metric {metric.name!r}"), _full_precision(self.device):
+            values = metric.values(images, reference)
+        if not isinstance(values, Tensor) or values.shape != (len(images),) or values.is_complex():
+            raise MetricError(
+                f"metric {metric.name!r}: expected a tensor of shape ({len(images)},), one number for each "
+                f"image, found {_describe(values)}."
+            )
+        return values.float()
 
     def _check(self, batch: Tensor) -> None:
         height, width = batch.shape[-2:]
@@ -124,6 +155,33 @@ class MetricSuite:
                     f"{metric.min_side} pixels, found {height} x {width}: use a larger canvas, or a "
                     "reward without this metric."
                 )
+
+
+def _check_metrics(metrics: Sequence[Metric]) -> None:
+    """Raises :class:`MetricError` if metrics cannot be used together."""
+    names: set[str] = set()
+    for metric in metrics:
+        if not isinstance(metric, Metric):
+            raise MetricError(
+                "expected the name of a metric or an object of opera_env.metrics.Metric, found "
+                f"{metric!r}: wrap a function with FunctionMetric."
+            )
+        if metric.name in names:
+            raise MetricError(f"two metrics are called {metric.name!r}: rename one of them.")
+        if not isinstance(metric.worst, int | float) or not isfinite(metric.worst):
+            raise MetricError(
+                f"metric {metric.name!r}: expected a finite number as worst, found {metric.worst!r}."
+            )
+        names.add(metric.name)
+
+
+def _describe(value: object) -> str:
+    """Returns the type of a value, and the shape and dtype if it is a tensor."""
+    if isinstance(value, tuple):
+        return f"a tuple of {', '.join(map(_describe, value)) or 'nothing'}"
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    return f"{type(value).__name__}"
 
 
 @contextmanager

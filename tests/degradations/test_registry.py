@@ -182,7 +182,7 @@ def test_the_clean_image_cannot_be_changed_by_a_degradation() -> None:
 
     image = small_image(0)
     original = image.copy()
-    with pytest.raises(ValueError, match="read-only"):
+    with pytest.raises(SampleError, match="'in_place' raised ValueError: .*read-only"):
         degrade(image, ("in_place",), default_rng(0), degradations=merge_degradations([InPlace]))
     assert np.array_equal(image, original)
     assert image.flags.writeable
@@ -211,3 +211,46 @@ def test_degradations_are_imported_by_name(name: str, names: list[str]) -> None:
 def test_a_name_that_stands_for_no_degradation_is_refused(name: str, message: str) -> None:
     with pytest.raises(SampleError, match=message):
         load_degradations(name)
+
+
+class Returns(SaltAndPepper):
+    """A degradation that returns what it is given, or raises it."""
+
+    name = "mine"
+
+    def __init__(self, result: Any) -> None:
+        self.result = result
+
+    def draw(self, rng: Any) -> Returns:
+        return self
+
+    def __call__(self, image: Any, rng: Any, depth: Any = None) -> Any:
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        (None, "expected a uint8 RGB image .*, found NoneType"),
+        (np.zeros((12, 20, 3), np.float32), r"expected a uint8 RGB image .*, found float32 \(12, 20, 3\)"),
+        (np.zeros((12, 20), np.uint8), r"expected a uint8 RGB image .*, found uint8 \(12, 20\)"),
+        (np.zeros((11, 20, 3), np.uint8), "expected an image of 20 x 12 pixels.*, found 20 x 11"),
+        (np.zeros((24, 40, 3), np.uint8), "expected an image of 20 x 12 pixels.*, found 40 x 24"),
+        (np.zeros((6, 5, 3), np.uint8), "a whole number of times smaller, found 5 x 6"),
+        (ValueError("too dark."), "'mine' raised ValueError: too dark.$"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_degradation_that_returns_no_fitting_image_is_named(result: Any, reason: str) -> None:
+    image = np.zeros((12, 20, 3), np.uint8)
+    with pytest.raises(SampleError, match=f"degradation 'mine'.*{reason}|degradation {reason}"):
+        degrade(image, ("mine",), default_rng(0), degradations=merge_degradations([Returns(result)]))
+
+
+@pytest.mark.parametrize("size", [(12, 20), (6, 10), (4, 6), (4, 7), (3, 5)])
+def test_a_degradation_may_lower_the_resolution(size: tuple[int, int]) -> None:
+    own = merge_degradations([Returns(np.zeros((*size, 3), np.uint8))])
+    image, _ = degrade(np.zeros((12, 20, 3), np.uint8), ("mine",), default_rng(0), degradations=own)
+    assert image.shape[:2] == size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from opera_env import weights
 from opera_env.errors import MetricError, MissingWeightsError, UnknownPresetError
 from opera_env.metrics import METRICS, FunctionMetric, MetricSuite, PyiqaMetric, build_metric
+from opera_env.metrics.full_reference import PsnrY
 from opera_env.reward import REWARD_PRESETS
 
 needs_lpips = pytest.mark.skipif(
@@ -106,12 +108,61 @@ def test_a_value_that_is_not_finite_is_replaced_for_that_image_only(noisy: Tenso
     assert rows[1]["piqe"] == pytest.approx(GOLDEN["piqe"][0][1], abs=0.1)
 
 
-def test_an_error_of_a_metric_is_raised() -> None:
+def test_an_error_of_a_metric_names_it() -> None:
     def function(images: Tensor) -> Tensor:
         raise KeyError("musiq")
 
-    with pytest.raises(KeyError, match="musiq"):
+    with pytest.raises(MetricError, match=r"metric 'mine' raised KeyError: 'musiq'"):
         MetricSuite([FunctionMetric("mine", function, worst=0.0)])(torch.zeros(1, 3, 8, 8).byte(), [])
+
+
+@pytest.mark.parametrize(
+    ("returned", "found"),
+    [
+        (0.5, "float"),
+        (None, "NoneType"),
+        (np.zeros(2), "ndarray"),
+        (torch.tensor(0.5), r"float32 \(\)"),
+        (torch.zeros(2, 1), r"float32 \(2, 1\)"),
+        (torch.zeros(3), r"float32 \(3,\)"),
+        (torch.zeros(2, dtype=torch.complex64), "complex64"),
+    ],
+    ids=str,
+)
+def test_a_metric_that_returns_no_number_for_each_image_is_named(returned: Any, found: str) -> None:
+    suite = MetricSuite([FunctionMetric("mine", lambda images: returned, worst=0.0)])
+    with pytest.raises(
+        MetricError, match=rf"'mine': expected a tensor of shape \(2,\), .*, found .*{found}"
+    ):
+        suite(torch.zeros(2, 3, 8, 8).byte(), [])
+
+
+@pytest.mark.parametrize("features", [None, torch.zeros(2), (torch.zeros(3, 4),), (torch.tensor(1.0),)])
+def test_features_that_do_not_belong_to_the_references_are_named(features: Any) -> None:
+    class Mine(PsnrY):
+        name = "mine"
+
+        def features(self, reference: Tensor) -> Any:
+            return features
+
+    with pytest.raises(MetricError, match=r"'mine': expected features\(reference\) .* length 2, found "):
+        MetricSuite([Mine()]).features(torch.zeros(2, 3, 16, 16).byte())
+
+
+@pytest.mark.parametrize(
+    ("metrics", "reason"),
+    [
+        (["piqe", FunctionMetric("piqe", torch.mean, worst=0.0)], "two metrics are called 'piqe'"),
+        (
+            [FunctionMetric("mine", torch.mean, worst=float("nan"))],
+            "'mine': expected a finite number as worst",
+        ),
+        ([torch.mean], "expected the name of a metric or an object of opera_env.metrics.Metric, found "),
+    ],
+)
+def test_metrics_that_cannot_be_used_are_refused(metrics: list[Any], reason: str) -> None:
+    with pytest.raises(MetricError, match=reason):
+        MetricSuite(metrics)
 
 
 def test_a_function_metric_with_references(photographs: Tensor, noisy: Tensor) -> None:
