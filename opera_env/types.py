@@ -154,6 +154,10 @@ class Sample:
         spec: The specification from which the source makes this sample again.
         depth: Origin of the depth map of synthetic haze, "file" or "procedural"; None if the sample has no
             synthetic haze.
+
+    Raises:
+        SampleError: If an image or the labels have another type, shape or range, or the canvas is not the
+            size of the reference.
     """
 
     lq: Tensor
@@ -164,6 +168,12 @@ class Sample:
     depth: str | None = None
 
     def __post_init__(self) -> None:
+        _check_image("lq", self.lq)
+        if self.reference is not None:
+            _check_image("reference", self.reference)
+        labels: object = self.degradations
+        if labels is not None and not isinstance(labels, frozenset | set):
+            raise SampleError(f"expected a set of names as the degradations of a sample, found {labels!r}.")
         if self.reference is not None and tuple(self.reference.shape[-2:]) != self.canvas:
             raise SampleError(
                 f"expected a canvas of the size of the reference, {tuple(self.reference.shape[-2:])}, "
@@ -183,6 +193,20 @@ class Sample:
         if self.reference is not None:
             digest.update(self.reference.contiguous().numpy().reshape(-1).data)
         return digest.hexdigest()[:32]
+
+
+def _check_image(name: str, image: object) -> None:
+    """Raises :class:`SampleError` if an image of a sample is not what :class:`Sample` says."""
+    if not isinstance(image, Tensor):
+        found = type(image).__name__
+    elif image.dtype != torch.float32 or image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
+        found = f"{str(image.dtype).removeprefix('torch.')} {tuple(image.shape)}"
+    else:
+        low, high = (bound.item() for bound in image.aminmax())
+        if low >= 0 and high <= 1:  # false for NaN
+            return
+        found = f"values in [{low:g}, {high:g}]"
+    raise SampleError(f"expected {name} of a sample as float32 (3, H, W) in [0, 1], found {found}.")
 
 
 @dataclass(frozen=True, eq=False)

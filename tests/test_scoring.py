@@ -405,7 +405,7 @@ def test_a_failing_metric_raises_instead_of_scoring_0() -> None:
         raise KeyError("clipiqa")
 
     reward = Reward("broken", (RewardTerm(FunctionMetric("mine", broken, worst=0.0), 0, 1, 10),))
-    with pytest.raises(KeyError, match="clipiqa"):
+    with pytest.raises(MetricError, match="metric 'mine' raised KeyError: 'clipiqa'"):
         PlanScorer(_toolbox(), reward).score([_sample()], [()])
 
 

@@ -55,6 +55,25 @@ def test_equal_specifications_hash_equal(spec: SampleSpec) -> None:
     assert replace(spec, seed=spec.seed + 1) != spec
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"lq": torch.zeros(3, 8, 12).numpy()}, "expected lq of a sample as .*, found ndarray"),
+        ({"lq": torch.zeros(3, 8, 12).byte()}, r"lq of a sample .*, found uint8 \(3, 8, 12\)"),
+        ({"lq": torch.zeros(8, 12, 3)}, r"lq of a sample .*, found float32 \(8, 12, 3\)"),
+        ({"lq": torch.full((3, 8, 12), 255.0)}, r"lq of a sample .*, found values in \[255, 255\]"),
+        ({"lq": torch.full((3, 8, 12), float("nan"))}, r"found values in \[nan, nan\]"),
+        ({"reference": torch.full((3, 8, 12), -0.5)}, r"reference of a sample .*, found values in \[-0.5"),
+        ({"degradations": "haze"}, "expected a set of names as the degradations .*, found 'haze'"),
+        ({"canvas": (8, 13)}, "expected a canvas of the size of the reference"),
+    ],
+    ids=str,
+)
+def test_samples_with_other_images_or_labels_are_refused(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(SampleError, match=reason):
+        make_sample(**changes)
+
+
 def test_missing_keys_of_a_specification_have_defaults() -> None:
     assert SampleSpec.from_json({"source": "a", "index": 4}) == SampleSpec("a", 4, (), 0, None)
 

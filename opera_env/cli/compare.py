@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from opera_env.cli.compare_report import comparison_tables, footnote
 from opera_env.cli.options.compare import Compare
 from opera_env.console import Console
-from opera_env.data import Source, agenticir, bundled, paired, resolve_source
+from opera_env.data import Source, agenticir, bundled, list_samples, paired, resolve_source
 from opera_env.degradations import benchmark_recipes
 from opera_env.devices import resolve_device
 from opera_env.errors import SampleError
@@ -144,7 +144,7 @@ def _samples(options: Compare) -> list[Sample]:
     has_own_recipes = options.images is not None and not Path(options.images).is_dir()
     recipes = None if has_own_recipes else benchmark_recipes()
     rng = np.random.default_rng(options.seed)
-    return [source.make(spec) for spec in source.list_specs(options.n, recipes, rng)]
+    return list(list_samples(source, options.n, recipes, rng))
 
 
 def _image_folders(options: Compare) -> list[str] | None:

@@ -182,7 +182,7 @@ def test_the_clean_image_cannot_be_changed_by_a_degradation() -> None:
 
     image = small_image(0)
     original = image.copy()
-    with pytest.raises(SampleError, match="'in_place' raised ValueError: .*read-only"):
+    with pytest.raises(SampleError, match=r"'in_place' raised ValueError: .*read-only"):
         degrade(image, ("in_place",), default_rng(0), degradations=merge_degradations([InPlace]))
     assert np.array_equal(image, original)
     assert image.flags.writeable

@@ -1,7 +1,7 @@
 """Sources of samples: clean photographs degraded on demand, and files that are degraded already."""
 
 from opera_env.data.sources.files import FileEntry, FilesSource, agenticir, paired, photographs
-from opera_env.data.sources.protocol import Source
+from opera_env.data.sources.protocol import Source, list_samples
 from opera_env.data.sources.resolve import resolve_source
 from opera_env.data.sources.synthetic import BUNDLED_IMAGES, SyntheticSource, bundled, clean_folder
 
@@ -14,6 +14,7 @@ __all__ = [
     "agenticir",
     "bundled",
     "clean_folder",
+    "list_samples",
     "paired",
     "photographs",
     "resolve_source",

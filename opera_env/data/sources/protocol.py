@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from opera_env.data.images import read_image
 from opera_env.data.sources.content import image_sha256
 from opera_env.degradations import Recipe
-from opera_env.errors import SampleError
+from opera_env.errors import SampleError, wrap_errors
 from opera_env.types import Canvas, Sample, SampleSpec
 
 Crop: TypeAlias = tuple[int, int, int, int]
@@ -64,6 +65,39 @@ class Source(Protocol):
             SampleError: If the specification is of another source or of other content, or cannot be met.
         """
         ...
+
+
+def list_samples(
+    source: Source, count: int, recipes: Sequence[Recipe] | None, rng: Generator
+) -> Iterator[Sample]:
+    """Makes the samples of an evaluation one by one, and checks what the source returns.
+
+    Args:
+        source: The source.
+        count: Number of samples.
+        recipes: The recipes to take in turn; None takes those of the source.
+        rng: The only source of randomness.
+
+    Raises:
+        SampleError: If the source raises, or returns anything but specifications and samples.
+    """
+    label = f"source {source.name!r}"
+    with wrap_errors(SampleError, f"{label}: list_specs(count, recipes, rng)"):
+        specs = list(source.list_specs(count, recipes, rng))
+    if len(specs) != count or not all(isinstance(spec, SampleSpec) for spec in specs):
+        raise SampleError(
+            f"{label}: expected list_specs(count, recipes, rng) to return {count} objects of "
+            f"opera_env.types.SampleSpec, found {len(specs)}: {reprlib.repr(specs)}."
+        )
+    for spec in specs:
+        with wrap_errors(SampleError, f"{label}: make(spec)"):
+            sample = source.make(spec)
+        if not isinstance(sample, Sample):
+            raise SampleError(
+                f"{label}: expected make(spec) to return an opera_env.types.Sample, found "
+                f"{reprlib.repr(sample)}."
+            )
+        yield sample
 
 
 class ImageCache:

@@ -8,7 +8,7 @@ from typing import Any
 
 from opera_env.data.sources.protocol import Source
 from opera_env.data.sources.synthetic import bundled, clean_folder
-from opera_env.errors import SampleError
+from opera_env.errors import SampleError, wrap_errors
 from opera_env.imports import import_attribute
 
 
@@ -40,7 +40,8 @@ def _import_source(name: str) -> Source:
     except (ImportError, AttributeError) as error:
         raise SampleError(f"source {name!r} cannot be imported: {error}") from error
     if callable(source) and not isinstance(source, Source):
-        source = source()
+        with wrap_errors(SampleError, f"source {name!r}"):
+            source = source()
     return _check(source, f"source {name!r}")
 
 

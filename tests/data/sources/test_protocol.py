@@ -1,4 +1,4 @@
-"""The image cache: files are read once while memory allows, and samples do not depend on it."""
+"""What sources share: the image cache, and the check of what a source of the user's own returns."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ import torch
 from numpy.random import default_rng
 from PIL import Image
 
-from opera_env.data import clean_folder, photographs
+from opera_env.data import clean_folder, list_samples, photographs
 from opera_env.data.sources import protocol
 from opera_env.data.sources.protocol import ImageCache
+from opera_env.errors import SampleError
+from opera_env.types import SampleSpec
+
+SPEC = SampleSpec("mine", 0)
 
 
 def test_least_recently_used_images_are_evicted(
@@ -75,3 +79,41 @@ def test_a_cached_image_cannot_be_changed_through_a_sample(
     before = sample.lq.clone()
     sample.lq.zero_()
     assert torch.equal(source.make(spec).lq, before)
+
+
+class OwnSource:
+    """A source of a user that returns, or raises, what it is given."""
+
+    name, degradations = "mine", ("noise",)
+
+    def __init__(self, specs: Any, sample: Any = None) -> None:
+        self.specs, self.sample = specs, sample
+
+    def __len__(self) -> int:
+        return 1
+
+    def draw(self, rng: Any) -> Any:
+        return self.specs[0]
+
+    def list_specs(self, count: int, recipes: Any, rng: Any) -> Any:
+        return self.specs
+
+    def make(self, spec: SampleSpec) -> Any:
+        if isinstance(self.sample, Exception):
+            raise self.sample
+        return self.sample
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (OwnSource(None), r"list_specs\(count, recipes, rng\) raised TypeError"),
+        (OwnSource([SPEC, SPEC]), "to return 1 objects of opera_env.types.SampleSpec, found 2"),
+        (OwnSource(["a.png"]), r"to return 1 objects of opera_env.types.SampleSpec, found 1: \['a.png'\]"),
+        (OwnSource([SPEC], None), r"make\(spec\) to return an opera_env.types.Sample, found None"),
+        (OwnSource([SPEC], KeyError("gt")), r"make\(spec\) raised KeyError: 'gt'"),
+    ],
+)
+def test_a_source_that_returns_something_else_is_named(source: Any, reason: str) -> None:
+    with pytest.raises(SampleError, match=f"source 'mine': .*{reason}"):
+        list(list_samples(source, 1, None, np.random.default_rng(0)))

@@ -33,3 +33,14 @@ def test_sources_are_resolved_by_name(tmp_path: Path, write_photographs: Callabl
 def test_an_object_that_is_no_source_is_refused(source: Any) -> None:
     with pytest.raises(SampleError, match="expected an object with name, degradations"):
         resolve_source(source)
+
+
+def broken_source() -> None:
+    raise OSError("no disk")
+
+
+def test_a_function_that_raises_is_named() -> None:
+    with pytest.raises(
+        SampleError, match=r"source 'tests.data.sources.test_resolve:broken_source' raised OSError"
+    ):
+        resolve_source("tests.data.sources.test_resolve:broken_source")
