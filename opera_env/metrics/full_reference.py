@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from opera_env.metrics.base import Features, Metric
 from opera_env.metrics.local_statistics import gaussian_mean
+from opera_env.metrics.lpips_alex import LpipsAlex
 
 
 def luma(images: Tensor) -> Tensor:
@@ -81,8 +82,6 @@ class Lpips(Metric):
     concurrent = True
 
     def __init__(self) -> None:
-        from opera_env.metrics.lpips_alex import LpipsAlex  # importing torchvision takes seconds
-
         self.net = LpipsAlex()
 
     def features(self, reference: Tensor) -> Features:

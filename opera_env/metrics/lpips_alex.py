@@ -1,18 +1,18 @@
 """LPIPS with AlexNet, version 0.1: the perceptual distance of two images.
 
-The values equal those of ``lpips.LPIPS(net="alex")``, from whose parts the network is built. In addition,
-the features of a reference can be computed once and used for many restored images.
+The values equal those of ``lpips.LPIPS(net="alex")``, whose channel weights are used. In addition, the
+features of a reference can be computed once and used for many restored images. The package ``lpips`` is not
+imported, because it imports torchvision, which takes as long as torch.
 """
 
 from __future__ import annotations
 
-import warnings
+from collections import OrderedDict
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
-import lpips
 import torch
-from lpips.pretrained_networks import alexnet
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -47,10 +47,14 @@ class LpipsAlex(nn.Module):
         ``lpips.distance(restored, features)`` for each batch of restored images.
     """
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self, backbone: Path | None = None) -> None:
         super().__init__()
-        self.scaling = lpips.ScalingLayer()
-        self.backbone = _alexnet(backbone or weights.require("lpips"))
+        self.register_buffer("mean", torch.tensor((-0.030, -0.088, -0.188))[:, None, None])
+        self.register_buffer("scale", torch.tensor((0.458, 0.448, 0.450))[:, None, None])
+        self.backbone = _load_alexnet(backbone or weights.require("lpips"))
         for index, channel_weights in enumerate(_channel_weights()):
             self.register_buffer(f"channel_weights_{index}", channel_weights)
         self.eval().requires_grad_(False)
@@ -66,7 +70,7 @@ class LpipsAlex(nn.Module):
                 f"LPIPS expected images of shape (B, 3, H, W) with sides of at least {MIN_SIDE} pixels, "
                 f"found {tuple(reference.shape)}. Use a larger canvas or another metric."
             )
-        layers = self.backbone(self.scaling(2 * reference - 1))
+        layers = self.backbone((2 * reference - 1 - self.mean) / self.scale)
         # Equal to x / (|x| + eps), as in lpips, whose gradient is NaN where all channels are 0.
         return tuple(functional.normalize(layer, dim=1, eps=_EPSILON) for layer in layers)
 
@@ -101,13 +105,36 @@ class LpipsAlex(nn.Module):
         return self.distance(image, self.features(reference))
 
 
-def _alexnet(path: Path) -> nn.Module:
-    """Builds the slices of AlexNet that lpips uses, with the convolutions of a file."""
-    # On the meta device no initial weights are drawn. This saves half a second and leaves torch's random
-    # state as it was, so that seeded runs do not depend on which metrics are built.
-    with warnings.catch_warnings(), torch.device("meta"):
-        warnings.simplefilter("ignore", UserWarning)  # lpips uses a deprecated keyword of torchvision
-        network = alexnet(pretrained=False, requires_grad=False)
+class _AlexNet(nn.Module):
+    """The results of the five convolutions of AlexNet, with the names that the package lpips gives them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = [
+            *(nn.Conv2d(3, 64, 11, stride=4, padding=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2)),
+            *(nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2)),
+            *(nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(inplace=True)),
+            *(nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(inplace=True)),
+            *(nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(inplace=True)),
+        ]
+        ends = [index + 1 for index, layer in enumerate(layers) if isinstance(layer, nn.ReLU)]
+        for number, (start, end) in enumerate(zip([0, *ends], ends, strict=False), 1):
+            named = OrderedDict((str(index), layers[index]) for index in range(start, end))
+            self.add_module(f"slice{number}", nn.Sequential(named))
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        results = [image]
+        for part in self.children():
+            results.append(part(results[-1]))
+        return results[1:]
+
+
+def _load_alexnet(path: Path) -> _AlexNet:
+    """Builds AlexNet with the convolutions of a file."""
+    # On the meta device no initial weights are drawn. This leaves torch's random state as it was, so that
+    # seeded runs do not depend on which metrics are built.
+    with torch.device("meta"):
+        network = _AlexNet()
     convolutions = weights.load_tensors(path)
     # The names are slice2.3.weight in lpips and features.3.weight in torchvision.
     state = {name: convolutions["features." + name.split(".", 1)[1]] for name in network.state_dict()}
@@ -117,5 +144,7 @@ def _alexnet(path: Path) -> nn.Module:
 
 def _channel_weights() -> list[Tensor]:
     """Reads the channel weights of each layer, learned from human judgements, from the package lpips."""
-    path = Path(lpips.__file__).parent / "weights" / "v0.1" / "alex.pth"
+    spec = find_spec("lpips")
+    assert spec is not None and spec.origin is not None
+    path = Path(spec.origin).parent / "weights" / "v0.1" / "alex.pth"
     return [tensor.flatten() for _, tensor in sorted(weights.load_tensors(path).items())]

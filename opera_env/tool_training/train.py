@@ -31,6 +31,7 @@ from opera_env.data.images import list_images, quantise, read_images, resize
 from opera_env.devices import resolve_device, supports_bfloat16
 from opera_env.errors import MissingWeightsError, ToolboxError
 from opera_env.files import atomic_write
+from opera_env.metrics.lpips_alex import LpipsAlex
 from opera_env.schedules import warmup_cosine
 from opera_env.tool_training.config import TrainConfig
 from opera_env.tool_training.lite_tools import ToolSpec
@@ -145,9 +146,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         ToolboxError: If the tool has no weights, or was already trained for more steps.
         MissingWeightsError: If the tool of the initial weights has not been trained.
     """
-    from torch.utils.tensorboard import SummaryWriter  # these two imports take seconds
-
-    from opera_env.metrics.lpips_alex import LpipsAlex
+    from torch.utils.tensorboard import SummaryWriter  # this import takes seconds
 
     spec = find_spec(config.pool, config.tool)
     steps, lr = config.steps or spec.steps, config.lr or spec.lr
