@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from opera_env.files import atomic_write
 from opera_env.leftovers import remove_leftovers
 
 SETTINGS_FILE = "config.json"
-LOCK_FILE = ".lock"
+_LOCK_FILE = ".lock"
 
 
 def claim_run_dir(
@@ -30,7 +30,9 @@ def claim_run_dir(
         folder: Folder of the run; created if it is absent.
         settings: Settings by name, in JSON types. Those that are identities (see
             :mod:`opera_env.runs.identity`) are compared by content.
-        mutable: Names of settings that may change when a run is resumed.
+        mutable: Names of settings that may change when a run is resumed. The file keeps their previous
+            values under "previous", because a run that is resumed with more steps than it was started
+            with ends with other weights than one that had them from the start.
 
     Returns:
         The lock, for a ``with`` statement. It ends with the process too, even if that is killed.
@@ -38,24 +40,58 @@ def claim_run_dir(
     Raises:
         RunError: If another process trains in the folder, or the folder holds a run with other settings.
     """
-    lock = lock_path(folder / LOCK_FILE, f"another process is training in {folder}")
-    remove_leftovers(folder)
-    path, new_settings = folder / SETTINGS_FILE, json.loads(json.dumps(dict(settings)))
-    saved_settings = _read_settings(path) if path.is_file() else new_settings
+    with ExitStack() as stack:
+        stack.enter_context(lock_path(folder / _LOCK_FILE, f"another process is training in {folder}"))
+        remove_leftovers(folder)
+        _write_settings(folder, json.loads(json.dumps(dict(settings))), mutable)
+        return stack.pop_all()
+
+
+def _write_settings(folder: Path, settings: dict[str, Any], mutable: Collection[str]) -> None:
+    """Writes settings to a folder, unless they differ from those that are there."""
+    path = folder / SETTINGS_FILE
+    saved_settings = _read_settings(path) if path.is_file() else {}
     changed = {
         name: f"{name} {_format(saved_settings.get(name))}, now {_format(value)}"
-        for name, value in new_settings.items()
-        if not _are_equal(saved_settings.get(name), value)
+        for name, value in settings.items()
+        if saved_settings and not _are_equal(saved_settings.get(name), value)
     }
     if refused := [text for name, text in changed.items() if name not in mutable]:
         raise RunError(
             f"{folder} holds a run with other settings ({'; '.join(refused)}): choose another --out, or "
             f"use the settings in its {SETTINGS_FILE}."
         )
-    if saved_settings != new_settings or not path.is_file():
+    previous = saved_settings.get("previous", [])
+    if changed:
+        print(f"{folder}: {'; '.join(changed.values())}")
+        previous = [*previous, {name: saved_settings.get(name) for name in changed}]
+    if previous:
+        settings["previous"] = previous
+    if saved_settings != settings:
         with atomic_write(path) as partial:
-            partial.write_text(json.dumps(new_settings, indent=2) + "\n")
-    return lock
+            partial.write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def describe_progress(folder: Path, done: int, total: int, unit: str) -> str | None:
+    """Returns a line that says where a run continues; None for a new run.
+
+    Args:
+        folder: Folder of the run.
+        done: Number of finished units.
+        total: Number of units that the settings ask for.
+        unit: Name of the setting, such as "updates".
+
+    Raises:
+        RunError: If more units are done than the settings ask for.
+    """
+    if done > total:
+        raise RunError(
+            f"{folder} was trained for {done} {unit}, which cannot become {total}: set --{unit} to {done} or "
+            "more, or choose another --out."
+        )
+    if done == total > 0:
+        return f"{folder} is finished, {done} of {total} {unit}: raise --{unit} to train it further"
+    return f"resuming {folder} after {done} of {total} {unit}" if done else None
 
 
 def lock_path(path: Path, conflict: str) -> AbstractContextManager[Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from opera_env.errors import RunError
-from opera_env.runs import claim_run_dir
+from opera_env.runs import claim_run_dir, describe_progress
 
 IMAGES = {"name": "bsds500/train", "content": "0123456789abcdef"}
 
@@ -27,14 +27,21 @@ def saved(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "config.json").read_text())
 
 
-def test_a_run_is_resumed_with_the_same_settings_only(tmp_path: Path) -> None:
+def test_a_run_is_resumed_with_the_same_settings_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     claim(tmp_path / "run")
     assert saved(tmp_path / "run") == {"lr": 0.1, "weights": [1.0, 2.0], "steps": 3}
     claim(tmp_path / "run", steps=4)
-    assert saved(tmp_path / "run")["steps"] == 4
+    assert saved(tmp_path / "run")["steps"] == 4 and saved(tmp_path / "run")["previous"] == [{"steps": 3}]
+    assert capsys.readouterr().out == f"{tmp_path / 'run'}: steps 3, now 4\n"
+    claim(tmp_path / "run", steps=4)
+    assert capsys.readouterr().out == ""
     with pytest.raises(RunError, match=r"\(lr 0\.1, now 0\.2\): choose another --out"):
         claim(tmp_path / "run", lr=0.2, steps=5)
     assert saved(tmp_path / "run")["steps"] == 4, "a refused command changes nothing"
+    claim(tmp_path / "run", steps=6)
+    assert saved(tmp_path / "run")["previous"] == [{"steps": 3}, {"steps": 4}]
 
 
 def test_inputs_are_compared_by_content(tmp_path: Path) -> None:
@@ -93,3 +100,13 @@ def test_unchanged_settings_are_not_written_again(tmp_path: Path) -> None:
     before = (tmp_path / "config.json").stat()
     claim(tmp_path)
     assert (tmp_path / "config.json").stat() == before
+
+
+def test_progress_is_described(tmp_path: Path) -> None:
+    assert describe_progress(tmp_path, 0, 3, "updates") is None
+    assert describe_progress(tmp_path, 0, 0, "updates") is None
+    assert describe_progress(tmp_path, 2, 3, "updates") == f"resuming {tmp_path} after 2 of 3 updates"
+    finished = describe_progress(tmp_path, 3, 3, "updates")
+    assert finished == f"{tmp_path} is finished, 3 of 3 updates: raise --updates to train it further"
+    with pytest.raises(RunError, match="trained for 4 updates, which cannot become 3: set --updates to 4"):
+        describe_progress(tmp_path, 4, 3, "updates")

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,12 @@ class Validation:
         self.samples = [source.make(spec) for spec in specs]
         self.scorer = scorer or PlanScorer(toolbox, reward)
         self.max_tools, self.tool_cost = max_tools, tool_cost
-        self.best_rewards = None if regret_dir is None else self._load_or_search_best(regret_dir)
+        self._regret_dir = regret_dir
+
+    @cached_property
+    def best_rewards(self) -> list[float] | None:
+        """The best reward of each sample, searched at the first validation; None without regret."""
+        return None if self._regret_dir is None else self._load_or_search_best(self._regret_dir)
 
     def __call__(self, agent: Agent | Search, sampling_agent: Agent | None = None) -> ValidationResult:
         """Runs an agent on all samples and scores its plans.
@@ -139,16 +145,28 @@ class Validation:
             sample.key for sample in self.samples
         )
         path = folder / f"frozen-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
-        if not path.is_file():
+        best = _read_best(path, len(self.samples))
+        if best is None:
             config = EvaluationConfig(reward, self.max_tools, self.tool_cost)
-            best: list[float] = []
+            best = []
             for sample in track(self.samples, description="best plans of the validation set"):
                 scorer = CachingScorer(PlanScorer(toolbox, reward, cache=PrefixCache()))
                 best.append(scorer.best_reward(sample, frozen_set(sample, scorer, config), self.tool_cost))
             folder.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as partial:
                 partial.write_text(json.dumps(best) + "\n")
-        return json.loads(path.read_text())
+        return best
+
+
+def _read_best(path: Path, count: int) -> list[float] | None:
+    """Reads a file of the best rewards; None if it is absent or damaged, as they can be searched again."""
+    try:
+        best = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    if not isinstance(best, list) or len(best) != count:
+        return None
+    return best if all(isinstance(value, float) for value in best) else None
 
 
 def log_validation(writer: SummaryWriter, result: ValidationResult, step: int) -> None:

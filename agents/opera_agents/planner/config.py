@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 
 from opera_agents.common.runs import folder_name, run_settings
 from opera_env.devices import supports_bfloat16
+from opera_env.runs import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Range,
+    check_settings,
+)
 
 
 @dataclass(frozen=True)
@@ -25,31 +33,32 @@ class PlannerConfig:
     initial_weights: Path | None = None
     """Initial weights, which replace the warm start: warm.safetensors or planner.safetensors of another
     run, or its detector.safetensors, which predicts degradations and has learned nothing about tools."""
-    warm_start_steps: int = 7_000
+    warm_start_steps: NonNegativeInt = 7_000
     """Number of gradient steps of the warm start."""
-    warm_start_batch_size: int = 32
+    warm_start_batch_size: PositiveInt = 32
     """Number of samples in a gradient step of the warm start."""
-    warm_start_lr: float = 2e-3
+    warm_start_lr: NonNegativeFloat = 2e-3
     """Peak learning rate of the warm start."""
     autocast: bool = supports_bfloat16()
     """Compute in bfloat16 during the warm start; by default where that is fast. Only the encoder does."""
-    updates: int = 400
-    """Number of GRPO updates."""
-    batch_size: int = 24
+    updates: NonNegativeInt = 400
+    """Number of GRPO updates. A run that is resumed with more of them is not the run that had them from the
+    start: the learning rate follows the new number from there on."""
+    batch_size: PositiveInt = 24
     """Number of samples in an update."""
-    group_size: int = 8
+    group_size: PositiveInt = 8
     """Number of decisions in the group of each sample; G in the paper."""
-    n_epochs: int = 2
+    n_epochs: PositiveInt = 2
     """Number of epochs over each rollout."""
-    lr: float = 4e-4
+    lr: NonNegativeFloat = 4e-4
     """Peak learning rate of GRPO, reached after 25 updates; it decays linearly to a tenth."""
-    clip_range: float = 0.2
+    clip_range: PositiveFloat = 0.2
     """PPO clip range."""
-    kl_coef: float = 0.0
+    kl_coef: NonNegativeFloat = 0.0
     """KL coefficient: weight of the KL divergence from the reference policy, which is the initial one."""
-    ent_coef: float = 0.03
+    ent_coef: NonNegativeFloat = 0.03
     """Entropy coefficient."""
-    label_coef: float = 0.5
+    label_coef: NonNegativeFloat = 0.5
     """Coefficient of the label loss, the cross-entropy of the degradation labels, which keeps the encoder
     trained; 0 trains with the reward alone."""
     reward: str = "lite"
@@ -60,37 +69,40 @@ class PlannerConfig:
     credit_assignment: Literal["paired", "joint"] = "paired"
     """paired gives the labels and the plan an advantage each, from the mean reward over all pairs in the
     group; joint gives both the advantage of the decision, as the paper does."""
-    tool_cost: float = 0.0
+    tool_cost: NonNegativeFloat = 0.0
     """Cost of each tool, subtracted from R_q."""
-    max_tools: int = 6
+    max_tools: PositiveInt = 6
     """Maximum number of tools in a plan."""
     toolbox: str = "lite"
     """Name of a shipped toolbox, or a folder written by Toolbox.save."""
-    canvas: int = 128
+    canvas: PositiveInt = 128
     """Side of the square crops in pixels."""
-    clean_weight: float = 1.5
+    clean_weight: NonNegativeFloat = 1.5
     """Sampling weight of clean photographs, relative to degradation_count_weights."""
-    degradation_count_weights: tuple[float, float, float] = (1.0, 3.0, 5.0)
+    degradation_count_weights: Annotated[tuple[float, float, float], Range(0)] = (1.0, 3.0, 5.0)
     """Sampling weights of photographs with one, two and three degradations."""
     degradations: str | None = None
     """Custom degradations beside the built-in ones: module:attribute of one or a list. The recipes are then
     all plausible orders of up to three degradations, and the planner predicts them."""
     enlarged: bool = True
     """Train on enlarged copies of some photographs too, which are soft although they are clean."""
-    save_every: int = 20
+    save_every: PositiveInt = 20
     """Updates between checkpoints."""
-    val_every: int = 50
+    val_every: PositiveInt = 50
     """Updates between validations."""
-    val_count: int = 48
+    val_count: PositiveInt = 48
     """Number of validation samples."""
     regret: bool = False
     """Report the regret on the validation set. The search for its best plans takes minutes."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seed of all random numbers."""
-    threads: int = 2
+    threads: PositiveInt = 2
     """Number of CPU threads."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Device of the tools and the policy."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
     def settings(self) -> dict[str, Any]:
         """Returns the settings that determine the result, without paths of this machine."""

@@ -84,6 +84,17 @@ def load_weights(module: nn.Module, path: Path) -> None:
         raise AgentError(f"{path}: not the weights of this network ({reason}).") from error
 
 
+def load_initial_weights(policy: PlanPolicy, path: Path) -> None:
+    """Loads weights to start from: those of a policy, or of its detector alone in ``detector.safetensors``.
+
+    Raises:
+        MissingWeightsError: If there is no such file.
+        WeightsIntegrityError: If the file is damaged.
+        AgentError: If the file holds the weights of another network.
+    """
+    load_weights(policy.detector if path.name == "detector.safetensors" else policy, path)
+
+
 def save_policy(policy: PlanPolicy, card: PolicyCard, folder: Path) -> None:
     """Writes ``planner.safetensors`` and ``planner.json`` to a folder, each atomically."""
     save_weights(policy, folder / "planner.safetensors")

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, replace
+from typing import Any
 
 import torch
 from rich.progress import track
@@ -25,7 +27,7 @@ from torch.utils.tensorboard import SummaryWriter
 from opera_agents.common.batches import draw_samples, label_targets, prefetch
 from opera_agents.common.checkpoints import Budget, load_checkpoint, save_checkpoint
 from opera_agents.common.photographs import training_source
-from opera_agents.common.runs import claim_run_dir, set_threads
+from opera_agents.common.runs import set_threads
 from opera_agents.common.seeds import SeedStage, make_rng, rollout_seed
 from opera_agents.common.validation import Validation, ValidationResult, format_validation, log_validation
 from opera_agents.planner.advantages import compute_advantages
@@ -33,11 +35,19 @@ from opera_agents.planner.agent import Planner
 from opera_agents.planner.config import PlannerConfig
 from opera_agents.planner.diagnostics import log_rollout
 from opera_agents.planner.loss import grpo_loss
+from opera_agents.planner.policy import PlanPolicy
 from opera_agents.planner.rollout import collect_rollout
-from opera_agents.planner.saved import PolicyCard, load_weights, save_policy, save_weights
-from opera_agents.planner.warm_start import make_optimizer, run_warm_start
-from opera_env.command_line import parse_settings
-from opera_env.degradations import load_degradations
+from opera_agents.planner.saved import PolicyCard, load_initial_weights, save_policy
+from opera_agents.planner.warm_start import load_or_run_warm_start, make_optimizer
+from opera_env.cli.program import run_program
+from opera_env.degradations import load_degradations, merge_degradations
+from opera_env.runs import (
+    claim_run_dir,
+    describe_progress,
+    identify_file,
+    identify_images,
+    identify_toolbox,
+)
 from opera_env.schedules import set_learning_rate, warmup_linear
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
@@ -47,27 +57,20 @@ def train(config: PlannerConfig) -> ValidationResult:
     """Trains a planner; returns its last validation.
 
     Raises:
-        RunError: If the folder holds a run with other settings.
+        RunError: If another process trains in the folder, or the folder holds a run with other settings, of
+            more updates, or with damaged files.
     """
-    # Set-up: tools, policy, data, validation.
-    folder, seed, device = config.out, config.seed, torch.device(config.device)
-    claim_run_dir(folder, config.settings(), mutable=("threads",))
+    # Set-up: tools, policy, validation. Nothing is written before all that was named has been found.
+    folder, device = config.out, torch.device(config.device)
     set_threads(config.threads)
-    torch.manual_seed(seed)
+    torch.manual_seed(config.seed)
     toolbox = Toolbox.load(config.toolbox, device)
     degradations = load_degradations(config.degradations)
-    source = training_source(
-        config.images,
-        config.canvas,
-        folder / "enlarged" if config.enlarged else None,
-        config.clean_weight,
-        degradation_count_weights=config.degradation_count_weights,
-        degradations=degradations,
-    )
-    card = PolicyCard(toolbox.signature, toolbox.names, source.degradations, config.max_tools)
+    labels = tuple(merge_degradations(degradations))
+    card = PolicyCard(toolbox.signature, toolbox.names, labels, config.max_tools)
     policy = card.build().to(device)
-    planner = Planner(policy, card, config.max_tools)
-    sampling_planner = Planner(policy, card, config.max_tools, seed=0)
+    if config.initial_weights is not None:
+        load_initial_weights(policy, config.initial_weights)
     validate = Validation(
         config.val,
         toolbox,
@@ -79,26 +82,60 @@ def train(config: PlannerConfig) -> ValidationResult:
         regret_dir=folder.parent if config.regret else None,
         degradations=degradations,
     )
+    inputs = {
+        "images": identify_images(config.images),
+        "val": identify_images(config.val),
+        "toolbox": identify_toolbox(config.toolbox, toolbox.fingerprint),
+        "initial_weights": identify_file(config.initial_weights),
+    }
+    state = load_checkpoint(folder / "checkpoint.pt", device)
+    progress = describe_progress(folder, state["update"] if state else 0, config.updates, "updates")
+    with claim_run_dir(folder, config.settings() | inputs, mutable=("threads", "updates")):
+        if progress is not None:
+            print(progress)
+        return run_updates(config, toolbox, policy, card, validate, state)
 
-    # Initial weights: given ones, or those of the warm start.
-    initial_weights = config.initial_weights or folder / "warm.safetensors"
-    if not initial_weights.is_file():
-        run_warm_start(policy, toolbox, source, config)
-        save_weights(policy, initial_weights)
-        save_weights(policy.detector, folder / "detector.safetensors")
-    is_detector = initial_weights.name == "detector.safetensors"
-    load_weights(policy.detector if is_detector else policy, initial_weights)
+
+def run_updates(
+    config: PlannerConfig,
+    toolbox: Toolbox,
+    policy: PlanPolicy,
+    card: PolicyCard,
+    validate: Validation,
+    state: Mapping[str, Any] | None,
+) -> ValidationResult:
+    """Trains a policy in the folder of its run; returns its last validation.
+
+    Args:
+        config: The settings.
+        toolbox: The tools.
+        policy: The policy, with the given initial weights, or random ones for the warm start.
+        card: What the policy is trained for.
+        validate: The validation set.
+        state: The checkpoint to resume from; None starts with the first update.
+    """
+    folder, seed, device = config.out, config.seed, torch.device(config.device)
+    source = training_source(
+        config.images,
+        config.canvas,
+        folder / "enlarged" if config.enlarged else None,
+        config.clean_weight,
+        degradation_count_weights=config.degradation_count_weights,
+        degradations=load_degradations(config.degradations),
+    )
+    if config.initial_weights is None:
+        load_or_run_warm_start(policy, toolbox, source, config)
     reference_policy = copy.deepcopy(policy).eval() if config.kl_coef else None
 
     # The state of the run, from its checkpoint if there is one.
-    scorer = PlanScorer(toolbox, config.reward)
+    planner, scorer = Planner(policy, card, config.max_tools), PlanScorer(toolbox, config.reward)
+    sampling_planner = Planner(policy, card, config.max_tools, seed=0)
     optimizer = make_optimizer(policy, config.lr)
-    start_update, budget, checkpoint = 0, Budget(), folder / "checkpoint.pt"
-    if (state := load_checkpoint(checkpoint, device)) is not None:
+    start_update, budget = 0, Budget()
+    if state is not None:
         policy.load_state_dict(state["policy"])
         optimizer.load_state_dict(state["optimizer"])
         start_update, budget = state["update"], Budget(**state["budget"])
-        print(f"resuming from update {start_update} of {config.updates}")
     resumed_budget, start_time = budget, time.perf_counter()
     writer = SummaryWriter(str(folder), purge_step=start_update + 1)
     result = validate(planner, sampling_planner)
@@ -111,7 +148,8 @@ def train(config: PlannerConfig) -> ValidationResult:
         ),
         updates,
     )
-    for update, samples in zip(track(updates, description="GRPO"), batches, strict=True):
+    progress_bar = track(updates, description="GRPO", disable=not updates)
+    for update, samples in zip(progress_bar, batches, strict=True):
         # Rollout: a group of decisions for each sample, run and scored.
         rollout = collect_rollout(planner, scorer, samples, config, rollout_seed(seed, update))
 
@@ -176,7 +214,7 @@ def train(config: PlannerConfig) -> ValidationResult:
         if global_step % config.save_every == 0 or is_last:
             state = {"policy": policy.state_dict(), "optimizer": optimizer.state_dict()}
             state |= {"update": global_step, "budget": asdict(budget)}
-            save_checkpoint(checkpoint, state)
+            save_checkpoint(folder / "checkpoint.pt", state)
 
     writer.close()
     results = {**asdict(budget), "val_reward": result.reward, "val_f1": result.f1}
@@ -185,4 +223,4 @@ def train(config: PlannerConfig) -> ValidationResult:
 
 
 if __name__ == "__main__":
-    train(parse_settings(PlannerConfig))
+    run_program(PlannerConfig, train)

@@ -22,8 +22,10 @@ from opera_agents.common.plausible_plans import plausible_plan
 from opera_agents.common.seeds import SeedStage, make_rng
 from opera_agents.planner.config import PlannerConfig
 from opera_agents.planner.policy import PlanPolicy, completion_mask
+from opera_agents.planner.saved import load_weights, save_weights
 from opera_env.data import Source
 from opera_env.degradations import DEGRADATIONS
+from opera_env.errors import AgentError, MissingWeightsError, WeightsIntegrityError, error_message
 from opera_env.plan import PlanCodec
 from opera_env.schedules import set_learning_rate, warmup_cosine
 from opera_env.tools import Toolbox
@@ -82,6 +84,27 @@ def make_optimizer(policy: nn.Module, lr: float) -> torch.optim.Optimizer:
     return torch.optim.AdamW(policy.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01)
 
 
+def load_or_run_warm_start(
+    policy: PlanPolicy, toolbox: Toolbox, source: Source, config: PlannerConfig
+) -> None:
+    """Gives the policy the weights of the warm start, which runs unless the folder has its result.
+
+    A damaged result is written again, with a notice: it follows from the checkpoint of the warm start.
+    """
+    path = config.out / "warm.safetensors"
+    try:
+        load_weights(policy, path)
+        return
+    except MissingWeightsError:
+        pass
+    except (WeightsIntegrityError, AgentError) as error:
+        print(f"{error_message(error)} It is written again from the checkpoint of the warm start.")
+    run_warm_start(policy, toolbox, source, config)
+    save_weights(policy, path)
+    save_weights(policy.detector, config.out / "detector.safetensors")
+    load_weights(policy, path)  # rounded to float16, as other runs that start from the file
+
+
 def run_warm_start(policy: PlanPolicy, toolbox: Toolbox, source: Source, config: PlannerConfig) -> None:
     """Trains the policy on labels and plausible plans; resumes from its own checkpoint."""
     optimizer = make_optimizer(policy, config.warm_start_lr)
@@ -90,13 +113,15 @@ def run_warm_start(policy: PlanPolicy, toolbox: Toolbox, source: Source, config:
         policy.load_state_dict(state["policy"])
         optimizer.load_state_dict(state["optimizer"])
         start_step = state["step"]
+        print(f"resuming the warm start after {start_step} of {config.warm_start_steps} steps")
     writer = SummaryWriter(str(config.out / "warm"), purge_step=start_step + 1)
     num_steps, seed, stage = config.warm_start_steps, config.seed, SeedStage.PLANNER_WARM_START
     steps = range(start_step, num_steps)
     batches = prefetch(
         lambda step: draw_samples(source, config.warm_start_batch_size, make_rng(seed, stage, step)), steps
     )
-    for step, samples in zip(track(steps, description="warm start"), batches, strict=True):
+    progress_bar = track(steps, description="warm start", disable=not steps)
+    for step, samples in zip(progress_bar, batches, strict=True):
         factor = warmup_cosine(step, num_steps, warmup=50, final=0.1)
         set_learning_rate(optimizer, config.warm_start_lr * factor)
         images = observe_batch(samples, config.max_tools, policy.position.device)

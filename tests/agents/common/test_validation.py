@@ -64,6 +64,9 @@ def test_best_rewards_are_searched_once(photos: Path, small_toolbox: Path, tmp_p
     (path,) = tmp_path.glob("frozen-*.json")
     path.write_text(json.dumps([value + 1 for value in json.loads(path.read_text())]))
     assert make()(FixedPlan()).regret == pytest.approx(actual.regret + 1, abs=1e-4)
+    for damage in ("", "[1.0]", '["a", "b"]', "7"):
+        path.write_text(damage)
+        assert make()(FixedPlan()).regret == pytest.approx(actual.regret, abs=1e-4)
 
 
 def test_sampled_plans_are_validated_on_the_same_samples(photos: Path, toolbox: Toolbox) -> None:
