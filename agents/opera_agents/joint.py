@@ -16,19 +16,36 @@ Source: sections 4.2 and 4.3 of the paper, where each is trained once. Departure
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
 from torch.utils.tensorboard import SummaryWriter
 
+from opera_agents.common.runs import run_settings
 from opera_agents.cotraining.config import CotrainingConfig
 from opera_agents.cotraining.train import train as train_tools
 from opera_agents.planner.config import PlannerConfig
-from opera_agents.planner.saved import SHIPPED
+from opera_agents.planner.saved import SHIPPED, load_policy
 from opera_agents.planner.train import train as train_planner
-from opera_env.command_line import parse_settings
+from opera_env.cli.program import run_program
+from opera_env.degradations import load_degradations
+from opera_env.reward import get_reward
+from opera_env.runs import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    check_settings,
+    claim_run_dir,
+    describe_progress,
+    identify_images,
+    identify_toolbox,
+    identify_weights,
+)
+from opera_env.tools import Toolbox
 
 
 @dataclass(frozen=True)
@@ -45,51 +62,92 @@ class JointConfig:
     """Initial tools: name of a shipped toolbox, or a folder written by Toolbox.save."""
     planner: Path = SHIPPED
     """Folder of the initial planner."""
-    rounds: int = 1
+    rounds: PositiveInt = 1
     """Number of rounds; 1 is the order of the paper, more alternate."""
-    epochs: int = 20
+    epochs: PositiveInt = 20
     """Number of epochs of the tools in each round."""
-    steps_per_epoch: int = 100
+    steps_per_epoch: PositiveInt = 100
     """Number of steps in an epoch."""
-    tools_batch_size: int = 16
+    tools_batch_size: PositiveInt = 16
     """Number of training examples in a step of the tools, over all processes."""
     loss: str = "lite"
     """Loss preset of the tools: lite, pixel, or paper, which needs the weights of VGG, MUSIQ and CLIP."""
-    tools_lr: float = 3e-4
+    tools_lr: NonNegativeFloat = 3e-4
     """Peak learning rate of the tools."""
-    updates: int = 100
+    updates: NonNegativeInt = 100
     """Number of GRPO updates of the planner in each round."""
-    planner_batch_size: int = 24
+    planner_batch_size: PositiveInt = 24
     """Number of samples in an update of the planner."""
-    planner_lr: float = 2e-4
+    planner_lr: NonNegativeFloat = 2e-4
     """Peak learning rate of the planner."""
     reward: str = "lite"
     """Reward that computes R_q: a preset, or module:attribute, a reward of your own."""
-    max_tools: int = 6
+    max_tools: PositiveInt = 6
     """Maximum number of tools in a plan."""
-    canvas: int = 128
+    canvas: PositiveInt = 128
     """Side of the square crops in pixels."""
-    val_count: int = 48
+    val_count: PositiveInt = 48
     """Number of validation samples."""
     degradations: str | None = None
     """Custom degradations beside the built-in ones: module:attribute of one or a list. The recipes are then
     all plausible orders of up to three degradations."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seed of all random numbers."""
-    threads: int = 2
+    threads: PositiveInt = 2
     """Number of CPU threads of each process."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Device of the tools and the policy."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    def settings(self) -> dict[str, Any]:
+        """Returns the settings that determine the result, without paths of this machine."""
+        return run_settings(
+            self,
+            exclude=("out", "threads", "device"),
+            images=identify_images(self.images),
+            val=identify_images(self.val),
+            toolbox=identify_toolbox(self.toolbox, Toolbox.load(self.toolbox).fingerprint),
+            planner=identify_weights(self.planner),
+        )
 
 
 def train(config: JointConfig) -> list[float]:
     """Trains tools and planner in turn; returns the validation reward after each phase.
 
     Raises:
-        RunError: If the folder holds a run with other settings.
+        RunError: If another run trains in the folder, or the folder holds a run with other settings, of more
+            rounds, or with damaged files.
         ToolboxMismatchError: If the planner was trained for other tools.
     """
     processes = PartialState(cpu=config.device == "cpu")
+    load_policy(config.planner)[1].check(Toolbox.load(config.toolbox))
+    load_degradations(config.degradations)
+    get_reward(config.reward)
+    settings, progress = config.settings(), describe_progress(config.out, *count_rounds(config), "rounds")
+    with ExitStack() as stack:
+        if processes.is_main_process:
+            stack.enter_context(claim_run_dir(config.out, settings, mutable=("rounds",)))
+            if progress is not None:
+                print(progress)
+        return run_rounds(config, processes)
+
+
+def count_rounds(config: JointConfig) -> tuple[int, int]:
+    """Returns the number of finished rounds in the folder of a run, and the number of all rounds."""
+    finished = 0
+    while (config.out / f"{finished + 1}-planner" / "planner.json").is_file():
+        finished += 1
+    return finished, config.rounds
+
+
+def run_rounds(config: JointConfig, processes: PartialState) -> list[float]:
+    """Runs the phases of all rounds in the folder of a run; finished phases are validated again.
+
+    Returns:
+        The validation reward after each phase.
+    """
     toolbox, planner, rewards = config.toolbox, config.planner, list[float]()
     for round_index in range(1, config.rounds + 1):
         tools_settings = tools_config(config, round_index, toolbox, planner)
@@ -101,7 +159,7 @@ def train(config: JointConfig) -> list[float]:
         processes.wait_for_everyone()
         planner = planner_settings.out
     if processes.is_main_process:
-        with SummaryWriter(str(config.out)) as writer:
+        with SummaryWriter(str(config.out), purge_step=1) as writer:
             for phase, reward in enumerate(rewards, start=1):
                 writer.add_scalar("joint/reward", reward, phase)
     return rewards
@@ -154,4 +212,4 @@ def planner_config(config: JointConfig, round_index: int, toolbox: str, planner:
 
 
 if __name__ == "__main__":
-    train(parse_settings(JointConfig))
+    run_program(JointConfig, train)

@@ -47,7 +47,7 @@ def test_tools_and_planner_are_trained_in_turn(photos: Path, tmp_path: Path) -> 
     assert tools.fingerprint != Toolbox.load(config.out / "1-tools" / "toolbox").fingerprint
     make_planner(tools, path=config.out / "2-planner")
     settings = json.loads((config.out / "2-tools" / "config.json").read_text())
-    assert settings["agent"] == "1-planner"
+    assert settings["agent"]["name"] == "planner:run/1-planner"
     events = EventAccumulator(str(config.out)).Reload()
     assert [event.step for event in events.Scalars("joint/reward")] == [1, 2, 3, 4]
     for run in ("1-tools", "1-planner", "2-tools", "2-planner"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
@@ -12,6 +12,15 @@ from opera_agents.common.runs import folder_name, run_settings
 from opera_env.cotraining import ExecutionConfig
 from opera_env.cotraining.differentiable import Checkpointing
 from opera_env.devices import supports_bfloat16
+from opera_env.runs import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Range,
+    check_settings,
+)
 
 _RUNTIME_FIELDS = ("val", "out", "threads", "workers", "device", "micro_batch_size", "checkpointing")
 """Settings that do not change the result."""
@@ -37,42 +46,43 @@ class CotrainingConfig:
     agent: str = "planner"
     """The agent under whose plans the tools are trained: name of an agent or search, planner:FOLDER for a
     trained one, or module:attribute."""
-    rehearsal_prob: float = 0.4
+    rehearsal_prob: Probability = 0.4
     """Probability of a rehearsal example, in which a tool repeats its original training task, so that it
     does not forget the task."""
-    misuse_prob: float = 0.2
+    misuse_prob: Probability = 0.2
     """Probability of a misuse example, in which one to three random tools run on a clean photograph, which
     they should leave unchanged."""
-    tool_insertion_prob: float = 0.3
+    tool_insertion_prob: Probability = 0.3
     """Probability that a random tool is inserted into the agent's plan, so that the tools can cope with
     plans that the agent does not predict yet."""
-    random_plan_prob: float = 0.0
+    random_plan_prob: Probability = 0.0
     """Probability that a random plan of one to three tools replaces the agent's plan."""
     adapt_alone: bool = False
     """Train each tool alone, with one matched tool for one degradation instead of plans: the control, which
     shows what further training brings without plans."""
-    epochs: int = 20
-    """Number of epochs; each ends with a validation and a checkpoint."""
-    steps_per_epoch: int = 100
+    epochs: PositiveInt = 20
+    """Number of epochs; each ends with a validation and a checkpoint. A run that is resumed with more of them
+    is not the run that had them from the start: the learning rate follows the new number from there on."""
+    steps_per_epoch: PositiveInt = 100
     """Number of steps in an epoch."""
-    batch_size: int = 16
+    batch_size: PositiveInt = 16
     """Number of training examples in a step, over all processes."""
     loss: str = "lite"
     """Loss preset: lite, pixel, or paper, which needs the weights of VGG, MUSIQ and CLIP."""
-    lr: float = 3e-4
+    lr: NonNegativeFloat = 3e-4
     """Peak learning rate, which decays to zero by a cosine."""
-    warmup_steps: int = 50
+    warmup_steps: NonNegativeInt = 50
     """Steps of linear warm-up, which protects trained networks from large first steps."""
-    max_grad_norm: float = 0.5
+    max_grad_norm: PositiveFloat = 0.5
     """Gradient clipping: largest norm of the gradient of all tools of a step together."""
-    micro_batch_size: int = 8
+    micro_batch_size: PositiveInt = 8
     """Number of plans that are differentiated together; a larger number needs more memory and less time."""
     checkpointing: Checkpointing = "auto"
     """Gradient checkpointing: whether activations inside the tools are computed again instead of kept;
     never is fastest, with memory that grows with the length of the plans."""
     autocast: bool = supports_bfloat16()
     """Compute in bfloat16 during training; by default where that is fast."""
-    degradation_count_weights: tuple[float, float, float] = (1.0, 3.0, 5.0)
+    degradation_count_weights: Annotated[tuple[float, float, float], Range(0)] = (1.0, 3.0, 5.0)
     """Sampling weights of photographs with one, two and three degradations."""
     degradations: str | None = None
     """Custom degradations beside the built-in ones: module:attribute of one or a list. The recipes are then
@@ -81,21 +91,24 @@ class CotrainingConfig:
     """Train on enlarged copies of some photographs too, which are soft although they are clean."""
     reward: str = "lite"
     """Reward of the validation: a preset, or module:attribute, a reward of your own."""
-    max_tools: int = 6
+    max_tools: PositiveInt = 6
     """Maximum number of tools in a plan."""
-    canvas: int = 128
+    canvas: PositiveInt = 128
     """Side of the square crops in pixels."""
-    val_count: int = 48
+    val_count: PositiveInt = 48
     """Number of validation samples."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seed of all random numbers."""
-    threads: int = 2
+    threads: PositiveInt = 2
     """Number of CPU threads of each process."""
-    workers: int = 0
+    workers: NonNegativeInt = 0
     """Number of processes that prepare batches, for a GPU that one thread cannot keep busy; 0 uses one
     thread."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Device of the tools."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
     def settings(self) -> dict[str, Any]:
         """Returns the settings that determine the result, without paths of this machine."""

@@ -15,6 +15,8 @@ Source: section 4.3 and appendix D of the paper. Departures: rehearsal and misus
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,52 +29,57 @@ from torch.utils.tensorboard import SummaryWriter
 
 from opera_agents.common.batches import prefetch
 from opera_agents.common.checkpoints import load_checkpoint, save_checkpoint
-from opera_agents.common.runs import claim_run_dir, set_threads
+from opera_agents.common.runs import set_threads
 from opera_agents.common.validation import Validation, ValidationResult, format_validation, log_validation
 from opera_agents.cotraining.config import CotrainingConfig
 from opera_agents.cotraining.training_examples import TrainingExampleSampler, fill_in_plans
 from opera_env.agents import make_agent
-from opera_env.command_line import parse_settings
+from opera_env.cli.program import run_program
 from opera_env.cotraining import ExecutionUpdate, add_tone_curves
-from opera_env.degradations import load_degradations
+from opera_env.degradations import load_degradations, merge_degradations
 from opera_env.execution import PrefixCache
+from opera_env.runs import (
+    claim_run_dir,
+    describe_progress,
+    identify_agent,
+    identify_images,
+    identify_toolbox,
+)
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Tool, Toolbox
+from opera_env.types import Agent, Search
 
 
 def train(config: CotrainingConfig) -> ValidationResult:
     """Trains tools; returns the validation of the best ones.
 
     Raises:
-        RunError: If the folder holds a run with other settings.
+        RunError: If another run trains in the folder, or the folder holds a run with other settings, of more
+            epochs, or with damaged files.
         ExecutionUpdateError: If a loss is not finite; the error names the plan. The best tools up to then
             are kept.
     """
-    # Set-up: processes, tools, training examples, agent, validation.
+    # Set-up: processes, tools, agent, validation. Nothing is written before all that was named is found.
     processes = PartialState(cpu=config.device == "cpu")
-    is_main = processes.is_main_process
     folder, device = config.out, torch.device(config.device)
     if device.type == "cuda":
         device = processes.device or device
     set_threads(config.threads)
-    if is_main:
-        claim_run_dir(folder, config.settings())
-    processes.wait_for_everyone()
-
     torch.manual_seed(config.seed)  # Draws the weights of tone curves; NumPy draws everything else.
     toolbox = Toolbox.load(config.toolbox, device)
+    inputs = {
+        "images": identify_images(config.images),
+        "val": identify_images(config.val),
+        "toolbox": identify_toolbox(config.toolbox, toolbox.fingerprint),
+        "agent": identify_agent(config.agent),
+    }
     if config.add_tone_curves:
         toolbox = add_tone_curves(toolbox)
-    with processes.main_process_first():  # The main process writes the enlarged photographs.
-        sampler = TrainingExampleSampler(config, toolbox)
+    degradations = load_degradations(config.degradations)
+    labels = tuple(merge_degradations(degradations))
     agent = make_agent(
-        config.agent,
-        toolbox=toolbox,
-        max_tools=config.max_tools,
-        seed=config.seed,
-        labels=sampler.source.degradations,
+        config.agent, toolbox=toolbox, max_tools=config.max_tools, seed=config.seed, labels=labels
     )
-    scorer = PlanScorer(toolbox, config.reward, cache=PrefixCache())
     validate = Validation(
         config.val,
         toolbox,
@@ -80,16 +87,51 @@ def train(config: CotrainingConfig) -> ValidationResult:
         count=config.val_count,
         canvas=config.canvas,
         max_tools=config.max_tools,
-        degradations=load_degradations(config.degradations),
+        degradations=degradations,
     )
+    update = ExecutionUpdate(toolbox, config.update_config())
+    state = load_checkpoint(folder / "checkpoint.pt", device)
+    epochs = state["update"]["steps"] // config.steps_per_epoch if state else 0
+    progress = describe_progress(folder, epochs, config.epochs, "epochs")
+    with ExitStack() as stack:
+        if processes.is_main_process:
+            stack.enter_context(claim_run_dir(folder, config.settings() | inputs, mutable=("epochs",)))
+            if progress is not None:
+                print(progress)
+        processes.wait_for_everyone()
+        return run_epochs(config, processes, toolbox, agent, validate, update, state)
+
+
+def run_epochs(
+    config: CotrainingConfig,
+    processes: PartialState,
+    toolbox: Toolbox,
+    agent: Agent | Search,
+    validate: Validation,
+    update: ExecutionUpdate,
+    state: Mapping[str, Any] | None,
+) -> ValidationResult:
+    """Trains tools in the folder of their run; returns the validation of the best ones.
+
+    Args:
+        config: The settings.
+        processes: The processes that train together.
+        toolbox: The tools.
+        agent: The agent under whose plans they are trained.
+        validate: The validation set.
+        update: The execution update of the tools.
+        state: The checkpoint to resume from; None starts with the first epoch.
+    """
+    folder, is_main = config.out, processes.is_main_process
+    scorer = PlanScorer(toolbox, config.reward, cache=PrefixCache())
+    with processes.main_process_first():  # The main process writes the enlarged photographs.
+        sampler = TrainingExampleSampler(config, toolbox)
 
     # The state of the run, from its checkpoint if there is one.
-    update = ExecutionUpdate(toolbox, config.update_config())
-    checkpoint, best_reward = folder / "checkpoint.pt", -np.inf
-    if (state := load_checkpoint(checkpoint, device)) is not None:
+    best_reward = -np.inf
+    if state is not None:
         load_checkpoint_state(toolbox, update, state)
         best_reward = state["best"]
-        print(f"resuming from epoch {update.epoch} of {config.epochs}")
     writer = SummaryWriter(str(folder), purge_step=update.steps + 1) if is_main else None
     if writer is not None and update.steps == 0:
         log_validation(writer, validate(agent), 0)
@@ -97,7 +139,8 @@ def train(config: CotrainingConfig) -> ValidationResult:
     rank_slice = slice(processes.process_index, None, processes.num_processes)
     steps = range(update.steps, config.epochs * config.steps_per_epoch)
     batches = prefetch(lambda step: sampler.draw(step)[rank_slice], steps, config.workers)
-    for step, batch in zip(track(steps, description="tools", disable=not is_main), batches, strict=True):
+    progress_bar = track(steps, description="tools", disable=not (is_main and steps))
+    for step, batch in zip(progress_bar, batches, strict=True):
         # Plans of the agent, and one step of all tools in them.
         plans = fill_in_plans(batch, agent, scorer, config.max_tools)
         lr = update.lr
@@ -121,7 +164,7 @@ def train(config: CotrainingConfig) -> ValidationResult:
                 print(f"epoch {epoch}/{config.epochs}: {format_validation(result)}", flush=True)
                 if improved:
                     save_tools(toolbox, folder / "toolbox", config, result)
-                save_checkpoint(checkpoint, checkpoint_state(toolbox, update, best_reward))
+                save_checkpoint(folder / "checkpoint.pt", checkpoint_state(toolbox, update, best_reward))
             processes.wait_for_everyone()
     if writer is not None:
         writer.close()
@@ -135,7 +178,7 @@ def checkpoint_state(toolbox: Toolbox, update: ExecutionUpdate, best_reward: flo
     return {"tools": tools, "update": update.state_dict(), "best": float(best_reward)}
 
 
-def load_checkpoint_state(toolbox: Toolbox, update: ExecutionUpdate, state: dict[str, Any]) -> None:
+def load_checkpoint_state(toolbox: Toolbox, update: ExecutionUpdate, state: Mapping[str, Any]) -> None:
     """Loads what :func:`checkpoint_state` returned into the tools and their optimizers."""
     for name, weights in state["tools"].items():
         module = toolbox[name].module
@@ -160,4 +203,4 @@ def save_tools(toolbox: Toolbox, folder: Path, config: CotrainingConfig, result:
 
 
 if __name__ == "__main__":
-    train(parse_settings(CotrainingConfig))
+    run_program(CotrainingConfig, train)

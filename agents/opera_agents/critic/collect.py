@@ -18,15 +18,25 @@ from rich.progress import track
 
 from opera_agents.common.batches import draw_samples
 from opera_agents.common.photographs import ENLARGE_EVERY, write_enlarged
-from opera_agents.common.runs import claim_run_dir, run_settings, set_threads
+from opera_agents.common.runs import run_settings, set_threads
 from opera_agents.common.seeds import SeedStage, make_rng
 from opera_agents.critic.dataset import ScoredImages
 from opera_agents.critic.plans import draw_plans
 from opera_agents.critic.recipes import train_recipes
-from opera_env.command_line import parse_settings
-from opera_env.data import clean_folder
+from opera_env.cli.program import run_program
+from opera_env.data import Source, clean_folder
 from opera_env.data.images import list_images
 from opera_env.degradations import Recipe, load_degradations
+from opera_env.reward import get_reward
+from opera_env.runs import (
+    NonNegativeInt,
+    PositiveInt,
+    Probability,
+    check_settings,
+    claim_run_dir,
+    identify_images,
+    identify_toolbox,
+)
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Plan, Sample
@@ -46,20 +56,20 @@ class CollectConfig:
     """Folder of clean photographs."""
     out: Path = Path("runs/critic/data")
     """Folder of the shards."""
-    shards: int = 8
+    shards: PositiveInt = 8
     """Number of shards."""
-    samples: int = 200
+    samples: PositiveInt = 200
     """Number of samples in a shard, each with about ten images."""
     recipes: tuple[Recipe, ...] | None = None
     """Recipes of the samples; by default the training recipes that are not held out, and the empty one."""
-    num_plausible_plans: int = 2
+    num_plausible_plans: NonNegativeInt = 2
     """Number of perturbed plausible plans for each sample; the results of all their prefixes are collected
     too."""
-    num_random_plans: int = 1
+    num_random_plans: NonNegativeInt = 1
     """Number of random plans of up to six tools for each sample."""
-    enlarged_fraction: float = 0.2
+    enlarged_fraction: Probability = 0.2
     """Fraction of samples from enlarged photographs, which are soft although they are clean."""
-    canvas: int = 128
+    canvas: PositiveInt = 128
     """Side of the images in pixels."""
     reward: str = "lite"
     """Reward that computes R_q: a preset, or module:attribute, a reward of your own."""
@@ -68,10 +78,13 @@ class CollectConfig:
     recipes and the held-out recipes then contain them too."""
     toolbox: str = "lite"
     """Name of a shipped toolbox, or a folder written by Toolbox.save."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seed of all random numbers."""
-    threads: int = 1
+    threads: PositiveInt = 1
     """Number of CPU threads."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 def score_plans(
@@ -109,27 +122,51 @@ def collect(config: CollectConfig) -> list[Path]:
     """Collects the missing shards; returns the paths of all shards.
 
     Raises:
-        RunError: If the folder holds shards that were collected with other settings.
+        RunError: If another process collects in the folder, or the folder holds shards that were collected
+            with other settings.
     """
-    claim_run_dir(config.out, run_settings(config, exclude=("images", "out", "shards", "threads")))
-    paths = [config.out / f"{number:03}.npz" for number in range(config.shards)]
-    missing_shards = [number for number, path in enumerate(paths) if not path.is_file()]
-    if not missing_shards:
-        return paths
-    set_threads(config.threads)
-    toolbox = Toolbox.load(config.toolbox)
-    scorer = PlanScorer(toolbox, config.reward)
-    custom_degradations = load_degradations(config.degradations)
+    get_reward(config.reward)
+    toolbox, custom_degradations = Toolbox.load(config.toolbox), load_degradations(config.degradations)
     recipes = train_recipes(custom_degradations) if config.recipes is None else config.recipes
     weights = DEGRADATION_COUNT_WEIGHTS
     source = clean_folder(config.images, config.canvas, recipes, weights, degradations=custom_degradations)
-    enlarged_source = source
-    if config.enlarged_fraction > 0:
-        enlarged = config.out / "enlarged"
-        write_enlarged(list_images(config.images)[::ENLARGE_EVERY], enlarged)
-        enlarged_source = clean_folder(
-            enlarged, config.canvas, recipes, weights, degradations=custom_degradations
-        )
+    inputs = {
+        "images": identify_images(config.images),
+        "toolbox": identify_toolbox(config.toolbox, toolbox.fingerprint),
+    }
+    settings = run_settings(config, exclude=("out", "shards", "threads"), **inputs)
+    with claim_run_dir(config.out, settings):
+        paths = [config.out / f"{number:03}.npz" for number in range(config.shards)]
+        if not all(path.is_file() for path in paths):
+            set_threads(config.threads)
+            enlarged_source = source
+            if config.enlarged_fraction > 0:
+                enlarged = config.out / "enlarged"
+                write_enlarged(list_images(config.images)[::ENLARGE_EVERY], enlarged)
+                enlarged_source = clean_folder(
+                    enlarged, config.canvas, recipes, weights, degradations=custom_degradations
+                )
+            collect_missing(config, paths, PlanScorer(toolbox, config.reward), source, enlarged_source)
+        return paths
+
+
+def collect_missing(
+    config: CollectConfig,
+    paths: Sequence[Path],
+    scorer: PlanScorer,
+    source: Source,
+    enlarged_source: Source,
+) -> None:
+    """Collects the shards whose files are missing.
+
+    Args:
+        config: The settings.
+        paths: The files of all shards.
+        scorer: Scores the plans.
+        source: The photographs.
+        enlarged_source: Enlarged photographs, or the same ones.
+    """
+    missing_shards = [number for number, path in enumerate(paths) if not path.is_file()]
     for number in track(missing_shards, description=f"{config.out.name}: shards"):
         rng = make_rng(config.seed, SeedStage.CRITIC_COLLECTION, number)
         samples: list[Sample] = []
@@ -138,15 +175,16 @@ def collect(config: CollectConfig) -> list[Path]:
             samples += draw_samples(sample_source, 1, rng)
         counts = config.num_plausible_plans, config.num_random_plans
         plans = [
-            draw_plans(toolbox, sample.degradations or frozenset(), rng, *counts, source.degradations)
+            draw_plans(
+                scorer.toolbox, sample.degradations or frozenset(), rng, *counts, source.degradations
+            )
             for sample in samples
         ]
         scored_images = ScoredImages.concat(list(score_plans(scorer, samples, plans)))
         scored_images.save(paths[number])
         r_q = scored_images.r_q
         print(f"{paths[number].name}: {len(r_q)} images, mean R_q {r_q.mean():.2f}", flush=True)
-    return paths
 
 
 if __name__ == "__main__":
-    collect(parse_settings(CollectConfig))
+    run_program(CollectConfig, collect)

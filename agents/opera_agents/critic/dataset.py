@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from opera_agents.common.seeds import SeedStage, make_rng
+from opera_agents.common.shards import open_shard
 from opera_agents.critic.config import CriticConfig
 from opera_env.degradations import Recipe
 from opera_env.files import atomic_write
@@ -70,8 +71,12 @@ class ScoredImages:
 
     @classmethod
     def load(cls, path: Path) -> ScoredImages:
-        """Reads the file that :meth:`save` wrote."""
-        with np.load(path, allow_pickle=False) as file:
+        """Reads the file that :meth:`save` wrote.
+
+        Raises:
+            RunError: If the file is damaged.
+        """
+        with open_shard(path) as file:
             recipes = tuple(tuple(filter(None, str(text).split("+"))) for text in file["recipes"])
             images, terms, sample_index, is_reference = (
                 torch.from_numpy(file[name]) for name in ("images", "terms", "sample_index", "is_reference")

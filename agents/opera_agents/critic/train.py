@@ -11,8 +11,10 @@ folder.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,19 +23,27 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from opera_agents.common.checkpoints import load_checkpoint, save_checkpoint
-from opera_agents.common.runs import claim_run_dir, load_encoder, set_threads
+from opera_agents.common.runs import load_encoder, set_threads
 from opera_agents.critic.collect import CollectConfig, collect
 from opera_agents.critic.config import CriticConfig
 from opera_agents.critic.dataset import ScoredImages, sample_batch
 from opera_agents.critic.loss import critic_loss
 from opera_agents.critic.ranking import RankingMetrics, ranking_metrics_per_sample
 from opera_agents.critic.recipes import held_out_recipes
-from opera_env.command_line import parse_settings
+from opera_env.cli.program import run_program
 from opera_env.degradations import BENCHMARK_GROUPS, load_degradations
 from opera_env.errors import AgentError
 from opera_env.metrics.critic import NO_REFERENCE_METRICS, CriticNet, CriticTerm, save_critic
-from opera_env.reward import get_reward
+from opera_env.reward import Reward, get_reward
+from opera_env.runs import (
+    claim_run_dir,
+    describe_progress,
+    identify_file,
+    identify_images,
+    identify_toolbox,
+)
 from opera_env.schedules import set_learning_rate, warmup_cosine
+from opera_env.tools import Toolbox
 
 
 @dataclass(frozen=True)
@@ -77,47 +87,72 @@ def train(config: CriticConfig) -> CriticValidation:
     """Trains a critic and returns its last validation.
 
     Raises:
-        RunError: If the folder holds a run with other settings.
+        RunError: If another process trains in the folder, or the folder holds a run with other settings, of
+            more steps, or with damaged files.
         AgentError: If the reward has terms without bounds.
     """
+    # Set-up: reward, network. Nothing is written before all that was named has been found.
     reward = get_reward(config.reward)
     if not all(term.clip for term in reward.terms):
         raise AgentError(
             f"the reward {reward.name!r} has terms without bounds, which a critic cannot predict: train it "
             "on lite, classic or another reward whose terms are clipped."
         )
-    claim_run_dir(config.out, config.settings())
+    set_threads(config.threads)
+    torch.manual_seed(config.seed)
+    net = CriticNet([term.weight for term in reward.terms])
+    if config.encoder is not None:
+        load_encoder(net.encoder, config.encoder)
+    inputs = {
+        "images": identify_images(config.images),
+        "val": identify_images(config.val),
+        "toolbox": identify_toolbox(config.toolbox, Toolbox.load(config.toolbox).fingerprint),
+        "encoder": identify_file(config.encoder),
+    }
+    state = load_checkpoint(config.out / "checkpoint.pt", config.device)
+    progress = describe_progress(config.out, state["step"] if state else 0, config.steps, "steps")
+    load_degradations(config.degradations)
+    with claim_run_dir(config.out, config.settings() | inputs, mutable=("steps",)):
+        if progress is not None:
+            print(progress)
+        return run_steps(config, reward, net, state)
+
+
+def run_steps(
+    config: CriticConfig, reward: Reward, net: CriticNet, state: Mapping[str, Any] | None
+) -> CriticValidation:
+    """Trains a network in the folder of its run; returns the last validation.
+
+    Args:
+        config: The settings.
+        reward: The reward that is predicted.
+        net: The network, with its initial weights.
+        state: The checkpoint to resume from; None starts with the first step.
+    """
     train_set, val_set = load_data(config)
     rows_by_sample = list(
         torch.split(
             torch.arange(len(train_set.sample_index)), torch.bincount(train_set.sample_index).tolist()
         )
     )
-
-    set_threads(config.threads)
-    torch.manual_seed(config.seed)
     device = torch.device(config.device)
     critic_terms = [CriticTerm(term.name, term.low, term.high, term.weight) for term in reward.terms]
     computed_mask = torch.tensor(
         [term.metric in NO_REFERENCE_METRICS for term in critic_terms], device=device
     )
-    net = CriticNet([term.weight for term in critic_terms])
-    if config.encoder is not None:
-        load_encoder(net.encoder, config.encoder)
     net = net.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.AdamW(net.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=0.01)
     start_step, seconds = 0, 0.0
-    checkpoint = config.out / "checkpoint.pt"
-    if (state := load_checkpoint(checkpoint, device)) is not None:
+    if state is not None:
         net.load_state_dict(state["net"])
         optimizer.load_state_dict(state["optimizer"])
         start_step, seconds = state["step"], state["seconds"]
-        print(f"resuming from step {start_step} of {config.steps}")
     start_time = time.perf_counter() - seconds
 
     writer = SummaryWriter(str(config.out), purge_step=start_step + 1)
     result: CriticValidation | None = None
-    for step in track(range(start_step, config.steps), description="critic"):
+    steps = range(start_step, config.steps)
+    for step in track(steps, description="critic", disable=not steps):
         set_learning_rate(optimizer, config.lr * warmup_cosine(step, config.steps, config.warmup_steps))
         batch = sample_batch(train_set, rows_by_sample, config, step)
         images, terms, sample_index = (tensor.to(device) for tensor in batch)
@@ -151,7 +186,7 @@ def train(config: CriticConfig) -> CriticValidation:
                 "step": global_step,
                 "seconds": seconds,
             }
-            save_checkpoint(checkpoint, state)
+            save_checkpoint(config.out / "checkpoint.pt", state)
     writer.close()
     result = result or validate(net, val_set, computed_mask, device)
     training = {"seconds": round(seconds), "mae": result.mae, **asdict(result.ranking)}
@@ -198,4 +233,4 @@ def _format_validation(result: CriticValidation) -> str:
 
 
 if __name__ == "__main__":
-    train(parse_settings(CriticConfig))
+    run_program(CriticConfig, train)

@@ -17,16 +17,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
 from opera_agents.common.photographs import training_source
-from opera_agents.common.runs import claim_run_dir, folder_name, run_settings, set_threads
+from opera_agents.common.runs import run_settings, set_threads
 from opera_agents.common.seeds import SeedStage, make_rng
+from opera_agents.common.shards import open_shard
 from opera_agents.planner.candidates import candidate_plans
-from opera_env.command_line import parse_settings
+from opera_env.cli.program import run_program
 from opera_env.data import Source
 from opera_env.degradations import (
     Recipe,
@@ -37,6 +39,17 @@ from opera_env.degradations import (
 )
 from opera_env.files import atomic_write
 from opera_env.plan import PlanCodec
+from opera_env.reward import get_reward
+from opera_env.runs import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    Range,
+    check_settings,
+    claim_run_dir,
+    identify_images,
+    identify_toolbox,
+)
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Sample, SampleSpec
@@ -74,8 +87,12 @@ class RewardTable:
 
     @classmethod
     def load(cls, path: Path) -> RewardTable:
-        """Reads the file that :meth:`save` wrote."""
-        with np.load(path, allow_pickle=False) as file:
+        """Reads the file that :meth:`save` wrote.
+
+        Raises:
+            RunError: If the file is damaged.
+        """
+        with open_shard(path) as file:
             specs = tuple(SampleSpec.from_json(json.loads(str(text))) for text in file["specs"])
             return cls(specs, file["plans"], file["r_q"])
 
@@ -88,23 +105,23 @@ class RewardTableConfig:
     """Folder of clean photographs."""
     out: Path = Path("runs/table")
     """Folder of the shards."""
-    shards: int = 50
+    shards: PositiveInt = 50
     """Number of shards."""
-    samples: int = 40
+    samples: PositiveInt = 40
     """Number of samples in a shard."""
-    candidates: int = 100
+    candidates: PositiveInt = 100
     """Number of candidate plans for each sample; the empty plan is one of them."""
-    clean_weight: float = 1.5
+    clean_weight: NonNegativeFloat = 1.5
     """Sampling weight of clean photographs, relative to degradation_count_weights."""
-    degradation_count_weights: tuple[float, float, float] = (1.0, 3.0, 5.0)
+    degradation_count_weights: Annotated[tuple[float, float, float], Range(0)] = (1.0, 3.0, 5.0)
     """Sampling weights of photographs with one, two and three degradations."""
     benchmark: bool = True
     """Draw the benchmark's orders of degradations too, where they differ from the training recipes."""
     enlarged: bool = True
     """Use enlarged copies of some photographs too, which are soft although they are clean."""
-    canvas: int = 128
+    canvas: PositiveInt = 128
     """Side of the square crops in pixels."""
-    max_tools: int = 6
+    max_tools: PositiveInt = 6
     """Maximum number of tools in a plan."""
     reward: str = "lite"
     """Reward that computes R_q: a preset, or module:attribute, a reward of your own."""
@@ -112,10 +129,13 @@ class RewardTableConfig:
     """Custom degradations beside the built-in ones: module:attribute of one or a list."""
     toolbox: str = "lite"
     """Name of a shipped toolbox, or a folder written by Toolbox.save."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seed of all random numbers."""
-    threads: int = 1
+    threads: PositiveInt = 1
     """Number of CPU threads."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 def score_candidates(
@@ -154,38 +174,39 @@ def collect(config: RewardTableConfig) -> list[Path]:
     """Collects the missing shards; returns the paths of all shards.
 
     Raises:
-        AgentError: If the folder holds shards that were collected with other settings.
+        RunError: If another process collects in the folder, or the folder holds shards that were collected
+            with other settings.
     """
-    settings = run_settings(
-        config,
-        exclude=("out", "shards", "threads"),
-        images=folder_name(config.images),
-        toolbox=Path(config.toolbox).name,
-    )
-    claim_run_dir(config.out, settings)
-    paths = [config.out / f"{number:03}.npz" for number in range(config.shards)]
-    set_threads(config.threads)
-    toolbox = Toolbox.load(config.toolbox)
-    scorer = PlanScorer(toolbox, config.reward)
-    source = training_source(
-        config.images,
-        config.canvas,
-        config.out / "enlarged" if config.enlarged else None,
-        config.clean_weight,
-        table_recipes(config),
-        config.degradation_count_weights,
-        load_degradations(config.degradations),
-    )
-    missing_shards = [number for number, path in enumerate(paths) if not path.is_file()]
-    for number in track(missing_shards, description="reward table: shards"):
-        rng = make_rng(config.seed, SeedStage.REWARD_TABLE, number)
-        samples = [source.make(source.draw(rng)) for _ in range(config.samples)]
-        table = score_candidates(scorer, samples, config, source, number)
-        table.save(paths[number])
-        best, untouched = table.r_q.max(1).mean(), table.r_q[:, 0].mean()
-        print(f"{paths[number].name}: best candidate {best:.2f}, untouched {untouched:.2f}", flush=True)
-    return paths
+    get_reward(config.reward)
+    toolbox, degradations = Toolbox.load(config.toolbox), load_degradations(config.degradations)
+    inputs = {
+        "images": identify_images(config.images),
+        "toolbox": identify_toolbox(config.toolbox, toolbox.fingerprint),
+    }
+    recipes = table_recipes(config)
+    with claim_run_dir(config.out, run_settings(config, exclude=("out", "shards", "threads"), **inputs)):
+        set_threads(config.threads)
+        scorer = PlanScorer(toolbox, config.reward)
+        source = training_source(
+            config.images,
+            config.canvas,
+            config.out / "enlarged" if config.enlarged else None,
+            config.clean_weight,
+            recipes,
+            config.degradation_count_weights,
+            degradations,
+        )
+        paths = [config.out / f"{number:03}.npz" for number in range(config.shards)]
+        missing_shards = [number for number, path in enumerate(paths) if not path.is_file()]
+        for number in track(missing_shards, description="reward table: shards", disable=not missing_shards):
+            rng = make_rng(config.seed, SeedStage.REWARD_TABLE, number)
+            samples = [source.make(source.draw(rng)) for _ in range(config.samples)]
+            table = score_candidates(scorer, samples, config, source, number)
+            table.save(paths[number])
+            best, untouched = table.r_q.max(1).mean(), table.r_q[:, 0].mean()
+            print(f"{paths[number].name}: best candidate {best:.2f}, untouched {untouched:.2f}", flush=True)
+        return paths
 
 
 if __name__ == "__main__":
-    collect(parse_settings(RewardTableConfig))
+    run_program(RewardTableConfig, collect)

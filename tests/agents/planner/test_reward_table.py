@@ -12,7 +12,7 @@ from opera_agents.planner import reward_table
 from opera_agents.planner.reward_table import RewardTable, RewardTableConfig, collect, table_recipes
 from opera_env.data import clean_folder
 from opera_env.degradations import benchmark_recipes, training_recipes
-from opera_env.errors import AgentError
+from opera_env.errors import RunError
 from opera_env.plan import PlanCodec
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
@@ -71,7 +71,7 @@ def test_an_interrupted_run_resumes_with_the_missing_shard(
 
 def test_other_settings_are_refused(config: RewardTableConfig) -> None:
     collect(replace(config, shards=1))
-    with pytest.raises(AgentError, match="candidates"):
+    with pytest.raises(RunError, match="candidates"):
         collect(replace(config, shards=1, candidates=6))
 
 
