@@ -117,8 +117,8 @@ def train(config: JointConfig) -> list[float]:
     """Trains tools and planner in turn; returns the validation reward after each phase.
 
     Raises:
-        RunError: If another run trains in the folder, or the folder holds a run with other settings, of more
-            rounds, or with damaged files.
+        RunError: If another run trains in the folder, or the folder holds a run with other settings, of
+            more rounds, or with damaged files.
         ToolboxMismatchError: If the planner was trained for other tools.
     """
     processes = PartialState(cpu=config.device == "cpu")

@@ -86,8 +86,8 @@ def describe_progress(folder: Path, done: int, total: int, unit: str) -> str | N
     """
     if done > total:
         raise RunError(
-            f"{folder} was trained for {done} {unit}, which cannot become {total}: set --{unit} to {done} or "
-            "more, or choose another --out."
+            f"{folder} was trained for {done} {unit}, which cannot become {total}: set --{unit} to {done} "
+            "or more, or choose another --out."
         )
     if done == total > 0:
         return f"{folder} is finished, {done} of {total} {unit}: raise --{unit} to train it further"

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from opera_env.errors import RunError, error_message
 
+_DAMAGES = (BadZipFile, EOFError, OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError)
+"""What NumPy and the ZIP format raise for damaged files."""
+
 
 @contextmanager
 def open_shard(path: Path) -> Iterator[Mapping[str, NDArray[Any]]]:
@@ -24,17 +27,8 @@ def open_shard(path: Path) -> Iterator[Mapping[str, NDArray[Any]]]:
     try:
         with np.load(path, allow_pickle=False) as file:
             yield file
-    except (
-        BadZipFile,
-        EOFError,
-        OSError,
-        RuntimeError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-    ) as e:
+    except _DAMAGES as error:
         raise RunError(
-            f"{path}: expected a shard of collected data ({error_message(e)}): delete it, and the same "
+            f"{path}: expected a shard of collected data ({error_message(error)}): delete it, and the same "
             "command collects it again."
-        ) from e
+        ) from error

@@ -61,8 +61,8 @@ class CotrainingConfig:
     """Train each tool alone, with one matched tool for one degradation instead of plans: the control, which
     shows what further training brings without plans."""
     epochs: PositiveInt = 20
-    """Number of epochs; each ends with a validation and a checkpoint. A run that is resumed with more of them
-    is not the run that had them from the start: the learning rate follows the new number from there on."""
+    """Number of epochs; each ends with a validation and a checkpoint. A run that is resumed with more of
+    them is not the run that had them from the start: the learning rate follows the new number from then."""
     steps_per_epoch: PositiveInt = 100
     """Number of steps in an epoch."""
     batch_size: PositiveInt = 16

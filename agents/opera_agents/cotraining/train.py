@@ -54,8 +54,8 @@ def train(config: CotrainingConfig) -> ValidationResult:
     """Trains tools; returns the validation of the best ones.
 
     Raises:
-        RunError: If another run trains in the folder, or the folder holds a run with other settings, of more
-            epochs, or with damaged files.
+        RunError: If another run trains in the folder, or the folder holds a run with other settings, of
+            more epochs, or with damaged files.
         ExecutionUpdateError: If a loss is not finite; the error names the plan. The best tools up to then
             are kept.
     """
