@@ -42,7 +42,8 @@ def claim_run_dir(
     """
     with ExitStack() as stack:
         stack.enter_context(lock_path(folder / _LOCK_FILE, f"another process is training in {folder}"))
-        remove_leftovers(folder)
+        for path in (folder, *filter(Path.is_dir, folder.iterdir())):
+            remove_leftovers(path)
         _write_settings(folder, json.loads(json.dumps(dict(settings))), mutable)
         return stack.pop_all()
 
