@@ -10,7 +10,7 @@ from opera_env.runs.identity import (
     identify_toolbox,
     identify_weights,
 )
-from opera_env.runs.settings import (
+from opera_env.settings import (
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
