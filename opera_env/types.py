@@ -56,12 +56,16 @@ class Observation:
         original: The image before the first tool, with the same shape and range.
         used: The tools applied so far.
         steps_left: Number of tools that may still be applied.
+        input_size: Height and width, in pixels, of the input image, before it was resized to the canvas for
+            ``original``. Tools that upscale enlarge an image that is smaller than its canvas only. None
+            stands for the size of ``original``.
     """
 
     image: Tensor
     original: Tensor
     used: Plan = ()
     steps_left: int = 6
+    input_size: Canvas | None = None
 
 
 @dataclass(frozen=True)
@@ -184,6 +188,11 @@ class Sample:
         """Returns the sample without reference and labels, like the photograph of a user."""
         spec = replace(self.spec, recipe=())
         return replace(self, reference=None, degradations=None, spec=spec, depth=None)
+
+    @property
+    def size(self) -> Canvas:
+        """Height and width of the degraded image, in pixels."""
+        return self.lq.shape[-2], self.lq.shape[-1]
 
     @cached_property
     def key(self) -> str:

@@ -39,7 +39,7 @@ def observe(episode: Episode, max_tools: int) -> Observation:
     image = original
     if episode.outcome is not None and episode.outcome.restored is not None and episode.plan:
         image = episode.outcome.image()
-    return Observation(image, original, episode.plan, max_tools - len(episode.plan))
+    return Observation(image, original, episode.plan, max_tools - len(episode.plan), sample.size)
 
 
 def to_pixels(image: torch.Tensor, obs_size: int) -> NDArray[np.uint8]:

@@ -11,6 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from opera_env.envs.config import EnvConfig, check_argument
+from opera_env.envs.masks import action_mask
 from opera_env.envs.observation import Episode, observe_pixels, original_pixels
 from opera_env.envs.restore import RestoreEnv
 from opera_env.envs.rules import Info, Rules, Transition
@@ -120,17 +121,8 @@ class StepwiseRules(Rules[StepwiseObs]):
 
     def action_mask(self, episode: Episode) -> NDArray[np.bool_]:
         """Returns which of the N + 1 actions are allowed in an episode, bool (N + 1,)."""
-        mask = np.ones(len(self.toolbox) + 1, np.bool_)
-        if self.mask_upscale:
-            size = episode.sample.lq.shape[-2:]
-            height, width = int(size[0]), int(size[1])
-            for name in episode.plan:
-                tool = self.toolbox[name]
-                if tool.upscales((height, width), episode.sample.canvas):
-                    height, width = height * tool.scale, width * tool.scale
-            for action, tool in enumerate(self.toolbox, start=1):
-                mask[action] = tool.scale == 1 or tool.upscales((height, width), episode.sample.canvas)
-        return mask
+        sample = episode.sample
+        return action_mask(self.toolbox, episode.plan, sample.size, sample.canvas, self.mask_upscale)
 
 
 class StepwiseEnv(RestoreEnv):

@@ -14,6 +14,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from opera_agents.ppo.saved import load_agent
+from opera_env.envs.masks import observed_action_mask
 from opera_env.envs.observation import to_pixels
 from opera_env.errors import AgentError, ToolboxMismatchError
 from opera_env.plan import PlanCodec
@@ -52,10 +53,8 @@ class PredictAgent:
         model: A model or its policy.
         toolbox: The toolbox that the model was trained for.
         signature: Signature of the toolbox that the model was trained for, if it is known.
-        mask_upscale: Whether the environment of the training was made with ``mask_upscale=True``. A model
-            that takes ``action_masks`` then gets a mask that forbids a second upscaling tool. The mask
-            of the environment also depends on the size of the input, which an observation does not
-            contain; the first upscaling tool is therefore always allowed.
+        mask_upscale: The argument of the environment of the training. A model that takes ``action_masks``
+            gets the masks that this environment gives, see :func:`opera_env.envs.masks.action_mask`.
         deterministic: Whether ``predict`` returns the most probable action instead of a sampled one.
         seed: Seed of sampled actions, which are then a function of the seed and of the observation, and
             imply ``deterministic=False``. With None, they draw from PyTorch's global generator.
@@ -94,12 +93,11 @@ class PredictAgent:
         self.model = model
         self.closed_loop = isinstance(space, spaces.Discrete)
         self.deterministic, self.seed = deterministic and seed is None, seed
-        self._device = toolbox.device
+        self._toolbox = toolbox
         self._observation_spaces = _observation_spaces(model.observation_space)
         # The image is square, (H, W, 3) or (3, H, W): the second dimension is its side in both layouts.
         self._obs_size = int(self._observation_spaces["image"].shape[1])
         self._codec = PlanCodec(toolbox.names, self._max_tools_of(space))
-        self._upscaling_tools = frozenset(tool.name for tool in toolbox if tool.scale > 1)
         parameters = inspect.signature(model.predict).parameters
         self._supports_masks = self.closed_loop and "action_masks" in parameters
         self._mask_upscale = mask_upscale
@@ -133,14 +131,18 @@ class PredictAgent:
             return self._predict_batch(observations)
         actions: list[Any] = []
         for observation in observations:
-            devices = [self._device] if self._device.type == "cuda" else []
+            devices = [self._toolbox.device] if self._toolbox.device.type == "cuda" else []
             with torch.random.fork_rng(devices):
                 torch.manual_seed(content_seed(self.seed, observation.image) + len(observation.used))
                 actions += list(self._predict_batch([observation]))
         return actions
 
     def _predict_batch(self, observations: Sequence[Observation]) -> Sequence[Any]:
-        masks = {"action_masks": self._action_masks(observations)} if self._supports_masks else {}
+        masks: dict[str, NDArray[np.bool_]] = {}
+        if self._supports_masks:
+            masks["action_masks"] = np.stack(
+                [observed_action_mask(self._toolbox, o, self._mask_upscale) for o in observations]
+            )
         batch = self.encode_observations(observations)
         actions, _ = self.model.predict(batch, deterministic=self.deterministic, **masks)
         return actions
@@ -181,16 +183,6 @@ class PredictAgent:
                 return self._codec.encode(observation.used)
             case _:
                 return np.asarray(self._steps_left(observation), np.int64)
-
-    def _action_masks(self, observations: Sequence[Observation]) -> NDArray[np.bool_]:
-        """Returns the masks of allowed actions, bool (B, N + 1)."""
-        names = self._codec.names
-        masks = np.ones((len(observations), len(names) + 1), np.bool_)
-        if self._mask_upscale:
-            for mask, observation in zip(masks, observations, strict=True):
-                if self._upscaling_tools.intersection(observation.used):
-                    mask[1:] = [name not in self._upscaling_tools for name in names]
-        return masks
 
 
 def _observation_spaces(space: spaces.Space[Any]) -> dict[str, Any]:

@@ -93,5 +93,5 @@ def _observe_after(
             quantise(resize(pixels[None], sample.canvas)[0]).float() / 255
             for pixels in (images[sample.key, plan], sample.lq)
         )
-        observations.append(Observation(image.cpu(), original, plan, max_tools - len(plan)))
+        observations.append(Observation(image.cpu(), original, plan, max_tools - len(plan), sample.size))
     return observations

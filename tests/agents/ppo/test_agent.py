@@ -131,12 +131,14 @@ def test_masks_are_passed_to_models_that_take_them(
 ) -> None:
     envs = make_envs("stepwise", toolbox=toolbox)
     spaces_ = (envs.observation_space, envs.action_space)
-    for mask_upscale in (False, True):
-        model = RecordingMaskableModel(*spaces_, [[4], [3], [0]])
-        agent = PredictAgent(model, toolbox, mask_upscale=mask_upscale)
-        run_agent(agent, samples[:1], PlanScorer(toolbox, "classic"), max_tools=3)
-        allowed = [True] * 4 + [not mask_upscale, True]
-        assert [mask.tolist() for mask in model.masks] == [[[True] * 6], [allowed], [allowed]]
+    for sample, is_small in ((samples[0], False), (samples[-1], True)):
+        for mask_upscale in (False, True):
+            model = RecordingMaskableModel(*spaces_, [[4], [3], [0]])
+            agent = PredictAgent(model, toolbox, mask_upscale=mask_upscale)
+            run_agent(agent, [sample], PlanScorer(toolbox, "classic"), max_tools=3)
+            first = [True] * 4 + [not mask_upscale or is_small, True]
+            later = [True] * 4 + [not mask_upscale, True]
+            assert [mask.tolist() for mask in model.masks] == [[first], [later], [later]]
 
 
 @pytest.mark.parametrize("env_kind", ["one-shot", "stepwise"])
