@@ -8,6 +8,7 @@ from opera_env.degradations.recipes import (
     TRAINING_RECIPES,
     benchmark_group,
     benchmark_recipes,
+    parse_recipes,
     sample_recipe,
     training_recipes,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "find_depth",
     "load_degradations",
     "merge_degradations",
+    "parse_recipes",
     "procedural_depth",
     "read_depth",
     "sample_recipe",

@@ -87,6 +87,15 @@ STUDY_RECIPES: tuple[Recipe, ...] = (
 it means; defocus blur is assumed."""
 
 
+RECIPE_SETS: Mapping[str, tuple[Recipe, ...]] = {
+    **BENCHMARK_GROUPS,
+    "benchmark": tuple(recipe for group in BENCHMARK_GROUPS.values() for recipe in group),
+    "study": STUDY_RECIPES,
+    "training": TRAINING_RECIPES,
+}
+"""Sets of recipes by the names that :func:`parse_recipes` accepts."""
+
+
 def benchmark_group(recipe: Recipe) -> str | None:
     """Returns the group of the benchmark that has this recipe, in this order; None if no group has it."""
     return next((group for group, recipes in BENCHMARK_GROUPS.items() if recipe in recipes), None)
@@ -103,6 +112,50 @@ def benchmark_recipes() -> tuple[Recipe, ...]:
         recipes[index % len(recipes)]
         for index, recipes in product(range(largest), BENCHMARK_GROUPS.values())
     )
+
+
+def parse_recipes(recipes: str | Iterable[str | Sequence[str]]) -> tuple[Recipe, ...]:
+    """Reads recipes as users write them in settings and arguments.
+
+    Args:
+        recipes: Recipes, each a sequence of names, or names joined by "+", such as "rain+noise"; or sets of
+            recipes: "A", "B" or "C" for a group of the benchmark, "benchmark" for all three, "study" for
+            those of the paper's study, "training" for the 145 of training. A text may have several,
+            separated by commas.
+
+    Returns:
+        The recipes, each once, in the order in which they are named. Names of degradations are not checked:
+        the source knows which there are.
+
+    Raises:
+        SampleError: If there is no recipe, or something is neither a text nor a sequence of names.
+
+    Example:
+        >>> parse_recipes("rain+noise,jpeg"), len(parse_recipes("A,B"))
+        ((('rain', 'noise'), ('jpeg',)), 12)
+        >>> parse_recipes([("haze",), "low_light+noise"])
+        (('haze',), ('low_light', 'noise'))
+    """
+    items = recipes.split(",") if isinstance(recipes, str) else recipes
+    found: dict[Recipe, None] = {}
+    for item in items if isinstance(items, Iterable) else [items]:
+        names = [part.strip() for part in item.split("+")] if isinstance(item, str) else item
+        if isinstance(item, str) and item.strip() in RECIPE_SETS:
+            found |= dict.fromkeys(RECIPE_SETS[item.strip()])
+        elif isinstance(names, list | tuple) and names and all(map(_is_identifier, names)):
+            found[tuple(names)] = None
+        else:
+            raise SampleError(
+                "expected recipes such as 'rain+noise', ('rain', 'noise') or one of "
+                f"{', '.join(RECIPE_SETS)}, found {item!r}."
+            )
+    if not found:
+        raise SampleError(f"expected at least one recipe, such as 'rain+noise', found {recipes!r}.")
+    return tuple(found)
+
+
+def _is_identifier(name: object) -> bool:
+    return isinstance(name, str) and name.isidentifier()
 
 
 def sample_recipe(
@@ -127,7 +180,9 @@ def sample_recipe(
             "expected at least one recipe to draw from, found none: add recipes to the source."
         )
     if length_weights is None:
-        length_weights = {1: 1.0, 2: 3.0, 3: 5.0} if lengths[0] <= 3 else dict.fromkeys(lengths, 1.0)
+        length_weights = dict.fromkeys(lengths, 1.0)
+        if lengths[0] <= 3:  # longer ones like those of three: else they would never be drawn
+            length_weights = dict.fromkeys(lengths, 5.0) | {0: 0.0, 1: 1.0, 2: 3.0}
     weights = np.array([length_weights.get(length, 0.0) for length in lengths])
     if weights.sum() <= 0:
         raise SampleError(

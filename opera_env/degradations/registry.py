@@ -64,17 +64,22 @@ def merge_degradations(custom: Iterable[DegradationType] = ()) -> Mapping[str, D
     return dict(sorted(merged.items(), key=lambda item: item[1].stage))
 
 
-def load_degradations(name: str | None) -> tuple[DegradationType, ...]:
+def load_degradations(name: str | Iterable[DegradationType] | None) -> tuple[DegradationType, ...]:
     """Imports custom degradations that a setting or a command line names.
 
     Args:
-        name: "module:attribute" of one degradation or of several in a list or tuple; None for none.
+        name: "module:attribute" of one degradation or of several in a list or tuple; None for none; or
+            degradations, which are checked and returned.
 
     Raises:
         SampleError: If the name cannot be imported, or is not the name of degradations.
     """
     if name is None:
         return ()
+    if not isinstance(name, str):
+        degradations = tuple(name)
+        merge_degradations(degradations)
+        return degradations
     try:
         attribute = import_attribute(name)
     except (ImportError, AttributeError, ValueError) as error:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeVar
 
 from opera_env.data import Source
+from opera_env.degradations import DegradationType
 from opera_env.devices import resolve_device
 from opera_env.errors import DeviceError, EnvArgumentError, did_you_mean
 from opera_env.reward import Reward
@@ -27,6 +28,12 @@ class EnvConfig:
             "module:attribute".
         source: The source of samples: a source, its name as "module:attribute", a folder of clean images,
             or None for the bundled images.
+        recipes: The recipes of clean photographs: sequences of names, or texts such as "rain+noise" and
+            the sets "A", "B", "C", "benchmark", "study" and "training"; see
+            :func:`opera_env.degradations.parse_recipes`. None for those of the source.
+        degradations: Degradations of your own for clean photographs, beside the built-in ones: objects, or
+            "module:attribute". They and ``recipes`` cannot be combined with a source that is passed as an
+            object or imported, because it has its own.
         max_tools: Maximum number of tools in a plan, at least 1.
         obs_size: Height and width of image observations in pixels, at least 1.
         canvas: Side, in pixels, of the crops of the default source and of a folder, a multiple of 4; None
@@ -47,6 +54,8 @@ class EnvConfig:
     canvas: int | None = 128
     tool_cost: float = 0.0
     device: str = "auto"
+    recipes: str | Sequence[str | Sequence[str]] | None = None
+    degradations: str | Sequence[DegradationType] | None = None
 
     def __post_init__(self) -> None:
         check_argument(
@@ -82,6 +91,14 @@ class EnvConfig:
             _is_real(self.tool_cost) and math.isfinite(self.tool_cost) and self.tool_cost >= 0,
             "a finite number of at least 0, in units of R_q",
         )
+        for name in ("recipes", "degradations"):
+            value = getattr(self, name)
+            check_argument(
+                name,
+                value,
+                value is None or _is_text(value) or (isinstance(value, list | tuple) and len(value) > 0),
+                "a name, a list with at least one entry, or None",
+            )
         try:
             resolve_device(self.device)
         except DeviceError as error:

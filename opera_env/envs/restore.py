@@ -75,14 +75,15 @@ class RestoreEnv(ToolboxMixin, gym.Env[PixelArray, NDArray[np.int64]]):
     ## Starting State
     A sample that the source draws with the random generator of the environment.
     ``reset(options={"sample": spec})`` starts from a given :class:`~opera_env.types.SampleSpec`, or from
-    its JSON as in ``info["sample"]``.
+    its JSON as in ``info["sample"]``. ``reset(options={"recipe": "rain+noise"})`` draws a sample with this
+    recipe.
 
     ## Episode End
     The episode terminates after one step. It is never truncated.
 
     ## Arguments
     ``gym.make("OPERA-Restore-v0", toolbox="lite", reward="lite", source=None, max_tools=6, obs_size=128,
-    canvas=128, tool_cost=0.0, device="auto", render_mode=None)``. See
+    canvas=128, tool_cost=0.0, device="auto", recipes=None, degradations=None, render_mode=None)``. See
     :class:`~opera_env.envs.config.EnvConfig`. ``render_mode="rgb_array"`` draws the input, the result of
     each tool and the reference, as frames of one size; ``gym.make(..., render_mode="human")`` shows them in
     a window, for which Gymnasium needs pygame.
@@ -128,9 +129,9 @@ class RestoreEnv(ToolboxMixin, gym.Env[PixelArray, NDArray[np.int64]]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         self.rules.check_open("reset")
-        chosen = self.rules.chosen_sample(options)
+        chosen, recipe = self.rules.chosen_sample(options), self.rules.chosen_recipe(options)
         super().reset(seed=seed)
-        sample = chosen or self.rules.source.make(self.rules.source.draw(self.np_random))
+        sample = chosen or self.rules.source.make(self.rules.draw(self.np_random, recipe))
         self._episode, observation, info = self.rules.reset([sample])[0]
         return observation, info
 

@@ -14,6 +14,7 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array,
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from opera_env.degradations import Recipe
 from opera_env.envs.config import check_argument, check_count, make_config
 from opera_env.envs.observation import Episode
 from opera_env.envs.restore import OneShotRules
@@ -83,7 +84,8 @@ class RestoreVectorEnv(ToolboxMixin, VectorEnv[Any, Any, NDArray[np.float64]]):
         Args:
             seed: One number, from which sub-environment i takes ``seed + i // group_size``; or a list with
                 one seed per sub-environment; None continues with the present generators.
-            options: ``{"sample": spec}`` starts all sub-environments from one specification.
+            options: ``{"sample": spec}`` starts all sub-environments from one specification;
+                ``{"recipe": "rain+noise"}`` draws their samples, all with one recipe.
 
         Raises:
             ValueError: If a list of seeds does not have one seed per sub-environment.
@@ -91,10 +93,10 @@ class RestoreVectorEnv(ToolboxMixin, VectorEnv[Any, Any, NDArray[np.float64]]):
             SampleError: If the source cannot make the sample.
         """
         self.rules.check_open("reset")
-        chosen = self.rules.chosen_sample(options)
+        chosen, recipe = self.rules.chosen_sample(options), self.rules.chosen_recipe(options)
         if seed is not None or self._generators is None:
             self._generators = self._make_generators(seed)
-        samples = self._samples(range(self.num_envs)) if chosen is None else [chosen] * self.num_envs
+        samples = [chosen] * self.num_envs if chosen else self._samples(range(self.num_envs), recipe)
         starts = self.rules.reset(samples)
         self._episodes = [episode for episode, _, _ in starts]
         self._shown = list(self._episodes)
@@ -112,13 +114,13 @@ class RestoreVectorEnv(ToolboxMixin, VectorEnv[Any, Any, NDArray[np.float64]]):
             raise ValueError(f"expected one seed or {self.num_envs} seeds, found {len(seed)}.")
         return [seeding.np_random(env_seed)[0] for env_seed in seed]
 
-    def _samples(self, indices: Sequence[int]) -> list[Sample]:
+    def _samples(self, indices: Sequence[int], recipe: Recipe | None = None) -> list[Sample]:
         """Draws samples for some sub-environments; equal samples are made once."""
         assert self._generators is not None
         cache: dict[SampleSpec, Sample] = {}
         samples: list[Sample] = []
         for index in indices:
-            spec = self.rules.source.draw(self._generators[index])
+            spec = self.rules.draw(self._generators[index], recipe)
             sample = cache.get(spec) or self.rules.source.make(spec)
             samples.append(cache.setdefault(sample.spec, sample))
         return samples

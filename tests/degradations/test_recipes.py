@@ -7,6 +7,7 @@ import math
 import multiprocessing
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,11 +26,12 @@ from opera_env.degradations import (
     benchmark_recipes,
     check_recipe,
     degrade,
+    parse_recipes,
     sample_recipe,
     training_recipes,
 )
 from opera_env.degradations.weather import Haze
-from opera_env.errors import OperaError, UnknownDegradationError
+from opera_env.errors import OperaError, SampleError, UnknownDegradationError
 
 # Written out here and not taken from the package.
 STAGE = {
@@ -328,3 +330,28 @@ def test_another_process_makes_the_same_bits() -> None:
         here, same = degrade(image, recipe, default_rng(recipes.index(recipe)))
         assert operators == same, recipe
         assert (result == here).all(), recipe
+
+
+def test_recipes_are_parsed_as_users_write_them() -> None:
+    assert parse_recipes("rain+noise") == (("rain", "noise"),)
+    assert parse_recipes(" rain + noise , jpeg") == (("rain", "noise"), ("jpeg",))
+    assert parse_recipes(["rain", ("haze", "jpeg"), ["noise"]]) == (("rain",), ("haze", "jpeg"), ("noise",))
+    assert parse_recipes("A") == BENCHMARK_GROUPS["A"]
+    assert len(parse_recipes("benchmark")) == 16
+    assert parse_recipes("training") == TRAINING_RECIPES
+    assert parse_recipes("noise,noise,A") == (("noise",), *BENCHMARK_GROUPS["A"])
+
+
+@pytest.mark.parametrize(
+    "recipes", ["", ",", "+", "rain+", [], [()], [3], 3, [["rain", None]], ["rain,noise"]]
+)
+def test_what_is_not_a_recipe_is_refused(recipes: Any) -> None:
+    with pytest.raises(SampleError, match="expected"):
+        parse_recipes(recipes)
+
+
+def test_long_recipes_beside_short_ones_are_drawn() -> None:
+    recipes = [("rain",), ("rain", "haze", "noise", "jpeg")]
+    rng = default_rng(0)
+    lengths = [len(sample_recipe(rng, recipes)) for _ in range(600)]
+    assert lengths.count(4) / 600 == pytest.approx(5 / 6, abs=0.05)

@@ -134,6 +134,12 @@ class FilesSource:
         index, spec = find_image(spec, self.name, self._names, self._content)
         lq, reference, scale = self._read_pair(index)
         entry = self.entries[index]
+        if spec.recipe and spec.recipe != entry.recipe:
+            raise SampleError(
+                f"image {self._names[index]!r} of source {self.name!r} is degraded already, by "
+                f"{'+'.join(entry.recipe) or 'a recipe that is not known'}; found a specification with "
+                f"{'+'.join(spec.recipe)}: leave the recipe out, or use a source of clean photographs."
+            )
         if spec.crop is not None:
             if any(value % scale for value in spec.crop):
                 raise SampleError(f"the crop must be in multiples of {scale} pixels: {spec}.")

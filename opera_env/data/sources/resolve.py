@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from opera_env.data.sources.protocol import Source
 from opera_env.data.sources.synthetic import bundled, clean_folder
+from opera_env.degradations import DegradationType, load_degradations, parse_recipes
 from opera_env.errors import SampleError, wrap_errors
 from opera_env.imports import import_attribute
 
 
-def resolve_source(source: Source | Path | str | None, canvas: int | None = 128) -> Source:
+def resolve_source(
+    source: Source | Path | str | None,
+    canvas: int | None = 128,
+    recipes: str | Iterable[str | Sequence[str]] | None = None,
+    degradations: str | Iterable[DegradationType] | None = None,
+) -> Source:
     """Returns a source as it is, or the source of a name.
 
     Args:
@@ -21,17 +28,29 @@ def resolve_source(source: Source | Path | str | None, canvas: int | None = 128)
             returns one.
         canvas: Side of the square crops of clean photographs, in pixels; None for whole images. It has no
             effect on a source that is passed as an object or imported.
+        recipes: Recipes that clean photographs are degraded by, as
+            :func:`opera_env.degradations.parse_recipes` reads them; None for all plausible orders of up to
+            three degradations.
+        degradations: Custom degradations of clean photographs: objects, or "module:attribute".
 
     Raises:
-        SampleError: If the object is not a source, or the name is not that of a source or a folder.
+        SampleError: If the object is not a source, the name is not that of a source or a folder, or recipes
+            or degradations are given for a source that has its own.
+        UnknownDegradationError: If a recipe names an unknown degradation.
     """
-    if source is None or source == "bundled":
-        return bundled(canvas)
-    if isinstance(source, str) and re.fullmatch(r"[\w.]+:[\w.]+", source) and not Path(source).exists():
-        return _import_source(source)
-    if isinstance(source, str | Path):
-        return clean_folder(source, canvas)
-    return _check(source, "source")
+    is_name = isinstance(source, str) and bool(re.fullmatch(r"[\w.]+:[\w.]+", source))
+    if source is None or (isinstance(source, str | Path) and not (is_name and not Path(source).exists())):
+        chosen = None if recipes is None else parse_recipes(recipes)
+        custom = load_degradations(degradations)
+        if source is None or source == "bundled":
+            return bundled(canvas, chosen, degradations=custom)
+        return clean_folder(source, canvas, chosen, degradations=custom)
+    if recipes is not None or degradations is not None:
+        raise SampleError(
+            f"source {source!r} has recipes and degradations of its own, found others as well: set them "
+            "where the source is made, for example clean_folder(DIR, recipes=..., degradations=...)."
+        )
+    return _import_source(source) if isinstance(source, str) else _check(source, "source")
 
 
 def _import_source(name: str) -> Source:
