@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
+import torch
 from sb3_contrib import MaskablePPO
 
 from opera_agents.common.checkpoints import Budget, load_checkpoint, save_checkpoint
+from opera_env.errors import RunError, error_message
 
 
 @dataclass(frozen=True)
@@ -35,13 +39,50 @@ def save(path: Path, model: MaskablePPO, progress: Progress) -> None:
     save_checkpoint(path, state)
 
 
-def load(path: Path, model: MaskablePPO) -> Progress | None:
-    """Loads a checkpoint into a model; returns its progress, or None if there is no checkpoint."""
-    state = load_checkpoint(path, model.device)
+def read(path: Path, device: torch.device | str) -> tuple[dict[str, Any], Progress] | None:
+    """Reads a checkpoint.
+
+    Args:
+        path: The file.
+        device: Device of the tensors.
+
+    Returns:
+        The state for :func:`restore` and its progress, or None if there is no checkpoint.
+
+    Raises:
+        RunError: If the file is damaged, or no checkpoint of this trainer.
+    """
+    state = load_checkpoint(path, device)
     if state is None:
         return None
-    model.policy.load_state_dict(state["policy"])
-    model.policy.optimizer.load_state_dict(state["optimizer"])
-    model.num_timesteps, model._n_updates = state["num_timesteps"], state["n_updates"]
-    progress = state["progress"]
-    return Progress(progress["rollouts"], Budget(**progress["budget"]))
+    try:
+        progress = state["progress"]
+        return state, Progress(progress["rollouts"], Budget(**progress["budget"]))
+    except (KeyError, TypeError) as error:
+        raise _not_a_checkpoint(path, error) from error
+
+
+def restore(path: Path, state: Mapping[str, Any], model: MaskablePPO) -> None:
+    """Loads the state that :func:`read` returned into a model with the settings of the run.
+
+    Args:
+        path: The file, for errors.
+        state: The state.
+        model: The model.
+
+    Raises:
+        RunError: If the state is that of another model.
+    """
+    try:
+        model.policy.load_state_dict(state["policy"])
+        model.policy.optimizer.load_state_dict(state["optimizer"])
+        model.num_timesteps, model._n_updates = state["num_timesteps"], state["n_updates"]
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise _not_a_checkpoint(path, error) from error
+
+
+def _not_a_checkpoint(path: Path, error: Exception) -> RunError:
+    return RunError(
+        f"{path}: not a checkpoint of this run ({error_message(error)[:200]}): delete it to train again "
+        "from the beginning, or choose another --out."
+    )

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
-from opera_agents.common.runs import folder_name, run_settings
+from opera_agents.common.runs import run_settings
+from opera_env.errors import SettingError
+from opera_env.runs import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Range,
+    check_settings,
+    identify_file,
+    identify_images,
+    identify_toolbox,
+    identify_weights,
+)
+from opera_env.tools import Toolbox
 
 _RUNTIME_FIELDS = ("out", "threads", "device", "val", "val_every", "val_count", "val_reward", "regret")
 """Settings that may change when a run is resumed."""
@@ -27,82 +42,106 @@ class PPOConfig:
     encoder: Path | None = None
     """Encoder weights to start from: safetensors with the keys encoder.*, such as a detector's."""
     freeze_encoder: bool = False
-    """Keep the encoder weights fixed, which makes training about a third faster."""
-    warm_start_steps: int = 400
+    """Keep the encoder weights fixed, which makes training about a third faster. It needs trained ones."""
+    initial_weights: Path | None = None
+    """Initial weights, which replace the warm start and --encoder: the folder of a policy that was trained
+    for the same tools and --max-tools, such as that of another run."""
+    warm_start_steps: NonNegativeInt = 400
     """Number of gradient steps of the warm start, which clones plausible plans; 0 skips it."""
-    warm_start_batch_size: int = 32
+    warm_start_batch_size: PositiveInt = 32
     """Number of samples in a gradient step of the warm start."""
-    total_timesteps: int = 200_000
-    """Total number of environment steps, rounded up to whole rollouts."""
-    num_envs: int = 32
+    total_timesteps: PositiveInt = 200_000
+    """Total number of environment steps, rounded up to whole rollouts. A run that is resumed with more is
+    not the run that had them from the start: the learning rate follows the new number from there on."""
+    num_envs: PositiveInt = 32
     """Number of sub-environments."""
-    n_steps: int = 16
+    n_steps: PositiveInt = 16
     """Number of steps of each sub-environment in a rollout."""
-    n_epochs: int = 2
+    n_epochs: PositiveInt = 2
     """Number of epochs over each rollout."""
-    batch_size: int = 128
+    batch_size: Annotated[int, Range(2)] = 128
     """Minibatch size."""
-    lr: float = 3e-4
+    lr: NonNegativeFloat = 3e-4
     """Peak learning rate, which decays linearly to a tenth."""
-    clip_range: float = 0.2
+    clip_range: PositiveFloat = 0.2
     """PPO clip range."""
-    ent_coef: float = 0.01
+    ent_coef: NonNegativeFloat = 0.01
     """Entropy coefficient."""
-    gae_lambda: float = 0.95
+    gae_lambda: Probability = 0.95
     """Lambda of generalised advantage estimation. The discount factor gamma is 1, because the rewards of
     an episode add up to its gain of R_q."""
     reward: str = "lite"
     """Reward to maximise: a preset, or module:attribute, a reward of your own; label_free needs no
     references."""
-    tool_cost: float = 0.0
+    tool_cost: NonNegativeFloat = 0.0
     """Cost of each tool, subtracted from R_q."""
-    max_tools: int = 6
+    max_tools: Annotated[int, Range(1, 64)] = 6
     """Maximum number of tools in a plan."""
     mask_upscale: bool = False
     """Mask upscaling tools once the image fills its canvas."""
     toolbox: str = "lite"
     """Name of a shipped toolbox, or a folder written by Toolbox.save."""
-    canvas: int = 128
+    canvas: PositiveInt = 128
     """Side of the square crops in pixels."""
-    obs_size: int = 128
+    obs_size: Annotated[int, Range(1, 1024)] = 128
     """Side of the observed images in pixels."""
     observe_original: bool = False
     """Observe the image before the first tool too, which doubles the cost of the encoder."""
-    clean_weight: float = 1.5
+    clean_weight: NonNegativeFloat = 1.5
     """Sampling weight of clean photographs; those with one, two and three degradations have 1, 3 and 5."""
     degradations: str | None = None
     """Custom degradations beside the built-in ones: module:attribute of one or a list. The recipes are then
     all plausible orders of up to three degradations."""
     enlarged: bool = True
     """Train on enlarged copies of some photographs too, which are soft although they are clean."""
-    save_every: int = 10
+    save_every: PositiveInt = 10
     """Rollouts between checkpoints."""
-    val_every: int = 10
+    val_every: PositiveInt = 10
     """Rollouts between validations."""
-    val_count: int = 48
+    val_count: PositiveInt = 48
     """Number of validation samples."""
     val_reward: str | None = None
     """Reward of the validation, named likewise; by default that of the training."""
     regret: bool = False
     """Report the regret on the validation set. The search for its best plans takes minutes."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seed of all random numbers."""
-    threads: int = 2
+    threads: PositiveInt = 2
     """Number of CPU threads."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Device of the tools and the policy."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.freeze_encoder and self.encoder is None and self.initial_weights is None:
+            expected = "trained weights that stay fixed, from --encoder FILE or --initial-weights FOLDER"
+            raise SettingError("freeze_encoder", True, expected)
+        if self.encoder is not None and self.initial_weights is not None:
+            expected = "no other encoder than that of --initial-weights"
+            raise SettingError("encoder", self.encoder, expected)
 
     @property
     def rollouts(self) -> int:
         """Total number of rollouts."""
         return -(-self.total_timesteps // (self.num_envs * self.n_steps))
 
-    def settings(self) -> dict[str, Any]:
-        """Returns the settings that determine the result, without paths of this machine."""
+    def settings(self, toolbox: Toolbox) -> dict[str, Any]:
+        """Returns the settings that determine the result, with the content of what the run was given.
+
+        Args:
+            toolbox: The tools that were loaded.
+
+        Raises:
+            SampleError: If the folder of photographs does not exist or holds none.
+            FileNotFoundError: If there is no such encoder.
+        """
         return run_settings(
             self,
             exclude=_RUNTIME_FIELDS,
-            images=folder_name(self.images),
-            toolbox=Path(self.toolbox).name,
-            encoder=None if self.encoder is None else self.encoder.name,
+            images=identify_images(self.images),
+            toolbox=identify_toolbox(self.toolbox, toolbox.fingerprint),
+            encoder=identify_file(self.encoder),
+            initial_weights=None
+            if self.initial_weights is None
+            else identify_weights(self.initial_weights),
         )

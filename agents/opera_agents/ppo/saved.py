@@ -15,9 +15,10 @@ from sb3_contrib.common.maskable.policies import MaskableMultiInputActorCriticPo
 from torch import nn
 
 from opera_agents.ppo.features import policy_kwargs
-from opera_env.errors import AgentError, MissingWeightsError
+from opera_env.errors import AgentError, MissingWeightsError, ToolboxMismatchError
 from opera_env.files import atomic_write
 from opera_env.json_files import read_object
+from opera_env.tools import Toolbox
 from opera_env.weights.checkpoints import load_as_float32, save_half
 
 WEIGHTS, CARD = "agent.safetensors", "agent.json"
@@ -63,6 +64,30 @@ class AgentCard:
         }
         return spaces.Dict(spaces_by_key | ({"original": image} if self.observe_original else {}))
 
+    def check(self, toolbox: Toolbox, max_tools: int, observe_original: bool) -> None:
+        """Checks that a run can start from the policy.
+
+        Args:
+            toolbox: The tools of the run.
+            max_tools: Maximum number of tools in a plan of the run.
+            observe_original: Whether the run observes the image before the first tool too.
+
+        Raises:
+            ToolboxMismatchError: If the policy was trained for other tools.
+            AgentError: If it was trained for other plans or observations.
+        """
+        if toolbox.signature != self.signature:
+            raise ToolboxMismatchError(
+                f"the policy of --initial-weights was trained for the tools {', '.join(self.tools)} "
+                f"(signature {self.signature}), but the toolbox has {', '.join(toolbox.names)} (signature "
+                f"{toolbox.signature}): choose a policy for this toolbox, or leave out --initial-weights."
+            )
+        if (self.max_tools, self.observe_original) != (max_tools, observe_original):
+            raise AgentError(
+                f"the policy of --initial-weights was trained with --max-tools {self.max_tools} and "
+                f"{'' if self.observe_original else 'without '}--observe-original: use the same."
+            )
+
     def build(self) -> MaskableMultiInputActorCriticPolicy:
         """Returns an untrained policy with these spaces."""
         return MaskableMultiInputActorCriticPolicy(
@@ -86,6 +111,7 @@ def load_agent(folder: Path) -> tuple[MaskableMultiInputActorCriticPolicy, Agent
 
     Raises:
         MissingWeightsError: If a file is absent.
+        WeightsIntegrityError: If the weights are damaged.
         AgentError: If a file is not one of a stepwise agent.
     """
     for name in (CARD, WEIGHTS):
@@ -114,7 +140,7 @@ def load_agent(folder: Path) -> tuple[MaskableMultiInputActorCriticPolicy, Agent
     if missing or incompatible.unexpected_keys:
         raise AgentError(
             f"{folder / WEIGHTS}: not the weights of the policy that {CARD} describes; "
-            f"missing {missing}, unexpected {incompatible.unexpected_keys}."
+            f"missing {missing[:3]}, unexpected {incompatible.unexpected_keys[:3]}."
         )
     policy.set_training_mode(False)
     return policy, card

@@ -15,16 +15,17 @@ Source: PPO as in Stable-Baselines3 (MaskablePPO). With ``--reward label_free`` 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 from rich.progress import track
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.logger import Logger
 from torch.utils.tensorboard import SummaryWriter
 
-from opera_agents.common.checkpoints import Budget
 from opera_agents.common.photographs import training_source
-from opera_agents.common.runs import claim_run_dir, load_encoder, set_threads
+from opera_agents.common.runs import load_encoder, set_threads
 from opera_agents.common.seeds import SeedStage, make_seed
 from opera_agents.common.validation import Validation, ValidationResult, format_validation, log_validation
 from opera_agents.ppo import checkpoint
@@ -33,18 +34,21 @@ from opera_agents.ppo.checkpoint import Progress
 from opera_agents.ppo.config import PPOConfig
 from opera_agents.ppo.diagnostics import log_rollout
 from opera_agents.ppo.features import StepwiseFeaturesExtractor, policy_kwargs
-from opera_agents.ppo.saved import AgentCard, save_agent
+from opera_agents.ppo.saved import AgentCard, load_agent, save_agent
 from opera_agents.ppo.vec_env import OperaVecEnv
 from opera_agents.ppo.warm_start import run_warm_start
-from opera_env.command_line import parse_settings
-from opera_env.data import Source
+from opera_env.cli.program import run_program
+from opera_env.data import Source, clean_folder
 from opera_env.degradations import load_degradations
 from opera_env.envs.vector import StepwiseVectorEnv
-from opera_env.errors import AgentError
 from opera_env.execution import Executor, PrefixCache
+from opera_env.runs import claim_run_dir, describe_progress
 from opera_env.schedules import linear_decay
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
+
+CHECKPOINT = "checkpoint.pt"
+"""File name of a run's checkpoint."""
 
 
 def train(config: PPOConfig) -> ValidationResult | None:
@@ -54,18 +58,64 @@ def train(config: PPOConfig) -> ValidationResult | None:
         The last validation; None without a folder for validation.
 
     Raises:
-        RunError: If the folder holds a run with other settings.
-        AgentError: If an untrained encoder would be frozen.
+        RunError: If another process trains in the folder, or the folder holds a run with other settings, of
+            more steps, or with damaged files.
+        AgentError: If the initial weights are those of another policy.
+        ToolboxMismatchError: If they were trained for another toolbox.
     """
-    if config.freeze_encoder and config.encoder is None:
-        raise AgentError(
-            "--freeze-encoder keeps the encoder at its initial weights: give trained ones with "
-            "--encoder FILE."
-        )
+    # Set-up. Nothing is written before all that was named has been found.
     set_threads(config.threads)
     toolbox = Toolbox.load(config.toolbox, config.device)
-    path = config.out / "checkpoint.pt"
-    claim_run_dir(config.out, config.settings() | {"fingerprint": toolbox.fingerprint})
+    degradations = load_degradations(config.degradations)
+    photographs = clean_folder(config.images, config.canvas, degradations=degradations)
+    model = make_model(config, make_vec_env(config, toolbox, photographs))
+    load_initial_weights(model, config, toolbox)
+    validate = make_validation(config, toolbox)
+    path, settings = config.out / CHECKPOINT, config.settings(toolbox)
+    state, progress = checkpoint.read(path, config.device) or (None, None)
+    steps = config.num_envs * config.n_steps
+    done = 0 if progress is None else progress.rollouts * steps
+    description = describe_progress(config.out, done, config.rollouts * steps, "total-timesteps")
+    with claim_run_dir(config.out, settings, mutable=("total_timesteps",)):
+        if state is not None:
+            checkpoint.restore(path, state, model)
+        if description is not None:
+            print(description)
+        return run_rollouts(config, settings, toolbox, model, progress, validate)
+
+
+def load_initial_weights(model: MaskablePPO, config: PPOConfig, toolbox: Toolbox) -> None:
+    """Loads the weights that the settings name into a policy, and freezes the encoder on request."""
+    extractor = model.policy.get_submodule("features_extractor")
+    assert isinstance(extractor, StepwiseFeaturesExtractor)
+    if config.encoder is not None:
+        # After the policy was made, because Stable-Baselines3 initialises all of its weights.
+        load_encoder(extractor.encoder, config.encoder)
+    if config.initial_weights is not None:
+        policy, card = load_agent(config.initial_weights)
+        card.check(toolbox, config.max_tools, config.observe_original)
+        model.policy.load_state_dict(policy.state_dict())
+    extractor.encoder.requires_grad_(not config.freeze_encoder)
+
+
+def run_rollouts(
+    config: PPOConfig,
+    settings: Mapping[str, Any],
+    toolbox: Toolbox,
+    model: MaskablePPO,
+    progress: Progress | None,
+    validate: Validation | None,
+) -> ValidationResult | None:
+    """Trains a model in the folder of its run; returns its last validation.
+
+    Args:
+        config: The settings.
+        settings: The settings as the run's folder has them, for the card.
+        toolbox: The tools.
+        model: The model with its initial weights, or those of its checkpoint.
+        progress: The progress in the checkpoint; None starts with the warm start.
+        validate: The validation set; None leaves it out.
+    """
     source = training_source(
         config.images,
         config.canvas,
@@ -73,26 +123,16 @@ def train(config: PPOConfig) -> ValidationResult | None:
         clean_weight=config.clean_weight,
         degradations=load_degradations(config.degradations),
     )
-    validate = make_validation(config, toolbox)
-    model = make_model(config, make_vec_env(config, toolbox, source))
+    path = config.out / CHECKPOINT
     agent = PredictAgent(model.policy, toolbox, mask_upscale=config.mask_upscale)
     sampling_agent = PredictAgent(model.policy, toolbox, mask_upscale=config.mask_upscale, seed=0)
-    progress = checkpoint.load(path, model)
-    features_extractor = model.policy.get_submodule("features_extractor")
-    assert isinstance(features_extractor, StepwiseFeaturesExtractor)
-    if progress is None and config.encoder is not None:
-        # After the policy was made, because Stable-Baselines3 initialises all of its weights.
-        load_encoder(features_extractor.encoder, config.encoder)
-    features_extractor.encoder.requires_grad_(not config.freeze_encoder)
-    if progress is not None:
-        print(f"resuming from rollout {progress.rollouts} of {config.rollouts}")
-    elif config.warm_start_steps:
-        steps, batch_size = config.warm_start_steps, config.warm_start_batch_size
-        budget = run_warm_start(model, agent, Executor(toolbox), source, steps, batch_size, config.seed)
-        progress = Progress(budget=budget)
-        checkpoint.save(path, model, progress)
-    else:
+    if progress is None:
         progress = Progress()
+        if config.warm_start_steps and config.initial_weights is None:
+            steps, batch_size = config.warm_start_steps, config.warm_start_batch_size
+            budget = run_warm_start(model, agent, Executor(toolbox), source, steps, batch_size, config.seed)
+            progress = Progress(budget=budget)
+            checkpoint.save(path, model, progress)
 
     writer = SummaryWriter(str(config.out), purge_step=model.num_timesteps + 1)
     result: ValidationResult | None = None
@@ -138,7 +178,8 @@ def train(config: PPOConfig) -> ValidationResult | None:
         checkpoint.save(path, model, progress)
 
     writer.close()
-    save_agent(model.policy, make_card(config, toolbox, progress.budget, result), config.out)
+    training = {**settings, **asdict(progress.budget), **_validation_scalars(result)}
+    save_agent(model.policy, make_card(config, training, toolbox), config.out)
     return result
 
 
@@ -198,16 +239,8 @@ def make_validation(config: PPOConfig, toolbox: Toolbox) -> Validation | None:
     )
 
 
-def make_card(
-    config: PPOConfig, toolbox: Toolbox, budget: Budget, result: ValidationResult | None
-) -> AgentCard:
+def make_card(config: PPOConfig, training: dict[str, Any], toolbox: Toolbox) -> AgentCard:
     """Returns the card of a trained policy."""
-    training = {
-        **config.settings(),
-        **asdict(budget),
-        **_validation_scalars(result),
-        "fingerprint": toolbox.fingerprint,
-    }
     return AgentCard(
         signature=toolbox.signature,
         tools=toolbox.names,
@@ -238,4 +271,4 @@ def _validation_scalars(result: ValidationResult | None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    train(parse_settings(PPOConfig))
+    run_program(PPOConfig, train)

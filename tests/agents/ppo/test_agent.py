@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from opera_agents.ppo.saved import CARD, WEIGHTS, AgentCard, load_agent, save_ag
 from opera_agents.ppo.vec_env import OperaVecEnv
 from opera_env.agents import run_agent
 from opera_env.envs.observation import Episode, observe
-from opera_env.errors import AgentError, MissingWeightsError, ToolboxMismatchError
+from opera_env.errors import AgentError, MissingWeightsError, ToolboxMismatchError, WeightsIntegrityError
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Agent, Decision, Observation, Sample
@@ -239,6 +240,42 @@ def test_saved_agent_for_another_toolbox_raises(toolbox: Toolbox, tmp_path: Path
     reordered = toolbox.subset(list(reversed(toolbox.names)))
     with pytest.raises(ToolboxMismatchError, match=toolbox.signature):
         make_ppo(reordered, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"max_tools": 10**9},
+        {"max_tools": 2.5},
+        {"obs_size": 10**9},
+        {"obs_size": True},
+        {"tools": []},
+        {"tools": [1, 2]},
+        {"signature": None},
+        {"mask_upscale": "no"},
+        {"unknown": 1},
+    ],
+)
+def test_cards_with_unusable_values_raise(values: dict[str, Any], toolbox: Toolbox, tmp_path: Path) -> None:
+    card = make_card(toolbox)
+    save_agent(card.build(), card, tmp_path)
+    data = json.loads((tmp_path / CARD).read_text())
+    (tmp_path / CARD).write_text(json.dumps(data | values))
+    with pytest.raises(AgentError, match="not the card of a stepwise agent"):
+        load_agent(tmp_path)
+
+
+def test_damaged_weights_raise(toolbox: Toolbox, tmp_path: Path) -> None:
+    card = make_card(toolbox)
+    save_agent(card.build(), card, tmp_path)
+    data = bytearray((tmp_path / WEIGHTS).read_bytes())
+    data[-5] ^= 1
+    (tmp_path / WEIGHTS).write_bytes(data)
+    with pytest.raises(WeightsIntegrityError, match=WEIGHTS):
+        load_agent(tmp_path)
+    (tmp_path / CARD).write_bytes(b"\xff" * 9)
+    with pytest.raises(AgentError, match=CARD):
+        load_agent(tmp_path)
 
 
 def test_missing_files_and_files_of_another_kind_raise(toolbox: Toolbox, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,11 +27,21 @@ from opera_agents.ppo.saved import CARD, WEIGHTS
 from opera_agents.ppo.train import train
 from opera_env.agents import run_agent
 from opera_env.encoder import Detector
-from opera_env.errors import AgentError, RunError, SampleError, ToolboxMismatchError
+from opera_env.errors import (
+    AgentError,
+    MissingWeightsError,
+    RunError,
+    SampleError,
+    SettingError,
+    ToolboxMismatchError,
+    UnknownPresetError,
+)
+from opera_env.runs import claim_run_dir
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
 from opera_env.weights import load_tensors
+from opera_env.weights.checkpoints import save_checkpoint
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any]:
@@ -253,9 +265,109 @@ def test_training_starts_from_encoder_weights(
     assert freeze_encoder or min(change.values()) > 2e-3
 
 
-def test_freezing_an_untrained_encoder_raises(tiny_config: PPOConfig) -> None:
-    with pytest.raises(AgentError, match="--encoder"):
-        train(replace(tiny_config, freeze_encoder=True))
+def test_training_starts_from_a_trained_policy(tiny_config: PPOConfig) -> None:
+    first = replace(tiny_config, out=tiny_config.out / "first", total_timesteps=24, val=None)
+    train(first)
+    second = replace(first, out=tiny_config.out / "second", initial_weights=first.out, lr=0.0, seed=1)
+    train(second)
+    assert (first.out / WEIGHTS).read_bytes() == (second.out / WEIGHTS).read_bytes()
+    assert "warm start" not in json.loads((second.out / CARD).read_text())["training"]
+    train(replace(second, out=tiny_config.out / "third", freeze_encoder=True, lr=1e-2))
+    before, after = (load_tensors(run / WEIGHTS) for run in (first.out, tiny_config.out / "third"))
+    changed = {key for key, value in before.items() if not torch.equal(value, after[key])}
+    assert changed and not any("encoder" in key for key in changed)
+
+
+def test_other_initial_weights_are_refused_before_anything_is_written(tiny_config: PPOConfig) -> None:
+    first = replace(tiny_config, out=tiny_config.out.with_name("first"), total_timesteps=24, val=None)
+    train(first)
+    config = replace(tiny_config, initial_weights=first.out)
+    subset = tiny_config.out.with_name("subset")
+    Toolbox.load(config.toolbox).subset(["unet.denoise"]).save(subset)
+    for refused, error, message in (
+        (replace(config, initial_weights=first.out.with_name("frist")), MissingWeightsError, "frist"),
+        (replace(config, toolbox=str(subset)), ToolboxMismatchError, "--initial-weights was trained for"),
+        (replace(config, max_tools=3), AgentError, "trained with --max-tools 2"),
+        (replace(config, observe_original=True), AgentError, "without --observe-original"),
+        (replace(config, images=first.out), SampleError, "first"),
+        (replace(config, reward="lita"), UnknownPresetError, "'lita'"),
+        (replace(config, val=first.out), SampleError, "first"),
+    ):
+        with pytest.raises(error, match=message):
+            train(refused)
+        assert not config.out.exists(), message
+
+
+def test_settings_without_sense_are_refused(tiny_config: PPOConfig) -> None:
+    with pytest.raises(SettingError, match=r"--freeze-encoder True: .*--encoder FILE"):
+        replace(tiny_config, freeze_encoder=True)
+    with pytest.raises(SettingError, match="no other encoder"):
+        replace(tiny_config, encoder=Path("a"), initial_weights=Path("b"))
+    for name, value in (
+        ("lr", math.nan),
+        ("ent_coef", -1),
+        ("gae_lambda", 1.5),
+        ("batch_size", 1),
+        ("seed", -1),
+    ):
+        with pytest.raises(SettingError, match=name.replace("_", "-")):
+            replace(tiny_config, **{name: value})
+
+
+def test_a_run_is_resumed_with_more_steps(
+    tiny_config: PPOConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = replace(tiny_config, val=None)
+    train(replace(config, total_timesteps=48))
+    train(config)
+    assert read_checkpoint(config.out)["num_timesteps"] == 96
+    assert "after 48 of 96" in capsys.readouterr().out
+    assert json.loads((config.out / "config.json").read_text())["previous"] == [{"total_timesteps": 48}]
+    with pytest.raises(RunError, match="96"):
+        train(replace(config, total_timesteps=48))
+
+
+def test_inputs_are_known_by_content(tiny_config: PPOConfig, tmp_path: Path) -> None:
+    """Folders of other content are refused although their names are the same."""
+    config = replace(tiny_config, val=None, total_timesteps=24)
+    train(config)
+    toolbox = Toolbox.load(config.toolbox)
+    for parameter in toolbox["unet.denoise"].parameters:
+        parameter.data.mul_(0.5)
+    other = tmp_path / "other"
+    toolbox.save(other / "toolbox")
+    with pytest.raises(RunError, match=r"toolbox .*toolbox.*content"):
+        train(replace(config, toolbox=str(other / "toolbox")))
+    images = Path(shutil.copytree(config.images, other / config.images.parent.name / config.images.name))
+    train(replace(config, images=images))
+    (images / "0.png").unlink()
+    with pytest.raises(RunError, match=f"images .*{images.name}.*content"):
+        train(replace(config, images=images))
+
+
+def test_checkpoints_of_something_else_raise(tiny_config: PPOConfig) -> None:
+    config = replace(tiny_config, val=None, total_timesteps=24)
+    train(config)
+    path, state = config.out / "checkpoint.pt", read_checkpoint(config.out)
+    state["policy"]["action_net.bias"] = torch.zeros(7)
+    for other in ({"progress": 3}, {"update": 3}, state):
+        save_checkpoint(path, other)
+        with pytest.raises(RunError, match=rf"{path}: not a checkpoint of this run.*delete it") as caught:
+            train(config)
+        assert "\n" not in str(caught.value)
+
+
+def test_two_trainers_in_one_folder_are_refused(tiny_config: PPOConfig) -> None:
+    with claim_run_dir(tiny_config.out, {}), pytest.raises(RunError, match="another process is training"):
+        train(tiny_config)
+
+
+def test_files_can_be_read_by_others(tiny_config: PPOConfig) -> None:
+    train(replace(tiny_config, val=None, total_timesteps=24))
+    umask = os.umask(0)
+    os.umask(umask)
+    for name in (WEIGHTS, CARD, "config.json", "checkpoint.pt"):
+        assert (tiny_config.out / name).stat().st_mode & 0o777 == 0o666 & ~umask, name
 
 
 def test_training_with_the_label_free_reward(tiny_config: PPOConfig) -> None:
