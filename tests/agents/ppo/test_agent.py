@@ -249,11 +249,9 @@ def test_saved_agent_for_another_toolbox_raises(toolbox: Toolbox, tmp_path: Path
         {"max_tools": 2.5},
         {"obs_size": 10**9},
         {"obs_size": True},
-        {"tools": []},
         {"tools": [1, 2]},
         {"signature": None},
         {"mask_upscale": "no"},
-        {"unknown": 1},
     ],
 )
 def test_cards_with_unusable_values_raise(values: dict[str, Any], toolbox: Toolbox, tmp_path: Path) -> None:
@@ -261,7 +259,7 @@ def test_cards_with_unusable_values_raise(values: dict[str, Any], toolbox: Toolb
     save_agent(card.build(), card, tmp_path)
     data = json.loads((tmp_path / CARD).read_text())
     (tmp_path / CARD).write_text(json.dumps(data | values))
-    with pytest.raises(AgentError, match="not the card of a stepwise agent"):
+    with pytest.raises(AgentError, match=rf"agent\.json: expected '?{next(iter(values))}"):
         load_agent(tmp_path)
 
 
