@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from opera_env.errors import RunError
 from opera_env.weights.checkpoints import load_checkpoint, save_checkpoint
 
-__all__ = ["Budget", "load_checkpoint", "save_checkpoint"]
+__all__ = ["Budget", "load_checkpoint", "not_a_checkpoint", "save_checkpoint"]
 
 
 @dataclass(frozen=True)
@@ -33,3 +35,16 @@ class Budget:
         return Budget(
             self.images_scored + images_scored, self.tools_run + tools_run, self.seconds + seconds
         )
+
+
+def not_a_checkpoint(path: Path, reason: str) -> RunError:
+    """Returns the error for a file that can be read, but is not a checkpoint of the run.
+
+    Args:
+        path: The file.
+        reason: What was found.
+    """
+    return RunError(
+        f"{path}: not a checkpoint of this run ({reason}): delete it to train again from the beginning, or "
+        "choose another --out."
+    )

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from sb3_contrib import MaskablePPO
 
-from opera_agents.common.checkpoints import Budget, load_checkpoint, save_checkpoint
-from opera_env.errors import RunError, error_message
+from opera_agents.common.checkpoints import Budget, load_checkpoint, not_a_checkpoint, save_checkpoint
+from opera_env.errors import error_message
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def read(path: Path, device: torch.device | str) -> tuple[dict[str, Any], Progre
         progress = state["progress"]
         return state, Progress(progress["rollouts"], Budget(**progress["budget"]))
     except (KeyError, TypeError) as error:
-        raise _not_a_checkpoint(path, error) from error
+        raise not_a_checkpoint(path, error_message(error)[:200]) from error
 
 
 def restore(path: Path, state: Mapping[str, Any], model: MaskablePPO) -> None:
@@ -78,11 +78,4 @@ def restore(path: Path, state: Mapping[str, Any], model: MaskablePPO) -> None:
         model.policy.optimizer.load_state_dict(state["optimizer"])
         model.num_timesteps, model._n_updates = state["num_timesteps"], state["n_updates"]
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise _not_a_checkpoint(path, error) from error
-
-
-def _not_a_checkpoint(path: Path, error: Exception) -> RunError:
-    return RunError(
-        f"{path}: not a checkpoint of this run ({error_message(error)[:200]}): delete it to train again "
-        "from the beginning, or choose another --out."
-    )
+        raise not_a_checkpoint(path, error_message(error)[:200]) from error
