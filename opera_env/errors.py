@@ -196,6 +196,10 @@ class DeviceError(OperaError):
     """The device of this name does not exist on this machine, or torch cannot use it."""
 
 
+class TimeLimitError(OperaError):
+    """A photograph cannot be restored within the time limit."""
+
+
 class RewardError(OperaError):
     """A reward does not suit the environment."""
 

@@ -293,6 +293,15 @@ class Search(Protocol):
 
 
 @runtime_checkable
+class CountingSearch(Search, Protocol):
+    """A search that knows how many plans it scores."""
+
+    def count_plans(self, num_tools: int) -> int:
+        """Returns the most plans that are scored for one sample, with a toolbox of so many tools."""
+        ...
+
+
+@runtime_checkable
 class DecidingSearch(Search, Protocol):
     """A search that returns decisions: plans and its predictions of the degradations."""
 

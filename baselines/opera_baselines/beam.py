@@ -28,6 +28,11 @@ class Beam:
         self.tool_cost = tool_cost
         self.margin = margin
 
+    def count_plans(self, num_tools: int) -> int:
+        """Returns the most plans that are scored for each sample."""
+        beams = [min(self.width, num_tools**length) for length in range(self.max_tools)]
+        return 1 + num_tools * sum(beams)
+
     def search(self, samples: Sequence[Sample], scorer: Scorer) -> list[Plan]:
         rewards_per_sample = beam_search(samples, scorer, self.width, self.max_tools, self.tool_cost)
         return [best_plan(rewards, self.margin) for rewards in rewards_per_sample]

@@ -25,6 +25,10 @@ class Exhaustive:
         self.tool_cost = tool_cost
         self.margin = margin
 
+    def count_plans(self, num_tools: int) -> int:
+        """Returns the number of plans that are scored for each sample."""
+        return sum(num_tools**length for length in range(self.max_length + 1))
+
     def search(self, samples: Sequence[Sample], scorer: Scorer) -> list[Plan]:
         plans = all_plans(scorer.tool_names, self.max_length)
         chosen: list[Plan] = []

@@ -22,6 +22,10 @@ class Greedy:
         self.tool_cost = tool_cost
         self.margin = margin
 
+    def count_plans(self, num_tools: int) -> int:
+        """Returns the most plans that are scored for each sample."""
+        return 1 + self.max_tools * num_tools
+
     def search(self, samples: Sequence[Sample], scorer: Scorer) -> list[Plan]:
         plans: list[Plan] = [()] * len(samples)
         rewards = plan_rewards(samples, plans, scorer, self.tool_cost)

@@ -40,8 +40,8 @@ def find_jobs(
 
     Args:
         inputs: Files, folders (the images in them), and patterns; ``**`` includes subfolders, which are
-            created again under ``out``. An argument that names nothing stays in the list, so that it is
-            reported as a failure.
+            created again under ``out``. An argument that names no photograph stays in the list, so that
+            :func:`check_input` reports it.
         out: A folder, or a file name if there is one photograph only.
         format: A key of :data:`opera_env.data.photo.FORMATS` to write in; None keeps the format of each.
         compare: Whether images of before and after are written as well.
@@ -116,9 +116,8 @@ def _expand_pattern(argument: str) -> Iterator[tuple[Path, Path]]:
     matched: list[tuple[Path, Path]] = []
     if path.is_dir():
         names = sorted(file.name for file in path.iterdir() if not file.name.startswith("."))
-        yield from ((path / name, Path(name)) for name in names if _is_photograph(path / name))
-        return
-    if glob.has_magic(argument) and not os.path.lexists(argument):
+        matched = [(path / name, Path(name)) for name in names if _is_photograph(path / name)]
+    elif glob.has_magic(argument) and not os.path.lexists(argument):
         base, pattern = _split_pattern(path)
         matches = sorted(glob.glob(pattern, root_dir=base, recursive=True))
         matched = [
@@ -149,7 +148,22 @@ def _output_subpath(match: Path) -> Path:
     return Path(match.name) if ".." in match.parts else match
 
 
-def check_target(job: RestoreJob, inputs: frozenset[Path], force: bool, compare: bool) -> None:
+def check_input(job: RestoreJob) -> None:
+    """Checks that an argument names a photograph, as far as can be told without opening a file.
+
+    Raises:
+        ImageFileError: If it is a folder or a pattern without photographs.
+    """
+    path = job.input_path
+    if path.is_dir():
+        raise ImageFileError(path, "no photographs in this folder; FOLDER/** includes its subfolders")
+    if glob.has_magic(str(path)) and not os.path.lexists(path):
+        raise ImageFileError(path, "no photograph has a name of this pattern")
+
+
+def check_target(
+    job: RestoreJob, inputs: frozenset[Path], force: bool, compare: bool, resume: bool = False
+) -> None:
     """Checks that a result overwrites no file.
 
     Args:
@@ -157,6 +171,8 @@ def check_target(job: RestoreJob, inputs: frozenset[Path], force: bool, compare:
         inputs: Real paths of all photographs of this run; none of them is ever overwritten.
         force: Whether results of earlier runs may be replaced.
         compare: Whether an image of before and after is written as well.
+        resume: Whether an image of before and after without its result, which an interrupted run has left,
+            may be replaced.
 
     Raises:
         OutputError: If a file of that name exists and must not be replaced.
@@ -166,7 +182,8 @@ def check_target(job: RestoreJob, inputs: frozenset[Path], force: bool, compare:
             raise OutputError(f"{path} is one of the photographs to restore: name another folder with -o")
         if path.is_dir():
             raise OutputError(f"{path} is a folder: rename it, or name another folder with -o")
-        if os.path.lexists(path) and not force:
+        replaceable = force or (resume and path == job.comparison_path)
+        if os.path.lexists(path) and not replaceable:
             raise OutputError(f"{path} exists: --force replaces it, --skip-existing leaves it")
 
 

@@ -1,4 +1,4 @@
-"""The output of ``opera-env restore``: records, lines, JSON and images of before and after."""
+"""The output of ``opera-env restore``: records, lines and JSON."""
 
 from __future__ import annotations
 
@@ -7,28 +7,24 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
-
 from opera_env.cli.command import format_error
 from opera_env.cli.jobs import RestoreJob
 from opera_env.console import Console, escape_controls
-from opera_env.data.images import resize, to_pil
 from opera_env.data.photo import Photo
-from opera_env.envs.render import image_strip
 from opera_env.restoration import Restoration
-from opera_env.restoration.explanation import describe_degradations, format_plan
+from opera_env.restoration.explanation import describe_degradations
 from opera_env.tools import Toolbox
 
-UNCHANGED = "unchanged"
-_STATUSES = ("restored", UNCHANGED, "skipped", "failed")
+RESTORED, CONVERTED, UNCHANGED = "restored", "converted", "unchanged"
+"""What was written: the result of tools; the photograph in another format or size; a copy of the file."""
+
+WRITTEN = (RESTORED, CONVERTED, UNCHANGED)
+_STATUSES = (*WRITTEN, "skipped", "failed")
 
 _UNCHANGED_HINT = (
     "If an unchanged photograph needs restoring, name what is wrong, for example --fix low_light "
     '(the names: `opera-env tools list`, column "for").'
 )
-
-_COMPARISON_MAX_HEIGHT, _COMPARISON_MAX_WIDTH = 720, 4096
-"""Size limits, in pixels, of each image in a comparison."""
 
 
 def restoration_record(result: Restoration, before: Photo, after: Photo) -> dict[str, Any]:
@@ -83,14 +79,13 @@ def format_record(record: dict[str, Any]) -> str:
     if record["status"] == "failed":
         return f"failed: {record['error']}"
     if record["status"] == "skipped":
-        return escape_controls(f"{record['input']}: skipped, because {record['output']} exists")
+        return escape_controls(f"{record['input']}: skipped, because {record['reason']}")
     tools = " > ".join(
         f"{name} {seconds:.1f} s"
         for name, seconds in zip(record["plan"], record["tool_seconds"], strict=True)
     )
-    applied_none = UNCHANGED if record["status"] == UNCHANGED else "no tool"
     width, height = record["size"]
-    line = f"{record['input']} ({width} x {height}): {tools or applied_none} -> {record['output']}"
+    line = f"{record['input']} ({width} x {height}): {tools or record['status']} -> {record['output']}"
     details: list[str] = []
     if record["agent"] is not None:
         line += f"  [planned by {record['agent']} in {record['planning_seconds']:.1f} s]"
@@ -111,7 +106,7 @@ def print_summary(console: Console, records: Sequence[dict[str, Any]]) -> int:
     counts = {status: sum(record["status"] == status for record in records) for status in _STATUSES}
     if len(records) > 1:
         console.print(", ".join(f"{count} {status}" for status, count in counts.items() if count))
-    if any(record["status"] == UNCHANGED and record["agent"] is not None for record in records):
+    if any(record["status"] in (CONVERTED, UNCHANGED) and record["agent"] for record in records):
         console.print(_UNCHANGED_HINT)
     if len(records) > 1:
         for record in records:
@@ -125,18 +120,3 @@ def format_failure(job: RestoreJob, error: Exception) -> str:
     message = format_error(error, job.output_path)
     name = escape_controls(" ".join(str(job.input_path).splitlines()))
     return message if message.startswith(f"{name}:") else f"{name}: {message}"
-
-
-def draw_comparison(before: Photo, result: Restoration) -> Photo:
-    """Draws the photograph before and after side by side, with the plan above."""
-    height, width = result.image.shape[-2:]
-    shrink = min(1.0, _COMPARISON_MAX_HEIGHT / height, _COMPARISON_MAX_WIDTH / width)
-    size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
-    plan = format_plan(result.decision.plan) if result.decision.plan else UNCHANGED
-    captioned_images = [
-        (caption, to_pil(resize(image[None], size)[0]))
-        for caption, image in (("before", before.tensor()), (plan, result.image))
-    ]
-    is_grey = before.pixels.shape[2] == 1  # a grey profile does not suit the colours of the comparison
-    pixels = np.asarray(image_strip(captioned_images, size[0]))
-    return Photo(pixels, format="JPEG", icc=None if is_grey else before.icc)

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from opera_env.errors import ToolFailedError
+from opera_env.errors import TimeLimitError, ToolFailedError
 from opera_env.execution.memory import bytes_per_pixel
 from opera_env.execution.schedule import Node
 from opera_env.execution.tiles import restore_in_tiles
@@ -32,7 +32,8 @@ class ToolRunner:
         batch_pixels: Maximum number of pixels in a batch, all images together.
         max_tile_bytes: Memory in bytes that a tool may use for one image, beside the image and its result.
             An image that needs more is cut into overlapping tiles.
-        on_tile: Called when a tool starts, after each tile of a large image, and when the tool has ended.
+        on_tile: Called when a tool starts, after each tile of a large image, and when the tool has ended. A
+            ``TimeLimitError`` that it raises ends the call.
 
     Attributes:
         batch_pixels: As above; reduced when memory runs out, and kept so for later batches.
@@ -62,6 +63,8 @@ class ToolRunner:
         results, out_of_memory = None, False
         try:
             results = self._restore(tool, [_input(node) for node in batch], batch[0].sample.canvas)
+        except TimeLimitError:  # of ``on_tile``
+            raise
         except Exception as error:  # a tool is any code: every exception is a failure of the tool
             if len(batch) == 1:
                 raise _tool_failed(tool, batch[0], f"{type(error).__name__}: {error}") from error

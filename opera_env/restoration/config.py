@@ -31,6 +31,7 @@ class RestorerConfig:
             photograph. The time of a search grows with the area.
         max_memory: Bytes that the process may use, images included; None for 2.5 GB, or for what a
             larger photograph needs if half of the free memory is enough.
+        max_seconds: Seconds that planning and tools may take for one photograph; None for no limit.
         seed: Seed of agents that sample.
     """
 
@@ -43,4 +44,5 @@ class RestorerConfig:
     num_plans: int = 2
     window: int = 256
     max_memory: int | None = None
+    max_seconds: float | None = None
     seed: int = 0

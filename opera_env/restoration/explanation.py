@@ -60,38 +60,66 @@ def explain_plan(decision: Decision, scores: Mapping[Plan, float], tool_cost: fl
         tool_cost: Cost of each tool, in units of the score.
 
     Returns:
-        One line; None if the reason for the plan is not known.
+        One line; None if the agent gives its reasoning itself.
     """
-    if not decision.plan:
-        return _explain_unchanged(decision, scores, tool_cost)
-    if () not in scores or decision.plan not in scores:
-        return None
-    return (
-        f"the critic scores the result {scores[decision.plan]:.2f} and the unchanged photograph "
-        f"{scores[()]:.2f} ({_count(len(scores) - 1)} tried)"
-    )
+    if {(), decision.plan} <= scores.keys() and len(scores) > 1:
+        return _explain_scores(decision.plan, scores, tool_cost)
+    if decision.plan:
+        return _explain_unscored(decision)
+    return _explain_empty_plan(decision)
 
 
-def _explain_unchanged(decision: Decision, scores: Mapping[Plan, float], tool_cost: float) -> str:
-    rewards = {plan: score - tool_cost * len(plan) for plan, score in scores.items() if plan}
-    if rewards and () in scores:
-        best = max(rewards, key=rewards.__getitem__)
+def _explain_scores(plan: Plan, scores: Mapping[Plan, float], tool_cost: float) -> str:
+    """Compares the score of the plan with that of the unchanged photograph."""
+    unchanged = f"{scores[()]:.2f}"
+    if not plan:
+        best = max(filter(None, scores), key=lambda tried: scores[tried] - tool_cost * len(tried))
         reason = (
-            f"the critic prefers the photograph as it is: {scores[()]:.2f} against {scores[best]:.2f} for "
+            f"the critic prefers the photograph as it is: {unchanged} against {scores[best]:.2f} for "
             f"{format_plan(best)}"
         )
         if scores[best] >= scores[()]:
             reason += f", which does not outweigh the tool cost of {tool_cost:g} for each tool"
         return reason
-    if decision.probabilities:
-        ranked = sorted(decision.probabilities.items(), key=lambda item: -item[1])
-        present = [name for name, probability in ranked if probability > PRESENT]
-        if not present:
-            return f"no degradation has a probability above {PRESENT}"
+    tried = _count(len(scores) - 1)
+    if scores[plan] < scores[()]:
+        return (
+            "restored as requested, although the critic prefers the photograph as it is: "
+            f"{unchanged} against {scores[plan]:.2f} ({tried} tried)"
+        )
+    return (
+        f"the critic scores the result {scores[plan]:.2f} and the unchanged photograph {unchanged} "
+        f"({tried} tried)"
+    )
+
+
+def _explain_unscored(decision: Decision) -> str | None:
+    """Explains a plan that no score has chosen, by the degradations that the agent sees."""
+    if present := _present_degradations(decision):
+        return f"the agent sees {', '.join(present)} and wrote this plan; no result was scored"
+    if decision.reasoning:
+        return None
+    if decision.probabilities or decision.degradations is not None:
+        return "the agent wrote this plan, although it sees no degradation; no result was scored"
+    return "the agent wrote this plan and gives no reason; no result was scored"
+
+
+def _explain_empty_plan(decision: Decision) -> str:
+    if present := _present_degradations(decision):
         return f"the agent wrote the empty plan, although it sees {', '.join(present)}"
-    if decision.degradations is not None and not decision.degradations:
+    if decision.probabilities:
+        return f"no degradation has a probability above {PRESENT}"
+    if decision.degradations is not None:
         return "the agent sees no degradation"
     return "the agent wrote the empty plan and gives no reason"
+
+
+def _present_degradations(decision: Decision) -> list[str]:
+    """Returns the degradations that the agent takes for present, the most probable first."""
+    if decision.probabilities:
+        ranked = sorted(decision.probabilities.items(), key=lambda item: -item[1])
+        return [name for name, probability in ranked if probability > PRESENT]
+    return sorted(decision.degradations or ())
 
 
 def _count(plans: int) -> str:

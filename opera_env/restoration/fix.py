@@ -56,6 +56,10 @@ class FixSearch:
         self.tool_cost = tool_cost
         self.candidates = _candidate_plans(toolbox, [name for name in treatable if name in named])
 
+    def count_plans(self, num_tools: int) -> int:
+        """Returns the number of plans that are scored for each sample, whatever the number of tools."""
+        return 1 + len(self.candidates)
+
     def search(self, samples: Sequence[Sample], scorer: Scorer) -> list[Plan]:
         """Returns the candidate with the highest score for each sample."""
         return [decision.plan for decision in self.decide(samples, scorer)]

@@ -8,13 +8,24 @@ from dataclasses import dataclass, field
 from opera_env.agents import BLIND_SUFFIX, act, make_agent, run_agent
 from opera_env.errors import AgentError
 from opera_env.execution import PrefixCache
+from opera_env.execution.tool_runner import ToolProgressCallback
 from opera_env.restoration.config import RestorerConfig
 from opera_env.restoration.explanation import explain_plan
 from opera_env.restoration.fix import FixSearch
 from opera_env.restoration.memory import SEARCH_CACHE_BYTES
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
-from opera_env.types import Agent, Decision, Observation, Outcome, Plan, Sample, Scorer, Search
+from opera_env.types import (
+    Agent,
+    CountingSearch,
+    Decision,
+    Observation,
+    Outcome,
+    Plan,
+    Sample,
+    Scorer,
+    Search,
+)
 
 
 @dataclass(frozen=True)
@@ -43,20 +54,29 @@ class PhotographPlanner:
 
     Attributes:
         min_side: Shortest side, in pixels, of an image that can be scored.
+        max_plans: Most plans that are scored for one photograph; None if that is not known.
     """
 
     def __init__(self, toolbox: Toolbox, config: RestorerConfig) -> None:
         self._config = config
         self._agent = _make_agent(toolbox, config)
         self._scorer = PlanScorer(toolbox, "label_free", cache=PrefixCache(SEARCH_CACHE_BYTES))
+        self.max_plans = None
+        if isinstance(self._agent, CountingSearch):
+            self.max_plans = self._agent.count_plans(len(toolbox))
         self.min_side = max(metric.min_side for metric in self._scorer.metrics.metrics)
 
-    def plan(self, sample: Sample) -> PlannedRestoration:
+    def plan(self, sample: Sample, on_tile: ToolProgressCallback | None = None) -> PlannedRestoration:
         """Runs the agent on one sample.
+
+        Args:
+            sample: The window of the photograph.
+            on_tile: Called before and after each tool that runs for a plan to be scored.
 
         Raises:
             AgentError: If the agent's answer cannot be parsed.
         """
+        self._scorer.executor.tool_runner.on_tile = on_tile
         if isinstance(self._agent, Search):
             scorer = _RecordingScorer(self._scorer)
             result = run_agent(self._agent, [sample], scorer, self._config.max_tools)

@@ -13,6 +13,7 @@ from opera_env.data.images import resize
 from opera_env.execution import Executor
 from opera_env.execution.memory import release_freed_memory
 from opera_env.restoration.config import RestorerConfig
+from opera_env.restoration.deadline import Deadline
 from opera_env.restoration.memory import SEARCH_CACHE_BYTES, available_tile_memory
 from opera_env.restoration.planning import PhotographPlanner, PlannedRestoration
 from opera_env.restoration.window import representative_window
@@ -50,7 +51,10 @@ class Restorer:
     Args:
         toolbox: The tools.
         config: The agent and its settings, and the memory limit.
-        on_progress: Called after each tile of each tool.
+        on_progress: Called after each tile of each tool, while a plan is chosen and while it is applied.
+
+    Attributes:
+        max_plans: Most plans that are tried for one photograph; None if that is not known.
 
     Raises:
         UnknownToolError: If the configured plan names a tool that the toolbox lacks.
@@ -76,6 +80,7 @@ class Restorer:
         for name in config.plan or ():
             toolbox[name]  # raises for an unknown name before any photograph is read
         self._planner = None if config.plan is not None else PhotographPlanner(toolbox, config)
+        self.max_plans = None if self._planner is None else self._planner.max_plans
         self._rss = psutil.Process().memory_info().rss if toolbox.device.type == "cpu" else 0
 
     def restore(self, image: Tensor) -> Restoration:
@@ -88,36 +93,49 @@ class Restorer:
             AgentError: If the agent's answer cannot be parsed.
             ToolFailedError: If a tool fails.
             MemoryLimitError: If the image does not fit into the allowed memory.
+            TimeLimitError: If it takes longer than allowed.
         """
-        start = time.perf_counter()
-        planned = self.plan(image)
+        start, deadline = time.perf_counter(), Deadline(self.config.max_seconds)
+        planned = self.plan(image, deadline)
         planning_seconds = time.perf_counter() - start
-        restored, tool_seconds = self.apply_plan(image, planned.decision.plan)
+        restored, tool_seconds = self.apply_plan(image, planned.decision.plan, deadline)
         return Restoration(
             restored, planned.decision, tool_seconds, planning_seconds, planned.scores, planned.reason
         )
 
-    def plan(self, image: Tensor) -> PlannedRestoration:
+    def plan(self, image: Tensor, deadline: Deadline | None = None) -> PlannedRestoration:
         """Runs the agent, which observes a window of the image only.
 
         Args:
             image: float32 (3, H, W) in [0, 1], of any size.
+            deadline: The end of the allowed time; by default there is none.
 
         Raises:
             AgentError: If the agent's answer cannot be parsed.
+            TimeLimitError: If the time is over.
         """
         if self._planner is None:
             return PlannedRestoration(Decision(self.config.plan or ()))
         window = representative_window(image, self.config.window) if self.config.window else image
         window = pad_to_multiple(window[None], 1, minimum=self._planner.min_side)[0]
-        return self._planner.plan(self._sample(window))
+        deadline = deadline or Deadline()
 
-    def apply_plan(self, image: Tensor, plan: Plan) -> tuple[Tensor, tuple[float, ...]]:
+        def on_tile(name: str, done: int, total: int) -> None:
+            deadline.check(f"{name} for planning", done, total)
+            if self.on_progress is not None:
+                self.on_progress(f"planning: {name}", done, total)
+
+        return self._planner.plan(self._sample(window), on_tile)
+
+    def apply_plan(
+        self, image: Tensor, plan: Plan, deadline: Deadline | None = None
+    ) -> tuple[Tensor, tuple[float, ...]]:
         """Runs a plan on an image.
 
         Args:
             image: float32 (3, H, W) in [0, 1], of any size.
             plan: The tools to apply, in order.
+            deadline: The end of the allowed time; by default there is none.
 
         Returns:
             The result, float32 (3, scale * H, scale * W), and the seconds that each tool took.
@@ -125,13 +143,16 @@ class Restorer:
         Raises:
             ToolFailedError: If a tool fails.
             MemoryLimitError: If the image does not fit into the allowed memory.
+            TimeLimitError: If the time is over.
         """
-        sample = self._sample(image)
+        sample, deadline = self._sample(image), deadline or Deadline()
         seconds: list[float] = []
         start = 0.0
 
         def on_tile(name: str, done: int, total: int) -> None:
             nonlocal start
+            if done < total:  # a finished tool was in time for the next one or for the result
+                deadline.check(name, done, total)
             if done == 0:
                 release_freed_memory()
                 start = time.perf_counter()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from opera_env.cli.jobs import RestoreJob, check_target, find_jobs, real_path
-from opera_env.errors import OutputError
+from opera_env.cli.jobs import RestoreJob, check_input, check_target, find_jobs, real_path
+from opera_env.errors import ImageFileError, OutputError
 
 Tree = Callable[..., Path]
 
@@ -57,8 +57,25 @@ def test_a_folder_stands_for_its_images(tree: Tree) -> None:
     }
 
 
-def test_an_empty_folder_has_no_jobs(tree: Tree) -> None:
-    assert find_jobs([str(tree("notes.txt"))], OUT) == []
+def test_a_folder_without_photographs_is_kept_as_a_failure(tree: Tree) -> None:
+    """Whatever its name: a folder may be called like a photograph."""
+    folder = tree("a.png", "dir.png/notes.txt", "empty/notes.txt")
+    named = [folder / "dir.png", folder / "a.png", folder / "empty"]
+    jobs = find_jobs([str(path) for path in named], OUT)
+    assert [job.input_path for job in jobs] == named
+    check_input(jobs[1])
+    for job in (jobs[0], jobs[2]):
+        with pytest.raises(ImageFileError, match=r"no photographs in this folder; .*subfolders"):
+            check_input(job)
+
+
+def test_a_pattern_without_match_is_called_so(tree: Tree) -> None:
+    folder = tree("a[1].png")
+    jobs = find_jobs([str(folder / name) for name in ("*.tif", "a[1].png", "b.png")], OUT)
+    with pytest.raises(ImageFileError, match=r"\*\.tif: no photograph has a name of this pattern"):
+        check_input(jobs[0])
+    check_input(jobs[1])
+    check_input(jobs[2])  # its absence is noticed when it is read
 
 
 @pytest.mark.parametrize(

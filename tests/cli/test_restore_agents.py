@@ -36,6 +36,7 @@ def test_agents_by_name(name: str, run: Any, capsys: pytest.CaptureFixture[str])
     assert record["agent"] == name
     assert len(record["plan"]) <= 2
     assert (record["status"] == "restored") == bool(record["plan"])
+    assert record["reason"], "every plan by an agent has a line that says why"
     if name == "untouched":
         assert (run.out / "a.png").read_bytes() == (run.folder / "a.png").read_bytes()
     elif name == "greedy-blind":
@@ -164,7 +165,7 @@ def test_an_own_agent(name: str, reasoning: str, degradations: list[str] | None,
     [
         ("UnreadableAgent", "the agent's answer is no plan: expected a list"),
         ("UnreadableClosedLoop", "the agent's answer is no plan: expected a list"),
-        ("FailingAgent", "KeyError: 'no such\\nlayer'"),
+        ("FailingAgent", f"{__name__}.FailingAgent.act(observations) raised KeyError: 'no such\\nlayer'."),
     ],
 )
 def test_an_unreadable_answer_fails_that_photograph_only(
@@ -201,7 +202,8 @@ def test_probabilities_and_reasons_are_printed_and_reported(
     assert (bright["status"], dark["status"]) == ("unchanged", "restored")
     assert bright["probabilities"] == {"low_light": 0.1, "rain": 0.0}
     assert bright["reason"] == "no degradation has a probability above 0.5"
-    assert (dark["probabilities"]["low_light"], dark["reason"]) == (0.9, None)
+    assert dark["probabilities"]["low_light"] == 0.9
+    assert dark["reason"] == "the agent sees low_light and wrote this plan; no result was scored"
     assert dark["sees"] == "low_light 0.90, rain 0.00"
     printed = capsys.readouterr().err
     assert f"  sees: low_light 0.10, rain 0.00\n  why: {bright['reason']}\n" in printed
@@ -233,6 +235,30 @@ def test_fix_chooses_tools_for_the_named_degradations(run: Any, capsys: pytest.C
     best = max(record["scores"], key=lambda scored: scored["score"] if scored["plan"] else -1.0)
     assert best["plan"] == record["plan"]
     assert "[chosen for low_light, haze in " in capsys.readouterr().err
+
+
+def test_fix_says_so_if_the_critic_prefers_the_photograph_as_it_is(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def darken(image: Tensor) -> Tensor:
+        return image * 0.02
+
+    toolbox = Toolbox().add("my.darken", darken, degradations=["haze"])
+    monkeypatch.setattr(Toolbox, "load", lambda *args: toolbox)
+    code, (record,) = run.report("--fix", "haze", inputs=[run.folder / "b.jpg"])
+    scores = {tuple(scored["plan"]): scored["score"] for scored in record["scores"]}
+    assert code == 0 and record["plan"] == ["my.darken"] and scores[()] > scores[("my.darken",)]
+    assert record["reason"].startswith("restored as requested, although the critic prefers the photograph")
+
+
+@pytest.mark.parametrize(("agent", "plans"), [("greedy", 37), ("beam", 163), ("exhaustive-blind", 343)])
+def test_a_long_search_is_announced(
+    agent: str, plans: int, run: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["--agent", agent, "--max-tools", "2", "--toolbox", "lite"]
+    assert run.restore(*args, inputs=[run.folder / "nothing.png"]) == 1
+    note = f"note: {agent} tries up to {plans} plans for each photograph, which takes long"
+    assert (note in capsys.readouterr().err) == (plans > 40)
 
 
 def _white(image: Tensor) -> bool:
@@ -327,7 +353,7 @@ def test_a_result_that_another_process_wrote_is_kept(
         (run.out / path.name).write_text("theirs")
         return read_photo(path)
 
-    monkeypatch.setattr("opera_env.cli.restore.read_photo", read)
+    monkeypatch.setattr("opera_env.cli.restore_photograph.read_photo", read)
     assert run.restore("--plan", PLAN) == 1
     assert (run.out / "a.png").read_text() == "theirs"
     assert run.results() == ["a.png", "b.jpg"]
@@ -355,7 +381,7 @@ def test_a_photograph_that_is_too_large_is_not_decoded(run: Any, monkeypatch: py
         decoded.append(path.name)
         return read_photo(path)
 
-    monkeypatch.setattr("opera_env.cli.restore.read_photo", read)
+    monkeypatch.setattr("opera_env.cli.restore_photograph.read_photo", read)
     code, records = run.report("--plan", PLAN, "--max-memory", "2.5")
     assert code == 1
     assert decoded == ["a.png", "b.jpg"]

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from opera_baselines.greedy import Greedy
 from opera_baselines.recipe_best import PlanTable
 from opera_env.agents import ENTRY_POINT_GROUP, make_agent
 from opera_env.errors import SampleError
@@ -17,7 +18,7 @@ from opera_env.metrics import FunctionMetric
 from opera_env.reward import Reward, RewardTerm
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
-from opera_env.types import Outcome, Plan, Sample, Search
+from opera_env.types import CountingSearch, Outcome, Plan, Sample, Search
 
 MAX_TOOLS = 2
 SEARCHES = [
@@ -185,6 +186,20 @@ def test_the_returned_plan_was_scored(
     plans = make().search(samples, recorder)
     scored = {(sample.key, plan) for sample, plan in recorder.requests}
     assert all((sample.key, plan) in scored for sample, plan in zip(samples, plans, strict=True))
+
+
+@every_optimiser
+@pytest.mark.parametrize("max_tools", [1, 3])
+def test_no_more_plans_are_scored_than_counted(
+    make: Callable[..., Search], scorer: PlanScorer, samples: list[Sample], max_tools: int
+) -> None:
+    search, recorder = make(max_tools=max_tools), RecordingScorer(scorer)
+    assert isinstance(search, CountingSearch)
+    search.search(samples[:1], recorder)
+    most = search.count_plans(len(scorer.tool_names))
+    assert len({plan for _, plan in recorder.requests}) <= most
+    if not isinstance(search, Greedy):  # which may stop before the last tool
+        assert len({plan for _, plan in recorder.requests}) == most
 
 
 @every_optimiser

@@ -43,7 +43,29 @@ NONE_PRESENT = "no degradation has a probability above 0.5"
             {(): 5.0, ("a",): 7.254},
             "the critic scores the result 7.25 and the unchanged photograph 5.00 (1 plan tried)",
         ),
-        (Decision(("a",)), {}, None),
+        (
+            Decision(("a",)),
+            {(): 9.634, ("a",): 9.49, ("b",): 9.0},
+            "restored as requested, although the critic prefers the photograph as it is: 9.63 against 9.49 "
+            "(2 plans tried)",
+        ),
+        (
+            Decision(("a",), probabilities={"haze": 0.6, "noise": 0.9, "rain": 0.1}),
+            {},
+            "the agent sees noise, haze and wrote this plan; no result was scored",
+        ),
+        (
+            Decision(("a",), frozenset({"noise"}), "it is grainy"),
+            {},
+            "the agent sees noise and wrote this plan; no result was scored",
+        ),
+        (
+            Decision(("a",), probabilities=LOW),
+            {},
+            "the agent wrote this plan, although it sees no degradation; no result was scored",
+        ),
+        (Decision(("a",), reasoning="it is grainy"), {}, None),
+        (Decision(("a",)), {}, "the agent wrote this plan and gives no reason; no result was scored"),
     ],
 )
 def test_reasons(decision: Decision, scores: dict[Plan, float], expected: str | None) -> None:

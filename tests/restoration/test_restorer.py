@@ -121,7 +121,10 @@ def test_agents_take_images_of_any_size(agent: str, height: int, width: int, too
     result = restorer.restore(noise(height, width))
     assert tuple(result.image.shape) == (3, height, width)
     assert len(result.tool_seconds) == len(result.decision.plan) <= 2
-    assert set(reports) == set(result.decision.plan)
+    assert {name for name in reports if not name.startswith("planning: ")} == set(result.decision.plan)
+    assert (len(reports) > 2 * len(result.decision.plan)) == agent.startswith("greedy"), (
+        "a search runs tools"
+    )
     assert result.planning_seconds > 0
     if agent == "untouched":
         assert result.decision.plan == ()

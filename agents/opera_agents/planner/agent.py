@@ -138,6 +138,10 @@ class BestOfN:
         self.planner, self.num_plans, self.tool_cost = planner, num_plans, tool_cost
         self.seed = seed
 
+    def count_plans(self, num_tools: int) -> int:
+        """Returns the most plans that are scored for each sample, whatever the number of tools."""
+        return 1 + self.num_plans
+
     def search(self, samples: Sequence[Sample], scorer: Scorer) -> list[Plan]:
         return [decision.plan for decision in self.decide(samples, scorer)]
 

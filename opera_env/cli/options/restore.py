@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
@@ -40,11 +39,11 @@ class Restore(Command):
 
     inputs: tyro.conf.Positional[tuple[str, ...]]
     """Files, folders, or patterns in quotes."""
-    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    out: Annotated[str, tyro.conf.arg(aliases=["-o"], metavar="PATH")]
     """Folder for the results, or a file name for a single one."""
-    agent: str = RestorerConfig.agent
-    """Agent that plans: a name, name:FOLDER for a trained one, or module:attribute. Searches use a score
-    that needs no reference."""
+    agent: str | None = None
+    """Agent that plans: a name, name:FOLDER for a trained one, or module:attribute; by default planner.
+    Searches use a score that needs no reference."""
     fix: str | None = None
     """Degradations separated by commas, instead of an agent. Tools for these are tried in a fixed order,
     and a critic chooses among the results. The names are those of `opera-env tools list`, column "for"."""
@@ -66,7 +65,8 @@ class Restore(Command):
     force: bool = False
     """Replace existing results."""
     skip_existing: bool = False
-    """Leave out photographs whose result exists: this resumes an interrupted run."""
+    """Leave out photographs whose result exists: this resumes an interrupted run. Several processes with
+    the same command share the photographs."""
     max_tools: int = RestorerConfig.max_tools
     """Maximum number of tools in a plan."""
     tool_cost: float = RestorerConfig.tool_cost
@@ -80,6 +80,9 @@ class Restore(Command):
     max_memory: float | None = None
     """Memory limit in GB; large photographs are processed in tiles. By default 2.5, or what a larger
     photograph needs if half of the free memory is enough."""
+    max_seconds: float | None = None
+    """Time limit in seconds for planning and tools on each photograph, compared between tiles. By default
+    there is none."""
     device: str = "auto"
     """cpu, cuda or auto."""
     seed: int = 0
