@@ -162,9 +162,11 @@ def _read(image: Image.Image, path: Path) -> Photo:
     ]
     exif, orientation = load_with_exif(image, format_name, notices)
     info = dict(image.info)
-    if format_name == "PNG" and read_png_header(path).depth == 16:
+    depth = read_png_header(path).depth if format_name == "PNG" else 8
+    if depth == 16:
         pixels = decode_16bit_png(path)
     else:
+        _scale_transparent_level(image, depth)
         pixels, info["icc_profile"] = decode_8bit(image, notices)
     colours, alpha = split_alpha(apply_orientation(pixels, orientation))
     return Photo(
@@ -178,6 +180,13 @@ def _read(image: Image.Image, path: Path) -> Photo:
         lossless=format_name == "WEBP" and is_lossless_webp(path),
         notices=tuple(notices),
     )
+
+
+def _scale_transparent_level(image: Image.Image, depth: int) -> None:
+    """Scales the transparent level of grey of 2 or 4 bits to 8 bits, as Pillow does with pixels."""
+    level = image.info.get("transparency")
+    if image.mode == "L" and isinstance(level, int) and depth in (2, 4):
+        image.info["transparency"] = level * 255 // (2**depth - 1)
 
 
 def load_with_exif(

@@ -85,6 +85,8 @@ def check_page(path: Path, page: Any) -> None:
             path,
             f"TIFF with the compression {name} is not supported: save it with LZW, Deflate or none",
         )
+    if page.imagewidth < 1 or page.imagelength < 1:
+        raise ImageFileError(path, f"damaged: an image of {page.imagewidth} x {page.imagelength} pixels")
     for tag, name, needed in (
         (_PHOTOMETRIC, "PhotometricInterpretation", True),
         (_BITS_PER_SAMPLE, "BitsPerSample", page.samplesperpixel > 1),

@@ -130,3 +130,17 @@ def test_a_changed_byte_is_noticed_by_the_checksum(tmp_path: Path, read: Callabl
     (tmp_path / "a.png").write_bytes(data)
     with pytest.raises(ImageFileError, match="damaged: broken data"):
         read(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+def test_a_transparent_level_of_few_bits(tmp_path: Path, depth: int) -> None:
+    """Pillow scales the pixels to 8 bits, but not the level that is transparent."""
+    stored, level = b"\0\xff" + rows(HEIGHT, depth, 0)[2:], 2**depth - 1
+    data = png(stored, depth, 0)
+    place = data.index(b"IDAT") - 4
+    mark = chunk(b"tRNS", struct.pack(">H", level))
+    (tmp_path / "a.png").write_bytes(data[:place] + mark + data[place:])
+    photo = read_photo(tmp_path / "a.png")
+    assert photo.alpha is not None
+    assert np.array_equal(photo.alpha == 0, photo.pixels[..., 0] == 255)
+    assert (photo.alpha == 0).any()
