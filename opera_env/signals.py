@@ -55,8 +55,8 @@ def run_command(run: Callable[[], int | None]) -> int:
             code = run() or 0
             sys.stdout.flush()  # a closed pipe is noticed here and not when the interpreter ends
             return code
-    except KeyboardInterrupt:
-        _print_line("interrupted")
+    except KeyboardInterrupt as stop:
+        _print_line(": ".join(["interrupted", *map(str, stop.args)]))
         return EXIT_INTERRUPTED
     except TerminationSignal as stop:
         _print_line(stop.message)
@@ -66,6 +66,23 @@ def run_command(run: Callable[[], int | None]) -> int:
             raise
         _discard_unread_output()
         return EXIT_BROKEN_PIPE
+
+
+@contextmanager
+def stops_explained(hint: str) -> Iterator[None]:
+    """Adds a hint to the line that a process prints if a signal ends what happens within.
+
+    Args:
+        hint: What to do next, such as "the same command resumes runs/planner".
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        stop.args = (hint,)
+        raise
+    except TerminationSignal as stop:
+        stop.message = f"{stop.message}: {hint}"
+        raise
 
 
 @contextmanager
@@ -85,15 +102,41 @@ def signals_end_the_process() -> Iterator[None]:
 
     An exception instead would be a traceback, and some extension modules swallow it or raise another one.
     """
-
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
-        message = _TERMINATIONS.get(signal.Signals(number).name, "interrupted")
-        with suppress(OSError):  # standard error may be closed
-            os.write(2, f"{message}\n".encode())
-        os._exit(128 + number)
-
-    with _handlers({name: stop for name in ("SIGINT", *_TERMINATIONS)}):
+    with _handlers({name: _end_process for name in ("SIGINT", *_TERMINATIONS)}):
         yield
+
+
+def signals_end_imports(package: str) -> None:
+    """Signals end the process as above, if it is to run a program of a package by ``python -m``.
+
+    A package calls it first of all, because its programs start with imports that take seconds.
+    :func:`run_command` and :func:`interrupts_raise` replace the handlers. In any other process, such as one
+    that uses the package as a library, nothing is changed.
+
+    Args:
+        package: Name of the package that calls it.
+    """
+    arguments = zip(sys.orig_argv, sys.orig_argv[1:], strict=False)
+    modules = [module for option, module in arguments if option == "-m"]
+    if modules and modules[0].startswith(f"{package}."):
+        for name in ("SIGINT", *_TERMINATIONS):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, _end_process)
+
+
+@contextmanager
+def interrupts_raise() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt within, as it does in Python unless someone has changed it."""
+    with _handlers({"SIGINT": signal.default_int_handler}):
+        yield
+
+
+def _end_process(number: int, frame: FrameType | None) -> NoReturn:
+    message = _TERMINATIONS.get(signal.Signals(number).name, "interrupted")
+    with suppress(OSError):  # standard error may be closed
+        os.write(2, f"{message}\n".encode())
+    os._exit(128 + number)
 
 
 @contextmanager

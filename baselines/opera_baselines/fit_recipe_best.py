@@ -9,11 +9,13 @@ recipes are added to a file with ``--recipes rain+noise haze+noise+jpeg``.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,14 +24,17 @@ from rich.progress import track
 
 from opera_baselines.order import domain_plan
 from opera_baselines.recipe_best import SHIPPED_PLANS, PlanTable
-from opera_env.command_line import parse_settings
+from opera_env.cli.program import run_program
 from opera_env.data import SyntheticSource
 from opera_env.data.images import list_images
 from opera_env.degradations import BENCHMARK_GROUPS, DEGRADATIONS, Recipe, check_recipe
 from opera_env.errors import OutputError, SampleError
 from opera_env.execution import PrefixCache
+from opera_env.reward import get_reward
+from opera_env.runs import describe_changes, identify_images, lock_path
 from opera_env.scoring import PlanScorer
 from opera_env.search import PlanRewards, best_plan, plan_rewards
+from opera_env.settings import NonNegativeInt, PositiveInt, check_settings
 from opera_env.tools import Toolbox
 from opera_env.types import Plan, Sample, Scorer
 
@@ -60,17 +65,20 @@ class FitConfig:
         "+".join(recipe) for group in BENCHMARK_GROUPS.values() for recipe in group
     )
     """Recipes: degradations in the order they are applied; by default the benchmark's 16 recipes."""
-    images_per_recipe: int = 12
+    images_per_recipe: PositiveInt = 12
     """Number of photographs on which the plans of a recipe are searched. Three times as many are needed in
     all."""
-    beam_width: int = 3
+    beam_width: PositiveInt = 3
     """Beam width: number of prefixes kept for each length."""
-    max_tools: int = 5
+    max_tools: PositiveInt = 5
     """Maximum number of tools in a plan."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seed of the photographs, the crops and the degradations."""
-    threads: int = 1
+    threads: PositiveInt = 1
     """Number of CPU threads."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
     def command(self) -> str:
         """Returns the command that fits the same plans, without absolute paths."""
@@ -166,45 +174,79 @@ def fit_recipe(recipe: Recipe, config: FitConfig, scorer: PlanScorer) -> tuple[P
     return plan, {name: round(value, 3) for name, value in scores.items()}
 
 
-def load_or_create_table(config: FitConfig, toolbox: Toolbox) -> PlanTable:
-    """Returns the table to resume from, or an empty one.
+def create_table(config: FitConfig, toolbox: Toolbox) -> PlanTable:
+    """Returns a table without plans."""
+    return PlanTable(
+        toolbox={"signature": toolbox.signature, "fingerprint": toolbox.fingerprint},
+        reward=config.reward,
+        command=config.command(),
+        images=3 * config.images_per_recipe,
+        content=identify_images(config.images)["content"],
+    )
+
+
+def load_table(path: Path, empty_table: PlanTable) -> PlanTable:
+    """Returns the table to resume from: that of the file, or the empty one if there is no file.
 
     Raises:
         OutputError: If the file holds plans that were fitted with other settings.
     """
-    toolbox_ids = {"signature": toolbox.signature, "fingerprint": toolbox.fingerprint}
-    empty_table = PlanTable(toolbox_ids, config.reward, config.command(), 3 * config.images_per_recipe)
-    if not config.out.exists():
+    if not path.exists():
         return empty_table
-    table = PlanTable.read(config.out)
-    if replace(table, plans={}, scores={}) != empty_table:
+    table = PlanTable.read(path)
+    if not table.content:  # of an earlier version: the name of the folder has to do
+        empty_table = replace(empty_table, content="")
+    if changes := describe_changes(_settings(table), _settings(empty_table)):
         raise OutputError(
-            f"{config.out} was fitted with other settings, by {table.command} for the toolbox "
-            f"{dict(table.toolbox)}; this run is {empty_table.command} for {toolbox_ids}: delete the file, "
-            "or choose another --out."
+            f"{path} was fitted with other settings ({'; '.join(changes.values())}): delete the file, or "
+            "choose another --out."
         )
-    return table
+    return replace(empty_table, plans=table.plans, scores=table.scores)
+
+
+def _settings(table: PlanTable) -> dict[str, Any]:
+    """Returns the settings of a table by name; photographs and toolbox are identities."""
+    words = shlex.split(table.command)[3:]
+    settings: dict[str, Any] = dict(zip(words[::2], words[1::2], strict=False))
+    contents = {"--images": table.content, "--toolbox": table.toolbox["fingerprint"]}
+    for name, content in contents.items():
+        value = settings.get(name, "")
+        settings[name] = {"name": value, "content": content or value}
+    return settings
 
 
 def fit(config: FitConfig) -> PlanTable:
-    """Fits the recipes that the file lacks, and writes the file after each."""
+    """Fits the recipes that the file lacks, and writes the file after each.
+
+    Raises:
+        RunError: If another process fits plans in the same file.
+        OutputError: If the file holds plans that were fitted with other settings.
+    """
     torch.set_num_threads(config.threads)
     cv2.setNumThreads(config.threads)
-    toolbox = Toolbox.load(config.toolbox)
-    table = load_or_create_table(config, toolbox)
     recipes = [check_recipe(recipe.split("+")) for recipe in config.recipes]
-    missing = [recipe for recipe in recipes if recipe not in table.plans]
-    for recipe in track(missing, "recipes", disable=not sys.stdout.isatty()):
-        scorer = PlanScorer(toolbox, config.reward, cache=PrefixCache())
-        plan, scores = fit_recipe(recipe, config, scorer)
-        table = replace(table, plans={**table.plans, recipe: plan}, scores={**table.scores, recipe: scores})
-        table.write(config.out)
-        print(
-            f"{'+'.join(recipe)}: {' > '.join(plan)} {scores}, {scorer.images_scored} images scored",
-            flush=True,
-        )
+    toolbox, reward = Toolbox.load(config.toolbox), get_reward(config.reward)
+    empty_table = create_table(config, toolbox)
+    for recipe in recipes[:1]:
+        draw_samples(recipe, config)  # finds out whether there are enough photographs
+    lock = config.out.with_name(f".{config.out.name}.lock")
+    with lock_path(lock, f"another process is fitting {config.out}"):
+        table = load_table(config.out, empty_table)
+        missing = [recipe for recipe in recipes if recipe not in table.plans]
+        if table.plans:
+            print(f"{config.out} has {len(recipes) - len(missing)} of {len(recipes)} recipes")
+        for recipe in track(missing, "recipes", disable=not (missing and sys.stdout.isatty())):
+            scorer = PlanScorer(toolbox, reward, cache=PrefixCache())
+            plan, scores = fit_recipe(recipe, config, scorer)
+            plans, all_scores = {**table.plans, recipe: plan}, {**table.scores, recipe: scores}
+            table = replace(table, plans=plans, scores=all_scores)
+            table.write(config.out)
+            print(
+                f"{'+'.join(recipe)}: {' > '.join(plan)} {scores}, {scorer.images_scored} images scored",
+                flush=True,
+            )
     return table
 
 
 if __name__ == "__main__":
-    fit(parse_settings(FitConfig))
+    run_program(FitConfig, fit)

@@ -35,6 +35,8 @@ class PlanTable:
         reward: Name of the reward that the plans maximise.
         command: Command that fitted them.
         images: Number of photographs used for each recipe.
+        content: Content of the folder of photographs, see :func:`opera_env.runs.identify_images`; empty if
+            it is not known.
         plans: Plan of each recipe; a recipe lists degradations in the order they were applied.
         scores: For each recipe, the mean R_q of the untouched image, of the matched tools and of the
             plan, on photographs that the search did not use.
@@ -46,6 +48,7 @@ class PlanTable:
     images: int
     plans: Mapping[Recipe, Plan] = field(default_factory=dict)
     scores: Mapping[Recipe, Mapping[str, float]] = field(default_factory=dict)
+    content: str = ""
 
     @classmethod
     def read(cls, path: Path) -> PlanTable:
@@ -69,6 +72,7 @@ class PlanTable:
             images=data.integer("images", 0, 10**9),
             plans={tuple(recipe.split("+")): plans.names(recipe) for recipe in plans.data},
             scores={tuple(recipe.split("+")): scores.mapping(recipe) for recipe in scores.data},
+            content=data.text("content", default=""),
         )
 
     def write(self, path: Path) -> None:

@@ -25,7 +25,7 @@ with signals_end_the_process():
     from opera_env.cli.options.weights import Weights
     from opera_env.command_line import parse_settings
     from opera_env.console import Console
-    from opera_env.errors import OperaError
+    from opera_env.errors import OperaError, SettingError
 
 Subcommand = (
     Annotated[Restore, tyro.conf.subcommand("restore")]
@@ -69,7 +69,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         hint = "" if command is None or isinstance(error, OperaError) else " (--debug prints the traceback)"
         console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
         console.print(f"error: {format_error(error)}{hint}", style="red")
-    return 1
+        return 2 if isinstance(error, SettingError) else 1
 
 
 def _parse(arguments: Sequence[str] | None) -> Command:

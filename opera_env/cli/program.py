@@ -10,6 +10,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, NoReturn, TypeVar
@@ -20,12 +21,7 @@ from opera_env.cli.command import format_error
 from opera_env.command_line import parse_settings
 from opera_env.console import Console
 from opera_env.errors import OperaError, SettingError
-from opera_env.signals import (
-    EXIT_INTERRUPTED,
-    TerminationSignal,
-    output_has_no_reader,
-    run_command,
-)
+from opera_env.signals import interrupts_raise, output_has_no_reader, run_command, stops_explained
 
 EXIT_FAILED = 1
 """Exit code after an error."""
@@ -71,7 +67,9 @@ def program_code(
     def parse_and_run() -> None:
         description = config_type.__doc__
         parsed.append(parse_settings(_Arguments[config_type], arguments, description=description))
-        main(parsed[0].config)
+        out = getattr(parsed[0].config, "out", None)
+        with nullcontext() if out is None else stops_explained(f"the same command resumes {out}"):
+            main(parsed[0].config)
 
     def context() -> tuple[Path | None, bool]:
         if not parsed:
@@ -88,32 +86,26 @@ def exit_code(
 
     Args:
         main: The function.
-        context: Returns the folder or file that the same command resumes, or None; and whether errors are
-            raised instead, with their traceback.
+        context: Returns the file or folder that an error of the operating system concerns if it names none,
+            or None; and whether errors are raised instead, with their traceback.
 
     Returns:
         0; 1 after an error; 2 after an error in a setting; and the codes of
         :func:`opera_env.signals.run_command`.
     """
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
     def run() -> int:
         try:
             main()
-        except (KeyboardInterrupt, TerminationSignal) as stop:
-            message, code = "interrupted", EXIT_INTERRUPTED
-            if isinstance(stop, TerminationSignal):
-                message, code = stop.message, int(stop.code or 0)
-            out = context()[0]
-            console.print(message if out is None else f"{message}: the same command resumes {out}")
-            return code
         except Exception as error:
             out, debug = context()
             if debug or (isinstance(error, BrokenPipeError) and output_has_no_reader()):
                 raise
             hint = "" if isinstance(error, OperaError | OSError) else " (--debug prints the traceback)"
+            console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
             console.print(f"error: {format_error(error, out)}{hint}", style="red")
             return EXIT_USAGE if isinstance(error, SettingError) else EXIT_FAILED
         return 0
 
-    return run_command(run)
+    with interrupts_raise():
+        return run_command(run)

@@ -1,6 +1,6 @@
 """Runs of trainers: their settings, their folders, and the content of what they were given."""
 
-from opera_env.runs.folder import claim_run_dir, describe_progress, lock_path
+from opera_env.runs.folder import claim_run_dir, describe_changes, describe_progress, lock_path
 from opera_env.runs.identity import (
     Identity,
     folder_name,
@@ -30,6 +30,7 @@ __all__ = [
     "Range",
     "check_settings",
     "claim_run_dir",
+    "describe_changes",
     "describe_progress",
     "folder_name",
     "identify_agent",

@@ -52,11 +52,7 @@ def _write_settings(folder: Path, settings: dict[str, Any], mutable: Collection[
     """Writes settings to a folder, unless they differ from those that are there."""
     path = folder / SETTINGS_FILE
     saved_settings = _read_settings(path) if path.is_file() else {}
-    changed = {
-        name: f"{name} {_format(saved_settings.get(name))}, now {_format(value)}"
-        for name, value in settings.items()
-        if saved_settings and not _are_equal(saved_settings.get(name), value)
-    }
+    changed = describe_changes(saved_settings, settings) if saved_settings else {}
     if refused := [text for name, text in changed.items() if name not in mutable]:
         raise RunError(
             f"{folder} holds a run with other settings ({'; '.join(refused)}): choose another --out, or "
@@ -71,6 +67,20 @@ def _write_settings(folder: Path, settings: dict[str, Any], mutable: Collection[
     if saved_settings != settings:
         with atomic_write(path) as partial:
             partial.write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def describe_changes(saved: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the settings that differ, old against new, by name; identities are compared by content.
+
+    Example:
+        >>> describe_changes({"seed": 0, "lr": 0.1}, {"seed": 0, "lr": 0.2})
+        {'lr': 'lr 0.1, now 0.2'}
+    """
+    return {
+        name: f"{name} {_format(saved.get(name))}, now {_format(value)}"
+        for name, value in new.items()
+        if not _are_equal(saved.get(name), value)
+    }
 
 
 def describe_progress(folder: Path, done: int, total: int, unit: str) -> str | None:

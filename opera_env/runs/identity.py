@@ -33,28 +33,28 @@ def folder_name(folder: Path) -> str:
     return f"{folder.parent.name}/{folder.name}"
 
 
-def identify_images(folder: Path) -> Identity:
-    """Returns the identity of a folder of images.
+def identify_images(*folders: Path) -> Identity:
+    """Returns the identity of a folder of images, or of several in order.
 
     Its content is the SHA-256 of the name, the size, the first and the last 64 KiB of each image. That is
     all of most photographs of data sets, and takes milliseconds per image for others; a change in the
     middle of a large file that leaves its size as it was goes unnoticed.
 
     Args:
-        folder: The folder; other files than images, and subfolders, are not part of it.
+        *folders: The folders; other files than images, and subfolders, are not part of them.
 
     Raises:
-        SampleError: If the folder does not exist or holds no image.
+        SampleError: If a folder does not exist or holds no image.
     """
     digest = hashlib.sha256()
-    for path in list_images(folder):
+    for path in (path for folder in folders for path in list_images(folder)):
         size = path.stat().st_size
         digest.update(f"{path.name}\0{size}\0".encode())
         with path.open("rb") as file:
             digest.update(file.read(_SAMPLED_BYTES))
             file.seek(max(_SAMPLED_BYTES, size - _SAMPLED_BYTES))
             digest.update(file.read(_SAMPLED_BYTES))
-    return {"name": folder_name(folder), "content": digest.hexdigest()[:_DIGITS]}
+    return {"name": " ".join(map(folder_name, folders)), "content": digest.hexdigest()[:_DIGITS]}
 
 
 def identify_file(path: Path | None) -> Identity | None:

@@ -8,6 +8,8 @@ from typing import Literal, TypeAlias
 
 import tyro
 
+from opera_env.settings import NonNegativeFloat, NonNegativeInt, PositiveInt, check_settings
+
 Pool: TypeAlias = Literal["lite", "off-the-shelf"]
 """``lite``: trained on the degradations of the benchmark. ``off-the-shelf``: on data like those of the
 published networks."""
@@ -28,24 +30,28 @@ class TrainConfig:
     those of the published networks."""
     out: Path = Path("runs/lite")
     """Output folder; all files are written to OUT/TOOL."""
-    steps: int | None = None
-    """Number of training steps; by default that of the tool."""
-    lr: float | None = None
+    steps: PositiveInt | None = None
+    """Number of training steps; by default that of the tool. A run that is resumed with more of them is not
+    the run that had them from the start: the learning rate follows the new number from there on."""
+    lr: NonNegativeFloat | None = None
     """Peak learning rate; by default that of the tool."""
-    warmup_steps: int = 200
+    warmup_steps: NonNegativeInt = 200
     """Steps of linear warm-up, before the cosine decay."""
-    val_every: int = 2000
+    val_every: PositiveInt = 2000
     """Steps between validations; each also writes a checkpoint."""
-    val_side: int = 128
+    val_side: PositiveInt = 128
     """Side of the validation crops in pixels."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seed of the patches, the degradations and the initial weights."""
-    threads: int = 1
+    threads: PositiveInt = 1
     """Number of CPU threads. Several trainings side by side with one thread each use a CPU best."""
     device: str = "auto"
     """cpu, cuda or auto."""
     autocast: bool = True
     """Compute in bfloat16 during training where that is fast. Weights and validation stay float32."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 @dataclass(frozen=True)

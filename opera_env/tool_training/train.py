@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from numpy.random import Generator
+from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -32,7 +32,8 @@ from opera_env.devices import resolve_device, supports_bfloat16
 from opera_env.errors import MissingWeightsError, ToolboxError
 from opera_env.files import atomic_write
 from opera_env.metrics.lpips_alex import LpipsAlex
-from opera_env.schedules import warmup_cosine
+from opera_env.runs import claim_run_dir, describe_progress, folder_name, identify_images
+from opera_env.schedules import set_learning_rate, warmup_cosine
 from opera_env.tool_training.config import TrainConfig
 from opera_env.tool_training.lite_tools import ToolSpec
 from opera_env.tool_training.patches import Pair, collate_pairs, training_pair, validation_pair
@@ -101,11 +102,6 @@ def load_trained_weights(out: Path, name: str) -> dict[str, Tensor]:
     return load_as_float32(path)
 
 
-def _folder_name(folder: Path) -> str:
-    """Returns the last two parts of a path, which name a data set on any machine."""
-    return f"{folder.resolve().parent.name}/{folder.resolve().name}"
-
-
 def export_tool(
     net: nn.Module, spec: ToolSpec, config: TrainConfig, val_metrics: dict[str, Any], folder: Path
 ) -> None:
@@ -119,9 +115,9 @@ def export_tool(
         folder: Output folder of the tool.
     """
     save_half(net.state_dict(), folder / "tool.safetensors")
-    data, validation = " ".join(map(_folder_name, config.images)), _folder_name(config.val)
+    data, validation = " ".join(map(folder_name, config.images)), folder_name(config.val)
     pool = "" if config.pool == "lite" else f"--pool {config.pool} "
-    steps, lr = config.steps or spec.steps, config.lr or spec.lr
+    steps, lr = config.steps or spec.steps, spec.lr if config.lr is None else config.lr
     record = {
         "command": f"opera-env tools train {spec.name} {pool}--images {data} --val {validation} "
         f"--steps {steps} --lr {lr:g} --seed {config.seed}",
@@ -143,56 +139,80 @@ def train(config: TrainConfig) -> dict[str, Any]:
 
     Raises:
         UnknownToolError: If the pool has no such tool.
-        ToolboxError: If the tool has no weights, or was already trained for more steps.
+        ToolboxError: If the tool has no weights.
         MissingWeightsError: If the tool of the initial weights has not been trained.
+        RunError: If another process trains in the folder, or the folder holds a run with other settings, of
+            more steps, or with damaged files.
     """
-    from torch.utils.tensorboard import SummaryWriter  # this import takes seconds
-
+    # Set-up: images, network. Nothing is written before all that was named has been found.
     spec = find_spec(config.pool, config.tool)
-    steps, lr = config.steps or spec.steps, config.lr or spec.lr
+    steps, lr = config.steps or spec.steps, spec.lr if config.lr is None else config.lr
     if steps == 0:
         raise ToolboxError(f"{spec.name} has no weights to train: choose another tool.")
     folder = config.out / spec.name
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(asdict(config), default=str, indent=2) + "\n")
     torch.set_num_threads(config.threads)
     cv2.setNumThreads(config.threads)
     torch.manual_seed(config.seed)
-    rng = np.random.default_rng(config.seed)
-
-    images = [image for folder in config.images for image in read_images(list_images(folder))]
+    images = [image for path in config.images for image in read_images(list_images(path))]
     val_pairs = [
         validation_pair(image, spec.degrade, config.val_side, seed)
         for seed, image in enumerate(read_images(list_images(config.val)))
     ]
-
     device = torch.device(resolve_device(config.device))
-    autocast = config.autocast and supports_bfloat16()
     net = build_net(spec.net, spec.options)
-    checkpoint = folder / "checkpoint.pt"
-    state = load_checkpoint(checkpoint, device)
+    state = load_checkpoint(folder / "checkpoint.pt", device)
     if spec.init_from is not None and state is None:
         net.load_state_dict(load_trained_weights(config.out, spec.init_from))
-    net = net.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    optimizer = torch.optim.AdamW(net.parameters(), lr=lr, betas=(0.9, 0.99))
-    scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: warmup_cosine(step, steps, config.warmup_steps)
-    )
-    lpips = LpipsAlex().to(device) if spec.lpips_weight else None
-    start_step = 0
-    if state is not None:
-        start_step = state["step"]
-        if start_step > steps:
-            raise ToolboxError(
-                f"{spec.name} was trained for {start_step} steps in {folder}, which cannot become {steps}: "
-                "set more steps, or choose another --out."
-            )
-        _restore_state(state, net, optimizer, scheduler, rng)
-        print(f"resuming from step {start_step} of {steps}")
+    inputs = {"images": identify_images(*config.images), "val": identify_images(config.val)}
+    excluded = ("out", "threads", "device")
+    settings = {name: value for name, value in asdict(config).items() if name not in excluded}
+    progress = describe_progress(folder, state["step"] if state else 0, steps, "steps")
+    with claim_run_dir(folder, settings | inputs | {"steps": steps, "lr": lr}, mutable=("steps",)):
+        if progress is not None:
+            print(progress)
+        val_metrics = run_steps(config, spec, net.to(device), state, images, val_pairs)
+        export_tool(net, spec, config, val_metrics, folder)
+    return val_metrics
 
-    writer = SummaryWriter(str(folder))
+
+def run_steps(
+    config: TrainConfig,
+    spec: ToolSpec,
+    net: nn.Module,
+    state: Mapping[str, Any] | None,
+    images: Sequence[NDArray[np.uint8]],
+    val_pairs: Sequence[Pair],
+) -> dict[str, Any]:
+    """Trains the network of a tool in the folder of its run; returns the metrics of the last validation.
+
+    Args:
+        config: The settings.
+        spec: The spec of the tool.
+        net: The network, with its initial weights, on the device.
+        state: The checkpoint to resume from; None starts with the first step.
+        images: The photographs for training, uint8 (H, W, 3).
+        val_pairs: Degraded and clean images for validation.
+    """
+    from torch.utils.tensorboard import SummaryWriter  # this import takes seconds
+
+    folder, device = config.out / spec.name, next(net.parameters()).device
+    steps, lr = config.steps or spec.steps, spec.lr if config.lr is None else config.lr
+    rng, start_step = np.random.default_rng(config.seed), 0
+    net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    optimizer = torch.optim.AdamW(net.parameters(), lr=lr, betas=(0.9, 0.99))
+    lpips = LpipsAlex().to(device) if spec.lpips_weight else None
+    if state is not None:
+        net.load_state_dict(state["net"])
+        optimizer.load_state_dict(state["optimizer"])
+        rng.bit_generator.state = json.loads(state["rng"])
+        start_step = state["step"]
+
+    autocast = config.autocast and supports_bfloat16()
+    writer = SummaryWriter(str(folder), purge_step=start_step + 1)
     val_metrics: dict[str, Any] = {}
     for step in track(range(start_step, steps), description=spec.name, disable=not sys.stdout.isatty()):
+        learning_rate = lr * warmup_cosine(step, steps, config.warmup_steps)
+        set_learning_rate(optimizer, learning_rate)
         pairs = [
             training_pair(images, spec.degrade, spec.patch_size, spec.margin, rng, spec.flip_only)
             for _ in range(spec.batch_size)
@@ -209,11 +229,10 @@ def train(config: TrainConfig) -> dict[str, Any]:
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
-        scheduler.step()
 
         if (step + 1) % 100 == 0:
             writer.add_scalar("train/loss", loss.item(), step + 1)
-            writer.add_scalar("train/lr", scheduler.get_last_lr()[0], step + 1)
+            writer.add_scalar("train/lr", learning_rate, step + 1)
         if (step + 1) % config.val_every == 0 or step + 1 == steps:
             val_metrics = validate(net, val_pairs, device)
             for key in ("psnr_before", "psnr_gain", "worse"):
@@ -221,37 +240,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
             writer.add_image("val/input_restored_reference", val_metrics["image_grid"], step + 1)
             gain = f"{val_metrics['psnr_gain']:+.2f} dB"
             print(f"{spec.name} {step + 1}/{steps} loss {loss.item():.4f} gain {gain}")
-            save_checkpoint(checkpoint, _current_state(step + 1, net, optimizer, scheduler, rng))
-    val_metrics = val_metrics or validate(net, val_pairs, device)
-    export_tool(net, spec, config, val_metrics, folder)
+            state = {"net": net.state_dict(), "optimizer": optimizer.state_dict()}
+            state |= {"rng": json.dumps(rng.bit_generator.state), "step": step + 1}
+            save_checkpoint(folder / "checkpoint.pt", state)
     writer.close()
-    return val_metrics
-
-
-def _current_state(
-    step: int,
-    net: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scheduler: torch.optim.lr_scheduler.LRScheduler,
-    rng: Generator,
-) -> dict[str, Any]:
-    return {
-        "net": net.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "scheduler": scheduler.state_dict(),
-        "rng": json.dumps(rng.bit_generator.state),
-        "step": step,
-    }
-
-
-def _restore_state(
-    state: dict[str, Any],
-    net: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scheduler: torch.optim.lr_scheduler.LRScheduler,
-    rng: Generator,
-) -> None:
-    net.load_state_dict(state["net"])
-    optimizer.load_state_dict(state["optimizer"])
-    scheduler.load_state_dict(state["scheduler"])
-    rng.bit_generator.state = json.loads(state["rng"])
+    return val_metrics or validate(net, val_pairs, device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +20,13 @@ from opera_env.errors import (
     AgentError,
     MissingWeightsError,
     OutputError,
+    RunError,
     SampleError,
+    SettingError,
     ToolboxMismatchError,
     UnknownDegradationError,
 )
+from opera_env.runs import lock_path
 from opera_env.scoring import PlanScorer
 from opera_env.search import all_plans
 from opera_env.tools import Toolbox
@@ -274,12 +278,43 @@ def test_plans_of_other_settings_are_not_overwritten(config: FitConfig) -> None:
     assert config.out.read_text() == before
 
 
+def test_only_settings_that_differ_are_named(config: FitConfig, tmp_path: Path) -> None:
+    """Photographs and toolbox are compared by content, wherever they lie."""
+    fit(config)
+    moved_images = Path(shutil.copytree(config.images, tmp_path / "moved"))
+    moved_toolbox = shutil.copytree(config.toolbox, tmp_path / "moved_toolbox")
+    moved_config = replace(config, images=moved_images, toolbox=str(moved_toolbox))
+    assert fit(moved_config).plans == PlanTable.read(config.out).plans
+    next(moved_images.iterdir()).rename(moved_images / "other.png")
+    with pytest.raises(OutputError) as raised:
+        fit(replace(moved_config, seed=1))
+    message = str(raised.value)
+    assert "--seed '0', now '1'" in message and "/moved (content " in message
+    assert "--toolbox" not in message and "--reward" not in message
+
+
+def test_a_table_without_content_is_compared_by_the_name_of_its_photographs(config: FitConfig) -> None:
+    table = replace(fit(config), content="")
+    table.write(config.out)
+    assert fit(config).plans == table.plans
+    with pytest.raises(OutputError, match="--seed"):
+        fit(replace(config, seed=1))
+
+
+def test_two_processes_do_not_fit_one_file(config: FitConfig) -> None:
+    lock = config.out.with_name(".plans.json.lock")
+    with lock_path(lock, "busy"), pytest.raises(RunError, match=r"is fitting .*plans\.json: wait"):
+        fit(config)
+
+
 def test_unknown_recipes_and_too_few_photographs_raise(config: FitConfig) -> None:
     with pytest.raises(UnknownDegradationError, match="'snow'"):
         fit(replace(config, recipes=("rain+snow",)))
-    for count in (0, 2):
-        with pytest.raises(SampleError, match=f"3 photographs, --images-per-recipe {count} needs"):
-            fit(replace(config, images_per_recipe=count))
+    with pytest.raises(SampleError, match="3 photographs, --images-per-recipe 2 needs 6"):
+        fit(replace(config, images_per_recipe=2))
+    with pytest.raises(SettingError, match="--images-per-recipe 0"):
+        replace(config, images_per_recipe=0)
+    assert not config.out.exists() and not config.out.parent.joinpath(".plans.json.lock").exists()
 
 
 def test_command_has_no_absolute_paths(config: FitConfig) -> None:

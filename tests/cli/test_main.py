@@ -100,6 +100,11 @@ def test_invalid_arguments_exit_with_code_2(args: list[str], capsys: pytest.Capt
     assert "--help" in printed
 
 
+def test_a_number_out_of_range_exits_with_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tools", "train", "unet.denoise", "--images", "a", "--val", "b", "--lr", "nan"]) == 2
+    assert capsys.readouterr().err == "error: --lr nan: expected a number of at least 0.\n"
+
+
 @pytest.mark.parametrize("command", [[], *([name] for name in SUBCOMMANDS)])
 def test_help_has_examples(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:

@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from opera_env.errors import MissingWeightsError, OperaError, ToolboxError
+from opera_env.errors import MissingWeightsError, OperaError, RunError, ToolboxError
 from opera_env.metrics.lpips_alex import LpipsAlex
 from opera_env.tool_training import lite_tools, pack, train
 from opera_env.tool_training.lite_tools import ToolSpec
@@ -81,7 +81,9 @@ def test_training_writes_weights_record_checkpoint_and_curves(config: TrainConfi
     result = train.train(config)
     folder = config.out / "tiny.denoise"
 
-    assert json.loads((folder / "config.json").read_text())["lr"] == config.lr
+    settings = json.loads((folder / "config.json").read_text())
+    assert settings["lr"] == SPECS[0].lr and settings["steps"] == 6
+    assert settings["images"]["name"] == "data/train" and str(config.out) not in json.dumps(settings)
     checkpoint = torch.load(folder / "checkpoint.pt", weights_only=True)
     assert checkpoint["step"] == 6
     weights = load_file(folder / "tool.safetensors")
@@ -360,7 +362,7 @@ def test_a_checkpoint_beyond_the_requested_steps_is_refused(config: TrainConfig)
     train.train(config)
     folder = config.out / "tiny.denoise"
     before = {path.name: path.read_bytes() for path in folder.glob("t*.*")}
-    with pytest.raises(ToolboxError, match=r"6 steps.*become 4"):
+    with pytest.raises(RunError, match=r"6 steps.*become 4"):
         train.train(replace(config, steps=4))
     assert {"tool.safetensors", "training.json"} <= set(before)
     assert {path.name: path.read_bytes() for path in folder.glob("t*.*")} == before

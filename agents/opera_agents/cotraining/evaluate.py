@@ -27,7 +27,7 @@ from rich.table import Table
 
 from opera_agents.common.runs import set_threads
 from opera_env.agents import make_agent, run_agent
-from opera_env.command_line import parse_settings
+from opera_env.cli.program import run_program
 from opera_env.console import Console
 from opera_env.data import clean_folder
 from opera_env.data.images import list_images, read_images
@@ -41,6 +41,7 @@ from opera_env.errors import AgentError
 from opera_env.evaluation.stats import ConfidenceInterval, bootstrap_interval, format_interval
 from opera_env.files import atomic_write
 from opera_env.scoring import PlanScorer
+from opera_env.settings import NonNegativeInt, PositiveInt, check_settings
 from opera_env.tool_training.measurement import measure_tools
 from opera_env.tool_training.model_card import ToolCard
 from opera_env.tools import Tool, Toolbox
@@ -69,27 +70,30 @@ class EvaluateConfig:
     agents: tuple[str, ...] = ("planner",)
     """The agent that predicts the plans: one for all toolboxes, or one for each; planner, planner:FOLDER,
     or the name of another agent."""
-    n: int = 96
+    n: PositiveInt = 96
     """Number of samples of the benchmark."""
-    tool_photographs: int = 40
+    tool_photographs: NonNegativeInt = 40
     """Number of photographs on which each tool is measured alone; 0 leaves these measurements out."""
     reward: str = "lite"
     """Reward that computes R_q: a preset, or module:attribute, a reward of your own."""
-    max_tools: int = 6
+    max_tools: PositiveInt = 6
     """Maximum number of tools in a plan."""
-    canvas: int = 128
+    canvas: PositiveInt = 128
     """Side of the square crops in pixels."""
-    seed: int = 1
+    seed: NonNegativeInt = 1
     """Seed of the crops and degradations."""
     degradations: str | None = None
     """Custom degradations beside the built-in ones: module:attribute of one or a list. The recipes are then
     all plausible orders of up to three degradations."""
-    threads: int = 2
+    threads: PositiveInt = 2
     """Number of CPU threads."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Device of the tools."""
     json: Path | None = None
     """JSON file for the results."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 @dataclass(frozen=True)
@@ -191,7 +195,7 @@ def _paired_difference(
     values: Sequence[float],
     baseline: Sequence[float],
     indices: Sequence[int],
-    photographs: Sequence[tuple[str, int]],
+    photographs: Sequence[tuple[str, str | int]],
 ) -> dict[str, float]:
     difference = bootstrap_interval(
         [values[index] - baseline[index] for index in indices], [photographs[index] for index in indices]
@@ -280,4 +284,4 @@ def single_tool_table(results: Mapping[str, Any]) -> Table:
 
 
 if __name__ == "__main__":
-    evaluate(parse_settings(EvaluateConfig))
+    run_program(EvaluateConfig, evaluate)

@@ -37,6 +37,7 @@ from opera_env.agents import make_agent
 from opera_env.cli.program import run_program
 from opera_env.cotraining import ExecutionUpdate, add_tone_curves
 from opera_env.degradations import load_degradations, merge_degradations
+from opera_env.devices import resolve_device
 from opera_env.execution import PrefixCache
 from opera_env.runs import (
     claim_run_dir,
@@ -61,7 +62,7 @@ def train(config: CotrainingConfig) -> ValidationResult:
     """
     # Set-up: processes, tools, agent, validation. Nothing is written before all that was named is found.
     processes = PartialState(cpu=config.device == "cpu")
-    folder, device = config.out, torch.device(config.device)
+    folder, device = config.out, torch.device(resolve_device(config.device))
     if device.type == "cuda":
         device = processes.device or device
     set_threads(config.threads)

@@ -28,7 +28,7 @@ from opera_agents.critic.dataset import ScoredImages
 from opera_agents.critic.plans import draw_distinct_plans
 from opera_agents.critic.ranking import RankingMetrics, paired_differences, ranking_metrics_per_sample
 from opera_agents.critic.recipes import held_out_recipes
-from opera_env.command_line import parse_settings
+from opera_env.cli.program import run_program
 from opera_env.console import Console
 from opera_env.data import clean_folder
 from opera_env.degradations import Recipe, benchmark_recipes, load_degradations
@@ -38,6 +38,7 @@ from opera_env.metrics import MetricSuite
 from opera_env.metrics.critic import Critic
 from opera_env.reward import Reward, RewardTerm, get_reward
 from opera_env.scoring import PlanScorer
+from opera_env.settings import NonNegativeInt, PositiveInt, check_settings
 from opera_env.tools import Toolbox
 
 ImageScorer = Callable[[Tensor], NDArray[np.float64]]
@@ -57,9 +58,9 @@ class EvaluateConfig:
     """JSON file for the results."""
     critic_weights: Path | None = None
     """Weights of a critic that is evaluated beside the rewards."""
-    n: int = 96
+    n: PositiveInt = 96
     """Number of samples for each of the two sets of recipes."""
-    plans_per_sample: int = 24
+    plans_per_sample: PositiveInt = 24
     """Number of plans for each sample, the empty one included."""
     rewards: tuple[str, ...] = ("label_free", "no_reference")
     """Rewards without reference to evaluate: presets, or module:attribute."""
@@ -70,12 +71,15 @@ class EvaluateConfig:
     recipes and the held-out recipes then contain them too."""
     toolbox: str = "lite"
     """Name of a shipped toolbox, or a folder written by Toolbox.save."""
-    canvas: int = 128
+    canvas: PositiveInt = 128
     """Side of the images in pixels."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seed of the samples, the plans and the bootstrap."""
-    threads: int = 1
+    threads: PositiveInt = 1
     """Number of CPU threads."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 def make_image_scorer(reward: Reward, batch_size: int = 32) -> ImageScorer:
@@ -172,4 +176,4 @@ def main(config: EvaluateConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(parse_settings(EvaluateConfig))
+    run_program(EvaluateConfig, main)

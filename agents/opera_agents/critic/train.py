@@ -32,6 +32,7 @@ from opera_agents.critic.ranking import RankingMetrics, ranking_metrics_per_samp
 from opera_agents.critic.recipes import held_out_recipes
 from opera_env.cli.program import run_program
 from opera_env.degradations import BENCHMARK_GROUPS, load_degradations
+from opera_env.devices import resolve_device
 from opera_env.errors import AgentError
 from opera_env.metrics.critic import NO_REFERENCE_METRICS, CriticNet, CriticTerm, save_critic
 from opera_env.reward import Reward, get_reward
@@ -109,7 +110,7 @@ def train(config: CriticConfig) -> CriticValidation:
         "toolbox": identify_toolbox(config.toolbox, Toolbox.load(config.toolbox).fingerprint),
         "encoder": identify_file(config.encoder),
     }
-    state = load_checkpoint(config.out / "checkpoint.pt", config.device)
+    state = load_checkpoint(config.out / "checkpoint.pt", resolve_device(config.device))
     progress = describe_progress(config.out, state["step"] if state else 0, config.steps, "steps")
     load_degradations(config.degradations)
     with claim_run_dir(config.out, config.settings() | inputs, mutable=("steps",)):
@@ -135,7 +136,7 @@ def run_steps(
             torch.arange(len(train_set.sample_index)), torch.bincount(train_set.sample_index).tolist()
         )
     )
-    device = torch.device(config.device)
+    device = torch.device(resolve_device(config.device))
     critic_terms = [CriticTerm(term.name, term.low, term.high, term.weight) for term in reward.terms]
     computed_mask = torch.tensor(
         [term.metric in NO_REFERENCE_METRICS for term in critic_terms], device=device

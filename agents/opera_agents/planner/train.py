@@ -41,6 +41,7 @@ from opera_agents.planner.saved import PolicyCard, load_initial_weights, save_po
 from opera_agents.planner.warm_start import load_or_run_warm_start, make_optimizer
 from opera_env.cli.program import run_program
 from opera_env.degradations import load_degradations, merge_degradations
+from opera_env.devices import resolve_device
 from opera_env.runs import (
     claim_run_dir,
     describe_progress,
@@ -61,7 +62,7 @@ def train(config: PlannerConfig) -> ValidationResult:
             more updates, or with damaged files.
     """
     # Set-up: tools, policy, validation. Nothing is written before all that was named has been found.
-    folder, device = config.out, torch.device(config.device)
+    folder, device = config.out, torch.device(resolve_device(config.device))
     set_threads(config.threads)
     torch.manual_seed(config.seed)
     toolbox = Toolbox.load(config.toolbox, device)
@@ -114,7 +115,7 @@ def run_updates(
         validate: The validation set.
         state: The checkpoint to resume from; None starts with the first update.
     """
-    folder, seed, device = config.out, config.seed, torch.device(config.device)
+    folder, seed, device = config.out, config.seed, torch.device(resolve_device(config.device))
     source = training_source(
         config.images,
         config.canvas,

@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from opera_env.cli.command import Command
+from opera_env.signals import stops_explained
 from opera_env.tool_training.config import PackConfig, Pool, TrainConfig
 
 
@@ -112,7 +113,8 @@ class Train(TrainConfig, _ToolsAction):
     def run(self) -> int:
         from opera_env.tool_training.train import train
 
-        train(self)
+        with stops_explained(f"the same command resumes {self.out / self.tool}"):
+            train(self)
         return 0
 
 
