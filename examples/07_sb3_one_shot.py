@@ -26,7 +26,8 @@ envs = OperaVecEnv(
     )
 )
 
-# One step is one episode, so there is nothing to discount.
+# One step is one episode, so there is nothing to discount. In the stepwise environment gamma must be 1 too:
+# the gains of the steps add up to the reward, and 0.99 would favour plans that are too short.
 model = PPO(
     "CnnPolicy",
     envs,

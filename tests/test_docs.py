@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import re
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from opera_env.cli import main
 from opera_env.envs.config import EnvConfig
-from opera_env.envs.stepwise import StepwiseConfig
+from opera_env.envs.stepwise import StepwiseConfig, StepwiseEnv
 from opera_env.metrics import build_metric
 from opera_env.reward import REWARD_PRESETS
 from opera_env.tools import Toolbox
@@ -170,6 +171,37 @@ def test_environment_example_runs(
     text = section(DOCS / "environments" / name, "Example").split("```python\n")[1].split("```")[0]
     exec(compile(text, name, "exec"), {})
     assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.slow
+def test_learning_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    text = section(DOCS / "environments" / "restore_stepwise.md", "Learning")
+    exec(compile(text.split("```python\n")[1].split("```")[0], "learning", "exec"), {})
+    assert capsys.readouterr().out.splitlines()[-1] == "True"
+
+
+def python_sources() -> dict[str, str]:
+    """Returns the code of examples and of the blocks in pages, by the names of their files."""
+    blocks = {page.name: re.findall(r"```python\n(.*?)```", page.read_text(), re.S) for page in PAGES}
+    examples = {path.name: path.read_text() for path in (ROOT / "examples").rglob("*.py")}
+    return examples | {name: "\n".join(found) for name, found in blocks.items() if found}
+
+
+def test_learners_do_not_discount() -> None:
+    """Gains add up to the reward for gamma = 1 alone: the page says so, and all shown learners have it."""
+    page = (DOCS / "environments" / "restore_stepwise.md").read_text()
+    assert "Set gamma to 1 in your learner" in section(
+        DOCS / "environments" / "restore_stepwise.md", "Rewards"
+    )
+    assert "gamma=1.0" in page and "gamma = 1" in (StepwiseEnv.__doc__ or "")
+    learners = [
+        (name, {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords})
+        for name, text in python_sources().items()
+        for call in ast.walk(ast.parse(text))
+        if isinstance(call, ast.Call) and re.search(r"(PPO|A2C|DQN)$", ast.unparse(call.func))
+    ]
+    assert {name for name, _ in learners} >= {"07_sb3_one_shot.py", "restore_stepwise.md"}
+    assert all(keywords.get("gamma") == "1.0" for _, keywords in learners), learners
 
 
 def test_card_of_lite_equals_the_manifest(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from opera_env.envs.config import EnvConfig, make_config
 from opera_env.envs.observation import Episode, observe_pixels
+from opera_env.envs.options import check_options, chosen_recipe, chosen_sample
 from opera_env.envs.rules import Info, Rules, ToolboxMixin, Transition
 from opera_env.reward import env_reward
 from opera_env.types import Sample
@@ -129,7 +130,8 @@ class RestoreEnv(ToolboxMixin, gym.Env[PixelArray, NDArray[np.int64]]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         self.rules.check_open("reset")
-        chosen, recipe = self.rules.chosen_sample(options), self.rules.chosen_recipe(options)
+        options = dict(check_options(options))
+        chosen, recipe = chosen_sample(self.rules.source, options), chosen_recipe(options)
         super().reset(seed=seed)
         sample = chosen or self.rules.source.make(self.rules.draw(self.np_random, recipe))
         self._episode, observation, info = self.rules.reset([sample])[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -16,21 +16,18 @@ from numpy.typing import NDArray
 
 from opera_env.data import resolve_source
 from opera_env.data.images import resize, to_pil
-from opera_env.degradations import Recipe, parse_recipes
+from opera_env.degradations import Recipe
 from opera_env.devices import resolve_device
-from opera_env.envs.config import EnvConfig, check_argument
+from opera_env.envs.config import EnvConfig
 from opera_env.envs.observation import Episode, restored_pil
 from opera_env.envs.render import Captioned, image_frame
-from opera_env.errors import EnvArgumentError, SampleError, ToolboxMismatchError, did_you_mean
+from opera_env.errors import ToolboxMismatchError
 from opera_env.execution import PrefixCache
 from opera_env.execution.memory import release_freed_memory
 from opera_env.plan import PlanCodec
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Sample, SampleSpec
-
-RESET_OPTIONS = ("sample", "recipe")
-"""Names of the options of ``reset``."""
 
 ObsType = TypeVar("ObsType")
 Info = dict[str, Any]
@@ -155,56 +152,6 @@ class Rules(ABC, Generic[ObsType]):
         """
         self.check_ready(episodes)
         return self._step(episodes, actions)
-
-    def chosen_sample(self, options: Mapping[str, Any] | None) -> Sample | None:
-        """Makes the sample of ``options["sample"]``; None if the options name no sample.
-
-        Args:
-            options: The options of ``reset``. The value of "sample" is a :class:`SampleSpec`, its JSON, or
-                a :class:`Sample`; None draws a sample. The other option is "recipe", see
-                :meth:`chosen_recipe`.
-
-        Raises:
-            EnvArgumentError: If there is an option of another name, or both.
-            SampleError: If the option is none of these, or the source cannot make the sample.
-        """
-        check_argument(
-            "options", options, options is None or isinstance(options, Mapping), "a dictionary, or None"
-        )
-        for name in options or {}:
-            if name not in RESET_OPTIONS:
-                raise EnvArgumentError(
-                    f"reset: expected options with the key {' or '.join(map(repr, RESET_OPTIONS))}, found "
-                    f"{name!r}.{did_you_mean(str(name), RESET_OPTIONS)}"
-                )
-        spec = (options or {}).get("sample")
-        if spec is None:
-            return None
-        if (options or {}).get("recipe") is not None:
-            raise EnvArgumentError(
-                "reset: expected the option 'sample' or 'recipe', found both: a sample has its recipe."
-            )
-        if isinstance(spec, dict):
-            spec = SampleSpec.from_json(spec)
-        if isinstance(spec, Sample):
-            return spec
-        if not isinstance(spec, SampleSpec):
-            raise SampleError(f"expected options['sample'] to be a SampleSpec or its JSON, found {spec!r}.")
-        return self.source.make(spec)
-
-    def chosen_recipe(self, options: Mapping[str, Any] | None) -> Recipe | None:
-        """Returns the recipe of ``options["recipe"]``, names or a text such as "rain+noise"; or None.
-
-        Raises:
-            SampleError: If it is not one recipe.
-        """
-        recipe = (options or {}).get("recipe")
-        if recipe is None:
-            return None
-        recipes = parse_recipes([recipe])
-        if len(recipes) != 1:
-            raise SampleError(f"expected options['recipe'] to be one recipe, found {recipe!r}.")
-        return recipes[0]
 
     def draw(self, rng: Generator, recipe: Recipe | None = None) -> SampleSpec:
         """Draws a specification from the source; with a recipe, it replaces the one that was drawn."""

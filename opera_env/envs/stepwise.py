@@ -29,11 +29,12 @@ class StepwiseConfig(EnvConfig):
     """Constructor arguments of the stepwise environments: those of :class:`EnvConfig` and one more.
 
     Attributes:
-        mask_upscale: Whether action masks forbid tools that upscale once the image has reached the size of
-            its canvas.
+        mask_upscale: Whether action masks forbid tools that upscale once the image has the size of its
+            canvas, where they can no longer enlarge it. With False, masks allow every action. Masks are
+            advice for learners: a step never refuses a tool.
     """
 
-    mask_upscale: bool = False
+    mask_upscale: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -134,9 +135,11 @@ class StepwiseEnv(RestoreEnv):
 
     ## Action Space
     ``Discrete(N + 1)`` for N tools. Action 0 is STOP; action i is the i-th tool of
-    ``env.unwrapped.toolbox.names``, counted from 1. :meth:`action_masks` tells which actions are allowed
-    (sb3-contrib's MaskablePPO calls it). All are, unless ``mask_upscale=True`` forbids tools that upscale
-    once the image has reached the size of the canvas.
+    ``env.unwrapped.toolbox.names``, counted from 1. :meth:`action_masks` tells which actions a learner
+    should choose from (sb3-contrib's MaskablePPO calls it). It forbids tools that upscale once the image
+    has the size of its canvas: on other images than those of low resolution from the start, and on these
+    after one such tool. STOP and all other tools are always allowed, repeated ones too; with
+    ``mask_upscale=False`` every action is. A step runs any tool, whether it is masked or not.
 
     ## Observation Space
     ``Dict`` of
@@ -149,7 +152,9 @@ class StepwiseEnv(RestoreEnv):
 
     ## Rewards
     The increase of R_q, less ``tool_cost`` for the tool; 0 for STOP. The undiscounted return is the reward
-    of the same plan in ``OPERA-Restore-v0`` less R_q of the input image.
+    of the same plan in ``OPERA-Restore-v0`` less R_q of the input image. Learners must therefore use the
+    discount factor gamma = 1: with the usual 0.99, a gain counts for less the later its tool runs, so that
+    plans become shorter than the best ones.
 
     ## Starting State
     As in :class:`~opera_env.envs.restore.RestoreEnv`.
@@ -159,7 +164,7 @@ class StepwiseEnv(RestoreEnv):
     not bootstrap from a value after the end.
 
     ## Arguments
-    Those of :class:`~opera_env.envs.restore.RestoreEnv`, and ``mask_upscale=False``. See
+    Those of :class:`~opera_env.envs.restore.RestoreEnv`, and ``mask_upscale=True``. See
     :class:`StepwiseConfig`.
 
     ## Information
@@ -173,7 +178,7 @@ class StepwiseEnv(RestoreEnv):
         The mask has one entry per action, STOP first, and can be passed to ``action_space.sample``:
 
         >>> import gymnasium as gym
-        >>> env = gym.make("opera_env:OPERA-RestoreStepwise-v0", reward="classic", mask_upscale=True)
+        >>> env = gym.make("opera_env:OPERA-RestoreStepwise-v0", reward="classic")
         >>> observation, info = env.reset(seed=0)
         >>> mask = env.unwrapped.action_masks()
         >>> mask.shape == (len(env.unwrapped.toolbox) + 1,), bool(mask[0])
@@ -184,7 +189,10 @@ class StepwiseEnv(RestoreEnv):
     rules_class = StepwiseRules
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Returns which of the N + 1 actions are allowed now, bool (N + 1,); STOP comes first."""
+        """Returns which of the N + 1 actions are allowed now, bool (N + 1,); STOP comes first.
+
+        Before the first reset, all are. See :func:`opera_env.envs.masks.action_mask`.
+        """
         assert isinstance(self.rules, StepwiseRules)
         if self._episode is None:
             return np.ones(len(self.toolbox) + 1, np.bool_)

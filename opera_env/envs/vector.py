@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from opera_env.degradations import Recipe
 from opera_env.envs.config import check_argument, check_count, make_config
 from opera_env.envs.observation import Episode
+from opera_env.envs.options import check_options, chosen_recipe, chosen_sample
 from opera_env.envs.restore import OneShotRules
 from opera_env.envs.rules import Rules, ToolboxMixin, Transition
 from opera_env.envs.stepwise import StepwiseRules
@@ -93,7 +94,8 @@ class RestoreVectorEnv(ToolboxMixin, VectorEnv[Any, Any, NDArray[np.float64]]):
             SampleError: If the source cannot make the sample.
         """
         self.rules.check_open("reset")
-        chosen, recipe = self.rules.chosen_sample(options), self.rules.chosen_recipe(options)
+        options = dict(check_options(options))
+        chosen, recipe = chosen_sample(self.rules.source, options), chosen_recipe(options)
         if seed is not None or self._generators is None:
             self._generators = self._make_generators(seed)
         samples = [chosen] * self.num_envs if chosen else self._samples(range(self.num_envs), recipe)

@@ -277,7 +277,8 @@ def test_adding_a_tool_needs_a_new_environment(make_env: MakeEnv, toolbox: Toolb
         env.step(0)
 
 
-def test_masks_allow_every_action_by_default(env: gym.Env[Any, Any]) -> None:
+def test_masks_allow_every_action_without_mask_upscale(make_env: MakeEnv) -> None:
+    env = make_env(STEPWISE, mask_upscale=False)
     env.reset(seed=0)
     for action in (4, 4):
         mask = env.get_wrapper_attr("action_masks")()
@@ -286,8 +287,8 @@ def test_masks_allow_every_action_by_default(env: gym.Env[Any, Any]) -> None:
 
 
 def test_masks_forbid_upscaling_at_canvas_size(make_env: MakeEnv, samples: list[Sample]) -> None:
-    """The mask is available through wrappers, as MaskablePPO needs it."""
-    env = RecordEpisodeStatistics(make_env(STEPWISE, mask_upscale=True))
+    """The default. The mask is available through wrappers, as MaskablePPO needs it."""
+    env = RecordEpisodeStatistics(make_env(STEPWISE))
     masks = env.get_wrapper_attr("action_masks")
     full = next(sample for sample in samples if sample.lq.shape[-1] == 64)
     env.reset(options={"sample": full.spec})
@@ -299,6 +300,7 @@ def test_masks_forbid_upscaling_at_canvas_size(make_env: MakeEnv, samples: list[
     assert masks().all()
     env.step(4)
     assert masks().tolist() == [True, True, True, True, False, True]
+    assert env.step(4)[4]["plan"] == ("tiny.blur", "tiny.enlarge", "tiny.enlarge")  # masks are advice
 
 
 def test_masks_before_the_first_reset_allow_every_action(make_env: MakeEnv) -> None:

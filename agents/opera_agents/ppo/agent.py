@@ -72,7 +72,7 @@ class PredictAgent:
         model: SupportsPredict,
         toolbox: Toolbox,
         signature: str | None = None,
-        mask_upscale: bool = False,
+        mask_upscale: bool = True,
         deterministic: bool = True,
         seed: int | None = None,
     ) -> None:

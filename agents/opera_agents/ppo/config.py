@@ -78,7 +78,8 @@ class PPOConfig:
     max_tools: Annotated[int, Range(1, 64)] = 6
     """Maximum number of tools in a plan."""
     mask_upscale: bool = False
-    """Mask upscaling tools once the image fills its canvas."""
+    """Mask upscaling tools once the image has the size of its canvas, as the environment does by default.
+    The shipped policy was trained without masks."""
     toolbox: str = "lite"
     """Name of a shipped toolbox, or a folder written by Toolbox.save."""
     canvas: PositiveInt = 128

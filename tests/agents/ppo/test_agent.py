@@ -231,7 +231,8 @@ def test_saved_agent_is_loaded(
         assert torch.equal(value, policy.state_dict()[key].half().float())
     agent = make_ppo(toolbox, tmp_path)
     assert agent.closed_loop
-    assert agent.act(observe_all(samples)) == PredictAgent(loaded, toolbox).act(observe_all(samples))
+    expected = PredictAgent(loaded, toolbox, mask_upscale=card.mask_upscale)
+    assert agent.act(observe_all(samples)) == expected.act(observe_all(samples))
 
 
 def test_saved_agent_for_another_toolbox_raises(toolbox: Toolbox, tmp_path: Path) -> None:

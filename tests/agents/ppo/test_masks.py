@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from opera_agents.ppo.features import policy_kwargs
 from opera_agents.ppo.saved import AgentCard, save_agent
 from opera_agents.ppo.vec_env import OperaVecEnv
 from opera_env.agents import run_agent
+from opera_env.envs.stepwise import StepwiseConfig
 from opera_env.evaluation.compare import EvaluationConfig, compare_agents
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
@@ -95,6 +97,11 @@ def test_equal_plans_in_the_environment_and_in_run_agent(
     counts = [plan.count("tiny.enlarge") for plan in inside]
     assert max(counts) == (1 if mask_upscale else max(counts)) > 0  # the mask matters here
     assert len(set(inside)) > 1
+
+
+def test_the_defaults_agree() -> None:
+    default = inspect.signature(PredictAgent).parameters["mask_upscale"].default
+    assert default is StepwiseConfig().mask_upscale is True
 
 
 def test_equal_sampled_plans(
