@@ -16,6 +16,7 @@ from opera_env.bench.cotraining import cotraining
 from opera_env.bench.environments import overhead, vector
 from opera_env.bench.large import large
 from opera_env.bench.plans import exhaustive, group, scaling, service
+from opera_env.bench.startup import startup
 
 
 @dataclass(frozen=True)
@@ -40,5 +41,6 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "large": Benchmark(large, report.report_large),
     "scaling": Benchmark(scaling, report.report_scaling),
     "cotraining": Benchmark(cotraining, report.report_cotraining),
+    "startup": Benchmark(startup, report.report_startup),
 }
 """All benchmarks by their key in the JSON file."""

@@ -114,3 +114,25 @@ def report_cotraining(rows: list[dict[str, Any]]) -> Iterator[ReportRow]:
         target = 2.0 if net == "lite" else 1.25
         label = f"{net}, memory of {last['length']} tools relative to {first['length']}"
         yield _ratio(label, last["ours_mib"] / first["ours_mib"], target, at_most=True)
+
+
+_STARTUP_TARGETS = {
+    "import opera_env": 0.25,
+    "gym.make": 1.5,
+    "opera-env --help": 0.4,
+    "opera-env restore --help": 0.4,
+    "opera-env restore": 2.0,
+}
+"""Largest CPU time relative to the import of torch."""
+
+
+def report_startup(result: Mapping[str, float]) -> Iterator[ReportRow]:
+    """Reports the CPU seconds of starts, and their time relative to the import of torch."""
+    torch = result["import torch"]
+    for name, seconds in result.items():
+        target = _STARTUP_TARGETS.get(name)
+        if target is None:
+            yield ReportRow(name, f"{seconds:.2f} s")
+        else:
+            label = f"{name}, {seconds:.2f} s, relative to import torch"
+            yield _ratio(label, seconds / torch, target, at_most=True)

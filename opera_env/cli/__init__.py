@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 with signals_end_the_process():
     import tyro
 
+    from opera_env import __version__
     from opera_env.cli.command import Command, format_error
     from opera_env.cli.options.bench import BenchCommand
     from opera_env.cli.options.compare import Compare
@@ -41,6 +42,9 @@ _DESCRIPTION = """Agentic image restoration as a reinforcement-learning problem.
 opera-env restore holiday.jpg -o restored
     restores a photograph; `opera-env restore --help` has more examples, as has every subcommand.
 
+opera-env --version
+    prints the version.
+
 Exit codes: 0 success, 1 something failed and was named, 2 the arguments are not valid, 130 interrupted,
 143 terminated, 141 the reader of the output has ended, as in `opera-env ... | head`.
 
@@ -58,6 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     """Parses the arguments and runs the subcommand; an error becomes one line."""
+    if list(sys.argv[1:] if arguments is None else arguments) == ["--version"]:
+        print(f"opera-env {__version__}")
+        return 0
     command: Command | None = None
     try:
         command = _parse(arguments)
@@ -80,7 +87,3 @@ def _parse(arguments: Sequence[str] | None) -> Command:
         description=_DESCRIPTION,
         paired_switches=False,
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -11,6 +11,7 @@ import torch
 from opera_env.bench.benchmarks import BENCHMARKS
 from opera_env.bench.context import BenchmarkContext
 from opera_env.bench.plans import SERVICE_SCRIPT
+from opera_env.bench.startup import measure_starts
 from opera_env.errors import BenchError
 from opera_env.tools import Toolbox
 
@@ -52,6 +53,21 @@ def test_cotraining(bench: BenchmarkContext) -> None:
     for row in rows:
         assert row["ours_s"] > 0 and row["baseline_s"] > 0
     assert len(list(BENCHMARKS["cotraining"].report(rows))) == 10
+
+
+@needs_lpips
+@pytest.mark.slow
+def test_startup(bench: BenchmarkContext) -> None:
+    result = BENCHMARKS["startup"].measure(bench)
+    assert all(seconds > 0 for seconds in result.values())
+    assert result["python"] < result["import torch"] < result["opera-env restore"]
+    assert result["opera-env --help"] < result["import torch"]
+    assert len(list(BENCHMARKS["startup"].report(result))) == len(result)
+
+
+def test_a_start_that_fails_is_an_error() -> None:
+    with pytest.raises(BenchError, match=r"exit code 1: ZeroDivisionError"):
+        measure_starts({"wrong": ("-c", "1 / 0")}, 1)
 
 
 @needs_lpips

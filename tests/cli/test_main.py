@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from opera_env import __version__
 from opera_env.cli import main
 from opera_env.cli.command import format_error
 from opera_env.cli.options.tools import Tools
@@ -113,6 +114,11 @@ def test_help_has_examples(command: list[str], capsys: pytest.CaptureFixture[str
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     start = " ".join(["opera-env", *command]) + " "
     assert any(line.startswith(start) for line in lines)
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"opera-env {__version__}\n"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
