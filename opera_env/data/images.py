@@ -56,7 +56,7 @@ def read_image(path: Path | str) -> NDArray[np.uint8]:
     if path.is_file() and is_tiff(path):
         return _photo_to_rgb(read_photo(path))
     with open_image(path) as image:
-        check_complete(path, str(image.format))
+        check_complete(path, image)
         _, orientation = load_with_exif(image, str(image.format), notices=[])
         return apply_orientation(np.array(_to_rgb(image), np.uint8), orientation)
 

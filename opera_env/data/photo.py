@@ -86,6 +86,8 @@ class Photo:
         exif: EXIF data without the orientation, which has been applied.
         xmp: XMP data with an upright orientation.
         dpi: Horizontal and vertical resolution for printing, in dots per inch.
+        colour_chunks: Kind and data of the chunks of a PNG file that say, beside a profile, what its levels
+            mean: gAMA, cHRM, sRGB and cICP.
         lossless: Whether a WebP file is encoded without loss.
         notices: Messages for the user: what could not be kept, and a name that does not fit the content.
     """
@@ -97,6 +99,7 @@ class Photo:
     exif: Image.Exif | None = None
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
+    colour_chunks: tuple[tuple[bytes, bytes], ...] = ()
     lossless: bool = False
     notices: tuple[str, ...] = ()
 

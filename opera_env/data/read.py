@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from opera_env.data.claims import check_opened_claim
 from opera_env.data.exif import filter_exif, read_exif
@@ -18,7 +18,7 @@ from opera_env.data.photo import FORMATS, Photo, suffix_notices
 from opera_env.data.pixels import apply_orientation, split_alpha
 from opera_env.data.read_8bit import decode_8bit, is_lossless_webp
 from opera_env.data.read_jpeg import check_jpeg
-from opera_env.data.read_png import check_png, decode_16bit_png, read_png_header
+from opera_env.data.read_png import check_png, decode_16bit_png, read_colour_chunks, read_png_header
 from opera_env.data.read_tiff import has_luma_and_chroma, is_tiff, read_tiff, read_tiff_size
 from opera_env.data.recognise import describe_content
 from opera_env.errors import ImageFileError, error_message
@@ -26,6 +26,8 @@ from opera_env.errors import ImageFileError, error_message
 for _library in ("PIL", "tifffile", "imagecodecs"):
     # Without a handler Python prints what these libraries log of damaged files, beside our errors.
     logging.getLogger(_library).addHandler(logging.NullHandler())
+
+PngImagePlugin.MAX_TEXT_CHUNK = 2**24  # also limits colour profiles, of which some have over a megabyte
 
 _PILLOW_FORMATS = tuple(FORMATS)
 """Formats that Pillow may recognise. An MPO file, a JPEG with further images after it, counts as JPEG."""
@@ -48,7 +50,7 @@ def open_image(path: Path | str, formats: tuple[str, ...] | None = None) -> Iter
         yield image
 
 
-def check_complete(path: Path, format_name: str) -> list[str]:
+def check_complete(path: Path, image: Image.Image) -> list[str]:
     """Checks that all pixels of a PNG or JPEG file are there; for other formats the decoders do it.
 
     Returns:
@@ -57,10 +59,10 @@ def check_complete(path: Path, format_name: str) -> list[str]:
     Raises:
         ImageFileError: If the file is cut short, even if it ends as a whole file does.
     """
-    if format_name == "PNG":
+    if image.format == "PNG":
         check_png(path)
-    elif format_name in ("JPEG", "MPO"):
-        return check_jpeg(path)
+    elif image.format in ("JPEG", "MPO"):
+        return check_jpeg(path, image.width * image.height)
     return []
 
 
@@ -157,11 +159,13 @@ def _read(image: Image.Image, path: Path) -> Photo:
     format_name = _format_name(image)
     notices = [
         *suffix_notices(path, format_name),
-        *check_complete(path, format_name),
+        *check_complete(path, image),
         *multi_frame_notices(getattr(image, "n_frames", 1)),
     ]
     exif, orientation = load_with_exif(image, format_name, notices)
     info = dict(image.info)
+    if "icc_profile" in info and not info["icc_profile"]:
+        notices.append("its colour profile is damaged and left out")
     depth = read_png_header(path).depth if format_name == "PNG" else 8
     if depth == 16:
         pixels = decode_16bit_png(path)
@@ -177,6 +181,7 @@ def _read(image: Image.Image, path: Path) -> Photo:
         exif=exif,
         xmp=clean_xmp(info.get("xmp")),
         dpi=clean_dpi(info.get("dpi")),
+        colour_chunks=read_colour_chunks(path) if format_name == "PNG" else (),
         lossless=format_name == "WEBP" and is_lossless_webp(path),
         notices=tuple(notices),
     )

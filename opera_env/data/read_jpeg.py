@@ -31,6 +31,14 @@ _PROGRESSIVE = 0xC2
 _FRAME = struct.Struct(">BHHB")
 _COEFFICIENTS = 64
 
+MAX_SCANS = 200
+"""Largest number of scans. Encoders write about ten; each is a pass over the image, however short it is."""
+
+_SAVE_AGAIN = "convert it to PNG, JPEG or TIFF"
+
+_METADATA_BYTES, _MOST_BYTES_PER_PIXEL = 2**25, 16
+"""Bytes before the pixels, where a profile has 17 MB at most, and more than noise takes at quality 100."""
+
 _DRAFT_SCALE = 8
 """Side of an image divided by the side of its draft: one pixel for each block."""
 
@@ -45,6 +53,7 @@ class JpegStructure:
         width: In pixels.
         height: In pixels.
         end: Position of the marker that ends the image; None if there is none.
+        scans: Number of scans.
         lacks_scans: Whether the scans of a progressive image transmit less than all coefficients.
     """
 
@@ -53,13 +62,14 @@ class JpegStructure:
     width: int
     height: int
     end: int | None
+    scans: int
     lacks_scans: bool
 
 
 def read_structure(data: bytes) -> JpegStructure:
     """Follows the markers of a JPEG file until its first image ends."""
     frame, end, position = None, None, 2
-    depth, height, width, components = 8, 0, 0, 0
+    depth, height, width, components, scans = 8, 0, 0, 0, 0
     bits_left: dict[tuple[int, int], int] = {}
     while (found := _MARKER.search(data, position)) is not None:
         marker, start = found[1][0], found.end()
@@ -70,26 +80,36 @@ def read_structure(data: bytes) -> JpegStructure:
         segment = data[start + 2 : position]
         if frame is None and marker in _FRAMES and len(segment) >= _FRAME.size:
             frame, (depth, height, width, components) = marker, _FRAME.unpack(segment[: _FRAME.size])
-        elif marker == _SCAN and frame == _PROGRESSIVE and len(segment) >= 6:
-            first, last, approximation = segment[-3:]
-            for component in segment[1:-3:2]:
-                for coefficient in range(first, min(last, _COEFFICIENTS - 1) + 1):
-                    bits_left[component, coefficient] = approximation & 15
+        elif marker == _SCAN:
+            scans += 1
+            if frame == _PROGRESSIVE and len(segment) >= 6:
+                first, last, approximation = segment[-3:]
+                for component in segment[1:-3:2]:
+                    for coefficient in range(first, min(last, _COEFFICIENTS - 1) + 1):
+                        bits_left[component, coefficient] = approximation & 15
     lacks_scans = frame == _PROGRESSIVE and (
         len(bits_left) < _COEFFICIENTS * components or any(bits_left.values())
     )
-    return JpegStructure(frame, depth, width, height, end, lacks_scans)
+    return JpegStructure(frame, depth, width, height, end, scans, lacks_scans)
 
 
 def unsupported_coding(structure: JpegStructure) -> str | None:
     """Returns why the coding of a JPEG file is not supported, or None if it is."""
+    if structure.scans > MAX_SCANS:
+        return f"refused, it has {structure.scans} scans, at most {MAX_SCANS} are read: {_SAVE_AGAIN}"
     coding = (
         f"{structure.depth} bits" if structure.depth != 8 else _UNSUPPORTED_FRAMES.get(structure.frame or 0)
     )
-    return f"JPEG with {coding} is not supported: convert it to PNG, JPEG or TIFF" if coding else None
+    return f"JPEG with {coding} is not supported: {_SAVE_AGAIN}" if coding else None
 
 
-def check_jpeg(path: Path) -> list[str]:
+def read_jpeg_data(path: Path, pixels: int) -> bytes:
+    """Reads a JPEG file, but no more than its image can need; what follows may be of any length."""
+    with path.open("rb") as file:
+        return file.read(_METADATA_BYTES + _MOST_BYTES_PER_PIXEL * pixels)
+
+
+def check_jpeg(path: Path, pixels: int) -> list[str]:
     """Checks that the data of a JPEG file reach to the last row.
 
     Where the data of a scan end too early, decoders fill the image with grey and report nothing to Pillow.
@@ -97,13 +117,17 @@ def check_jpeg(path: Path) -> list[str]:
     expects some, and only then. The absence of a part of the last block may go unnoticed. Files with
     arithmetic coding are not checked, because their encoders leave out zeros at the end.
 
+    Args:
+        path: The file.
+        pixels: Number of pixels that its header claims.
+
     Returns:
         A notice if the file lacks scans, which the format allows; else nothing.
 
     Raises:
         ImageFileError: If pixels are absent, or if the coding is not supported.
     """
-    data = path.read_bytes()
+    data = read_jpeg_data(path, pixels)
     found = read_structure(data)
     if (reason := unsupported_coding(found)) is not None:
         raise ImageFileError(path, reason)

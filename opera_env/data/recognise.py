@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from opera_env.data.read_jpeg import read_structure, unsupported_coding
+from opera_env.data.read_jpeg import read_jpeg_data, read_structure, unsupported_coding
 
 _HEAD_BYTES = 4096
 
@@ -65,7 +65,7 @@ def describe_content(path: Path) -> str | None:
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     if head.startswith(b"\xff\xd8"):
-        return unsupported_coding(read_structure(path.read_bytes()))
+        return unsupported_coding(read_structure(read_jpeg_data(path, 0)))
     for position, signature, name, remedy in _SIGNATURES:
         if head[position:].startswith(signature):
             return f"{name} is not supported: {remedy}"

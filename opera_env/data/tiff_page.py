@@ -10,7 +10,7 @@ from PIL import Image
 from tifffile import COMPRESSION, PHOTOMETRIC
 
 from opera_env.data.claims import check_claim
-from opera_env.data.read_jpeg import read_structure
+from opera_env.data.read_jpeg import MAX_SCANS, read_structure
 from opera_env.data.read_png import cut_short
 from opera_env.errors import ImageFileError
 
@@ -63,6 +63,9 @@ _NAMES = {
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262
 _DNG_VERSION = 50706
 _SENSOR = (PHOTOMETRIC.CFA, PHOTOMETRIC.LINEAR_RAW)
+
+_PART_BYTES = 2**20
+"""Bytes of a strip or tile beside its pixels."""
 
 _LARGEST_TILE = 2**24
 """Pixels of a tile; a tile may be larger than the image."""
@@ -135,7 +138,9 @@ def _check_jpeg_parts(path: Path, page: Any) -> None:
     with path.open("rb") as file:
         for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
             file.seek(offset)
-            structure = read_structure(file.read(count))
+            structure = read_structure(file.read(min(count, _PART_BYTES + 16 * width * height)))
+            if structure.scans > MAX_SCANS:
+                raise ImageFileError(path, f"refused: a part has {structure.scans} scans")
             if structure.width > width + 15 or structure.height > height + 15:
                 raise ImageFileError(
                     path, f"damaged: a part claims {structure.width} x {structure.height} pixels"

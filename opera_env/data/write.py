@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from io import BytesIO
@@ -20,6 +22,13 @@ from opera_env.files import atomic_create, atomic_write
 
 _JPEG_SEGMENT_MAX_BYTES = 65533
 """Maximum number of bytes of EXIF or XMP data in one segment of a JPEG file."""
+
+_PROFILE_MAX_BYTES = {"JPEG": 255 * 65519, "PNG": 2**24}
+"""Maximum number of bytes of a profile: JPEG has 255 segments for it, and readers of PNG have a limit."""
+
+_SRGB_GAMMA = 45455
+_SRGB_PRIMARIES = struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+"""The gamma, times 100,000, and the chromaticities by which PNG describes sRGB."""
 
 _XMP_HEADER_BYTES = len(b"http://ns.adobe.com/xap/1.0/\0")
 
@@ -88,9 +97,25 @@ def drop_unsupported(photo: Photo) -> Photo:
     if photo.format == "WEBP" and photo.icc is not None and photo.icc[16:20] == b"GRAY":
         notices.append("WEBP holds no grey, so its profile of grey levels is left out")
         photo = replace(photo, icc=None)
+    if photo.icc is not None and len(photo.icc) > _PROFILE_MAX_BYTES.get(photo.format, len(photo.icc)):
+        notices.append(f"its colour profile is too long for {photo.format}")
+        photo = replace(photo, icc=None)
     if photo.format == "JPEG":
         photo = _drop_oversized_metadata(photo, notices)
+    if photo.format != "PNG" and photo.colour_chunks:
+        if photo.icc is None and not _is_like_srgb(dict(photo.colour_chunks)):
+            notices.append(f"{photo.format} holds no gamma or primaries: its colours may look different")
+        photo = replace(photo, colour_chunks=())
     return replace(photo, notices=tuple(notices))
+
+
+def _is_like_srgb(chunks: Mapping[bytes, bytes]) -> bool:
+    """Returns whether viewers show levels with these chunks about as they show sRGB."""
+    gamma = int.from_bytes(chunks.get(b"gAMA", _SRGB_GAMMA.to_bytes(4)), "big")
+    primaries = chunks.get(b"cHRM", _SRGB_PRIMARIES)
+    return b"cICP" not in chunks and (
+        b"sRGB" in chunks or (abs(gamma - _SRGB_GAMMA) < 1000 and primaries == _SRGB_PRIMARIES)
+    )
 
 
 def _to_8bit(levels: Pixels) -> Pixels:

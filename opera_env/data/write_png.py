@@ -26,7 +26,7 @@ def encode_png(photo: Photo) -> bytes:
     chunks of metadata are inserted here.
     """
     exif = current_exif(photo)
-    chunks: list[bytes] = []
+    chunks = [_chunk(kind, data) for kind, data in photo.colour_chunks]
     if photo.icc is not None:
         chunks.append(_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(photo.icc)))
     if photo.dpi is not None:

@@ -144,3 +144,27 @@ def test_a_transparent_level_of_few_bits(tmp_path: Path, depth: int) -> None:
     assert photo.alpha is not None
     assert np.array_equal(photo.alpha == 0, photo.pixels[..., 0] == 255)
     assert (photo.alpha == 0).any()
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_what_follows_an_image_is_not_read(tmp_path: Path, depth: int) -> None:
+    """A sparse file of 50 GB."""
+    (tmp_path / "a.png").write_bytes(png(rows(HEIGHT, depth), depth))
+    with (tmp_path / "a.png").open("r+b") as file:
+        file.truncate(50 * 10**9)
+    assert read_photo(tmp_path / "a.png").size == (HEIGHT, WIDTH)
+    (tmp_path / "a.png").unlink()
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_large_profiles_are_kept_and_damaged_ones_are_mentioned(tmp_path: Path, depth: int) -> None:
+    data = png(rows(HEIGHT, depth), depth)
+    place = data.index(b"IDAT") - 4
+    profile = bytes(3_000_000)
+    large = chunk(b"iCCP", b"name\0\0" + zlib.compress(profile))
+    (tmp_path / "a.png").write_bytes(data[:place] + large + data[place:])
+    assert read_photo(tmp_path / "a.png").icc == profile
+    broken = chunk(b"iCCP", b"name\0\0nonsense")
+    (tmp_path / "a.png").write_bytes(data[:place] + broken + data[place:])
+    photo = read_photo(tmp_path / "a.png")
+    assert (photo.icc, photo.notices) == (None, ("its colour profile is damaged and left out",))

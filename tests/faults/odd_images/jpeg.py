@@ -158,7 +158,8 @@ def _profiles() -> Iterator[OddImage]:
     }.items():
         yield _known(f"profile_{name}", saved(picture(), "JPEG", quality=95, icc_profile=icc), icc=icc)
     part = b"ICC_PROFILE\0"
-    yield _known("profile_part_absent", with_segments(plain, segment(0xE2, part + b"\1\3" + SRGB)))
+    absent = segment(0xE2, part + b"\1\3" + SRGB)
+    yield _known("profile_part_absent", with_segments(plain, absent), notice="profile is damaged")
     yield _known("profile_part_0", with_segments(plain, segment(0xE2, part + b"\0\0" + SRGB)))
     yield OddImage("jpeg_profile_empty.jpg", with_segments(plain, segment(0xE2, part)))
 
