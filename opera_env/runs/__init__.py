@@ -1,6 +1,13 @@
 """Runs of trainers: their settings, their folders, and the content of what they were given."""
 
-from opera_env.runs.folder import claim_run_dir, describe_changes, describe_progress, lock_path
+from opera_env.runs.folder import (
+    SETTINGS_FILE,
+    claim_run_dir,
+    describe_changes,
+    describe_progress,
+    lock_path,
+    read_settings,
+)
 from opera_env.runs.identity import (
     Identity,
     folder_name,
@@ -21,6 +28,7 @@ from opera_env.settings import (
 )
 
 __all__ = [
+    "SETTINGS_FILE",
     "Identity",
     "NonNegativeFloat",
     "NonNegativeInt",
@@ -39,4 +47,5 @@ __all__ = [
     "identify_toolbox",
     "identify_weights",
     "lock_path",
+    "read_settings",
 ]

@@ -51,7 +51,7 @@ def claim_run_dir(
 def _write_settings(folder: Path, settings: dict[str, Any], mutable: Collection[str]) -> None:
     """Writes settings to a folder, unless they differ from those that are there."""
     path = folder / SETTINGS_FILE
-    saved_settings = _read_settings(path) if path.is_file() else {}
+    saved_settings = read_settings(path) if path.is_file() else {}
     changed = describe_changes(saved_settings, settings) if saved_settings else {}
     if refused := [text for name, text in changed.items() if name not in mutable]:
         raise RunError(
@@ -125,7 +125,12 @@ def lock_path(path: Path, conflict: str) -> AbstractContextManager[Any]:
         raise RunError(f"{conflict}: wait until it ends, or choose another --out.") from None
 
 
-def _read_settings(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> dict[str, Any]:
+    """Reads the settings that :func:`claim_run_dir` wrote.
+
+    Raises:
+        RunError: If the file is damaged.
+    """
     try:
         settings = json.loads(path.read_text())
     except ValueError as error:  # of JSON, or of UTF-8

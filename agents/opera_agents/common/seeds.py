@@ -28,6 +28,8 @@ class SeedStage(IntEnum):
     CRITIC_COLLECTION = 7
     CRITIC_TRAINING = 8
     REWARD_TABLE = 9
+    DETECTOR = 10
+    PLANNER_IMITATION = 11
 
 
 def make_rng(seed: int, stage: SeedStage, step: int, stream: int = 0) -> np.random.Generator:

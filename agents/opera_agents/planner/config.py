@@ -41,6 +41,19 @@ class PlannerConfig:
     """Peak learning rate of the warm start."""
     autocast: bool = supports_bfloat16()
     """Compute in bfloat16 during the warm start; by default where that is fast. Only the encoder does."""
+    table: Path | None = None
+    """Folder of a table of rewards (opera_agents.planner.reward_table) for the toolbox. A value network
+    then learns it, and the decoder imitates the network's choices between the warm start and GRPO."""
+    value_epochs: PositiveInt = 60
+    """Number of passes of the value network over the table."""
+    imitation_steps: NonNegativeInt = 1_500
+    """Number of gradient steps in which the decoder imitates the plans that the value network chooses."""
+    imitation_batch_size: PositiveInt = 32
+    """Number of samples in a step of the imitation."""
+    imitation_candidates: PositiveInt = 100
+    """Number of plans among which the value network chooses for each sample."""
+    imitation_lr: NonNegativeFloat = 1e-3
+    """Peak learning rate of the value network and of the imitation; it decays to zero along a cosine."""
     updates: NonNegativeInt = 400
     """Number of GRPO updates. A run that is resumed with more of them is not the run that had them from the
     start: the learning rate follows the new number from there on."""
@@ -112,4 +125,5 @@ class PlannerConfig:
             images=folder_name(self.images),
             toolbox=Path(self.toolbox).name,
             initial_weights=None if self.initial_weights is None else self.initial_weights.name,
+            table=None if self.table is None else folder_name(self.table),
         )

@@ -13,6 +13,7 @@ Source: the paper explores with sampled plans alone. A table shows every trainin
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,10 +38,12 @@ from opera_env.degradations import (
     merge_degradations,
     training_recipes,
 )
+from opera_env.errors import MissingWeightsError, ToolboxMismatchError
 from opera_env.files import atomic_write
 from opera_env.plan import PlanCodec
 from opera_env.reward import get_reward
 from opera_env.runs import (
+    SETTINGS_FILE,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
@@ -49,6 +52,7 @@ from opera_env.runs import (
     claim_run_dir,
     identify_images,
     identify_toolbox,
+    read_settings,
 )
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
@@ -69,6 +73,13 @@ class RewardTable:
     specs: tuple[SampleSpec, ...]
     plans: NDArray[np.uint8]
     r_q: NDArray[np.float32]
+
+    @property
+    def content(self) -> str:
+        """Digest of the table, for the settings of runs that use it."""
+        digest = hashlib.sha256(json.dumps([spec.to_json() for spec in self.specs]).encode())
+        digest.update(self.plans.tobytes() + self.r_q.tobytes())
+        return digest.hexdigest()[:16]
 
     @classmethod
     def concat(cls, tables: Sequence[RewardTable]) -> RewardTable:
@@ -168,6 +179,31 @@ def table_recipes(config: RewardTableConfig) -> tuple[Recipe, ...]:
     recipes = training_recipes(degradations=merge_degradations(custom).values())
     benchmark = benchmark_recipes() if config.benchmark else ()
     return tuple(dict.fromkeys([*recipes, *benchmark]))
+
+
+def load_table(folder: Path, toolbox: Toolbox) -> RewardTable:
+    """Returns the finished shards of a folder as one table.
+
+    Args:
+        folder: Folder of a run of this program.
+        toolbox: The tools, which have to be those that the plans were scored with.
+
+    Raises:
+        MissingWeightsError: If the folder holds no shards.
+        ToolboxMismatchError: If the plans were scored with other tools.
+        RunError: If a file is damaged.
+    """
+    paths = sorted(folder.glob("*.npz"))
+    if not paths:
+        remedy = "python -m opera_agents.planner.reward_table --help"
+        raise MissingWeightsError("a table of rewards", folder / "000.npz", remedy)
+    identity = read_settings(folder / SETTINGS_FILE).get("toolbox")
+    if not isinstance(identity, dict) or identity.get("content") != toolbox.fingerprint:
+        raise ToolboxMismatchError(
+            f"the table in {folder} was made with the tools {identity}, and the toolbox has fingerprint "
+            f"{toolbox.fingerprint}: name the toolbox of the table, or collect a table for this one."
+        )
+    return RewardTable.concat([RewardTable.load(path) for path in paths])
 
 
 def collect(config: RewardTableConfig) -> list[Path]:

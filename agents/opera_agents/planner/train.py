@@ -2,6 +2,7 @@
 
 Example:
     python -m opera_agents.planner.train --images bsds500/train --val bsds500/val --out runs/planner
+    python -m opera_agents.planner.train ... --table runs/table   # also imitates the best plans of a table
 
 A run may be interrupted at any time: the same command resumes it from the last checkpoint, and it ends with
 the same weights as an uninterrupted run. TensorBoard shows the curves and images in the folder of the run.
@@ -34,8 +35,10 @@ from opera_agents.planner.advantages import compute_advantages
 from opera_agents.planner.agent import Planner
 from opera_agents.planner.config import PlannerConfig
 from opera_agents.planner.diagnostics import log_rollout
+from opera_agents.planner.imitation import load_or_run_imitation
 from opera_agents.planner.loss import grpo_loss
 from opera_agents.planner.policy import PlanPolicy
+from opera_agents.planner.reward_table import RewardTable, load_table
 from opera_agents.planner.rollout import collect_rollout
 from opera_agents.planner.saved import PolicyCard, load_initial_weights, save_policy
 from opera_agents.planner.warm_start import load_or_run_warm_start, make_optimizer
@@ -72,6 +75,7 @@ def train(config: PlannerConfig) -> ValidationResult:
     policy = card.build().to(device)
     if config.initial_weights is not None:
         load_initial_weights(policy, config.initial_weights)
+    table = None if config.table is None else load_table(config.table, toolbox)
     validate = Validation(
         config.val,
         toolbox,
@@ -88,13 +92,14 @@ def train(config: PlannerConfig) -> ValidationResult:
         "val": identify_images(config.val),
         "toolbox": identify_toolbox(config.toolbox, toolbox.fingerprint),
         "initial_weights": identify_file(config.initial_weights),
+        "table": None if table is None else table.content,
     }
     state = load_checkpoint(folder / "checkpoint.pt", device)
     progress = describe_progress(folder, state["update"] if state else 0, config.updates, "updates")
     with claim_run_dir(folder, config.settings() | inputs, mutable=("threads", "updates")):
         if progress is not None:
             print(progress)
-        return run_updates(config, toolbox, policy, card, validate, state)
+        return run_updates(config, toolbox, policy, card, table, validate, state)
 
 
 def run_updates(
@@ -102,6 +107,7 @@ def run_updates(
     toolbox: Toolbox,
     policy: PlanPolicy,
     card: PolicyCard,
+    table: RewardTable | None,
     validate: Validation,
     state: Mapping[str, Any] | None,
 ) -> ValidationResult:
@@ -112,6 +118,7 @@ def run_updates(
         toolbox: The tools.
         policy: The policy, with the given initial weights, or random ones for the warm start.
         card: What the policy is trained for.
+        table: Rewards of candidate plans for the imitation; None leaves it out.
         validate: The validation set.
         state: The checkpoint to resume from; None starts with the first update.
     """
@@ -126,6 +133,8 @@ def run_updates(
     )
     if config.initial_weights is None:
         load_or_run_warm_start(policy, toolbox, source, config)
+    if table is not None:
+        load_or_run_imitation(policy, toolbox, source, table, config)
     reference_policy = copy.deepcopy(policy).eval() if config.kl_coef else None
 
     # The state of the run, from its checkpoint if there is one.

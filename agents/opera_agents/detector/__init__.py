@@ -1,0 +1,1 @@
+"""The degradation detector: its trainer and its evaluation."""
