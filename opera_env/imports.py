@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +14,47 @@ from opera_env.errors import error_message
 def import_attribute(name: str) -> Any:
     """Imports a module, which runs its code, and returns an attribute of it.
 
+    The module may also lie in the current folder, as with ``python -m`` and ``uvicorn module:app``. That
+    folder is searched last, and only for a module that is found nowhere else: a file in it never takes the
+    place of an installed module. It then stays at the end of ``sys.path``, so that the module finds its
+    neighbours. Python's option ``-P`` (``PYTHONSAFEPATH``) excludes it.
+
     Args:
         name: "module:attribute", such as "my_package.sources:foggy_streets".
 
     Raises:
-        ImportError: If there is no such module, or its code raises. The message says what to do if the
-            module lies in the current folder, where an installed command does not search, unlike
-            ``python -m``.
+        ImportError: If there is no such module, or its code raises.
         AttributeError: If the module has no such attribute, or the name has no colon.
     """
     module_name, _, attribute = name.partition(":")
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise ImportError(f"expected module:attribute, such as my_module:MyClass, found {name!r}")
     try:
+        _find_in_current_folder(module_name.partition(".")[0])
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        path = Path.cwd().joinpath(*module_name.split("."))
-        is_here = path.with_suffix(".py").exists() or path.is_dir()
-        if error.name != module_name.split(".")[0] or not is_here:
-            raise
-        raise ImportError(
-            f"{error}. The current folder has it, but Python does not search there: set "
-            f"PYTHONPATH={Path.cwd()} or install the package."
-        ) from error
     except ImportError:
         raise
-    except Exception as error:  # another class than those of this package: each caller has its own
+    except Exception as error:
         what = f"{type(error).__name__}: {error_message(error)}"
         raise ImportError(f"the code of module {module_name!r} raised {what}") from error
     return getattr(module, attribute)
+
+
+def _find_in_current_folder(package: str) -> None:
+    """Adds the current folder to the end of the search path if a package is found in it and nowhere else.
+
+    Raises:
+        ImportError: If it is found in it, but Python was told not to search there.
+    """
+    if package in sys.modules or importlib.util.find_spec(package) is not None:
+        return
+    folder = Path.cwd()
+    if not (folder / f"{package}.py").is_file() and not (folder / package).is_dir():
+        return
+    if sys.flags.safe_path:
+        raise ImportError(
+            f"No module named {package!r}. The current folder has it, but Python was told not to search "
+            f"there (-P or PYTHONSAFEPATH): set PYTHONPATH={folder} or install the package."
+        )
+    sys.path.append(str(folder))
+    importlib.invalidate_caches()

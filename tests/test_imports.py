@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -45,12 +47,65 @@ def test_a_module_whose_code_raises_is_named(
         import_attribute("module_that_raises:thing")
 
 
-@pytest.mark.parametrize("load", [resolve_source, load_degradations])
-def test_the_error_for_own_code_in_the_current_folder_names_pythonpath(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: Callable[[str], object]
-) -> None:
-    (tmp_path / "own_code_here.py").write_text("thing = 3\n")
+@pytest.mark.parametrize(
+    "name", ["", ":x", "..secret:x", "a b:x", "my-module:x", "folder/module:x", "../m:x"]
+)
+def test_a_name_that_is_none_of_a_module_says_what_is_expected(name: str) -> None:
+    with pytest.raises(ImportError, match="expected module:attribute, such as"):
+        import_attribute(name)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The current folder of a test, which Python does not search, as for an installed command."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.path", [entry for entry in sys.path if entry])
-    with pytest.raises(SampleError, match=f"PYTHONPATH={tmp_path}"):
+    monkeypatch.setattr("sys.path", [entry for entry in sys.path if entry not in ("", ".")])
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("load", [resolve_source, load_degradations])
+def test_own_code_in_the_current_folder_is_imported(folder: Path, load: Callable[[str], object]) -> None:
+    (folder / "own_code_here.py").write_text("thing = 3\n")
+    with pytest.raises(SampleError, match=r"\b3\b.*expected|found 3"):
         load("own_code_here:thing")
+
+
+def test_own_code_finds_its_neighbours_and_packages(folder: Path) -> None:
+    (folder / "own_package").mkdir()
+    (folder / "own_package" / "part.py").write_text("from own_helper import thing\n")
+    (folder / "own_helper.py").write_text("thing = 3\n")
+    assert import_attribute("own_package.part:thing") == 3
+    assert sys.path[-1] == str(folder), "searched last"
+
+
+def test_a_file_of_the_current_folder_replaces_no_installed_module(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "colorsys.py").write_text("raise SystemExit('this file must not run')\n")
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    before = list(sys.path)
+    assert callable(import_attribute("colorsys:rgb_to_hsv"))
+    assert sys.path == before, "the folder is not searched if nothing of it was asked for"
+
+
+def test_names_that_are_found_nowhere_leave_the_search_path_alone(folder: Path) -> None:
+    before = list(sys.path)
+    with pytest.raises(ModuleNotFoundError, match="no_such_module_anywhere"):
+        import_attribute("no_such_module_anywhere:x")
+    assert sys.path == before
+
+
+def test_a_python_that_does_not_search_the_current_folder_says_what_to_do(folder: Path) -> None:
+    (folder / "own_code_here.py").write_text("thing = 3\n")
+    program = "from opera_env.imports import import_attribute; import_attribute('own_code_here:thing')"
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert f"PYTHONPATH={folder}" in done.stderr.splitlines()[-1]
