@@ -29,6 +29,12 @@ _METAVARS = {str: "TEXT", int: "INT", float: "FLOAT", Path: "PATH"}
 _BOXES = ("╭", " options", " positional arguments")
 """Begins of the first line of a box, with and without characters for lines."""
 
+_CODE_NOTICE = (
+    "module:attribute runs the code of the module, which may lie in the current folder: name only modules "
+    "that you trust."
+)
+"""Ends the help of every command that imports what it is told to."""
+
 _INDENT = "    "
 """Begins what a docstring says about an example."""
 
@@ -204,7 +210,7 @@ def _program() -> str:
 
 
 def _fill_help(text: str) -> str:
-    """Fills the lines above the boxes of a help text to the width of the terminal."""
+    """Fills the lines above the boxes of a help text to the width of the terminal, and adds the notice."""
     if "usage:" not in text[:20]:
         return text
     width = shutil.get_terminal_size().columns
@@ -218,7 +224,8 @@ def _fill_help(text: str) -> str:
             paragraphs[-1] += f" {line.strip()}"
         else:
             paragraphs.append(line)
-    return "\n".join([*(_fill(paragraph, width) for paragraph in paragraphs), *boxes])
+    notices = [_fill(_CODE_NOTICE, width), ""] if "module:attribute" in text else []
+    return "\n".join([*(_fill(paragraph, width) for paragraph in paragraphs), *boxes, *notices])
 
 
 def _fill(line: str, width: int) -> str:

@@ -74,6 +74,8 @@ def assert_reads_well(text: str, width: int) -> None:
             word = following[column:-1].split()[0]
             assert len(line[:-1].rstrip()) + 1 + len(word) > width - 2, f"{word!r} fits after {line!r}"
     assert not re.search(r"\n│ +│\n", text.split(" subcommands ")[0]), "no empty lines"
+    warns = "runs the code of the module" in " ".join(text.split())
+    assert warns == ("module:attribute" in text), "whoever names code is told that it runs"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -32,7 +32,8 @@ class EnvArguments:
         metadata={"help": "Name of a shipped toolbox, or a folder written by Toolbox.save."},
     )
     reward: str = field(
-        default="lite", metadata={"help": "Reward that computes R_q: a preset, or module:attribute."}
+        default="lite",
+        metadata={"help": "Reward that computes R_q: a preset, or module:attribute, whose code runs."},
     )
     reward_form: str = field(
         default="product", metadata={"help": "Form of the combined reward: product (the paper's) or gated."}
@@ -59,8 +60,9 @@ class EnvArguments:
     degradations: str | None = field(
         default=None,
         metadata={
-            "help": "Custom degradations beside the built-in ones: module:attribute of one or a list. The "
-            "recipes are then all plausible orders of up to three degradations, and answers name them."
+            "help": "Custom degradations beside the built-in ones: module:attribute of one or a list, "
+            "whose code runs. The recipes are then all plausible orders of up to three degradations, and "
+            "answers name them."
         },
     )
     num_samples: int = field(default=16_000, metadata={"help": "Number of samples in an epoch."})
