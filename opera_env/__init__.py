@@ -8,18 +8,11 @@
 Importing this package registers the environments with Gymnasium and does nothing else.
 """
 
-import sys
-from contextlib import nullcontext
-from pathlib import PurePath
+from opera_env.signals import signals_end_imports
 
-from opera_env.signals import signals_end_the_process
+signals_end_imports("opera_env", script="opera-env")  # before the imports that take time
 
-_IS_COMMAND = PurePath(*sys.argv[:1]).stem == "opera-env"
-
-# A command that is interrupted while it starts ends in one line; a program that imports this package keeps
-# its own handlers.
-with signals_end_the_process() if _IS_COMMAND else nullcontext():
-    from opera_env.envs.registration import register_all
+from opera_env.envs.registration import register_all  # noqa: E402 - it imports Gymnasium
 
 __version__ = "0.1.0"
 

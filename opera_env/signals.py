@@ -7,8 +7,9 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import PurePath
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -20,6 +21,8 @@ EXIT_BROKEN_PIPE = 128 + 13
 
 _TERMINATIONS = {"SIGTERM": "terminated", "SIGHUP": "terminated, the terminal was closed"}
 """The signals that ask a process to end, with the line that it prints then."""
+
+_Handler = Callable[[int, FrameType | None], Any]
 
 _OUTPUTS = (1, 2)
 """Descriptors of standard output and standard error."""
@@ -51,7 +54,7 @@ def run_command(run: Callable[[], int | None]) -> int:
         standard error is a pipe that nobody reads any more.
     """
     try:
-        with terminations_raise():
+        with interrupts_raise(), terminations_raise():
             code = run() or 0
             sys.stdout.flush()  # a closed pipe is noticed here and not when the interpreter ends
             return code
@@ -106,23 +109,22 @@ def signals_end_the_process() -> Iterator[None]:
         yield
 
 
-def signals_end_imports(package: str) -> None:
-    """Signals end the process as above, if it is to run a program of a package by ``python -m``.
+def signals_end_imports(package: str, script: str | None = None) -> None:
+    """Signals end the process as above, if it is to run a program of a package.
 
     A package calls it first of all, because its programs start with imports that take seconds.
     :func:`run_command` and :func:`interrupts_raise` replace the handlers. In any other process, such as one
     that uses the package as a library, nothing is changed.
 
     Args:
-        package: Name of the package that calls it.
+        package: Name of the package that calls it; its programs are called by ``python -m``.
+        script: Name of a script that runs a program of the package.
     """
     arguments = zip(sys.orig_argv, sys.orig_argv[1:], strict=False)
     modules = [module for option, module in arguments if option == "-m"]
-    if modules and modules[0].startswith(f"{package}."):
-        for name in ("SIGINT", *_TERMINATIONS):
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, _end_process)
+    is_module = bool(modules) and modules[0].startswith(f"{package}.")
+    if is_module or (script is not None and PurePath(*sys.argv[:1]).stem == script):
+        _install({name: _end_process for name in ("SIGINT", *_TERMINATIONS)})
 
 
 @contextmanager
@@ -140,24 +142,32 @@ def _end_process(number: int, frame: FrameType | None) -> NoReturn:
 
 
 @contextmanager
-def _handlers(handlers: dict[str, Callable[[int, FrameType | None], object]]) -> Iterator[None]:
-    """Installs handlers of signals by name and restores the previous ones.
-
-    A signal that the process ignores, as after ``nohup``, stays ignored. In other threads than the main one
-    Python cannot install handlers.
-    """
-    previous: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        for name, handler in handlers.items():
-            number = getattr(signal, name, None)  # Windows has no SIGHUP
-            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-                previous[number] = signal.signal(number, handler)
+def _handlers(handlers: Mapping[str, _Handler]) -> Iterator[None]:
+    """Installs handlers of signals by name, and the previous ones again at the end."""
+    previous = _install(handlers)
     try:
         yield
     finally:
         for number, handler in previous.items():
             # None is a handler that was not installed from Python, which cannot be restored.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def _install(handlers: Mapping[str, _Handler]) -> dict[int, Any]:
+    """Installs handlers of signals by name; returns the previous ones by number.
+
+    A signal that the process ignores, as after ``nohup``, stays ignored. In other threads than the main one
+    Python cannot install handlers.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    numbers = {getattr(signal, name, None): handler for name, handler in handlers.items()}
+    return {
+        number: signal.signal(number, handler)
+        for number, handler in numbers.items()
+        if number is not None  # Windows has no SIGHUP
+        and signal.getsignal(number) is not signal.SIG_IGN
+    }
 
 
 def output_has_no_reader() -> bool:

@@ -66,7 +66,7 @@ class Process:
         self.process = subprocess.Popen(
             [sys.executable, *map(str, arguments)],
             cwd=cwd,
-            env=_environment() | dict(env or {}),
+            env=child_environment() | dict(env or {}),
             stdin=subprocess.DEVNULL,
             stdout=self._out if stdout is None else stdout,
             stderr=self._err,
@@ -152,7 +152,7 @@ def run(
         return process.wait(timeout)
 
 
-def _environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
     """Environment variables of a process that imports the same packages as the tests, with one thread."""
     folders = [REPOSITORY, REPOSITORY / "agents", REPOSITORY / "baselines"]
     path = os.pathsep.join([*map(str, folders), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
