@@ -115,19 +115,18 @@ class VLMAgent:
             ToolboxMismatchError: If the model was trained for another toolbox and no system prompt is
                 given.
         """
+        card = load_card(name_or_path)
+        if card is not None and system_prompt is None:
+            card.check(toolbox)
+            system_prompt = card.system_prompt
+        if degradations is None:
+            degradations = DEGRADATIONS if card is None else card.degradations
+        if system_prompt is None:
+            system_prompt = build_system_prompt(toolbox, max_tools, degradations)
         processor = load_processor(name_or_path)
         # CPUs compute slowly in half precision, and lack many of its operations.
         dtype = "auto" if toolbox.device.type == "cuda" else torch.float32
         model = load_vision_language_model(name_or_path, dtype=dtype)
-        card = load_card(name_or_path)
-        if degradations is None:
-            degradations = DEGRADATIONS if card is None else card.degradations
-        if system_prompt is None:
-            if card is None:
-                system_prompt = build_system_prompt(toolbox, max_tools, degradations)
-            else:
-                card.check(toolbox)
-                system_prompt = card.system_prompt
         options = max_tools, max_new_tokens, batch_size, seed, degradations
         return cls(toolbox, model.to(toolbox.device).eval(), processor, system_prompt, *options)
 

@@ -5,13 +5,25 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from trl import GRPOConfig, ModelConfig
 
-from opera_agents.common.runs import folder_name, run_settings
+from opera_agents.common.runs import run_settings
+from opera_agents.vlm.saved import identify_model
+from opera_env.errors import SettingError
+from opera_env.runs import (
+    NonNegativeFloat,
+    PositiveInt,
+    Range,
+    check_settings,
+    identify_images,
+    identify_toolbox,
+)
+from opera_env.tools import Toolbox
 
 _TRAINING_OPTIONS = (
     *("learning_rate", "lr_scheduler_type", "max_steps", "num_train_epochs", "seed", "max_grad_norm"),
@@ -47,10 +59,14 @@ class EnvArguments:
     judge_model: str = field(
         default="default", metadata={"help": "Name of the judge's model on the server."}
     )
-    tool_cost: float = field(default=0.0, metadata={"help": "Cost of each tool, subtracted from R_q."})
-    max_tools: int = field(default=6, metadata={"help": "Maximum number of tools in a plan."})
-    canvas: int = field(default=128, metadata={"help": "Side of the square crops in pixels."})
-    clean_weight: float = field(
+    tool_cost: NonNegativeFloat = field(
+        default=0.0, metadata={"help": "Cost of each tool, subtracted from R_q."}
+    )
+    max_tools: Annotated[int, Range(1, 64)] = field(
+        default=6, metadata={"help": "Maximum number of tools in a plan."}
+    )
+    canvas: PositiveInt = field(default=128, metadata={"help": "Side of the square crops in pixels."})
+    clean_weight: NonNegativeFloat = field(
         default=1.5,
         metadata={
             "help": "Sampling weight of clean photographs; those with one, two and three degradations have "
@@ -65,7 +81,7 @@ class EnvArguments:
             "answers name them."
         },
     )
-    num_samples: int = field(default=16_000, metadata={"help": "Number of samples in an epoch."})
+    num_samples: PositiveInt = field(default=16_000, metadata={"help": "Number of samples in an epoch."})
     system_prompt_file: str | None = field(
         default=None,
         metadata={
@@ -73,22 +89,55 @@ class EnvArguments:
             "card, one built from the toolbox."
         },
     )
-    val_count: int = field(default=48, metadata={"help": "Number of validation samples."})
-    val_every: int = field(default=20, metadata={"help": "Steps between validations."})
-    threads: int = field(default=2, metadata={"help": "Number of CPU threads."})
+    val_count: PositiveInt = field(default=48, metadata={"help": "Number of validation samples."})
+    val_every: PositiveInt = field(default=20, metadata={"help": "Steps between validations."})
+    threads: PositiveInt = field(default=2, metadata={"help": "Number of CPU threads."})
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.reward_form not in ("product", "gated"):
+            raise SettingError("reward_form", self.reward_form, "product or gated")
 
 
 def settings(
-    env_args: EnvArguments, training_args: GRPOConfig, model_args: ModelConfig, system_prompt: str
+    env_args: EnvArguments,
+    training_args: GRPOConfig,
+    model_args: ModelConfig,
+    system_prompt: str,
+    toolbox: Toolbox,
 ) -> dict[str, Any]:
-    """Returns the settings that determine the result, without paths of this machine."""
+    """Returns the settings that determine the result, with the content of what the run was given.
+
+    Raises:
+        SampleError: If the folder of photographs does not exist or holds none.
+    """
     runtime_fields = ("val", "system_prompt_file", "val_count", "val_every", "threads")
-    env_settings = run_settings(env_args, exclude=runtime_fields, images=folder_name(Path(env_args.images)))
+    env_settings = run_settings(
+        env_args, exclude=runtime_fields, images=identify_images(Path(env_args.images))
+    )
     training_settings = {name: getattr(training_args, name) for name in _TRAINING_OPTIONS}
     model_settings = {
-        "model": Path(str(model_args.model_name_or_path)).name,
+        "model": identify_model(model_args.model_name_or_path),
         "lora": model_args.lora_r if model_args.use_peft else None,
         "system_prompt": system_prompt,
-        "toolbox": Path(env_args.toolbox).name,
+        "toolbox": identify_toolbox(env_args.toolbox, toolbox.fingerprint),
     }
     return env_settings | training_settings | model_settings
+
+
+def check_arguments(training_args: GRPOConfig, model_args: ModelConfig) -> None:
+    """Checks the arguments of TRL that it does not check itself.
+
+    Raises:
+        SettingError: If a number is not finite, no model is named, or code of models should be run.
+    """
+    for name in _TRAINING_OPTIONS:
+        value = getattr(training_args, name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise SettingError(name, value, "a finite number")
+    if not model_args.model_name_or_path:
+        raise SettingError("model_name_or_path", "", "the folder or the name of a model")
+    if getattr(training_args, "trust_remote_code", False) or getattr(
+        model_args, "trust_remote_code", False
+    ):
+        raise SettingError("trust_remote_code", True, "false, because code of models is never run")

@@ -18,29 +18,34 @@ Source: section 4.2 of the paper: groups of 8, no KL term, R = R_q R_d R_f R_c, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
-from transformers.trainer_utils import get_last_checkpoint
-from trl import GRPOConfig, GRPOTrainer, ModelConfig, TrlParser, get_peft_config
+from trl import GRPOConfig, GRPOTrainer, ModelConfig, get_peft_config
 
 from opera_agents.common.photographs import training_source
-from opera_agents.common.runs import claim_run_dir, set_threads
+from opera_agents.common.runs import set_threads
 from opera_agents.common.validation import Validation, ValidationResult
 from opera_agents.vlm.agent import VLMAgent
 from opera_agents.vlm.callbacks import ValidationCallback, logging_total_reward
-from opera_agents.vlm.config import EnvArguments, settings
+from opera_agents.vlm.checkpoints import CheckpointDigests, find_checkpoint, step_of
+from opera_agents.vlm.command_line import parse_arguments
+from opera_agents.vlm.config import EnvArguments, check_arguments, settings
 from opera_agents.vlm.data import make_dataset
 from opera_agents.vlm.endpoint import Endpoint
 from opera_agents.vlm.judge import EndpointJudge, Judge, LocalJudge, RulesJudge
 from opera_agents.vlm.pretrained import load_processor, load_vision_language_model
 from opera_agents.vlm.prompt import build_system_prompt, make_grammar
 from opera_agents.vlm.reward import AnswerScorer
-from opera_agents.vlm.saved import load_card, save_card
+from opera_agents.vlm.saved import load_card, replace_model, save_card
+from opera_env.cli.program import exit_code
 from opera_env.degradations import load_degradations
-from opera_env.errors import AgentError
+from opera_env.runs import claim_run_dir, describe_progress
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 
@@ -49,25 +54,27 @@ def train(env_args: EnvArguments, training_args: GRPOConfig, model_args: ModelCo
     """Trains a model; returns its last validation.
 
     Raises:
-        RunError: If the folder holds a run with other settings.
-        AgentError: If the form of the reward is unknown, or the model names other degradations and no
-            system prompt is given.
+        RunError: If another process trains in the folder, or the folder holds a run with other settings, of
+            more steps, or with damaged checkpoints.
+        AgentError: If the model cannot be loaded, or names other degradations and no system prompt is
+            given.
         ToolboxMismatchError: If the model was trained for another toolbox and no system prompt is given.
     """
-    if env_args.reward_form not in ("product", "gated"):
-        raise AgentError(f"expected --reward_form product or gated, found {env_args.reward_form!r}.")
+    # Set-up. Nothing is written before all that was named has been found.
+    check_arguments(training_args, model_args)
     set_threads(env_args.threads)
-    out = Path(str(training_args.output_dir))
-    model_name = str(model_args.model_name_or_path)
+    out, model_name = Path(str(training_args.output_dir)), str(model_args.model_name_or_path)
     toolbox = Toolbox.load(env_args.toolbox, training_args.device)
-    custom_degradations, images = load_degradations(env_args.degradations), Path(env_args.images)
+    custom_degradations = load_degradations(env_args.degradations)
     source = training_source(
-        images, env_args.canvas, None, env_args.clean_weight, degradations=custom_degradations
+        Path(env_args.images),
+        env_args.canvas,
+        None,
+        env_args.clean_weight,
+        degradations=custom_degradations,
     )
     labels = source.degradations
     system_prompt = load_system_prompt(env_args, model_name, toolbox, labels)
-    if training_args.process_index == 0:
-        claim_run_dir(out, settings(env_args, training_args, model_args, system_prompt))
     processor = load_processor(model_name, padding_side="left")
     model = load_vision_language_model(model_name, dtype=model_args.dtype or "float32")
     # Transformers 5.23 saves in the hub's format by default, but silently ignores it when a run is resumed.
@@ -80,8 +87,6 @@ def train(env_args: EnvArguments, training_args: GRPOConfig, model_args: ModelCo
         cast(Any, env_args.reward_form),
         env_args.tool_cost,
     )
-    training_args.reward_weights = [0.0, 0.0, 0.0, 0.0, 1.0]
-    training_args.remove_unused_columns = False
     validation_args = env_args.val_count, env_args.canvas, env_args.max_tools, env_args.tool_cost
     validation = Validation(
         Path(env_args.val), toolbox, env_args.reward, *validation_args, degradations=custom_degradations
@@ -89,21 +94,51 @@ def train(env_args: EnvArguments, training_args: GRPOConfig, model_args: ModelCo
     make_agent = partial(wrap_model, toolbox, processor, system_prompt, env_args, training_args, labels)
     callback = ValidationCallback(validation, make_agent, out, env_args.val_every)
     total = logging_total_reward(answer_scorer, training_args.num_generations or 8)
-    trainer = GRPOTrainer(
-        model=model,
-        reward_funcs=cast(Any, [*answer_scorer.reward_functions()[:-1], total]),
-        args=training_args,
-        train_dataset=make_dataset(source, system_prompt, env_args.num_samples, training_args.seed),
-        processing_class=processor,
-        peft_config=get_peft_config(model_args),
-        callbacks=[callback],
-    )
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)) if out.is_dir() else None)
-    trainer.save_model(str(out / "model"))
-    if trainer.accelerator.is_main_process:
-        processor.save_pretrained(out / "model")
-        save_card(system_prompt, toolbox, out / "model", labels)
+    run_settings = settings(env_args, training_args, model_args, system_prompt, toolbox)
+    checkpoint = find_checkpoint(out, training_args.world_size)
+    is_main_process = training_args.process_index == 0
+    with (
+        claim_run(out, run_settings, checkpoint, training_args.max_steps)
+        if is_main_process
+        else nullcontext()
+    ):
+        training_args.reward_weights = [0.0, 0.0, 0.0, 0.0, 1.0]
+        training_args.remove_unused_columns = False
+        trainer = GRPOTrainer(
+            model=model,
+            reward_funcs=cast(Any, [*answer_scorer.reward_functions()[:-1], total]),
+            args=training_args,
+            train_dataset=make_dataset(source, system_prompt, env_args.num_samples, training_args.seed),
+            processing_class=processor,
+            peft_config=get_peft_config(model_args),
+            callbacks=[callback, CheckpointDigests()],
+        )
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        with replace_model(out / "model", is_main_process) as folder:
+            trainer.save_model(str(folder))
+            if is_main_process:
+                processor.save_pretrained(folder)
+                save_card(system_prompt, toolbox, folder, labels)
     return callback.last_result or validation(make_agent(trainer.accelerator.unwrap_model(trainer.model)))
+
+
+def claim_run(
+    out: Path, run_settings: Mapping[str, Any], checkpoint: Path | None, max_steps: int
+) -> AbstractContextManager[Any]:
+    """Locks the folder of a run, and prints where the run continues.
+
+    Args:
+        out: Folder of the run.
+        run_settings: Its settings.
+        checkpoint: The checkpoint to resume from; None for a new run.
+        max_steps: Number of steps that the settings ask for; at most 0 if they name epochs instead.
+    """
+    done = 0 if checkpoint is None else step_of(checkpoint)
+    progress = describe_progress(out, done, max_steps, "max_steps") if max_steps > 0 else None
+    lock = claim_run_dir(out, run_settings, mutable=("max_steps", "num_train_epochs"))
+    if progress is not None:
+        print(progress)
+    return lock
 
 
 def load_system_prompt(
@@ -156,12 +191,23 @@ def wrap_model(
     )
 
 
-def main() -> None:
-    """Parses the options and trains."""
-    parser = TrlParser(cast(Any, (EnvArguments, GRPOConfig, ModelConfig)))
-    env_args, training_args, model_args = cast(Any, parser.parse_args_and_config())
-    train(env_args, training_args, model_args)
+def main(arguments: Sequence[str]) -> int:
+    """Parses the arguments and trains; returns the exit code."""
+    words, folders = list(arguments), list[Path]()
+    # TRL has a setting --debug with a value; without one, it prints tracebacks, as in all programs here.
+    debug = any(
+        word == "--debug" and following.startswith("--") for word, following in pairwise([*words, "--"])
+    )
+    if debug:
+        words.remove("--debug")
+
+    def run() -> None:
+        env_args, training_args, model_args = parse_arguments(words)
+        folders.append(Path(str(training_args.output_dir)))
+        train(env_args, training_args, model_args)
+
+    return exit_code(run, lambda: (folders[0] if folders else None, debug))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

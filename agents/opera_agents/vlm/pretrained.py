@@ -7,8 +7,7 @@ well. Weights are read from safetensors files alone, because other files of weig
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,9 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 from transformers.utils import logging
 
+from opera_agents.vlm.saved import load_card
 from opera_env.errors import AgentError, MissingWeightsError, error_message
+from opera_env.json_files import read_object
 
 _ADAPTER_CONFIG, _ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -65,6 +66,8 @@ def load_processor(name_or_path: Path | str, **options: Any) -> Any:
 
 def load_vision_language_model(name_or_path: Path | str, **options: Any) -> Any:
     """Loads a model that takes images and text; arguments and errors as :func:`load_processor`."""
+    if (card := load_card(name_or_path)) is not None:
+        card.check_weights(Path(name_or_path))
     return _load_model(AutoModelForImageTextToText, name_or_path, "the vision-language model", **options)
 
 
@@ -97,27 +100,21 @@ def _check_files(folder: Path) -> Path | None:
     for path in (*sorted(folder.glob("*.py")), *sorted(folder.glob("custom_generate/*.py"))):
         raise AgentError(f"{path}: {_CODE_REFUSED}")
     for path in sorted(folder.glob("*config.json")):
-        _check_config(path, _read_json(path))
+        _check_config(path, _read_config(path))
     path = folder / _ADAPTER_CONFIG
     if not path.is_file():
         return None
     if not (folder / _ADAPTER_WEIGHTS).is_file():
         remedy = "PeftModel.save_pretrained, which writes safetensors; files of other kinds are not read"
         raise MissingWeightsError("an adapter", folder / _ADAPTER_WEIGHTS, remedy)
-    base = _read_json(path).get("base_model_name_or_path")
+    base = _read_config(path).get("base_model_name_or_path")
     if not isinstance(base, str):
         raise AgentError(f"{path}: expected a base_model_name_or_path, found {str(base)[:100]!r}.")
     return Path(base) if Path(base).is_dir() else None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise AgentError(f"{path}: not a configuration in JSON ({error_message(error)}).") from error
-    if not isinstance(data, dict):
-        raise AgentError(f"{path}: expected a configuration in JSON, found {str(data)[:100]!r}.")
-    return data
+def _read_config(path: Path) -> Mapping[str, Any]:
+    return read_object(path, AgentError, "Get a new copy of the model's folder.").data
 
 
 def _check_config(path: Path, value: Any) -> None:
@@ -125,7 +122,7 @@ def _check_config(path: Path, value: Any) -> None:
     if isinstance(value, list):
         for item in value:
             _check_config(path, item)
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         for key, item in value.items():
             # Kernels of a hub are named "owner/repository"; those of the library are plain words.
             is_hub_kernel = key.endswith(("attn_implementation", "experts_implementation")) and "/" in str(

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from opera_env.degradations import DEGRADATIONS
-from opera_env.errors import AgentError, ToolboxMismatchError
+from opera_env.errors import AgentError, MissingWeightsError, ToolboxMismatchError, WeightsIntegrityError
 from opera_env.files import atomic_write
 from opera_env.json_files import read_object
+from opera_env.runs import Identity, identify_weights
 from opera_env.tools import Toolbox
+from opera_env.weights.tensors import file_sha256
 
 METADATA_FILE = "opera_env.json"
 """File name of the card, beside a model's weights."""
+
+_REMEDY = "Train the model again, or get a new copy of its folder."
 
 
 @dataclass(frozen=True)
@@ -26,12 +32,14 @@ class VLMCard:
         signature: Signature of the toolbox.
         tools: Names of the tools, in the order of the toolbox.
         degradations: The labels that answers may name.
+        weights: SHA-256 of each file of weights, by name; empty in cards of earlier versions.
     """
 
     system_prompt: str
     signature: str
     tools: tuple[str, ...]
     degradations: tuple[str, ...]
+    weights: Mapping[str, str] = field(default_factory=dict)
 
     def check(self, toolbox: Toolbox, degradations: Sequence[str] | None = None) -> None:
         """Checks that a toolbox and labels are those that the model was trained for.
@@ -58,14 +66,58 @@ class VLMCard:
                 "system prompt for these."
             )
 
+    def check_weights(self, folder: Path) -> None:
+        """Checks that the weights in a folder are those that were written with the card.
+
+        Raises:
+            MissingWeightsError: If a file is absent.
+            WeightsIntegrityError: If a file has changed.
+        """
+        for name, expected in self.weights.items():
+            path = folder / Path(name).name
+            if not path.is_file():
+                raise MissingWeightsError(
+                    "weights of a vision-language model", path, "a new copy of its folder"
+                )
+            if (found := file_sha256(path)) != expected:
+                raise WeightsIntegrityError(path, expected, found)
+
 
 def save_card(
     system_prompt: str, toolbox: Toolbox, folder: Path, degradations: Sequence[str] = DEGRADATIONS
 ) -> None:
-    """Writes a model's card into its folder."""
-    card = VLMCard(system_prompt, toolbox.signature, toolbox.names, tuple(degradations))
+    """Writes a model's card into its folder, with the digests of the weights that the folder holds."""
+    digests = {path.name: file_sha256(path) for path in sorted(folder.glob("*.safetensors"))}
+    card = VLMCard(system_prompt, toolbox.signature, toolbox.names, tuple(degradations), digests)
     with atomic_write(folder / METADATA_FILE) as partial:
         partial.write_text(json.dumps(asdict(card), indent=2) + "\n")
+
+
+@contextmanager
+def replace_model(folder: Path, is_main_process: bool = True) -> Iterator[Path]:
+    """Yields a folder to write a model to; afterwards it replaces ``folder`` as a whole.
+
+    If the process is killed while it writes, ``folder`` is the previous one.
+
+    Args:
+        folder: Folder of the model.
+        is_main_process: Whether this process replaces the folder, if several write to it.
+    """
+    part, previous = (folder.with_name(f".{folder.name}.{name}") for name in ("part", "previous"))
+    if is_main_process:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+    yield part
+    if not is_main_process:
+        return
+    mode = (part / METADATA_FILE).stat().st_mode
+    for path in part.glob("*.safetensors"):
+        path.chmod(mode)  # the library makes them unreadable for other users
+    shutil.rmtree(previous, ignore_errors=True)
+    if folder.exists():
+        folder.rename(previous)
+    part.rename(folder)
+    shutil.rmtree(previous, ignore_errors=True)
 
 
 def load_card(folder: Path | str) -> VLMCard | None:
@@ -77,10 +129,18 @@ def load_card(folder: Path | str) -> VLMCard | None:
     path = Path(folder) / METADATA_FILE
     if not path.is_file():
         return None
-    data = read_object(path, AgentError, "Train the model again, or get a new copy of its folder.")
+    data = read_object(path, AgentError, _REMEDY)
     return VLMCard(
         system_prompt=data.text("system_prompt"),
         signature=data.text("signature"),
         tools=data.names("tools"),
         degradations=data.names("degradations"),
+        weights={name: str(digest) for name, digest in data.mapping("weights", default={}).items()},
     )
+
+
+def identify_model(name_or_path: Path | str | None) -> Identity | str | None:
+    """Returns the identity of a model by its weights; a name on a hub, or None, stands for itself."""
+    if name_or_path is None or not Path(name_or_path).is_dir():
+        return None if name_or_path is None else str(name_or_path)
+    return identify_weights(Path(name_or_path))

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from datasets import Dataset
@@ -26,10 +27,12 @@ from opera_agents.common.batches import draw_samples
 from opera_agents.vlm.judge import RulesJudge
 from opera_agents.vlm.prompt import USER_PROMPT, build_system_prompt, make_grammar, sample_image
 from opera_agents.vlm.reward import REWARD_NAMES, AnswerScorer
+from opera_env.cli.program import exit_code
 from opera_env.command_line import parse_settings
 from opera_env.data import clean_folder
 from opera_env.degradations import load_degradations
 from opera_env.files import atomic_write
+from opera_env.runs import NonNegativeInt, PositiveInt, Range, check_settings
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Sample, SampleSpec
@@ -70,25 +73,28 @@ class ParquetConfig:
     """Folder of clean photographs; it must have this path on every machine that computes rewards."""
     out: Path
     """Parquet file to write."""
-    num_rows: int = 16_000
+    num_rows: PositiveInt = 16_000
     """Number of rows."""
     toolbox: str = "lite"
     """Name of a shipped toolbox, or a folder written by Toolbox.save."""
     reward: str = "lite"
     """Reward that computes R_q: a preset, or module:attribute, a reward of your own."""
-    canvas: int = 128
+    canvas: PositiveInt = 128
     """Side of the square crops in pixels."""
-    max_tools: int = 6
+    max_tools: Annotated[int, Range(1, 64)] = 6
     """Maximum number of tools in a plan."""
     judge_consistency: bool = True
     """Compute the consistency reward R_c by rules."""
     system_prompt_file: Path | None = None
     """File of the system prompt; by default one is built from the toolbox and the labels."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seed of the photographs, the crops and the degradations."""
     degradations: str | None = None
     """Custom degradations beside the built-in ones: module:attribute of one or a list. The recipes are then
     all plausible orders of up to three degradations, and answers name them."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 def compute_score(
@@ -182,4 +188,4 @@ def _png_bytes(sample: Sample) -> bytes:
 
 
 if __name__ == "__main__":
-    write_parquet(parse_settings(ParquetConfig))
+    sys.exit(exit_code(lambda: write_parquet(parse_settings(ParquetConfig))))

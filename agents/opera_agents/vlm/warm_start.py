@@ -14,10 +14,8 @@ Source: the paper needs no warm start, because its model already knows image qua
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,108 +25,40 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from opera_agents.common.batches import draw_samples, prefetch
-from opera_agents.common.checkpoints import load_checkpoint, save_checkpoint
+from opera_agents.common.checkpoints import load_checkpoint, not_a_checkpoint, save_checkpoint
 from opera_agents.common.photographs import training_source
-from opera_agents.common.runs import claim_run_dir, folder_name, run_settings, set_threads
+from opera_agents.common.runs import set_threads
 from opera_agents.common.seeds import SeedStage, make_rng
 from opera_agents.common.validation import Validation, ValidationResult, format_validation, log_validation
 from opera_agents.vlm.agent import VLMAgent
 from opera_agents.vlm.answers import labelled_answer, random_answer
 from opera_agents.vlm.pretrained import load_processor, load_vision_language_model
 from opera_agents.vlm.prompt import build_messages, make_grammar, sample_image
-from opera_agents.vlm.saved import save_card
+from opera_agents.vlm.saved import replace_model, save_card
 from opera_agents.vlm.tiny import tiny_model, tiny_processor
-from opera_env.command_line import parse_settings
+from opera_agents.vlm.warm_start_config import VLMWarmStartConfig
+from opera_env.cli.program import run_program
+from opera_env.data import Source
 from opera_env.degradations import DEGRADATIONS, load_degradations
 from opera_env.files import atomic_write
+from opera_env.runs import claim_run_dir, describe_progress
 from opera_env.schedules import set_learning_rate, warmup_cosine
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
 
-TINY_SYSTEM_PROMPT = "Restore this photograph."
-"""The system prompt of tiny models, which is short because a long one would take most of their time.
-
-A trained model keeps the prompt of its training in its card; the shipped one has another. Larger models get
-the whole system prompt.
-"""
-
-
-@dataclass(frozen=True)
-class VLMWarmStartConfig:
-    """Fine-tunes a vision-language model on answers, so that GRPO has answers to reward."""
-
-    images: Path
-    """Folder of clean photographs for training."""
-    val: Path
-    """Folder of clean photographs for validation."""
-    out: Path = Path("runs/vlm-warm")
-    """Folder of the run; the model is saved in OUT/model."""
-    model: Path | None = None
-    """Folder of a model and its processor to start from; by default a tiny model is built."""
-    answer_kind: Literal["labelled", "format"] = "labelled"
-    """labelled: answers name the true degradations. format: answers are independent of the photograph, so
-    that they teach the format alone."""
-    system_prompt_file: Path | None = None
-    """File of the system prompt; by default a short one for tiny models."""
-    steps: int = 600
-    """Number of gradient steps."""
-    batch_size: int = 32
-    """Number of samples in a gradient step."""
-    lr: float = 2e-3
-    """Peak learning rate."""
-    toolbox: str = "lite"
-    """Name of a shipped toolbox, or a folder written by Toolbox.save."""
-    max_tools: int = 6
-    """Maximum number of tools in a plan."""
-    canvas: int = 128
-    """Side of the square crops in pixels."""
-    clean_weight: float = 1.5
-    """Sampling weight of clean photographs; those with one, two and three degradations have 1, 3 and 5."""
-    degradations: str | None = None
-    """Custom degradations beside the built-in ones: module:attribute of one or a list. The recipes are then
-    all plausible orders of up to three degradations, and answers name them."""
-    reward: str = "lite"
-    """Reward of the validation: a preset, or module:attribute, a reward of your own."""
-    val_count: int = 48
-    """Number of validation samples."""
-    save_every: int = 100
-    """Steps between checkpoints."""
-    seed: int = 0
-    """Seed of all random numbers."""
-    threads: int = 2
-    """Number of CPU threads."""
-    workers: int = 0
-    """Number of processes that prepare batches, for a GPU that one thread cannot keep busy; 0 uses one
-    thread."""
-    device: str = "cuda" if torch.cuda.is_available() else "cpu"
-    """Device of the model."""
-
-    def settings(self) -> dict[str, Any]:
-        """Returns the settings that determine the result, without paths of this machine."""
-        return run_settings(
-            self,
-            exclude=("val", "out", "system_prompt_file", "threads", "workers", "device", "val_count"),
-            images=folder_name(self.images),
-            model=None if self.model is None else self.model.name,
-            toolbox=Path(self.toolbox).name,
-            system_prompt=self.system_prompt,
-        )
-
-    @property
-    def system_prompt(self) -> str:
-        """The system prompt."""
-        return (
-            TINY_SYSTEM_PROMPT if self.system_prompt_file is None else self.system_prompt_file.read_text()
-        )
+CHECKPOINT = "checkpoint.pt"
+"""File name of a run's checkpoint."""
 
 
 def train(config: VLMWarmStartConfig) -> ValidationResult:
     """Fine-tunes a model and returns its validation.
 
     Raises:
-        RunError: If the folder holds a run with other settings.
+        RunError: If another process trains in the folder, or the folder holds a run with other settings, of
+            more steps, or with damaged files.
+        AgentError: If the model to start from cannot be loaded.
     """
-    claim_run_dir(config.out, config.settings())
+    # Set-up. Nothing is written before all that was named has been found.
     set_threads(config.threads)
     torch.manual_seed(config.seed)
     toolbox = Toolbox.load(config.toolbox, config.device)
@@ -136,47 +66,8 @@ def train(config: VLMWarmStartConfig) -> ValidationResult:
     source = training_source(
         config.images, config.canvas, None, config.clean_weight, degradations=custom_degradations
     )
-    labels = source.degradations
-    processor, model = load_or_build_model(config, toolbox, labels)
-    model = model.to(config.device).train()
-    optimizer = torch.optim.AdamW(model.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=0.01)
-    checkpoint, start_step = config.out / "checkpoint.pt", 0
-    if (state := load_checkpoint(checkpoint, config.device)) is not None:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        start_step = state["step"]
-        print(f"resuming from step {start_step} of {config.steps}")
-
-    writer = SummaryWriter(str(config.out), purge_step=start_step + 1)
-    steps = range(start_step, config.steps)
-
-    def make_batch(step: int) -> Any:
-        stage = SeedStage.VLM_WARM_START
-        samples = draw_samples(source, config.batch_size, make_rng(config.seed, stage, step))
-        rng = make_rng(config.seed, stage, step, stream=1)
-        answers = draw_answers(config, toolbox, samples, rng, labels)
-        return collate(processor, config.system_prompt, samples, answers)
-
-    batches = prefetch(make_batch, steps, config.workers)
-    for step, inputs in zip(track(steps, description="warm start"), batches, strict=True):
-        factor = warmup_cosine(step, config.steps, warmup=50, final=0.1)
-        set_learning_rate(optimizer, config.lr * factor)
-        loss = model(**inputs.to(config.device)).loss
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        global_step = step + 1
-        writer.add_scalar("warm_start/loss", loss.item(), global_step)
-        if global_step % config.save_every == 0 or global_step == config.steps:
-            print(f"warm start {global_step}: loss {loss.item():.3f}", flush=True)
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": global_step}
-            save_checkpoint(checkpoint, state)
-
-    model.save_pretrained(config.out / "model")
-    processor.save_pretrained(config.out / "model")
-    save_card(config.system_prompt, toolbox, config.out / "model", labels)
-    agent = VLMAgent.from_pretrained(toolbox, config.out / "model", config.max_tools)
+    settings = config.settings(toolbox)
+    processor, model = load_or_build_model(config, toolbox, source.degradations)
     validation = Validation(
         config.val,
         toolbox,
@@ -186,9 +77,89 @@ def train(config: VLMWarmStartConfig) -> ValidationResult:
         config.max_tools,
         degradations=custom_degradations,
     )
-    result = validation(agent)
-    log_validation(writer, result, config.steps)
-    writer.close()
+    state = load_state(config)
+    progress = describe_progress(config.out, 0 if state is None else state["step"], config.steps, "steps")
+    with claim_run_dir(config.out, settings, mutable=("steps",)):
+        if progress is not None:
+            print(progress)
+        run_steps(config, toolbox, source, processor, model.to(config.device).train(), state)
+        with replace_model(config.out / "model") as folder:
+            model.save_pretrained(folder)
+            processor.save_pretrained(folder)
+            save_card(config.system_prompt, toolbox, folder, source.degradations)
+        return validate(config, toolbox, validation)
+
+
+def load_state(config: VLMWarmStartConfig) -> dict[str, Any] | None:
+    """Returns the checkpoint of a run; None if there is none.
+
+    Raises:
+        RunError: If it is damaged, or no checkpoint of this trainer.
+    """
+    path = config.out / CHECKPOINT
+    state = load_checkpoint(path, config.device)
+    if state is not None and set(state) != {"model", "optimizer", "step"}:
+        raise not_a_checkpoint(path, f"found {', '.join(map(str, state))[:200]}")
+    return state
+
+
+def run_steps(
+    config: VLMWarmStartConfig,
+    toolbox: Toolbox,
+    source: Source,
+    processor: Any,
+    model: Any,
+    state: Mapping[str, Any] | None,
+) -> None:
+    """Trains a model on answers, and writes checkpoints.
+
+    Args:
+        config: The settings.
+        toolbox: The tools that answers name.
+        source: The training photographs.
+        processor: The model's processor.
+        model: The model, in training mode.
+        state: The checkpoint to resume from; None starts with the first step.
+    """
+    optimizer = torch.optim.AdamW(model.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=0.01)
+    start_step = 0
+    if state is not None:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        start_step = state["step"]
+    steps = range(start_step, config.steps)
+
+    def make_batch(step: int) -> Any:
+        stage = SeedStage.VLM_WARM_START
+        samples = draw_samples(source, config.batch_size, make_rng(config.seed, stage, step))
+        rng = make_rng(config.seed, stage, step, stream=1)
+        answers = draw_answers(config, toolbox, samples, rng, source.degradations)
+        return collate(processor, config.system_prompt, samples, answers)
+
+    batches = prefetch(make_batch, steps, config.workers)
+    progress_bar = track(steps, description="warm start", disable=not steps)
+    with SummaryWriter(str(config.out), purge_step=start_step + 1) as writer:
+        for step, inputs in zip(progress_bar, batches, strict=True):
+            factor = warmup_cosine(step, config.steps, warmup=50, final=0.1)
+            set_learning_rate(optimizer, config.lr * factor)
+            loss = model(**inputs.to(config.device)).loss
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            global_step = step + 1
+            writer.add_scalar("warm_start/loss", loss.item(), global_step)
+            if global_step % config.save_every == 0 or global_step == config.steps:
+                print(f"warm start {global_step}: loss {loss.item():.3f}", flush=True)
+                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+                save_checkpoint(config.out / CHECKPOINT, {**state, "step": global_step})
+
+
+def validate(config: VLMWarmStartConfig, toolbox: Toolbox, validation: Validation) -> ValidationResult:
+    """Validates the model that was saved, and writes and prints the result."""
+    result = validation(VLMAgent.from_pretrained(toolbox, config.out / "model", config.max_tools))
+    with SummaryWriter(str(config.out)) as writer:
+        log_validation(writer, result, config.steps)
     with atomic_write(config.out / "result.json") as partial:
         partial.write_text(json.dumps({"val_reward": result.reward, "val_f1": result.f1}) + "\n")
     print(format_validation(result))
@@ -251,4 +222,4 @@ def collate(processor: Any, system_prompt: str, samples: Sequence[Sample], texts
 
 
 if __name__ == "__main__":
-    train(parse_settings(VLMWarmStartConfig))
+    run_program(VLMWarmStartConfig, train)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from opera_agents.vlm.answers import random_answer
 from opera_agents.vlm.prompt import make_grammar
 from opera_agents.vlm.saved import save_card
 from opera_agents.vlm.tiny import tiny_model, tiny_processor
-from opera_env.errors import AgentError, RunError
+from opera_env.errors import AgentError, MissingWeightsError, RunError, SampleError, SettingError
+from opera_env.runs import claim_run_dir
 from opera_env.tools import Toolbox
 from opera_env.types import Observation, Sample
 
@@ -29,6 +31,7 @@ from trl import GRPOConfig, ModelConfig, TrlParser
 
 from opera_agents.vlm import grpo
 from opera_agents.vlm.callbacks import ValidationCallback
+from opera_agents.vlm.checkpoints import find_checkpoint
 from opera_agents.vlm.config import EnvArguments
 from opera_agents.vlm.data import make_dataset
 from opera_agents.vlm.grpo import train
@@ -118,6 +121,8 @@ def test_a_run_trains_logs_and_saves_an_agent(
     val_tags = EventAccumulator(str(tmp_path / "run" / "val")).Reload().Tags()["scalars"]
     assert "val/reward" in val_tags
     assert (tmp_path / "run" / "config.json").is_file()
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "run" / "model").iterdir()}
+    assert modes == {(tmp_path / "run" / "config.json").stat().st_mode & 0o777}
     with pytest.raises(RunError, match="another --out"):
         train(_env_args(photos, tool_cost=0.5), _training_args(tmp_path / "run"), ModelConfig(str(model)))
 
@@ -169,6 +174,10 @@ def test_resumed_run_equals_uninterrupted_run(
     train(env_args, _training_args(tmp_path / "parts"), model_args)
     whole, parts = (_weights(tmp_path / run / "model") for run in ("whole", "parts"))
     torch.testing.assert_close(parts, whole, rtol=0, atol=0)
+    with pytest.raises(RunError, match="4 max_steps"):
+        train(env_args, _training_args(tmp_path / "parts", max_steps=2), model_args)
+    train(env_args, _training_args(tmp_path / "parts", max_steps=6), model_args)
+    assert find_checkpoint(tmp_path / "parts") == tmp_path / "parts" / "checkpoint-6"
 
 
 def test_rows_are_a_function_of_seed_and_row(source: Any, samples: list[Sample]) -> None:
@@ -178,9 +187,36 @@ def test_rows_are_a_function_of_seed_and_row(source: Any, samples: list[Sample])
     assert first[0]["prompt"][0] == {"role": "system", "content": "Restore."}
 
 
-def test_an_unknown_form_raises(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(AgentError, match="product or gated, found 'sum'"):
-        train(_env_args(photos, reward_form="sum"), _training_args(tmp_path), ModelConfig("nowhere"))
+def test_settings_without_sense_are_refused(photos: Path, tmp_path: Path) -> None:
+    for name, value in (("reward_form", "sum"), ("tool_cost", math.nan), ("val_count", 0)):
+        with pytest.raises(SettingError, match=f"--{name.replace('_', '-')} {value}: expected"):
+            _env_args(photos, **{name: value})
+    for settings, model_args in (
+        ({"learning_rate": math.nan}, ModelConfig("nowhere")),
+        ({"trust_remote_code": True}, ModelConfig("nowhere")),
+        ({}, ModelConfig()),
+    ):
+        with pytest.raises(SettingError):
+            train(_env_args(photos), _training_args(tmp_path, **settings), model_args)
+
+
+def test_nothing_is_written_before_all_inputs_are_found(photos: Path, model: Path, tmp_path: Path) -> None:
+    out, empty = tmp_path / "run", tmp_path / "empty"
+    empty.mkdir()
+    for env_args, model_args, error in (
+        (_env_args(photos), ModelConfig(str(model / "nowhere" / "else")), MissingWeightsError),
+        (_env_args(photos, val_count=2, judge="./no/judge"), ModelConfig(str(model)), MissingWeightsError),
+        (EnvArguments(str(photos), str(empty)), ModelConfig(str(model)), SampleError),
+        (EnvArguments(str(empty), str(photos)), ModelConfig(str(model)), SampleError),
+    ):
+        with pytest.raises(error):
+            train(env_args, _training_args(out), model_args)
+        assert not out.exists()
+
+
+def test_two_trainers_in_one_folder_are_refused(photos: Path, model: Path, tmp_path: Path) -> None:
+    with claim_run_dir(tmp_path, {}), pytest.raises(RunError, match="another process is training"):
+        train(_env_args(photos), _training_args(tmp_path), ModelConfig(str(model)))
 
 
 @pytest.mark.parametrize("name", ["tiny", "7b"])

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from opera_agents.vlm.saved import METADATA_FILE, load_card, save_card
+from opera_agents.vlm.saved import METADATA_FILE, identify_model, load_card, replace_model, save_card
 from opera_env.degradations import DEGRADATIONS
-from opera_env.errors import AgentError, ToolboxMismatchError
+from opera_env.errors import AgentError, MissingWeightsError, ToolboxMismatchError, WeightsIntegrityError
 from opera_env.tools import Toolbox
 
 
@@ -45,6 +45,56 @@ def test_other_labels_raise(lite: Toolbox, tmp_path: Path) -> None:
     card.check(lite, ["vignette", "noise"])
     with pytest.raises(AgentError, match="names noise, vignette, but the photographs may have rain, haze"):
         card.check(lite, DEGRADATIONS)
+
+
+def test_changed_and_absent_weights_raise(lite: Toolbox, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"weights")
+    save_card("", lite, tmp_path)
+    card = load_card(tmp_path)
+    assert card is not None and list(card.weights) == ["model.safetensors"]
+    card.check_weights(tmp_path)
+    path.write_bytes(b"weighty")
+    with pytest.raises(WeightsIntegrityError, match=r"model\.safetensors"):
+        card.check_weights(tmp_path)
+    path.unlink()
+    with pytest.raises(MissingWeightsError, match=r"model\.safetensors"):
+        card.check_weights(tmp_path)
+
+
+def write_model(folder: Path, lite: Toolbox, data: bytes) -> None:
+    (folder / "model.safetensors").write_bytes(data)
+    (folder / "model.safetensors").chmod(0o600)
+    save_card("", lite, folder)
+
+
+def test_a_model_is_replaced_as_a_whole(lite: Toolbox, tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    with replace_model(target) as folder:
+        write_model(folder, lite, b"first")
+        (folder / "old").touch()
+        assert not target.exists()
+    assert (target / "model.safetensors").stat().st_mode == (target / METADATA_FILE).stat().st_mode
+    with pytest.raises(KeyboardInterrupt), replace_model(target) as folder:
+        write_model(folder, lite, b"second")
+        raise KeyboardInterrupt
+    assert (target / "model.safetensors").read_bytes() == b"first"
+    with replace_model(target) as folder:
+        assert not list(folder.iterdir()), "what the interrupted process left is gone"
+        write_model(folder, lite, b"third")
+    assert (target / "model.safetensors").read_bytes() == b"third"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"] and not (target / "old").exists()
+
+
+def test_models_are_known_by_their_weights(lite: Toolbox, tmp_path: Path) -> None:
+    folders = [tmp_path / name / "model" for name in "abc"]
+    for folder, data in zip(folders, (b"1", b"1", b"2"), strict=True):
+        folder.mkdir(parents=True)
+        write_model(folder, lite, data)
+    first, same, other = (identify_model(folder) for folder in folders)
+    assert isinstance(first, dict) and isinstance(same, dict) and isinstance(other, dict)
+    assert first["content"] == same["content"] != other["content"]
+    assert identify_model("owner/name") == "owner/name" and identify_model(None) is None
 
 
 def test_other_models_have_no_card(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,16 +17,19 @@ from opera_agents.vlm.agent import VLMAgent
 from opera_agents.vlm.prompt import make_grammar
 from opera_agents.vlm.saved import load_card
 from opera_agents.vlm.warm_start import (
-    VLMWarmStartConfig,
     collate,
     draw_answers,
     load_or_build_model,
     train,
 )
+from opera_agents.vlm.warm_start_config import TINY_SYSTEM_PROMPT, VLMWarmStartConfig
 from opera_env.data import Source
 from opera_env.degradations import DEGRADATIONS
+from opera_env.errors import MissingWeightsError, RunError, SampleError, SettingError
+from opera_env.runs import claim_run_dir
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
+from opera_env.weights.checkpoints import save_checkpoint
 
 
 @pytest.fixture
@@ -56,7 +60,7 @@ def test_a_trained_model_is_an_agent(config: VLMWarmStartConfig) -> None:
     result = train(config)
     assert 0 < result.reward < 10
     card = load_card(config.out / "model")
-    assert card is not None and card.system_prompt == warm_start.TINY_SYSTEM_PROMPT
+    assert card is not None and card.system_prompt == TINY_SYSTEM_PROMPT
     VLMAgent.from_pretrained(Toolbox.load("lite"), config.out / "model")
 
 
@@ -91,6 +95,41 @@ def test_resumed_run_equals_uninterrupted_run(
         torch.load(run.out / "checkpoint.pt", weights_only=True)["model"] for run in (whole, parts)
     )
     torch.testing.assert_close(first, second, rtol=0, atol=0)
+
+
+@pytest.mark.slow
+def test_a_run_is_resumed_with_more_steps(
+    config: VLMWarmStartConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(replace(config, steps=2))
+    train(config)
+    assert "after 2 of 4 steps" in capsys.readouterr().out
+    assert torch.load(config.out / "checkpoint.pt", weights_only=True)["step"] == 4
+    with pytest.raises(RunError, match="4 steps"):
+        train(replace(config, steps=2))
+    save_checkpoint(config.out / "checkpoint.pt", {"update": 2})
+    with pytest.raises(RunError, match="not a checkpoint of this run"):
+        train(config)
+
+
+def test_nothing_is_written_before_all_inputs_are_found(config: VLMWarmStartConfig, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name, path, error in (
+        ("images", tmp_path / "empty", SampleError),
+        ("val", tmp_path / "nowhere", SampleError),
+        ("model", tmp_path / "nowhere", MissingWeightsError),
+        ("system_prompt_file", tmp_path / "nowhere", FileNotFoundError),
+    ):
+        with pytest.raises(error):
+            train(replace(config, **{name: path}))
+        assert not config.out.exists()
+    with pytest.raises(SettingError, match="--lr nan"):
+        replace(config, lr=math.nan)
+
+
+def test_two_trainers_in_one_folder_are_refused(config: VLMWarmStartConfig) -> None:
+    with claim_run_dir(config.out, {}), pytest.raises(RunError, match="another process is training"):
+        train(config)
 
 
 def test_only_answers_have_labels(config: VLMWarmStartConfig, samples: list[Sample]) -> None:
