@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from opera_env.errors import WeightsIntegrityError
+from opera_env.errors import WeightsIntegrityError, error_message
 
 MAX_HEADER_BYTES = 4 * 2**20
 """Largest header of a safetensors file that is read: room for some 40,000 tensors."""
@@ -54,9 +54,14 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
             tensor_shapes(path)
             return load_file(path)
         tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise WeightsIntegrityError(path, "a file of tensors", f"an unreadable one ({error})") from error
-    if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
+    except (WeightsIntegrityError, FileNotFoundError, MemoryError):
+        raise
+    except Exception as error:  # torch raises errors of many classes for damaged files
+        reason = shorten(f"{type(error).__name__}: {error_message(error)}", 300)
+        raise WeightsIntegrityError(path, "a file of tensors", f"an unreadable one ({reason})") from error
+    if not isinstance(tensors, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in tensors.items()
+    ):
         raise WeightsIntegrityError(path, "a file of tensors", "one that holds something else")
     return dict(tensors)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -45,3 +46,26 @@ def test_loading_tensors_runs_no_code(
         with pytest.raises(WeightsIntegrityError):
             weights.load_tensors(tmp_path / name)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pth", "old.pth"])
+def test_damaged_files_give_tensors_or_an_error_in_one_line(
+    name: str, tensors: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    if path.suffix == ".safetensors":
+        save_file(tensors, path)
+    else:
+        torch.save(tensors, path, _use_new_zipfile_serialization=name == "a.pth")
+    whole, rng, num_refused = path.read_bytes(), np.random.default_rng(0), 0
+    for number in range(200):
+        data = bytearray(whole)
+        for position in rng.integers(0, min(len(data), 1000), rng.integers(1, 6)):
+            data[position] = rng.integers(256)
+        path.write_bytes(data[: rng.integers(len(data))] if number % 5 == 0 else data)
+        try:
+            assert all(isinstance(value, torch.Tensor) for value in weights.load_tensors(path).values())
+        except WeightsIntegrityError as error:
+            assert str(error).startswith(f"{path}: expected") and "\n" not in str(error)
+            num_refused += 1
+    assert num_refused > 50
