@@ -121,6 +121,10 @@ class ToolboxError(OperaError):
     """A toolbox folder or the definition of a tool cannot be used."""
 
 
+class UntrustedCodeError(ToolboxError):
+    """A toolbox folder names code, and whoever loads it has not said that the code may run."""
+
+
 class ToolboxMismatchError(OperaError):
     """An environment, plan or agent was built for another list of tools."""
 

@@ -21,7 +21,8 @@ def compute_signature(tools: Iterable[Tool]) -> str:
 def compute_fingerprint(tools: Iterable[Tool]) -> str:
     """Returns a digest of the signature, the networks and the weights of tools: 16 hexadecimal digits.
 
-    A plain function enters the digest by its identity in this process.
+    A plain function enters the digest by its name if it was added by name, and otherwise by its identity
+    in this process.
     """
     tools = tuple(tools)
     digest = hashlib.sha256(compute_signature(tools).encode())
@@ -33,7 +34,7 @@ def compute_fingerprint(tools: Iterable[Tool]) -> str:
             digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
             values = tensor.detach().cpu().reshape(-1).contiguous()
             digest.update(values.view(torch.uint8).numpy().tobytes())
-        if tool.module is None:
+        if tool.module is None and tool.net is None:
             digest.update(str(id(tool.restore)).encode())
     return digest.hexdigest()[:16]
 

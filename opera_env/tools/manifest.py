@@ -1,4 +1,4 @@
-"""Saved toolboxes: a manifest, ``toolbox.json``, and one safetensors file for each tool with weights."""
+"""Saved toolboxes: a manifest, ``toolbox.json``, and one file for each tool with weights."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save as save_bytes
+from torch import nn
 
-from opera_env.errors import MissingWeightsError, ToolboxError, WeightsIntegrityError
+from opera_env.errors import MissingWeightsError, ToolboxError, UntrustedCodeError, WeightsIntegrityError
 from opera_env.files import atomic_write
 from opera_env.json_files import JsonObject, read_object
-from opera_env.tools.net_bounds import build_to_fit
+from opera_env.tools.nets import NETS
+from opera_env.tools.saved_net import check_can_be_saved, is_code, read_net, write_net
 from opera_env.tools.tool import TOOL_NAME, Tool
-from opera_env.weights.tensors import file_sha256, load_tensors, tensor_shapes
+from opera_env.weights.tensors import file_sha256
 
 MANIFEST_NAME = "toolbox.json"
 FORMAT_VERSION = 1
@@ -32,7 +33,7 @@ _MAX_SIDE = 1024
 """Largest multiple and minimum of a tool, in pixels: images are padded to them."""
 
 
-def load_tools(folder: Path) -> list[Tool]:
+def load_tools(folder: Path, trust_code: bool = False, is_shipped: bool = False) -> list[Tool]:
     """Reads the tools of a folder, in order.
 
     The folder may come from anybody. Sizes are compared before networks are built, so that reading takes
@@ -40,8 +41,11 @@ def load_tools(folder: Path) -> list[Tool]:
 
     Args:
         folder: A folder that :func:`save_tools` has written.
+        trust_code: Whether code that the folder names may run: networks of one's own and TorchScript.
+        is_shipped: Whether the folder comes with this package, and sizes need not be compared first.
 
     Raises:
+        UntrustedCodeError: If code would run and ``trust_code`` is False.
         ToolboxError: If there is no manifest, or it cannot be used; the message names the file and the key.
         MissingWeightsError: If a weight file that the manifest lists is missing.
         WeightsIntegrityError: If a weight file is damaged, or does not have the hash that the manifest
@@ -70,43 +74,48 @@ def load_tools(folder: Path) -> list[Tool]:
                 f"another tool, found {reprlib.repr(name)}"
             )
         known.add(name)
-    return [_load_tool(folder, entry) for entry in entries]
+    code = [f"{entry.text('net')} (tool {entry.text('name')})" for entry in entries if _is_code(entry)]
+    if code and not trust_code:
+        raise UntrustedCodeError(
+            f"{path}: loading this toolbox runs code that it names: {', '.join(code)}. If you trust "
+            "whoever wrote the code and the folder, pass trust_code=True, or --trust-code to a command."
+        )
+    return [_load_tool(folder, entry, is_shipped) for entry in entries]
 
 
-def _load_tool(folder: Path, entry: JsonObject) -> Tool:
+def _is_code(entry: JsonObject) -> bool:
+    return is_code(entry.text("net"))
+
+
+def _load_tool(folder: Path, entry: JsonObject, is_shipped: bool) -> Tool:
     kind, options = entry.text("net"), entry.mapping("options")
+    scale = entry.integer("scale", 1, 16)
+    multiple = entry.integer("multiple", 1, _MAX_SIDE)
+    minimum = entry.integer("minimum", 1, _MAX_SIDE, default=1)
+    halo = None if entry.data.get("halo") is None else entry.integer("halo", 0, 10**5)
+    degradations = frozenset(entry.names("degradations"))
+    training, measured = (entry.mapping(key, default={}) for key in ("training", "measured"))
     path = _weight_file(folder, entry)
-    shapes: Mapping[str, tuple[int, ...]] = {}
-    if path is not None:
-        shapes = tensor_shapes(path)
-        expected = entry.text("sha256")
-        if not _SHA256.fullmatch(expected):
-            entry.fail(f"expected 'sha256' to be 64 hexadecimal digits, found {reprlib.repr(expected)}")
-        if (digest := file_sha256(path)) != expected:
-            raise WeightsIntegrityError(path, f"sha256 {expected}", digest)
     try:
-        net = build_to_fit(kind, options, shapes)
+        net = read_net(kind, options, path, is_shipped)
     except ToolboxError as error:
-        entry.fail(str(error))
-    tool = Tool(
+        entry.fail(str(error).rstrip("."))
+    return Tool(
         name=entry.text("name"),
-        restore=net.eval(),
-        scale=entry.integer("scale", 1, 16),
-        multiple=entry.integer("multiple", 1, _MAX_SIDE),
-        minimum=entry.integer("minimum", 1, _MAX_SIDE, default=1),
-        halo=getattr(net, "halo", None),
-        degradations=frozenset(entry.names("degradations")),
+        restore=net.eval() if isinstance(net, nn.Module) else net,
+        scale=scale,
+        multiple=multiple,
+        minimum=minimum,
+        halo=getattr(net, "halo", None) if kind in NETS else halo,
+        degradations=degradations,
         net=(kind, options),
-        training=entry.mapping("training", default={}),
-        measured=entry.mapping("measured", default={}),
+        training=training,
+        measured=measured,
     )
-    if path is not None:
-        net.load_state_dict({key: value.float() for key, value in load_tensors(path).items()})
-    return tool
 
 
 def _weight_file(folder: Path, entry: JsonObject) -> Path | None:
-    """Returns the weight file of a tool; None if it has none."""
+    """Returns the weight file of a tool after checking its hash; None if it has none."""
     if entry.data.get("file") is None:
         return None
     name = Path(entry.text("file")).name  # a manifest cannot name files outside its folder
@@ -119,6 +128,11 @@ def _weight_file(folder: Path, entry: JsonObject) -> Path | None:
             path,
             "a new copy of the toolbox, or by training the tool again",
         )
+    expected = entry.text("sha256")
+    if not _SHA256.fullmatch(expected):
+        entry.fail(f"expected 'sha256' to be 64 hexadecimal digits, found {reprlib.repr(expected)}")
+    if (digest := file_sha256(path)) != expected:
+        raise WeightsIntegrityError(path, f"sha256 {expected}", digest)
     return path
 
 
@@ -134,14 +148,10 @@ def save_tools(tools: Sequence[Tool], folder: Path, dtype: torch.dtype) -> None:
         dtype: Data type of the stored weights.
 
     Raises:
-        ToolboxError: If a tool has no network that can be built from a manifest.
+        ToolboxError: If a tool was added as a function or module object.
     """
     for tool in tools:
-        if tool.net is None or tool.module is None:
-            raise ToolboxError(
-                f"tool {tool.name!r} was added as a function, module or file and cannot be saved: save "
-                "the others with toolbox.subset(...).save(...), and add it again after loading."
-            )
+        check_can_be_saved(tool)
     folder.mkdir(parents=True, exist_ok=True)
     previous = _weight_files(folder)
     entries = [_save_tool(tool, folder, dtype) for tool in tools]
@@ -163,11 +173,9 @@ def _weight_files(folder: Path) -> set[str]:
 
 
 def _save_tool(tool: Tool, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
-    assert tool.net is not None and tool.module is not None
+    assert tool.net is not None
     kind, options = tool.net
-    state = {
-        key: value.detach().cpu().to(dtype).contiguous() for key, value in tool.module.state_dict().items()
-    }
+    parameters = () if tool.module is None else tool.module.parameters()
     entry: dict[str, Any] = {
         "name": tool.name,
         "degradations": sorted(tool.degradations),
@@ -176,15 +184,17 @@ def _save_tool(tool: Tool, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
         "scale": tool.scale,
         "multiple": tool.multiple,
         "minimum": tool.minimum,
-        "parameters": sum(parameter.numel() for parameter in tool.module.parameters()),
+        "parameters": sum(parameter.numel() for parameter in parameters),
         "file": None,
         "sha256": None,
         "training": dict(tool.training),
     }
-    if state:
-        data = save_bytes(state)
+    if kind not in NETS:  # the others compute theirs
+        entry["halo"] = tool.halo
+    data, suffix = write_net(tool, dtype)
+    if data is not None:
         entry["sha256"] = hashlib.sha256(data).hexdigest()
-        entry["file"] = f"{tool.name}-{entry['sha256'][:8]}.safetensors"
+        entry["file"] = f"{tool.name}-{entry['sha256'][:8]}.{suffix}"
         with atomic_write(folder / entry["file"]) as part:
             part.write_bytes(data)
     if tool.measured and tool.measured.get("file") == entry["file"]:  # else the weights have changed since

@@ -44,7 +44,7 @@ def build_to_fit(kind: str, options: Mapping[str, Any], shapes: Shapes) -> nn.Mo
         raise ToolboxError(f"unknown network {reprlib.repr(kind)}; expected one of {', '.join(NETS)}")
     _check_options(kind, options)
     try:
-        with torch.device("meta"), _limit_parameters(kind, shapes):
+        with torch.device("meta"), limit_parameters(kind, shapes):
             found = {
                 name: tuple(tensor.shape) for name, tensor in build_net(kind, options).state_dict().items()
             }
@@ -97,10 +97,14 @@ _OPTION_TYPES: Mapping[Any, tuple[str, typing.Callable[[Any], bool]]] = {
 
 
 @contextmanager
-def _limit_parameters(kind: str, shapes: Shapes) -> Iterator[None]:
-    """Raises an error as soon as far more parameters are made than the weight file has.
+def limit_parameters(kind: str, shapes: Shapes) -> Iterator[None]:
+    """Raises an error as soon as a network has far more parameters than its weight file.
 
     A network may replace some of its layers while it is built, so the limit is twice the number.
+
+    Args:
+        kind: Names the network in the error message.
+        shapes: The tensors of the weight file.
     """
     thread = threading.get_ident()
     tensors_left = 2 * len(shapes) + 8

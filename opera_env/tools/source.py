@@ -1,19 +1,27 @@
-"""Making a tool from a function, a module, a TorchScript file or a checkpoint."""
+"""Making a tool from a function, a module, its name, a TorchScript file or a checkpoint."""
 
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from textwrap import shorten
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from opera_env.errors import ToolboxError
+from opera_env.tools.own_code import NAME, build_own, check_options, load_state
 from opera_env.tools.tool import RestoreFn, Tool
+from opera_env.weights.tensors import file_sha256, load_tensors
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
+
+
+TORCHSCRIPT, SPANDREL = "torchscript", "spandrel"
+"""Kinds of network that come from files, by their names in manifests."""
 
 
 class SpandrelNet(nn.Module):
@@ -38,26 +46,46 @@ class SpandrelNet(nn.Module):
         return self._call(self.model, image)
 
 
-def tool_from_source(name: str, source: RestoreFn | str | Path) -> Tool:
+def tool_from_source(
+    name: str,
+    source: RestoreFn | str | Path,
+    options: Mapping[str, Any] | None = None,
+    weights: Mapping[str, Tensor] | str | Path | None = None,
+) -> Tool:
     """Makes a tool from any source; see :meth:`opera_env.tools.Toolbox.add`.
 
     Args:
         name: Name of the tool.
-        source: A function, a module, or the path of a TorchScript file or of a checkpoint.
+        source: A function, a module, the path of a TorchScript file or of a checkpoint, or
+            "module:attribute".
+        options: Keyword arguments of a class or function that is named as "module:attribute".
+        weights: Weights of a module that is named so: its state, or a file of it.
 
     Raises:
-        ToolboxError: If the source is neither callable nor an existing file, or the file holds no network
-            with three input channels.
+        ToolboxError: If the source is neither callable nor an existing file nor the name of a network, or
+            the file holds no network with three input channels.
+        WeightsIntegrityError: If the file of weights cannot be read.
     """
+    if isinstance(source, str) and NAME.fullmatch(source) and not Path(source).exists():
+        return _tool_from_name(name, source, options or {}, weights)
+    if options is not None or weights is not None:
+        raise ToolboxError(
+            f"tool {name!r}: options and weights are for networks that are named as 'module:attribute', "
+            f"found {shorten(repr(source), 80)}."
+        )
     if not isinstance(source, str | Path):
         if not callable(source):
             raise ToolboxError(f"tool {name!r}: expected a function, a module or a path, found {source!r}.")
         return Tool(name, source)
     path = Path(source)
     if not path.is_file():
-        raise ToolboxError(f"tool {name!r}: no file at {path}: give the path of a trained network.")
+        raise ToolboxError(
+            f"tool {name!r}: no file at {path}: give the path of a trained network, or 'module:attribute'."
+        )
     try:
-        return _load_torchscript(name, path) if _is_torchscript(path) else _load_spandrel(name, path)
+        if _is_torchscript(path):
+            return Tool(name, load_torchscript(path), net=(TORCHSCRIPT, {"sha256": file_sha256(path)}))
+        return _tool_from_descriptor(name, load_spandrel(name, path))
     except ToolboxError:
         raise
     except Exception as error:  # torch and spandrel raise errors of many classes for damaged files
@@ -68,8 +96,24 @@ def tool_from_source(name: str, source: RestoreFn | str | Path) -> Tool:
         ) from error
 
 
-def _load_torchscript(name: str, path: Path) -> Tool:
-    return Tool(name, torch.jit.load(path, map_location="cpu"))
+def _tool_from_name(
+    name: str,
+    source: str,
+    options: Mapping[str, Any],
+    weights: Mapping[str, Tensor] | str | Path | None,
+) -> Tool:
+    options = check_options(source, options)
+    network = build_own(source, options)
+    if weights is not None:
+        is_file = isinstance(weights, str | Path)
+        what = f"tool {name!r}, network {source!r}" + (f" and {weights}" if is_file else "")
+        load_state(network, load_tensors(Path(weights)) if is_file else weights, what)
+    return Tool(name, network, net=(source, options))
+
+
+def load_torchscript(path: Path) -> nn.Module:
+    """Loads a TorchScript file, which is a program, to the CPU."""
+    return torch.jit.load(path, map_location="cpu")
 
 
 def _is_torchscript(path: Path) -> bool:
@@ -79,7 +123,16 @@ def _is_torchscript(path: Path) -> bool:
         return any("/code/" in member for member in archive.namelist())
 
 
-def _load_spandrel(name: str, path: Path) -> Tool:
+def load_spandrel(name: str, path: Path) -> ImageModelDescriptor[nn.Module]:
+    """Loads a checkpoint that spandrel recognises, without running code from it.
+
+    Args:
+        name: Name of the tool, for error messages.
+        path: The file.
+
+    Raises:
+        ToolboxError: If spandrel does not recognise the network, or it is not one from RGB to RGB.
+    """
     # Importing spandrel takes seconds, so it is imported only when a checkpoint is loaded.
     from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
 
@@ -96,6 +149,10 @@ def _load_spandrel(name: str, path: Path) -> Tool:
             f"with {descriptor.input_channels} input channels: use a network for colour images."
         )
     descriptor.eval()
+    return descriptor
+
+
+def _tool_from_descriptor(name: str, descriptor: ImageModelDescriptor[nn.Module]) -> Tool:
     sizes = descriptor.size_requirements
     return Tool(
         name,
@@ -103,4 +160,5 @@ def _load_spandrel(name: str, path: Path) -> Tool:
         scale=descriptor.scale,
         multiple=sizes.multiple_of,
         minimum=max(1, sizes.minimum),
+        net=(SPANDREL, {"architecture": descriptor.architecture.name}),
     )

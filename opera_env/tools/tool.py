@@ -39,7 +39,7 @@ class Tool:
     Attributes:
         name: ``family.task``, for example ``unet.denoise``: letters, digits, dots, dashes and underscores.
         restore: The network, a module or a plain function; see :data:`RestoreFn`. Only modules can be
-            trained and saved.
+            trained.
         scale: Factor by which the network enlarges an image: 1, or for example 4 for super-resolution.
         multiple: The network accepts heights and widths that are multiples of this number of pixels. The
             tool pads images to such a size and crops the results.
@@ -50,8 +50,10 @@ class Tool:
             :class:`opera_env.tools.global_context.GlobalContextNet`.
         degradations: Names of the degradations that the tool is meant to remove. The ``matched`` baseline
             and the prompts of language models read them.
-        net: Kind and options from which :func:`opera_env.tools.nets.build_net` can build the network again,
-            for example ``("unet", {...})``; None for other networks, which cannot be saved.
+        net: Kind and options from which a saved toolbox builds the network again: ``("unet", {...})`` for a
+            network of :data:`opera_env.tools.nets.NETS`, ``("my_module:MyNet", {...})`` for one of your
+            own, ``("torchscript", {...})`` and ``("spandrel", {...})`` for files. None for functions and
+            modules that were added as objects, which cannot be saved.
         training: How the tool was trained, as recorded in the manifest.
         measured: Measurements of the tool with the weights that it was loaded with; see
             :mod:`opera_env.tool_training.model_card`.

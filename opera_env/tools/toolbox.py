@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from opera_env.errors import ToolboxError, ToolboxMismatchError, UnknownToolError
 from opera_env.tools.fingerprint import compute_fingerprint, compute_signature, weights_version
@@ -45,18 +47,27 @@ class Toolbox:
             self._insert(tool)
 
     @classmethod
-    def load(cls, name_or_folder: str | Path = "lite", device: torch.device | str = "cpu") -> Toolbox:
+    def load(
+        cls,
+        name_or_folder: str | Path = "lite",
+        device: torch.device | str = "cpu",
+        trust_code: bool = False,
+    ) -> Toolbox:
         """Loads a toolbox that is shipped with the package, or one that :meth:`save` has written.
 
         Args:
             name_or_folder: Name of a shipped toolbox, such as ``"lite"`` or ``"lite-cotrained"``, or a
                 folder. A shipped toolbox takes precedence over a folder of the same name.
             device: Device that holds and runs the networks.
+            trust_code: Whether code may run that a folder names: networks of your own, which were added as
+                "module:attribute", and TorchScript programs. Folders without them need no trust.
 
         Returns:
             A new toolbox: two calls never share networks.
 
         Raises:
+            UntrustedCodeError: If the folder names code and ``trust_code`` is False; the message says what
+                would run.
             ToolboxError: If there is no such toolbox, or its manifest cannot be read.
             MissingWeightsError: If a weight file that the manifest lists is missing.
             WeightsIntegrityError: If a weight file does not have the hash that the manifest records.
@@ -64,13 +75,14 @@ class Toolbox:
         folder = _SHIPPED / str(name_or_folder)
         if not folder.is_dir():
             folder = Path(name_or_folder)
+        is_shipped = folder.resolve().parent == _SHIPPED.resolve()
         if not folder.is_dir():
             shipped = ", ".join(sorted(path.name for path in _SHIPPED.iterdir() if path.is_dir()))
             raise ToolboxError(
                 f"no toolbox {str(name_or_folder)!r}: expected one of {shipped}, or a folder that "
                 "Toolbox.save() has written."
             )
-        return cls(load_tools(folder), device)
+        return cls(load_tools(folder, trust_code, is_shipped), device)
 
     def save(self, folder: Path | str, dtype: torch.dtype = torch.float32) -> None:
         """Writes the weights and the manifest to a folder.
@@ -84,8 +96,8 @@ class Toolbox:
             dtype: Data type of the stored weights; float16 halves the size of the files.
 
         Raises:
-            ToolboxError: If a tool was added as a function, a module or a file. Only tools whose network is
-                one of :data:`opera_env.tools.nets.NETS` can be saved.
+            ToolboxError: If a tool was added as a function or module object: the folder could not say how
+                to make it again. Add it as "module:attribute".
         """
         save_tools(tuple(self), Path(folder), dtype)
 
@@ -94,12 +106,14 @@ class Toolbox:
         name: str,
         restore: RestoreFn | str | Path,
         *,
+        options: Mapping[str, Any] | None = None,
+        weights: Mapping[str, Tensor] | str | Path | None = None,
         scale: int | None = None,
         multiple: int | None = None,
         halo: int | None = None,
         degradations: Iterable[str] = (),
     ) -> Toolbox:
-        """Adds a tool: a function, a module, or the file of a trained network.
+        """Adds a tool: a function, a module, the name of one, or the file of a trained network.
 
         The network maps float32 (B, 3, H, W), RGB and nominally in [0, 1], to
         (B, 3, scale * H, scale * W); see :class:`~opera_env.tools.Tool`. A module is moved to the device of
@@ -112,7 +126,12 @@ class Toolbox:
         Args:
             name: Name in plans, by convention ``family.task``: letters, digits, dots, dashes, underscores.
             restore: A function, a module, or the path of a file: a TorchScript module, or a checkpoint of
-                any architecture that spandrel recognises.
+                any architecture that spandrel recognises. Or "module:attribute", a class of modules, a
+                module or a function of your own. What is added by file or by name can be saved, and so
+                reach every command and trainer.
+            options: Keyword arguments of a class or function that is named as "module:attribute", in JSON
+                types.
+            weights: Weights of a module that is named so: its ``state_dict()``, or a file of it.
             scale: Factor by which the network enlarges an image. Default: what spandrel finds in a
                 checkpoint, otherwise 1.
             multiple: The network accepts heights and widths that are multiples of this number of pixels;
@@ -130,7 +149,8 @@ class Toolbox:
             The toolbox itself, so that calls can be chained.
 
         Raises:
-            ToolboxError: If the name is malformed or already used, or the file holds no network.
+            ToolboxError: If the name is malformed or already used, the file holds no network, or the
+                network cannot be imported and built.
 
         Example:
             >>> from torch import nn
@@ -138,7 +158,7 @@ class Toolbox:
             >>> Toolbox().add("mine.smooth", network, halo=1, degradations=["noise"]).names
             ('mine.smooth',)
         """
-        tool = tool_from_source(name, restore)
+        tool = tool_from_source(name, restore, options, weights)
         self._insert(
             replace(
                 tool,
@@ -216,7 +236,7 @@ class Toolbox:
             self._fingerprint = (version, compute_fingerprint(self))
         return self._fingerprint[1]
 
-    def load_weights(self, folder: Path | str) -> Toolbox:
+    def load_weights(self, folder: Path | str, trust_code: bool = False) -> Toolbox:
         """Replaces the weights of this toolbox, in place, by those of a saved toolbox.
 
         Everything that holds this toolbox uses the new weights at once. A network that was saved with other
@@ -224,18 +244,20 @@ class Toolbox:
 
         Args:
             folder: Name of a shipped toolbox, or a folder, as for :meth:`load`.
+            trust_code: Whether code that the folder names may run, as for :meth:`load`.
 
         Returns:
             The toolbox itself.
 
         Raises:
+            UntrustedCodeError: If the folder names code and ``trust_code`` is False.
             ToolboxMismatchError: If the tools of the other toolbox differ in names, order, scales or kinds
                 of network.
             ToolboxError: If there is no such toolbox, or its manifest cannot be read.
             MissingWeightsError: If a weight file that the manifest lists is missing.
             WeightsIntegrityError: If a weight file does not have the hash that the manifest records.
         """
-        other = Toolbox.load(folder, self.device)
+        other = Toolbox.load(folder, self.device, trust_code)
         expected, found = (
             [(tool.name, tool.scale, tool.net and tool.net[0]) for tool in toolbox]
             for toolbox in (self, other)

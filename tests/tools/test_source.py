@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import zipfile
@@ -130,6 +131,41 @@ def test_a_spandrel_network_is_not_clamped_and_can_be_trained(tmp_path: Path) ->
     gradients = [parameter.grad for parameter in tool.module.parameters()]
     assert gradients
     assert all(gradient is not None and bool(gradient.isfinite().all()) for gradient in gradients)
+
+
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+def test_a_checkpoint_of_a_saved_toolbox_needs_no_trust(tmp_path: Path, kind: str) -> None:
+    """Its architecture is recognised by its weights, which may have been trained since."""
+    path = _write(_network(kind).state_dict(), tmp_path / "net.pth")
+    toolbox = Toolbox().add("a", path, halo=5, degradations=["noise"])
+    with torch.no_grad():
+        for parameter in toolbox["a"].parameters:
+            parameter.mul_(1.01)
+    toolbox.save(tmp_path / "box")
+    loaded = Toolbox.load(tmp_path / "box")
+    assert loaded.fingerprint == toolbox.fingerprint
+    assert (loaded["a"].scale, loaded["a"].minimum, loaded["a"].multiple, loaded["a"].halo) == (
+        *(toolbox["a"].scale, toolbox["a"].minimum, toolbox["a"].multiple, 5),
+    )
+    image = torch.rand(1, 3, 21, 27)
+    with torch.inference_mode():
+        assert torch.equal(loaded["a"](image, (21, 27)), toolbox["a"](image, (21, 27)))
+
+
+def test_a_checkpoint_in_half_precision_is_saved(tmp_path: Path) -> None:
+    path = _write(_network("swinir").state_dict(), tmp_path / "net.pth")
+    Toolbox().add("a", path).save(tmp_path / "box", dtype=torch.float16)
+    loaded = Toolbox.load(tmp_path / "box")
+    assert all(parameter.dtype == torch.float32 for parameter in loaded["a"].parameters)
+
+
+def test_a_checkpoint_that_became_another_architecture_is_refused(tmp_path: Path) -> None:
+    Toolbox().add("a", _write(_network("nafnet").state_dict(), tmp_path / "n.pth")).save(tmp_path / "box")
+    manifest = json.loads((tmp_path / "box/toolbox.json").read_text())
+    manifest["tools"][0]["options"]["architecture"] = "SwinIR"
+    (tmp_path / "box/toolbox.json").write_text(json.dumps(manifest))
+    with pytest.raises(ToolboxError, match=r"tools\[0\]: expected the architecture 'SwinIR', found NAFNet"):
+        Toolbox.load(tmp_path / "box")
 
 
 def test_an_argument_overrides_what_spandrel_finds(tmp_path: Path) -> None:
