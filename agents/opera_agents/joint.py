@@ -62,6 +62,8 @@ class JointConfig:
     """Initial tools: name of a shipped toolbox, or a folder written by Toolbox.save."""
     planner: Path = SHIPPED
     """Folder of the initial planner."""
+    trust_code: bool = False
+    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
     rounds: PositiveInt = 1
     """Number of rounds; 1 is the order of the paper, more alternate."""
     epochs: PositiveInt = 20
@@ -108,7 +110,9 @@ class JointConfig:
             exclude=("out", "threads", "device"),
             images=identify_images(self.images),
             val=identify_images(self.val),
-            toolbox=identify_toolbox(self.toolbox, Toolbox.load(self.toolbox).fingerprint),
+            toolbox=identify_toolbox(
+                self.toolbox, Toolbox.load(self.toolbox, trust_code=self.trust_code).fingerprint
+            ),
             planner=identify_weights(self.planner),
         )
 
@@ -122,7 +126,7 @@ def train(config: JointConfig) -> list[float]:
         ToolboxMismatchError: If the planner was trained for other tools.
     """
     processes = PartialState(cpu=config.device == "cpu")
-    load_policy(config.planner)[1].check(Toolbox.load(config.toolbox))
+    load_policy(config.planner)[1].check(Toolbox.load(config.toolbox, trust_code=config.trust_code))
     load_degradations(config.degradations)
     get_reward(config.reward)
     settings, progress = config.settings(), describe_progress(config.out, *count_rounds(config), "rounds")
@@ -172,6 +176,7 @@ def tools_config(config: JointConfig, round_index: int, toolbox: str, planner: P
         val=config.val,
         out=config.out / f"{round_index}-tools",
         toolbox=toolbox,
+        trust_code=config.trust_code,
         agent=f"planner:{planner}",
         epochs=config.epochs,
         steps_per_epoch=config.steps_per_epoch,
@@ -202,6 +207,7 @@ def planner_config(config: JointConfig, round_index: int, toolbox: str, planner:
         reward=config.reward,
         max_tools=config.max_tools,
         toolbox=toolbox,
+        trust_code=config.trust_code,
         canvas=config.canvas,
         val_count=config.val_count,
         degradations=config.degradations,

@@ -59,6 +59,8 @@ class FitConfig:
     """File to write; by default the file in the package."""
     toolbox: str = "lite"
     """Name of a shipped toolbox, or a folder written by Toolbox.save."""
+    trust_code: bool = False
+    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
     reward: str = "lite"
     """Reward that the plans maximise: a preset, or module:attribute, a reward of your own."""
     recipes: tuple[str, ...] = tuple(
@@ -225,7 +227,8 @@ def fit(config: FitConfig) -> PlanTable:
     torch.set_num_threads(config.threads)
     cv2.setNumThreads(config.threads)
     recipes = [check_recipe(recipe.split("+")) for recipe in config.recipes]
-    toolbox, reward = Toolbox.load(config.toolbox), get_reward(config.reward)
+    toolbox = Toolbox.load(config.toolbox, trust_code=config.trust_code)
+    reward = get_reward(config.reward)
     empty_table = create_table(config, toolbox)
     for recipe in recipes[:1]:
         draw_samples(recipe, config)  # finds out whether there are enough photographs

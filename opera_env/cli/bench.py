@@ -22,7 +22,7 @@ from opera_env.tools import Toolbox
 
 def run(options: BenchCommand) -> int:
     """Runs the benchmarks, prints and writes; returns the exit code."""
-    toolbox = Toolbox.load(options.toolbox, resolve_device(options.device))
+    toolbox = Toolbox.load(options.toolbox, resolve_device(options.device), options.trust_code)
     if options.tools != ("all",):
         toolbox = toolbox.subset(options.tools)
     results = _read_results(options)

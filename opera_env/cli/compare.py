@@ -58,7 +58,7 @@ def run(options: Compare) -> int:
     console = Console()
     _check_options(options)
     device = resolve_device(options.device)
-    toolbox = Toolbox.load(options.toolbox, device)
+    toolbox = Toolbox.load(options.toolbox, device, options.trust_code)
     samples = _samples(options)
     names = _agent_names(options, samples, toolbox, console)
     start = time.perf_counter()

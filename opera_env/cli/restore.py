@@ -31,7 +31,7 @@ def run(options: Restore) -> int:
     """Restores, prints and writes; returns the exit code."""
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     _check_options(options)
-    toolbox = Toolbox.load(options.toolbox, resolve_device(options.device))
+    toolbox = Toolbox.load(options.toolbox, resolve_device(options.device), options.trust_code)
     output_format = None if options.format == "keep" else options.format.upper()
     jobs = find_jobs(options.inputs, Path(options.out), output_format, options.compare)
     restorer = Restorer(toolbox, _config(options, toolbox))

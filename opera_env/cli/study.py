@@ -31,7 +31,7 @@ def run(options: StudyCommand) -> int:
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("samples", total=len(samples))
         result = run_study(
-            Toolbox.load(options.toolbox),
+            Toolbox.load(options.toolbox, trust_code=options.trust_code),
             samples,
             options.max_length,
             options.reward,

@@ -30,7 +30,7 @@ _SHORT_LABELS = {
 
 def list_tools(options: ListTools) -> int:
     """Prints the tools of a toolbox; returns the exit code."""
-    toolbox = Toolbox.load(options.toolbox)
+    toolbox = Toolbox.load(options.toolbox, trust_code=options.trust_code)
     rows = [_tool_record(tool) for tool in toolbox]
     if options.json:
         print(json.dumps({"toolbox": options.toolbox, **_toolbox_ids(toolbox), "tools": rows}, indent=2))
@@ -50,7 +50,7 @@ def list_tools(options: ListTools) -> int:
 
 def show_card(options: ShowCard) -> int:
     """Prints the model card of a toolbox; returns the exit code."""
-    toolbox = Toolbox.load(options.toolbox)
+    toolbox = Toolbox.load(options.toolbox, trust_code=options.trust_code)
     cards = {tool.name: read_card(tool) for tool in toolbox}
     if options.figure is not None:
         plot_gains(cards, options.figure)
@@ -72,7 +72,7 @@ def measure(options: Measure) -> int:
     """Measures the tools of a folder and writes the results to its manifest; returns the exit code."""
     images = read_images(list_images(options.images))
     data = f"{options.images.resolve().parent.name}/{options.images.resolve().name}"
-    toolbox = Toolbox.load(options.folder.resolve())
+    toolbox = Toolbox.load(options.folder.resolve(), trust_code=options.trust_code)
     specs = pool_specs(options.pool)
     cards = measure_tools(toolbox, images, data, options.side, specs, show_progress=True)
     write_measurements(options.folder, {name: card.to_json() for name, card in cards.items()})

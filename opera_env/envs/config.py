@@ -34,6 +34,8 @@ class EnvConfig:
         degradations: Degradations of your own for clean photographs, beside the built-in ones: objects, or
             "module:attribute". They and ``recipes`` cannot be combined with a source that is passed as an
             object or imported, because it has its own.
+        trust_code: Whether code may run that a toolbox folder names: networks of your own and TorchScript;
+            see :meth:`opera_env.tools.Toolbox.load`.
         max_tools: Maximum number of tools in a plan, at least 1.
         obs_size: Height and width of image observations in pixels, at least 1.
         canvas: Side, in pixels, of the crops of the default source and of a folder, a multiple of 4; None
@@ -56,6 +58,7 @@ class EnvConfig:
     device: str = "auto"
     recipes: str | Sequence[str | Sequence[str]] | None = None
     degradations: str | Sequence[DegradationType] | None = None
+    trust_code: bool = False
 
     def __post_init__(self) -> None:
         check_argument(
@@ -91,6 +94,7 @@ class EnvConfig:
             _is_real(self.tool_cost) and math.isfinite(self.tool_cost) and self.tool_cost >= 0,
             "a finite number of at least 0, in units of R_q",
         )
+        check_argument("trust_code", self.trust_code, isinstance(self.trust_code, bool), "True or False")
         for name in ("recipes", "degradations"):
             value = getattr(self, name)
             check_argument(

@@ -84,7 +84,8 @@ class RestoreEnv(ToolboxMixin, gym.Env[PixelArray, NDArray[np.int64]]):
 
     ## Arguments
     ``gym.make("OPERA-Restore-v0", toolbox="lite", reward="lite", source=None, max_tools=6, obs_size=128,
-    canvas=128, tool_cost=0.0, device="auto", recipes=None, degradations=None, render_mode=None)``. See
+    canvas=128, tool_cost=0.0, device="auto", recipes=None, degradations=None,
+    trust_code=False, render_mode=None)``. See
     :class:`~opera_env.envs.config.EnvConfig`. ``render_mode="rgb_array"`` draws the input, the result of
     each tool and the reference, as frames of one size; ``gym.make(..., render_mode="human")`` shows them in
     a window, for which Gymnasium needs pygame.

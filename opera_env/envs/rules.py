@@ -79,7 +79,7 @@ class Rules(ABC, Generic[ObsType]):
         if isinstance(config.toolbox, Toolbox):
             self.toolbox = config.toolbox
         else:
-            self.toolbox = Toolbox.load(config.toolbox, resolve_device(config.device))
+            self.toolbox = Toolbox.load(config.toolbox, resolve_device(config.device), config.trust_code)
         if len(self.toolbox) == 0:
             raise ToolboxMismatchError(
                 "expected a toolbox with at least one tool, found an empty one: add tools with "
@@ -214,13 +214,15 @@ class ToolboxMixin:
         """The tools of the environment. Training them in place changes the environment."""
         return self.rules.toolbox
 
-    def load_toolbox(self, folder: Path | str) -> str:
+    def load_toolbox(self, folder: Path | str, trust_code: bool = False) -> str:
         """Loads the weights of the tools from a folder that Toolbox.save has written.
 
         Use ``envs.call("load_toolbox", folder)`` for copies of an environment in other processes.
 
         Args:
             folder: Name of a shipped toolbox, or a folder.
+            trust_code: Whether code that the folder names may run; it may in any case if the environment
+                was made with ``trust_code=True``.
 
         Returns:
             The fingerprint of the toolbox with the new weights.
@@ -229,7 +231,8 @@ class ToolboxMixin:
             ToolboxMismatchError: If the tools in the folder differ in names, order, scales or networks.
             ToolboxError: If there is no such toolbox, or its manifest cannot be read.
         """
-        return self.toolbox.load_weights(folder).fingerprint
+        trust_code = trust_code or self.rules.config.trust_code
+        return self.toolbox.load_weights(folder, trust_code).fingerprint
 
     def check_toolbox(self, fingerprint: str) -> None:
         """Checks that the tools have the expected weights.

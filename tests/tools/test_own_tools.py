@@ -18,6 +18,8 @@ from opera_env.tools import Toolbox
 from opera_env.tools.nets import ConstantShift
 from tests.own_tools import READY, Blend, invert
 
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+
 BLEND, INVERT = "tests.own_tools:Blend", "tests.own_tools:invert"
 
 

@@ -37,7 +37,8 @@ def run_settings(config: DataclassInstance, exclude: Collection[str], **replaced
         exclude: Names of fields that are left out: paths, and settings of the machine alone.
         replaced: Values that stand for fields, such as a folder's name for its path.
     """
-    return {name: value for name, value in asdict(config).items() if name not in exclude} | replaced
+    left_out = {*exclude, "trust_code"}  # whether code may run does not change what it does
+    return {name: value for name, value in asdict(config).items() if name not in left_out} | replaced
 
 
 def load_encoder(encoder: ImageEncoder, path: Path) -> None:

@@ -38,6 +38,8 @@ class CotrainingConfig:
     """Folder of the run; the best tools are in OUT/toolbox."""
     toolbox: str = "lite"
     """Initial tools: name of a shipped toolbox, or a folder written by Toolbox.save."""
+    trust_code: bool = False
+    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
     add_tone_curves: bool = True
     """Give each brightener, which has no parameters, a trainable tone curve."""
     trainable_tools: tuple[str, ...] = ()

@@ -67,6 +67,8 @@ class EvaluateConfig:
     """Folder of clean photographs that were not used in training."""
     toolboxes: tuple[str, ...]
     """Names of shipped toolboxes, or folders; all are compared with the first."""
+    trust_code: bool = False
+    """Run code that a toolbox folder names: networks of your own (module:attribute) and TorchScript."""
     agents: tuple[str, ...] = ("planner",)
     """The agent that predicts the plans: one for all toolboxes, or one for each; planner, planner:FOLDER,
     or the name of another agent."""
@@ -123,7 +125,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     Raises:
         AgentError: If there are neither one agent nor as many as toolboxes.
     """
-    toolboxes = [Toolbox.load(name, config.device) for name in config.toolboxes]
+    toolboxes = [Toolbox.load(name, config.device, config.trust_code) for name in config.toolboxes]
     agent_names = config.agents * len(toolboxes) if len(config.agents) == 1 else config.agents
     if len(agent_names) != len(toolboxes):
         raise AgentError(

@@ -67,7 +67,7 @@ def train(config: CotrainingConfig) -> ValidationResult:
         device = processes.device or device
     set_threads(config.threads)
     torch.manual_seed(config.seed)  # Draws the weights of tone curves; NumPy draws everything else.
-    toolbox = Toolbox.load(config.toolbox, device)
+    toolbox = Toolbox.load(config.toolbox, device, config.trust_code)
     inputs = {
         "images": identify_images(config.images),
         "val": identify_images(config.val),
@@ -169,7 +169,7 @@ def run_epochs(
             processes.wait_for_everyone()
     if writer is not None:
         writer.close()
-    toolbox.load_weights(folder / "toolbox")
+    toolbox.load_weights(folder / "toolbox", config.trust_code)
     return validate(agent)
 
 

@@ -78,6 +78,8 @@ class CollectConfig:
     recipes and the held-out recipes then contain them too."""
     toolbox: str = "lite"
     """Name of a shipped toolbox, or a folder written by Toolbox.save."""
+    trust_code: bool = False
+    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
     seed: NonNegativeInt = 0
     """Seed of all random numbers."""
     threads: PositiveInt = 1
@@ -126,7 +128,8 @@ def collect(config: CollectConfig) -> list[Path]:
             with other settings.
     """
     get_reward(config.reward)
-    toolbox, custom_degradations = Toolbox.load(config.toolbox), load_degradations(config.degradations)
+    toolbox = Toolbox.load(config.toolbox, trust_code=config.trust_code)
+    custom_degradations = load_degradations(config.degradations)
     recipes = train_recipes(custom_degradations) if config.recipes is None else config.recipes
     weights = DEGRADATION_COUNT_WEIGHTS
     source = clean_folder(config.images, config.canvas, recipes, weights, degradations=custom_degradations)

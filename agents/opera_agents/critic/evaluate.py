@@ -71,6 +71,8 @@ class EvaluateConfig:
     recipes and the held-out recipes then contain them too."""
     toolbox: str = "lite"
     """Name of a shipped toolbox, or a folder written by Toolbox.save."""
+    trust_code: bool = False
+    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
     canvas: PositiveInt = 128
     """Side of the images in pixels."""
     seed: NonNegativeInt = 0
@@ -101,7 +103,7 @@ def score_samples(
     Returns:
         The results, and the photograph that each sample is made of.
     """
-    toolbox = Toolbox.load(config.toolbox)
+    toolbox = Toolbox.load(config.toolbox, trust_code=config.trust_code)
     custom_degradations = load_degradations(config.degradations)
     source = clean_folder(config.images, config.canvas, degradations=custom_degradations)
     rng = np.random.default_rng(config.seed)

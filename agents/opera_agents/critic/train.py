@@ -107,7 +107,9 @@ def train(config: CriticConfig) -> CriticValidation:
     inputs = {
         "images": identify_images(config.images),
         "val": identify_images(config.val),
-        "toolbox": identify_toolbox(config.toolbox, Toolbox.load(config.toolbox).fingerprint),
+        "toolbox": identify_toolbox(
+            config.toolbox, Toolbox.load(config.toolbox, trust_code=config.trust_code).fingerprint
+        ),
         "encoder": identify_file(config.encoder),
     }
     state = load_checkpoint(config.out / "checkpoint.pt", resolve_device(config.device))
@@ -197,7 +199,7 @@ def run_steps(
 
 def load_data(config: CriticConfig) -> tuple[ScoredImages, ScoredImages]:
     """Returns the training data and the validation data; missing shards are collected first."""
-    names = ("canvas", "reward", "degradations", "toolbox", "seed", "threads")
+    names = ("canvas", "reward", "degradations", "toolbox", "trust_code", "seed", "threads")
     shared = {name: getattr(config, name) for name in names}
     train_config = CollectConfig(
         config.images, config.out / "train", shards=config.shards, samples=config.samples, **shared

@@ -88,6 +88,8 @@ class PlannerConfig:
     """Maximum number of tools in a plan."""
     toolbox: str = "lite"
     """Name of a shipped toolbox, or a folder written by Toolbox.save."""
+    trust_code: bool = False
+    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
     canvas: PositiveInt = 128
     """Side of the square crops in pixels."""
     clean_weight: NonNegativeFloat = 1.5

@@ -140,6 +140,8 @@ class RewardTableConfig:
     """Custom degradations beside the built-in ones: module:attribute of one or a list."""
     toolbox: str = "lite"
     """Name of a shipped toolbox, or a folder written by Toolbox.save."""
+    trust_code: bool = False
+    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
     seed: NonNegativeInt = 0
     """Seed of all random numbers."""
     threads: PositiveInt = 1
@@ -214,7 +216,8 @@ def collect(config: RewardTableConfig) -> list[Path]:
             with other settings.
     """
     get_reward(config.reward)
-    toolbox, degradations = Toolbox.load(config.toolbox), load_degradations(config.degradations)
+    toolbox = Toolbox.load(config.toolbox, trust_code=config.trust_code)
+    degradations = load_degradations(config.degradations)
     inputs = {
         "images": identify_images(config.images),
         "toolbox": identify_toolbox(config.toolbox, toolbox.fingerprint),

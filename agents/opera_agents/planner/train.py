@@ -68,7 +68,7 @@ def train(config: PlannerConfig) -> ValidationResult:
     folder, device = config.out, torch.device(resolve_device(config.device))
     set_threads(config.threads)
     torch.manual_seed(config.seed)
-    toolbox = Toolbox.load(config.toolbox, device)
+    toolbox = Toolbox.load(config.toolbox, device, config.trust_code)
     degradations = load_degradations(config.degradations)
     labels = tuple(merge_degradations(degradations))
     card = PolicyCard(toolbox.signature, toolbox.names, labels, config.max_tools)

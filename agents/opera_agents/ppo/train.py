@@ -65,7 +65,7 @@ def train(config: PPOConfig) -> ValidationResult | None:
     """
     # Set-up. Nothing is written before all that was named has been found.
     set_threads(config.threads)
-    toolbox = Toolbox.load(config.toolbox, config.device)
+    toolbox = Toolbox.load(config.toolbox, config.device, config.trust_code)
     degradations = load_degradations(config.degradations)
     photographs = clean_folder(config.images, config.canvas, degradations=degradations)
     model = make_model(config, make_vec_env(config, toolbox, photographs))

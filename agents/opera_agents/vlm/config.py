@@ -43,6 +43,13 @@ class EnvArguments:
         default="lite",
         metadata={"help": "Name of a shipped toolbox, or a folder written by Toolbox.save."},
     )
+    trust_code: bool = field(
+        default=False,
+        metadata={
+            "help": "Run code that the toolbox folder names: networks of your own (module:attribute) and "
+            "TorchScript."
+        },
+    )
     reward: str = field(
         default="lite",
         metadata={"help": "Reward that computes R_q: a preset, or module:attribute, whose code runs."},

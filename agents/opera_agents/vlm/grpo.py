@@ -64,7 +64,7 @@ def train(env_args: EnvArguments, training_args: GRPOConfig, model_args: ModelCo
     check_arguments(training_args, model_args)
     set_threads(env_args.threads)
     out, model_name = Path(str(training_args.output_dir)), str(model_args.model_name_or_path)
-    toolbox = Toolbox.load(env_args.toolbox, training_args.device)
+    toolbox = Toolbox.load(env_args.toolbox, training_args.device, env_args.trust_code)
     custom_degradations = load_degradations(env_args.degradations)
     source = training_source(
         Path(env_args.images),

@@ -61,7 +61,7 @@ def train(config: VLMWarmStartConfig) -> ValidationResult:
     # Set-up. Nothing is written before all that was named has been found.
     set_threads(config.threads)
     torch.manual_seed(config.seed)
-    toolbox = Toolbox.load(config.toolbox, config.device)
+    toolbox = Toolbox.load(config.toolbox, config.device, config.trust_code)
     custom_degradations = load_degradations(config.degradations)
     source = training_source(
         config.images, config.canvas, None, config.clean_weight, degradations=custom_degradations

@@ -29,6 +29,8 @@ class BenchCommand(Command):
     """Benchmarks to run; all by default."""
     toolbox: str = "lite"
     """A shipped toolbox, or a folder written by Toolbox.save."""
+    trust_code: bool = False
+    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
     tools: tuple[str, ...] = STUDY_TOOLS
     """Names of its tools to use; "all" for all of them."""
     device: str = "auto"

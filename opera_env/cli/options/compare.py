@@ -44,6 +44,8 @@ class Compare(Command):
     samples or the toolbox are left out."""
     toolbox: str = "lite"
     """A shipped toolbox, or a folder written by Toolbox.save."""
+    trust_code: bool = False
+    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
     images: str | None = None
     """Folder of clean photographs, or module:attribute, a source of your own with its own degradations and
     recipes."""

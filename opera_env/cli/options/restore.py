@@ -53,6 +53,8 @@ class Restore(Command):
     """How many times larger the result is than the photograph."""
     toolbox: str = DEFAULT_TOOLBOX
     """A shipped toolbox, or a folder written by Toolbox.save."""
+    trust_code: bool = False
+    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
     format: Literal["keep", "png", "jpeg", "tiff", "webp", "bmp"] = "keep"
     """Format of the results; the ending of a file name after -o chooses it too."""
     quality: int = 95

@@ -35,6 +35,8 @@ class ListTools(_ToolsAction):
 
     toolbox: str = "lite"
     """A shipped toolbox, or a folder written by Toolbox.save."""
+    trust_code: bool = False
+    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
     json: bool = False
     """Print JSON instead of a table."""
 
@@ -60,6 +62,8 @@ class ShowCard(_ToolsAction):
 
     toolbox: str = "lite"
     """A shipped toolbox, or a folder written by Toolbox.save and measured by `opera-env tools measure`."""
+    trust_code: bool = False
+    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
     json: bool = False
     """Print JSON instead of tables."""
     markdown: bool = False
@@ -87,6 +91,8 @@ class Measure(_ToolsAction):
     """Folder of clean photographs that the tools were not trained on."""
     side: int = 128
     """Side of the centre crops that are used."""
+    trust_code: bool = False
+    """Run code that a toolbox folder names: networks of your own (module:attribute) and TorchScript."""
     pool: Pool = "lite"
     """The pool that the tools were trained for: decides the data on which a tool's own gain is measured."""
 
