@@ -18,6 +18,7 @@ from opera_env.devices import resolve_device
 from opera_env.errors import OutputError
 from opera_env.plan import parse_plan
 from opera_env.restoration import DEFAULT_AGENT, Restorer, RestorerConfig
+from opera_env.signals import stops_explained
 from opera_env.tools import Toolbox
 
 _MANY_PLANS = 40
@@ -43,7 +44,8 @@ def run(options: Restore) -> int:
     remove_all_leftovers(jobs)
     records: list[dict[str, Any]] = []
     try:
-        _restore_all(options, jobs, restorer, console, records)
+        with stops_explained("the same command with --skip-existing continues"):
+            _restore_all(options, jobs, restorer, console, records)
     finally:  # an interrupted run reports what it has done
         removed = mark_removed(records)
         if options.json:

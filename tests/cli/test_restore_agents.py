@@ -215,6 +215,8 @@ def test_the_default_agent_reports_probabilities_scores_and_a_reason(run: Any) -
     code, records = run.report(inputs=[run.folder / "a.png"])
     assert code == 0
     assert set(records[0]["probabilities"]) == set(DEGRADATIONS)
+    predicted = {name for name, value in records[0]["probabilities"].items() if value > 0.5}
+    assert set(records[0]["degradations"]) == predicted
     assert all(0 <= value <= 1 for value in records[0]["probabilities"].values())
     assert any(scored["plan"] == [] for scored in records[0]["scores"])
     assert records[0]["reason"]
@@ -315,7 +317,8 @@ def test_an_interrupted_run_leaves_complete_files_and_a_report(
     assert [record["input"] for record in records] == [str(run.folder / "a.png")]
     assert run.results() == ["a.png", "a.png.compare.jpg"]
     assert read_photo(run.out / "a.png").size == (24, 32)
-    assert capsys.readouterr().err.splitlines()[-1] == "interrupted"
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "interrupted: the same command with --skip-existing continues"
 
 
 def test_an_interruption_while_writing_leaves_no_file(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,7 +105,8 @@ def test_a_run_that_is_interrupted_again_and_again_ends_like_an_uninterrupted_on
             continue
         assert ended.code == CODES[signal.Signals(number)]
         if number != signal.SIGKILL:
-            assert ended.err.splitlines()[-1] == LINES[signal.Signals(number)]
+            hint = "the same command with --skip-existing continues"
+            assert ended.err.splitlines()[-1] == f"{LINES[signal.Signals(number)]}: {hint}"
             assert leftovers(out) == []
             written = [name for name, status in records(ended).items() if status != "skipped"]
             assert len(written) == after - before, "the report names what was written, and nothing else"
