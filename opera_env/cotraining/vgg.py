@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from opera_env import weights
@@ -40,6 +39,8 @@ class VggDistance(nn.Module):
     std: Tensor
 
     def __init__(self, name: str) -> None:
+        import torchvision  # takes as long as torch, and only this loss needs it
+
         super().__init__()
         self.name, self.layers = name, _LAYERS[name]
         with torch.device("meta"):  # draws no initial weights, and so leaves torch's random state alone

@@ -73,7 +73,7 @@ def test_restore_needs_nothing_that_takes_as_long_as_torch(
 
 @pytest.mark.slow
 @pytest.mark.needs_weights("lpips")
-def test_an_environment_needs_nothing_that_takes_as_long_as_torch(
+def test_environments_and_cotraining_need_nothing_that_takes_as_long_as_torch(
     child_environment: dict[str, str],
 ) -> None:
     program = f"""
@@ -82,6 +82,7 @@ import gymnasium
 import opera_env
 assert "torch" not in sys.modules, "registration needs names only"
 gymnasium.make("OPERA-Restore-v0")
+import opera_env.cotraining
 print([name for name in {HEAVY!r} if name in sys.modules])
 """
     done = subprocess.run(
