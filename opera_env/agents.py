@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from opera_env.envs.observation import Episode, observe
-from opera_env.errors import AgentError, UnknownPresetError, wrap_errors
+from opera_env.errors import AgentError, PlanParseError, UnknownPresetError, wrap_errors
 from opera_env.imports import import_attribute
 from opera_env.scoring import PlanScorer
 from opera_env.types import Agent, DecidingSearch, Decision, Observation, Plan, Sample, Scorer, Search
@@ -83,7 +83,7 @@ class AgentRun:
     Attributes:
         plans: One plan per sample.
         decisions: One decision per sample of an open-loop agent or a :class:`DecidingSearch`; None for
-            other searches and for closed-loop agents.
+            other searches, and for closed-loop agents unless an answer could not be parsed.
     """
 
     plans: list[Plan]
@@ -210,17 +210,24 @@ def _shorten(value: Any) -> str:
 def _run_closed_loop(agent: Agent, samples: Sequence[Sample], scorer: Scorer, max_tools: int) -> AgentRun:
     """Calls the agent after each of its tools, until it returns the empty plan or no steps are left."""
     episodes = [Episode(sample) for sample in samples]
+    errors: dict[int, PlanParseError] = {}
     while active := [episode for episode in episodes if not episode.done]:
         decisions = act(agent, [observe(episode, max_tools) for episode in active])
         for episode, decision in zip(active, decisions, strict=True):
             episode.plan = (*episode.plan, *decision.plan)[:max_tools]
             episode.done = not decision.plan or len(episode.plan) == max_tools
+            if decision.error is not None:
+                errors[id(episode)] = decision.error
         active = [episode for episode in active if not episode.done]
         _check_names(agent, [episode.plan for episode in active], scorer)
         outcomes = scorer.score([e.sample for e in active], [e.plan for e in active])
         for episode, outcome in zip(active, outcomes, strict=True):
             episode.outcome = outcome
-    return AgentRun([episode.plan for episode in episodes], [None] * len(episodes))
+    decisions = [
+        Decision(episode.plan, error=errors[id(episode)]) if id(episode) in errors else None
+        for episode in episodes
+    ]
+    return AgentRun([episode.plan for episode in episodes], decisions)
 
 
 def label_free_scorer(scorer: PlanScorer) -> PlanScorer:

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from opera_env.data.images import quantise, resize
 from opera_env.errors import MetricError
@@ -102,11 +103,7 @@ class PlanScorer:
             MetricError: If the reward needs a reference and a sample has none, or if an image is too small
                 for a metric.
         """
-        if len(samples) != len(plans):
-            raise ValueError(
-                f"expected one plan per sample, found {len(samples)} samples and {len(plans)} plans: "
-                "repeat a sample to score several plans on it."
-            )
+        _check_count(samples, plans)
         self._require_references(samples)
         num_workers = self._num_workers(samples)
         with WorkerPool(num_workers) as pool:
@@ -119,6 +116,32 @@ class PlanScorer:
             for future in futures:
                 scored.update(future.result())
         return [scored[sample.key, plan] for sample, plan in zip(samples, plans, strict=True)]
+
+    def restore(self, samples: Sequence[Sample], plans: Sequence[Plan]) -> list[Outcome]:
+        """Runs one plan per sample without scoring the results.
+
+        Args:
+            samples: One per plan.
+            plans: Names of tools in the order of application.
+
+        Returns:
+            One outcome per plan, with the image that :meth:`score` would return and without metrics.
+
+        Raises:
+            ValueError: If the numbers of samples and plans differ.
+            UnknownToolError: If a plan names a tool that the toolbox does not have.
+            ToolFailedError: If a tool raises, or returns a wrong shape, NaN or infinity.
+        """
+        _check_count(samples, plans)
+        with WorkerPool(self._num_workers(samples)) as pool:
+            images = {
+                (result.sample.key, result.plan): _scored_images([result])[0].cpu()
+                for result in self.executor.run(samples, plans, pool)
+            }
+        return [
+            Outcome(images[sample.key, plan], num_tools=len(plan))
+            for sample, plan in zip(samples, plans, strict=True)
+        ]
 
     def _submit(
         self, batch: Sequence[ExecutionResult], pool: WorkerPool, restored: bool
@@ -135,8 +158,7 @@ class PlanScorer:
         self, batch: Sequence[ExecutionResult], references: Sequence[ReferenceFeatures], restored: bool
     ) -> _ScoredPlans:
         """Resizes to the canvas, rounds to 8 bits, measures, weights the terms and sums them to R_q."""
-        canvas = batch[0].sample.canvas
-        images = quantise(torch.cat([resize(result.image[None], canvas) for result in batch]))
+        images = _scored_images(batch)
         rows = self.metrics(images, [reference.result() for reference in references])
         restored_images = images.cpu() if restored else None
         scored: _ScoredPlans = {}
@@ -160,3 +182,17 @@ class PlanScorer:
                 f"the reward {self.reward.name!r} compares with a reference image, and a sample has none: "
                 "use a source with references, or reward='label_free'."
             )
+
+
+def _scored_images(batch: Sequence[ExecutionResult]) -> Tensor:
+    """Returns results of one canvas as they are scored: at canvas size, uint8 (B, 3, H, W)."""
+    canvas = batch[0].sample.canvas
+    return quantise(torch.cat([resize(result.image[None], canvas) for result in batch]))
+
+
+def _check_count(samples: Sequence[Sample], plans: Sequence[Plan]) -> None:
+    if len(samples) != len(plans):
+        raise ValueError(
+            f"expected one plan per sample, found {len(samples)} samples and {len(plans)} plans: "
+            "repeat a sample to score several plans on it."
+        )

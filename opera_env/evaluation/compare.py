@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from opera_env.agents import BLIND_SUFFIX, label_free_scorer, make_agent, run_agent
-from opera_env.evaluation.scorers import CachingScorer, RecordingScorer
+from opera_env.evaluation.partial import KeptResults, PartialResults
+from opera_env.evaluation.scorers import CachingScorer, RecordingScorer, RestoringScorer
 from opera_env.execution import PrefixCache
 from opera_env.reward import Reward, env_reward
 from opera_env.scoring import PlanScorer
 from opera_env.search import all_plans, beam_search
+from opera_env.settings import NonNegativeFloat, NonNegativeInt, PositiveInt, check_settings
 from opera_env.tools import Toolbox
-from opera_env.types import Agent, Plan, Sample, SampleSpec, Search
+from opera_env.types import Agent, Plan, Sample, SampleSpec, Scorer, Search
 
 BATCH_SIZE = 4
 """Samples given to an agent at once; the progress is reported after each batch."""
@@ -40,16 +42,22 @@ class EvaluationConfig:
             to this length and the plans that a beam search scores.
         frozen_beam_width: Width of that beam search.
         regret: Whether the frozen set is scored and regret is reported. It takes most of the time.
+
+    Raises:
+        SettingError: If a number is out of its range.
     """
 
     reward: str | Reward = "lite"
-    max_tools: int = 6
-    tool_cost: float = 0.0
-    num_plans: int = 1
-    seed: int = 0
-    frozen_max_length: int = 2
-    frozen_beam_width: int = 8
+    max_tools: PositiveInt = 6
+    tool_cost: NonNegativeFloat = 0.0
+    num_plans: PositiveInt = 1
+    seed: NonNegativeInt = 0
+    frozen_max_length: NonNegativeInt = 2
+    frozen_beam_width: PositiveInt = 8
     regret: bool = True
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 @dataclass(frozen=True)
@@ -97,6 +105,19 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class _AgentRun:
+    """What one agent has decided; see :class:`Record` and :class:`Cost`."""
+
+    plans: list[Plan]
+    errors: list[str | None]
+    cost: Cost
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> _AgentRun:
+        return cls([tuple(plan) for plan in data["plans"]], list(data["errors"]), Cost(**data["cost"]))
+
+
+@dataclass(frozen=True)
 class Comparison:
     """The records of a comparison and the costs of the agents.
 
@@ -121,6 +142,7 @@ def compare_agents(
     toolbox: Toolbox,
     config: EvaluationConfig | None = None,
     progress: ProgressCallback | None = None,
+    partial: PartialResults | None = None,
 ) -> Comparison:
     """Runs agents on the same samples and scores their plans by the same scorer.
 
@@ -132,6 +154,8 @@ def compare_agents(
         toolbox: The tools.
         config: How the agents are compared.
         progress: Called after each batch of samples.
+        partial: Keeps the plans and costs of each agent as soon as it has run. Those that it has already,
+            from an interrupted comparison, are taken from it.
 
     Returns:
         The records and the costs.
@@ -143,37 +167,62 @@ def compare_agents(
     config = config or EvaluationConfig()
     progress = progress or (lambda name, done, total: None)
     caching_scorer = CachingScorer(PlanScorer(toolbox, config.reward, cache=PrefixCache()))
-    plans: dict[str, list[Plan]] = {}
-    errors: dict[str, list[str | None]] = {}
-    costs: dict[str, Cost] = {}
+    results = KeptResults(samples, caching_scorer, partial)
+    # All agents are made before the first one runs, so that a name that is no agent costs no time.
+    made = {
+        name: agents[name] if isinstance(agents, Mapping) else _make_agent(name, toolbox, config)
+        for name in agents
+        if not results.has(_agent_key(name))
+    }
+    runs: dict[str, _AgentRun] = {}
     for name in agents:
-        agent = agents[name] if isinstance(agents, Mapping) else _make_agent(name, toolbox, config)
-        plans[name], errors[name], costs[name] = _run_one_agent(
-            name, agent, samples, toolbox, config, caching_scorer, progress
-        )
-
+        if name in made:
+            run = _run_one_agent(name, made[name], samples, toolbox, config, caching_scorer, progress)
+            results.keep(_agent_key(name), asdict(run))
+        else:
+            run = _AgentRun.from_json(results.restore(_agent_key(name)))
+            progress(name, len(samples), len(samples))
+        runs[name] = run
     best_rewards: list[float | None] = [None] * len(samples)
     set_sizes: list[int] = []
-    if config.regret:
-        for index, sample in enumerate(samples):
-            frozen = frozen_set(sample, caching_scorer, config)
-            best_rewards[index] = caching_scorer.best_reward(sample, frozen, config.tool_cost)
-            set_sizes.append(len(frozen))
-            progress("frozen set", index + 1, len(samples))
-
-    records: list[Record] = []
-    for name in agents:
-        outcomes = caching_scorer.score(samples, plans[name])
-        for sample, plan, outcome, best, error in zip(
-            samples, plans[name], outcomes, best_rewards, errors[name], strict=True
-        ):
-            reward = env_reward(outcome, config.tool_cost)
-            regret = None if best is None else best - reward
-            records.append(
-                Record(name, sample.spec, plan, reward, outcome.r_q, outcome.metrics, regret, error)
-            )
+    for index, sample in enumerate(samples if config.regret else ()):
+        key = f"frozen set {index}"
+        if not results.has(key):
+            results.keep(key, frozen_set(sample, caching_scorer, config))
+        frozen = [tuple(plan) for plan in results.restore(key)]
+        best_rewards[index] = caching_scorer.best_reward(sample, frozen, config.tool_cost)
+        set_sizes.append(len(frozen))
+        progress("frozen set", index + 1, len(samples))
+    records = [
+        record
+        for name, run in runs.items()
+        for record in _records(name, run, samples, caching_scorer, best_rewards, config.tool_cost)
+    ]
     ids = {"signature": toolbox.signature, "fingerprint": toolbox.fingerprint}
+    costs = {name: run.cost for name, run in runs.items()}
     return Comparison(records, costs, float(np.mean(set_sizes)) if set_sizes else None, config, ids)
+
+
+def _agent_key(name: str) -> str:
+    return f"agent {name}"
+
+
+def _records(
+    name: str,
+    run: _AgentRun,
+    samples: Sequence[Sample],
+    caching_scorer: CachingScorer,
+    best_rewards: Sequence[float | None],
+    tool_cost: float,
+) -> Iterator[Record]:
+    """Scores the plans of an agent and yields a record for each sample."""
+    outcomes = caching_scorer.score(samples, run.plans)
+    for sample, plan, outcome, best, error in zip(
+        samples, run.plans, outcomes, best_rewards, run.errors, strict=True
+    ):
+        reward = env_reward(outcome, tool_cost)
+        regret = None if best is None else best - reward
+        yield Record(name, sample.spec, plan, reward, outcome.r_q, outcome.metrics, regret, error)
 
 
 def _make_agent(name: str, toolbox: Toolbox, config: EvaluationConfig) -> Agent | Search:
@@ -195,13 +244,17 @@ def _run_one_agent(
     config: EvaluationConfig,
     caching_scorer: CachingScorer,
     progress: ProgressCallback,
-) -> tuple[list[Plan], list[str | None], Cost]:
+) -> _AgentRun:
     """Runs one agent with a new scorer, which counts the cost of its decisions."""
-    blind, is_search = name.endswith(BLIND_SUFFIX), isinstance(agent, Search)
+    blind = name.endswith(BLIND_SUFFIX)
     scorer = PlanScorer(toolbox, config.reward, cache=PrefixCache())
     if blind:
         scorer = label_free_scorer(scorer)
-    used_scorer = RecordingScorer(scorer, caching_scorer) if is_search and not blind else scorer
+    used_scorer: Scorer = scorer
+    if not isinstance(agent, Search):
+        used_scorer = RestoringScorer(scorer)  # a closed-loop agent observes no scores
+    elif not blind:
+        used_scorer = RecordingScorer(scorer, caching_scorer)
     plans: list[Plan] = []
     errors: list[str | None] = []
     start = time.perf_counter()
@@ -216,9 +269,7 @@ def _run_one_agent(
         ]
         progress(name, len(plans), len(samples))
     seconds = time.perf_counter() - start
-    # A closed-loop agent observes the results of its tools, not their scores.
-    images_scored = scorer.images_scored if is_search else 0
-    return plans, errors, Cost(images_scored, scorer.tools_run, seconds)
+    return _AgentRun(plans, errors, Cost(scorer.images_scored, scorer.tools_run, seconds))
 
 
 def frozen_set(sample: Sample, caching_scorer: CachingScorer, config: EvaluationConfig) -> list[Plan]:

@@ -1,8 +1,10 @@
-"""Scorers that keep outcomes, so that agents that try the same plan share its score."""
+"""Scorers of a comparison: they keep outcomes for all agents, or restore images without scoring them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
+from typing import Any
 
 from opera_env.reward import env_reward
 from opera_env.scoring import PlanScorer
@@ -49,6 +51,28 @@ class CachingScorer:
         for sample, plan, outcome in zip(samples, plans, outcomes, strict=True):
             self.outcomes.setdefault((sample.key, plan), outcome)
 
+    def to_json(self, samples: Sequence[Sample], first: int = 0) -> list[Any]:
+        """Returns the outcomes from the one of number ``first`` on, in JSON types.
+
+        Args:
+            samples: The samples; outcomes of others are left out.
+            first: Number of the first outcome.
+        """
+        index_of = {sample.key: index for index, sample in enumerate(samples)}
+        return [
+            [index_of[key], plan, dict(outcome.metrics)]
+            for (key, plan), outcome in islice(self.outcomes.items(), first, None)
+            if key in index_of
+        ]
+
+    def add_json(self, samples: Sequence[Sample], rows: Sequence[Any]) -> None:
+        """Adds what :meth:`to_json` has returned for the same samples and the same reward."""
+        for index, names, metrics in rows:
+            plan = tuple(names)
+            terms = self.scorer.reward.contributions(metrics, plan)
+            outcome = Outcome(None, metrics, terms, float(sum(terms.values())), len(plan))
+            self.outcomes.setdefault((samples[index].key, plan), outcome)
+
     def best_reward(self, sample: Sample, plans: Sequence[Plan], tool_cost: float) -> float:
         """Returns the highest reward of plans on a sample; all of them must have been scored before."""
         return max(env_reward(self.outcomes[sample.key, plan], tool_cost) for plan in plans)
@@ -77,3 +101,25 @@ class RecordingScorer:
         outcomes = self.scorer.score(samples, plans, restored=restored)
         self.cache.add(samples, plans, outcomes)
         return outcomes
+
+
+class RestoringScorer:
+    """A scorer for closed-loop agents, which observe the results of their tools and no scores.
+
+    Args:
+        scorer: Runs the tools. Its metrics are not computed.
+    """
+
+    def __init__(self, scorer: PlanScorer) -> None:
+        self.scorer = scorer
+
+    @property
+    def tool_names(self) -> tuple[str, ...]:
+        """Names of the tools that plans may contain."""
+        return self.scorer.tool_names
+
+    def score(
+        self, samples: Sequence[Sample], plans: Sequence[Plan], *, restored: bool = True
+    ) -> list[Outcome]:
+        """Returns outcomes with the restored images, and without metrics."""
+        return self.scorer.restore(samples, plans)
