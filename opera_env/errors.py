@@ -228,7 +228,8 @@ class SettingError(OperaError):
     """
 
     def __init__(self, name: str, value: object, expected: str) -> None:
-        super().__init__(f"--{name.replace('_', '-')} {value}: expected {expected}.")
+        setting = f"--{name.replace('_', '-')} {value}".rstrip()
+        super().__init__(f"{setting}: expected {expected}.")
         self.name = name
 
 

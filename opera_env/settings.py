@@ -45,12 +45,13 @@ class Range:
 
     def __str__(self) -> str:
         if self.high < math.inf:
-            return f"a number from {self.low:g} to {self.high:g}"
+            return f"a number from {self.low:.15g} to {self.high:.15g}"
         return f"a number {'of at least' if self.includes_low else 'above'} {self.low:g}"
 
 
 PositiveInt = Annotated[int, Range(1)]
 NonNegativeInt = Annotated[int, Range(0)]
+Seed = Annotated[int, Range(0, 2**63 - 1)]
 PositiveFloat = Annotated[float, Range(0, includes_low=False)]
 NonNegativeFloat = Annotated[float, Range(0)]
 Probability = Annotated[float, Range(0, 1)]

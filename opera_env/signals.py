@@ -59,16 +59,29 @@ def run_command(run: Callable[[], int | None]) -> int:
             sys.stdout.flush()  # a closed pipe is noticed here and not when the interpreter ends
             return code
     except KeyboardInterrupt as stop:
-        _print_line(": ".join(["interrupted", *map(str, stop.args)]))
+        _print_line(with_notes(": ".join(["interrupted", *map(str, stop.args)]), stop))
         return EXIT_INTERRUPTED
     except TerminationSignal as stop:
-        _print_line(stop.message)
+        _print_line(with_notes(stop.message, stop))
         return int(stop.code or 0)
     except BrokenPipeError:
         if not output_has_no_reader():
             raise
         _discard_unread_output()
         return EXIT_BROKEN_PIPE
+
+
+def with_notes(message: str, error: BaseException) -> str:
+    """Returns a message with the notes of an exception, such as where unfinished results are, in one line.
+
+    Example:
+        >>> error = KeyboardInterrupt()
+        >>> error.add_note("a.json keeps what is finished")
+        >>> with_notes("interrupted", error)
+        'interrupted; a.json keeps what is finished'
+    """
+    notes: list[str] = getattr(error, "__notes__", [])
+    return "; ".join([message.rstrip("."), *notes]) if notes else message
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated
 
-from opera_env.signals import output_has_no_reader, run_command, signals_end_the_process
+from opera_env.signals import output_has_no_reader, run_command, signals_end_the_process, with_notes
 
 # Set before torch starts its threads: waiting threads sleep. Spinning threads cost ten times the work
 # where another process wants a core.
@@ -24,6 +24,7 @@ with signals_end_the_process():
     from opera_env.cli.options.study import StudyCommand
     from opera_env.cli.options.tools import Tools
     from opera_env.cli.options.weights import Weights
+    from opera_env.cli.program import EXIT_FAILED, EXIT_USAGE
     from opera_env.command_line import parse_settings
     from opera_env.console import Console
     from opera_env.errors import OperaError, SettingError
@@ -73,10 +74,11 @@ def _run(arguments: Sequence[str] | None) -> int:
         is_closed_pipe = isinstance(error, BrokenPipeError) and output_has_no_reader()
         if is_closed_pipe or (command is not None and command.debug):
             raise
-        hint = "" if command is None or isinstance(error, OperaError) else " (--debug prints the traceback)"
+        is_clear = command is None or isinstance(error, OperaError | OSError)
+        hint = "" if is_clear else " (--debug prints the traceback)"
         console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-        console.print(f"error: {format_error(error)}{hint}", style="red")
-        return 2 if isinstance(error, SettingError) else 1
+        console.print(f"error: {with_notes(format_error(error), error)}{hint}", style="red")
+        return EXIT_USAGE if isinstance(error, SettingError) else EXIT_FAILED
 
 
 def _parse(arguments: Sequence[str] | None) -> Command:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
 from opera_env.agents import BLIND_SUFFIX
+from opera_env.console import Console
 from opera_env.evaluation.report import paired_difference
 from opera_env.evaluation.stats import ConfidenceInterval, format_interval
 
@@ -27,24 +28,42 @@ _SHIPPED_PAIRS = (
 )
 """Differences that are printed if there is no agent of the user's own."""
 
+_NAME_WIDTH = 12
+"""Narrowest column of names, in characters; a terminal that is too narrow for it wraps the lines."""
+
+_WIDEST = 10_000
+
 _NON_METRIC_KEYS = {"reward", "tools", "images_scored", "tools_run", "seconds", "regret", "errors"}
 
 
-def comparison_tables(summary: Mapping[str, Any]) -> Iterator[Table]:
-    """Yields the table of rewards and costs, then that of the metrics.
+def print_tables(console: Console, summary: Mapping[str, Any]) -> None:
+    """Prints the table of rewards and costs, then that of the metrics.
 
-    Both fit 80 columns; the name of an agent is continued on the next line and never cut.
+    The name of an agent is continued on the next line where the terminal is narrow, and never cut; numbers
+    are never cut either. In a file, every row is one line.
 
     Args:
+        console: Where to print.
         summary: What :func:`opera_env.evaluation.report.summarise` returns.
     """
+    terminal_width = console.width
+    for table in (_reward_table, _metric_table):
+        narrowest = table(summary, _NAME_WIDTH if console.is_terminal else None)
+        needed = console.measure(narrowest, options=console.options.update(width=_WIDEST)).maximum
+        console.width = max(terminal_width, needed)  # rich cuts what is wider than its console
+        console.print(table(summary), crop=False)
+    console.width = terminal_width
+
+
+def _reward_table(summary: Mapping[str, Any], name_width: int | None = None) -> Table:
+    """Returns the table of rewards and costs; ``name_width`` bounds the column of the names."""
     agents: Mapping[str, Mapping[str, Any]] = summary["agents"]
     groups = sorted({group for row in summary["groups"].values() for group in row})
     config = summary["config"]
     has_regret = any(row["regret"] is not None for row in agents.values())
     title = f"{config['num_samples']} samples of {config['source']}, reward {config['reward']}"
     table = Table(title=title, box=box.SIMPLE, padding=(0, 0, 0, 1), pad_edge=False)
-    table.add_column("agent", overflow="fold")
+    table.add_column("agent", overflow="fold", max_width=name_width)
     columns = ("reward (95 %)", *groups, "tools", "scored", "s", *(["regret"] if has_regret else []))
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
@@ -60,15 +79,20 @@ def comparison_tables(summary: Mapping[str, Any]) -> Iterator[Table]:
         if has_regret:
             cells.append("" if row["regret"] is None else f"{row['regret']:.2f}")
         table.add_row(name, *cells)
-    yield table
+    return table
+
+
+def _metric_table(summary: Mapping[str, Any], name_width: int | None = None) -> Table:
+    """Returns the table of the metrics; ``name_width`` bounds the column of the names."""
+    agents: Mapping[str, Mapping[str, Any]] = summary["agents"]
     metrics = [key for key in next(iter(agents.values())) if key not in _NON_METRIC_KEYS]
     table = Table(box=box.SIMPLE, pad_edge=False)
-    table.add_column("agent", overflow="fold")
+    table.add_column("agent", overflow="fold", max_width=name_width)
     for metric in metrics:
-        table.add_column(metric, justify="right")
+        table.add_column(metric, justify="right", no_wrap=True)
     for name, row in agents.items():
         table.add_row(name, *(f"{row[key]:.{3 if abs(row[key]) < 2 else 2}f}" for key in metrics))
-    yield table
+    return table
 
 
 def footnote(summary: Mapping[str, Any]) -> str:

@@ -27,13 +27,19 @@ class PartialResults:
     A line of the file is a digest and a key with its value as JSON; the first line has the settings of the
     run. A line that a killed process has left unfinished is removed.
 
+    Args:
+        file: The file, open for reading and appending.
+        path: Its path.
+
     Attributes:
         values: The results.
+        is_complete: Whether the results of the complete run are written, so that these are not needed.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
+    def __init__(self, file: IO[bytes], path: Path) -> None:
+        self._file, self._path = file, path
         self.values: dict[str, Any] = {}
+        self.is_complete = False
 
     def get(self, key: str) -> Any:
         """Returns the result of a key; None if there is none yet."""
@@ -51,6 +57,11 @@ class PartialResults:
         self._file.flush()
         os.fsync(self._file.fileno())
         self.values[key] = value
+
+    def describe(self, error: BaseException) -> None:
+        """Adds to the error that ends a run where its results are."""
+        if len(self.values) > 1 and not self.is_complete:
+            error.add_note(f"{self._path} keeps what is finished, --resume continues")
 
 
 class KeptResults:
@@ -97,7 +108,7 @@ def partial_results(
 ) -> Iterator[PartialResults]:
     """Yields the partial results of a run, and removes their file when the run is complete.
 
-    If the run ends with an exception, the file stays, and a note of the exception says so.
+    If the run ends before it is complete, the file stays, and a note of the exception says so.
 
     Args:
         target: File for the results of the complete run. The partial ones are in a file beside it.
@@ -114,17 +125,16 @@ def partial_results(
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
         _lock(file, path, target)
-        partial = PartialResults(file)
+        partial = PartialResults(file, path)
         _read(partial, file, path, json.loads(json.dumps(dict(settings))), resume, force)
         try:
             yield partial
         except BaseException as error:
-            if len(partial.values) > 1:
-                error.add_note(f"{path} keeps what is finished, --resume continues")
-            else:
-                path.unlink()
+            partial.describe(error)
             raise
-        path.unlink()
+        finally:
+            if partial.is_complete or len(partial.values) == 1:
+                path.unlink()
 
 
 def _lock(file: IO[bytes], path: Path, target: Path) -> None:

@@ -87,18 +87,23 @@ def _mean_reward(records: Sequence[Record]) -> str:
 
 
 def write_sheet(sheet: Image.Image, path: Path) -> None:
-    """Writes a sheet as JPEG of at most :data:`MAX_BYTES`, or as PNG if the name ends in ``.png``."""
-    if path.suffix.lower() == ".png":
-        data = BytesIO()
-        sheet.save(data, "PNG", optimize=True)
-    else:
-        for quality in (92, 85, 75, 60):
-            data = BytesIO()
-            sheet.save(data, "JPEG", quality=quality, optimize=True)
-            if data.tell() <= MAX_BYTES:
-                break
+    """Writes a sheet in the format that the name says; see :func:`encode_sheet`."""
     with atomic_write(path) as part:
-        part.write_bytes(data.getvalue())
+        part.write_bytes(encode_sheet(sheet, path))
+
+
+def encode_sheet(sheet: Image.Image, path: Path) -> bytes:
+    """Returns a sheet as JPEG of at most :data:`MAX_BYTES`, or as PNG if the name ends in ``.png``."""
+    data = BytesIO()
+    if path.suffix.lower() == ".png":
+        sheet.save(data, "PNG", optimize=True)
+        return data.getvalue()
+    for quality in (92, 85, 75, 60):
+        data = BytesIO()
+        sheet.save(data, "JPEG", quality=quality, optimize=True)
+        if data.tell() <= MAX_BYTES:
+            break
+    return data.getvalue()
 
 
 def _run_plans(

@@ -3,20 +3,24 @@
 import json
 import sys
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from PIL import Image
 
+from opera_baselines.greedy import Greedy
 from opera_env.agents import agent_names
 from opera_env.cli import main
-from opera_env.cli.compare import DEFAULT_AGENTS, SLOW_AGENTS
-from opera_env.cli.compare_report import SHIPPED_AGENTS
+from opera_env.cli.compare_names import DEFAULT_AGENTS, SLOW_AGENTS, choose_agents
+from opera_env.cli.compare_report import SHIPPED_AGENTS, print_tables
+from opera_env.console import Console
 from opera_env.data import clean_folder
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Observation
 from tests.degradations.own import Vignette
+from tests.faults.processes import contents
 
 
 def test_writes_a_table_and_both_files(
@@ -93,22 +97,48 @@ def test_more_plans_cost_more_and_the_reference_stays_hidden(photos: Path, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("args", "says"),
+    ("args", "says", "code"),
     [
-        ("--images nowhere", "nowhere"),
-        ("--agents unknown_agent", "unknown_agent"),
-        ("--toolbox nothing", "nothing"),
-        ("--n 0", "--n"),
-        ("--num-plans 0", "--num-plans"),
-        ("--max-tools 0", "--max-tools"),
-        ("--tool-cost nan", "--tool-cost"),
-        ("--reward nonsense", "nonsense"),
-        ("--images a --benchmark b", "not several"),
+        ("--images nowhere", "nowhere", 1),
+        ("--agents unknown_agent", "unknown_agent", 1),
+        ("--agents ,", "--agents ',': expected at least one name", 2),
+        ("--toolbox nothing", "nothing", 1),
+        ("--n 0", "--n 0: expected a number of at least 1", 2),
+        ("--n -3", "--n -3", 2),
+        ("--n 1000000000", "GB of free memory", 2),
+        ("--num-plans 0", "--num-plans", 2),
+        ("--num-plans 1000000", "--num-plans 1000000: expected a number from 1 to 10000", 2),
+        ("--max-tools 0", "--max-tools", 2),
+        ("--max-tools 1000", "--max-tools", 2),
+        ("--tool-cost nan", "--tool-cost nan: expected a number of at least 0", 2),
+        ("--tool-cost inf", "--tool-cost inf", 2),
+        ("--tool-cost -1", "--tool-cost -1", 2),
+        ("--seed -1", "--seed -1", 2),
+        ("--seed 99999999999999999999", "--seed 99999999999999999999", 2),
+        ("--canvas 0", "--canvas 0", 2),
+        ("--canvas 30", "multiple of 4", 1),
+        ("--reward nonsense", "nonsense", 1),
+        ("--device tpu", "tpu", 1),
+        ("--images a --benchmark b", "not several", 1),
+        ("--json out.jsonl", "--json out.jsonl: expected another name", 2),
+        ("--json . ", "is a folder", 1),
+        ("--json pyproject.toml", "--json pyproject.toml exists: choose another name, or replace it", 1),
+        ("--sheet pyproject.toml/a.png", "pyproject.toml is not a folder", 1),
+        ("--sheet out.gif", "expected a name that ends in .jpg", 2),
+        ("--resume", "--resume: expected --json", 2),
     ],
 )
-def test_errors_are_one_line(args: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_are_one_line(
+    args: str,
+    says: str,
+    code: int,
+    repository: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(repository)
     options = [] if "--n " in args else ["--n", "1"]
-    assert main(["compare", *options, *args.split()]) == 1
+    assert main(["compare", *options, *args.split()]) == code
     message = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
     assert len(message) == 1
     assert says in message[0]
@@ -197,7 +227,7 @@ def test_results_are_written_although_standard_output_is_closed(
         raise BrokenPipeError
 
     target = tmp_path / "out.json"
-    monkeypatch.setattr("opera_env.cli.compare.comparison_tables", closed)
+    monkeypatch.setattr("opera_env.cli.compare.print_tables", closed)
     assert main(small_comparison(photos, "--no-sheet", "--json", str(target))) == 1
     assert json.loads(target.read_text())["config"]["num_samples"] == 2
 
@@ -216,3 +246,134 @@ def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         main([*command, "--help"])
     assert stop.value.code == 0
     assert "opera-env" in capsys.readouterr().out
+
+
+def test_existing_results_are_replaced_with_force_only(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "out.json"
+    args = small_comparison(photos, "--no-sheet", "--json", str(target))
+    assert main(args) == 0
+    first = contents(tmp_path)
+    assert main(args) == 1
+    assert f"{target} exists: choose another name, or replace it with --force" in capsys.readouterr().err
+    assert contents(tmp_path) == first
+    assert main([*args, "--resume"]) == 1, "the run is complete"
+    target.unlink()
+    assert main(args) == 1
+    assert "the records of --json" in capsys.readouterr().err
+    assert main([*args, "--force"]) == 0
+    assert set(contents(tmp_path)) == {"out.json", "out.jsonl"}
+    assert main(small_comparison(photos, "--sheet", str(tmp_path / "out.png"))) == 0
+    assert main(small_comparison(photos, "--sheet", str(tmp_path / "out.png"))) == 1
+
+
+class Interrupts:
+    """An agent that is interrupted, unless it is told to run."""
+
+    closed_loop = False
+    may_run = False
+
+    def act(self, observations: Sequence[Observation]) -> list[Decision]:
+        if not Interrupts.may_run:
+            raise KeyboardInterrupt
+        return [Decision(()) for _ in observations]
+
+
+def test_an_interrupted_comparison_keeps_what_is_finished_and_resumes(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The result is that of a run which was not interrupted; results from before stay until then."""
+    whole, target = tmp_path / "whole.json", tmp_path / "out.json"
+    args = f"compare --images {photos} --canvas 64 --n 2 --reward classic --max-tools 1 --regret --no-sheet"
+    args = [*args.split(), "--agents", "random,greedy,tests.cli.test_compare:Interrupts"]
+    monkeypatch.setattr(Interrupts, "may_run", True)
+    assert main([*args, "--json", str(whole)]) == 0
+    target.write_text("earlier")
+    monkeypatch.setattr(Interrupts, "may_run", False)
+    capsys.readouterr()
+    assert main([*args, "--json", str(target), "--force"]) == 130
+    partial = tmp_path / "out.json.partial"
+    line = f"interrupted; {partial} keeps what is finished, --resume continues"
+    assert capsys.readouterr().err.splitlines()[-1] == line
+    assert target.read_text() == "earlier"
+    assert len(partial.read_text().splitlines()) == 3, "the settings and two agents"
+
+    assert main([*args, "--json", str(target)]) == 1
+    target.unlink()
+    assert main([*args, "--json", str(target)]) == 1
+    assert "--resume continues it, --force starts again" in capsys.readouterr().err
+    assert main([*args, "--json", str(target), "--resume", "--seed", "1"]) == 1
+    assert "other settings (samples, seed)" in capsys.readouterr().err
+    monkeypatch.setattr(Interrupts, "may_run", True)
+    monkeypatch.setattr(Greedy, "search", None)  # it is not run again
+    assert main([*args, "--json", str(target), "--resume"]) == 0
+    names = {"out.json", "out.jsonl", "whole.json", "whole.jsonl"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    assert target.with_suffix(".jsonl").read_bytes() == whole.with_suffix(".jsonl").read_bytes()
+
+
+def test_an_interruption_before_the_first_agent_leaves_nothing(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = small_comparison(photos, "--no-sheet", "--agents", "tests.cli.test_compare:Interrupts")
+    assert main([*args, "--json", str(tmp_path / "out.json")]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "interrupted"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_agents_are_made_before_the_first_one_runs(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = small_comparison(photos, "--no-sheet", "--agents", "tests.cli.test_compare:Interrupts,mispelt")
+    assert main(args) == 1
+    assert "unknown agent 'mispelt'" in capsys.readouterr().err
+
+
+def test_fewer_images_than_samples_are_said(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whole images repeat, crops of them do not."""
+    args = f"compare --pairs {photos} {photos} --n 9 --reward classic --agents untouched --no-sheet"
+    assert main([*args.split(), "--json", str(tmp_path / "whole.json")]) == 0
+    assert "3 samples, as there are 3 images; --canvas takes crops" in capsys.readouterr().out
+    config = json.loads((tmp_path / "whole.json").read_text())["config"]
+    assert (config["n"], config["num_samples"], config["canvas"]) == (9, 3, None)
+    assert config["images"] == [str(photos), str(photos)]
+    assert main([*args.split(), "--canvas", "32", "--json", str(tmp_path / "crops.json")]) == 0
+    config = json.loads((tmp_path / "crops.json").read_text())["config"]
+    assert (config["num_samples"], config["canvas"]) == (9, 32)
+
+
+def test_all_may_stand_beside_other_agents() -> None:
+    samples, toolbox = [], Toolbox.load("lite")
+    names = choose_agents("mine:Agent, all,random", "lite", samples, toolbox, Console())
+    assert names == ["mine:Agent", *DEFAULT_AGENTS, *SLOW_AGENTS]
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_no_name_and_no_number_is_cut(width: int) -> None:
+    """In a narrow terminal names continue on the next line; in a file every row is one line."""
+    names = [f"a_module_with_a_rather_long_name:AgentNumber{number}" for number in range(12)]
+    interval = {"mean": -1234.5, "low": -2345.25, "high": 1234.125}
+    row = {"reward": interval, "psnr_y": 23.456, "tools": 1.5, "images_scored": 123456, "seconds": 98765.0}
+    row |= {"regret": 0.25, "errors": 0, "tools_run": 4, "a_metric_of_a_user": 1e6}
+    summary = {
+        "agents": dict.fromkeys(names, row),
+        "groups": {name: {"A": 1.5, "B": 2.5, "C": 3.25} for name in names},
+        "config": {"num_samples": 3, "source": "here", "reward": "lite"},
+    }
+    for is_terminal in (True, False):
+        file = StringIO()
+        print_tables(
+            Console(file=file, width=width, force_terminal=is_terminal, color_system=None), summary
+        )
+        lines = file.getvalue().splitlines()
+        assert "…" not in file.getvalue()
+        for number in ("-1234.50 [-2345.25, 1234.12]", "123456", "98765", "1000000.00", "23.46"):
+            assert sum(number in line for line in lines) == len(names)
+        for name in names:
+            assert any(f" {name} " in line for line in lines) or is_terminal
+        if is_terminal:
+            cells = "".join(line.split("  ")[0].strip() for line in lines)
+            assert all(name in cells for name in names)

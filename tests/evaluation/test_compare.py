@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from opera_baselines.greedy import Greedy
-from opera_env.errors import PlanParseError
+from opera_env.errors import PlanParseError, SettingError
 from opera_env.evaluation.compare import Comparison, EvaluationConfig, compare_agents
 from opera_env.evaluation.report import summarise
+from opera_env.metrics import MetricSuite
 from opera_env.scoring import PlanScorer
 from opera_env.search import all_plans
 from opera_env.tools import Toolbox
@@ -123,3 +125,60 @@ def test_a_closed_loop_agent_observes_no_scores(samples: list[Sample], toolbox: 
     cost = compare_agents({"closed": BlurOnce()}, samples, toolbox, config).costs["closed"]
     assert cost.images_scored == 0
     assert cost.tools_run == len(samples)
+
+
+def test_no_metric_is_computed_while_a_closed_loop_agent_decides(
+    samples: list[Sample], toolbox: Toolbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its seconds are its own; and it observes the images that are scored in the end."""
+    scorer, calls = PlanScorer(toolbox, "classic"), []
+
+    class ObserveTwice:
+        closed_loop = True
+
+        def act(self, observations: Sequence[Observation]) -> list[Decision]:
+            calls.extend(observations)
+            return [Decision(() if len(seen.used) == 2 else ("tiny.blur",)) for seen in observations]
+
+    def count(suite: MetricSuite, *args: Any) -> Any:
+        assert len(calls) == 3 * len(samples), "only when the agent has ended"
+        return compute(suite, *args)
+
+    compute = MetricSuite.__call__
+    monkeypatch.setattr(MetricSuite, "__call__", count)
+    config = EvaluationConfig("classic", regret=False)
+    comparison = compare_agents({"closed": ObserveTwice()}, samples, toolbox, config)
+    assert comparison.costs["closed"].tools_run == 2 * len(samples)
+    monkeypatch.undo()
+    for sample, seen in zip(samples, calls[-len(samples) :], strict=True):
+        assert torch.equal(seen.image, scorer.score([sample], [("tiny.blur",) * 2])[0].image())
+
+
+def test_an_unreadable_answer_of_a_closed_loop_agent_is_counted(
+    samples: list[Sample], toolbox: Toolbox
+) -> None:
+    class Unreadable:
+        closed_loop = True
+
+        def act(self, observations: Sequence[Observation]) -> list[Decision]:
+            return [Decision((), error=PlanParseError("no tags")) for _ in observations]
+
+    config = EvaluationConfig("classic", regret=False)
+    actual = compare_agents({"unreadable": Unreadable()}, samples, toolbox, config)
+    assert summarise(actual)["agents"]["unreadable"]["errors"] == len(samples)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"max_tools": 0},
+        {"tool_cost": float("nan")},
+        {"num_plans": 0},
+        {"seed": -1},
+        {"frozen_beam_width": 0},
+    ],
+    ids=str,
+)
+def test_settings_out_of_their_range_are_refused(setting: dict[str, Any]) -> None:
+    with pytest.raises(SettingError, match="expected a number of at least"):
+        EvaluationConfig(**setting)

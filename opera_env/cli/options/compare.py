@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-
-import tyro
+from typing import Annotated
 
 from opera_env.cli.command import Command
+from opera_env.errors import SampleError, SettingError
+from opera_env.settings import NonNegativeFloat, PositiveInt, Range, Seed, check_settings
 from opera_env.signals import signals_end_the_process
 
 
@@ -40,8 +41,8 @@ class Compare(Command):
 
     agents: str | None = None
     """Names separated by commas: installed agents, name:FOLDER for trained ones, module:attribute for your
-    own; "all" adds beam and exhaustive search to the default agents. Default agents that do not suit the
-    samples or the toolbox are left out."""
+    own; "all" stands for the default agents with beam and exhaustive search. Default agents that do not
+    suit the samples or the toolbox are left out."""
     toolbox: str = "lite"
     """A shipped toolbox, or a folder written by Toolbox.save."""
     trust_code: bool = False
@@ -53,33 +54,53 @@ class Compare(Command):
     """Two folders with equally named files, degraded and clean."""
     benchmark: Path | None = None
     """Folder in the layout of the AgenticIR benchmark (HQ/, LQ/d2/, LQ/d3/)."""
-    n: int = 12
+    n: PositiveInt = 12
     """Number of samples; with fewer than 24 not every recipe of the groups occurs."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of crops, degradations, random agents and the bootstrap."""
     reward: str = "lite"
-    """Reward: a preset (lite, classic, paper, release; classic needs no download), or module:attribute, a
-    reward of your own."""
-    max_tools: int = 6
+    """Reward preset: lite, classic (needs no download), paper, release; or module:attribute, a reward of
+    your own."""
+    max_tools: Annotated[int, Range(1, 100)] = 6
     """Maximum number of tools in a plan."""
-    tool_cost: float = 0.0
+    tool_cost: NonNegativeFloat = 0.0
     """Cost of each tool of a plan, in points of R_q."""
-    num_plans: int = 1
+    num_plans: Annotated[int, Range(1, 10_000)] = 1
     """Number of plans that the planner samples for each image. It keeps the best by the reward;
     planner-blind keeps the best by the critic."""
-    canvas: int = 128
-    """Side of the crops of clean photographs, in pixels, a multiple of 4."""
+    canvas: PositiveInt | None = None
+    """Side of square crops in pixels, a multiple of 4. By default 128 for clean photographs, and whole
+    images with --pairs and --benchmark. A source of your own has its own."""
     regret: bool = False
     """Search the best plan of each sample, and report how far each agent stays below it. Takes minutes."""
     device: str = "auto"
     """cpu, cuda or auto."""
     json: Path | None = None
-    """File for the results; the records of all samples are written to a .jsonl file beside it."""
+    """File for the results; the records of all samples are written to a .jsonl file beside it. Until both
+    are complete, a .partial file keeps the agents that are finished."""
+    resume: bool = False
+    """Continue an interrupted run from its .partial file."""
     sheet: Path | None = None
     """File for the picture sheet: JPEG, or PNG by the name. By default results/compare-1.jpg, or the next
     number that is free."""
-    no_sheet: tyro.conf.FlagCreatePairsOff[bool] = False
+    no_sheet: bool = False
     """Write no picture sheet."""
+    force: bool = False
+    """Replace existing files of results."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.agents is not None and not self.agents.strip(" ,"):
+            raise SettingError("agents", repr(self.agents), "at least one name")
+        if self.json is not None and self.json.suffix == ".jsonl":
+            raise SettingError("json", self.json, "another name; the records are written to that file")
+        if self.resume and self.json is None:
+            raise SettingError("resume", "", "--json with the file of the interrupted run")
+        if self.sheet is not None and self.sheet.suffix.lower() not in (".jpg", ".jpeg", ".png"):
+            raise SettingError("sheet", self.sheet, "a name that ends in .jpg, .jpeg or .png")
+        given = [option for option in (self.images, self.pairs, self.benchmark) if option is not None]
+        if len(given) > 1:
+            raise SampleError("give one of --images, --pairs and --benchmark, not several.")
 
     def run(self) -> int:
         """Compares, writes and prints; returns the exit code."""
