@@ -102,6 +102,20 @@ def test_named_files_exist(page: Path) -> None:
         assert (ROOT / PACKAGES.get(top, top) / rest).exists(), name
 
 
+@pytest.mark.parametrize("page", CURRENT_PAGES, ids=lambda page: page.name)
+def test_named_tests_exist(page: Path) -> None:
+    for file, name in re.findall(r"`(tests/[\w/.-]+\.py)::(\w+)`", page.read_text()):
+        assert f"def {name}(" in (ROOT / file).read_text(), f"{file}::{name}"
+
+
+def test_each_protection_of_an_input_that_is_not_trusted_has_code_and_a_test() -> None:
+    section = (ROOT / "SECURITY.md").read_text().split("## What is not trusted")[1]
+    rows = [row.strip("| ").split(" | ") for row in section.splitlines() if row.startswith("| ")][1:]
+    assert len(rows) >= 12
+    for name, protection, code, tests in rows:
+        assert protection and re.match(r"`opera_(env|agents)/", code) and tests.startswith("`tests/"), name
+
+
 def commands(text: str) -> list[list[str]]:
     """Returns our commands in a text, from code blocks and inline code, as lists of words."""
     blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
