@@ -195,7 +195,7 @@ def load_table(path: Path, empty_table: PlanTable) -> PlanTable:
     """
     if not path.exists():
         return empty_table
-    table = PlanTable.read(path)
+    table = PlanTable.read(path, "Delete the file to fit all plans again, or choose another --out.")
     if not table.content:  # of an earlier version: the name of the folder has to do
         empty_table = replace(empty_table, content="")
     if changes := describe_changes(_settings(table), _settings(empty_table)):

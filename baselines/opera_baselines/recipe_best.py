@@ -51,8 +51,12 @@ class PlanTable:
     content: str = ""
 
     @classmethod
-    def read(cls, path: Path) -> PlanTable:
+    def read(cls, path: Path, remedy: str = f"Fit the plans again: {FIT_COMMAND}.") -> PlanTable:
         """Reads the file that :meth:`write` wrote.
+
+        Args:
+            path: The file.
+            remedy: What to do if the file holds something else.
 
         Raises:
             MissingWeightsError: If there is no such file.
@@ -60,7 +64,7 @@ class PlanTable:
         """
         if not path.is_file():
             raise MissingWeightsError("plans by recipe", path, FIT_COMMAND)
-        data = read_object(path, AgentError, f"Fit the plans again: {FIT_COMMAND}.")
+        data = read_object(path, AgentError, remedy)
         toolbox, plans, scores = (data.object(key) for key in ("toolbox", "plans", "scores"))
         for row in map(scores.object, scores.data):
             for key in row.data:

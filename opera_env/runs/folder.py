@@ -150,6 +150,8 @@ def _damaged(path: Path, reason: str) -> str:
 def _are_equal(saved: Any, new: Any) -> bool:
     if isinstance(saved, dict) and isinstance(new, dict) and "content" in new:
         return saved.get("content") == new["content"]
+    if isinstance(saved, list) and isinstance(new, list):
+        return len(saved) == len(new) and all(map(_are_equal, saved, new))
     return saved == new
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from opera_agents.joint import JointConfig, train
 from opera_agents.planner.agent import make_planner
 from opera_agents.planner.saved import PolicyCard, save_policy
+from opera_env.errors import RunError
 from opera_env.tools import Toolbox
 
 
@@ -53,3 +55,9 @@ def test_tools_and_planner_are_trained_in_turn(photos: Path, tmp_path: Path) -> 
     for run in ("1-tools", "1-planner", "2-tools", "2-planner"):
         assert "val/reward" in EventAccumulator(str(config.out / run)).Reload().Tags()["scalars"]
     assert train(config) == pytest.approx(rewards), "finished phases are not trained further"
+    with pytest.raises(RunError, match="was trained for 2 rounds, which cannot become 1"):
+        train(replace(config, rounds=1))
+    with pytest.raises(RunError, match=r"\(epochs 1, now 2\)"):
+        train(replace(config, epochs=2))
+    longer = train(replace(config, rounds=3))
+    assert longer[:4] == pytest.approx(rewards) and len(longer) == 6

@@ -50,6 +50,10 @@ def test_inputs_are_compared_by_content(tmp_path: Path) -> None:
     expected = r"\(toolbox x \(content a\), now T2/toolbox \(content b\)\)"
     with pytest.raises(RunError, match=expected):
         claim(tmp_path, images=IMAGES, toolbox={"name": "T2/toolbox", "content": "b"})
+    claim(tmp_path / "several", images=[IMAGES, IMAGES])
+    claim(tmp_path / "several", images=[IMAGES, {**IMAGES, "name": "moved"}])
+    with pytest.raises(RunError, match="images"):
+        claim(tmp_path / "several", images=[IMAGES])
     with pytest.raises(RunError, match=r"images .*now None; toolbox .*now 'lite'"):
         claim(tmp_path, images=None, toolbox="lite")
 

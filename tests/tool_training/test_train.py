@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from opera_env.errors import MissingWeightsError, OperaError, RunError, ToolboxError
+from opera_env.errors import MissingWeightsError, OperaError, RunError, SampleError, ToolboxError
 from opera_env.metrics.lpips_alex import LpipsAlex
 from opera_env.tool_training import lite_tools, pack, train
 from opera_env.tool_training.lite_tools import ToolSpec
@@ -341,6 +341,39 @@ def test_a_finished_training_is_not_continued(config: TrainConfig) -> None:
     again = train.train(config)
     assert _equal(_weights(config.out), before)
     assert again["psnr_gain"] == expected["psnr_gain"]
+
+
+def test_a_run_can_be_resumed_with_more_steps(
+    config: TrainConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train.train(replace(config, steps=2))
+    train.train(replace(config, steps=2))
+    folder = config.out / "tiny.denoise"
+    assert f"{folder} is finished, 2 of 2 steps" in capsys.readouterr().out
+    train.train(replace(config, steps=3))
+    assert f"{folder}: steps 2, now 3" in capsys.readouterr().out
+    assert torch.load(folder / "checkpoint.pt", weights_only=True)["step"] == 3
+    curves = EventAccumulator(str(folder)).Reload()
+    assert [event.step for event in curves.Scalars("val/psnr_gain")] == [2, 3]
+
+
+def test_a_run_with_other_settings_or_images_is_refused(
+    config: TrainConfig, tmp_path: Path, write_photographs: Any
+) -> None:
+    config = replace(config, steps=1)
+    train.train(config)
+    with pytest.raises(RunError, match=r"\(seed 0, now 1\): choose another --out"):
+        train.train(replace(config, seed=1))
+    write_photographs(tmp_path / "other" / "train", 3, seed=5)
+    with pytest.raises(RunError, match=r"\(images data/train \(content .*\), now other/train"):
+        train.train(replace(config, images=(tmp_path / "other" / "train",)))
+
+
+def test_mistyped_folders_are_refused_and_nothing_is_written(config: TrainConfig, tmp_path: Path) -> None:
+    for settings in ({"images": (tmp_path / "nowhere",)}, {"val": tmp_path / "nowhere"}):
+        with pytest.raises(SampleError, match="nowhere: expected a folder of images"):
+            train.train(replace(config, **settings))
+    assert not config.out.exists()
 
 
 def test_equal_seeds_give_equal_weights(config: TrainConfig, tmp_path: Path) -> None:

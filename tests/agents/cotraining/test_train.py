@@ -16,7 +16,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from opera_agents.cotraining import train as training
 from opera_agents.cotraining.config import CotrainingConfig
 from opera_agents.cotraining.train import train
-from opera_env.errors import ExecutionUpdateError, RunError
+from opera_agents.planner.saved import PolicyCard, save_policy
+from opera_env.errors import (
+    ExecutionUpdateError,
+    MissingWeightsError,
+    RunError,
+    SampleError,
+    SettingError,
+    ToolboxError,
+    UnknownPresetError,
+)
 from opera_env.tools import Tool, Toolbox
 
 Configure = Callable[..., CotrainingConfig]
@@ -104,6 +113,48 @@ def test_run_with_other_settings_is_refused(configure: Configure) -> None:
     train(config)
     with pytest.raises(RunError, match=r"lr 0\.0003, now 0\.1"):
         train(replace(config, lr=0.1))
+
+
+def test_a_run_can_be_resumed_with_more_epochs(
+    configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = configure(epochs=1, steps_per_epoch=1)
+    train(config)
+    train(config)
+    assert f"{config.out} is finished, 1 of 1 epochs" in capsys.readouterr().out
+    train(replace(config, epochs=2))
+    assert f"{config.out}: epochs 1, now 2" in capsys.readouterr().out
+    with pytest.raises(RunError, match="was trained for 2 epochs, which cannot become 1"):
+        train(config)
+
+
+def test_another_agent_of_the_same_name_is_refused(configure: Configure, tmp_path: Path) -> None:
+    config = configure(epochs=1, steps_per_epoch=1, agent=f"planner:{tmp_path / 'agent'}")
+    toolbox = Toolbox.load(config.toolbox)
+    card = PolicyCard(toolbox.signature, toolbox.names, max_tools=3)
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        save_policy(card.build(), card, tmp_path / "agent")
+        if seed == 0:
+            train(config)
+    with pytest.raises(RunError, match=r"\(agent planner:.*/agent \(content .*\), now planner:"):
+        train(config)
+
+
+def test_mistyped_inputs_are_refused_and_nothing_is_written(configure: Configure, tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    for settings, error in [
+        ({"agent": f"planner:{nowhere}"}, MissingWeightsError),
+        ({"agent": "plannr"}, UnknownPresetError),
+        ({"images": nowhere}, SampleError),
+        ({"toolbox": str(nowhere)}, ToolboxError),
+        ({"loss": "lit"}, UnknownPresetError),
+    ]:
+        with pytest.raises(error):
+            train(replace(configure("mistyped"), **settings))
+    with pytest.raises(SettingError, match=r"--misuse-prob 1\.5: expected a number from 0 to 1"):
+        configure("mistyped", misuse_prob=1.5)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_tools_can_be_adapted_alone(configure: Configure) -> None:

@@ -6,23 +6,29 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from opera_agents.critic.config import CriticConfig
 from opera_agents.critic.dataset import ScoredImages, sample_batch
 from opera_agents.critic.train import train
+from opera_env.errors import RunError
 
 Configure = Callable[..., CriticConfig]
 
 
-def test_shards_are_read_back(tmp_path: Path) -> None:
-    scored_images = ScoredImages(
+@pytest.fixture
+def scored_images() -> ScoredImages:
+    return ScoredImages(
         torch.randint(0, 256, (3, 3, 8, 8), dtype=torch.uint8),
         torch.tensor([[6.0, 3.0], [2.0, 1.5], [1.0, 1.0]]),
         torch.tensor([0, 0, 1]),
         torch.tensor([True, False, False]),
         (("noise", "jpeg"), ()),
     )
+
+
+def test_shards_are_read_back(tmp_path: Path, scored_images: ScoredImages) -> None:
     scored_images.save(tmp_path / "a.npz")
     loaded = ScoredImages.load(tmp_path / "a.npz")
     assert loaded.recipes == scored_images.recipes
@@ -31,6 +37,18 @@ def test_shards_are_read_back(tmp_path: Path) -> None:
     assert scored_images.r_q.tolist() == [9.0, 3.5, 2.0]
     twice = ScoredImages.concat([scored_images, scored_images])
     assert twice.sample_index.tolist() == [0, 0, 1, 2, 2, 3] and twice.recipes == scored_images.recipes * 2
+
+
+def test_damaged_shards_are_named(tmp_path: Path, scored_images: ScoredImages) -> None:
+    path = tmp_path / "000.npz"
+    scored_images.save(path)
+    content = path.read_bytes()
+    flipped = bytearray(content)
+    flipped[300] ^= 1  # of the images
+    for damaged in (b"", content[:-10], bytes(flipped), b"text"):
+        path.write_bytes(damaged)
+        with pytest.raises(RunError, match=r"000\.npz: expected a shard of collected data .*: delete it"):
+            ScoredImages.load(path)
 
 
 def test_batches_have_several_images_of_each_photograph(configure: Configure) -> None:

@@ -17,7 +17,14 @@ from opera_agents.critic.config import CriticConfig
 from opera_agents.critic.dataset import ScoredImages
 from opera_agents.critic.train import train
 from opera_env.encoder import Detector
-from opera_env.errors import AgentError, MissingWeightsError, RunError
+from opera_env.errors import (
+    AgentError,
+    MissingWeightsError,
+    RunError,
+    SampleError,
+    SettingError,
+    ToolboxError,
+)
 from opera_env.metrics.critic import Critic, CriticNet
 
 Configure = Callable[..., CriticConfig]
@@ -95,6 +102,35 @@ def test_other_settings_raise(configure: Configure) -> None:
     train(configure(steps=1))
     with pytest.raises(RunError, match="lr"):
         train(configure(steps=1, lr=1e-5))
+
+
+def test_a_run_can_be_resumed_with_more_steps(
+    configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = configure(steps=1, shards=1, samples=2, val_count=2)
+    train(config)
+    train(config)
+    assert f"{config.out} is finished, 1 of 1 steps" in capsys.readouterr().out
+    train(replace(config, steps=2))
+    assert f"{config.out}: steps 1, now 2" in capsys.readouterr().out
+    assert torch.load(config.out / "checkpoint.pt", weights_only=True)["step"] == 2
+    with pytest.raises(RunError, match="was trained for 2 steps, which cannot become 1"):
+        train(config)
+
+
+def test_mistyped_inputs_are_refused_and_nothing_is_written(configure: Configure, tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    for settings, error in [
+        ({"encoder": nowhere / "detector.safetensors"}, MissingWeightsError),
+        ({"images": nowhere}, SampleError),
+        ({"val": nowhere}, SampleError),
+        ({"toolbox": str(nowhere)}, ToolboxError),
+    ]:
+        with pytest.raises(error):
+            train(replace(configure("mistyped"), **settings))
+    with pytest.raises(SettingError, match="--temperature 0"):
+        configure("mistyped", temperature=0.0)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_reward_without_bounds_raises(configure: Configure) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +26,17 @@ from opera_agents.planner.rollout import RolloutBatch
 from opera_agents.planner.saved import load_policy
 from opera_agents.planner.train import train
 from opera_env.degradations import DEGRADATIONS
-from opera_env.errors import RunError, SampleError
+from opera_env.errors import (
+    DeviceError,
+    MissingWeightsError,
+    RunError,
+    SampleError,
+    SettingError,
+    ToolboxError,
+    UnknownPresetError,
+)
+from opera_env.schedules import warmup_linear
+from opera_env.tools import Toolbox
 from opera_env.types import Observation
 
 Configure = Callable[..., PlannerConfig]
@@ -88,6 +99,32 @@ def test_run_saves_a_policy_and_logs_every_update(configure: Configure) -> None:
     events.Reload()
     assert "rollout/tools" in events.Tags()["histograms"] or config.updates < 10
     assert "val/input_restored_reference" in events.Tags()["images"]
+
+
+def test_files_have_the_mode_of_new_files(configure: Configure) -> None:
+    config = configure(warm_start_steps=1, updates=1)
+    before = os.umask(0o027)
+    try:
+        train(config)
+    finally:
+        os.umask(before)
+    files = {path.name: path.stat().st_mode & 0o777 for path in config.out.iterdir() if path.is_file()}
+    assert {"planner.safetensors", "planner.json", "checkpoint.pt", "warm.safetensors"} <= files.keys()
+    assert set(files.values()) == {0o640}
+
+
+def test_a_damaged_result_of_the_warm_start_is_written_again(
+    configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = configure(warm_start_steps=1, updates=1, kl_coef=0.1)
+    train(config)
+    path, content = config.out / "warm.safetensors", (config.out / "warm.safetensors").read_bytes()
+    damaged = bytearray(content)
+    damaged[-5] ^= 1
+    path.write_bytes(damaged)
+    train(config)
+    assert "It is written again from the checkpoint of the warm start" in capsys.readouterr().out
+    assert path.read_bytes() == content
 
 
 def test_saved_settings_hold_no_paths(configure: Configure, tmp_path: Path) -> None:
@@ -166,6 +203,65 @@ def test_finished_run_is_not_trained_further(configure: Configure) -> None:
     before = weights(config.out)
     train(config)
     assert all(torch.equal(before[name], value) for name, value in weights(config.out).items())
+
+
+def test_a_run_can_be_resumed_with_more_updates(
+    configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = configure(warm_start_steps=1, updates=2)
+    train(config)
+    before = weights(config.out)
+    train(config)
+    assert f"{config.out} is finished, 2 of 2 updates" in capsys.readouterr().out
+    train(replace(config, updates=3))
+    out = capsys.readouterr().out
+    assert f"{config.out}: updates 2, now 3" in out and "after 2 of 3 updates" in out
+    assert not all(torch.equal(before[name], value) for name, value in weights(config.out).items())
+    rates = scalars(config.out)["train/lr"]
+    assert [step for step, _ in rates] == [1, 2, 3]
+    assert rates[-1][1] == pytest.approx(config.lr * warmup_linear(2, 3, warmup=25, final=0.1))
+    with pytest.raises(RunError, match="was trained for 3 updates, which cannot become 2"):
+        train(config)
+    assert json.loads((config.out / "config.json").read_text())["updates"] == 3
+
+
+def test_inputs_of_a_resumed_run_are_compared_by_content(
+    configure: Configure, small_toolbox: Path, photos: Path, tmp_path: Path
+) -> None:
+    folders = [Path(shutil.copytree(small_toolbox, tmp_path / name / "toolbox")) for name in ("T1", "T2")]
+    images = Path(shutil.copytree(photos, tmp_path / "photographs"))
+    config = configure(warm_start_steps=1, updates=1, toolbox=str(folders[0]))
+    train(config)
+    train(replace(config, toolbox=str(folders[1]), images=images))
+    toolbox = Toolbox.load(folders[1])
+    module = toolbox["unet.denoise"].module
+    assert module is not None
+    torch.nn.init.zeros_(next(module.parameters()))
+    toolbox.invalidate_fingerprint()
+    toolbox.save(folders[1])
+    (images / "0.png").unlink()
+    with pytest.raises(RunError) as raised:
+        train(replace(config, toolbox=str(folders[1]), images=images))
+    message = str(raised.value)
+    assert "images " in message and "toolbox T2/toolbox (content " in message and "val" not in message
+
+
+def test_mistyped_inputs_are_refused_and_nothing_is_written(configure: Configure, tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    for settings, error in [
+        ({"initial_weights": nowhere / "planner.safetensors"}, MissingWeightsError),
+        ({"images": nowhere}, SampleError),
+        ({"val": nowhere}, SampleError),
+        ({"toolbox": str(nowhere)}, ToolboxError),
+        ({"reward": "lit"}, UnknownPresetError),
+        ({"degradations": "no_such_module:OWN"}, SampleError),
+        ({"device": "gpu"}, DeviceError),
+    ]:
+        with pytest.raises(error):
+            train(replace(configure("mistyped"), **settings))
+    with pytest.raises(SettingError, match="--lr nan: expected a number of at least 0"):
+        configure("mistyped", lr=float("nan"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_warm_start_of_another_run_can_be_used(configure: Configure) -> None:
