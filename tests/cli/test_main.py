@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from opera_env import __version__
 from opera_env.cli import main
@@ -77,6 +79,38 @@ def test_a_process_ends_with_the_exit_code(debug: bool, child_environment: dict[
     assert "no toolbox 'nothing'" in done.stderr
     assert ("Traceback" in done.stderr) == debug
     assert (done.stderr.count("\n") == 1) == (not debug)
+
+
+@pytest.mark.slow
+def test_an_installed_command_finds_an_agent_in_the_current_folder(
+    tmp_path: Path, child_environment: dict[str, str]
+) -> None:
+    """The script of an installed command lies in another folder, and Python searches that one."""
+    script, folder = tmp_path / "bin" / "opera-env", tmp_path / "work"
+    script.parent.mkdir()
+    script.write_text("import sys\nfrom opera_env.cli import main\nsys.exit(main())\n")
+    folder.mkdir()
+    Image.new("RGB", (64, 64), (90, 120, 60)).save(folder / "a.png")
+    (folder / "my_module.py").write_text("""
+from opera_env.types import Decision
+
+class MyAgent:
+    closed_loop = False
+
+    def act(self, observations):
+        return [Decision(("brighten.gamma_correction",)) for _ in observations]
+""")
+    arguments = ["restore", "a.png", "-o", "out", "--device", "cpu", "--agent", "my_module:MyAgent"]
+    done = subprocess.run(
+        [sys.executable, str(script), *arguments],
+        cwd=folder,
+        env=child_environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (folder / "out" / "a.png").is_file()
+    assert "brighten.gamma_correction" in done.stderr
 
 
 @pytest.mark.parametrize(
