@@ -19,7 +19,7 @@ from opera_env.data.pixels import apply_orientation, split_alpha
 from opera_env.data.read_8bit import decode_8bit, is_lossless_webp
 from opera_env.data.read_jpeg import check_jpeg
 from opera_env.data.read_png import check_png, decode_16bit_png, read_colour_chunks, read_png_header
-from opera_env.data.read_tiff import has_luma_and_chroma, is_tiff, read_tiff, read_tiff_size
+from opera_env.data.read_tiff import is_tiff, read_tiff, read_tiff_size
 from opera_env.data.recognise import describe_content
 from opera_env.errors import ImageFileError, error_message
 
@@ -29,7 +29,7 @@ for _library in ("PIL", "tifffile", "imagecodecs"):
 
 PngImagePlugin.MAX_TEXT_CHUNK = 2**24  # also limits colour profiles, of which some have over a megabyte
 
-_PILLOW_FORMATS = tuple(FORMATS)
+_PILLOW_FORMATS = tuple(name for name in FORMATS if name != "TIFF")
 """Formats that Pillow may recognise. An MPO file, a JPEG with further images after it, counts as JPEG."""
 
 
@@ -86,6 +86,9 @@ def _image_file_errors(path: Path | str, formats: tuple[str, ...] | None) -> Ite
         raise ImageFileError(path, f"refused, too many pixels: {error}") from error
     except MemoryError as error:
         raise ImageFileError(path, "does not fit into memory") from error
+    except (TypeError, AttributeError, IndexError) as error:  # their messages are about Python
+        reason = f"damaged: its structure makes no sense ({type(error).__name__})"
+        raise ImageFileError(path, reason) from error
     except Exception as error:  # decoders raise errors of all kinds on damaged files
         raise ImageFileError(path, f"cannot be read: {error_message(error)}") from error
 
@@ -116,7 +119,7 @@ def read_photo(path: Path | str) -> Photo:
     """
     path = Path(path)
     with _image_file_errors(path, _PILLOW_FORMATS):
-        if is_tiff(path) and not has_luma_and_chroma(path):
+        if is_tiff(path):
             return read_tiff(path)
         with open_image(path, _PILLOW_FORMATS) as image:
             return _read(image, path)
@@ -207,9 +210,5 @@ def load_with_exif(
     Returns:
         The EXIF data and the orientation, which has not been applied.
     """
-    if format_name != "TIFF":  # else a damaged image would be reported as damaged EXIF data
-        image.load()
-    # Before a TIFF is loaded, because Pillow would apply an orientation that is still in the data.
-    exif_and_orientation = filter_exif(lambda: read_exif(image), format_name, notices)
-    image.load()
-    return exif_and_orientation
+    image.load()  # before, because a damaged image would be reported as damaged EXIF data
+    return filter_exif(lambda: read_exif(image), format_name, notices)

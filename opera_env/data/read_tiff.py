@@ -14,10 +14,11 @@ from opera_env.data.exif import filter_exif
 from opera_env.data.metadata import clean_dpi, clean_xmp, multi_frame_notices
 from opera_env.data.photo import Photo, suffix_notices
 from opera_env.data.pixels import apply_orientation, split_alpha
-from opera_env.data.tiff_page import JPEG, check_page, check_parts
+from opera_env.data.tiff_page import check_page, check_parts
 from opera_env.data.tiff_pixels import decode_page
 
-_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"II\0*", b"MM*\0")
+"""The last two are wrong, but Pillow takes them for TIFF."""
 
 
 def is_tiff(path: Path) -> bool:
@@ -41,14 +42,8 @@ def read_tiff_size(path: Path) -> tuple[int, int]:
         return int(page.imagelength), int(page.imagewidth)
 
 
-def has_luma_and_chroma(path: Path) -> bool:
-    """Returns whether a TIFF file stores YCbCr without JPEG, which Pillow has to decode."""
-    with _open_page(path) as (_, _, page):
-        return page.photometric == tifffile.PHOTOMETRIC.YCBCR and page.compression != JPEG
-
-
 def read_tiff(path: Path) -> Photo:
-    """Reads the first image of a TIFF file; grey, RGB, palettes, CMYK and CIELAB of up to 16 bits."""
+    """Reads the first image of a TIFF file; grey and RGB of up to 16 bits, others of 8."""
     with _open_page(path) as (stored, file, page):
         notices = [*suffix_notices(path, "TIFF"), *multi_frame_notices(len(file.pages))]
         check_parts(path, page)

@@ -14,8 +14,6 @@ from opera_env.data.read_jpeg import MAX_SCANS, read_structure
 from opera_env.data.read_png import cut_short
 from opera_env.errors import ImageFileError
 
-JPEG = COMPRESSION.JPEG
-
 _CODECS = {
     COMPRESSION.NONE: "raw",
     COMPRESSION.CCITTRLE: "fax",
@@ -127,7 +125,7 @@ def check_parts(path: Path, page: Any) -> None:
     there = sum(max(0, min(count, length - offset)) for offset, count in zip(offsets, counts, strict=True))
     if there < sum(counts):
         raise ImageFileError(path, cut_short(there / sum(counts)))
-    if page.compression == JPEG:
+    if page.compression == COMPRESSION.JPEG:
         _check_jpeg_parts(path, page)
 
 

@@ -10,6 +10,7 @@ from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG
 
 from opera_env.data.photo import Pixels
 from opera_env.data.read_8bit import SRGB, convert_to_srgb
+from opera_env.data.tiff_ycbcr import decode_luma_and_chroma
 
 _COLOURS = {
     PHOTOMETRIC.MINISWHITE: 1,
@@ -43,6 +44,8 @@ def decode_page(page: Any, notices: list[str]) -> tuple[Pixels, bytes | None]:
         ValueError: If the page is no photograph.
     """
     _check_kind(page)
+    if page.photometric == PHOTOMETRIC.YCBCR and page.compression != COMPRESSION.JPEG:
+        return decode_luma_and_chroma(page), page.iccprofile
     pixels = page.asarray()
     if page.planarconfig == PLANARCONFIG.SEPARATE and pixels.ndim == 3:
         pixels = np.moveaxis(pixels, 0, -1)
@@ -72,16 +75,15 @@ def _check_kind(page: Any) -> None:
     ):
         found = dtype or f"{page.bitspersample} bits"
         raise ValueError(f"expected whole numbers of 8 or 16 bits, found {found}: convert it to 16 bits")
-    name = PHOTOMETRIC(page.photometric).name
     colours = _COLOURS.get(page.photometric)
     if colours is None:
+        name = getattr(page.photometric, "name", f"number {page.photometric}")
         raise ValueError(f"the colour space {name} is not supported: convert it to RGB")
     if page.photometric not in (PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB) and (
         page.bitspersample > 8
     ):
+        name = PHOTOMETRIC(page.photometric).name
         raise ValueError(f"16-bit TIFF files must be grey or RGB, this one is {name}: convert it to RGB")
-    if page.photometric == PHOTOMETRIC.YCBCR and page.compression != COMPRESSION.JPEG:
-        raise ValueError("YCbCr without JPEG is decoded by Pillow")
     if page.imagedepth > 1 or not colours <= page.samplesperpixel <= 8:
         raise ValueError(f"not a photograph, its shape is {page.shape}")
 
@@ -97,6 +99,8 @@ def _scale(levels: Pixels, bits: int) -> Pixels:
 
 def _look_up(page: Any, indices: Pixels) -> Pixels:
     """Returns the colours of a palette as uint8 (H, W, 3)."""
+    if page.colormap is None:
+        raise ValueError("it has no palette")
     return (page.colormap.T // 256).astype(np.uint8)[indices.astype(np.uint8)]
 
 

@@ -222,6 +222,24 @@ def test_some_mutants(seeds: Seeds, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert 0 < restored < len(mutants)
 
 
+@pytest.mark.parametrize("claimed", [13000, 4000])
+def test_a_small_file_that_claims_to_be_large_does_not_occupy_an_agent(
+    seeds: Seeds, claimed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether it claims more than its bytes can hold, or as much as any file may."""
+    data = seeds["exif.jpg"]
+    place = data.index(b"\xff\xc0") + 5
+    path = tmp_path / "claim.jpg"
+    path.write_bytes(data[:place] + struct.pack(">HH", claimed, claimed) + data[place + 4 :])
+    start = time.monotonic()
+    assert main(["restore", str(path), "-o", str(tmp_path / "out"), "--plan", PLAN]) == 1
+    assert time.monotonic() - start < 20
+    printed = capsys.readouterr().err
+    reason = "claims 13000 x 13000 pixels" if claimed == 13000 else "cut short, only 0 % of the image"
+    assert f"{path}: " in printed and reason in printed
+    assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
+
+
 def _watch(
     command: list[str], environment: dict[str, str], out: IO[str]
 ) -> tuple[int, list[tuple[float, str]]]:

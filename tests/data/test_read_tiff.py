@@ -136,7 +136,55 @@ def test_jpeg_within_tiff(tmp_path: Path, mode: str, writer: str) -> None:
     assert np.abs(expected[..., :1].astype(int) - pixels[..., :1]).mean() < 60
 
 
-def test_luma_and_chroma_without_jpeg_are_decoded_by_pillow(tmp_path: Path) -> None:
+def subsampled(picture: Image.Image, across: int, down: int, rows: int, compression: str | None) -> bytes:
+    """Returns a TIFF file of YCbCr, written by hand: the first chroma of each unit counts."""
+    levels = np.asarray(picture.convert("YCbCr"))
+    height, width = levels.shape[:2]
+    padded = np.pad(levels, ((0, -height % down), (0, -width % across), (0, 0)), "edge")
+    strips = []
+    for top in range(0, height, rows):
+        part = padded[top : top + rows + (-rows % down)]
+        units = part.reshape(len(part) // down, down, -1, across, 3).swapaxes(1, 2)
+        luma = units[..., 0].reshape(*units.shape[:2], -1)
+        strips.append(np.concatenate([luma, units[:, :, 0, 0, 1:]], axis=2).tobytes())
+    if compression == "lzw":
+        strips = [imagecodecs.lzw_encode(strip) for strip in strips]
+    counts, start, data = [len(strip) for strip in strips], 8, b"".join(strips)
+    offsets = [start + sum(counts[:index]) for index in range(len(counts))]
+    lists = start + len(data)
+    tail = struct.pack(f"<{2 * len(counts)}I3H", *offsets, *counts, 8, 8, 8)
+    entries = [(256, 3, 1, width), (257, 3, 1, height), (258, 3, 3, lists + 8 * len(counts))]
+    entries += [(259, 3, 1, 5 if compression else 1), (262, 3, 1, 6)]
+    single = len(counts) == 1
+    entries += [(273, 4, len(counts), offsets[0] if single else lists), (277, 3, 1, 3), (278, 3, 1, rows)]
+    entries += [(279, 4, len(counts), counts[0] if single else lists + 4 * len(counts))]
+    entries += [(530, 3, 2, across | down << 16)]
+    body = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return b"II*\0" + struct.pack("<I", lists + len(tail)) + data + tail + body + bytes(4)
+
+
+@pytest.mark.parametrize("compression", [None, "lzw"])
+@pytest.mark.parametrize("rows", [8, 64])
+@pytest.mark.parametrize(("across", "down"), [(1, 1), (2, 1), (2, 2), (4, 2), (4, 4)])
+def test_luma_and_chroma_without_jpeg(
+    tmp_path: Path, across: int, down: int, rows: int, compression: str | None
+) -> None:
+    path = tmp_path / "a.tif"
+    picture = Image.fromarray(noise(5, 6, 3)).resize((41, 30), Image.Resampling.BICUBIC)
+    path.write_bytes(subsampled(picture, across, down, rows, compression))
+    found = read_photo(path).pixels.astype(int)
+    if compression == "lzw" and down < 4:  # else libtiff refuses the file or misses the last column
+        with Image.open(path) as opened:
+            by_libtiff = np.asarray(opened.convert("RGB"))
+        assert np.abs(found - by_libtiff).max() <= 1
+    assert np.abs(found - np.asarray(picture)).mean() < (2 if across == down == 1 else 25)
+    path.write_bytes(
+        path.read_bytes().replace(struct.pack("<HHII", 257, 3, 1, 30), struct.pack("<HHII", 257, 3, 1, 90))
+    )
+    refusal(path)
+
+
+def test_luma_and_chroma_of_pillow(tmp_path: Path) -> None:
     picture = Image.new("RGB", (32, 16), (200, 100, 50))
     picture.convert("YCbCr").save(tmp_path / "a.tif", compression="tiff_lzw")
     photo = read_photo(tmp_path / "a.tif")
