@@ -188,6 +188,10 @@ class OutputError(OperaError):
     """A result cannot be written: its name is taken, or two results have the same name."""
 
 
+class ResultsError(OperaError):
+    """A file of results of an earlier comparison cannot be read."""
+
+
 class MemoryLimitError(OperaError):
     """A photograph cannot be restored within the memory limit."""
 

@@ -7,7 +7,6 @@ Example:
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,11 +20,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from opera_env.command_line import parse_settings
+from opera_env.cli.program import run_program
 from opera_env.degradations import benchmark_group
+from opera_env.errors import SettingError
+from opera_env.evaluation.report import read_records
 from opera_env.evaluation.stats import ConfidenceInterval, bootstrap_interval, format_interval
 from opera_env.tools import Toolbox
-from opera_env.types import SampleSpec
 
 Row = dict[str, Any]
 Value = Callable[[Row], float]
@@ -163,11 +163,12 @@ def format_fraction(flags: Iterable[bool]) -> str:
 def report(config: ReportConfig) -> None:
     """Prints the report."""
     console = Console(width=120, highlight=False, markup=False)
-    agents: dict[str, list[Row]] = defaultdict(list)
-    for line in config.samples.read_text().splitlines():
-        row = json.loads(line)
-        row["spec"] = SampleSpec.from_json(row["spec"]).to_json()
-        agents[row["agent"]].append(row)
+    agents = {
+        name: [record.to_json() for record in records]
+        for name, records in read_records(config.samples).items()
+    }
+    if config.agent not in agents:
+        raise SettingError("agent", config.agent, f"one of {', '.join(agents)}")
     console.print(*differences(agents, config.agent))
     if config.baseline in agents and agents[config.baseline][0]["regret"] is not None:
         for name, rows in agents.items():
@@ -178,4 +179,4 @@ def report(config: ReportConfig) -> None:
 
 
 if __name__ == "__main__":
-    report(parse_settings(ReportConfig))
+    run_program(ReportConfig, report)

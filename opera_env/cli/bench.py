@@ -13,6 +13,7 @@ from rich.table import Table
 from opera_env.bench.benchmarks import BENCHMARKS
 from opera_env.bench.context import BenchmarkContext
 from opera_env.cli.options.bench import BenchCommand
+from opera_env.cli.outputs import check_outputs
 from opera_env.console import Console
 from opera_env.devices import resolve_device
 from opera_env.errors import BenchError
@@ -25,7 +26,8 @@ def run(options: BenchCommand) -> int:
     toolbox = Toolbox.load(options.toolbox, resolve_device(options.device), options.trust_code)
     if options.tools != ("all",):
         toolbox = toolbox.subset(options.tools)
-    results = _read_results(options)
+    _read_results(options)  # a file that cannot be used is refused before anything is measured
+    check_outputs({"--json": options.json}, force=True)
     console, progress = Console(highlight=False), Console(stderr=True, highlight=False)
     machine = _describe_device(toolbox)
     console.print(machine)
@@ -36,35 +38,44 @@ def run(options: BenchCommand) -> int:
         )
         for name in options.only or BENCHMARKS:
             try:
-                results[name] = BENCHMARKS[name].measure(bench)
+                result = BENCHMARKS[name].measure(bench)
             except BenchError as error:
                 console.print(f"{name}: left out, {error}", markup=False)
                 continue
-            console.print(_table(name, results[name]))
-            results["runs"] = results.get("runs", {}) | {name: run}
-            _write(options, results)  # after each benchmark, so that a later failure loses nothing
+            _write(
+                options, name, result, run
+            )  # at once, so that neither a failure nor a closed pipe loses it
+            console.print(_table(name, result))
     if options.json is not None:
         console.print(f"results: {options.json}", markup=False, soft_wrap=True)
     return 0
 
 
 def _read_results(options: BenchCommand) -> dict[str, Any]:
-    """Reads the results of earlier runs, before anything is measured."""
+    """Reads the results of earlier runs, or of another process that measures other benchmarks.
+
+    Raises:
+        BenchError: If the file holds something else.
+    """
     if options.json is None or not options.json.exists():
         return {}
     try:
         results = json.loads(options.json.read_text())
     except ValueError:
         results = None
-    if not isinstance(results, dict):
+    if not isinstance(results, dict) or not isinstance(results.get("runs", {}), dict):
         raise BenchError(f"{options.json} exists and holds no results of a benchmark: choose another name.")
     return results
 
 
-def _write(options: BenchCommand, results: dict[str, Any]) -> None:
-    if options.json is not None:
-        with atomic_write(options.json) as part:
-            part.write_text(json.dumps(results, indent=2) + "\n")
+def _write(options: BenchCommand, name: str, result: Any, run: dict[str, Any]) -> None:
+    """Adds a result to the file."""
+    if options.json is None:
+        return
+    results = _read_results(options)
+    results = results | {name: result, "runs": results.get("runs", {}) | {name: run}}
+    with atomic_write(options.json) as part:
+        part.write_text(json.dumps(results, indent=2) + "\n")
 
 
 def _describe_device(toolbox: Toolbox) -> str:

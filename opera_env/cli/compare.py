@@ -8,21 +8,13 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Column
 
 from opera_env.cli.compare_files import ComparisonFiles
 from opera_env.cli.compare_names import choose_agents
 from opera_env.cli.compare_report import footnote, print_tables
 from opera_env.cli.compare_samples import canvas_of, image_paths, make_samples
 from opera_env.cli.options.compare import Compare
+from opera_env.cli.outputs import progress_bars
 from opera_env.console import Console
 from opera_env.devices import resolve_device
 from opera_env.evaluation.compare import Comparison, EvaluationConfig, compare_agents
@@ -47,7 +39,7 @@ def run(options: Compare) -> int:
         seed=options.seed,
         regret=options.regret,
     )
-    with _progress_bars() as bars:
+    with progress_bars() as bars:
         task = bars.add_task("samples")
         samples = make_samples(
             options, console, lambda done, total: bars.update(task, completed=done, total=total)
@@ -81,7 +73,7 @@ def _compare(
     partial: PartialResults | None,
 ) -> Comparison:
     """Runs the agents under progress bars."""
-    with _progress_bars() as bars:
+    with progress_bars() as bars:
         tasks = {name: bars.add_task(name, total=len(samples), start=False) for name in names}
 
         def progress(name: str, done: int, total: int) -> None:
@@ -91,19 +83,6 @@ def _compare(
             bars.update(tasks[name], completed=done)
 
         return compare_agents(names, samples, toolbox, config, progress, partial)
-
-
-def _progress_bars() -> Progress:
-    """Returns progress bars with an estimate of the time that remains."""
-    columns = (
-        TextColumn("{task.description:>18}", table_column=Column(overflow="fold")),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=Console(stderr=True))
 
 
 def _provenance(options: Compare, samples: Sequence[Sample], device: str) -> dict[str, Any]:

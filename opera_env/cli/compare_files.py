@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from opera_env.cli.outputs import check_outputs, write_output
 from opera_env.console import Console
 from opera_env.errors import OperaError
 from opera_env.evaluation.compare import Comparison, EvaluationConfig
-from opera_env.evaluation.partial import PARTIAL_SUFFIX, PartialResults, partial_results
+from opera_env.evaluation.partial import PARTIAL_SUFFIX, PartialResults, digest_samples, partial_results
 from opera_env.evaluation.sheet import encode_sheet
 from opera_env.files import atomic_create
 from opera_env.tools import Toolbox
@@ -63,9 +62,8 @@ class ComparisonFiles:
         if self.options.json is None:
             yield None
             return
-        keys = "".join(sample.key for sample in samples)
         settings = {
-            "samples": hashlib.sha256(keys.encode()).hexdigest(),
+            "samples": digest_samples(samples),
             "toolbox": toolbox.fingerprint,
             "device": str(toolbox.device),
             **asdict(config),

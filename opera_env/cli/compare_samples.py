@@ -52,8 +52,7 @@ def make_samples(
     if isinstance(source, FilesSource) and source.canvas is None and count > len(source):
         count = len(source)
         console.print(f"{count} samples, as there are {count} images; --canvas takes crops of them.")
-    if count > _SURELY_FIT:
-        _check_memory(next(list_samples(source, 1, recipes, np.random.default_rng(options.seed))), count)
+    check_memory(source, count, recipes)
     samples: list[Sample] = []
     for sample in list_samples(source, count, recipes, np.random.default_rng(options.seed)):
         samples.append(sample)
@@ -99,8 +98,20 @@ def _source(options: Compare) -> tuple[Source, Sequence[Recipe] | None]:
     return resolve_source(options.images), None
 
 
-def _check_memory(sample: Sample, count: int) -> None:
-    """Raises :class:`SettingError` if so many samples do not fit into the memory that is free now."""
+def check_memory(source: Source, count: int, recipes: Sequence[Recipe] | None) -> None:
+    """Checks that samples fit into the memory that is free now, by the size of one of them.
+
+    Args:
+        source: The source.
+        count: Number of samples.
+        recipes: Their recipes; None for those of the source.
+
+    Raises:
+        SettingError: If they do not fit.
+    """
+    if count <= _SURELY_FIT:
+        return
+    sample = next(list_samples(source, 1, recipes, np.random.default_rng(0)))
     size = sum(image.nbytes for image in (sample.lq, sample.reference) if image is not None)
     free = psutil.virtual_memory().available
     if size * count > free * _MEMORY_FRACTION:

@@ -1,4 +1,4 @@
-"""Files for results: checked before anything is computed, written whole, and never replaced by accident."""
+"""What commands write: files that are checked first and never replaced by accident, and progress bars."""
 
 from __future__ import annotations
 
@@ -7,6 +7,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
+
+from opera_env.console import Console
 from opera_env.errors import OutputError
 from opera_env.files import atomic_create, atomic_write
 
@@ -60,3 +71,16 @@ def write_output(path: Path, force: bool) -> Iterator[Path]:
         raise OutputError(
             f"{path} exists by now: choose another name, or replace it with --force."
         ) from error
+
+
+def progress_bars() -> Progress:
+    """Returns progress bars with an estimate of the time that remains."""
+    columns = (
+        TextColumn("{task.description:>18}", table_column=Column(overflow="fold")),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=Console(stderr=True))

@@ -3,48 +3,75 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from rich import box
-from rich.progress import Progress
 from rich.table import Table
 
+from opera_env.cli.compare_samples import check_memory
 from opera_env.cli.options.study import StudyCommand
+from opera_env.cli.outputs import check_outputs, progress_bars, write_output
 from opera_env.console import Console
-from opera_env.data import resolve_source
+from opera_env.data import list_samples, resolve_source
 from opera_env.degradations import STUDY_RECIPES, benchmark_recipes
+from opera_env.evaluation.partial import PartialResults, digest_samples, partial_results
 from opera_env.evaluation.stats import format_interval
 from opera_env.evaluation.study import StudyResult, run_study
-from opera_env.files import atomic_write
 from opera_env.tools import Toolbox
+from opera_env.types import Sample
 
 _METRICS = {"r_q": "R_q", "psnr_y": "PSNR-Y, dB", "ssim_y": "SSIM-Y"}
 
 
 def run(options: StudyCommand) -> int:
     """Runs the study, writes and prints; returns the exit code."""
+    check_outputs({"--json": options.json}, options.force)
+    toolbox = Toolbox.load(options.toolbox, trust_code=options.trust_code)
     source = resolve_source(options.images, options.canvas)
     recipes = STUDY_RECIPES if options.recipes == "study" else tuple(dict.fromkeys(benchmark_recipes()))
-    specs = source.list_specs(options.n, recipes, np.random.default_rng(options.seed))
-    samples = [source.make(spec) for spec in specs]
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("samples", total=len(samples))
-        result = run_study(
-            Toolbox.load(options.toolbox, trust_code=options.trust_code),
-            samples,
-            options.max_length,
-            options.reward,
-            progress=lambda done, total: bar.update(task, completed=done),
-        )
+    rng = np.random.default_rng(options.seed)
+    check_memory(source, options.n, recipes)
+    samples = list(list_samples(source, options.n, recipes, rng))
+    with _partial_results(options, samples, toolbox) as partial:
+        with progress_bars() as bars:
+            task = bars.add_task("samples", total=len(samples))
+            result = run_study(
+                toolbox,
+                samples,
+                options.max_length,
+                options.reward,
+                progress=lambda done, total: bars.update(task, completed=done),
+                partial=partial,
+            )
+        if options.json is not None and partial is not None:
+            with write_output(options.json, options.force) as part:
+                part.write_text(json.dumps(result.to_json(), indent=2) + "\n")
+            partial.is_complete = True
     console = Console(highlight=False)
-    if options.json is not None:
-        with atomic_write(options.json) as part:
-            part.write_text(json.dumps(result.to_json(), indent=2) + "\n")
     console.print(*_tables(result))
     if options.json is not None:
         console.print(f"results: {options.json}", markup=False, soft_wrap=True)
     return 0
+
+
+@contextmanager
+def _partial_results(
+    options: StudyCommand, samples: Sequence[Sample], toolbox: Toolbox
+) -> Iterator[PartialResults | None]:
+    """Yields what keeps the samples that are finished; None without a file for the result."""
+    if options.json is None:
+        yield None
+        return
+    settings = {
+        "samples": digest_samples(samples),
+        "toolbox": toolbox.fingerprint,
+        "max_length": options.max_length,
+        "reward": options.reward,
+    }
+    with partial_results(options.json, settings, resume=options.resume, force=options.force) as partial:
+        yield partial
 
 
 def _tables(result: StudyResult) -> Iterator[Table]:

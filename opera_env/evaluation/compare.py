@@ -4,104 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from opera_env.agents import BLIND_SUFFIX, label_free_scorer, make_agent, run_agent
 from opera_env.evaluation.partial import KeptResults, PartialResults
+from opera_env.evaluation.records import Comparison, Cost, EvaluationConfig, Record
 from opera_env.evaluation.scorers import CachingScorer, RecordingScorer, RestoringScorer
 from opera_env.execution import PrefixCache
-from opera_env.reward import Reward, env_reward
+from opera_env.reward import env_reward
 from opera_env.scoring import PlanScorer
 from opera_env.search import all_plans, beam_search
-from opera_env.settings import NonNegativeFloat, NonNegativeInt, PositiveInt, check_settings
 from opera_env.tools import Toolbox
-from opera_env.types import Agent, Plan, Sample, SampleSpec, Scorer, Search
+from opera_env.types import Agent, Plan, Sample, Scorer, Search
 
 BATCH_SIZE = 4
 """Samples given to an agent at once; the progress is reported after each batch."""
 
 ProgressCallback = Callable[[str, int, int], None]
 """Called with the name of an agent, the number of samples done and the number of samples in all."""
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """Settings of a comparison of agents.
-
-    Attributes:
-        reward: A preset of :data:`opera_env.reward.REWARD_PRESETS`, or a reward of your own: a Reward, or
-            its name as "module:attribute".
-        max_tools: Maximum number of tools in a plan.
-        tool_cost: Cost of each tool, in units of R_q, in searches, rewards and regret alike.
-        num_plans: Number of plans that an agent samples for each image, if it can sample several.
-        seed: Seed of random agents and of the bootstrap.
-        frozen_max_length: Regret is measured to the best plan of a frozen set. The set has all plans up
-            to this length and the plans that a beam search scores.
-        frozen_beam_width: Width of that beam search.
-        regret: Whether the frozen set is scored and regret is reported. It takes most of the time.
-
-    Raises:
-        SettingError: If a number is out of its range.
-    """
-
-    reward: str | Reward = "lite"
-    max_tools: PositiveInt = 6
-    tool_cost: NonNegativeFloat = 0.0
-    num_plans: PositiveInt = 1
-    seed: NonNegativeInt = 0
-    frozen_max_length: NonNegativeInt = 2
-    frozen_beam_width: PositiveInt = 8
-    regret: bool = True
-
-    def __post_init__(self) -> None:
-        check_settings(self)
-
-
-@dataclass(frozen=True)
-class Record:
-    """The result of one agent on one sample.
-
-    Attributes:
-        agent: Name of the agent.
-        spec: The specification of the sample.
-        plan: The plan that the agent chose.
-        reward: R_q less the cost of the tools; see :func:`opera_env.reward.env_reward`.
-        r_q: Restoration quality of the result.
-        metrics: Raw metric values by name.
-        regret: Highest reward of the frozen set less this reward; None if it was not measured.
-        error: Why the agent's answer could not be parsed; None if it could.
-    """
-
-    agent: str
-    spec: SampleSpec
-    plan: Plan
-    reward: float
-    r_q: float
-    metrics: Mapping[str, float]
-    regret: float | None = None
-    error: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns a dictionary of JSON types."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Cost:
-    """The cost of an agent's decisions on all samples.
-
-    Attributes:
-        images_scored: Number of results that were scored for the agent before it decided.
-        tools_run: Number of tool applications before the agent decided.
-        seconds: Duration of the agent's decisions.
-    """
-
-    images_scored: int
-    tools_run: int
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -115,25 +38,6 @@ class _AgentRun:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> _AgentRun:
         return cls([tuple(plan) for plan in data["plans"]], list(data["errors"]), Cost(**data["cost"]))
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The records of a comparison and the costs of the agents.
-
-    Attributes:
-        records: One per agent and sample.
-        costs: One per agent, by name.
-        frozen_set_size: Mean number of plans per sample in the frozen set; None without regret.
-        config: How the agents were compared.
-        toolbox: Signature and fingerprint of the tools.
-    """
-
-    records: list[Record]
-    costs: dict[str, Cost]
-    frozen_set_size: float | None
-    config: EvaluationConfig
-    toolbox: Mapping[str, str] = field(default_factory=dict)
 
 
 def compare_agents(

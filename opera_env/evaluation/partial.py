@@ -137,6 +137,11 @@ def partial_results(
                 path.unlink()
 
 
+def digest_samples(samples: Sequence[Sample]) -> str:
+    """Returns a digest of the images of samples and their order."""
+    return hashlib.sha256("".join(sample.key for sample in samples).encode()).hexdigest()
+
+
 def _lock(file: IO[bytes], path: Path, target: Path) -> None:
     """Locks the file until it is closed, also by the end of the process."""
     with suppress(ImportError):  # Windows has no fcntl

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from opera_env.degradations import benchmark_group
+from opera_env.errors import ResultsError, SampleError, error_message
 from opera_env.evaluation.compare import Comparison, Record
 from opera_env.evaluation.stats import ConfidenceInterval, bootstrap_interval
 
@@ -67,6 +70,40 @@ def summarise(comparison: Comparison) -> dict[str, Any]:
         "differences": differences,
         "config": config,
     }
+
+
+def read_records(path: Path) -> dict[str, list[Record]]:
+    """Reads the records that a comparison has written, by agent.
+
+    Args:
+        path: The ``.jsonl`` file that ``opera-env compare --json`` writes beside its ``.json`` file.
+
+    Raises:
+        ResultsError: If the file holds something else, or the agents were not run on the same samples.
+        OSError: If it cannot be read.
+    """
+    by_agent: dict[str, list[Record]] = {}
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+        try:
+            record = Record.from_json(json.loads(line))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, SampleError) as error:
+            raise ResultsError(
+                f"{path}, line {number}: expected a record of opera-env compare as JSON, found "
+                f"{error_message(error)[:80]}: compare again, or name the .jsonl file."
+            ) from error
+        by_agent.setdefault(record.agent, []).append(record)
+    if not by_agent:
+        raise ResultsError(
+            f"{path}: expected records of opera-env compare, found an empty file: compare again."
+        )
+    first, *others = by_agent.items()
+    for name, records in others:
+        if [record.spec for record in records] != [record.spec for record in first[1]]:
+            raise ResultsError(
+                f"{path}: expected the same samples for all agents, found others for {first[0]} and "
+                f"{name}: the file is incomplete, compare again."
+            )
+    return by_agent
 
 
 def paired_difference(summary: Mapping[str, Any], agent: str, other: str) -> ConfidenceInterval:

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opera_env.degradations import Recipe
-from opera_env.errors import SampleError, ToolboxError
+from opera_env.errors import SampleError, SettingError, ToolboxError
 from opera_env.evaluation.consensus import ConsensusPlans, consensus_plans
+from opera_env.evaluation.partial import PartialResults
 from opera_env.evaluation.planning_factors import (
     CONSTANT_PLAN,
     PLANNING_FACTORS,
@@ -27,6 +28,9 @@ from opera_env.types import Outcome, Plan, Sample
 
 STUDY_METRICS = ("r_q", "psnr_y", "ssim_y")
 """The metrics by which plans are chosen and effects are measured."""
+
+MAX_PLANS = 200_000
+"""Maximum number of plans; so many take an hour for a few samples."""
 
 _EFFECT_TOLERANCE = 1e-5
 """Effects up to this size are rounding errors."""
@@ -99,6 +103,7 @@ def run_study(
     max_length: int = 4,
     reward: str | Reward = "lite",
     progress: Callable[[int, int], None] = lambda done, total: None,
+    partial: PartialResults | None = None,
 ) -> StudyResult:
     """Runs every plan of one tool for each degradation, repetitions included, on every sample.
 
@@ -109,14 +114,18 @@ def run_study(
         reward: The reward that R_q comes from, as :func:`opera_env.reward.get_reward` takes it. The metrics
             of ``lite`` are measured in any case.
         progress: Called with the number of samples done and the number of samples in all.
+        partial: Keeps the scores of each sample. Those that it has already, from an interrupted study, are
+            taken from it.
 
     Raises:
+        SettingError: If there are more than :data:`MAX_PLANS` plans.
         SampleError: If plans are shorter than a recipe, or a recipe has one source image only.
         ToolboxError: If the toolbox has no tool for a degradation.
     """
     _validate_samples(samples, max_length)
     tool_of = matched_tools(toolbox, samples)
     tool_names = tuple(name for name in toolbox.names if name in tool_of.values())
+    _check_number_of_plans(len(tool_names), max_length)
     plans = all_plans(tool_names, max_length)
     scorer = PlanScorer(toolbox.subset(tool_names), _with_study_metrics(get_reward(reward)))
     lower_is_better = {metric.name for metric in scorer.metrics.metrics if not metric.higher_is_better}
@@ -126,8 +135,16 @@ def run_study(
     ]
     columns: list[dict[str, NDArray[np.float64]]] = []
     for done, sample in enumerate(samples):
-        outcomes = scorer.score([sample] * len(plans), plans, restored=False)
-        columns.append(_metric_columns(outcomes, lower_is_better))
+        key = f"sample {done}"
+        kept = None if partial is None else partial.get(key)
+        if kept is None:
+            outcomes = scorer.score([sample] * len(plans), plans, restored=False)
+            kept = {
+                name: values.tolist() for name, values in _metric_columns(outcomes, lower_is_better).items()
+            }
+            if partial is not None:
+                partial.save(key, kept)
+        columns.append({name: np.array(values) for name, values in kept.items()})
         progress(done + 1, len(samples))
     images = [sample.spec.source_image for sample in samples]
     effects: list[Effect] = []
@@ -148,6 +165,19 @@ def _with_study_metrics(reward: Reward) -> Reward:
     names = {term.name for term in reward.terms}
     missing = [replace(term, weight=0) for term in get_reward("lite").terms if term.name not in names]
     return replace(reward, terms=(*reward.terms, *missing))
+
+
+def _check_number_of_plans(num_tools: int, max_length: int) -> None:
+    count, longest = 1, 0
+    while longest < max_length and count + num_tools ** (longest + 1) <= MAX_PLANS:
+        longest += 1
+        count += num_tools**longest
+    if longest < max_length:
+        raise SettingError(
+            "max_length",
+            max_length,
+            f"at most {longest}, because longer ones of {num_tools} tools are over {MAX_PLANS} plans",
+        )
 
 
 def _validate_samples(samples: Sequence[Sample], max_length: int) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -14,6 +15,7 @@ from opera_env.cli import main
 from opera_env.degradations import DEGRADATIONS, STUDY_RECIPES
 from opera_env.evaluation.planning_factors import CONSTANT_PLAN, PLANNING_FACTORS
 from opera_env.evaluation.stats import ConfidenceInterval, format_interval
+from opera_env.scoring import PlanScorer
 from opera_env.tools import Tool, Toolbox
 from opera_env.tools.nets import build_net
 
@@ -138,25 +140,71 @@ def test_recipes_of_the_benchmark(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "says"),
+    ("more", "says", "code"),
     [
-        (("--max-length", "2"), "3 degradations"),
-        (("--toolbox", "nothing"), "no toolbox 'nothing'"),
-        (("--images", "nowhere"), "nowhere"),
-        (("--canvas", "30"), "multiple of 4"),
-        (("--n", "0"), ""),
-        (("--recipes", "benchmark", "--n", "64", "--max-length", "3"), "a tool for"),
-        pytest.param(("--n", "8", "--max-length", "3"), "two photographs", marks=needs_lpips),
-        pytest.param(("--canvas", "32", "--max-length", "3"), "64", marks=needs_lpips),
+        (("--max-length", "2"), "3 degradations", 1),
+        (("--max-length", "0"), "--max-length 0: expected a number of at least 1", 2),
+        pytest.param(("--max-length", "40"), "--max-length 40: expected at most 8", 2, marks=needs_lpips),
+        (("--toolbox", "nothing"), "no toolbox 'nothing'", 1),
+        (("--images", "nowhere"), "nowhere", 1),
+        (("--canvas", "30"), "multiple of 4", 1),
+        (("--n", "0"), "--n 0: expected a number of at least 1", 2),
+        (("--n", "100000000"), "GB of free memory", 2),
+        (("--seed", "-1"), "--seed -1", 2),
+        (("--json", "pyproject.toml"), "--json pyproject.toml exists", 1),
+        (("--json", "tests"), "--json tests is a folder", 1),
+        (("--resume",), "--resume: expected --json", 2),
+        (("--recipes", "benchmark", "--n", "64", "--max-length", "3"), "a tool for", 1),
+        pytest.param(("--n", "8", "--max-length", "3"), "two photographs", 1, marks=needs_lpips),
+        pytest.param(("--canvas", "32", "--max-length", "3"), "64", 1, marks=needs_lpips),
     ],
 )
 def test_errors_are_one_line(
-    more: tuple[str, ...], says: str, box: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+    more: tuple[str, ...],
+    says: str,
+    code: int,
+    box: Path,
+    photos: Path,
+    repository: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main(args(box, photos, *more)) == 1
+    monkeypatch.chdir(repository)
+    assert main(args(box, photos, *more)) == code
     line = failure(capsys)
     assert says in line
     assert "--debug" not in line, "a complete message has no hint at --debug"
+
+
+@needs_lpips
+def test_an_interrupted_study_resumes(
+    box: Path,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The result is that of a study which was not interrupted; finished samples are not run again."""
+    whole, target = tmp_path / "whole.json", tmp_path / "study.json"
+    options = ("--n", "16", "--max-length", "3")
+    assert main(args(box, photos, *options, "--json", str(whole))) == 0
+    score, calls = PlanScorer.score, []
+
+    def interrupt(scorer: PlanScorer, *more: Any, **others: Any) -> Any:
+        calls.append(scorer)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return score(scorer, *more, **others)
+
+    monkeypatch.setattr(PlanScorer, "score", interrupt)
+    assert main(args(box, photos, *options, "--json", str(target))) == 130
+    assert not target.exists()
+    assert "--resume continues" in capsys.readouterr().err
+    assert main(args(box, photos, *options, "--json", str(target))) == 1
+    assert main(args(box, photos, *options, "--json", str(target), "--resume")) == 0
+    assert len(calls) == 16 + 1, "the interrupted sample is scored twice"
+    assert target.read_bytes() == whole.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["study.json", "whole.json"]
 
 
 @needs_lpips

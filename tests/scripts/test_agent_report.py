@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from opera_env.errors import ResultsError, SettingError
 from opera_env.tools import Toolbox
 from scripts import agent_report
 
@@ -22,8 +23,10 @@ def row(
         "spec": spec,
         "plan": plan,
         "reward": reward,
+        "r_q": reward,
         "metrics": metrics,
         "regret": regret,
+        "error": None,
     }
 
 
@@ -62,3 +65,33 @@ def test_plan_statistics() -> None:
     assert "with an unmatched tool: 50%" in printed
     assert "without a tool for one of the degradations: 50%" in printed
     assert "rain before haze 1, haze before rain 1, jpeg before noise 1" in printed
+
+
+def test_an_agent_that_was_not_compared_is_refused(results: Path) -> None:
+    with pytest.raises(SettingError, match="--agent nobody: expected one of matched, planner"):
+        agent_report.report(agent_report.ReportConfig(results, agent="nobody"))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "found an empty file"),
+        (b"\xff\xfe\x00", "line 1: expected a record of opera-env compare as JSON"),
+        (b"[1, 2]\n", "line 1"),
+        (b'{"agents": {}}\n', "line 1.*'reward'"),
+        (json.dumps(ROWS[0]).encode()[:-20], "line 1"),
+        (json.dumps(ROWS[0]).encode() + b"\nnull\n", "line 2"),
+        (json.dumps(ROWS[0] | {"reward": "high"}).encode(), "line 1.*high"),
+        (json.dumps(ROWS[0] | {"spec": 3}).encode(), "line 1"),
+        (
+            json.dumps(ROWS[0]).encode() + b"\n" + json.dumps(ROWS[3]).encode(),
+            "others for matched and planner",
+        ),
+        (b"[" * 100_000, "line 1"),
+    ],
+    ids=range(10),
+)
+def test_a_file_without_records_is_named(results: Path, content: bytes, says: str) -> None:
+    results.write_bytes(content)
+    with pytest.raises(ResultsError, match=f"results.jsonl.*{says}"):
+        agent_report.report(agent_report.ReportConfig(results))

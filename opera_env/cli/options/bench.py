@@ -7,6 +7,7 @@ from pathlib import Path
 
 from opera_env.bench.config import STUDY_TOOLS, BenchmarkName
 from opera_env.cli.command import Command
+from opera_env.settings import Seed, check_settings
 from opera_env.signals import signals_end_the_process
 
 
@@ -35,13 +36,16 @@ class BenchCommand(Command):
     """Names of its tools to use; "all" for all of them."""
     device: str = "auto"
     """cpu, cuda or auto."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of samples and random plans."""
     quick: bool = False
     """Use small inputs: this shows that the benchmarks run; the numbers mean nothing."""
     json: Path | None = None
     """File for the results. Results of other benchmarks that it holds already are kept. Its key "runs" says
     on which device and with which tools each benchmark was run."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
     def run(self) -> int:
         """Runs the benchmarks, prints and writes; returns the exit code."""

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from opera_env.cli.command import Command
+from opera_env.errors import SettingError
+from opera_env.settings import PositiveInt, Seed, check_settings
 from opera_env.signals import signals_end_the_process
 
 
@@ -32,16 +34,25 @@ class StudyCommand(Command):
     """Recipes of degradations: those of the paper's study, or those of the benchmark."""
     reward: str = "lite"
     """Reward that R_q comes from: a preset, or module:attribute, a reward of your own."""
-    max_length: int = 4
+    max_length: PositiveInt = 4
     """Longest plan. N tools have N^length plans of the longest."""
-    n: int = 16
+    n: PositiveInt = 16
     """Number of samples; each recipe needs at least two photographs."""
-    canvas: int = 128
+    canvas: PositiveInt = 128
     """Side of the crops in pixels, a multiple of 4."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of crops and degradations."""
     json: Path | None = None
-    """File for the result."""
+    """File for the result. Until it is complete, a .partial file keeps the samples that are finished."""
+    resume: bool = False
+    """Continue an interrupted run from its .partial file."""
+    force: bool = False
+    """Replace an existing file of results."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.resume and self.json is None:
+            raise SettingError("resume", "", "--json with the file of the interrupted run")
 
     def run(self) -> int:
         """Runs the study, writes and prints; returns the exit code."""
