@@ -14,6 +14,7 @@ from opera_env.envs.config import EnvConfig, make_config
 from opera_env.envs.observation import Episode, observe_pixels
 from opera_env.envs.options import check_options, chosen_recipe, chosen_sample
 from opera_env.envs.rules import Info, Rules, ToolboxMixin, Transition
+from opera_env.envs.spec import resolve_arguments
 from opera_env.reward import env_reward
 from opera_env.types import Sample
 
@@ -51,7 +52,7 @@ class OneShotRules(Rules[PixelArray]):
         return transitions
 
 
-class RestoreEnv(ToolboxMixin, gym.Env[PixelArray, NDArray[np.int64]]):
+class RestoreEnv(ToolboxMixin, gym.Env[PixelArray, NDArray[np.int64]]):  # pyright: ignore[reportIncompatibleVariableOverride]
     """Write a whole restoration plan at once: ``OPERA-Restore-v0``.
 
     ## Description
@@ -121,7 +122,9 @@ class RestoreEnv(ToolboxMixin, gym.Env[PixelArray, NDArray[np.int64]]):
                 f"expected render_mode None or 'rgb_array', found {render_mode!r}; gym.make(..., "
                 "render_mode='human') shows the frames in a window."
             )
-        self.rules = self.rules_class(make_config(self.rules_class.config_class, config, ("render_mode",)))
+        self.rules = self.rules_class(
+            make_config(self.rules_class.config_class, resolve_arguments(config), ("render_mode",))
+        )
         self.render_mode = render_mode
         self.observation_space = self.rules.observation_space
         self.action_space = self.rules.action_space

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from numpy.random import Generator
 from numpy.typing import NDArray
@@ -17,10 +18,10 @@ from numpy.typing import NDArray
 from opera_env.data import resolve_source
 from opera_env.data.images import resize, to_pil
 from opera_env.degradations import Recipe
-from opera_env.devices import resolve_device
 from opera_env.envs.config import EnvConfig
 from opera_env.envs.observation import Episode, restored_pil
 from opera_env.envs.render import Captioned, image_frame
+from opera_env.envs.spec import load_named_toolbox, restore_spec
 from opera_env.errors import ToolboxMismatchError
 from opera_env.execution import PrefixCache
 from opera_env.execution.memory import release_freed_memory
@@ -79,7 +80,7 @@ class Rules(ABC, Generic[ObsType]):
         if isinstance(config.toolbox, Toolbox):
             self.toolbox = config.toolbox
         else:
-            self.toolbox = Toolbox.load(config.toolbox, resolve_device(config.device), config.trust_code)
+            self.toolbox = load_named_toolbox(config)
         if len(self.toolbox) == 0:
             raise ToolboxMismatchError(
                 "expected a toolbox with at least one tool, found an empty one: add tools with "
@@ -208,6 +209,17 @@ class ToolboxMixin:
     """
 
     rules: Rules[Any]
+    _spec: EnvSpec | None = None
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """The specification, from which ``gym.make`` makes the environment again."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        is_spec = isinstance(spec, EnvSpec)  # wrappers of other libraries may set something else
+        self._spec = restore_spec(spec, self.rules.config, self.toolbox) if is_spec else spec
 
     @property
     def toolbox(self) -> Toolbox:

@@ -20,11 +20,12 @@ from opera_env.envs.observation import Episode
 from opera_env.envs.options import check_options, chosen_recipe, chosen_sample
 from opera_env.envs.restore import OneShotRules
 from opera_env.envs.rules import Rules, ToolboxMixin, Transition
+from opera_env.envs.spec import resolve_arguments
 from opera_env.envs.stepwise import StepwiseRules
 from opera_env.types import Sample, SampleSpec
 
 
-class RestoreVectorEnv(ToolboxMixin, VectorEnv[Any, Any, NDArray[np.float64]]):
+class RestoreVectorEnv(ToolboxMixin, VectorEnv[Any, Any, NDArray[np.float64]]):  # pyright: ignore[reportIncompatibleVariableOverride]
     """The vector form of :class:`~opera_env.envs.restore.RestoreEnv`, with autoreset in the same step.
 
     Sub-environment i behaves like a single environment that is reset with ``seed + i // group_size``. The
@@ -65,7 +66,9 @@ class RestoreVectorEnv(ToolboxMixin, VectorEnv[Any, Any, NDArray[np.float64]]):
         )
         super().__init__()
         others = ("num_envs", "group_size", "render_mode")
-        self.rules = self.rules_class(make_config(self.rules_class.config_class, config, others))
+        self.rules = self.rules_class(
+            make_config(self.rules_class.config_class, resolve_arguments(config), others)
+        )
         self.num_envs = num_envs
         self.group_size = group_size
         self.render_mode = render_mode

@@ -43,8 +43,19 @@ class Toolbox:
         self._tools: dict[str, Tool] = {}
         self.device = torch.device(device)
         self._fingerprint: tuple[tuple[object, ...], str] | None = None
+        self._origin: tuple[str, tuple[object, ...]] | None = None
         for tool in tools:
             self._insert(tool)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A version has identities of this process.
+        return vars(self) | {"_origin": self.origin, "_fingerprint": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state | {"_origin": None})
+        if state["_origin"] is not None:
+            name, is_current = state["_origin"]
+            self._origin = (name, weights_version(self) if is_current else ())
 
     @classmethod
     def load(
@@ -82,7 +93,9 @@ class Toolbox:
                 f"no toolbox {str(name_or_folder)!r}: expected one of {shipped}, or a folder that "
                 "Toolbox.save() has written."
             )
-        return cls(load_tools(folder, trust_code, is_shipped), device)
+        toolbox = cls(load_tools(folder, trust_code, is_shipped), device)
+        toolbox._set_origin(name_or_folder)
+        return toolbox
 
     def save(self, folder: Path | str, dtype: torch.dtype = torch.float32) -> None:
         """Writes the weights and the manifest to a folder.
@@ -100,6 +113,8 @@ class Toolbox:
                 to make it again. Add it as "module:attribute".
         """
         save_tools(tuple(self), Path(folder), dtype)
+        if dtype == torch.float32:  # else the folder has rounded weights
+            self._set_origin(folder)
 
     def add(
         self,
@@ -216,6 +231,21 @@ class Toolbox:
         return name in self._tools
 
     @property
+    def origin(self) -> tuple[str, bool] | None:
+        """The name or folder from which the tools were loaded or to which they were last saved.
+
+        The second value tells whether they still are what is there, as far as this process knows: it is
+        False after tools were added or trained. None if the tools have no name.
+        """
+        if self._origin is None:
+            return None
+        name, version = self._origin
+        return name, version == weights_version(self)
+
+    def _set_origin(self, name: str | Path) -> None:
+        self._origin = (str(name), weights_version(self))
+
+    @property
     def signature(self) -> str:
         """Digest of the names, order and scales of the tools.
 
@@ -273,6 +303,7 @@ class Toolbox:
             elif tool.module is not None and new.module is not None:
                 tool.module.load_state_dict(new.module.state_dict())
         self.invalidate_fingerprint()
+        self._set_origin(folder)
         return self
 
     def invalidate_fingerprint(self) -> None:
