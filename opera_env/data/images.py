@@ -14,8 +14,7 @@ from torch.nn import functional as F
 
 from opera_env.data.photo import Photo
 from opera_env.data.pixels import apply_orientation
-from opera_env.data.read import check_complete, load_with_exif, open_image, read_photo
-from opera_env.data.read_tiff import is_tiff
+from opera_env.data.read import check_complete, has_tiff_signature, load_with_exif, open_image, read_photo
 from opera_env.errors import ImageFileError, SampleError
 from opera_env.files import atomic_write
 from opera_env.types import Canvas
@@ -53,7 +52,7 @@ def read_image(path: Path | str) -> NDArray[np.uint8]:
         ImageFileError: If the file is absent, damaged or not an image.
     """
     path = Path(path)
-    if path.is_file() and is_tiff(path):
+    if has_tiff_signature(path):
         return _photo_to_rgb(read_photo(path))
     with open_image(path) as image:
         check_complete(path, image)

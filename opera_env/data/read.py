@@ -103,6 +103,16 @@ def _check_file(path: Path) -> None:
         raise ImageFileError(path, "the file is empty")
 
 
+def has_tiff_signature(path: Path) -> bool:
+    """Returns whether a file is TIFF, which is read by :func:`read_photo` only.
+
+    Raises:
+        ImageFileError: If the file is absent or cannot be opened.
+    """
+    with _image_file_errors(path, None):
+        return is_tiff(path)
+
+
 def read_photo(path: Path | str) -> Photo:
     """Reads a PNG, JPEG, BMP, TIFF or WebP file with its metadata.
 

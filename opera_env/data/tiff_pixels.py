@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import Any
 
 import numpy as np
+import tifffile
 from PIL import Image
 from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG
 
@@ -46,8 +48,8 @@ def decode_page(page: Any, notices: list[str]) -> tuple[Pixels, bytes | None]:
     _check_kind(page)
     if page.photometric == PHOTOMETRIC.YCBCR and page.compression != COMPRESSION.JPEG:
         return decode_luma_and_chroma(page), page.iccprofile
-    pixels = page.asarray()
-    if page.planarconfig == PLANARCONFIG.SEPARATE and pixels.ndim == 3:
+    pixels = _read_pixels(page)
+    if _has_planes(page):
         pixels = np.moveaxis(pixels, 0, -1)
     pixels = np.atleast_3d(pixels)
     if page.photometric == PHOTOMETRIC.PALETTE:
@@ -62,6 +64,35 @@ def decode_page(page: Any, notices: list[str]) -> tuple[Pixels, bytes | None]:
     elif page.photometric in _CONVERTED:
         colours, profile = _convert(colours, _CONVERTED[page.photometric], profile, notices)
     return _append_alpha(colours, extra, _extra_kinds(page, extra.shape[2]), notices), profile
+
+
+def _read_pixels(page: Any) -> Any:
+    """Decodes a page; the last strip may be as long as the others, although some of its rows are unused.
+
+    Some programs write such files, and decoders with a buffer for the used rows fail then.
+    """
+    try:
+        return page.asarray()
+    except RuntimeError:  # of which the errors of imagecodecs are subclasses
+        unused = -page.imagelength % page.rowsperstrip
+        if page.is_tiled or unused == 0 or page.rowsperstrip > page.imagelength:
+            raise
+        page.parent.filehandle.seek(0)
+        copy = BytesIO(page.parent.filehandle.read(-1))
+        with tifffile.TiffFile(copy, mode="r+") as file:
+            _first_page(file).tags["ImageLength"].overwrite(page.imagelength + unused)
+        copy.seek(0)
+        with tifffile.TiffFile(copy) as file:
+            padded = _first_page(file).asarray()
+        return padded[:, : page.imagelength] if _has_planes(page) else padded[: page.imagelength]
+
+
+def _first_page(file: tifffile.TiffFile) -> Any:
+    return file.pages[0]
+
+
+def _has_planes(page: Any) -> bool:
+    return page.planarconfig == PLANARCONFIG.SEPARATE and page.samplesperpixel > 1
 
 
 def _check_kind(page: Any) -> None:

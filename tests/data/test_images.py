@@ -262,6 +262,17 @@ def test_an_image_of_too_many_pixels_is_refused(
         read_image(tmp_path / "image.png")
 
 
+def test_a_file_that_may_not_be_opened_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.png").write_bytes(b"secret")
+
+    def deny(*arguments: Any, **options: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", deny)
+    with pytest.raises(ImageFileError, match=r"a\.png: cannot be read: .*Permission denied"):
+        read_image(tmp_path / "a.png")
+
+
 def test_read_images_reads_several_files(tmp_path: Path, coordinate_image: Any) -> None:
     for number in range(3):
         write_image(tmp_path / f"{number}.png", coordinate_image(8, 8 + number))

@@ -136,6 +136,27 @@ def test_jpeg_within_tiff(tmp_path: Path, mode: str, writer: str) -> None:
     assert np.abs(expected[..., :1].astype(int) - pixels[..., :1]).mean() < 60
 
 
+@pytest.mark.parametrize("compression", [None, "lzw", "zlib", "packbits", "zstd", "lzma"])
+@pytest.mark.parametrize("planes", [False, True])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_the_last_strip_may_be_as_long_as_the_others(
+    tmp_path: Path, compression: Any, planes: bool, dtype: Any
+) -> None:
+    pixels = noise(48, 21, 3, dtype=dtype)
+    stored = np.moveaxis(pixels, -1, 0) if planes else pixels
+    planar: Any = "separate" if planes else "contig"
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        stored,
+        photometric="rgb",
+        planarconfig=planar,
+        compression=compression,
+        rowsperstrip=16,
+    )
+    change_tag(tmp_path / "a.tif", "ImageLength", 39)
+    assert np.array_equal(read_photo(tmp_path / "a.tif").pixels, pixels[:39])
+
+
 def subsampled(picture: Image.Image, across: int, down: int, rows: int, compression: str | None) -> bytes:
     """Returns a TIFF file of YCbCr, written by hand: the first chroma of each unit counts."""
     levels = np.asarray(picture.convert("YCbCr"))
