@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -68,10 +68,16 @@ def measure_starts(
 
 
 def _cpu_seconds(arguments: Sequence[str]) -> float:
-    before = os.times()
+    before = _children_seconds()
     done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
-    after = os.times()
+    seconds = _children_seconds() - before
     if done.returncode != 0:
         last = (done.stderr.splitlines() or ["no message"])[-1]
         raise BenchError(f"{' '.join(arguments)} ended with exit code {done.returncode}: {last}")
-    return after.children_user + after.children_system - before.children_user - before.children_system
+    return seconds
+
+
+def _children_seconds() -> float:
+    """Returns the CPU seconds of all processes that this one has started and that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime

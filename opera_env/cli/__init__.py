@@ -46,7 +46,7 @@ opera-env restore holiday.jpg -o restored
 opera-env --version
     prints the version.
 
-Exit codes: 0 success, 1 something failed and was named, 2 the arguments are not valid, 130 interrupted,
+Exit codes: 0 success, 1 something failed and was named, 2 the arguments are not valid, 130 interrupted, \
 143 terminated, 141 the reader of the output has ended, as in `opera-env ... | head`.
 
 `opera-env --tyro-print-completion bash` (or zsh) prints a completion script."""
