@@ -90,11 +90,13 @@ def play(env: gym.Env[Any, Any], plan: list[int], seed: int | None = None) -> li
 
 @every_environment
 def test_a_video_of_each_episode(make_env: Callable[..., Any], tmp_path: Path, name: str) -> None:
-    env = RecordVideo(make_env(name, render_mode="rgb_array"), str(tmp_path), lambda episode: True)
+    env = RecordVideo(
+        make_env(name, render_mode="rgb_array"), str(tmp_path / "videos"), lambda episode: True
+    )
     expected = play(env, [3, 1, 2], seed=0)
     play(env, [0, 0, 0][:1] * 3 if name == "OPERA-Restore-v0" else [0])
     env.close()
-    videos = sorted(tmp_path.glob("*.mp4"))
+    videos = sorted((tmp_path / "videos").glob("*.mp4"))
     assert len(videos) == 2
     frames = frames_of(videos[0])
     assert [frame.shape for frame in frames] == [FRAME] * len(expected)
@@ -109,11 +111,11 @@ def test_a_video_of_photographs_of_several_sizes(
 ) -> None:
     """Frames of one recording have one size although episodes differ in size."""
     env = make_env(source=photographs(photos), reward="label_free", render_mode="rgb_array")
-    env = RecordVideo(env, str(tmp_path), step_trigger=lambda step: step == 0, video_length=5)
+    env = RecordVideo(env, str(tmp_path / "videos"), step_trigger=lambda step: step == 0, video_length=5)
     for seed in range(4):
         play(env, [3, 0, 0], seed)
     env.close()
-    (video,) = tmp_path.glob("*.mp4")
+    (video,) = (tmp_path / "videos").glob("*.mp4")
     assert {frame.shape for frame in frames_of(video)} == {FRAME}
 
 
@@ -152,27 +154,26 @@ def test_frames_of_a_vector(
 @pytest.mark.slow
 @every_environment
 def test_a_video_of_a_vector(make_vector: Callable[..., Any], tmp_path: Path, name: str) -> None:
-    envs = vector.RecordVideo(
-        make_vector(name, render_mode="rgb_array"), str(tmp_path), step_trigger=lambda step: step == 0,
-        video_length=4,
-    )  # fmt: skip
+    first = {"step_trigger": lambda step: step == 0, "video_length": 4}
+    envs = make_vector(name, render_mode="rgb_array")
+    envs = vector.RecordVideo(envs, str(tmp_path / "videos"), **first)
     envs.reset(seed=0)
     for _ in range(5):
         envs.step(envs.action_space.sample())
     envs.close()
-    (video,) = tmp_path.glob("*.mp4")
+    (video,) = (tmp_path / "videos").glob("*.mp4")
     assert len({frame.shape for frame in frames_of(video)}) == 1
 
 
 @pytest.mark.slow
 def test_a_video_of_sb3(make_vector: Callable[..., Any], tmp_path: Path) -> None:
     envs = OperaVecEnv(make_vector("OPERA-RestoreStepwise-v0", render_mode="rgb_array"))
-    recorder = VecVideoRecorder(envs, str(tmp_path), lambda step: step == 0, video_length=3)
+    recorder = VecVideoRecorder(envs, str(tmp_path / "videos"), lambda step: step == 0, video_length=3)
     recorder.reset()
     for _ in range(4):
         recorder.step(np.array([3, 1]))
     recorder.close()
-    (video,) = tmp_path.glob("*.mp4")
+    (video,) = (tmp_path / "videos").glob("*.mp4")
     frames = frames_of(video)
     assert len(frames) >= 3 and len({frame.shape for frame in frames}) == 1
 
