@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,9 @@ from opera_env.cli.restore_report import WRITTEN
 from opera_env.data.read import read_size
 from opera_env.errors import ImageFileError, OutputError
 from opera_env.leftovers import make_claim_name, remove_leftovers
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
+"""Errors of file systems that have no locks."""
 
 REMOVED = "was written, but is gone: it or its folder was removed during the run"
 
@@ -61,7 +65,8 @@ def has_result(job: RestoreJob, scale: int) -> bool:
 def claim_result(job: RestoreJob) -> Iterator[bool]:
     """Yields whether this process may make a result, which is False if another one is making it.
 
-    Several processes can then share the photographs of one command. The claim ends with the process.
+    Several processes can then share the photographs of one command. The claim ends with the process. Where
+    the file system has no locks, every process may make every result.
 
     Args:
         job: The photograph.
@@ -74,6 +79,9 @@ def claim_result(job: RestoreJob) -> Iterator[bool]:
     except Timeout:
         yield False
         return
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
     try:
         yield True
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -73,6 +74,15 @@ def test_a_claim_is_exclusive_and_leaves_nothing(tmp_path: Path) -> None:
     assert list(job.output_path.parent.iterdir()) == []
     with claim_result(job) as again:
         assert again
+
+
+def test_a_file_system_without_locks_is_no_failure(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    assert run.restore("--plan", PLAN, "--skip-existing") == 0
+    assert run.results() == ["a.png", "b.jpg"]
 
 
 def test_a_photograph_that_another_process_restores_is_skipped(
