@@ -103,6 +103,16 @@ def _check_file(path: Path) -> None:
         raise ImageFileError(path, "the file is empty")
 
 
+def check_image(path: Path) -> None:
+    """Checks that a file is an image that holds the pixels that it claims, for decoders that do not.
+
+    Raises:
+        ImageFileError: If it is not.
+    """
+    with open_image(path) as image:
+        check_complete(path, image)
+
+
 def has_tiff_signature(path: Path) -> bool:
     """Returns whether a file is TIFF, which is read by :func:`read_photo` only.
 

@@ -10,6 +10,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from opera_env.data.images import list_images, to_tensor
+from opera_env.data.read import check_image
 from opera_env.data.sources.content import combine_hashes, file_sha256, find_image
 from opera_env.data.sources.protocol import ImageCache, crop_image, random_crop
 from opera_env.degradations import (
@@ -173,6 +174,8 @@ class SyntheticSource:
         if path is None:
             return None
         image = self._images[self._images.paths[index]]
+        if path.suffix == ".png":
+            check_image(path)  # OpenCV would print what is wrong with it
         depth = read_depth(path, (image.shape[0], image.shape[1]))
         if spec.crop is None:
             return depth[: image.shape[0] // 4 * 4, : image.shape[1] // 4 * 4]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.random import default_rng
+from PIL import Image
 
 from opera_env.data import (
     SyntheticSource,
@@ -20,7 +23,7 @@ from opera_env.data import (
 from opera_env.data.images import to_array, to_tensor
 from opera_env.data.sources import BUNDLED_IMAGES
 from opera_env.degradations import TRAINING_RECIPES, degrade
-from opera_env.errors import SampleError, UnknownDegradationError
+from opera_env.errors import ImageFileError, SampleError, UnknownDegradationError
 from opera_env.types import SampleSpec
 
 
@@ -207,6 +210,30 @@ def test_a_damaged_depth_map_is_refused_and_not_replaced(
     source = clean_folder(tmp_path / "images", 16, depth=tmp_path / "depth")
     with pytest.raises(SampleError, match=r"0\.npy"):
         source.make(SampleSpec("images", 0, ("haze",), 3, (0, 0, 16, 16)))
+
+
+def test_depth_maps_of_png_hold_what_they_claim(
+    tmp_path: Path, write_photographs: Callable[..., Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """OpenCV prints what is wrong with them, and takes memory for any size."""
+    write_photographs(tmp_path / "images", (40, 56))
+    (tmp_path / "depth").mkdir()
+    path = tmp_path / "depth" / "0.png"
+    spec = SampleSpec("images", 0, ("haze",), 3, (0, 0, 16, 16))
+    Image.fromarray(default_rng(0).integers(1, 255, (40, 56)).astype(np.uint8)).save(path)
+    whole = path.read_bytes()
+    source = clean_folder(tmp_path / "images", 16, depth=tmp_path / "depth")
+    assert source.make(spec).depth == "file"
+    header = whole[12:16] + struct.pack(">II", 13000, 13000) + whole[24:29]
+    claim = whole[:12] + header + struct.pack(">I", zlib.crc32(header)) + whole[33:]
+    for data, reason in (
+        (whole[: len(whole) // 2], "cut short"),
+        (claim, "it claims 13000 x 13000 pixels"),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(ImageFileError, match=reason):
+            source.make(spec)
+    assert capfd.readouterr().err == ""
 
 
 def test_an_absent_folder_of_depth_maps_is_refused(
