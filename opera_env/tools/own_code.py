@@ -6,6 +6,7 @@ import copy
 import inspect
 import json
 import re
+import reprlib
 from collections.abc import Mapping
 from textwrap import shorten
 from typing import Any
@@ -44,15 +45,16 @@ def build_own(name: str, options: Mapping[str, Any]) -> RestoreFn:
     if inspect.isclass(found) or options:
         if not callable(found) or isinstance(found, nn.Module):
             raise ToolboxError(
-                f"network {name!r} takes no options, found {dict(options)!r}: leave them out."
+                f"network {name!r} takes no options, found {reprlib.repr(dict(options))}: leave them out."
             )
-        with wrap_errors(ToolboxError, f"network {name!r} with the options {dict(options)!r}"):
+        with wrap_errors(ToolboxError, f"network {name!r} with the options {reprlib.repr(dict(options))}"):
             found = found(**options)
     elif isinstance(found, nn.Module):
         found = copy.deepcopy(found)
     if not callable(found):
         raise ToolboxError(
-            f"network {name!r}: expected a module or a function from images to images, found {found!r}."
+            f"network {name!r}: expected a module or a function from images to images, found "
+            f"{reprlib.repr(found)}."
         )
     return found  # pyright: ignore[reportReturnType]
 
@@ -68,7 +70,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     except (TypeError, ValueError) as error:
         raise ToolboxError(
             f"network {name!r}: expected options in JSON types, so that the toolbox can be saved, found "
-            f"{dict(options)!r} ({error})."
+            f"{reprlib.repr(dict(options))} ({error})."
         ) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,8 @@ def read_net(
             descriptor = load_spandrel(kind, file)
         found = descriptor.architecture.name
         if found != options.get("architecture"):
-            raise ToolboxError(f"expected the architecture {options.get('architecture')!r}, found {found}")
+            expected = reprlib.repr(options.get("architecture"))
+            raise ToolboxError(f"expected the architecture {expected}, found {found}")
         return SpandrelNet(descriptor)
     if NAME.fullmatch(kind):
         network = build_own(kind, options)

@@ -17,6 +17,7 @@ import psutil
 import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
 
 from opera_agents.planner.saved import SHIPPED as PLANNER
 from opera_agents.planner.saved import load_policy
@@ -24,7 +25,7 @@ from opera_agents.ppo import agent as ppo_agent
 from opera_agents.ppo.saved import load_agent
 from opera_agents.vlm import saved as vlm_saved
 from opera_baselines.recipe_best import SHIPPED_PLANS, PlanTable
-from opera_env.errors import OperaError
+from opera_env.errors import OperaError, UntrustedCodeError
 from opera_env.metrics.critic import SHIPPED_CRITIC, load_critic
 from opera_env.tools import Tool, Toolbox
 from opera_env.tools.nets import build_net
@@ -52,6 +53,14 @@ def small_toolbox(folder: Path) -> None:
     ).save(folder)
 
 
+def checkpoints(folder: Path) -> None:
+    """A toolbox of a checkpoint that spandrel recognises, which needs no trust either."""
+    folder.mkdir()
+    save_file(SRVGGNetCompact(num_feat=8, num_conv=2, upscale=4).state_dict(), folder / "net.safetensors")
+    Toolbox().add("their.net", folder / "net.safetensors").save(folder)
+    (folder / "net.safetensors").unlink()
+
+
 def copy_of(source: Path) -> Callable[[Path], None]:
     def write(folder: Path) -> None:
         shutil.copytree(source, folder, ignore=shutil.ignore_patterns("lite-cotrained"))
@@ -69,6 +78,7 @@ def copy_file(source: Path) -> Callable[[Path], None]:
 
 KINDS: dict[str, tuple[Callable[[Path], None], Load]] = {
     "toolbox": (small_toolbox, Toolbox.load),
+    "checkpoints": (checkpoints, Toolbox.load),
     "planner": (copy_of(PLANNER), load_policy),
     "ppo": (copy_of(Path(ppo_agent.__file__).with_name("weights")), load_agent),
     "vlm": (
@@ -266,7 +276,7 @@ def test_networks_larger_than_their_weight_file(
         Toolbox.load(folder)
 
 
-@pytest.mark.parametrize("kind", ["toolbox"])
+@pytest.mark.parametrize("kind", ["toolbox", "checkpoints"])
 def test_weight_files_with_a_right_hash_and_wrong_content(
     folder: Path, kind: str, check: Callable[[Path], str]
 ) -> None:
@@ -283,6 +293,36 @@ def test_weight_files_with_a_right_hash_and_wrong_content(
             check(folder)
         path.write_bytes(sound)
         entry["sha256"] = sha256
+
+
+@pytest.mark.parametrize("kind", ["checkpoints"])
+@pytest.mark.parametrize("name", ["body.1000000.weight", "body.-1.weight", "module.x", "params_ema"])
+def test_names_of_weights_that_claim_a_large_network(
+    folder: Path, kind: str, check: Callable[[Path], str], name: str
+) -> None:
+    """Spandrel counts layers by the numbers in the names of their weights."""
+    manifest = json.loads((folder / "toolbox.json").read_text())
+    path = folder / manifest["tools"][0]["file"]
+    tensors = load_file(path)
+    save_file(tensors | {name: next(iter(tensors.values())).clone()}, path)
+    manifest["tools"][0]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (folder / "toolbox.json").write_text(json.dumps(manifest))
+    assert check(folder) == "refused"
+
+
+@pytest.mark.parametrize("kind", ["toolbox"])
+@pytest.mark.parametrize("net", ["os:system", "tests.own_tools:Blend", "torchscript", "builtins:eval"])
+def test_code_never_runs_without_trust(
+    folder: Path, kind: str, check: Callable[[Path], str], net: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("opera_env.tools.own_code.import_attribute", lambda name: pytest.fail("code ran"))
+    manifest = json.loads((folder / "toolbox.json").read_text())
+    for entry in manifest["tools"]:
+        document = json.dumps({**manifest, "tools": [entry | {"net": net, "options": {"a": 1}}]})
+        (folder / "toolbox.json").write_text(document)
+        assert check(folder) == "refused"
+        with pytest.raises(UntrustedCodeError, match=net):
+            Toolbox.load(folder)
 
 
 @pytest.mark.parametrize("kind", ["toolbox"])

@@ -83,7 +83,7 @@ class TrainingExampleSampler:
         config = self.config
         spec, uniform_draw = self.source.draw(rng), rng.random()
         if uniform_draw < config.misuse_prob + config.rehearsal_prob:
-            clean = self.source.make(replace(spec, recipe=()))
+            clean = self.source.make(replace(spec, recipe=(), sha256=""))
             if uniform_draw < config.misuse_prob:
                 return TrainingExample(clean, random_short_plan(self.trained_names, rng))
             tool = self.trained_tools[rng.integers(len(self.trained_tools))]
