@@ -88,29 +88,33 @@ def check_results(out: Path, expected: dict[str, bytes]) -> int:
 def test_a_run_that_is_interrupted_again_and_again_ends_like_an_uninterrupted_one(
     seed: int, photographs: Path, expected: dict[str, bytes], tmp_path: Path, counts: Counts
 ) -> None:
-    out = tmp_path / "out"
+    out, num_interrupted = tmp_path / "out", 0
     signals = np.random.default_rng(seed).permutation([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-    for number, after in zip(signals, random_moments(seed, 3, latest=0.4), strict=True):
+    for number, seconds in zip(signals, random_moments(seed, 3, latest=0.3), strict=True):
         before = check_results(out, expected) if out.exists() else 0
         with Process(command(photographs, out, "--skip-existing", "--json")) as process:
             assert process.wait_for(": ", timeout=200), "a photograph was restored or skipped"
             process.wait_until(lambda before=before: len(list(out.glob("*.png"))) > before)
-            interrupted = process.send(signal.Signals(number), after)
+            interrupted = process.send(signal.Signals(number), seconds)
             ended = process.wait()
         assert "Traceback" not in ended.err
         after = check_results(out, expected)
-        assert after > before, "every run makes progress"
+        assert after > before or before == NUM_PHOTOGRAPHS, "every run makes progress"
         if not interrupted:
             assert ended.code == 0
             continue
+        num_interrupted += 1
         assert ended.code == CODES[signal.Signals(number)]
         if number != signal.SIGKILL:
             hint = "the same command with --skip-existing continues"
             assert ended.err.splitlines()[-1] == f"{LINES[signal.Signals(number)]}: {hint}"
             assert leftovers(out) == []
-            written = [name for name, status in records(ended).items() if status != "skipped"]
-            assert len(written) == after - before, "the report names what was written, and nothing else"
+            reported = [name for name, status in records(ended).items() if status != "skipped"]
+            # The signal may come between the writing of a result and its record.
+            assert after - before - len(reported) in (0, 1), "the report names what was written"
+            assert all((out / name).exists() for name in reported)
         counts(f"restore: runs ended by {signal.Signals(number).name}")
+    assert num_interrupted > 0
     ended = run(command(photographs, out, "--skip-existing"))
     assert ended.code == 0, ended.err
     assert contents(out) == expected, "no result differs, and no temporary file is left"
@@ -190,10 +194,11 @@ def test_an_output_folder_that_is_removed_during_the_run_is_noticed(
         assert process.wait_until(lambda: (out / NAMES[2]).exists())
         out.rename(tmp_path / "removed")
         ended = process.wait()
-    lost = [name for name, status in records(ended).items() if status == "failed"]
+    failed = [name for name, status in records(ended).items() if status == "failed"]
+    lost = [name for name in failed if f"{out / name} was written, but is gone" in ended.err]
     assert ended.code == 1 and set(NAMES[:3]) <= set(lost) < set(NAMES)
-    assert all(f"{out / name} was written, but is gone" in ended.err for name in lost)
-    assert sorted([*lost, *contents(out)]) == NAMES
+    assert len(failed) - len(lost) <= 1, "the one that was being written then"
+    assert sorted([*failed, *contents(out)]) == NAMES
     assert run(command(photographs, out, "--skip-existing")).code == 0
     assert contents(out) == expected
     counts("restore: lost results that were named", len(lost))
