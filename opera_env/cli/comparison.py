@@ -8,6 +8,7 @@ from torch import Tensor
 
 from opera_env.data.images import resize, to_pil
 from opera_env.data.photo import Photo
+from opera_env.envs.render import wrap_caption
 from opera_env.restoration import Restoration
 from opera_env.restoration.explanation import format_plan
 
@@ -46,7 +47,7 @@ def _draw_columns(captions: tuple[str, str], images: list[Image.Image]) -> Image
     """Draws two images of one size side by side, each below its caption."""
     font = ImageFont.load_default(_FONT_SIZE)
     image_width, image_height = images[0].size
-    texts = [_wrap(caption, image_width, font) for caption in captions]
+    texts = [wrap_caption(caption, image_width, font) for caption in captions]
     lines = [line for text in texts for line in text]
     column = max(image_width, *(round(font.getlength(line)) + _GAP for line in lines))
     top = max(map(len, texts)) * _LINE_HEIGHT + _GAP
@@ -59,15 +60,3 @@ def _draw_columns(captions: tuple[str, str], images: list[Image.Image]) -> Image
             draw.text((left, first + number * _LINE_HEIGHT), line, fill="black", font=font)
         drawn.paste(image, (left, top))
     return drawn
-
-
-def _wrap(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
-    """Breaks a text at spaces into lines of at most ``width`` pixels; a longer word has its own line."""
-    lines: list[str] = []
-    for word in text.split():
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and font.getlength(longer) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return lines

@@ -1,4 +1,4 @@
-"""Draws images with captions: in a row, or as a frame whose size does not depend on the images."""
+"""Draws images with captions, as a frame whose size does not depend on the images."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-_CAPTION_HEIGHT = 18
 _FRAME_CAPTION_HEIGHT = 32
 """Height of two lines of a caption, in pixels."""
 
@@ -19,33 +18,6 @@ _EMPTY = (235, 235, 235)
 """Colour of a slot without an image, and of the bands beside an image that is not square."""
 
 Captioned = tuple[str, Image.Image]
-
-
-def image_strip(captioned_images: Sequence[Captioned], height: int = 192) -> Image.Image:
-    """Draws images in a row, scaled to one height, with captions above.
-
-    Args:
-        captioned_images: Captions and images of any size, from left to right.
-        height: Height of each image in the row, in pixels.
-
-    Returns:
-        An RGB image of ``height`` pixels plus the height of the captions.
-    """
-    font = ImageFont.load_default(_FONT_SIZE)
-    scaled = [
-        (caption, image.resize((max(1, round(image.width * height / image.height)), height)))
-        for caption, image in captioned_images
-    ]
-    widths = [max(image.width, round(font.getlength(caption)) + _GAP) for caption, image in scaled]
-    total_width = sum(widths) + _GAP * (len(widths) - 1)
-    row = Image.new("RGB", (total_width, height + _CAPTION_HEIGHT), "white")
-    draw = ImageDraw.Draw(row)
-    left = 0
-    for (caption, image), width in zip(scaled, widths, strict=True):
-        draw.text((left, 2), caption, fill="black", font=font)
-        row.paste(image, (left, _CAPTION_HEIGHT))
-        left += width + _GAP
-    return row
 
 
 def image_frame(slots: Sequence[Captioned | None], side: int = 192) -> Image.Image:
@@ -84,14 +56,26 @@ def _fit_caption(caption: str, width: int) -> tuple[str, ImageFont.FreeTypeFont 
     size = _FONT_SIZE
     while True:
         font = ImageFont.load_default(size)
-        lines = [""]
-        for word in caption.split():
-            longer = f"{lines[-1]} {word}".strip()
-            if lines[-1] and font.getlength(longer) > width:
-                lines.append(word)
-            else:
-                lines[-1] = longer
+        lines = wrap_caption(caption, width, font)
         fits = len(lines) <= 2 and all(font.getlength(line) <= width for line in lines)
         if fits or size == _MIN_FONT_SIZE:
             return "\n".join(lines[:2]), font
         size -= 1
+
+
+def wrap_caption(caption: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
+    """Breaks a caption at spaces into lines of at most ``width`` pixels; a longer word has its own line.
+
+    Args:
+        caption: The caption.
+        width: Width in pixels.
+        font: The font in which it is drawn.
+    """
+    lines: list[str] = []
+    for word in caption.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines

@@ -10,52 +10,36 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.error import ResetNeeded
-from PIL import Image
+from PIL import Image, ImageFont
 
 from opera_env.data import photographs
 from opera_env.data.images import resize, to_array, to_pil
 from opera_env.envs.observation import Episode
-from opera_env.envs.render import image_frame, image_strip
+from opera_env.envs.render import image_frame, wrap_caption
 from opera_env.types import Sample, SampleSpec
 
 MakeEnv = Callable[..., gym.Env[Any, Any]]
 environments = pytest.mark.parametrize("name", ["OPERA-Restore-v0", "OPERA-RestoreStepwise-v0"])
 
 
-def colours(row: Image.Image) -> list[tuple[int, ...]]:
-    """Returns the colours along the middle row from left to right, without the white gaps."""
-    line = np.asarray(row)[-10]
-    met = [tuple(int(value) for value in line[0])]
-    for pixel in line:
-        colour = tuple(int(value) for value in pixel)
-        if colour != met[-1]:
-            met.append(colour)
-    return [colour for colour in met if colour != (255, 255, 255)]
-
-
-def test_a_strip_shows_images_in_order() -> None:
-    row = image_strip(
-        [("a", Image.new("RGB", (30, 60), "red")), ("b", Image.new("RGB", (200, 50), "blue"))], height=50
-    )
-    assert row.mode == "RGB"
-    assert row.height > 50
-    assert colours(row) == [(255, 0, 0), (0, 0, 255)]
-
-
-def test_a_caption_is_above_its_image() -> None:
-    def width_and_ink(caption: str) -> tuple[int, int]:
-        row = image_strip([(caption, Image.new("RGB", (20, 50), "red"))], height=50)
-        top = np.asarray(row)[: row.height - 50]
-        return row.width, int((top < 128).all(axis=-1).sum())
-
-    without, short, long = (width_and_ink(text) for text in ("", "a tool", "a tool with a long name"))
-    assert without[1] == 0 < short[1] < long[1]
-    assert without[0] < short[0] < long[0]  # a name is never cut
+def test_captions_are_broken_at_spaces_only() -> None:
+    font = ImageFont.load_default(12)
+    caption = "input noise > low_resolution"
+    assert wrap_caption(caption, 1000, font) == [caption]
+    assert wrap_caption(caption, 1, font) == ["input", "noise", ">", "low_resolution"]
+    assert wrap_caption("", 100, font) == []
+    for width in range(20, 200, 7):
+        lines = wrap_caption(caption, width, font)
+        assert " ".join(lines) == caption
+        assert all(font.getlength(line) <= width or " " not in line for line in lines)
 
 
 @pytest.mark.parametrize("size", [(1, 300), (300, 1), (1, 1)])
 def test_images_of_any_shape(size: tuple[int, int]) -> None:
-    assert image_strip([("thin", Image.new("RGB", size, "red"))], height=40).width >= 1
+    frame, empty = (image_frame([slot], side=40) for slot in (("a", Image.new("RGB", size, "red")), None))
+    assert frame.size == empty.size
+    red, green, _ = np.moveaxis(np.asarray(frame, np.int64), -1, 0)
+    assert (red > green).any(), "something of the image is seen"
 
 
 def test_captioned_images(make_env: MakeEnv, samples: list[Sample]) -> None:
