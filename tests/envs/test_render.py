@@ -38,8 +38,7 @@ def test_captions_are_broken_at_spaces_only() -> None:
 def test_images_of_any_shape(size: tuple[int, int]) -> None:
     frame, empty = (image_frame([slot], side=40) for slot in (("a", Image.new("RGB", size, "red")), None))
     assert frame.size == empty.size
-    red, green, _ = np.moveaxis(np.asarray(frame, np.int64), -1, 0)
-    assert (red > green).any(), "something of the image is seen"
+    assert frame.tobytes() != empty.tobytes()
 
 
 def test_captioned_images(make_env: MakeEnv, samples: list[Sample]) -> None:
