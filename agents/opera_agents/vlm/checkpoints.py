@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -37,6 +40,29 @@ def write_digests(folder: Path) -> None:
         partial.write_text(json.dumps(digests, indent=2) + "\n")
 
 
+@contextmanager
+def write_errors_explained(out: Path) -> Iterator[None]:
+    """Explains the errors of the libraries that write checkpoints when a file cannot be written.
+
+    Args:
+        out: Folder of the run.
+
+    Raises:
+        RunError: In place of such an error.
+    """
+    try:
+        yield
+    except (RuntimeError, SafetensorError) as error:
+        # torch raises errors of its own in place of that of the system.
+        is_of_torch = any(word in str(error) for word in ("inline_container", "PytorchStream", "iostream"))
+        if not is_of_torch and not isinstance(error, SafetensorError):
+            raise
+        raise RunError(
+            f"{out}: a file cannot be written ({error_message(error)[:200]}): is the disk full? The same "
+            "command resumes the run."
+        ) from error
+
+
 def find_checkpoint(out: Path, world_size: int = 1) -> Path | None:
     """Returns the last complete checkpoint of a run; None if there is none.
 
@@ -61,12 +87,12 @@ def find_checkpoint(out: Path, world_size: int = 1) -> Path | None:
         if step_of(folder) < 0 or not folder.is_dir():
             continue
         if not (folder / DIGESTS_FILE).is_file():
-            print(f"{folder} is incomplete: resuming from the checkpoint before it")
+            print(f"{folder} is incomplete: looking for the checkpoint before it")
             continue
         if (damage := _find_damage(folder)) is None:
             return folder
         damages.append(f"{folder}: {damage}")
-        print(f"{damages[-1]}: resuming from the checkpoint before it")
+        print(f"{damages[-1]}: looking for the checkpoint before it")
     if damages:
         raise RunError(
             f"{'; '.join(damages)}: no checkpoint of {out} can be used. Delete the folders of its "

@@ -33,7 +33,12 @@ from opera_agents.common.runs import set_threads
 from opera_agents.common.validation import Validation, ValidationResult
 from opera_agents.vlm.agent import VLMAgent
 from opera_agents.vlm.callbacks import ValidationCallback, logging_total_reward
-from opera_agents.vlm.checkpoints import CheckpointDigests, find_checkpoint, step_of
+from opera_agents.vlm.checkpoints import (
+    CheckpointDigests,
+    find_checkpoint,
+    step_of,
+    write_errors_explained,
+)
 from opera_agents.vlm.command_line import parse_arguments
 from opera_agents.vlm.config import EnvArguments, check_arguments, settings
 from opera_agents.vlm.data import make_dataset
@@ -42,11 +47,12 @@ from opera_agents.vlm.judge import EndpointJudge, Judge, LocalJudge, RulesJudge
 from opera_agents.vlm.pretrained import load_processor, load_vision_language_model
 from opera_agents.vlm.prompt import build_system_prompt, make_grammar
 from opera_agents.vlm.reward import AnswerScorer
-from opera_agents.vlm.saved import load_card, replace_model, save_card
+from opera_agents.vlm.saved import load_card, replace_model, save_card, save_processor
 from opera_env.cli.program import exit_code
 from opera_env.degradations import load_degradations
 from opera_env.runs import claim_run_dir, describe_progress
 from opera_env.scoring import PlanScorer
+from opera_env.signals import stops_explained
 from opera_env.tools import Toolbox
 
 
@@ -113,11 +119,17 @@ def train(env_args: EnvArguments, training_args: GRPOConfig, model_args: ModelCo
             peft_config=get_peft_config(model_args),
             callbacks=[callback, CheckpointDigests()],
         )
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-        with replace_model(out / "model", is_main_process) as folder:
+        with write_errors_explained(out):
+            if checkpoint is not None and step_of(checkpoint) == training_args.max_steps:
+                trainer._load_from_checkpoint(str(checkpoint))  # train() would take one step more
+            else:
+                trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        with write_errors_explained(out), replace_model(out / "model", is_main_process) as folder:
             trainer.save_model(str(folder))
             if is_main_process:
-                processor.save_pretrained(folder)
+                # It is a pickle with paths of this machine, which nothing reads.
+                (folder / "training_args.bin").unlink(missing_ok=True)
+                save_processor(processor, folder)
                 save_card(system_prompt, toolbox, folder, labels)
     return callback.last_result or validation(make_agent(trainer.accelerator.unwrap_model(trainer.model)))
 
@@ -204,7 +216,8 @@ def main(arguments: Sequence[str]) -> int:
     def run() -> None:
         env_args, training_args, model_args = parse_arguments(words)
         folders.append(Path(str(training_args.output_dir)))
-        train(env_args, training_args, model_args)
+        with stops_explained(f"the same command resumes {folders[0]}"):
+            train(env_args, training_args, model_args)
 
     return exit_code(run, lambda: (folders[0] if folders else None, debug))
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from opera_env.degradations import DEGRADATIONS
 from opera_env.errors import AgentError, MissingWeightsError, ToolboxMismatchError, WeightsIntegrityError
@@ -93,6 +94,13 @@ def save_card(
         partial.write_text(json.dumps(asdict(card), indent=2) + "\n")
 
 
+def save_processor(processor: Any, folder: Path) -> None:
+    """Writes a processor into a model's folder, without the padding that its last batch had."""
+    processor.tokenizer.backend_tokenizer.no_padding()
+    processor.tokenizer.backend_tokenizer.no_truncation()
+    processor.save_pretrained(folder)
+
+
 @contextmanager
 def replace_model(folder: Path, is_main_process: bool = True) -> Iterator[Path]:
     """Yields a folder to write a model to; afterwards it replaces ``folder`` as a whole.
@@ -107,7 +115,12 @@ def replace_model(folder: Path, is_main_process: bool = True) -> Iterator[Path]:
     if is_main_process:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-    yield part
+    try:
+        yield part
+    except BaseException:
+        if is_main_process:
+            shutil.rmtree(part, ignore_errors=True)
+        raise
     if not is_main_process:
         return
     mode = (part / METADATA_FILE).stat().st_mode

@@ -34,7 +34,7 @@ from opera_agents.vlm.agent import VLMAgent
 from opera_agents.vlm.answers import labelled_answer, random_answer
 from opera_agents.vlm.pretrained import load_processor, load_vision_language_model
 from opera_agents.vlm.prompt import build_messages, make_grammar, sample_image
-from opera_agents.vlm.saved import replace_model, save_card
+from opera_agents.vlm.saved import replace_model, save_card, save_processor
 from opera_agents.vlm.tiny import tiny_model, tiny_processor
 from opera_agents.vlm.warm_start_config import VLMWarmStartConfig
 from opera_env.cli.program import run_program
@@ -85,7 +85,7 @@ def train(config: VLMWarmStartConfig) -> ValidationResult:
         run_steps(config, toolbox, source, processor, model.to(config.device).train(), state)
         with replace_model(config.out / "model") as folder:
             model.save_pretrained(folder)
-            processor.save_pretrained(folder)
+            save_processor(processor, folder)
             save_card(config.system_prompt, toolbox, folder, source.degradations)
         return validate(config, toolbox, validation)
 

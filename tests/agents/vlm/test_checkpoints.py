@@ -5,9 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from opera_agents.vlm.checkpoints import DIGESTS_FILE, CheckpointDigests, find_checkpoint, step_of
+from opera_agents.vlm.checkpoints import (
+    DIGESTS_FILE,
+    CheckpointDigests,
+    find_checkpoint,
+    step_of,
+    write_errors_explained,
+)
 from opera_env.errors import RunError
 
 
@@ -73,3 +80,18 @@ def test_a_checkpoint_that_is_written_again_gets_new_digests(tmp_path: Path) -> 
     args = TrainingArguments(str(tmp_path), use_cpu=True)
     CheckpointDigests().on_save(args, TrainerState(global_step=2), TrainerControl())
     assert find_checkpoint(tmp_path) == folder
+
+
+def test_errors_of_writing_name_the_run(tmp_path: Path) -> None:
+    for error in (
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 976576 vs 976468"),
+        RuntimeError("basic_ios::clear: iostream error"),
+        SafetensorError("Error while serializing: I/O error: No space left on device"),
+    ):
+        with (
+            pytest.raises(RunError, match=rf"{tmp_path}: .*is the disk full"),
+            write_errors_explained(tmp_path),
+        ):
+            raise error
+    with pytest.raises(RuntimeError, match="CUDA"), write_errors_explained(tmp_path):
+        raise RuntimeError("CUDA out of memory")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,20 @@ def test_resumed_run_equals_uninterrupted_run(
         train(env_args, _training_args(tmp_path / "parts", max_steps=2), model_args)
     train(env_args, _training_args(tmp_path / "parts", max_steps=6), model_args)
     assert find_checkpoint(tmp_path / "parts") == tmp_path / "parts" / "checkpoint-6"
+
+
+def test_a_finished_run_is_not_trained_further(
+    photos: Path, model: Path, tmp_path: Path, reward_error_lengths: None
+) -> None:
+    env_args, model_args, folder = _env_args(photos), ModelConfig(str(model)), tmp_path / "model"
+    train(env_args, _training_args(tmp_path, max_steps=1, save_steps=1), model_args)
+    before, tokenizer = _weights(folder), (folder / "tokenizer.json").read_bytes()
+    shutil.rmtree(folder)
+    train(env_args, _training_args(tmp_path, max_steps=1, save_steps=1), model_args)
+    torch.testing.assert_close(_weights(folder), before, rtol=0, atol=0)
+    assert (folder / "tokenizer.json").read_bytes() == tokenizer
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-1"]
+    assert not (folder / "training_args.bin").exists()
 
 
 def test_rows_are_a_function_of_seed_and_row(source: Any, samples: list[Sample]) -> None:

@@ -79,8 +79,10 @@ def test_a_model_is_replaced_as_a_whole(lite: Toolbox, tmp_path: Path) -> None:
         write_model(folder, lite, b"second")
         raise KeyboardInterrupt
     assert (target / "model.safetensors").read_bytes() == b"first"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    (folder / "left").mkdir(parents=True)
     with replace_model(target) as folder:
-        assert not list(folder.iterdir()), "what the interrupted process left is gone"
+        assert not list(folder.iterdir()), "what a killed process left is gone"
         write_model(folder, lite, b"third")
     assert (target / "model.safetensors").read_bytes() == b"third"
     assert [path.name for path in tmp_path.iterdir()] == ["model"] and not (target / "old").exists()
