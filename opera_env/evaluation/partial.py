@@ -51,12 +51,22 @@ class PartialResults:
         Args:
             key: Its key, which must be new.
             value: JSON types.
+
+        Raises:
+            OSError: If the file cannot be written, as on a full disk.
         """
         text = json.dumps([key, value])
-        self._file.write(f"{_digest(text)} {text}\n".encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self.values[key] = value
+        end = self._file.seek(0, os.SEEK_END)
+        self.values[key] = value  # before it is written: a signal may come in between
+        try:
+            _write_all(self._file, f"{_digest(text)} {text}\n".encode())
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            del self.values[key]
+            error.filename = str(self._path)
+            with suppress(OSError):
+                self._file.truncate(end)  # the lines before are whole
+            raise
 
     def describe(self, error: BaseException) -> None:
         """Adds to the error that ends a run where its results are."""
@@ -123,7 +133,7 @@ def partial_results(
     """
     path = target.with_name(target.name + PARTIAL_SUFFIX)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file:
+    with path.open("a+b", buffering=0) as file:
         _lock(file, path, target)
         partial = PartialResults(file, path)
         _read(partial, file, path, json.loads(json.dumps(dict(settings))), resume, force)
@@ -192,6 +202,12 @@ def _read(
             f"{path} keeps results of a run with other settings ({', '.join(changed)}): use the same "
             "settings, choose another name, or start again with --force."
         )
+
+
+def _write_all(file: IO[bytes], data: bytes) -> None:
+    """Writes to an unbuffered file, which may take a part at a time."""
+    while data:
+        data = data[file.write(data) :]
 
 
 def _parse(line: bytes, number: int, path: Path) -> tuple[str, Any]:

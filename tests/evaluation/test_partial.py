@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from pathlib import Path
 
@@ -45,6 +46,33 @@ def test_the_exception_says_where_the_results_are(tmp_path: Path) -> None:
     assert caught.value.__notes__ == [
         f"{tmp_path / 'a.partial'} keeps what is finished, --resume continues"
     ]
+
+
+def test_a_signal_right_after_writing_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), partial_results(tmp_path / "a", {}) as partial:
+        monkeypatch.setattr("os.fsync", interrupted)
+        partial.save("first", 1)
+    monkeypatch.undo()
+    with partial_results(tmp_path / "a", {}, resume=True) as partial:
+        assert partial.get("first") == 1
+
+
+def test_a_full_disk_leaves_whole_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space") as caught, partial_results(tmp_path / "a", {}) as partial:
+        partial.save("first", 1)
+        before = (tmp_path / "a.partial").read_bytes()
+        monkeypatch.setattr("os.fsync", full)
+        partial.save("second", 2)
+    assert caught.value.filename == str(tmp_path / "a.partial")
+    assert (tmp_path / "a.partial").read_bytes() == before
 
 
 def test_results_are_neither_resumed_nor_thrown_away_unasked(tmp_path: Path) -> None:
