@@ -62,8 +62,6 @@ class JointConfig:
     """Initial tools: name of a shipped toolbox, or a folder written by Toolbox.save."""
     planner: Path = SHIPPED
     """Folder of the initial planner."""
-    trust_code: bool = False
-    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
     rounds: PositiveInt = 1
     """Number of rounds; 1 is the order of the paper, more alternate."""
     epochs: PositiveInt = 20
@@ -99,6 +97,8 @@ class JointConfig:
     """Number of CPU threads of each process."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Device of the tools and the policy."""
+    trust_code: bool = False
+    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
 
     def __post_init__(self) -> None:
         check_settings(self)

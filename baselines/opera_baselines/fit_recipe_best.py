@@ -59,8 +59,6 @@ class FitConfig:
     """File to write; by default the file in the package."""
     toolbox: str = "lite"
     """Name of a shipped toolbox, or a folder written by Toolbox.save."""
-    trust_code: bool = False
-    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
     reward: str = "lite"
     """Reward that the plans maximise: a preset, or module:attribute, a reward of your own."""
     recipes: tuple[str, ...] = tuple(
@@ -78,6 +76,8 @@ class FitConfig:
     """Seed of the photographs, the crops and the degradations."""
     threads: PositiveInt = 1
     """Number of CPU threads."""
+    trust_code: bool = False
+    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -38,8 +38,6 @@ class CotrainingConfig:
     """Folder of the run; the best tools are in OUT/toolbox."""
     toolbox: str = "lite"
     """Initial tools: name of a shipped toolbox, or a folder written by Toolbox.save."""
-    trust_code: bool = False
-    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
     add_tone_curves: bool = True
     """Give each brightener, which has no parameters, a trainable tone curve."""
     trainable_tools: tuple[str, ...] = ()
@@ -108,6 +106,8 @@ class CotrainingConfig:
     thread."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Device of the tools."""
+    trust_code: bool = False
+    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -67,8 +67,6 @@ class EvaluateConfig:
     """Folder of clean photographs that were not used in training."""
     toolboxes: tuple[str, ...]
     """Names of shipped toolboxes, or folders; all are compared with the first."""
-    trust_code: bool = False
-    """Run code that a toolbox folder names: networks of your own (module:attribute) and TorchScript."""
     agents: tuple[str, ...] = ("planner",)
     """The agent that predicts the plans: one for all toolboxes, or one for each; planner, planner:FOLDER,
     or the name of another agent."""
@@ -93,6 +91,8 @@ class EvaluateConfig:
     """Device of the tools."""
     json: Path | None = None
     """JSON file for the results."""
+    trust_code: bool = False
+    """Run code that a toolbox folder names: networks of your own (module:attribute) and TorchScript."""
 
     def __post_init__(self) -> None:
         check_settings(self)

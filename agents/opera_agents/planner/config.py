@@ -88,8 +88,6 @@ class PlannerConfig:
     """Maximum number of tools in a plan."""
     toolbox: str = "lite"
     """Name of a shipped toolbox, or a folder written by Toolbox.save."""
-    trust_code: bool = False
-    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
     canvas: PositiveInt = 128
     """Side of the square crops in pixels."""
     clean_weight: NonNegativeFloat = 1.5
@@ -115,6 +113,8 @@ class PlannerConfig:
     """Number of CPU threads."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Device of the tools and the policy."""
+    trust_code: bool = False
+    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
 
     def __post_init__(self) -> None:
         check_settings(self)

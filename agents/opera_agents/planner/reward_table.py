@@ -140,12 +140,12 @@ class RewardTableConfig:
     """Custom degradations beside the built-in ones: module:attribute of one or a list."""
     toolbox: str = "lite"
     """Name of a shipped toolbox, or a folder written by Toolbox.save."""
-    trust_code: bool = False
-    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
     seed: NonNegativeInt = 0
     """Seed of all random numbers."""
     threads: PositiveInt = 1
     """Number of CPU threads."""
+    trust_code: bool = False
+    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
 
     def __post_init__(self) -> None:
         check_settings(self)

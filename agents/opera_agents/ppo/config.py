@@ -82,8 +82,6 @@ class PPOConfig:
     The shipped policy was trained without masks."""
     toolbox: str = "lite"
     """Name of a shipped toolbox, or a folder written by Toolbox.save."""
-    trust_code: bool = False
-    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
     canvas: PositiveInt = 128
     """Side of the square crops in pixels."""
     obs_size: Annotated[int, Range(1, 1024)] = 128
@@ -113,6 +111,8 @@ class PPOConfig:
     """Number of CPU threads."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Device of the tools and the policy."""
+    trust_code: bool = False
+    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
 
     def __post_init__(self) -> None:
         check_settings(self)

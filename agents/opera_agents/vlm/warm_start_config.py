@@ -55,8 +55,6 @@ class VLMWarmStartConfig:
     """Peak learning rate."""
     toolbox: str = "lite"
     """Name of a shipped toolbox, or a folder written by Toolbox.save."""
-    trust_code: bool = False
-    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
     max_tools: Annotated[int, Range(1, 64)] = 6
     """Maximum number of tools in a plan."""
     canvas: PositiveInt = 128
@@ -81,6 +79,8 @@ class VLMWarmStartConfig:
     thread."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Device of the model."""
+    trust_code: bool = False
+    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
 
     def __post_init__(self) -> None:
         check_settings(self)

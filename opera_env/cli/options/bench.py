@@ -30,8 +30,6 @@ class BenchCommand(Command):
     """Benchmarks to run; all by default."""
     toolbox: str = "lite"
     """A shipped toolbox, or a folder written by Toolbox.save."""
-    trust_code: bool = False
-    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
     tools: tuple[str, ...] = STUDY_TOOLS
     """Names of its tools to use; "all" for all of them."""
     device: str = "auto"
@@ -43,6 +41,8 @@ class BenchCommand(Command):
     json: Path | None = None
     """File for the results. Results of other benchmarks that it holds already are kept. Its key "runs" says
     on which device and with which tools each benchmark was run."""
+    trust_code: bool = False
+    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
 
     def __post_init__(self) -> None:
         check_settings(self)

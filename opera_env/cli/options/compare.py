@@ -45,8 +45,6 @@ class Compare(Command):
     suit the samples or the toolbox are left out."""
     toolbox: str = "lite"
     """A shipped toolbox, or a folder written by Toolbox.save."""
-    trust_code: bool = False
-    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
     images: str | None = None
     """Folder of clean photographs, or module:attribute, a source of your own with its own degradations and
     recipes."""
@@ -87,6 +85,8 @@ class Compare(Command):
     """Write no picture sheet."""
     force: bool = False
     """Replace existing files of results."""
+    trust_code: bool = False
+    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
 
     def __post_init__(self) -> None:
         check_settings(self)

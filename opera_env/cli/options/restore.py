@@ -53,8 +53,6 @@ class Restore(Command):
     """How many times larger the result is than the photograph."""
     toolbox: str = DEFAULT_TOOLBOX
     """A shipped toolbox, or a folder written by Toolbox.save."""
-    trust_code: bool = False
-    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
     format: Literal["keep", "png", "jpeg", "tiff", "webp", "bmp"] = "keep"
     """Format of the results; the ending of a file name after -o chooses it too."""
     quality: int = 95
@@ -89,6 +87,8 @@ class Restore(Command):
     """cpu, cuda or auto."""
     seed: int = 0
     """Seed of agents that sample."""
+    trust_code: bool = False
+    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
 
     def run(self) -> int:
         """Restores, prints and writes; returns the exit code."""

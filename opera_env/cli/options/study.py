@@ -25,8 +25,6 @@ class StudyCommand(Command):
 
     toolbox: str = "lite"
     """A shipped toolbox, or a folder written by Toolbox.save. The first for each degradation is used."""
-    trust_code: bool = False
-    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
     images: str | None = None
     """Folder of clean photographs, or module:attribute, a source of your own; by default the photographs
     that come with scikit-image."""
@@ -48,6 +46,8 @@ class StudyCommand(Command):
     """Continue an interrupted run from its .partial file."""
     force: bool = False
     """Replace an existing file of results."""
+    trust_code: bool = False
+    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -35,10 +35,10 @@ class ListTools(_ToolsAction):
 
     toolbox: str = "lite"
     """A shipped toolbox, or a folder written by Toolbox.save."""
-    trust_code: bool = False
-    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
     json: bool = False
     """Print JSON instead of a table."""
+    trust_code: bool = False
+    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
 
     def run(self) -> int:
         from opera_env.cli.tools import list_tools  # imports torch, which takes over a second
@@ -62,14 +62,14 @@ class ShowCard(_ToolsAction):
 
     toolbox: str = "lite"
     """A shipped toolbox, or a folder written by Toolbox.save and measured by `opera-env tools measure`."""
-    trust_code: bool = False
-    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
     json: bool = False
     """Print JSON instead of tables."""
     markdown: bool = False
     """Print tables in Markdown."""
     figure: Path | None = None
     """Draw the gains as a figure: PNG, SVG or PDF by the name."""
+    trust_code: bool = False
+    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
 
     def run(self) -> int:
         from opera_env.cli.tools import show_card  # imports torch, which takes over a second
@@ -91,10 +91,10 @@ class Measure(_ToolsAction):
     """Folder of clean photographs that the tools were not trained on."""
     side: int = 128
     """Side of the centre crops that are used."""
-    trust_code: bool = False
-    """Run code that a toolbox folder names: networks of your own (module:attribute) and TorchScript."""
     pool: Pool = "lite"
     """The pool that the tools were trained for: decides the data on which a tool's own gain is measured."""
+    trust_code: bool = False
+    """Run code that a toolbox folder names: networks of your own (module:attribute) and TorchScript."""
 
     def run(self) -> int:
         from opera_env.cli.tools import measure  # imports torch, which takes over a second
