@@ -9,6 +9,10 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from opera_env.cli.options.bench import BenchCommand
+from opera_env.cli.options.compare import Compare
+from opera_env.cli.options.restore import Restore
+from opera_env.cli.options.study import StudyCommand
 from opera_env.cli.options.tools import ListTools, Measure, ShowCard
 from opera_env.console import Console
 from opera_env.data.images import list_images, read_images
@@ -18,6 +22,7 @@ from opera_env.tool_training.model_card import ToolCard, plot_gains, read_card
 from opera_env.tool_training.pools import pool_specs
 from opera_env.tools import Tool, Toolbox
 from opera_env.tools.manifest import write_measurements
+from opera_env.tools.toolbox import shipped_toolboxes
 
 _SHORT_LABELS = {
     "low_light": "dark",
@@ -33,7 +38,8 @@ def list_tools(options: ListTools) -> int:
     toolbox = Toolbox.load(options.toolbox, trust_code=options.trust_code)
     rows = [_tool_record(tool) for tool in toolbox]
     if options.json:
-        print(json.dumps({"toolbox": options.toolbox, **_toolbox_ids(toolbox), "tools": rows}, indent=2))
+        ids = {"toolbox": options.toolbox, **_toolbox_ids(toolbox), "shipped": _shipped()}
+        print(json.dumps({**ids, "tools": rows}, indent=2))
         return 0
     table = _table(("name", "for"), ("params", "scale", "multiple", "halo"))
     for row in rows:
@@ -45,7 +51,20 @@ def list_tools(options: ListTools) -> int:
     console = Console(highlight=False, markup=False)
     console.print(f"{options.toolbox}, fingerprint {toolbox.fingerprint}", soft_wrap=True)
     console.print(table)
+    console.print("Toolboxes that come with opera-env (--toolbox NAME):", soft_wrap=True)
+    for name, commands in _shipped().items():
+        default = f", default of {', '.join(commands)}" if commands else ""
+        console.print(f"  {name}{default}", soft_wrap=True)
     return 0
+
+
+def _shipped() -> dict[str, list[str]]:
+    """Returns the commands that use each shipped toolbox unless another one is named."""
+    commands = {"restore": Restore, "compare": Compare, "study": StudyCommand, "bench": BenchCommand}
+    return {
+        name: [command for command, options in commands.items() if options.toolbox == name]
+        for name in shipped_toolboxes()
+    }
 
 
 def show_card(options: ShowCard) -> int:

@@ -20,6 +20,11 @@ from opera_env.tools.tool import TOOL_NAME, RestoreFn, Tool
 _SHIPPED = Path(__file__).parent / "weights"
 
 
+def shipped_toolboxes() -> tuple[str, ...]:
+    """Returns the names of the toolboxes that are shipped with the package."""
+    return tuple(sorted(path.name for path in _SHIPPED.iterdir() if path.is_dir()))
+
+
 class Toolbox:
     """An ordered list of restoration tools; action ``i + 1`` of an environment is the tool ``names[i]``.
 
@@ -88,10 +93,9 @@ class Toolbox:
             folder = Path(name_or_folder)
         is_shipped = folder.resolve().parent == _SHIPPED.resolve()
         if not folder.is_dir():
-            shipped = ", ".join(sorted(path.name for path in _SHIPPED.iterdir() if path.is_dir()))
             raise ToolboxError(
-                f"no toolbox {str(name_or_folder)!r}: expected one of {shipped}, or a folder that "
-                "Toolbox.save() has written."
+                f"no toolbox {str(name_or_folder)!r}: expected one of {', '.join(shipped_toolboxes())}, or "
+                "a folder that Toolbox.save() has written."
             )
         toolbox = cls(load_tools(folder, trust_code, is_shipped), device)
         toolbox._set_origin(name_or_folder)

@@ -16,11 +16,13 @@ from PIL import Image
 
 from opera_env.cli import main
 from opera_env.degradations import DEGRADATIONS
+from opera_env.restoration.config import DEFAULT_TOOLBOX
 from opera_env.tool_training import lite_tools
 from opera_env.tool_training.lite_tools import ToolSpec
 from opera_env.tool_training.model_card import Gain, ToolCard, read_card
 from opera_env.tools import Tool, Toolbox
 from opera_env.tools.nets import build_net
+from opera_env.tools.toolbox import shipped_toolboxes
 
 Draw = Callable[[int, int, int], Image.Image]
 Printed = pytest.CaptureFixture[str]
@@ -99,6 +101,17 @@ def test_a_toolbox_from_a_folder(tmp_path: Path, capsys: Printed) -> None:
     printed = capsys.readouterr().out
     assert "+ all" in printed
     assert printed.startswith(f"{folder}, fingerprint ")
+
+
+def test_the_list_says_which_toolbox_each_command_uses(capsys: Printed) -> None:
+    assert main(["tools", "list"]) == 0
+    printed = capsys.readouterr().out
+    assert "  lite, default of compare, study, bench\n" in printed
+    assert f"  {DEFAULT_TOOLBOX}, default of restore\n" in printed
+    assert main(["tools", "list", "--json"]) == 0
+    shipped = json.loads(capsys.readouterr().out)["shipped"]
+    assert shipped.keys() == set(shipped_toolboxes())
+    assert shipped[DEFAULT_TOOLBOX] == ["restore"]
 
 
 @pytest.mark.parametrize("command", ["list", "card"])
