@@ -24,14 +24,12 @@ from opera_env.tools import Toolbox
 _MANY_PLANS = 40
 """Number of plans for each photograph above which the command says before it starts that it takes long."""
 
-_MAX_TOOLS, _MAX_PLANS = 100, 1000
-"""Largest numbers that are accepted, so that a mistyped one is noticed."""
-
 
 def run(options: Restore) -> int:
     """Restores, prints and writes; returns the exit code."""
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    _check_options(options)
+    if not options.inputs:
+        raise OutputError("name files, folders or patterns to restore; --help has examples")
     toolbox = Toolbox.load(options.toolbox, resolve_device(options.device), options.trust_code)
     output_format = None if options.format == "keep" else options.format.upper()
     jobs = find_jobs(options.inputs, Path(options.out), output_format, options.compare)
@@ -86,34 +84,6 @@ def _restore_all(
             records.append(photographs.restore(job))
             console.print(format_record(records[-1]))
             progress.advance(files)
-
-
-def _check_options(options: Restore) -> None:
-    conditions = {
-        "--scale of at least 1": options.scale >= 1,
-        "--quality from 1 to 100": 1 <= options.quality <= 100,
-        f"--max-tools from 1 to {_MAX_TOOLS}": 1 <= options.max_tools <= _MAX_TOOLS,
-        f"--num-plans from 1 to {_MAX_PLANS}": 1 <= options.num_plans <= _MAX_PLANS,
-        "--window of at least 0": options.window >= 0,
-        "--tool-cost to be a finite number": abs(options.tool_cost) < float("inf"),
-        "--max-memory above 0": options.max_memory is None or 0 < options.max_memory < float("inf"),
-        "--max-seconds above 0": options.max_seconds is None or 0 < options.max_seconds < float("inf"),
-    }
-    if wrong := [expected for expected, holds in conditions.items() if not holds]:
-        raise OutputError(f"expected {', '.join(wrong)}")
-    plan_options = {
-        "--agent": options.agent is not None,
-        "--fix": options.fix is not None,
-        "--plan": options.plan is not None,
-    }
-    if len(given := [option for option, is_given in plan_options.items() if is_given]) > 1:
-        raise OutputError(f"expected one of --agent, --fix and --plan, not both {' and '.join(given)}")
-    if options.fix is not None and not _names(options.fix):
-        raise OutputError("expected names of degradations after --fix, such as low_light,noise")
-    if not options.out:  # an unset shell variable; as a path it would be the current folder
-        raise OutputError("expected a folder or file after -o, found an empty name: use . for this folder")
-    if not options.inputs:
-        raise OutputError("name files, folders or patterns to restore; --help has examples")
 
 
 def _config(options: Restore, toolbox: Toolbox) -> RestorerConfig:

@@ -13,40 +13,40 @@ PLAN = "brighten.gamma_correction"
 
 
 @pytest.mark.parametrize(
-    ("args", "says"),
+    ("code", "args", "says"),
     [
-        (("--agent", "nobody"), "unknown agent 'nobody'"),
-        (("--agent", "no_module:Agent"), "no_module"),
-        (("--plan", "no.tool"), "unknown tool 'no.tool'"),
-        (("--plan", f"{PLAN},,"), "between two commas"),
-        (("--toolbox", "nothing"), "no toolbox 'nothing'"),
-        (("--scale", "0"), "--scale"),
-        (("--quality", "101"), "--quality"),
-        (("--max-memory", "0"), "--max-memory"),
-        (("--max-memory", "nan"), "--max-memory"),
-        (("--max-memory", "inf"), "--max-memory"),
-        (("--window", "-1"), "--window"),
-        (("--max-tools", "0"), "--max-tools"),
-        (("--device", "abacus"), "abacus"),
-        (("--agent", "random", "--plan", PLAN), "not both"),
-        (("--agent", "random", "--fix", "noise"), "not both --agent and --fix"),
-        (("--fix", "noise", "--plan", PLAN), "not both --fix and --plan"),
-        (("--fix", "fog"), "unknown degradation 'fog'; use one of"),
-        (("--fix", ","), "names of degradations after --fix"),
-        (("--tool-cost", "nan"), "--tool-cost"),
-        (("--agent", "planner", "--fix", "noise"), "not both --agent and --fix"),
-        (("--agent", "planner", "--plan", PLAN), "not both --agent and --plan"),
-        (("--max-seconds", "0"), "--max-seconds"),
-        (("--max-seconds", "nan"), "--max-seconds"),
-        (("--num-plans", "1000000"), "--num-plans from 1 to 1000"),
-        (("--max-tools", "1000000"), "--max-tools from 1 to 100"),
+        (1, ("--agent", "nobody"), "unknown agent 'nobody'"),
+        (1, ("--agent", "no_module:Agent"), "no_module"),
+        (1, ("--plan", "no.tool"), "unknown tool 'no.tool'"),
+        (1, ("--plan", f"{PLAN},,"), "between two commas"),
+        (1, ("--toolbox", "nothing"), "no toolbox 'nothing'"),
+        (2, ("--scale", "0"), "--scale 0: expected a number of at least 1"),
+        (2, ("--quality", "101"), "--quality 101: expected a number from 1 to 100"),
+        (2, ("--max-memory", "0"), "--max-memory"),
+        (2, ("--max-memory", "nan"), "--max-memory"),
+        (2, ("--max-memory", "inf"), "--max-memory"),
+        (2, ("--window", "-1"), "--window"),
+        (2, ("--max-tools", "0"), "--max-tools"),
+        (1, ("--device", "abacus"), "abacus"),
+        (2, ("--agent", "random", "--plan", PLAN), f"--plan '{PLAN}': expected no --agent"),
+        (2, ("--agent", "random", "--fix", "noise"), "--fix 'noise': expected no --agent"),
+        (2, ("--fix", "noise", "--plan", PLAN), f"--plan '{PLAN}': expected no --fix"),
+        (1, ("--fix", "fog"), "unknown degradation 'fog'; use one of"),
+        (2, ("--fix", ","), "--fix ',': expected names of degradations"),
+        (2, ("--tool-cost", "nan"), "--tool-cost"),
+        (2, ("--agent", "planner", "--fix", "noise"), "--fix 'noise': expected no --agent"),
+        (2, ("--agent", "planner", "--plan", PLAN), f"--plan '{PLAN}': expected no --agent"),
+        (2, ("--max-seconds", "0"), "--max-seconds"),
+        (2, ("--max-seconds", "nan"), "--max-seconds"),
+        (2, ("--num-plans", "1000000"), "--num-plans 1000000: expected a number from 1 to 1000"),
+        (2, ("--max-tools", "1000000"), "--max-tools 1000000: expected a number from 1 to 100"),
     ],
 )
 def test_bad_options_are_named_before_anything_is_written(
-    args: tuple[str, ...], says: str, run: Any, capsys: pytest.CaptureFixture[str]
+    code: int, args: tuple[str, ...], says: str, run: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = () if {"--agent", "--plan", "--fix"} & {*args} else ("--plan", PLAN)
-    assert run.restore(*plan, *args) == 1
+    assert run.restore(*plan, *args) == code
     message = capsys.readouterr().err
     assert message.startswith("error: ")
     assert says in message
@@ -72,8 +72,8 @@ def test_an_empty_output_name_is_refused(
     folder = run.folder.parent / "elsewhere"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    assert main(["restore", str(run.folder), "-o", "", "--plan", ""]) == 1
-    assert "after -o, found an empty name" in capsys.readouterr().err
+    assert main(["restore", str(run.folder), "-o", "", "--plan", ""]) == 2
+    assert "--out '': expected a folder or a file" in capsys.readouterr().err
     assert list(folder.iterdir()) == []
 
 

@@ -8,7 +8,9 @@ from typing import Annotated, Literal
 import tyro
 
 from opera_env.cli.command import Command
+from opera_env.errors import SettingError
 from opera_env.restoration.config import DEFAULT_TOOLBOX, RestorerConfig
+from opera_env.settings import NonNegativeInt, PositiveFloat, PositiveInt, Range, check_settings
 from opera_env.signals import signals_end_the_process
 
 
@@ -49,13 +51,13 @@ class Restore(Command):
     and a critic chooses among the results. The names are those of `opera-env tools list`, column "for"."""
     plan: str | None = None
     """Tools separated by commas, instead of an agent; "" only converts or enlarges."""
-    scale: int = 1
+    scale: PositiveInt = 1
     """How many times larger the result is than the photograph."""
     toolbox: str = DEFAULT_TOOLBOX
     """A shipped toolbox, or a folder written by Toolbox.save."""
     format: Literal["keep", "png", "jpeg", "tiff", "webp", "bmp"] = "keep"
     """Format of the results; the ending of a file name after -o chooses it too."""
-    quality: int = 95
+    quality: Annotated[int, Range(1, 100)] = 95
     """Quality of JPEG and WebP files, 1 to 100."""
     compare: bool = False
     """Write NAME.compare.jpg beside each result: before, after, and the plan."""
@@ -67,20 +69,20 @@ class Restore(Command):
     skip_existing: bool = False
     """Leave out photographs whose result exists: this resumes an interrupted run. Several processes with
     the same command share the photographs."""
-    max_tools: int = RestorerConfig.max_tools
+    max_tools: Annotated[int, Range(1, 100)] = RestorerConfig.max_tools
     """Maximum number of tools in a plan."""
     tool_cost: float = RestorerConfig.tool_cost
     """Cost of a tool in points of the score, which goes from 0 to 10: a search applies a tool only if the
     score rises by more."""
-    num_plans: int = RestorerConfig.num_plans
+    num_plans: Annotated[int, Range(1, 1000)] = RestorerConfig.num_plans
     """Number of plans that the planner samples; a critic chooses among them and the unchanged photograph.
     With 1 the most likely plan is applied without a critic."""
-    window: int = RestorerConfig.window
+    window: NonNegativeInt = RestorerConfig.window
     """Side, in pixels, of the window of the photograph that the agent plans on; 0 for all of it."""
-    max_memory: float | None = None
+    max_memory: PositiveFloat | None = None
     """Memory limit in GB; large photographs are processed in tiles. By default 2.5, or what a larger
     photograph needs if half of the free memory is enough."""
-    max_seconds: float | None = None
+    max_seconds: PositiveFloat | None = None
     """Time limit in seconds for planning and tools on each photograph, compared between tiles. By default
     there is none."""
     device: str = "auto"
@@ -89,6 +91,16 @@ class Restore(Command):
     """Seed of agents that sample."""
     trust_code: bool = False
     """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        given = [name for name in ("agent", "fix", "plan") if getattr(self, name) is not None]
+        if len(given) > 1:  # each of them is a way to choose the plan
+            raise SettingError(given[1], repr(getattr(self, given[1])), f"no --{given[0]} beside it")
+        if self.fix is not None and not self.fix.strip(" ,"):
+            raise SettingError("fix", repr(self.fix), "names of degradations, such as low_light,noise")
+        if not self.out:  # an unset shell variable; as a path it would be the current folder
+            raise SettingError("out", "''", "a folder or a file; this folder is called .")
 
     def run(self) -> int:
         """Restores, prints and writes; returns the exit code."""
