@@ -57,6 +57,21 @@ NonNegativeFloat = Annotated[float, Range(0)]
 Probability = Annotated[float, Range(0, 1)]
 
 
+def check_multiple(name: str, value: int, factor: int) -> None:
+    """Checks that a setting is a multiple of a number.
+
+    Args:
+        name: Name of the setting.
+        value: Its value.
+        factor: The number.
+
+    Raises:
+        SettingError: If it is not.
+    """
+    if value % factor:
+        raise SettingError(name, value, f"a multiple of {factor}")
+
+
 def check_settings(config: DataclassInstance) -> None:
     """Checks that the numbers of a configuration are finite, and in the ranges that their types name.
 

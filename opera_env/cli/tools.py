@@ -14,6 +14,7 @@ from opera_env.cli.options.compare import Compare
 from opera_env.cli.options.restore import Restore
 from opera_env.cli.options.study import StudyCommand
 from opera_env.cli.options.tools import ListTools, Measure, ShowCard
+from opera_env.cli.outputs import check_outputs
 from opera_env.console import Console
 from opera_env.data.images import list_images, read_images
 from opera_env.degradations import DEGRADATIONS
@@ -69,6 +70,7 @@ def _shipped() -> dict[str, list[str]]:
 
 def show_card(options: ShowCard) -> int:
     """Prints the model card of a toolbox; returns the exit code."""
+    check_outputs({"--figure": options.figure}, force=True)
     toolbox = Toolbox.load(options.toolbox, trust_code=options.trust_code)
     cards = {tool.name: read_card(tool) for tool in toolbox}
     if options.figure is not None:

@@ -8,7 +8,13 @@ from typing import Literal, TypeAlias
 
 import tyro
 
-from opera_env.settings import NonNegativeFloat, NonNegativeInt, PositiveInt, check_settings
+from opera_env.settings import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    check_multiple,
+    check_settings,
+)
 
 Pool: TypeAlias = Literal["lite", "off-the-shelf"]
 """``lite``: trained on the degradations of the benchmark. ``off-the-shelf``: on data like those of the
@@ -40,7 +46,7 @@ class TrainConfig:
     val_every: PositiveInt = 2000
     """Steps between validations; each also writes a checkpoint."""
     val_side: PositiveInt = 128
-    """Side of the validation crops in pixels."""
+    """Side of the validation crops in pixels, a multiple of 8."""
     seed: NonNegativeInt = 0
     """Seed of the patches, the degradations and the initial weights."""
     threads: PositiveInt = 1
@@ -52,6 +58,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        check_multiple("val_side", self.val_side, 8)  # networks halve images up to three times
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -180,3 +181,13 @@ def test_completion_without_its_package_is_one_line(
 
 def test_an_error_line_keeps_spaces_in_paths() -> None:
     assert format_error(OperaError("/a  b/c.png: bad\n\n  file")) == "/a  b/c.png: bad file"
+
+
+def test_the_package_can_be_run_as_a_module(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["opera-env", "--help"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module("opera_env.cli", run_name="__main__")
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: opera-env ")

@@ -120,6 +120,30 @@ def test_no_such_toolbox(command: str, capsys: Printed) -> None:
     assert one_error(capsys).startswith("error: no toolbox 'nothing'")
 
 
+@pytest.mark.parametrize(
+    ("args", "says", "code"),
+    [
+        ("measure box --images . --side 0", "--side 0: expected a number from 32 to 4096", 2),
+        ("measure box --images . --side 100", "--side 100: expected a multiple of 8", 2),
+        ("card --figure gains.xyz", "--figure gains.xyz: expected a name that ends in .png", 2),
+        ("card --figure pyproject.toml/a.png", "pyproject.toml is not a folder", 1),
+        (
+            "train unet.denoise --images . --val . --val-side 33",
+            "--val-side 33: expected a multiple of 8",
+            2,
+        ),
+        ("train unet.denoise --images . --val . --lr nan", "--lr nan", 2),
+        ("train unet.denoise --images . --val . --steps 0", "--steps 0", 2),
+    ],
+)
+def test_values_that_cannot_be_used_are_named_at_once(
+    args: str, says: str, code: int, repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    monkeypatch.chdir(repository)
+    assert main(["tools", *args.split()]) == code
+    assert says in one_error(capsys)
+
+
 # ---- card --------------------------------------------------------------------------------------
 
 

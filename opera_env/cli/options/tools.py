@@ -10,6 +10,8 @@ from typing import Annotated
 import tyro
 
 from opera_env.cli.command import Command
+from opera_env.errors import SettingError
+from opera_env.settings import Range, check_multiple, check_settings
 from opera_env.signals import stops_explained
 from opera_env.tool_training.config import PackConfig, Pool, TrainConfig
 
@@ -71,6 +73,10 @@ class ShowCard(_ToolsAction):
     trust_code: bool = False
     """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
 
+    def __post_init__(self) -> None:
+        if self.figure is not None and self.figure.suffix.lower() not in (".png", ".svg", ".pdf"):
+            raise SettingError("figure", self.figure, "a name that ends in .png, .svg or .pdf")
+
     def run(self) -> int:
         from opera_env.cli.tools import show_card  # imports torch, which takes over a second
 
@@ -89,12 +95,16 @@ class Measure(_ToolsAction):
     """Toolbox folder; its weights are not changed."""
     images: Path
     """Folder of clean photographs that the tools were not trained on."""
-    side: int = 128
-    """Side of the centre crops that are used."""
+    side: Annotated[int, Range(32, 4096)] = 128
+    """Side of the centre crops that are used, in pixels, a multiple of 8."""
     pool: Pool = "lite"
     """The pool that the tools were trained for: decides the data on which a tool's own gain is measured."""
     trust_code: bool = False
     """Run code that a toolbox folder names: networks of your own (module:attribute) and TorchScript."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        check_multiple("side", self.side, 8)
 
     def run(self) -> int:
         from opera_env.cli.tools import measure  # imports torch, which takes over a second
