@@ -18,7 +18,8 @@ from opera_agents.ppo.agent import PredictAgent, make_ppo
 from opera_agents.ppo.features import policy_kwargs
 from opera_agents.ppo.saved import CARD, WEIGHTS, AgentCard, load_agent, save_agent
 from opera_agents.ppo.vec_env import OperaVecEnv
-from opera_env.agents import run_agent
+from opera_env.agents import make_agent, run_agent
+from opera_env.cli import main
 from opera_env.envs.observation import Episode, observe
 from opera_env.errors import AgentError, MissingWeightsError, ToolboxMismatchError, WeightsIntegrityError
 from opera_env.scoring import PlanScorer
@@ -233,6 +234,23 @@ def test_saved_agent_is_loaded(
     assert agent.closed_loop
     expected = PredictAgent(loaded, toolbox, mask_upscale=card.mask_upscale)
     assert agent.act(observe_all(samples)) == expected.act(observe_all(samples))
+
+
+def test_a_folder_is_compared_by_its_name(photos: Path, tmp_path: Path) -> None:
+    """``ppo:FOLDER`` in the registry and on the command line plays the policy of that folder."""
+    lite = Toolbox.load("lite").subset(["unet.denoise", "brighten.constant_shift"])
+    lite.save(tmp_path / "toolbox")
+    card = make_card(lite)
+    save_agent(card.build(), card, tmp_path / "agent")
+    agent = make_agent(f"ppo:{tmp_path / 'agent'}", toolbox=lite)
+    assert isinstance(agent, PredictAgent) and agent.max_tools == 3
+    with pytest.raises(MissingWeightsError, match="agnet"):
+        make_agent(f"ppo:{tmp_path / 'agnet'}", toolbox=lite)
+    name, target = f"ppo:{tmp_path / 'agent'}", tmp_path / "result.json"
+    words = f"compare --images {photos} --n 2 --canvas 64 --reward classic --toolbox {tmp_path / 'toolbox'}"
+    words += f" --no-sheet --agents untouched,{name} --json {target}"
+    assert main(words.split()) == 0
+    assert list(json.loads(target.read_text())["agents"]) == ["untouched", name]
 
 
 def test_saved_agent_for_another_toolbox_raises(toolbox: Toolbox, tmp_path: Path) -> None:
