@@ -18,6 +18,7 @@ from opera_env.console import Console
 from opera_env.devices import resolve_device
 from opera_env.errors import BenchError
 from opera_env.files import atomic_write
+from opera_env.json_files import read_object
 from opera_env.tools import Toolbox
 
 
@@ -59,13 +60,10 @@ def _read_results(options: BenchCommand) -> dict[str, Any]:
     """
     if options.json is None or not options.json.exists():
         return {}
-    try:
-        results = json.loads(options.json.read_text())
-    except ValueError:
-        results = None
-    if not isinstance(results, dict) or not isinstance(results.get("runs", {}), dict):
-        raise BenchError(f"{options.json} exists and holds no results of a benchmark: choose another name.")
-    return results
+    remedy = "It holds no results of a benchmark: choose another name."
+    results = read_object(options.json, BenchError, remedy)
+    results.mapping("runs", default={})
+    return dict(results.data)
 
 
 def _write(options: BenchCommand, name: str, result: Any, run: dict[str, Any]) -> None:

@@ -46,7 +46,7 @@ def test_one_benchmark_needs_the_repository(
     assert "service: left out" in printed and "overhead_ms" in printed
 
 
-@pytest.mark.parametrize("held", ["", "[1, 2]", "not json"])
+@pytest.mark.parametrize("held", ["", "[1, 2]", "not json", "[" * 100_000], ids=lambda text: text[:8])
 def test_a_file_without_results_is_refused_first(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], held: str
 ) -> None:
