@@ -154,7 +154,7 @@ class _ReadableFields:
 
 
 def _join(text: str | None) -> str | None:
-    return None if text is None else " ".join(text.split())
+    return None if text is None else " ".join(text.replace("``", "`").split())
 
 
 def _metavar(field: StructFieldSpec) -> str | None:
