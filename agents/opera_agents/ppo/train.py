@@ -257,6 +257,9 @@ def _validate(
     validate: Validation, agents: tuple[PredictAgent, PredictAgent], writer: SummaryWriter, step: int
 ) -> ValidationResult:
     """Validates the most probable and the sampled plans; writes and prints the result."""
+    # Cached results decide which plans share a batch, and so the last digits: without them, a validation
+    # is the same in a resumed run.
+    validate.scorer.clear_caches()
     result = validate(*agents)
     log_validation(writer, result, step)
     print(f"step {step}: {format_validation(result)}", flush=True)
