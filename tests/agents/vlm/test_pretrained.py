@@ -16,8 +16,9 @@ from transformers.utils import logging
 from opera_agents.vlm.agent import SHIPPED, VLMAgent, make_vlm
 from opera_agents.vlm.judge import LocalJudge
 from opera_agents.vlm.pretrained import load_processor, load_vision_language_model
+from opera_agents.vlm.saved import METADATA_FILE
 from opera_env.agents import make_agent
-from opera_env.errors import AgentError, MissingWeightsError
+from opera_env.errors import AgentError, MissingWeightsError, WeightsIntegrityError
 from opera_env.tools import Toolbox
 
 CODE = """
@@ -38,8 +39,10 @@ CLASSES = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A copy of the shipped model."""
-    return Path(shutil.copytree(SHIPPED, tmp_path / "model"))
+    """A copy of the shipped model without its card, whose digests would be compared first."""
+    target = Path(shutil.copytree(SHIPPED, tmp_path / "model"))
+    (target / METADATA_FILE).unlink()
+    return target
 
 
 @pytest.fixture(autouse=True)
@@ -161,6 +164,15 @@ def test_missing_weights_are_not_replaced_by_random_ones(folder: Path) -> None:
     key = next(name for name in weights if "layernorm" in name)
     save_file({name: value for name, value in weights.items() if name != key}, folder / "model.safetensors")
     assert_refused(lambda: load_vision_language_model(folder), folder, f"1 weights.*{key.split('.')[-2]}")
+
+
+def test_changed_weights_of_a_model_with_a_card_are_named(folder: Path) -> None:
+    shutil.copy(SHIPPED / METADATA_FILE, folder / METADATA_FILE)
+    data = bytearray((folder / "model.safetensors").read_bytes())
+    data[-5] ^= 1
+    (folder / "model.safetensors").write_bytes(data)
+    with pytest.raises(WeightsIntegrityError, match=r"model\.safetensors: expected sha256"):
+        make_vlm(Toolbox.load("lite"), path=folder)
 
 
 @pytest.mark.parametrize("name", ["runs/vlm/modle", "./modle", "runs/modle", ""])
