@@ -81,7 +81,7 @@ class VLMCard:
                     "weights of a vision-language model", path, "a new copy of its folder"
                 )
             if (found := file_sha256(path)) != expected:
-                raise WeightsIntegrityError(path, expected, found)
+                raise WeightsIntegrityError(path, f"sha256 {expected}", found)
 
 
 def save_card(
