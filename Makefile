@@ -52,7 +52,7 @@ coverage: weights ## Run the tests and show the lines and branches that they lea
 
 # Exit code 5 is pytest's "no tests collected".
 test-slow: weights ## Run the longer tests
-	$(BIN)/pytest -m slow $(ARGS) || test $$? -eq 5
+	$(BIN)/pytest -m slow $(PARALLEL) $(ARGS) || test $$? -eq 5
 
 lint: $(READY) ## Check style and who imports whom
 	$(BIN)/ruff check
