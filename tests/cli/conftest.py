@@ -1,4 +1,4 @@
-"""Fixtures: photographs in a folder, and the command that restores them."""
+"""Fixtures: photographs in a folder, and the command that restores them; the one line of an error."""
 
 from __future__ import annotations
 
@@ -47,3 +47,21 @@ def run(tmp_path: Path, make_photograph: Draw) -> RestoreRun:
     make_photograph(24, 32, 0).save(folder / "a.png")
     make_photograph(30, 20, 1).save(folder / "b.jpg", quality=92)
     return RestoreRun(folder, tmp_path / "out")
+
+
+@pytest.fixture
+def photographs(tmp_path: Path, make_photograph: Draw) -> Path:
+    folder = tmp_path / "data" / "val"
+    folder.mkdir(parents=True)
+    for seed in range(2):
+        make_photograph(128, 128, seed).save(folder / f"{seed}.png")
+    return folder
+
+
+def one_error(printed: pytest.CaptureFixture[str]) -> str:
+    """Returns the line on standard error, which is all that was printed."""
+    out, err = printed.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    return err

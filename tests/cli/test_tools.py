@@ -1,14 +1,13 @@
-"""``opera-env tools``: what a toolbox holds and how good it is, and the way from training to a card."""
+"""``opera-env tools list``, ``card`` and ``measure``: what a toolbox holds and how good it is."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -17,12 +16,11 @@ from PIL import Image
 from opera_env.cli import main
 from opera_env.degradations import DEGRADATIONS
 from opera_env.restoration.config import DEFAULT_TOOLBOX
-from opera_env.tool_training import lite_tools
-from opera_env.tool_training.lite_tools import ToolSpec
 from opera_env.tool_training.model_card import Gain, ToolCard, read_card
 from opera_env.tools import Tool, Toolbox
 from opera_env.tools.nets import build_net
 from opera_env.tools.toolbox import shipped_toolboxes
+from tests.cli.conftest import one_error
 
 Draw = Callable[[int, int, int], Image.Image]
 Printed = pytest.CaptureFixture[str]
@@ -40,14 +38,6 @@ def fits(printed: str) -> bool:
     """Whether tables and text keep to 80 columns and nothing is cut; commands may be longer."""
     lines = [line for line in printed.splitlines() if "opera-env tools train" not in line]
     return "…" not in printed and max(map(len, lines)) <= 80
-
-
-def one_error(printed: Printed) -> str:
-    out, err = printed.readouterr()
-    assert out == ""
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    return err
 
 
 # ---- list --------------------------------------------------------------------------------------
@@ -286,15 +276,6 @@ def test_weights_that_changed_have_no_card(
 # ---- measure -----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def photographs(tmp_path: Path, make_photograph: Draw) -> Path:
-    folder = tmp_path / "data" / "val"
-    folder.mkdir(parents=True)
-    for seed in range(2):
-        make_photograph(128, 128, seed).save(folder / f"{seed}.png")
-    return folder
-
-
 @pytest.mark.needs_weights("lpips")
 def test_measured_tools_have_a_card(
     photographs: Path, tmp_path: Path, narrow: None, capsys: Printed
@@ -400,98 +381,6 @@ def test_a_folder_that_is_called_like_a_shipped_toolbox(
     monkeypatch.setattr("opera_env.cli.tools.measure_tools", fake)
     assert main(["tools", "measure", "lite", "--images", str(photographs)]) == 0
     assert [toolbox.names for toolbox in seen] == [(BRIGHTENERS[0],)]
-
-
-# ---- train and pack ----------------------------------------------------------------------------
-
-TINY = ToolSpec(
-    "tiny.denoise",
-    "noise",
-    options={"widths": (4, 8), "unshuffle": 2},
-    steps=2,
-    batch_size=2,
-    patch_size=32,
-    margin=8,
-)
-SHIFT = ToolSpec("tiny.shift", "low_light", net="shift", options={"levels": 20.0})
-
-
-@pytest.fixture
-def tiny_table(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Two tiny tools instead of the lite toolbox's."""
-    monkeypatch.setattr(lite_tools, "LITE_TOOLS", (TINY, SHIFT))
-    threads = torch.get_num_threads(), cv2.getNumThreads()
-    yield
-    torch.set_num_threads(threads[0])
-    cv2.setNumThreads(threads[1])
-
-
-def training_words(tool: str, photographs: Path, runs: Path) -> list[str]:
-    folders = ["--images", str(photographs), "--val", str(photographs), "--out", str(runs)]
-    return ["tools", "train", tool, *folders, "--val-side", "64", "--warmup-steps", "1", "--device", "cpu"]
-
-
-def test_train_then_pack_then_list(
-    tiny_table: None, photographs: Path, tmp_path: Path, capsys: Printed
-) -> None:
-    runs, folder = tmp_path / "runs", tmp_path / "box"
-    args = ["tools", "pack", "--runs", str(runs), "--out", str(folder)]
-    assert main(args) == 1
-    line = one_error(capsys)
-    assert "opera-env tools train tiny.denoise" in line
-    assert not folder.exists()
-
-    assert main(training_words("tiny.denoise", photographs, runs)) == 0
-    assert "tiny.denoise 2/2" in capsys.readouterr().out
-    assert main(args) == 0
-    assert "2 tools" in capsys.readouterr().out
-
-    assert main(["tools", "list", "--toolbox", str(folder), "--json"]) == 0
-    summary = json.loads(capsys.readouterr().out)
-    denoise, shift = summary["tools"]
-    assert (denoise["name"], shift["name"]) == ("tiny.denoise", "tiny.shift")
-    assert (denoise["degradations"], shift["degradations"]) == (["noise"], ["low_light"])
-    assert denoise["multiple"] == 4
-    assert denoise["training"]["steps"] == 2
-    assert denoise["training"]["command"].startswith("opera-env tools train tiny.denoise --images data/val")
-    assert shift["training"] == {}
-
-    assert main(["tools", "card", "--toolbox", str(folder)]) == 1
-    assert "opera-env tools measure" in one_error(capsys)
-
-
-def test_the_recorded_command_can_be_run(
-    tiny_table: None, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
-) -> None:
-    """From beside the folder of photographs, as the noted names are relative to it."""
-    assert main(training_words("tiny.denoise", photographs, tmp_path / "runs")) == 0
-    record = json.loads((tmp_path / "runs" / "tiny.denoise" / "training.json").read_text())
-    monkeypatch.chdir(tmp_path)
-    args = record["command"].split()
-    assert args[0] == "opera-env"
-    assert main([*args[1:], "--val-side", "64", "--warmup-steps", "1", "--out", "again"]) == 0
-    again = json.loads(Path("again/tiny.denoise/training.json").read_text())
-    assert again["psnr_gain"] == record["psnr_gain"]
-
-
-def test_a_folder_without_a_parent_in_its_name(
-    tiny_table: None, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(photographs.parent)
-    assert main(training_words("tiny.denoise", Path("val"), tmp_path / "runs")) == 0
-    record = json.loads((tmp_path / "runs" / "tiny.denoise" / "training.json").read_text())
-    assert record["data"] == record["validation"] == "data/val"
-
-
-@pytest.mark.parametrize(("tool", "says"), [("tiny.sharpen", "tiny.denoise"), ("tiny.shift", "no weights")])
-def test_invalid_training_options_are_refused(
-    tool: str, says: str, tiny_table: None, photographs: Path, tmp_path: Path, capsys: Printed
-) -> None:
-    assert main(training_words(tool, photographs, tmp_path / "runs")) == 1
-    line = one_error(capsys)
-    assert tool in line
-    assert says in line
-    assert not (tmp_path / "runs").exists()
 
 
 # ---- arguments and help ----------------------------------------------------------------------------
