@@ -1,4 +1,4 @@
-"""Writing files atomically: a file is complete or absent, and none is overwritten by accident.
+"""Atomic writing: a file is complete or absent, and none is overwritten by accident; hashes of files.
 
 This holds after a power loss too: the content is on the disk before the file gets its name.
 """
@@ -6,6 +6,7 @@ This holds after a power loss too: the content is on the disk before the file ge
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -89,3 +90,9 @@ def _temporary_file(target: Path) -> Iterator[Path]:
         raise
     finally:
         part.unlink(missing_ok=True)
+
+
+def file_sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

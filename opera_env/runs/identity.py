@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from opera_env.data.images import list_images
-from opera_env.weights.tensors import file_sha256
+from opera_env.files import file_sha256
 
 Identity = dict[str, str]
 """``{"name": ..., "content": ...}``, as it is stored in a run's settings."""

@@ -14,12 +14,11 @@ import torch
 from torch import nn
 
 from opera_env.errors import MissingWeightsError, ToolboxError, UntrustedCodeError, WeightsIntegrityError
-from opera_env.files import atomic_write
+from opera_env.files import atomic_write, file_sha256
 from opera_env.json_files import JsonObject, read_object
 from opera_env.tools.nets import NETS
 from opera_env.tools.saved_net import check_can_be_saved, is_code, read_net, write_net
 from opera_env.tools.tool import TOOL_NAME, Tool
-from opera_env.weights.tensors import file_sha256
 
 MANIFEST_NAME = "toolbox.json"
 FORMAT_VERSION = 1

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from opera_env.errors import ToolboxError
+from opera_env.files import file_sha256
 from opera_env.tools.own_code import NAME, build_own, check_options, load_state
 from opera_env.tools.tool import RestoreFn, Tool
-from opera_env.weights.tensors import file_sha256, load_tensors
+from opera_env.weights.tensors import load_tensors
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor

@@ -10,7 +10,8 @@ from typing import Literal
 import torch
 
 from opera_env.errors import DownloadError, UnknownPresetError
-from opera_env.weights.tensors import file_sha256, load_tensors, tensors_sha256
+from opera_env.files import file_sha256
+from opera_env.weights.tensors import load_tensors, tensors_sha256
 
 
 def cache_dir() -> Path:

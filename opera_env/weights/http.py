@@ -15,10 +15,9 @@ from rich.progress import wrap_file
 
 from opera_env.console import Console, escape_controls
 from opera_env.errors import DownloadError, WeightsIntegrityError, error_message
-from opera_env.files import atomic_write
+from opera_env.files import atomic_write, file_sha256
 from opera_env.leftovers import remove_leftovers
 from opera_env.weights.connection import DownloadLimits, open_address
-from opera_env.weights.tensors import file_sha256
 
 _ATTEMPTS = 3
 """How often an address is asked for the rest of a file after the connection was cut."""

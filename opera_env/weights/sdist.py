@@ -27,8 +27,8 @@ import torch
 from torch import Tensor
 
 from opera_env.errors import DownloadError
+from opera_env.files import file_sha256
 from opera_env.weights.http import expect_sha256
-from opera_env.weights.tensors import file_sha256
 
 MAX_PIP_SECONDS, MAX_PIP_BYTES = 900, 600_000_000
 """Longest time of pip, and the most that it may write; it checks the hash of an archive when it has all."""

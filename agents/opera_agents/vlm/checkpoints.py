@@ -14,9 +14,8 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from opera_env.errors import RunError, error_message
-from opera_env.files import atomic_write
+from opera_env.files import atomic_write, file_sha256
 from opera_env.json_files import read_object
-from opera_env.weights.tensors import file_sha256
 
 DIGESTS_FILE = "digests.json"
 """File name of the SHA-256 of all other files of a checkpoint, which is written last."""

@@ -12,11 +12,10 @@ from typing import Any
 
 from opera_env.degradations import DEGRADATIONS
 from opera_env.errors import AgentError, MissingWeightsError, ToolboxMismatchError, WeightsIntegrityError
-from opera_env.files import atomic_write
+from opera_env.files import atomic_write, file_sha256
 from opera_env.json_files import read_object
 from opera_env.runs import Identity, identify_weights
 from opera_env.tools import Toolbox
-from opera_env.weights.tensors import file_sha256
 
 METADATA_FILE = "opera_env.json"
 """File name of the card, beside a model's weights."""

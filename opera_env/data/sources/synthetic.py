@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from opera_env.data.images import list_images, to_tensor
 from opera_env.data.read import check_image
-from opera_env.data.sources.content import combine_hashes, file_sha256, find_image
+from opera_env.data.sources.content import combine_hashes, find_image
 from opera_env.data.sources.protocol import ImageCache, crop_image, random_crop
 from opera_env.degradations import (
     DEGRADATION_CLASSES,
@@ -26,6 +26,7 @@ from opera_env.degradations import (
     training_recipes,
 )
 from opera_env.errors import SampleError
+from opera_env.files import file_sha256
 from opera_env.types import Sample, SampleSpec
 
 BUNDLED_IMAGES = (
