@@ -46,10 +46,11 @@ class ExecutionUpdate:
 
     Example:
         >>> import gymnasium as gym
+        >>> from opera_env.types import SampleSpec
         >>> env = gym.make("OPERA-Restore-v0", reward="classic")
         >>> update = ExecutionUpdate(env, ExecutionConfig(loss="pixel"))
         >>> _, info = env.reset(seed=0)
-        >>> sample = env.unwrapped.rules.draw_sample(env.np_random, {"sample": info["sample"]})
+        >>> sample = env.unwrapped.rules.source.make(SampleSpec.from_json(info["sample"]))
         >>> before = update.toolbox.fingerprint
         >>> logs = update.step([sample], [("unet.denoise", "unet.dejpeg")])
         >>> before != env.unwrapped.toolbox.fingerprint
