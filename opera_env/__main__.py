@@ -1,8 +1,6 @@
 """The command ``opera-env``, as ``python -m opera_env``."""
 
-import sys
-
-from opera_env.cli import main
+from opera_env.cli import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

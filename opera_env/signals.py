@@ -183,6 +183,13 @@ def _install(handlers: Mapping[str, _Handler]) -> dict[int, Any]:
     }
 
 
+def exit_process(code: int) -> NoReturn:
+    """Ends the process with an exit code, which a signal no longer changes: all is done."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)
+
+
 def output_has_no_reader() -> bool:
     """Returns whether standard output or standard error is a pipe that nobody reads any more."""
     return any(map(_reader_has_ended, _OUTPUTS))

@@ -5,9 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, NoReturn
 
-from opera_env.signals import output_has_no_reader, run_command, signals_end_the_process, with_notes
+from opera_env.signals import (
+    exit_process,
+    output_has_no_reader,
+    run_command,
+    signals_end_the_process,
+    with_notes,
+)
 
 # Set before torch starts its threads: waiting threads sleep. Spinning threads cost ten times the work
 # where another process wants a core.
@@ -50,6 +56,11 @@ Exit codes: 0 success, 1 something failed and was named, 2 the arguments are not
 143 terminated, 141 the reader of the output has ended, as in `opera-env ... | head`.
 
 `opera-env --tyro-print-completion bash` (or zsh) prints a completion script."""
+
+
+def run() -> NoReturn:
+    """The script ``opera-env``: runs the command line and ends the process with its exit code."""
+    exit_process(main())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

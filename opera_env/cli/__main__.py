@@ -1,8 +1,6 @@
 """``python -m opera_env.cli`` is the command ``opera-env``."""
 
-import sys
-
-from opera_env.cli import main
+from opera_env.cli import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -7,7 +7,6 @@ Example:
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -21,7 +20,13 @@ from opera_env.cli.command import format_error
 from opera_env.command_line import parse_settings
 from opera_env.console import Console
 from opera_env.errors import OperaError, SettingError
-from opera_env.signals import interrupts_raise, output_has_no_reader, run_command, stops_explained
+from opera_env.signals import (
+    exit_process,
+    interrupts_raise,
+    output_has_no_reader,
+    run_command,
+    stops_explained,
+)
 
 EXIT_FAILED = 1
 """Exit code after an error."""
@@ -46,10 +51,7 @@ def run_program(config_type: type[ConfigT], main: Callable[[ConfigT], object]) -
         main: The program. If the settings have a field ``out``, the same command has to resume what the
             program was doing there when it was interrupted.
     """
-    code = program_code(config_type, main)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # all is done: the exit code stays as it is
-    sys.exit(code)
+    exit_process(program_code(config_type, main))
 
 
 def program_code(

@@ -19,7 +19,7 @@ import numpy as np
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-OPERA_ENV = ("-c", "import sys; from opera_env.cli import main; sys.exit(main())")
+OPERA_ENV = ("-c", "from opera_env.cli import run; run()")
 """Arguments of Python that start ``opera-env``, as its script does; those of the subcommand follow."""
 
 _POLL_SECONDS = 0.005

@@ -112,9 +112,9 @@ def test_a_run_that_is_interrupted_again_and_again_ends_like_an_uninterrupted_on
         kept = num_kept(target)
         options = ["--force", *(["--resume"] if kept else [])]
         ended = interrupt(command(photographs, target, *options), target, number, after, kept + 1)
-        assert num_kept(target) > kept or ended is None, "every run makes progress"
-        if ended is None:
-            break
+        if ended is None or target.read_text() != "earlier":
+            break  # all was done before the signal
+        assert num_kept(target) > kept, "every run makes progress"
         assert ended.code == CODES[number]
         if number in LINES:
             hint = f"{partial_of(target)} keeps what is finished, --resume continues"

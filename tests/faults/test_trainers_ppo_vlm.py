@@ -266,9 +266,7 @@ def test_restore_never_runs_code_of_a_model_and_asks_no_question(
         (folder / file).write_text(json.dumps(values | {"auto_map": classes, "model_type": "hostile"}))
     target = tmp_path / "restored.png"
     command = ("restore", str(photos / "0.png"), "-o", str(target), "--agent", f"vlm:{folder}")
-    yes = (
-        f"import sys, io; sys.stdin = io.StringIO('y\\n' * 9); {OPERA_ENV[1].removeprefix('import sys; ')}"
-    )
+    yes = f"import sys, io; sys.stdin = io.StringIO('y\\n' * 9); {OPERA_ENV[1]}"
     ended = run((OPERA_ENV[0], yes, *command))
     assert_last_line(ended, 1, "error: ", file, "never run")
     assert "[y/N]" not in ended.out + ended.err

@@ -9,13 +9,15 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import cv2
+import torch
 from safetensors.numpy import load_file
 
 from opera_agents import joint
@@ -98,7 +100,8 @@ class Run:
         process = multiprocessing.get_context("fork").Process(
             target=_run, args=(trainer, list(arguments), self._stdout, self._stderr, max_file_bytes)
         )
-        process.start()
+        with _one_thread():
+            process.start()
         self.process: BaseProcess = process
         self.wait_for(self._stdout)
 
@@ -125,9 +128,21 @@ class Run:
         return Ended(self.process.exitcode, self._stdout.read_text(), self._stderr.read_text())
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Ends the threads of OpenCV and PyTorch, for which a forked process would wait in vain."""
+    threads = cv2.getNumThreads(), torch.get_num_threads()
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads[0])
+        torch.set_num_threads(threads[1])
+
+
 def _run(trainer: Trainer, arguments: list[str], out: Path, err: Path, max_file_bytes: int | None) -> None:
     sys.stderr = err.open("w")
-    cv2.setNumThreads(1)
     if max_file_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, max_file_bytes))
     with signals_end_the_process():  # as while a program is imported
