@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -157,10 +156,9 @@ def test_a_run_that_is_stopped_at_random_moments_resumes_exactly(
     for moment in random_moments(seed=10 + list(SIGNALS).index(number), count=count, latest=1.5):
         process = trainer.start(inputs, tmp_path)
         was_running = process.send(number, moment)
-        sent = time.monotonic()
         ended = process.wait()
-        if ended.code == 0:  # the system was tidying up after the process, which takes a while
-            assert time.monotonic() - sent < 1, "the signal was lost"
+        if not was_running or ended.code == 0:  # all was done, or the process was just ending
+            assert (ended.code, "ignored" in ended.err) == (0, False)
             was_running = False
         elif number == signal.SIGKILL:
             assert ended.code == -9

@@ -100,8 +100,8 @@ def load_or_run_warm_start(
     except (WeightsIntegrityError, AgentError) as error:
         print(f"{error_message(error)} It is written again from the checkpoint of the warm start.")
     run_warm_start(policy, toolbox, source, config)
-    save_weights(policy, path)
     save_weights(policy.detector, config.out / "detector.safetensors")
+    save_weights(policy, path)  # last: where it exists, the detector does too
     load_weights(policy, path)  # rounded to float16, as other runs that start from the file
 
 
