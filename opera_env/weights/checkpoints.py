@@ -132,13 +132,13 @@ class _HashedFile:
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
         self.digest = hashlib.sha256()
-        self.error: OSError | None = None
+        self.error: BaseException | None = None
 
     def write(self, data: bytes) -> int:
-        self.digest.update(data)
         try:
+            self.digest.update(data)
             return self.file.write(data)
-        except OSError as error:
+        except BaseException as error:  # a full disk, or a signal
             self.error = error
             raise
 
@@ -152,9 +152,17 @@ def _write_archive(state: dict[str, Any], file: IO[bytes]) -> None:
     try:
         torch.save(state, hashed)  # pyright: ignore[reportArgumentType] - it only writes and flushes
     except RuntimeError as error:
-        raise hashed.error or error from error
+        raise hashed.error or _first_reason(error) from error
     file.seek(-2, os.SEEK_END)
     file.write(_COMMENT_LENGTH + hashed.digest.hexdigest().encode())
+
+
+def _first_reason(error: BaseException) -> BaseException:
+    """Returns the signal during which PyTorch raised an error of its own, or else that error."""
+    reason: BaseException | None = error
+    while reason is not None and not isinstance(reason, KeyboardInterrupt | SystemExit):
+        reason = reason.__context__
+    return reason or error
 
 
 def _read_archive(path: Path, device: torch.device | str) -> dict[str, Any]:
