@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from opera_env.evaluation.planning_factors import matched_orders
 from opera_env.types import Plan
@@ -31,6 +32,13 @@ class ConsensusPlans:
         baseline_repeats: The same fraction of all plans, as a baseline.
         baseline_unmatched: The same fraction of all plans, as a baseline.
         plans_above_matched: Number of plans per image whose R_q is above the best order of matched tools.
+        best_rank_unmatched: Mean over images of the best aggregated rank of a plan with an unmatched tool;
+            None if there is no such plan. The aggregated rank of a plan is its mean rank by the five
+            metrics, from 1, the best, to the number of plans.
+        best_rank_matched: The same for plans of matched tools alone, repeats included.
+        unmatched_better: Fraction of the images on which the former is lower, which is better.
+        rank_repeated: Mean aggregated rank of the consensus plans that use a tool twice; None without any.
+        rank_deduplicated: The same after each tool is used only where it comes first in the plan.
 
     Source: the paper's empirical study. Departure: the five metrics of the preset ``lite``; the fractions
         of all plans are reported as well, because without them those of the consensus plans say little.
@@ -42,6 +50,11 @@ class ConsensusPlans:
     baseline_repeats: float
     baseline_unmatched: float
     plans_above_matched: float
+    best_rank_unmatched: float | None
+    best_rank_matched: float | None
+    unmatched_better: float
+    rank_repeated: float | None
+    rank_deduplicated: float | None
 
 
 def consensus_plans(
@@ -62,6 +75,11 @@ def consensus_plans(
         for values, names in zip(columns, matched, strict=True)
     ]
     count = max(1, int(agreed.sum()))
+    ranks = np.array([_aggregated_ranks(values) for values in columns])
+    best_unmatched = np.where(unmatched, ranks, np.inf).min(axis=1)
+    best_matched = np.where(unmatched, np.inf, ranks).min(axis=1)
+    index = {plan: number for number, plan in enumerate(plans)}
+    deduplicated = np.array([index[tuple(dict.fromkeys(plan))] for plan in plans])
     return ConsensusPlans(
         plans=float(agreed.sum(axis=1).mean()),
         repeats=float((agreed & repeats).sum() / count),
@@ -69,7 +87,23 @@ def consensus_plans(
         baseline_repeats=float(repeats.mean()),
         baseline_unmatched=float(unmatched.mean()),
         plans_above_matched=float(np.mean(above)),
+        best_rank_unmatched=_finite_mean(best_unmatched),
+        best_rank_matched=_finite_mean(best_matched),
+        unmatched_better=float((best_unmatched < best_matched).mean()),
+        rank_repeated=_finite_mean(ranks[agreed & repeats]),
+        rank_deduplicated=_finite_mean(ranks[:, deduplicated][agreed & repeats]),
     )
+
+
+def _aggregated_ranks(columns: MetricColumns) -> NDArray[np.float64]:
+    """Returns the mean rank of each plan by the five metrics; 1 is best, equal plans share a rank."""
+    names = (*FULL_REFERENCE_METRICS, *NO_REFERENCE_METRICS)
+    return np.mean([rankdata(-columns[name]) for name in names], axis=0)
+
+
+def _finite_mean(values: NDArray[np.float64]) -> float | None:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else None
 
 
 def _has_consensus(columns: MetricColumns) -> NDArray[np.bool_]:

@@ -11,7 +11,12 @@ from numpy.typing import NDArray
 
 from opera_env.degradations import Recipe
 from opera_env.errors import SampleError, SettingError, ToolboxError
-from opera_env.evaluation.consensus import ConsensusPlans, consensus_plans
+from opera_env.evaluation.consensus import (
+    FULL_REFERENCE_METRICS,
+    NO_REFERENCE_METRICS,
+    ConsensusPlans,
+    consensus_plans,
+)
 from opera_env.evaluation.partial import PartialResults
 from opera_env.evaluation.planning_factors import (
     CONSTANT_PLAN,
@@ -26,8 +31,9 @@ from opera_env.search import all_plans
 from opera_env.tools import Toolbox
 from opera_env.types import Outcome, Plan, Sample
 
-STUDY_METRICS = ("r_q", "psnr_y", "ssim_y")
-"""The metrics by which plans are chosen and effects are measured."""
+STUDY_METRICS = ("r_q", *FULL_REFERENCE_METRICS, *NO_REFERENCE_METRICS)
+"""The metrics by which plans are chosen and effects are measured. The effect is positive where the metric
+improves, also by a metric of which less is better."""
 
 MAX_PLANS = 200_000
 """Maximum number of plans; so many take an hour for a few samples."""

@@ -79,19 +79,22 @@ def test_tables_and_a_file(
     assert summary["tools"] == [f"tiny.{kind}" for kind in LEVELS]
     assert (summary["max_length"], summary["samples"]) == (2, 16)
     assert summary["plans"] == 1 + 4 + 4**2
-    assert len(summary["effects"]) == 3 * (len(PLANNING_FACTORS) + 1)
+    assert len(summary["effects"]) == 6 * (len(PLANNING_FACTORS) + 1)
 
     text = " ".join(printed.split())
     assert "21 plans of tiny.rain, tiny.haze, tiny.defocus_blur, tiny.noise on 16 samples" in text
     assert text.count("21 plans") == 1, "the tables share a heading"
-    assert all(f"effect in {metric}" in printed for metric in ("R_q", "PSNR-Y, dB", "SSIM-Y"))
+    assert all(
+        f"effect in {metric}" in printed
+        for metric in ("R_q", "PSNR-Y, dB", "SSIM-Y", "LPIPS", "NIQE", "PIQE")
+    )
     for row in summary["effects"]:
-        digits = 3 if row["metric"] == "ssim_y" else 2
+        digits = 3 if row["metric"] in ("ssim_y", "lpips") else 2
         interval = format_interval(ConfidenceInterval(**row["mean"]), digits)
         assert f"{interval} {row['median']:.{digits}f} {row['fraction']:.0%}" in text
     names = " ".join(re.sub(r" -?\d+\.\d+ \[.*", "", printed).split())  # a name may take two lines
-    assert all(names.count(name) == 3 for name in (*PLANNING_FACTORS, CONSTANT_PLAN))
-    assert f"{summary['consensus']['baseline_repeats']:.0%}" in text
+    assert all(names.count(name) == 6 for name in (*PLANNING_FACTORS, CONSTANT_PLAN))
+    assert f"{100 * summary['consensus']['baseline_repeats']:.1f} %" in text
 
 
 @needs_lpips

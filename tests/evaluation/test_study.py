@@ -13,10 +13,12 @@ import pytest
 import torch
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import Tensor
 
 from opera_env.data import Source, clean_folder
 from opera_env.errors import SampleError, ToolboxError
+from opera_env.evaluation.consensus import consensus_plans
 from opera_env.evaluation.planning_factors import CONSTANT_PLAN, PLANNING_FACTORS, matched_orders
 from opera_env.evaluation.study import STUDY_METRICS, Effect, StudyResult, matched_tools, run_study
 from opera_env.scoring import PlanScorer
@@ -281,6 +283,28 @@ def test_consensus_plans(study_result: StudyResult) -> None:
     assert consensus.baseline_repeats == pytest.approx(2 / 7)  # two plans of seven use a tool twice
     # Brightening is unmatched where there is no JPEG: in four plans of seven, on half of the samples.
     assert consensus.baseline_unmatched == pytest.approx((4 / 7 + 0) / 2)
+    for rank in (consensus.best_rank_matched, consensus.best_rank_unmatched):
+        assert rank is not None and 1 <= rank <= study_result.plans
+
+
+def test_ranks_of_plans_by_hand() -> None:
+    """Four plans of one matched tool, a, and an unmatched one, b; all metrics agree but one."""
+    plans = [plan(word) for word in ("", "a", "aa", "b")]
+    values = np.array([1.0, 3.0, 4.0, 2.0])
+    columns: dict[str, NDArray[np.float64]] = dict.fromkeys(
+        ("r_q", "psnr_y", "ssim_y", "lpips", "niqe32", "piqe"), values
+    )
+    columns["piqe"] = -values
+    found = consensus_plans(plans, [columns], [plan("a")])
+    assert (found.plans, found.repeats, found.unmatched) == (1, 1, 0)  # aa alone
+    assert found.rank_repeated == pytest.approx((4 * 1 + 4) / 5)
+    assert found.rank_deduplicated == pytest.approx((4 * 2 + 3) / 5)  # a
+    assert found.best_rank_matched == pytest.approx((4 * 1 + 4) / 5)
+    assert found.best_rank_unmatched == pytest.approx((4 * 3 + 2) / 5)
+    assert found.unmatched_better == 0
+    assert consensus_plans(plans, [columns], [plan("b")]).unmatched_better == 1
+    first = {name: column[:1] for name, column in columns.items()}
+    assert consensus_plans(plans[:1], [first], [()]).best_rank_unmatched is None
 
 
 @needs_lpips
