@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,6 +46,14 @@ class DetectionScores:
     recall: tuple[float, ...]
     precision: tuple[float, ...]
     calibration_error: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns a dictionary of JSON types; NaN, which JSON does not have, becomes None."""
+
+        def finite(values: tuple[float, ...]) -> list[float | None]:
+            return [None if math.isnan(value) else value for value in values]
+
+        return asdict(self) | {"recall": finite(self.recall), "precision": finite(self.precision)}
 
 
 @torch.inference_mode()

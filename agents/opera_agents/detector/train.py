@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -245,8 +244,8 @@ def save_detector(
         "labels": labels,
         "thresholds": [round(threshold, 2) for threshold in thresholds],
         "training": settings,
-        "scores": asdict(scores),
-        "scores_with_thresholds": asdict(with_thresholds),
+        "scores": scores.to_json(),
+        "scores_with_thresholds": with_thresholds.to_json(),
     }
     with atomic_write(config.out / "detector.json") as part:
         part.write_text(json.dumps(record, indent=2) + "\n")

@@ -61,6 +61,7 @@ def test_the_run_writes_a_detector_with_thresholds_and_scores(config: DetectorCo
     record = json.loads((config.out / "detector.json").read_text())
     assert record["scores"]["cross_entropy"] == pytest.approx(scores.cross_entropy)
     assert len(record["thresholds"]) == len(record["labels"]) == 8
+    assert "NaN" not in (config.out / "detector.json").read_text()
     assert all(0 < threshold < 1 for threshold in record["thresholds"])
     detector = load_detector(config.out / "detector.safetensors")
     again = train(
