@@ -6,12 +6,12 @@ import os
 import select
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import PurePath
-from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
+
+from opera_env.signal_handlers import STOPS, Handlers, SignalsRaise, TerminationSignal, end_process
 
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 """Exit code after Ctrl-C, as in shells: 130."""
@@ -19,44 +19,29 @@ EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_BROKEN_PIPE = 128 + 13
 """Exit code if the reader of an output has ended, as in ``opera-env ... | head``: 141, as in shells."""
 
-_TERMINATIONS = {"SIGTERM": "terminated", "SIGHUP": "terminated, the terminal was closed"}
-"""The signals that ask a process to end, with the line that it prints then."""
-
-_Handler = Callable[[int, FrameType | None], Any]
-
 _OUTPUTS = (1, 2)
 """Descriptors of standard output and standard error."""
-
-
-class TerminationSignal(SystemExit):
-    """A signal has asked this process to end. The exit code is 128 plus the number of the signal.
-
-    Attributes:
-        message: What happened, in one line.
-    """
-
-    def __init__(self, number: int, message: str) -> None:
-        super().__init__(128 + number)
-        self.message = message
 
 
 def run_command(run: Callable[[], int | None]) -> int:
     """Runs a command, and turns what ends it from outside into one line and the usual exit code.
 
-    SIGTERM and SIGHUP raise an exception in ``run``, as Ctrl-C does, so that ``finally`` blocks and context
+    Signals raise an exception in ``run``, as Ctrl-C does in Python, so that ``finally`` blocks and context
     managers leave the files in order. Errors of ``run`` are the caller's.
 
     Args:
         run: The command; its result is the exit code, None is 0.
 
     Returns:
-        The exit code: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP, 141 if standard output or
-        standard error is a pipe that nobody reads any more.
+        The exit code: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP, whatever the result is then;
+        141 if standard output or standard error is a pipe that nobody reads any more.
     """
+    signals = SignalsRaise()
     try:
-        with interrupts_raise(), terminations_raise():
+        with signals:
             code = run() or 0
             sys.stdout.flush()  # a closed pipe is noticed here and not when the interpreter ends
+            signals.raise_lost()
             return code
     except KeyboardInterrupt as stop:
         _print_line(with_notes(": ".join(["interrupted", *map(str, stop.args)]), stop))
@@ -69,6 +54,21 @@ def run_command(run: Callable[[], int | None]) -> int:
             raise
         _discard_unread_output()
         return EXIT_BROKEN_PIPE
+    finally:
+        signals.close()  # again, because a signal may have ended the first time
+
+
+def raise_signal_behind(error: BaseException) -> None:
+    """Raises the exception of a signal that some code has replaced by an error of its own.
+
+    Args:
+        error: The error; nothing happens if no signal is behind it.
+    """
+    reason: BaseException | None = error
+    while reason is not None:
+        if isinstance(reason, KeyboardInterrupt | TerminationSignal):
+            raise reason
+        reason = reason.__context__
 
 
 def with_notes(message: str, error: BaseException) -> str:
@@ -102,32 +102,25 @@ def stops_explained(hint: str) -> Iterator[None]:
 
 
 @contextmanager
-def terminations_raise() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise :class:`TerminationSignal` within, unless the process ignores them."""
-
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
-        raise TerminationSignal(number, _TERMINATIONS[signal.Signals(number).name])
-
-    with _handlers({name: stop for name in _TERMINATIONS}):
-        yield
-
-
-@contextmanager
 def signals_end_the_process() -> Iterator[None]:
     """Signals end the process at once and in one line within: for imports, which leave nothing to tidy up.
 
     An exception instead would be a traceback, and some extension modules swallow it or raise another one.
     """
-    with _handlers({name: _end_process for name in ("SIGINT", *_TERMINATIONS)}):
+    handlers = Handlers(dict.fromkeys(STOPS, end_process))
+    handlers.install()
+    try:
         yield
+    finally:
+        handlers.restore()
 
 
 def signals_end_imports(package: str, script: str | None = None) -> None:
     """Signals end the process as above, if it is to run a program of a package.
 
     A package calls it first of all, because its programs start with imports that take seconds.
-    :func:`run_command` and :func:`interrupts_raise` replace the handlers. In any other process, such as one
-    that uses the package as a library, nothing is changed.
+    :func:`run_command` replaces the handlers. In any other process, such as one that uses the package as a
+    library, nothing is changed.
 
     Args:
         package: Name of the package that calls it; its programs are called by ``python -m``.
@@ -137,56 +130,14 @@ def signals_end_imports(package: str, script: str | None = None) -> None:
     modules = [module for option, module in arguments if option == "-m"]
     is_module = bool(modules) and modules[0].startswith(f"{package}.")
     if is_module or (script is not None and PurePath(*sys.argv[:1]).stem == script):
-        _install({name: _end_process for name in ("SIGINT", *_TERMINATIONS)})
-
-
-@contextmanager
-def interrupts_raise() -> Iterator[None]:
-    """Ctrl-C raises KeyboardInterrupt within, as it does in Python unless someone has changed it."""
-    with _handlers({"SIGINT": signal.default_int_handler}):
-        yield
-
-
-def _end_process(number: int, frame: FrameType | None) -> NoReturn:
-    message = _TERMINATIONS.get(signal.Signals(number).name, "interrupted")
-    with suppress(OSError):  # standard error may be closed
-        os.write(2, f"{message}\n".encode())
-    os._exit(128 + number)
-
-
-@contextmanager
-def _handlers(handlers: Mapping[str, _Handler]) -> Iterator[None]:
-    """Installs handlers of signals by name, and the previous ones again at the end."""
-    previous = _install(handlers)
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            # None is a handler that was not installed from Python, which cannot be restored.
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-
-
-def _install(handlers: Mapping[str, _Handler]) -> dict[int, Any]:
-    """Installs handlers of signals by name; returns the previous ones by number.
-
-    A signal that the process ignores, as after ``nohup``, stays ignored. In other threads than the main one
-    Python cannot install handlers.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return {}
-    numbers = {getattr(signal, name, None): handler for name, handler in handlers.items()}
-    return {
-        number: signal.signal(number, handler)
-        for number, handler in numbers.items()
-        if number is not None  # Windows has no SIGHUP
-        and signal.getsignal(number) is not signal.SIG_IGN
-    }
+        Handlers(dict.fromkeys(STOPS, end_process)).install()
 
 
 def exit_process(code: int) -> NoReturn:
     """Ends the process with an exit code, which a signal no longer changes: all is done."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    for name in STOPS:
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     sys.exit(code)
 
 

@@ -11,12 +11,12 @@ from collections.abc import Callable
 
 import pytest
 
+from opera_env.signal_handlers import SignalsRaise, TerminationSignal
 from opera_env.signals import (
-    TerminationSignal,
     output_has_no_reader,
+    raise_signal_behind,
     run_command,
     signals_end_the_process,
-    terminations_raise,
 )
 
 
@@ -50,6 +50,40 @@ def test_a_command_that_ends_by_itself_keeps_its_code(result: int | None, code: 
     assert run_command(lambda: result) == code
 
 
+def test_a_command_whose_code_has_swallowed_a_signal_does_not_report_success(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    kept: list[BaseException] = []
+
+    def run() -> int:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except BaseException as error:  # noqa: BLE001 - as some libraries do
+            kept.append(error)
+        return 0
+
+    assert run_command(run) == 143
+    assert capsys.readouterr().err == "terminated\n"
+
+
+@pytest.mark.parametrize("from_cause", [True, False])
+def test_the_signal_behind_an_error_is_raised(from_cause: bool) -> None:
+    """Code that turns every exception into an error of its own may have turned a signal into one."""
+    with pytest.raises(TerminationSignal), SignalsRaise():
+        try:
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            except BaseException as stop:  # noqa: BLE001 - as some libraries do
+                raise RuntimeError("damaged") from (stop if from_cause else None)
+        except RuntimeError as error:
+            raise_signal_behind(error)
+            pytest.fail("the signal is lost")
+
+
+def test_no_signal_is_behind_an_error() -> None:
+    raise_signal_behind(ValueError("mine"))
+
+
 def test_errors_are_the_callers() -> None:
     with pytest.raises(ZeroDivisionError):
         run_command(lambda: 1 // 0)
@@ -57,7 +91,7 @@ def test_errors_are_the_callers() -> None:
 
 def test_context_managers_end_before_a_terminated_process() -> None:
     done: list[str] = []
-    with pytest.raises(TerminationSignal) as stop, terminations_raise():
+    with pytest.raises(TerminationSignal) as stop, SignalsRaise():
         try:
             signal.raise_signal(signal.SIGTERM)
         except Exception:  # noqa: BLE001 - as around an agent's code
@@ -72,7 +106,7 @@ def test_ignored_signals_stay_ignored() -> None:
     """As after nohup."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with terminations_raise(), signals_end_the_process():
+        with SignalsRaise(), signals_end_the_process():
             signal.raise_signal(signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)

@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 from opera_env.signals import (
     exit_process,
     output_has_no_reader,
+    raise_signal_behind,
     run_command,
     signals_end_the_process,
     with_notes,
@@ -82,6 +83,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         command = _parse(arguments)
         return command.run()
     except Exception as error:
+        raise_signal_behind(error)
         is_closed_pipe = isinstance(error, BrokenPipeError) and output_has_no_reader()
         if is_closed_pipe or (command is not None and command.debug):
             raise

@@ -22,8 +22,8 @@ from opera_env.console import Console
 from opera_env.errors import OperaError, SettingError
 from opera_env.signals import (
     exit_process,
-    interrupts_raise,
     output_has_no_reader,
+    raise_signal_behind,
     run_command,
     stops_explained,
 )
@@ -100,6 +100,7 @@ def exit_code(
         try:
             main()
         except Exception as error:
+            raise_signal_behind(error)
             out, debug = context()
             if debug or (isinstance(error, BrokenPipeError) and output_has_no_reader()):
                 raise
@@ -109,5 +110,4 @@ def exit_code(
             return EXIT_USAGE if isinstance(error, SettingError) else EXIT_FAILED
         return 0
 
-    with interrupts_raise():
-        return run_command(run)
+    return run_command(run)

@@ -20,13 +20,15 @@ from opera_env.cli.restore_report import (
     format_failure,
     restoration_record,
 )
-from opera_env.cli.results import claim_result, has_result
+from opera_env.cli.results import claim_result, has_claim, has_result
 from opera_env.data.photo import Photo, format_from_name, suffix_notices
 from opera_env.data.read import read_photo, read_size
 from opera_env.data.write import check_max_side, write_photo
 from opera_env.errors import OutputError
 from opera_env.files import atomic_create, atomic_write
 from opera_env.restoration import Restoration, Restorer
+from opera_env.signal_handlers import SignalsWait
+from opera_env.signals import raise_signal_behind
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +54,7 @@ class PhotographRestorer:
                 return record | self._restore_missing(job)
             return record | self._restore(job)
         except Exception as error:  # noqa: BLE001 - any agent or tool may fail; the others are still restored
+            raise_signal_behind(error)
             if self.options.debug:
                 traceback.print_exc()
             return record | {"status": "failed", "error": format_failure(job, error)}
@@ -59,15 +62,15 @@ class PhotographRestorer:
     def _restore_missing(self, job: RestoreJob) -> dict[str, Any]:
         """Restores a photograph unless its result exists or another process is restoring it."""
         exists = {"status": "skipped", "reason": f"{job.output_path} exists"}
-        if self._has_result(job):
+        if self._has_result(job) and not has_claim(job):
             return exists
-        with claim_result(job) as claimed:
+        with SignalsWait() as signals, claim_result(job) as claimed:
             if not claimed:
                 return {"status": "skipped", "reason": "another process is restoring it"}
             if self._has_result(job):  # written between the first look and the claim
                 return exists
             try:
-                return self._restore(job)
+                return signals.come_during(lambda: self._restore(job))
             except FileExistsError:  # by a process of another machine
                 return exists
 

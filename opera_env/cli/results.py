@@ -61,19 +61,28 @@ def has_result(job: RestoreJob, scale: int) -> bool:
     return True
 
 
+def has_claim(job: RestoreJob) -> bool:
+    """Returns whether the result of a photograph is claimed, or was by a process that has been killed."""
+    return _claim_path(job).exists()
+
+
 @contextmanager
 def claim_result(job: RestoreJob) -> Iterator[bool]:
     """Yields whether this process may make a result, which is False if another one is making it.
 
-    Several processes can then share the photographs of one command. The claim ends with the process. Where
-    the file system has no locks, every process may make every result.
+    Several processes can then share the photographs of one command. The claim ends with the process; the
+    file of a claim whose process was killed is removed. Where the file system has no locks, every process
+    may make every result.
+
+    Signals have to wait (:class:`opera_env.signal_handlers.SignalsWait`), because one between the making of
+    the file and the statement that removes it would leave it.
 
     Args:
         job: The photograph.
     """
-    path = job.output_path
+    path = _claim_path(job)
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(make_claim_name(path.name)))
+    lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -85,8 +94,12 @@ def claim_result(job: RestoreJob) -> Iterator[bool]:
     try:
         yield True
     finally:
-        Path(lock.lock_file).unlink(missing_ok=True)  # before others can take the lock
+        path.unlink(missing_ok=True)  # before others can take the lock
         lock.release()
+
+
+def _claim_path(job: RestoreJob) -> Path:
+    return job.output_path.with_name(make_claim_name(job.output_path.name))
 
 
 def mark_removed(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

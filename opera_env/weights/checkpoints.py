@@ -16,6 +16,7 @@ from torch import Tensor
 
 from opera_env.errors import RunError, WeightsIntegrityError, error_message
 from opera_env.files import atomic_write
+from opera_env.signals import raise_signal_behind
 from opera_env.weights.tensors import load_tensors, tensors_sha256
 
 _DIGEST_KEY = "sha256"
@@ -152,17 +153,10 @@ def _write_archive(state: dict[str, Any], file: IO[bytes]) -> None:
     try:
         torch.save(state, hashed)  # pyright: ignore[reportArgumentType] - it only writes and flushes
     except RuntimeError as error:
-        raise hashed.error or _first_reason(error) from error
+        raise_signal_behind(error)
+        raise hashed.error or error from error
     file.seek(-2, os.SEEK_END)
     file.write(_COMMENT_LENGTH + hashed.digest.hexdigest().encode())
-
-
-def _first_reason(error: BaseException) -> BaseException:
-    """Returns the signal during which PyTorch raised an error of its own, or else that error."""
-    reason: BaseException | None = error
-    while reason is not None and not isinstance(reason, KeyboardInterrupt | SystemExit):
-        reason = reason.__context__
-    return reason or error
 
 
 def _read_archive(path: Path, device: torch.device | str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 from opera_env.cli.program import program_code
 from opera_env.errors import RunError, SettingError
 from opera_env.runs import PositiveInt, check_settings
-from opera_env.signals import TerminationSignal
+from opera_env.signal_handlers import TerminationSignal
 
 
 @dataclass(frozen=True)

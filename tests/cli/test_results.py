@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,12 @@ import pytest
 from PIL import Image
 
 from opera_env.cli.jobs import RestoreJob
+from opera_env.cli.restore_photograph import PhotographRestorer
 from opera_env.cli.results import claim_result, has_result, mark_removed, remove_all_leftovers
 from opera_env.data.read import read_photo
 from opera_env.errors import OutputError
-from opera_env.leftovers import make_part_name
+from opera_env.leftovers import make_claim_name, make_part_name
+from tests.every_instruction import signal_at_every_instruction
 
 PLAN = "brighten.gamma_correction"
 Draw = Callable[[int, int, int], Image.Image]
@@ -74,6 +78,35 @@ def test_a_claim_is_exclusive_and_leaves_nothing(tmp_path: Path) -> None:
     assert list(job.output_path.parent.iterdir()) == []
     with claim_result(job) as again:
         assert again
+
+
+def test_a_signal_at_any_instruction_leaves_no_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Restoring itself is left out; its files are those of atomic writes."""
+    job = RestoreJob(tmp_path / "a.png", tmp_path / "out" / "a.png")
+    monkeypatch.setattr(PhotographRestorer, "_has_result", lambda self, job: False)
+    monkeypatch.setattr(PhotographRestorer, "_restore", lambda self, job: {"status": "restored"})
+    unused: Any = None
+    photographs = PhotographRestorer(unused, unused, frozenset())
+
+    def check() -> None:
+        assert not list(tmp_path.rglob("*.claim"))
+
+    restore = partial(photographs._restore_missing, job)
+    # Every one of some 8000 instructions would take half a minute.
+    assert signal_at_every_instruction(signal.SIGTERM, restore, check, stride=59) > 1000
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_the_claim_of_a_killed_process_is_removed_by_the_next_run(is_finished: bool, run: Any) -> None:
+    """It may have been killed after it had written the result."""
+    if is_finished:
+        assert run.restore("--plan", PLAN) == 0
+    run.out.mkdir(exist_ok=True)
+    (run.out / make_claim_name("a.png")).touch()
+    assert run.restore("--plan", PLAN, "--skip-existing") == 0
+    assert sorted(path.name for path in run.out.iterdir()) == ["a.png", "b.jpg"]
 
 
 def test_a_file_system_without_locks_is_no_failure(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
