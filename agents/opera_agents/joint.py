@@ -25,6 +25,7 @@ import torch
 from accelerate import PartialState
 from torch.utils.tensorboard import SummaryWriter
 
+from opera_agents.common.photographs import check_photographs
 from opera_agents.common.runs import run_settings
 from opera_agents.cotraining.config import CotrainingConfig
 from opera_agents.cotraining.train import train as train_tools
@@ -52,8 +53,8 @@ from opera_env.tools import Toolbox
 class JointConfig:
     """Trains tools and planner in turn; other settings have the defaults of the two trainers."""
 
-    images: Path
-    """Folder of clean photographs for training."""
+    images: tuple[Path, ...]
+    """Folders of clean photographs for training, all at least as large as the crops."""
     val: Path
     """Folder of clean photographs for validation."""
     out: Path = Path("runs/joint")
@@ -108,7 +109,7 @@ class JointConfig:
         return run_settings(
             self,
             exclude=("out", "threads", "device"),
-            images=identify_images(self.images),
+            images=identify_images(*self.images),
             val=identify_images(self.val),
             toolbox=identify_toolbox(
                 self.toolbox, Toolbox.load(self.toolbox, trust_code=self.trust_code).fingerprint
@@ -129,6 +130,7 @@ def train(config: JointConfig) -> list[float]:
     load_policy(config.planner)[1].check(Toolbox.load(config.toolbox, trust_code=config.trust_code))
     load_degradations(config.degradations)
     get_reward(config.reward)
+    check_photographs(config.images, [config.canvas])
     settings, progress = config.settings(), describe_progress(config.out, *count_rounds(config), "rounds")
     with ExitStack() as stack:
         if processes.is_main_process:

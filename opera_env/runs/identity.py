@@ -22,15 +22,14 @@ _DIGITS = 16
 """Hexadecimal digits that are kept of a SHA-256."""
 
 
-def folder_name(folder: Path) -> str:
-    """Returns the last two parts of a folder's path, which name a data set on any machine.
+def folder_name(*folders: Path) -> str:
+    """Returns the last two parts of the path of each folder, which name a data set on any machine.
 
     Example:
         >>> folder_name(Path("/data/bsds500/train"))
         'bsds500/train'
     """
-    folder = folder.resolve()
-    return f"{folder.parent.name}/{folder.name}"
+    return " ".join(f"{folder.parent.name}/{folder.name}" for folder in map(Path.resolve, folders))
 
 
 def identify_images(*folders: Path) -> Identity:
@@ -54,7 +53,7 @@ def identify_images(*folders: Path) -> Identity:
             digest.update(file.read(_SAMPLED_BYTES))
             file.seek(max(_SAMPLED_BYTES, size - _SAMPLED_BYTES))
             digest.update(file.read(_SAMPLED_BYTES))
-    return {"name": " ".join(map(folder_name, folders)), "content": digest.hexdigest()[:_DIGITS]}
+    return {"name": folder_name(*folders), "content": digest.hexdigest()[:_DIGITS]}
 
 
 def identify_file(path: Path | None) -> Identity | None:

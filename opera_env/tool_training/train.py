@@ -115,7 +115,7 @@ def export_tool(
         folder: Output folder of the tool.
     """
     save_half(net.state_dict(), folder / "tool.safetensors")
-    data, validation = " ".join(map(folder_name, config.images)), folder_name(config.val)
+    data, validation = folder_name(*config.images), folder_name(config.val)
     pool = "" if config.pool == "lite" else f"--pool {config.pool} "
     steps, lr = config.steps or spec.steps, spec.lr if config.lr is None else config.lr
     record = {

@@ -24,7 +24,7 @@ def test_tools_and_planner_are_trained_in_turn(photos: Path, tmp_path: Path) -> 
     card = PolicyCard(toolbox.signature, toolbox.names, max_tools=3)
     save_policy(card.build(), card, tmp_path / "planner0")
     config = JointConfig(
-        photos,
+        (photos,),
         photos,
         tmp_path / "run",
         str(tmp_path / "toolbox"),

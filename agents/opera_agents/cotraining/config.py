@@ -30,8 +30,8 @@ _RUNTIME_FIELDS = ("val", "out", "threads", "workers", "device", "micro_batch_si
 class CotrainingConfig:
     """Trains the tools of a toolbox together, under the plans of an agent."""
 
-    images: Path
-    """Folder of clean photographs for training."""
+    images: tuple[Path, ...]
+    """Folders of clean photographs for training, all at least as large as the crops."""
     val: Path
     """Folder of clean photographs for validation."""
     out: Path = Path("runs/tools")
@@ -117,7 +117,7 @@ class CotrainingConfig:
         return run_settings(
             self,
             exclude=_RUNTIME_FIELDS,
-            images=folder_name(self.images),
+            images=folder_name(*self.images),
             toolbox=Path(self.toolbox).name,
             agent=Path(self.agent).name,
         )

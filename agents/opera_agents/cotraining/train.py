@@ -29,6 +29,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from opera_agents.common.batches import prefetch
 from opera_agents.common.checkpoints import load_checkpoint, save_checkpoint
+from opera_agents.common.photographs import check_photographs
 from opera_agents.common.runs import set_threads
 from opera_agents.common.validation import Validation, ValidationResult, format_validation, log_validation
 from opera_agents.cotraining.config import CotrainingConfig
@@ -68,8 +69,9 @@ def train(config: CotrainingConfig) -> ValidationResult:
     set_threads(config.threads)
     torch.manual_seed(config.seed)  # Draws the weights of tone curves; NumPy draws everything else.
     toolbox = Toolbox.load(config.toolbox, device, config.trust_code)
+    check_photographs(config.images, [config.canvas])
     inputs = {
-        "images": identify_images(config.images),
+        "images": identify_images(*config.images),
         "val": identify_images(config.val),
         "toolbox": identify_toolbox(config.toolbox, toolbox.fingerprint),
         "agent": identify_agent(config.agent),

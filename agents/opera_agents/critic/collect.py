@@ -9,23 +9,29 @@ a function of the settings and of its number.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
-from rich.progress import track
 
 from opera_agents.common.batches import draw_samples
-from opera_agents.common.photographs import ENLARGE_EVERY, write_enlarged
+from opera_agents.common.photographs import (
+    check_photographs,
+    enlarge_photographs,
+    list_photographs,
+    name_folders,
+    photographs_source,
+)
 from opera_agents.common.runs import run_settings, set_threads
 from opera_agents.common.seeds import SeedStage, make_rng
+from opera_agents.common.shards import collect_shards
 from opera_agents.critic.dataset import ScoredImages
 from opera_agents.critic.plans import draw_plans
 from opera_agents.critic.recipes import train_recipes
 from opera_env.cli.program import run_program
-from opera_env.data import Source, clean_folder
-from opera_env.data.images import list_images
+from opera_env.data import Source
 from opera_env.degradations import Recipe, load_degradations
 from opera_env.reward import get_reward
 from opera_env.runs import (
@@ -33,7 +39,6 @@ from opera_env.runs import (
     PositiveInt,
     Probability,
     check_settings,
-    claim_run_dir,
     identify_images,
     identify_toolbox,
 )
@@ -52,8 +57,8 @@ _CHUNK_SIZE = 50
 class CollectConfig:
     """Collects images and their R_q in shards."""
 
-    images: Path
-    """Folder of clean photographs."""
+    images: tuple[Path, ...]
+    """Folders of clean photographs, all at least as large as the crops."""
     out: Path = Path("runs/critic/data")
     """Folder of the shards."""
     shards: PositiveInt = 8
@@ -131,62 +136,54 @@ def collect(config: CollectConfig) -> list[Path]:
     toolbox = Toolbox.load(config.toolbox, trust_code=config.trust_code)
     custom_degradations = load_degradations(config.degradations)
     recipes = train_recipes(custom_degradations) if config.recipes is None else config.recipes
-    weights = DEGRADATION_COUNT_WEIGHTS
-    source = clean_folder(config.images, config.canvas, recipes, weights, degradations=custom_degradations)
+    check_photographs(config.images, [config.canvas])
+    folders = name_folders(config.images)
+
+    def make_source(photographs: Sequence[tuple[str, Path]]) -> Source:
+        return photographs_source(
+            photographs, folders, config.canvas, recipes, DEGRADATION_COUNT_WEIGHTS, custom_degradations
+        )
+
+    def prepare() -> Callable[[int], ScoredImages]:
+        set_threads(config.threads)
+        scorer = PlanScorer(toolbox, config.reward)
+        enlarged_source = source
+        if config.enlarged_fraction > 0:
+            enlarged_source = make_source(enlarge_photographs(folders, config.out / "enlarged"))
+        return partial(collect_shard, config, scorer, source, enlarged_source)
+
+    source = make_source(list_photographs(folders))
     inputs = {
-        "images": identify_images(config.images),
+        "images": identify_images(*config.images),
         "toolbox": identify_toolbox(config.toolbox, toolbox.fingerprint),
     }
     settings = run_settings(config, exclude=("out", "shards", "threads"), **inputs)
-    with claim_run_dir(config.out, settings):
-        paths = [config.out / f"{number:03}.npz" for number in range(config.shards)]
-        if not all(path.is_file() for path in paths):
-            set_threads(config.threads)
-            enlarged_source = source
-            if config.enlarged_fraction > 0:
-                enlarged = config.out / "enlarged"
-                write_enlarged(list_images(config.images)[::ENLARGE_EVERY], enlarged)
-                enlarged_source = clean_folder(
-                    enlarged, config.canvas, recipes, weights, degradations=custom_degradations
-                )
-            collect_missing(config, paths, PlanScorer(toolbox, config.reward), source, enlarged_source)
-        return paths
+    return collect_shards(config.out, settings, config.shards, prepare)
 
 
-def collect_missing(
-    config: CollectConfig,
-    paths: Sequence[Path],
-    scorer: PlanScorer,
-    source: Source,
-    enlarged_source: Source,
-) -> None:
-    """Collects the shards whose files are missing.
+def collect_shard(
+    config: CollectConfig, scorer: PlanScorer, source: Source, enlarged_source: Source, number: int
+) -> ScoredImages:
+    """Collects a shard.
 
     Args:
         config: The settings.
-        paths: The files of all shards.
         scorer: Scores the plans.
         source: The photographs.
         enlarged_source: Enlarged photographs, or the same ones.
+        number: Number of the shard.
     """
-    missing_shards = [number for number, path in enumerate(paths) if not path.is_file()]
-    for number in track(missing_shards, description=f"{config.out.name}: shards"):
-        rng = make_rng(config.seed, SeedStage.CRITIC_COLLECTION, number)
-        samples: list[Sample] = []
-        for _ in range(config.samples):
-            sample_source = enlarged_source if rng.random() < config.enlarged_fraction else source
-            samples += draw_samples(sample_source, 1, rng)
-        counts = config.num_plausible_plans, config.num_random_plans
-        plans = [
-            draw_plans(
-                scorer.toolbox, sample.degradations or frozenset(), rng, *counts, source.degradations
-            )
-            for sample in samples
-        ]
-        scored_images = ScoredImages.concat(list(score_plans(scorer, samples, plans)))
-        scored_images.save(paths[number])
-        r_q = scored_images.r_q
-        print(f"{paths[number].name}: {len(r_q)} images, mean R_q {r_q.mean():.2f}", flush=True)
+    rng = make_rng(config.seed, SeedStage.CRITIC_COLLECTION, number)
+    samples: list[Sample] = []
+    for _ in range(config.samples):
+        sample_source = enlarged_source if rng.random() < config.enlarged_fraction else source
+        samples += draw_samples(sample_source, 1, rng)
+    counts = config.num_plausible_plans, config.num_random_plans
+    plans = [
+        draw_plans(scorer.toolbox, sample.degradations or frozenset(), rng, *counts, source.degradations)
+        for sample in samples
+    ]
+    return ScoredImages.concat(list(score_plans(scorer, samples, plans)))
 
 
 if __name__ == "__main__":

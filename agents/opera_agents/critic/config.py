@@ -17,8 +17,8 @@ from opera_env.runs import NonNegativeFloat, NonNegativeInt, PositiveFloat, Posi
 class CriticConfig:
     """Trains a critic to predict R_q without a reference; missing training data is collected first."""
 
-    images: Path
-    """Folder of clean photographs for training."""
+    images: tuple[Path, ...]
+    """Folders of clean photographs for training, all at least as large as the crops."""
     val: Path
     """Folder of clean photographs for validation, which uses recipes that are held out of the training."""
     out: Path = Path("runs/critic")
@@ -81,7 +81,7 @@ class CriticConfig:
         return run_settings(
             self,
             exclude=("out", "device", "threads"),
-            images=folder_name(self.images),
+            images=folder_name(*self.images),
             val=folder_name(self.val),
             toolbox=Path(self.toolbox).name,
             encoder=None if self.encoder is None else self.encoder.name,

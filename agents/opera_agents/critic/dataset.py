@@ -40,6 +40,11 @@ class ScoredImages:
         """R_q of the images, float32 (N,)."""
         return self.terms.sum(1)
 
+    @property
+    def summary(self) -> str:
+        """Number of images and mean R_q, in words."""
+        return f"{len(self.terms)} images, mean R_q {self.r_q.mean():.2f}"
+
     @classmethod
     def concat(cls, datasets: Sequence[ScoredImages]) -> ScoredImages:
         """Concatenates several data sets; samples are numbered consecutively."""

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from opera_agents.common.checkpoints import load_checkpoint, save_checkpoint
+from opera_agents.common.photographs import check_photographs
 from opera_agents.common.runs import load_encoder, set_threads
 from opera_agents.critic.collect import CollectConfig, collect
 from opera_agents.critic.config import CriticConfig
@@ -105,7 +106,7 @@ def train(config: CriticConfig) -> CriticValidation:
     if config.encoder is not None:
         load_encoder(net.encoder, config.encoder)
     inputs = {
-        "images": identify_images(config.images),
+        "images": identify_images(*config.images),
         "val": identify_images(config.val),
         "toolbox": identify_toolbox(
             config.toolbox, Toolbox.load(config.toolbox, trust_code=config.trust_code).fingerprint
@@ -115,6 +116,8 @@ def train(config: CriticConfig) -> CriticValidation:
     state = load_checkpoint(config.out / "checkpoint.pt", resolve_device(config.device))
     progress = describe_progress(config.out, state["step"] if state else 0, config.steps, "steps")
     load_degradations(config.degradations)
+    check_photographs(config.images, [config.canvas])
+    check_photographs([config.val], [config.canvas])
     with claim_run_dir(config.out, config.settings() | inputs, mutable=("steps",)):
         if progress is not None:
             print(progress)
@@ -207,7 +210,7 @@ def load_data(config: CriticConfig) -> tuple[ScoredImages, ScoredImages]:
     held_out = held_out_recipes(degradations=load_degradations(config.degradations))
     benchmark = (recipe for recipes in BENCHMARK_GROUPS.values() for recipe in recipes)
     val_config = CollectConfig(
-        config.val,
+        (config.val,),
         config.out / "val",
         shards=1,
         samples=config.val_count,

@@ -17,7 +17,8 @@ class DetectorConfig:
     """Trains the degradation detector, whose encoder the planner, PPO and the critic share."""
 
     images: tuple[Path, ...]
-    """Folders of clean photographs for training."""
+    """Folders of clean photographs for training. Each is used for the crops that all its photographs can be
+    cut to."""
     val: Path
     """Folder of clean photographs for validation."""
     out: Path = Path("runs/detector")

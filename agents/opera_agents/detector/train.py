@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from opera_agents.common.batches import draw_samples, label_targets, observe_batch, prefetch
 from opera_agents.common.checkpoints import load_checkpoint, save_checkpoint
-from opera_agents.common.photographs import training_source
+from opera_agents.common.photographs import check_photographs, training_source
 from opera_agents.common.runs import run_settings, set_threads
 from opera_agents.common.seeds import SeedStage, make_rng
 from opera_agents.detector.config import DetectorConfig
@@ -40,11 +39,8 @@ from opera_agents.detector.scores import (
 from opera_agents.planner.saved import load_weights
 from opera_env.cli.program import run_program
 from opera_env.data import Source, clean_folder
-from opera_env.data.images import list_images
-from opera_env.data.read import read_size
 from opera_env.degradations import benchmark_recipes, load_degradations, merge_degradations
 from opera_env.encoder import Detector
-from opera_env.errors import SampleError
 from opera_env.files import atomic_write
 from opera_env.runs import claim_run_dir, describe_progress, identify_file, identify_images
 from opera_env.schedules import set_learning_rate, warmup_cosine
@@ -52,61 +48,30 @@ from opera_env.types import Sample
 from opera_env.weights.checkpoints import save_half
 
 
-def training_sources(config: DetectorConfig) -> dict[int, list[Source]]:
-    """Returns the sources of training samples by the size of their crops.
-
-    A folder is used for the sizes that all its photographs have, so that the samples of a batch have one
-    size.
-    """
-    smallest = _smallest_sides(config)
+def training_sources(config: DetectorConfig) -> dict[int, Source]:
+    """Returns the sources of training samples by the size of their crops."""
     return {
-        size: [
-            training_source(
-                folder,
-                size,
-                config.out / "enlarged" / folder.resolve().name if config.enlarged else None,
-                config.clean_weight,
-                degradation_count_weights=config.degradation_count_weights,
-                degradations=load_degradations(config.degradations),
-            )
-            for folder in config.images
-            if smallest[folder] >= size
-        ]
+        size: training_source(
+            config.images,
+            size,
+            config.out / "enlarged" if config.enlarged else None,
+            config.clean_weight,
+            degradation_count_weights=config.degradation_count_weights,
+            degradations=load_degradations(config.degradations),
+        )
         for size in sorted(set(config.crop_sizes))
     }
 
 
-def check_crop_sizes(config: DetectorConfig) -> None:
-    """Checks that there are photographs for each size of crops.
-
-    Raises:
-        SampleError: If a size is larger than a photograph of every folder.
-    """
-    largest = max(_smallest_sides(config).values())
-    if too_large := [size for size in config.crop_sizes if size > largest]:
-        raise SampleError(
-            f"crops of {too_large[0]} pixels need a folder whose photographs are all at least as large, "
-            f"found sides from {largest}: leave the size out of --crop-sizes, or name other folders."
-        )
-
-
-def _smallest_sides(config: DetectorConfig) -> dict[Path, int]:
-    return {folder: min(min(read_size(path)) for path in list_images(folder)) for folder in config.images}
-
-
-def draw_batch(sources: dict[int, list[Source]], config: DetectorConfig, step: int) -> list[Sample]:
+def draw_batch(sources: dict[int, Source], config: DetectorConfig, step: int) -> list[Sample]:
     """Draws the samples of a step, all with crops of one size, as a function of the seed and the step.
 
-    Folders are drawn in proportion to their photographs. Larger crops come in smaller batches, so that all
-    steps take about the same time.
+    Larger crops come in smaller batches, so that all steps take about the same time.
     """
     rng = make_rng(config.seed, SeedStage.DETECTOR, step)
     size = config.crop_sizes[int(rng.integers(len(config.crop_sizes)))]
     count = max(1, config.batch_size * min(config.crop_sizes) ** 2 // size**2)
-    folders = sources[size]
-    weights = np.array([len(source) for source in folders], float)
-    chosen = rng.choice(len(folders), count, p=weights / weights.sum())
-    return [draw_samples(folders[index], 1, rng)[0] for index in chosen]
+    return draw_samples(sources[size], count, rng)
 
 
 def validation_samples(config: DetectorConfig) -> list[Sample]:
@@ -133,12 +98,12 @@ def train(config: DetectorConfig) -> DetectionScores:
         validation_samples(config),
         tuple(merge_degradations(load_degradations(config.degradations))),
     )
-    check_crop_sizes(config)
+    check_photographs(config.images, config.crop_sizes, "--crop-sizes")
     detector = Detector(len(labels))
     if config.initial_weights is not None:
         load_weights(detector, config.initial_weights)
     inputs = {
-        "images": [identify_images(folder) for folder in config.images],
+        "images": identify_images(*config.images),
         "val": identify_images(config.val),
         "initial_weights": identify_file(config.initial_weights),
     }
@@ -156,7 +121,7 @@ def train(config: DetectorConfig) -> DetectionScores:
 def run_steps(
     config: DetectorConfig,
     detector: Detector,
-    sources: dict[int, list[Source]],
+    sources: dict[int, Source],
     val: list[Sample],
     labels: tuple[str, ...],
     state: Mapping[str, Any] | None,
@@ -222,7 +187,7 @@ def save_detector(
     detector: Detector,
     config: DetectorConfig,
     settings: dict[str, Any],
-    sources: dict[int, list[Source]],
+    sources: dict[int, Source],
     val: list[Sample],
     labels: tuple[str, ...],
 ) -> DetectionScores:

@@ -24,8 +24,8 @@ from opera_env.runs import (
 class PlannerConfig:
     """Trains the planner: a warm start on labels, then GRPO on the reward of its plans."""
 
-    images: Path
-    """Folder of clean photographs for training."""
+    images: tuple[Path, ...]
+    """Folders of clean photographs for training, all at least as large as the crops."""
     val: Path
     """Folder of clean photographs for validation."""
     out: Path = Path("runs/planner")
@@ -124,7 +124,7 @@ class PlannerConfig:
         return run_settings(
             self,
             exclude=("val", "out"),
-            images=folder_name(self.images),
+            images=folder_name(*self.images),
             toolbox=Path(self.toolbox).name,
             initial_weights=None if self.initial_weights is None else self.initial_weights.name,
             table=None if self.table is None else folder_name(self.table),

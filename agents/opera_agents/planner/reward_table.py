@@ -15,19 +15,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
 
-from opera_agents.common.photographs import training_source
+from opera_agents.common.batches import draw_samples
+from opera_agents.common.photographs import check_photographs, training_source
 from opera_agents.common.runs import run_settings, set_threads
 from opera_agents.common.seeds import SeedStage, make_rng
-from opera_agents.common.shards import open_shard
+from opera_agents.common.shards import collect_shards, open_shard
 from opera_agents.planner.candidates import candidate_plans
 from opera_env.cli.program import run_program
 from opera_env.data import Source
@@ -49,14 +50,13 @@ from opera_env.runs import (
     PositiveInt,
     Range,
     check_settings,
-    claim_run_dir,
     identify_images,
     identify_toolbox,
     read_settings,
 )
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
-from opera_env.types import Sample, SampleSpec
+from opera_env.types import SampleSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +80,12 @@ class RewardTable:
         digest = hashlib.sha256(json.dumps([spec.to_json() for spec in self.specs]).encode())
         digest.update(self.plans.tobytes() + self.r_q.tobytes())
         return digest.hexdigest()[:16]
+
+    @property
+    def summary(self) -> str:
+        """Mean R_q of the best candidates and of the untouched samples, in words."""
+        best, untouched = self.r_q.max(1).mean(), self.r_q[:, 0].mean()
+        return f"best candidate {best:.2f}, untouched {untouched:.2f}"
 
     @classmethod
     def concat(cls, tables: Sequence[RewardTable]) -> RewardTable:
@@ -112,8 +118,8 @@ class RewardTable:
 class RewardTableConfig:
     """Scores candidate plans on training samples, in shards."""
 
-    images: Path
-    """Folder of clean photographs."""
+    images: tuple[Path, ...]
+    """Folders of clean photographs, all at least as large as the crops."""
     out: Path = Path("runs/table")
     """Folder of the shards."""
     shards: PositiveInt = 50
@@ -151,15 +157,16 @@ class RewardTableConfig:
         check_settings(self)
 
 
-def score_candidates(
-    scorer: PlanScorer, samples: Sequence[Sample], config: RewardTableConfig, source: Source, shard: int
+def collect_shard(
+    config: RewardTableConfig, scorer: PlanScorer, source: Source, number: int
 ) -> RewardTable:
-    """Draws candidate plans for each sample of a shard and scores them."""
+    """Draws the samples of a shard and candidate plans for each, and scores them."""
     codec = PlanCodec(scorer.toolbox.names, config.max_tools)
+    samples = draw_samples(source, config.samples, make_rng(config.seed, SeedStage.REWARD_TABLE, number))
     plans = np.zeros((len(samples), config.candidates, config.max_tools), np.uint8)
     r_q = np.zeros((len(samples), config.candidates), np.float32)
     for row, sample in enumerate(samples):
-        rng = make_rng(config.seed, SeedStage.REWARD_TABLE, shard, stream=1 + row)
+        rng = make_rng(config.seed, SeedStage.REWARD_TABLE, number, stream=1 + row)
         candidates = candidate_plans(
             scorer.toolbox,
             sample.degradations or frozenset(),
@@ -218,14 +225,16 @@ def collect(config: RewardTableConfig) -> list[Path]:
     get_reward(config.reward)
     toolbox = Toolbox.load(config.toolbox, trust_code=config.trust_code)
     degradations = load_degradations(config.degradations)
+    recipes = table_recipes(config)
+    check_photographs(config.images, [config.canvas])
     inputs = {
-        "images": identify_images(config.images),
+        "images": identify_images(*config.images),
         "toolbox": identify_toolbox(config.toolbox, toolbox.fingerprint),
     }
-    recipes = table_recipes(config)
-    with claim_run_dir(config.out, run_settings(config, exclude=("out", "shards", "threads"), **inputs)):
+    settings = run_settings(config, exclude=("out", "shards", "threads"), **inputs)
+
+    def prepare() -> Callable[[int], RewardTable]:
         set_threads(config.threads)
-        scorer = PlanScorer(toolbox, config.reward)
         source = training_source(
             config.images,
             config.canvas,
@@ -235,16 +244,9 @@ def collect(config: RewardTableConfig) -> list[Path]:
             config.degradation_count_weights,
             degradations,
         )
-        paths = [config.out / f"{number:03}.npz" for number in range(config.shards)]
-        missing_shards = [number for number, path in enumerate(paths) if not path.is_file()]
-        for number in track(missing_shards, description="reward table: shards", disable=not missing_shards):
-            rng = make_rng(config.seed, SeedStage.REWARD_TABLE, number)
-            samples = [source.make(source.draw(rng)) for _ in range(config.samples)]
-            table = score_candidates(scorer, samples, config, source, number)
-            table.save(paths[number])
-            best, untouched = table.r_q.max(1).mean(), table.r_q[:, 0].mean()
-            print(f"{paths[number].name}: best candidate {best:.2f}, untouched {untouched:.2f}", flush=True)
-        return paths
+        return partial(collect_shard, config, PlanScorer(toolbox, config.reward), source)
+
+    return collect_shards(config.out, settings, config.shards, prepare)
 
 
 if __name__ == "__main__":

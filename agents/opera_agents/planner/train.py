@@ -27,7 +27,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from opera_agents.common.batches import draw_samples, label_targets, prefetch
 from opera_agents.common.checkpoints import Budget, load_checkpoint, save_checkpoint
-from opera_agents.common.photographs import training_source
+from opera_agents.common.photographs import check_photographs, training_source
 from opera_agents.common.runs import set_threads
 from opera_agents.common.seeds import SeedStage, make_rng, rollout_seed
 from opera_agents.common.validation import Validation, ValidationResult, format_validation, log_validation
@@ -70,6 +70,7 @@ def train(config: PlannerConfig) -> ValidationResult:
     torch.manual_seed(config.seed)
     toolbox = Toolbox.load(config.toolbox, device, config.trust_code)
     degradations = load_degradations(config.degradations)
+    check_photographs(config.images, [config.canvas])
     labels = tuple(merge_degradations(degradations))
     card = PolicyCard(toolbox.signature, toolbox.names, labels, config.max_tools)
     policy = card.build().to(device)
@@ -88,7 +89,7 @@ def train(config: PlannerConfig) -> ValidationResult:
         degradations=degradations,
     )
     inputs = {
-        "images": identify_images(config.images),
+        "images": identify_images(*config.images),
         "val": identify_images(config.val),
         "toolbox": identify_toolbox(config.toolbox, toolbox.fingerprint),
         "initial_weights": identify_file(config.initial_weights),

@@ -33,8 +33,8 @@ _RUNTIME_FIELDS = ("out", "threads", "device", "val", "val_every", "val_count", 
 class PPOConfig:
     """Trains the stepwise agent: a warm start by behaviour cloning, then PPO with masked actions."""
 
-    images: Path
-    """Folder of clean photographs for training."""
+    images: tuple[Path, ...]
+    """Folders of clean photographs for training, all at least as large as the crops."""
     val: Path | None = None
     """Folder of clean photographs for validation; without one there is no validation."""
     out: Path = Path("runs/ppo")
@@ -141,7 +141,7 @@ class PPOConfig:
         return run_settings(
             self,
             exclude=_RUNTIME_FIELDS,
-            images=identify_images(self.images),
+            images=identify_images(*self.images),
             toolbox=identify_toolbox(self.toolbox, toolbox.fingerprint),
             encoder=identify_file(self.encoder),
             initial_weights=None

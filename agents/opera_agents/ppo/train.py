@@ -24,7 +24,7 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3.common.logger import Logger
 from torch.utils.tensorboard import SummaryWriter
 
-from opera_agents.common.photographs import training_source
+from opera_agents.common.photographs import check_photographs, training_source
 from opera_agents.common.runs import load_encoder, set_threads
 from opera_agents.common.seeds import SeedStage, make_seed
 from opera_agents.common.validation import Validation, ValidationResult, format_validation, log_validation
@@ -67,7 +67,8 @@ def train(config: PPOConfig) -> ValidationResult | None:
     set_threads(config.threads)
     toolbox = Toolbox.load(config.toolbox, config.device, config.trust_code)
     degradations = load_degradations(config.degradations)
-    photographs = clean_folder(config.images, config.canvas, degradations=degradations)
+    check_photographs(config.images, [config.canvas])
+    photographs = clean_folder(config.images[0], config.canvas, degradations=degradations)
     model = make_model(config, make_vec_env(config, toolbox, photographs))
     load_initial_weights(model, config, toolbox)
     validate = make_validation(config, toolbox)

@@ -28,7 +28,7 @@ from typing import Any, cast
 
 from trl import GRPOConfig, GRPOTrainer, ModelConfig, get_peft_config
 
-from opera_agents.common.photographs import training_source
+from opera_agents.common.photographs import check_photographs, training_source
 from opera_agents.common.runs import set_threads
 from opera_agents.common.validation import Validation, ValidationResult
 from opera_agents.vlm.agent import VLMAgent
@@ -72,8 +72,9 @@ def train(env_args: EnvArguments, training_args: GRPOConfig, model_args: ModelCo
     out, model_name = Path(str(training_args.output_dir)), str(model_args.model_name_or_path)
     toolbox = Toolbox.load(env_args.toolbox, training_args.device, env_args.trust_code)
     custom_degradations = load_degradations(env_args.degradations)
+    check_photographs([Path(env_args.images)], [env_args.canvas])
     source = training_source(
-        Path(env_args.images),
+        [Path(env_args.images)],
         env_args.canvas,
         None,
         env_args.clean_weight,

@@ -26,7 +26,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from opera_agents.common.batches import draw_samples, prefetch
 from opera_agents.common.checkpoints import load_checkpoint, not_a_checkpoint, save_checkpoint
-from opera_agents.common.photographs import training_source
+from opera_agents.common.photographs import check_photographs, training_source
 from opera_agents.common.runs import set_threads
 from opera_agents.common.seeds import SeedStage, make_rng
 from opera_agents.common.validation import Validation, ValidationResult, format_validation, log_validation
@@ -63,8 +63,9 @@ def train(config: VLMWarmStartConfig) -> ValidationResult:
     torch.manual_seed(config.seed)
     toolbox = Toolbox.load(config.toolbox, config.device, config.trust_code)
     custom_degradations = load_degradations(config.degradations)
+    check_photographs([config.images], [config.canvas])
     source = training_source(
-        config.images, config.canvas, None, config.clean_weight, degradations=custom_degradations
+        [config.images], config.canvas, None, config.clean_weight, degradations=custom_degradations
     )
     settings = config.settings(toolbox)
     processor, model = load_or_build_model(config, toolbox, source.degradations)

@@ -56,6 +56,7 @@ class SyntheticSource:
             image that has none, and the sample's ``depth`` records it.
         degradations: Custom degradations that recipes may name beside the built-in ones. One with the name
             of a built-in degradation replaces it. See :class:`opera_env.degradations.Degradation`.
+        names: Name of each image in specifications; by default that of its file.
 
     Raises:
         SampleError: If there are no images, or an argument cannot be used.
@@ -71,6 +72,7 @@ class SyntheticSource:
         length_weights: Mapping[int, float] | None = None,
         depth: Path | str | None = None,
         degradations: Iterable[DegradationType] = (),
+        names: Sequence[str] | None = None,
     ) -> None:
         if canvas is not None and (canvas <= 0 or canvas % 4):
             raise SampleError(f"the canvas must be a positive multiple of 4, found {canvas}.")
@@ -89,7 +91,7 @@ class SyntheticSource:
                 f"{self.depth}: expected a folder of depth maps, found no folder: check the path."
             )
         self._images = ImageCache(paths)
-        self._names = tuple(path.name for path in paths)
+        self._names = tuple(path.name for path in paths) if names is None else tuple(names)
 
     @property
     def degradations(self) -> tuple[str, ...]:

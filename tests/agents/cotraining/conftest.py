@@ -33,6 +33,6 @@ def configure(photos: Path, small_toolbox: Path, tmp_path: Path) -> Configure:
             "device": "cpu",
             "autocast": False,
         }
-        return CotrainingConfig(photos, photos, tmp_path / out, **(small | settings))
+        return CotrainingConfig((photos,), photos, tmp_path / out, **(small | settings))
 
     return make

@@ -146,7 +146,7 @@ def test_mistyped_inputs_are_refused_and_nothing_is_written(configure: Configure
     for settings, error in [
         ({"agent": f"planner:{nowhere}"}, MissingWeightsError),
         ({"agent": "plannr"}, UnknownPresetError),
-        ({"images": nowhere}, SampleError),
+        ({"images": (nowhere,)}, SampleError),
         ({"toolbox": str(nowhere)}, ToolboxError),
         ({"loss": "lit"}, UnknownPresetError),
     ]:
@@ -207,7 +207,7 @@ def test_two_processes_equal_one(
     train(alone)
     script = tmp_path / "run.py"
     script.write_text(
-        "import sys\nfrom pathlib import Path\n"
+        "from pathlib import PosixPath\n"
         "from opera_agents.cotraining.config import CotrainingConfig\n"
         "from opera_agents.cotraining.train import train\n"
         f"train(CotrainingConfig(**{_literal(together)}))\n"
@@ -225,9 +225,4 @@ def test_two_processes_equal_one(
 
 def _literal(config: CotrainingConfig) -> str:
     """Returns the settings as a Python expression."""
-    values = {name: getattr(config, name) for name in config.__dataclass_fields__}
-    pairs = (
-        f"{name!r}: {f'Path({str(value)!r})' if isinstance(value, Path) else repr(value)}"
-        for name, value in values.items()
-    )
-    return "{" + ", ".join(pairs) + "}"
+    return repr({name: getattr(config, name) for name in config.__dataclass_fields__})

@@ -32,6 +32,6 @@ def configure(photos: Path, small_toolbox: Path, tmp_path: Path) -> Configure:
             "toolbox": str(small_toolbox),
             "device": "cpu",
         }
-        return CriticConfig(photos, photos, tmp_path / out, **(small | settings))
+        return CriticConfig((photos,), photos, tmp_path / out, **(small | settings))
 
     return make

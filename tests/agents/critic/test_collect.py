@@ -21,7 +21,7 @@ from opera_env.types import Sample
 @pytest.fixture
 def config(photos: Path, small_toolbox: Path, tmp_path: Path) -> CollectConfig:
     return CollectConfig(
-        photos, tmp_path / "data", 2, samples=3, canvas=64, reward="classic", toolbox=str(small_toolbox)
+        (photos,), tmp_path / "data", 2, samples=3, canvas=64, reward="classic", toolbox=str(small_toolbox)
     )
 
 
@@ -93,7 +93,7 @@ def test_only_missing_shards_are_collected(config: CollectConfig, monkeypatch: p
 def test_other_settings_raise(config: CollectConfig, photos: Path, small_toolbox: Path) -> None:
     collect(config)
     other_config = CollectConfig(
-        photos, config.out, 2, samples=5, canvas=64, reward="classic", toolbox=str(small_toolbox)
+        (photos,), config.out, 2, samples=5, canvas=64, reward="classic", toolbox=str(small_toolbox)
     )
     with pytest.raises(RunError, match="samples"):
         collect(other_config)

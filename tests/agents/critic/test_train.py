@@ -122,7 +122,7 @@ def test_mistyped_inputs_are_refused_and_nothing_is_written(configure: Configure
     nowhere = tmp_path / "nowhere"
     for settings, error in [
         ({"encoder": nowhere / "detector.safetensors"}, MissingWeightsError),
-        ({"images": nowhere}, SampleError),
+        ({"images": (nowhere,)}, SampleError),
         ({"val": nowhere}, SampleError),
         ({"toolbox": str(nowhere)}, ToolboxError),
     ]:

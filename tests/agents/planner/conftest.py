@@ -35,6 +35,6 @@ def configure(photos: Path, small_toolbox: Path, tmp_path: Path) -> Configure:
             "device": "cpu",
             "toolbox": str(small_toolbox),
         }
-        return PlannerConfig(photos, photos, tmp_path / out, **(small | settings))
+        return PlannerConfig((photos,), photos, tmp_path / out, **(small | settings))
 
     return make

@@ -111,7 +111,7 @@ def test_the_decoder_imitates_plans_of_its_images(policy: PlanPolicy) -> None:
 @pytest.fixture
 def table_folder(photos: Path, small_toolbox: Path, tmp_path: Path) -> Path:
     config = RewardTableConfig(
-        photos,
+        (photos,),
         tmp_path / "table",
         shards=2,
         samples=4,

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from opera_agents.common.photographs import training_source
 from opera_agents.planner import reward_table
 from opera_agents.planner.reward_table import RewardTable, RewardTableConfig, collect, table_recipes
 from opera_env.data import clean_folder
 from opera_env.degradations import benchmark_recipes, training_recipes
-from opera_env.errors import RunError
+from opera_env.errors import RunError, SampleError
 from opera_env.plan import PlanCodec
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
@@ -21,7 +23,7 @@ from opera_env.tools import Toolbox
 @pytest.fixture
 def config(photos: Path, small_toolbox: Path, tmp_path: Path) -> RewardTableConfig:
     return RewardTableConfig(
-        photos,
+        (photos,),
         tmp_path / "table",
         shards=2,
         samples=3,
@@ -55,18 +57,39 @@ def test_an_interrupted_run_resumes_with_the_missing_shard(
     expected = RewardTable.load(paths[1])
     paths[1].unlink()
     scored: list[int] = []
-    original = reward_table.score_candidates
+    original = reward_table.collect_shard
 
     def record(*args: object) -> RewardTable:
         scored.append(1)
         return original(*args)  # pyright: ignore[reportArgumentType]
 
-    monkeypatch.setattr(reward_table, "score_candidates", record)
+    monkeypatch.setattr(reward_table, "collect_shard", record)
     again = RewardTable.load(collect(config)[1])
     assert scored == [1]
     assert again.specs == expected.specs
     assert np.array_equal(again.plans, expected.plans)
     assert np.array_equal(again.r_q, expected.r_q)
+
+
+def test_a_table_of_several_folders_is_made_again_from_them(
+    config: RewardTableConfig, photos: Path, tmp_path: Path
+) -> None:
+    folders = (photos, Path(shutil.copytree(photos, tmp_path / "other" / "photos")))
+    config = replace(config, images=folders, samples=6, candidates=2)
+    table = RewardTable.concat([RewardTable.load(path) for path in collect(config)])
+    assert len({spec.image.rsplit("/", 1)[0] for spec in table.specs}) == 2
+    source = training_source(folders, 64)
+    assert [source.make(spec).spec for spec in table.specs] == list(table.specs)
+    with pytest.raises(RunError, match="images"):
+        collect(replace(config, images=folders[:1]))
+
+
+def test_photographs_that_are_too_small_are_refused_before_anything_is_written(
+    config: RewardTableConfig,
+) -> None:
+    with pytest.raises(SampleError, match=r"1\.png: .* at least 80 pixels"):
+        collect(replace(config, canvas=80))
+    assert not config.out.exists()
 
 
 def test_other_settings_are_refused(config: RewardTableConfig) -> None:

@@ -232,7 +232,7 @@ def test_inputs_of_a_resumed_run_are_compared_by_content(
     images = Path(shutil.copytree(photos, tmp_path / "photographs"))
     config = configure(warm_start_steps=1, updates=1, toolbox=str(folders[0]))
     train(config)
-    train(replace(config, toolbox=str(folders[1]), images=images))
+    train(replace(config, toolbox=str(folders[1]), images=(images,)))
     toolbox = Toolbox.load(folders[1])
     module = toolbox["unet.denoise"].module
     assert module is not None
@@ -241,7 +241,7 @@ def test_inputs_of_a_resumed_run_are_compared_by_content(
     toolbox.save(folders[1])
     (images / "0.png").unlink()
     with pytest.raises(RunError) as raised:
-        train(replace(config, toolbox=str(folders[1]), images=images))
+        train(replace(config, toolbox=str(folders[1]), images=(images,)))
     message = str(raised.value)
     assert "images " in message and "toolbox T2/toolbox (content " in message and "val" not in message
 
@@ -250,7 +250,7 @@ def test_mistyped_inputs_are_refused_and_nothing_is_written(configure: Configure
     nowhere = tmp_path / "nowhere"
     for settings, error in [
         ({"initial_weights": nowhere / "planner.safetensors"}, MissingWeightsError),
-        ({"images": nowhere}, SampleError),
+        ({"images": (nowhere,)}, SampleError),
         ({"val": nowhere}, SampleError),
         ({"toolbox": str(nowhere)}, ToolboxError),
         ({"reward": "lit"}, UnknownPresetError),

@@ -54,7 +54,7 @@ def toolbox_folder(tmp_path: Path) -> Path:
 def tiny_config(photos: Path, toolbox_folder: Path, tmp_path: Path) -> PPOConfig:
     """Settings of four rollouts of 24 steps, with a checkpoint after each."""
     return PPOConfig(
-        images=photos,
+        images=(photos,),
         val=photos,
         out=tmp_path / "run",
         total_timesteps=4 * 24,

@@ -110,7 +110,7 @@ def test_a_run_trains_logs_and_exports(tiny_config: PPOConfig, samples: list[Sam
     assert card["training"]["images_scored"] == scored[-1]
     assert card["training"]["val_reward"] == pytest.approx(result.reward)
     assert (
-        str(tiny_config.images)
+        str(tiny_config.images[0])
         not in (tiny_config.out / CARD).read_text() + (tiny_config.out / "config.json").read_text()
     )
     agent = make_ppo(toolbox, tiny_config.out)
@@ -197,7 +197,8 @@ def test_resumed_run_after_a_kill_equals_uninterrupted_run(
         replace(config, out=config.out / "killed"),
     )
     options = {key.replace("_", "-"): value for key, value in asdict(killed).items() if value is not None}
-    arguments = [
+    images = options.pop("images")
+    arguments = ["--images", *map(str, images)] + [
         (f"--{key}" if value else f"--no-{key}") if isinstance(value, bool) else f"--{key}={value}"
         for key, value in options.items()
     ]
@@ -293,7 +294,7 @@ def test_other_initial_weights_are_refused_before_anything_is_written(tiny_confi
         (replace(config, toolbox=str(subset)), ToolboxMismatchError, "--initial-weights was trained for"),
         (replace(config, max_tools=3), AgentError, "trained with --max-tools 2"),
         (replace(config, observe_original=True), AgentError, "without --observe-original"),
-        (replace(config, images=first.out), SampleError, "first"),
+        (replace(config, images=(first.out,)), SampleError, "first"),
         (replace(config, reward="lita"), UnknownPresetError, "'lita'"),
         (replace(config, val=first.out), SampleError, "first"),
     ):
@@ -331,7 +332,7 @@ def test_a_run_is_resumed_with_more_steps(
         train(replace(config, total_timesteps=48))
 
 
-def test_inputs_are_known_by_content(tiny_config: PPOConfig, tmp_path: Path) -> None:
+def test_inputs_are_known_by_content(tiny_config: PPOConfig, photos: Path, tmp_path: Path) -> None:
     """Folders of other content are refused although their names are the same."""
     config = replace(tiny_config, val=None, total_timesteps=24)
     train(config)
@@ -342,11 +343,11 @@ def test_inputs_are_known_by_content(tiny_config: PPOConfig, tmp_path: Path) -> 
     toolbox.save(other / "toolbox")
     with pytest.raises(RunError, match=r"toolbox .*toolbox.*content"):
         train(replace(config, toolbox=str(other / "toolbox")))
-    images = Path(shutil.copytree(config.images, other / config.images.parent.name / config.images.name))
-    train(replace(config, images=images))
+    images = Path(shutil.copytree(photos, other / photos.parent.name / photos.name))
+    train(replace(config, images=(images,)))
     (images / "0.png").unlink()
     with pytest.raises(RunError, match=f"images .*{images.name}.*content"):
-        train(replace(config, images=images))
+        train(replace(config, images=(images,)))
 
 
 def test_checkpoints_of_something_else_raise(tiny_config: PPOConfig) -> None:
@@ -387,7 +388,7 @@ def test_training_with_the_label_free_reward(tiny_config: PPOConfig) -> None:
 def test_a_folder_without_photographs_raises(tiny_config: PPOConfig, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(SampleError):
-        train(replace(tiny_config, images=tmp_path / "empty"))
+        train(replace(tiny_config, images=(tmp_path / "empty",)))
 
 
 def test_training_with_own_degradations(tiny_config: PPOConfig) -> None:
