@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from numpy.random import Generator
 
@@ -50,6 +50,37 @@ def candidate_plans(
             plan = _edit(plan, toolbox.names, rng)
         plans[plan[:max_tools]] = None
     return list(plans)[:count]
+
+
+def refine_plans(
+    best: Sequence[Plan],
+    known: Iterable[Plan],
+    names: Sequence[str],
+    rng: Generator,
+    count: int,
+    max_tools: int,
+) -> list[Plan]:
+    """Draws plans that differ from good ones by one to three edits, and from all known ones.
+
+    Args:
+        best: Good plans, each of which is edited as often as the others.
+        known: Plans that are not returned.
+        names: Names of the tools.
+        rng: Source of all randomness.
+        count: Number of plans; fewer are returned where no others are found.
+        max_tools: Maximum number of tools in a plan.
+    """
+    excluded = set(known)
+    plans: dict[Plan, None] = {}
+    for attempt in range(_ATTEMPTS * count):
+        if len(plans) >= count:
+            break
+        plan = best[attempt % len(best)]
+        for _ in range(int(rng.integers(1, 4))):
+            plan = _edit(plan, names, rng)
+        if plan[:max_tools] not in excluded:
+            plans[plan[:max_tools]] = None
+    return list(plans)
 
 
 def _edit(plan: Plan, names: Sequence[str], rng: Generator) -> Plan:

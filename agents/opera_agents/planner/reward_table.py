@@ -29,7 +29,7 @@ from opera_agents.common.photographs import check_photographs, training_source
 from opera_agents.common.runs import run_settings, set_threads
 from opera_agents.common.seeds import SeedStage, make_rng
 from opera_agents.common.shards import collect_shards, open_shard
-from opera_agents.planner.candidates import candidate_plans
+from opera_agents.planner.candidates import candidate_plans, refine_plans
 from opera_env.cli.program import run_program
 from opera_env.data import Source
 from opera_env.degradations import (
@@ -39,7 +39,8 @@ from opera_env.degradations import (
     merge_degradations,
     training_recipes,
 )
-from opera_env.errors import MissingWeightsError, ToolboxMismatchError
+from opera_env.errors import MissingWeightsError, SettingError, ToolboxMismatchError
+from opera_env.execution import PrefixCache
 from opera_env.files import atomic_write
 from opera_env.plan import PlanCodec
 from opera_env.reward import get_reward
@@ -56,7 +57,10 @@ from opera_env.runs import (
 )
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
-from opera_env.types import SampleSpec
+from opera_env.types import Plan, Sample, SampleSpec
+
+_NUM_REFINED = 3
+"""Number of plans that are edited for each sample."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +132,9 @@ class RewardTableConfig:
     """Number of samples in a shard."""
     candidates: PositiveInt = 100
     """Number of candidate plans for each sample; the empty plan is one of them."""
+    refined: NonNegativeInt = 40
+    """Number of the candidates that are edits of the three best others, so that there are many good plans
+    among them."""
     clean_weight: NonNegativeFloat = 1.5
     """Sampling weight of clean photographs, relative to degradation_count_weights."""
     degradation_count_weights: Annotated[tuple[float, float, float], Range(0)] = (1.0, 3.0, 5.0)
@@ -155,13 +162,15 @@ class RewardTableConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.refined >= self.candidates:
+            raise SettingError("refined", self.refined, f"fewer than all {self.candidates} candidates")
 
 
 def collect_shard(
     config: RewardTableConfig, scorer: PlanScorer, source: Source, number: int
 ) -> RewardTable:
     """Draws the samples of a shard and candidate plans for each, and scores them."""
-    codec = PlanCodec(scorer.toolbox.names, config.max_tools)
+    codec, names = PlanCodec(scorer.toolbox.names, config.max_tools), scorer.toolbox.names
     samples = draw_samples(source, config.samples, make_rng(config.seed, SeedStage.REWARD_TABLE, number))
     plans = np.zeros((len(samples), config.candidates, config.max_tools), np.uint8)
     r_q = np.zeros((len(samples), config.candidates), np.float32)
@@ -171,15 +180,24 @@ def collect_shard(
             scorer.toolbox,
             sample.degradations or frozenset(),
             rng,
-            config.candidates,
+            config.candidates - config.refined,
             config.max_tools,
             source.degradations,
         )
-        outcomes = scorer.score([sample] * len(candidates), candidates, restored=False)
-        r_q[row] = outcomes[0].r_q
-        r_q[row, : len(candidates)] = [outcome.r_q for outcome in outcomes]
+        rewards = _score(scorer, sample, candidates)
+        if config.refined:
+            best = [candidates[index] for index in np.argsort(rewards)[::-1][:_NUM_REFINED]]
+            edited = refine_plans(best, candidates, names, rng, config.refined, config.max_tools)
+            rewards, candidates = rewards + _score(scorer, sample, edited), candidates + edited
+        r_q[row] = rewards[0]
+        r_q[row, : len(candidates)] = rewards
         plans[row, : len(candidates)] = [codec.encode(plan) for plan in candidates]
     return RewardTable(tuple(sample.spec for sample in samples), plans, r_q)
+
+
+def _score(scorer: PlanScorer, sample: Sample, plans: Sequence[Plan]) -> list[float]:
+    outcomes = scorer.score([sample] * len(plans), plans, restored=False)
+    return [outcome.r_q for outcome in outcomes]
 
 
 def table_recipes(config: RewardTableConfig) -> tuple[Recipe, ...]:
@@ -244,7 +262,9 @@ def collect(config: RewardTableConfig) -> list[Path]:
             config.degradation_count_weights,
             degradations,
         )
-        return partial(collect_shard, config, PlanScorer(toolbox, config.reward), source)
+        return partial(
+            collect_shard, config, PlanScorer(toolbox, config.reward, cache=PrefixCache()), source
+        )
 
     return collect_shards(config.out, settings, config.shards, prepare)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from opera_agents.planner.candidates import candidate_plans
+from opera_agents.planner.candidates import candidate_plans, refine_plans
 from opera_env.tools import Toolbox
 
 
@@ -34,6 +34,19 @@ def test_candidates_repeat_tools_and_leave_the_matched_ones() -> None:
     assert any(len(set(plan)) < len(plan) for plan in plans)
     assert any(not set(plan) <= matched for plan in plans)
     assert any(plan and not set(plan) & matched for plan in plans)
+
+
+def test_refined_plans_are_close_to_good_ones_and_new() -> None:
+    names = Toolbox.load("lite").names
+    best = [names[:3], names[5:6]]
+    plans = refine_plans(best, [*best, ()], names, np.random.default_rng(0), 40, 4)
+    assert len(plans) == len(set(plans)) == 40
+    assert not set(plans) & {*best, ()}
+    assert max(map(len, plans)) <= 4
+    assert all(any(len(set(plan) - set(good)) <= 3 for good in best) for plan in plans)
+    assert plans == refine_plans(best, [*best, ()], names, np.random.default_rng(0), 40, 4)
+    only = refine_plans([("a",)], [("a",)], ("a",), np.random.default_rng(0), 9, 2)
+    assert set(only) == {(), ("a", "a")}, "a single tool has no other plans of up to two"
 
 
 def test_clean_samples_have_candidates_too() -> None:

@@ -14,7 +14,7 @@ from opera_agents.planner import reward_table
 from opera_agents.planner.reward_table import RewardTable, RewardTableConfig, collect, table_recipes
 from opera_env.data import clean_folder
 from opera_env.degradations import benchmark_recipes, training_recipes
-from opera_env.errors import RunError, SampleError
+from opera_env.errors import RunError, SampleError, SettingError
 from opera_env.plan import PlanCodec
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
@@ -28,6 +28,7 @@ def config(photos: Path, small_toolbox: Path, tmp_path: Path) -> RewardTableConf
         shards=2,
         samples=3,
         candidates=5,
+        refined=2,
         canvas=64,
         max_tools=3,
         reward="classic",
@@ -48,6 +49,19 @@ def test_rewards_equal_the_scorers(config: RewardTableConfig, photos: Path) -> N
         outcomes = PlanScorer(toolbox, "classic").score(samples, plans, restored=False)
         assert table.r_q[:, column] == pytest.approx([outcome.r_q for outcome in outcomes], abs=1e-3)
     assert (table.plans[:, 0] == 0).all(), "the first candidate is the empty plan"
+
+
+def test_refined_candidates_are_edits_of_the_best_others(config: RewardTableConfig) -> None:
+    config = replace(config, candidates=9, refined=6, max_tools=4)
+    table = RewardTable.concat([RewardTable.load(path) for path in collect(config)])
+    for plans in table.plans:
+        rows = [tuple(plan) for plan in plans]
+        assert len(set(rows[:3])) == 3
+        assert not set(rows[3:]) - {rows[0]} & set(rows[1:3])
+    better = (table.r_q[:, 3:].max(1) > table.r_q[:, :3].max(1)).mean()
+    assert better > 0.3
+    with pytest.raises(SettingError, match="fewer than all 9"):
+        replace(config, refined=9)
 
 
 def test_an_interrupted_run_resumes_with_the_missing_shard(
@@ -75,7 +89,7 @@ def test_a_table_of_several_folders_is_made_again_from_them(
     config: RewardTableConfig, photos: Path, tmp_path: Path
 ) -> None:
     folders = (photos, Path(shutil.copytree(photos, tmp_path / "other" / "photos")))
-    config = replace(config, images=folders, samples=6, candidates=2)
+    config = replace(config, images=folders, samples=6, candidates=2, refined=0)
     table = RewardTable.concat([RewardTable.load(path) for path in collect(config)])
     assert len({spec.image.rsplit("/", 1)[0] for spec in table.specs}) == 2
     source = training_source(folders, 64)
