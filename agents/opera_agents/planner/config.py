@@ -10,11 +10,13 @@ import torch
 
 from opera_agents.common.runs import folder_name, run_settings
 from opera_env.devices import supports_bfloat16
+from opera_env.errors import SettingError
 from opera_env.runs import (
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Probability,
     Range,
     check_settings,
 )
@@ -44,6 +46,9 @@ class PlannerConfig:
     table: Path | None = None
     """Folder of a table of rewards (opera_agents.planner.reward_table) for the toolbox. A value network
     then learns it, and the decoder imitates the network's choices between the warm start and GRPO."""
+    table_fraction: Probability = 0.0
+    """Fraction of the samples of a GRPO update that come from the table. The rewards of their candidate
+    plans are known: no tool runs for them, and their policy gradient is exact."""
     value_epochs: PositiveInt = 60
     """Number of passes of the value network over the table."""
     imitation_steps: NonNegativeInt = 1_500
@@ -118,6 +123,16 @@ class PlannerConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.table_fraction and self.table is None:
+            raise SettingError("table_fraction", self.table_fraction, "0, or a table of rewards by --table")
+        if self.num_table_samples == self.batch_size:
+            expected = f"a fraction that leaves one of the {self.batch_size} samples of an update"
+            raise SettingError("table_fraction", self.table_fraction, expected)
+
+    @property
+    def num_table_samples(self) -> int:
+        """Number of samples of a GRPO update that come from the table."""
+        return round(self.table_fraction * self.batch_size)
 
     def settings(self) -> dict[str, Any]:
         """Returns the settings that determine the result, without paths of this machine."""

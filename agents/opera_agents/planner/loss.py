@@ -105,6 +105,25 @@ def grpo_loss(
     )
 
 
+def expected_reward_loss(plan_log_prob: Tensor, rewards: Tensor, is_candidate: Tensor) -> Tensor:
+    """Returns the negative expected reward of candidate plans whose rewards are all known.
+
+    The expectation is over the policy restricted to the candidates, pi = softmax(plan_log_prob). Nothing is
+    sampled, so that its gradient is the exact policy gradient, without variance: that of
+    -sum_k pi(k) A(k), where the advantage A(k) = rewards(k) - sum_j pi(j) rewards(j) is exact too.
+
+    Args:
+        plan_log_prob: Log-probabilities of K plans for each of B images, (B, K), with gradients.
+        rewards: Their rewards, (B, K).
+        is_candidate: Which of the plans count, bool (B, K); at least one for each image.
+
+    Returns:
+        The mean over the images, a scalar.
+    """
+    probabilities = plan_log_prob.masked_fill(~is_candidate, float("-inf")).softmax(1)
+    return -(probabilities * rewards).sum(1).mean()
+
+
 def approximate_kl(log_ratio: Tensor) -> Tensor:
     """Estimates KL(p || q) from samples of p; never negative.
 

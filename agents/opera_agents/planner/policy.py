@@ -128,15 +128,25 @@ class PlanPolicy(nn.Module):
         label_entropy = F.binary_cross_entropy_with_logits(
             label_logits, label_logits.sigmoid(), reduction="none"
         )
-        log_probs = self.tool_logits(features, sampled_plans.tokens[:, :-1]).log_softmax(-1)
-        token_log_probs = log_probs.gather(-1, sampled_plans.tokens[..., None])[..., 0]
-        mask = completion_mask(sampled_plans.tokens)
+        tokens = sampled_plans.tokens
+        log_probs = self.tool_logits(features, tokens[:, :-1]).log_softmax(-1)
+        mask = completion_mask(tokens)
         return LogProbs(
             label_log_prob=label_log_probs.sum(1),
-            plan_log_prob=(token_log_probs * mask).sum(1),
+            plan_log_prob=_sum_tokens(log_probs, tokens, mask),
             label_entropy=label_entropy.sum(1),
             plan_entropy=(-(log_probs.exp() * log_probs).sum(-1) * mask).sum(1),
         )
+
+    def plan_log_prob(self, features: Tensor, tokens: Tensor) -> Tensor:
+        """Returns the log-probability of each plan, (B,), with gradients.
+
+        Args:
+            features: Features of the image of each plan, (B, F).
+            tokens: The plans as actions, int64 (B, max_tools).
+        """
+        log_probs = self.tool_logits(features, tokens[:, :-1]).log_softmax(-1)
+        return _sum_tokens(log_probs, tokens, completion_mask(tokens))
 
     @torch.no_grad()
     def sample(self, features: Tensor, generator: torch.Generator) -> SampledPlans:
@@ -171,6 +181,11 @@ class PlanPolicy(nn.Module):
             if not active.any():
                 break
         return tokens
+
+
+def _sum_tokens(log_probs: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+    """Returns the log-probability of plans, (B,), from those of all tokens, (B, L, num_tools + 1)."""
+    return (log_probs.gather(-1, tokens[..., None])[..., 0] * mask).sum(1)
 
 
 def completion_mask(tokens: Tensor) -> Tensor:

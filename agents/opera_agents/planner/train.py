@@ -41,6 +41,7 @@ from opera_agents.planner.policy import PlanPolicy
 from opera_agents.planner.reward_table import RewardTable, load_table
 from opera_agents.planner.rollout import collect_rollout
 from opera_agents.planner.saved import PolicyCard, load_initial_weights, save_policy
+from opera_agents.planner.table_samples import TableBatch, check_table, draw_table_batch, table_loss
 from opera_agents.planner.warm_start import load_or_run_warm_start, make_optimizer
 from opera_env.cli.program import run_program
 from opera_env.degradations import load_degradations, merge_degradations
@@ -55,6 +56,7 @@ from opera_env.runs import (
 from opera_env.schedules import set_learning_rate, warmup_linear
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
+from opera_env.types import Sample
 
 
 def train(config: PlannerConfig) -> ValidationResult:
@@ -77,6 +79,7 @@ def train(config: PlannerConfig) -> ValidationResult:
     if config.initial_weights is not None:
         load_initial_weights(policy, config.initial_weights)
     table = None if config.table is None else load_table(config.table, toolbox)
+    check_table(config)
     validate = Validation(
         config.val,
         toolbox,
@@ -119,7 +122,8 @@ def run_updates(
         toolbox: The tools.
         policy: The policy, with the given initial weights, or random ones for the warm start.
         card: What the policy is trained for.
-        table: Rewards of candidate plans for the imitation; None leaves it out.
+        table: Rewards of candidate plans for the imitation and for a fraction of each update; None leaves
+            both out.
         validate: The validation set.
         state: The checkpoint to resume from; None starts with the first update.
     """
@@ -152,15 +156,17 @@ def run_updates(
     result = validate(planner, sampling_planner)
     log_validation(writer, result, start_update)
 
+    def draw_batch(update: int) -> tuple[list[Sample], TableBatch | None]:
+        rng = make_rng(seed, SeedStage.PLANNER_GRPO, update)
+        samples = draw_samples(source, config.batch_size - config.num_table_samples, rng)
+        if table is None or not config.num_table_samples:
+            return samples, None
+        return samples, draw_table_batch(table, source, rng, config, device)
+
     updates = range(start_update, config.updates)
-    batches = prefetch(
-        lambda update: draw_samples(
-            source, config.batch_size, make_rng(seed, SeedStage.PLANNER_GRPO, update)
-        ),
-        updates,
-    )
+    batches = prefetch(draw_batch, updates)
     progress_bar = track(updates, description="GRPO", disable=not updates)
-    for update, samples in zip(progress_bar, batches, strict=True):
+    for update, (samples, table_batch) in zip(progress_bar, batches, strict=True):
         # Rollout: a group of decisions for each sample, run and scored.
         rollout = collect_rollout(planner, scorer, samples, config, rollout_seed(seed, update))
 
@@ -174,7 +180,7 @@ def run_updates(
                 reference = reference_policy.evaluate_actions(features, rollout.sampled_plans)
                 reference_log_probs = reference.label_log_prob + reference.plan_log_prob
 
-        # Loss and optimizer step, several epochs over the rollout.
+        # Loss and optimizer step, several epochs over the rollout. The loss is the mean over the samples.
         factor = warmup_linear(update, config.updates, warmup=25, final=0.1)
         set_learning_rate(optimizer, config.lr * factor)
         scalars: dict[str, float] = {}
@@ -194,11 +200,19 @@ def run_updates(
                 kl_coef=config.kl_coef,
                 reference_log_probs=reference_log_probs,
             )
+            scalars = {f"train/{name}": value for name, value in loss.scalars().items()}
+            batch_loss = loss.loss
+            if table_batch is not None:
+                exact_loss, table_reward = table_loss(
+                    policy, table_batch, card.degradations, config.label_coef
+                )
+                share = config.num_table_samples / config.batch_size
+                batch_loss = (1 - share) * loss.loss + share * exact_loss
+                scalars["train/table_reward"] = table_reward.item()
             optimizer.zero_grad(set_to_none=True)
-            loss.loss.backward()
+            batch_loss.backward()
             grad_norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
             optimizer.step()
-            scalars = {f"train/{name}": value for name, value in loss.scalars().items()}
             scalars["train/grad_norm"] = grad_norm.item()
 
         # Log.

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from opera_agents.planner.advantages import Advantages
-from opera_agents.planner.loss import approximate_kl, grpo_loss
+from opera_agents.planner.loss import approximate_kl, expected_reward_loss, grpo_loss
 from opera_agents.planner.policy import LogProbs
 
 
@@ -97,3 +97,31 @@ def test_terms_without_a_coefficient_are_zero_and_have_no_gradient() -> None:
 def test_approximate_kl_is_never_negative() -> None:
     log_ratios = torch.linspace(-3, 3, 31)
     assert (approximate_kl(log_ratios) >= 0).all() and approximate_kl(torch.zeros(1)).item() == 0
+
+
+def test_expected_reward_and_its_exact_gradient() -> None:
+    """The first image's candidates have probabilities 1/2, 1/4, 1/4 and a mean reward of 5."""
+    log_prob = torch.tensor([[-1.0, -1.0 - math.log(2), -1.0 - math.log(2)], [-3.0, -9.0, 0.0]])
+    log_prob.requires_grad_()
+    rewards = torch.tensor([[6.0, 5.0, 3.0], [2.0, 4.0, 9.0]])
+    is_candidate = torch.tensor([[True, True, True], [True, False, False]])
+    loss = expected_reward_loss(log_prob, rewards, is_candidate)
+    assert loss.item() == pytest.approx(-(5.0 + 2.0) / 2)
+    loss.backward()
+    # -pi(k) A(k) for the advantages 1, 0, -2, halved by the mean over two images.
+    assert log_prob.grad is not None
+    assert log_prob.grad[0].tolist() == pytest.approx([-0.25, 0.0, 0.25])
+    assert log_prob.grad[1].tolist() == [0, 0, 0]
+
+
+def test_exact_gradient_is_the_mean_of_the_gradients_of_sampled_groups() -> None:
+    """REINFORCE with the exact baseline, averaged over 20,000 plans that the policy samples."""
+    torch.manual_seed(0)
+    logits, rewards = torch.tensor([[0.5, -0.5, 0.0]], requires_grad=True), torch.tensor([[1.0, 3.0, 2.0]])
+    expected_reward_loss(logits, rewards, torch.ones(1, 3, dtype=torch.bool)).backward()
+    probabilities = logits.detach().softmax(1)[0]
+    sampled = torch.multinomial(probabilities, 20_000, replacement=True)
+    advantages = rewards[0, sampled] - (probabilities * rewards[0]).sum()
+    scores = torch.nn.functional.one_hot(sampled, 3) - probabilities
+    assert logits.grad is not None
+    assert torch.allclose(logits.grad[0], -(advantages[:, None] * scores).mean(0), atol=0.02)
