@@ -173,7 +173,7 @@ TRAINERS = {
     "reward table": Trainer(
         reward_table.RewardTableConfig,
         reward_table.collect,
-        f"{_SMALL} --shards 4 --samples 2 --candidates 4 --max-tools 2",
+        f"{_SMALL} --shards 4 --samples 2 --candidates 4 --refined 1 --max-tools 2",
     ),
     "cotraining": Trainer(
         CotrainingConfig,

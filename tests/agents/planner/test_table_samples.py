@@ -99,6 +99,7 @@ def table_folder(photos: Path, small_toolbox: Path, tmp_path: Path) -> Path:
         shards=1,
         samples=4,
         candidates=5,
+        refined=2,
         canvas=64,
         max_tools=3,
         reward="classic",
