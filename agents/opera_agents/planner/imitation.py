@@ -11,6 +11,7 @@ Source: a departure from the paper, whose model starts from pre-training and exp
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -36,6 +37,10 @@ from opera_env.plan import STOP, PlanCodec
 from opera_env.schedules import set_learning_rate, warmup_cosine
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
+
+VALUE_FILE, IMITATION_FILE = "value.safetensors", "imitation.safetensors"
+"""Files of a run: the value network, and the policy whose decoder imitates its choices. The encoder of that
+policy is the one that the value network was trained with."""
 
 _ENCODE_CHUNK = 64
 """Samples that are made and encoded together."""
@@ -135,9 +140,12 @@ def load_or_run_imitation(
     policy: PlanPolicy, toolbox: Toolbox, source: Source, table: RewardTable, config: PlannerConfig
 ) -> None:
     """Gives the policy the weights of the imitation, which runs unless the folder has its result."""
-    path = config.out / "imitation.safetensors"
+    path = config.out / IMITATION_FILE
     if not path.is_file():
-        value = fit_value(policy, toolbox, source, table, config)
+        if not (config.out / VALUE_FILE).is_file():
+            save_weights(fit_value(policy, toolbox, source, table, config), config.out / VALUE_FILE)
+        value = load_value(config.out, policy.detector.encoder.features_dim, len(toolbox))
+        value.to(policy.position.device)
         run_imitation(policy, value, toolbox, source, config)
         save_weights(policy, path)
     load_weights(policy, path)  # rounded to float16, as other runs that start from the file
@@ -146,10 +154,7 @@ def load_or_run_imitation(
 def fit_value(
     policy: PlanPolicy, toolbox: Toolbox, source: Source, table: RewardTable, config: PlannerConfig
 ) -> PlanValue:
-    """Trains the value network on the table; prints how good its choices are on held-out photographs.
-
-    The result is a function of the table and the settings; it takes minutes and is not saved.
-    """
+    """Trains the value network on the table; prints how good its choices are on held-out photographs."""
     features = encode_table(policy, table, source)
     plans = torch.from_numpy(table.plans.astype(np.int64)).to(features.device)
     r_q = torch.from_numpy(table.r_q).to(features.device)
@@ -172,6 +177,24 @@ def fit_value(
         f"{scores.chosen:.3f}, best candidate {scores.best:.3f}",
         flush=True,
     )
+    return value.eval()
+
+
+def load_value(folder: Path, features_dim: int, num_tools: int) -> PlanValue:
+    """Loads the value network of a run, in evaluation mode.
+
+    Args:
+        folder: Folder of the run.
+        features_dim: Length of the features of an image.
+        num_tools: Number of tools.
+
+    Raises:
+        MissingWeightsError: If the run has not trained one.
+        AgentError: If the file holds the weights of another network.
+    """
+    with torch.random.fork_rng(devices=[]):
+        value = PlanValue(features_dim, num_tools)
+    load_weights(value, folder / VALUE_FILE)
     return value.eval()
 
 

@@ -47,9 +47,13 @@ class PPOConfig:
     """Initial weights, which replace the warm start and --encoder: the folder of a policy that was trained
     for the same tools and --max-tools, such as that of another run."""
     warm_start_steps: NonNegativeInt = 400
-    """Number of gradient steps of the warm start, which clones plausible plans; 0 skips it."""
+    """Number of gradient steps of the warm start, which clones plausible plans, or those of --planner; 0
+    skips it."""
     warm_start_batch_size: PositiveInt = 32
     """Number of samples in a gradient step of the warm start."""
+    planner: Path | None = None
+    """Folder of a finished run of the planner with --table: the warm start then clones the plans that its
+    value network chooses."""
     total_timesteps: PositiveInt = 200_000
     """Total number of environment steps, rounded up to whole rollouts. A run that is resumed with more is
     not the run that had them from the start: the learning rate follows the new number from there on."""
@@ -122,6 +126,9 @@ class PPOConfig:
         if self.encoder is not None and self.initial_weights is not None:
             expected = "no other encoder than that of --initial-weights"
             raise SettingError("encoder", self.encoder, expected)
+        if self.planner is not None and (self.initial_weights is not None or not self.warm_start_steps):
+            expected = "a warm start, which --initial-weights and --warm-start-steps 0 leave out"
+            raise SettingError("planner", self.planner, expected)
 
     @property
     def rollouts(self) -> int:
@@ -144,6 +151,7 @@ class PPOConfig:
             images=identify_images(*self.images),
             toolbox=identify_toolbox(self.toolbox, toolbox.fingerprint),
             encoder=identify_file(self.encoder),
+            planner=None if self.planner is None else identify_weights(self.planner),
             initial_weights=None
             if self.initial_weights is None
             else identify_weights(self.initial_weights),

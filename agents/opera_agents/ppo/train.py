@@ -28,6 +28,7 @@ from opera_agents.common.photographs import check_photographs, training_source
 from opera_agents.common.runs import load_encoder, set_threads
 from opera_agents.common.seeds import SeedStage, make_seed
 from opera_agents.common.validation import Validation, ValidationResult, format_validation, log_validation
+from opera_agents.planner.plan_chooser import load_chooser
 from opera_agents.ppo import checkpoint
 from opera_agents.ppo.agent import PredictAgent
 from opera_agents.ppo.checkpoint import Progress
@@ -36,10 +37,10 @@ from opera_agents.ppo.diagnostics import log_rollout
 from opera_agents.ppo.features import StepwiseFeaturesExtractor, policy_kwargs
 from opera_agents.ppo.saved import AgentCard, load_agent, save_agent
 from opera_agents.ppo.vec_env import OperaVecEnv
-from opera_agents.ppo.warm_start import run_warm_start
+from opera_agents.ppo.warm_start import DrawPlans, draw_plausible_plans, run_warm_start
 from opera_env.cli.program import run_program
 from opera_env.data import Source, clean_folder
-from opera_env.degradations import load_degradations
+from opera_env.degradations import load_degradations, merge_degradations
 from opera_env.envs.vector import StepwiseVectorEnv
 from opera_env.execution import Executor, PrefixCache
 from opera_env.runs import claim_run_dir, describe_progress
@@ -61,7 +62,8 @@ def train(config: PPOConfig) -> ValidationResult | None:
         RunError: If another process trains in the folder, or the folder holds a run with other settings, of
             more steps, or with damaged files.
         AgentError: If the initial weights are those of another policy.
-        ToolboxMismatchError: If they were trained for another toolbox.
+        ToolboxMismatchError: If they, or the planner, were trained for another toolbox.
+        MissingWeightsError: If the planner's run has no value network.
     """
     # Set-up. Nothing is written before all that was named has been found.
     set_threads(config.threads)
@@ -71,6 +73,7 @@ def train(config: PPOConfig) -> ValidationResult | None:
     photographs = clean_folder(config.images[0], config.canvas, degradations=degradations)
     model = make_model(config, make_vec_env(config, toolbox, photographs))
     load_initial_weights(model, config, toolbox)
+    draw_plans = make_plans(config, toolbox)
     validate = make_validation(config, toolbox)
     path, settings = config.out / CHECKPOINT, config.settings(toolbox)
     state, progress = checkpoint.read(path, config.device) or (None, None)
@@ -82,7 +85,7 @@ def train(config: PPOConfig) -> ValidationResult | None:
             checkpoint.restore(path, state, model)
         if description is not None:
             print(description)
-        return run_rollouts(config, settings, toolbox, model, progress, validate)
+        return run_rollouts(config, settings, toolbox, model, draw_plans, progress, validate)
 
 
 def load_initial_weights(model: MaskablePPO, config: PPOConfig, toolbox: Toolbox) -> None:
@@ -104,6 +107,7 @@ def run_rollouts(
     settings: Mapping[str, Any],
     toolbox: Toolbox,
     model: MaskablePPO,
+    draw_plans: DrawPlans,
     progress: Progress | None,
     validate: Validation | None,
 ) -> ValidationResult | None:
@@ -114,6 +118,7 @@ def run_rollouts(
         settings: The settings as the run's folder has them, for the card.
         toolbox: The tools.
         model: The model with its initial weights, or those of its checkpoint.
+        draw_plans: Returns the plans that the warm start imitates.
         progress: The progress in the checkpoint; None starts with the warm start.
         validate: The validation set; None leaves it out.
     """
@@ -131,7 +136,9 @@ def run_rollouts(
         progress = Progress()
         if config.warm_start_steps and config.initial_weights is None:
             steps, batch_size = config.warm_start_steps, config.warm_start_batch_size
-            budget = run_warm_start(model, agent, Executor(toolbox), source, steps, batch_size, config.seed)
+            budget = run_warm_start(
+                model, agent, Executor(toolbox), source, draw_plans, steps, batch_size, config.seed
+            )
             progress = Progress(budget=budget)
             checkpoint.save(path, model, progress)
 
@@ -182,6 +189,14 @@ def run_rollouts(
     training = {**settings, **asdict(progress.budget), **_validation_scalars(result)}
     save_agent(model.policy, make_card(config, training, toolbox), config.out)
     return result
+
+
+def make_plans(config: PPOConfig, toolbox: Toolbox) -> DrawPlans:
+    """Returns the function that returns the plans of the warm start."""
+    labels = tuple(merge_degradations(load_degradations(config.degradations)))
+    if config.planner is None:
+        return draw_plausible_plans(toolbox, labels, config.max_tools)
+    return load_chooser(config.planner, toolbox, labels, config.max_tools, config.tool_cost)
 
 
 def make_vec_env(config: PPOConfig, toolbox: Toolbox, source: Source) -> OperaVecEnv:

@@ -1,4 +1,4 @@
-"""The warm start of the stepwise policy: behaviour cloning of plausible plans.
+"""The warm start of the stepwise policy: behaviour cloning of plans.
 
 Without the warm start, the policy first learns that most tools harm most images, and from then on stops at
 once.
@@ -7,9 +7,11 @@ once.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import torch
+from numpy.random import Generator
 from rich.progress import track
 from sb3_contrib import MaskablePPO
 
@@ -23,7 +25,25 @@ from opera_env.data.images import quantise, resize
 from opera_env.execution import Executor
 from opera_env.plan import PlanCodec
 from opera_env.schedules import set_learning_rate, warmup_cosine
+from opera_env.tools import Toolbox
 from opera_env.types import Observation, Plan, Sample
+
+DrawPlans: TypeAlias = Callable[[Sequence[Sample], Generator], list[Plan]]
+"""Returns a plan for each sample; the generator draws everything."""
+
+
+def draw_plausible_plans(toolbox: Toolbox, labels: Sequence[str], max_tools: int) -> DrawPlans:
+    """Returns the function that draws plausible plans.
+
+    Args:
+        toolbox: The tools.
+        labels: All degradations, in the order in which recipes apply them.
+        max_tools: Maximum number of tools in a plan.
+    """
+    return lambda samples, rng: [
+        plausible_plan(toolbox, sample.degradations or frozenset(), rng, max_tools, labels=labels)
+        for sample in samples
+    ]
 
 
 def run_warm_start(
@@ -31,17 +51,19 @@ def run_warm_start(
     agent: PredictAgent,
     executor: Executor,
     source: Source,
+    draw_plans: DrawPlans,
     steps: int,
     batch_size: int,
     seed: int,
 ) -> Budget:
-    """Trains a policy to predict the next tool of plausible plans after a random prefix.
+    """Trains a policy to predict the next tool of plans after a random prefix.
 
     Args:
         model: The model whose policy is trained. The optimizer of PPO is not used.
         agent: The same policy as an agent, which encodes the observations.
         executor: Runs the prefixes of the plans. Nothing is scored.
         source: The training photographs.
+        draw_plans: Returns the plans that are imitated.
         steps: Number of gradient steps.
         batch_size: Number of samples in a step.
         seed: Seed; every batch is a function of the seed and of the step.
@@ -55,16 +77,7 @@ def run_warm_start(
     for step in track(range(steps), description="warm start"):
         rng = make_rng(seed, SeedStage.PPO_WARM_START, step)
         samples = draw_samples(source, batch_size, rng)
-        plans = [
-            plausible_plan(
-                executor.toolbox,
-                sample.degradations or frozenset(),
-                rng,
-                codec.max_tools,
-                labels=source.degradations,
-            )
-            for sample in samples
-        ]
+        plans = draw_plans(samples, rng)
         lengths = [int(rng.integers(len(plan) + 1)) for plan in plans]
         prefixes = [plan[:length] for plan, length in zip(plans, lengths, strict=True)]
         next_actions = [

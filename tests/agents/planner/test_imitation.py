@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from opera_agents.common.batches import draw_samples, observe_batch
 from opera_agents.planner import imitation
@@ -116,6 +116,7 @@ def table_folder(photos: Path, small_toolbox: Path, tmp_path: Path) -> Path:
         shards=2,
         samples=4,
         candidates=6,
+        refined=2,
         canvas=64,
         max_tools=3,
         reward="classic",
@@ -147,13 +148,16 @@ def test_a_run_with_a_table_resumes_to_the_same_weights(
     interrupted = configure(out="interrupted", **_settings(table_folder))
     original = imitation.save_weights
 
-    def stop(*arguments: object) -> None:
-        raise KeyboardInterrupt
+    def stop(module: nn.Module, path: Path) -> None:
+        if path.name == "imitation.safetensors":
+            raise KeyboardInterrupt
+        original(module, path)
 
     monkeypatch.setattr(imitation, "save_weights", stop)
     with pytest.raises(KeyboardInterrupt):
         train(interrupted)
     monkeypatch.setattr(imitation, "save_weights", original)
+    monkeypatch.setattr(imitation, "fit_value", None)
     train(interrupted)
     resumed = load_tensors(interrupted.out / "planner.safetensors")
     assert all(torch.equal(with_table[name], resumed[name]) for name in with_table)
