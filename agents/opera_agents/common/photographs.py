@@ -13,6 +13,7 @@ from opera_env.data.read import read_size
 from opera_env.data.sources import SyntheticSource
 from opera_env.degradations import DegradationType, Recipe, merge_degradations, training_recipes
 from opera_env.errors import SampleError
+from opera_env.leftovers import remove_leftovers
 from opera_env.runs import folder_name
 
 ENLARGE_EVERY = 4
@@ -115,6 +116,7 @@ def enlarge_photographs(folders: Mapping[str, Path], enlarged_dir: Path) -> list
     """
     copies: list[tuple[str, Path]] = []
     for name, folder in folders.items():
+        remove_leftovers(enlarged_dir / name)  # of a subfolder, which the lock of the run does not clear
         paths = write_enlarged(list_images(folder)[::ENLARGE_EVERY], enlarged_dir / name)
         copies += [(_image_name(f"{name}/enlarged" if name else "", path), path) for path in paths]
     return copies

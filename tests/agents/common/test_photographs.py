@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -97,6 +98,17 @@ def test_specifications_name_the_folder_and_are_made_again(
         assert (sample.lq == source.make(spec).lq).all(), name
     with pytest.raises(SampleError, match=r"a/train\+b/train"):
         training_source(folders[:1], 64).make(specs["a/train/0.png"])
+
+
+def test_temporary_files_beside_enlarged_copies_are_removed(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    training_source(folders, 64, tmp_path / "enlarged")
+    leftover = tmp_path / "enlarged" / "a" / "train" / f".{0:032x}.part"
+    leftover.touch()
+    os.utime(leftover, (0, 0))  # it is over a day old
+    training_source(folders, 64, tmp_path / "enlarged")
+    assert [path.name for path in leftover.parent.iterdir()] == ["0.png"]
 
 
 def test_one_folder_alone_keeps_the_names_of_its_files(photos: Path, tmp_path: Path) -> None:
