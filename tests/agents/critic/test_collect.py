@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +14,10 @@ from opera_agents.critic import collect as collect_module
 from opera_agents.critic.collect import CollectConfig, collect, score_plans
 from opera_agents.critic.dataset import ScoredImages
 from opera_agents.critic.recipes import train_recipes
-from opera_env.errors import RunError
+from opera_env.errors import RunError, SampleError
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
-from opera_env.types import Sample
+from opera_env.types import Plan, Sample
 
 
 @pytest.fixture
@@ -76,6 +78,27 @@ def test_data_with_own_degradations(config: CollectConfig) -> None:
     assert {"vignette", "salt_and_pepper"} <= {name for recipe in recipes for name in recipe}
     with pytest.raises(RunError, match="degradations"):
         collect(config)
+
+
+def test_data_of_several_folders(
+    config: CollectConfig, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Path(shutil.copytree(photos, tmp_path / "other" / "photos"))
+    drawn: set[str] = set()
+
+    def record(
+        scorer: PlanScorer, samples: list[Sample], plans: list[list[Plan]]
+    ) -> Iterator[ScoredImages]:
+        drawn.update(sample.spec.image for sample in samples)
+        return score_plans(scorer, samples[:1], plans[:1])
+
+    monkeypatch.setattr(collect_module, "score_plans", record)
+    collect(replace(config, images=(photos, other), shards=1, samples=30, enlarged_fraction=0.5))
+    folders = {f"{folder.parent.name}/{folder.name}" for folder in (photos, other)}
+    assert {name.rpartition("/")[0] for name in drawn} == folders | {f"{f}/enlarged" for f in folders}
+    with pytest.raises(SampleError, match=r"1\.png: .* at least 80 pixels"):
+        collect(replace(config, canvas=80, out=tmp_path / "large"))
+    assert not (tmp_path / "large").exists()
 
 
 def test_only_missing_shards_are_collected(config: CollectConfig, monkeypatch: pytest.MonkeyPatch) -> None:
