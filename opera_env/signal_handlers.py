@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Mapping
@@ -71,16 +72,18 @@ class SignalsRaise:
 
     Python and libraries lose exceptions in some places: in ``__del__`` methods, in callbacks of weak
     references, when C code asks for an attribute. An exception that is gone, and has not ended what happens
-    within, is raised again. One that somebody keeps cannot be told from one that is on its way;
-    :meth:`raise_lost` raises it in the end.
+    within, is raised again; Python does not print that it has ignored it. One that somebody keeps cannot be
+    told from one that is on its way; :meth:`raise_lost` raises it in the end.
     """
 
     def __init__(self) -> None:
+        self._unraisablehook = sys.unraisablehook
         self._handlers = Handlers({name: self._raise for name in STOPS} | {"SIGALRM": self._raise_again})
         self._number: int | None = None
         self._raised: weakref.ref[BaseException] | None = None
 
     def __enter__(self) -> SignalsRaise:
+        self._unraisablehook, sys.unraisablehook = sys.unraisablehook, self._print_ignored
         self._handlers.install()
         return self
 
@@ -93,6 +96,7 @@ class SignalsRaise:
         if self._number is not None and hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0)
         self._handlers.restore()
+        sys.unraisablehook = self._unraisablehook
 
     def raise_lost(self) -> None:
         """Raises the exception of a signal if there was one, although nothing has ended."""
@@ -105,6 +109,10 @@ class SignalsRaise:
     def _raise_again(self, alarm: int, frame: FrameType | None) -> None:
         if self._number is not None and self._raised is not None and self._raised() is None:
             raise self._make_exception(self._number)
+
+    def _print_ignored(self, ignored: sys.UnraisableHookArgs) -> None:
+        if not isinstance(ignored.exc_value, InterruptSignal | TerminationSignal):
+            self._unraisablehook(ignored)
 
     def _make_exception(self, number: int) -> BaseException:
         """Makes the exception of a signal; no frame of its traceback may keep it."""

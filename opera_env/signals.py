@@ -23,14 +23,17 @@ _OUTPUTS = (1, 2)
 """Descriptors of standard output and standard error."""
 
 
-def run_command(run: Callable[[], int | None]) -> int:
+def run_command(run: Callable[[], int | None], report: Callable[[Exception], int] | None = None) -> int:
     """Runs a command, and turns what ends it from outside into one line and the usual exit code.
 
     Signals raise an exception in ``run``, as Ctrl-C does in Python, so that ``finally`` blocks and context
-    managers leave the files in order. Errors of ``run`` are the caller's.
+    managers leave the files in order.
 
     Args:
         run: The command; its result is the exit code, None is 0.
+        report: Prints an error of ``run`` and returns the exit code; by default errors are the caller's. An
+            error after a signal is not reported, because a library may have raised it in place of the
+            exception of the signal.
 
     Returns:
         The exit code: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP, whatever the result is then;
@@ -39,8 +42,15 @@ def run_command(run: Callable[[], int | None]) -> int:
     signals = SignalsRaise()
     try:
         with signals:
-            code = run() or 0
-            sys.stdout.flush()  # a closed pipe is noticed here and not when the interpreter ends
+            try:
+                code = run() or 0
+                sys.stdout.flush()  # a closed pipe is noticed here and not when the interpreter ends
+            except Exception as error:
+                raise_signal_behind(error)
+                signals.raise_lost()
+                if report is None or (isinstance(error, BrokenPipeError) and output_has_no_reader()):
+                    raise
+                code = report(error)
             signals.raise_lost()
             return code
     except KeyboardInterrupt as stop:

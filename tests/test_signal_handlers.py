@@ -62,11 +62,28 @@ WAYS = [swallow, delete, call_back]
 def test_an_exception_that_is_lost_is_raised_again(
     lose: Callable[[signal.Signals], None], number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "unraisablehook", lambda error: None)  # that of pytest keeps exceptions
+    printed: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", printed.append)
     with pytest.raises(EXCEPTIONS[number]), SignalsRaise():
         lose(number)
         time.sleep(20 * AGAIN_SECONDS)
         pytest.fail("the signal is lost")
+    assert printed == []
+
+
+def test_other_exceptions_that_python_ignores_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def __del__(self) -> None:
+            raise ValueError("mine")
+
+    printed: list[str] = []
+    hook = lambda ignored: printed.append(str(ignored.exc_value))  # noqa: E731
+    monkeypatch.setattr(sys, "unraisablehook", hook)
+    with SignalsRaise():
+        broken = Broken()
+        del broken
+    assert printed == ["mine"]
+    assert sys.unraisablehook is hook
 
 
 def test_an_exception_that_is_lost_again_and_again_is_raised_again_and_again() -> None:

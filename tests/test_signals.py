@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -64,6 +65,29 @@ def test_a_command_whose_code_has_swallowed_a_signal_does_not_report_success(
 
     assert run_command(run) == 143
     assert capsys.readouterr().err == "terminated\n"
+
+
+def test_an_error_in_place_of_a_signal_is_not_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    """Some libraries say that a file is damaged if a signal comes while they read it."""
+
+    def run() -> int:
+        with suppress(BaseException):
+            signal.raise_signal(signal.SIGTERM)
+        raise ValueError("damaged")
+
+    assert run_command(run, lambda error: pytest.fail("an error was reported")) == 143
+    assert capsys.readouterr().err == "terminated\n"
+
+
+def test_errors_are_reported() -> None:
+    reported: list[Exception] = []
+
+    def report(error: Exception) -> int:
+        reported.append(error)
+        return 5
+
+    assert run_command(lambda: 1 // 0, report) == 5
+    assert [type(error) for error in reported] == [ZeroDivisionError]
 
 
 @pytest.mark.parametrize("from_cause", [True, False])

@@ -9,8 +9,6 @@ from typing import Annotated, NoReturn
 
 from opera_env.signals import (
     exit_process,
-    output_has_no_reader,
-    raise_signal_behind,
     run_command,
     signals_end_the_process,
     with_notes,
@@ -70,31 +68,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: The arguments after ``opera-env``; by default those of the process.
     """
-    return run_command(lambda: _run(arguments))
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    commands: list[Command] = []
 
+    def run_subcommand() -> int:
+        if words == ["--version"]:
+            print(f"opera-env {__version__}")
+            return 0
+        commands.append(_parse(words))
+        return commands[0].run()
 
-def _run(arguments: Sequence[str] | None) -> int:
-    """Parses the arguments and runs the subcommand; an error becomes one line."""
-    if list(sys.argv[1:] if arguments is None else arguments) == ["--version"]:
-        print(f"opera-env {__version__}")
-        return 0
-    command: Command | None = None
-    try:
-        command = _parse(arguments)
-        return command.run()
-    except Exception as error:
-        raise_signal_behind(error)
-        is_closed_pipe = isinstance(error, BrokenPipeError) and output_has_no_reader()
-        if is_closed_pipe or (command is not None and command.debug):
-            raise
-        is_clear = command is None or isinstance(error, OperaError | OSError)
+    def report(error: Exception) -> int:
+        """Prints an error in one line, with a hint if its class does not promise a clear one."""
+        if commands and commands[0].debug:
+            raise error
+        is_clear = not commands or isinstance(error, OperaError | OSError)
         hint = "" if is_clear else " (--debug prints the traceback)"
         console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
         console.print(f"error: {with_notes(format_error(error), error)}{hint}", style="red")
         return EXIT_USAGE if isinstance(error, SettingError) else EXIT_FAILED
 
+    return run_command(run_subcommand, report)
 
-def _parse(arguments: Sequence[str] | None) -> Command:
+
+def _parse(arguments: Sequence[str]) -> Command:
     return parse_settings(
         Subcommand,  # pyright: ignore[reportArgumentType] - tyro takes unions
         arguments,

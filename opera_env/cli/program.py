@@ -22,8 +22,6 @@ from opera_env.console import Console
 from opera_env.errors import OperaError, SettingError
 from opera_env.signals import (
     exit_process,
-    output_has_no_reader,
-    raise_signal_behind,
     run_command,
     stops_explained,
 )
@@ -96,18 +94,16 @@ def exit_code(
         :func:`opera_env.signals.run_command`.
     """
 
-    def run() -> int:
-        try:
-            main()
-        except Exception as error:
-            raise_signal_behind(error)
-            out, debug = context()
-            if debug or (isinstance(error, BrokenPipeError) and output_has_no_reader()):
-                raise
-            hint = "" if isinstance(error, OperaError | OSError) else " (--debug prints the traceback)"
-            console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-            console.print(f"error: {format_error(error, out)}{hint}", style="red")
-            return EXIT_USAGE if isinstance(error, SettingError) else EXIT_FAILED
-        return 0
+    def run() -> None:
+        main()
 
-    return run_command(run)
+    def report(error: Exception) -> int:
+        out, debug = context()
+        if debug:
+            raise error
+        hint = "" if isinstance(error, OperaError | OSError) else " (--debug prints the traceback)"
+        console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        console.print(f"error: {format_error(error, out)}{hint}", style="red")
+        return EXIT_USAGE if isinstance(error, SettingError) else EXIT_FAILED
+
+    return run_command(run, report)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from opera_env.errors import RunError, WeightsIntegrityError, error_message
 from opera_env.files import atomic_write
-from opera_env.signals import raise_signal_behind
+from opera_env.signal_handlers import SignalsWait
 from opera_env.weights.tensors import load_tensors, tensors_sha256
 
 _DIGEST_KEY = "sha256"
@@ -133,13 +133,13 @@ class _HashedFile:
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
         self.digest = hashlib.sha256()
-        self.error: BaseException | None = None
+        self.error: OSError | None = None
 
     def write(self, data: bytes) -> int:
+        self.digest.update(data)
         try:
-            self.digest.update(data)
             return self.file.write(data)
-        except BaseException as error:  # a full disk, or a signal
+        except OSError as error:
             self.error = error
             raise
 
@@ -151,9 +151,9 @@ def _write_archive(state: dict[str, Any], file: IO[bytes]) -> None:
     """Writes the ZIP archive of ``torch.save``, whose comment becomes the SHA-256 of all before it."""
     hashed = _HashedFile(file)
     try:
-        torch.save(state, hashed)  # pyright: ignore[reportArgumentType] - it only writes and flushes
+        with SignalsWait():  # torch would raise an error of its own in place of their exception
+            torch.save(state, hashed)  # pyright: ignore[reportArgumentType] - it only writes and flushes
     except RuntimeError as error:
-        raise_signal_behind(error)
         raise hashed.error or error from error
     file.seek(-2, os.SEEK_END)
     file.write(_COMMENT_LENGTH + hashed.digest.hexdigest().encode())

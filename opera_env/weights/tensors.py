@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from opera_env.errors import WeightsIntegrityError, error_message
+from opera_env.signal_handlers import SignalsWait
 
 MAX_HEADER_BYTES = 4 * 2**20
 """Largest header of a safetensors file that is read: room for some 40,000 tensors."""
@@ -52,7 +53,8 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             tensor_shapes(path)
-            return load_file(path)
+            with SignalsWait():  # safetensors would raise an error of the file in place of their exception
+                return load_file(path)
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except (WeightsIntegrityError, FileNotFoundError, MemoryError):
         raise

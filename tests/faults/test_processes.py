@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import signal
+import time
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.faults.conftest import Counts
 from tests.faults.processes import OPERA_ENV, Process, random_moments, run, small_disk
+from tests.faults.trainers import Inputs, Trainer
 
 
 def test_a_process_is_seen_to_its_end(tmp_path: Path, counts: Counts) -> None:
@@ -29,6 +33,34 @@ def test_a_signal_reaches_a_process_after_its_marker(counts: Counts) -> None:
         assert process.wait(20).code == -signal.SIGTERM
         assert not process.send(signal.SIGTERM)
     counts("helpers: processes ended by a signal")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a trainer that does nothing."""
+
+    out: Path
+    """Folder of the run."""
+
+
+def lose_a_signal(code: int, settings: Settings) -> None:
+    arrived: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: arrived.append(number))
+    settings.out.mkdir()
+    while not arrived:
+        time.sleep(0.002)
+    if code:
+        raise OSError("an error in its place")
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_run_that_loses_a_signal_is_seen(code: int, tmp_path: Path) -> None:
+    """It reports success, or an error of its own, although the signal has arrived before its end."""
+    trainer = Trainer(Settings, partial(lose_a_signal, code), "")
+    run = trainer.start(Inputs(tmp_path, tmp_path, tmp_path, tmp_path), tmp_path / "root")
+    run.wait_for(run.out)
+    assert run.send(signal.SIGTERM, after=0)
+    assert (run.wait().code, run.has_received(signal.SIGTERM)) == (code, True)
 
 
 def test_a_process_that_ends_or_hangs_is_not_waited_for_forever() -> None:

@@ -1,4 +1,4 @@
-"""The trainers with settings that take seconds, run in forked processes, which need no time to start."""
+"""Runs of trainers in forked processes, which need no time to start."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -20,22 +20,12 @@ import cv2
 import torch
 from safetensors.numpy import load_file
 
-from opera_agents import joint
-from opera_agents.cotraining import train as cotraining
-from opera_agents.cotraining.config import CotrainingConfig
-from opera_agents.critic import train as critic
-from opera_agents.critic.config import CriticConfig
-from opera_agents.planner import reward_table
-from opera_agents.planner import train as planner
-from opera_agents.planner.config import PlannerConfig
-from opera_agents.planner.saved import PolicyCard, save_policy
-from opera_baselines import fit_recipe_best
 from opera_env.cli.program import program_code
 from opera_env.signals import signals_end_the_process
-from opera_env.tool_training import train as tool_training
-from opera_env.tool_training.config import TrainConfig
-from opera_env.tools import Toolbox
 from tests.faults.processes import Ended
+
+_END = b"\0"
+"""Written after the numbers of all signals that have arrived before the end of a command."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +35,13 @@ class Trainer:
     Attributes:
         config_type: Dataclass of the settings.
         train: The trainer.
-        options: Its command line, with the places ``{images}``, ``{toolbox}`` and ``{planner}``.
+        options: Its command line, with the names of the inputs as places, such as ``{images}``.
         out: What it writes to, in the folder of a test.
         folder: The folder of the run, in the folder of a test.
+        results: The folder of what is compared, in the folder of a test.
+        read_again: Patterns of the files that a resumed run reads.
+        is_slow: Whether a run takes seconds; fewer of its runs are disturbed.
+        warns: Whether libraries print warnings before the line that says how a run ended.
     """
 
     config_type: type[Any]
@@ -55,11 +49,15 @@ class Trainer:
     options: str
     out: str = "run"
     folder: str = "run"
+    results: str = "run"
+    read_again: tuple[str, ...] = ("**/config.json", "**/checkpoint.pt")
+    is_slow: bool = False
+    warns: bool = False
 
     def arguments(self, inputs: Inputs, root: Path) -> list[str]:
         """Returns the command line of a run in a folder."""
-        places = {"images": inputs.images, "toolbox": inputs.toolbox, "planner": inputs.planner}
-        return [*(word.format(**places) for word in self.options.split()), "--out", str(root / self.out)]
+        words = [word.format(**asdict(inputs)) for word in self.options.split()]
+        return [*words, "--out", str(root / self.out)]
 
     def start(self, inputs: Inputs, root: Path, *extra: str, max_file_bytes: int | None = None) -> Run:
         """Starts a run in a process of its own."""
@@ -78,11 +76,13 @@ class Inputs:
         images: Folder of photographs.
         toolbox: Folder of a toolbox.
         planner: Folder of a planner for it.
+        vlm: Folder of a vision-language model for it.
     """
 
     images: Path
     toolbox: Path
     planner: Path
+    vlm: Path
 
 
 class Run:
@@ -94,11 +94,12 @@ class Run:
         root.mkdir(parents=True, exist_ok=True)
         number = len(list(root.parent.glob(f"{root.name}-*.out")))
         self.out = root / trainer.out
-        self._stdout, self._stderr = (
-            root.with_name(f"{root.name}-{number}.{suffix}") for suffix in ("out", "err")
+        self._stdout, self._stderr, self._journal = (
+            root.with_name(f"{root.name}-{number}.{suffix}") for suffix in ("out", "err", "journal")
         )
+        files = (self._stdout, self._stderr, self._journal)
         process = multiprocessing.get_context("fork").Process(
-            target=_run, args=(trainer, list(arguments), self._stdout, self._stderr, max_file_bytes)
+            target=_run, args=(trainer, list(arguments), *files, max_file_bytes)
         )
         with _one_thread():
             process.start()
@@ -113,6 +114,10 @@ class Run:
         assert self.process.pid is not None
         os.kill(self.process.pid, number)
         return True
+
+    def has_received(self, number: signal.Signals) -> bool:
+        """Returns whether a signal has arrived before the end of the command."""
+        return number in self._journal.read_bytes().partition(_END)[0]
 
     def wait_for(self, path: Path) -> None:
         """Waits until a file exists."""
@@ -141,77 +146,22 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads[1])
 
 
-def _run(trainer: Trainer, arguments: list[str], out: Path, err: Path, max_file_bytes: int | None) -> None:
+def _run(
+    trainer: Trainer, arguments: list[str], out: Path, err: Path, journal: Path, max_file_bytes: int | None
+) -> None:
     sys.stderr = err.open("w")
     if max_file_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, max_file_bytes))
     with signals_end_the_process():  # as while a program is imported
+        descriptor = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK)
+        signal.set_wakeup_fd(descriptor)  # the system's handler writes the number of each signal at once
         sys.stdout = out.open("w")  # says that signals may come
         os.dup2(sys.stderr.fileno(), 2)
         code = program_code(trainer.config_type, trainer.train, arguments)
+        os.write(descriptor, _END)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-
-
-_SMALL = "--images {images} --toolbox {toolbox} --reward classic --canvas 64 --threads 1"
-
-TRAINERS = {
-    "planner": Trainer(
-        PlannerConfig,
-        planner.train,
-        f"{_SMALL} --val {{images}} --warm-start-steps 2 --warm-start-batch-size 2 --updates 4 "
-        "--batch-size 2 --group-size 2 --n-epochs 1 --max-tools 2 --save-every 1 --val-every 2 "
-        "--val-count 2 --device cpu --no-autocast",
-    ),
-    "critic": Trainer(
-        CriticConfig,
-        critic.train,
-        f"{_SMALL} --val {{images}} --shards 2 --samples 3 --val-count 3 --steps 4 --val-every 1 "
-        "--crop-size 48 --photographs-per-batch 2 --images-per-photograph 2 --device cpu --no-autocast",
-    ),
-    "reward table": Trainer(
-        reward_table.RewardTableConfig,
-        reward_table.collect,
-        f"{_SMALL} --shards 4 --samples 2 --candidates 4 --refined 1 --max-tools 2",
-    ),
-    "cotraining": Trainer(
-        CotrainingConfig,
-        cotraining.train,
-        f"{_SMALL} --val {{images}} --agent matched --epochs 4 --steps-per-epoch 1 --batch-size 2 "
-        "--loss pixel --max-tools 2 --val-count 2 --device cpu --no-autocast",
-    ),
-    "joint": Trainer(
-        joint.JointConfig,
-        joint.train,
-        f"{_SMALL} --val {{images}} --planner {{planner}} --epochs 2 --steps-per-epoch 1 "
-        "--tools-batch-size 2 --loss pixel --updates 2 --planner-batch-size 1 --max-tools 2 --val-count 2 "
-        "--device cpu",
-    ),
-    "tool": Trainer(
-        TrainConfig,
-        tool_training.train,
-        "unet.denoise --images {images} --val {images} --steps 3 --val-every 1 --val-side 32 --threads 1 "
-        "--device cpu --no-autocast",
-        folder="run/unet.denoise",
-    ),
-    "recipe_best": Trainer(
-        fit_recipe_best.FitConfig,
-        fit_recipe_best.fit,
-        "--images {images} --toolbox {toolbox} --reward classic --recipes noise jpeg noise+jpeg "
-        "--images-per-recipe 1 --max-tools 2 --threads 1",
-        out="run/plans.json",
-    ),
-}
-"""The trainers by name."""
-
-
-def make_inputs(images: Path, toolbox: Path, folder: Path) -> Inputs:
-    """Makes the inputs of all trainers: a planner with random weights for a toolbox."""
-    tools = Toolbox.load(toolbox)
-    card = PolicyCard(tools.signature, tools.names, max_tools=2)
-    save_policy(card.build(), card, folder / "planner")
-    return Inputs(images, toolbox, folder / "planner")
 
 
 def results(folder: Path) -> dict[str, Any]:

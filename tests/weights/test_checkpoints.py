@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from opera_env.weights.checkpoints import (
     save_checkpoint,
     save_half,
 )
+from tests.every_instruction import signal_at_every_instruction
 
 
 def test_load_returns_what_was_saved(tmp_path: Path) -> None:
@@ -120,6 +123,18 @@ def test_a_full_disk_is_reported_as_such(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
     assert load_checkpoint(path) == {"step": 1}
+
+
+def test_a_signal_while_a_checkpoint_is_written_is_no_error_of_the_archive(tmp_path: Path) -> None:
+    """Anything that is raised while PyTorch writes becomes an error of its own, or aborts the process."""
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, {"step": 1})
+
+    def check() -> None:
+        assert load_checkpoint(path) is not None
+
+    save = partial(save_checkpoint, path, {"step": 2})
+    assert signal_at_every_instruction(signal.SIGTERM, save, check, stride=29) > 1000
 
 
 def test_files_can_be_read_by_others(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from safetensors.torch import save_file
 
 from opera_env import weights
 from opera_env.errors import WeightsIntegrityError
+from tests.every_instruction import signal_at_every_instruction
 
 
 def test_the_hash_depends_on_names_shapes_types_and_values(tensors: dict[str, torch.Tensor]) -> None:
@@ -69,3 +72,11 @@ def test_damaged_files_give_tensors_or_an_error_in_one_line(
             assert str(error).startswith(f"{path}: expected") and "\n" not in str(error)
             num_refused += 1
     assert num_refused > 50
+
+
+def test_a_signal_while_a_file_is_read_is_no_damage(tmp_path: Path) -> None:
+    """Between safetensors and PyTorch, C code drops exceptions, and then cannot read the tensor."""
+    path = tmp_path / "a.safetensors"
+    save_file({"a": torch.ones(2)}, path)
+    load = partial(weights.load_tensors, path)
+    assert signal_at_every_instruction(signal.SIGTERM, load, lambda: None) > 50
