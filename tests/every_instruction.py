@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import gc
 import signal
 import sys
 from collections.abc import Callable
@@ -22,7 +23,9 @@ def signal_at_every_instruction(
 ) -> int:
     """Calls a function with a signal at its first instruction, then with one at its second, to the end.
 
-    Python itself calls handlers of signals between some of the instructions only.
+    Python itself calls handlers of signals between some of the instructions only. The garbage collector
+    waits meanwhile: it would finalise objects of other tests at any of the instructions, and Python ignores
+    what is raised there (see the tests of exceptions that are lost).
 
     Args:
         number: The signal, which has to end the function, even if later.
@@ -33,6 +36,18 @@ def signal_at_every_instruction(
     Returns:
         Number of instructions of the function, those of other Python functions that it calls included.
     """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return _count_instructions(number, function, check, stride)
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _count_instructions(
+    number: signal.Signals, function: Callable[[], object], check: Callable[[], object], stride: int
+) -> int:
     for instruction in range(0, 1_000_000, stride):
         tracer = _Tracer(number, instruction)
         before = sys.gettrace()
