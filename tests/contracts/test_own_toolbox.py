@@ -62,7 +62,7 @@ def box(tmp_path: Path) -> str:
 def small(config_class: Any, photos: Path, out: Path, box: str, **more: Any) -> Any:
     """Makes a configuration with those of the small settings that its class has."""
     settings: dict[str, Any] = {
-        "images": photos,
+        "images": photos if config_class is fit_recipe_best.FitConfig else (photos,),
         "val": photos,
         "out": out,
         "toolbox": box,
