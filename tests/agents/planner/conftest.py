@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from opera_agents.planner.config import PlannerConfig
+from opera_agents.planner.reward_table import RewardTableConfig
 
 Configure = Callable[..., PlannerConfig]
+ConfigureTable = Callable[..., RewardTableConfig]
 
 
 @pytest.fixture
@@ -36,5 +38,26 @@ def configure(photos: Path, small_toolbox: Path, tmp_path: Path) -> Configure:
             "toolbox": str(small_toolbox),
         }
         return PlannerConfig((photos,), photos, tmp_path / out, **(small | settings))
+
+    return make
+
+
+@pytest.fixture
+def configure_table(photos: Path, small_toolbox: Path, tmp_path: Path) -> ConfigureTable:
+    """Makes the configuration of a small table of rewards: ``configure_table(**settings)``."""
+
+    def make(**settings: Any) -> RewardTableConfig:
+        small: dict[str, Any] = {
+            "shards": 2,
+            "samples": 3,
+            "candidates": 5,
+            "refined": 2,
+            "canvas": 64,
+            "max_tools": 3,
+            "reward": "classic",
+            "enlarged": False,
+            "toolbox": str(small_toolbox),
+        }
+        return RewardTableConfig((photos,), tmp_path / "table", **(small | settings))
 
     return make

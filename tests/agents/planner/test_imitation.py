@@ -20,13 +20,13 @@ from opera_agents.planner.imitation import (
 )
 from opera_agents.planner.plan_value import PlanValue
 from opera_agents.planner.policy import PlanPolicy
-from opera_agents.planner.reward_table import RewardTable, RewardTableConfig, collect
+from opera_agents.planner.reward_table import RewardTable, collect
 from opera_agents.planner.train import train
 from opera_env.data import SyntheticSource, clean_folder
 from opera_env.errors import MissingWeightsError, ToolboxMismatchError
 from opera_env.tools import Toolbox
 from opera_env.weights.tensors import load_tensors
-from tests.agents.planner.conftest import Configure
+from tests.agents.planner.conftest import Configure, ConfigureTable
 
 
 @pytest.fixture
@@ -109,20 +109,8 @@ def test_the_decoder_imitates_plans_of_its_images(policy: PlanPolicy) -> None:
 
 
 @pytest.fixture
-def table_folder(photos: Path, small_toolbox: Path, tmp_path: Path) -> Path:
-    config = RewardTableConfig(
-        (photos,),
-        tmp_path / "table",
-        shards=2,
-        samples=4,
-        candidates=6,
-        refined=2,
-        canvas=64,
-        max_tools=3,
-        reward="classic",
-        enlarged=False,
-        toolbox=str(small_toolbox),
-    )
+def table_folder(configure_table: ConfigureTable) -> Path:
+    config = configure_table(samples=4, candidates=6)
     collect(config)
     return config.out
 

@@ -18,23 +18,12 @@ from opera_env.errors import RunError, SampleError, SettingError
 from opera_env.plan import PlanCodec
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
+from tests.agents.planner.conftest import ConfigureTable
 
 
 @pytest.fixture
-def config(photos: Path, small_toolbox: Path, tmp_path: Path) -> RewardTableConfig:
-    return RewardTableConfig(
-        (photos,),
-        tmp_path / "table",
-        shards=2,
-        samples=3,
-        candidates=5,
-        refined=2,
-        canvas=64,
-        max_tools=3,
-        reward="classic",
-        enlarged=False,
-        toolbox=str(small_toolbox),
-    )
+def config(configure_table: ConfigureTable) -> RewardTableConfig:
+    return configure_table()
 
 
 def test_rewards_equal_the_scorers(config: RewardTableConfig, photos: Path) -> None:

@@ -10,13 +10,13 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from opera_agents.planner.policy import PlanPolicy, SampledPlans
-from opera_agents.planner.reward_table import RewardTable, RewardTableConfig, collect
+from opera_agents.planner.reward_table import RewardTable, collect
 from opera_agents.planner.table_samples import TableBatch, draw_table_batch, table_loss
 from opera_agents.planner.train import train
 from opera_env.data import SyntheticSource, clean_folder
 from opera_env.degradations import DEGRADATIONS
 from opera_env.errors import RunError, SettingError
-from tests.agents.planner.conftest import Configure
+from tests.agents.planner.conftest import Configure, ConfigureTable
 
 CPU = torch.device("cpu")
 
@@ -92,20 +92,8 @@ def test_steps_on_a_table_raise_the_expected_reward_to_the_best_candidates(
 
 
 @pytest.fixture
-def table_folder(photos: Path, small_toolbox: Path, tmp_path: Path) -> Path:
-    config = RewardTableConfig(
-        (photos,),
-        tmp_path / "table",
-        shards=1,
-        samples=4,
-        candidates=5,
-        refined=2,
-        canvas=64,
-        max_tools=3,
-        reward="classic",
-        enlarged=False,
-        toolbox=str(small_toolbox),
-    )
+def table_folder(configure_table: ConfigureTable) -> Path:
+    config = configure_table(shards=1, samples=4)
     collect(config)
     return config.out
 
