@@ -19,6 +19,9 @@ ENTRY_POINT_GROUP = "opera_env.agents"
 BLIND_SUFFIX = "-blind"
 """Suffix of the name of a search that runs without reference and labels, with a label-free scorer."""
 
+_AFTER_COLON = ("path", "tool")
+"""Parameters of installed agents that take what follows the colon in their name."""
+
 
 def agent_names() -> tuple[str, ...]:
     """Returns the names of the installed agents."""
@@ -30,8 +33,9 @@ def make_agent(name: str, **options: Any) -> Agent | Search:
 
     Args:
         name: The name of an installed agent (see :func:`agent_names`); ``name:path`` for an installed agent
-            that is loaded from a file or folder; or ``module:attribute`` for any importable class or
-            function that returns an agent, or for an agent.
+            that is loaded from a file or folder; ``single:TOOL`` for the agent that plans one tool; or
+            ``module:attribute`` for any importable class or function that returns an agent, or for an
+            agent.
         **options: Arguments for the agent: ``toolbox``, ``max_tools``, ``seed``, ``tool_cost``,
             ``num_plans``, ``labels`` (names of the source's degradations, in the order in which recipes
             apply them). Options that its signature does not name are left out.
@@ -39,7 +43,7 @@ def make_agent(name: str, **options: Any) -> Agent | Search:
     Raises:
         UnknownPresetError: If there is no agent of that name.
         AgentError: If the attribute cannot be imported or called, if it returns neither an agent nor a
-            search, or if a path is given to an agent that takes none.
+            search, or if a path or tool is given to an agent that takes none.
     """
     module, _, attribute = name.partition(":")
     installed = [point for point in entry_points(group=ENTRY_POINT_GROUP) if point.name == module]
@@ -47,7 +51,7 @@ def make_agent(name: str, **options: Any) -> Agent | Search:
         raise UnknownPresetError("agent", name, (*agent_names(), "module:attribute"))
     if installed:
         factory = installed[0].load()
-        options |= {"path": attribute} if attribute else {}
+        options |= dict.fromkeys(_AFTER_COLON, attribute) if attribute else {}
     else:
         factory = _import(name)
         if isinstance(factory, Agent | Search) and not isinstance(factory, type):
@@ -56,8 +60,8 @@ def make_agent(name: str, **options: Any) -> Agent | Search:
         parameters = inspect.signature(factory).parameters
     except (TypeError, ValueError) as error:
         raise AgentError(f"agent {name!r} is {factory!r}: expected a class or function.") from error
-    if installed and attribute and "path" not in parameters:
-        raise AgentError(f"agent {module!r} takes no path, found {name!r}: use {module!r} alone.")
+    if installed and attribute and not set(_AFTER_COLON) & set(parameters):
+        raise AgentError(f"agent {module!r} takes no path or tool, found {name!r}: use {module!r} alone.")
     passed = {key: value for key, value in options.items() if key in parameters}
     with wrap_errors(AgentError, f"agent {name!r}, made with {', '.join(passed) or 'no arguments'},"):
         agent = factory(**passed)

@@ -118,7 +118,7 @@ def test_any_importable_class_is_an_agent() -> None:
         ("no_such_module:Agent", AgentError, "cannot be imported"),
         ("collections:UserDict", AgentError, "expected act"),
         ("math:pi", AgentError, "expected a class or function"),
-        ("random:runs/own", AgentError, "'random' takes no path"),
+        ("random:runs/own", AgentError, "'random' takes no path or tool"),
         ("fractions:Decimal", AgentError, "expected act"),
         ("tests.test_agents:NeedsMore", AgentError, "made with seed, raised TypeError.*'weights'"),
         ("opera_env.plan:PlanCodec", AgentError, "made with no arguments, raised TypeError"),

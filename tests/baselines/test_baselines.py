@@ -16,10 +16,12 @@ from opera_baselines.greedy import Greedy
 from opera_baselines.matched import Matched
 from opera_baselines.order import domain_plan
 from opera_baselines.random import RandomPlans
+from opera_baselines.single import Single
 from opera_baselines.untouched import Untouched
+from opera_env.agents import make_agent
 from opera_env.degradations import DEGRADATIONS, merge_degradations
 from opera_env.envs.observation import Episode, observe
-from opera_env.errors import SampleError
+from opera_env.errors import AgentError, SampleError, UnknownToolError
 from opera_env.evaluation.scorers import CachingScorer
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
@@ -39,6 +41,24 @@ def caching_scorer(toolbox: Toolbox) -> CachingScorer:
 
 def test_untouched_returns_empty_plans(observations: list[Observation]) -> None:
     assert [decision.plan for decision in Untouched().act(observations)] == [()] * len(observations)
+
+
+def test_single_plans_the_tool_that_its_name_says(
+    toolbox: Toolbox, observations: list[Observation]
+) -> None:
+    agent = make_agent("single:tiny.enlarge", toolbox=toolbox, max_tools=2)
+    assert isinstance(agent, Single)
+    assert [decision.plan for decision in agent.act(observations)] == [("tiny.enlarge",)] * len(
+        observations
+    )
+
+
+def test_single_needs_the_name_of_a_tool_unless_there_is_one_tool(toolbox: Toolbox) -> None:
+    assert Single(toolbox.subset(["tiny.blur"])).plan == ("tiny.blur",)
+    with pytest.raises(AgentError, match=r"5: name the tool, as in single:tiny\.brighten"):
+        make_agent("single", toolbox=toolbox)
+    with pytest.raises(UnknownToolError, match=r"'tiny\.blurr'.*tiny\.blur"):
+        make_agent("single:tiny.blurr", toolbox=toolbox)
 
 
 def test_random_lengths_are_uniform(toolbox: Toolbox) -> None:

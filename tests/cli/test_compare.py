@@ -183,6 +183,17 @@ class LeaveAlone:
         return [Decision(()) for _ in observations]
 
 
+def test_a_tool_that_is_always_planned_is_compared_with_all_others(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["--no-sheet", "--agents", "single:unet.dejpeg,untouched", "--json", str(tmp_path / "out.json")]
+    assert main(small_comparison(photos, *args)) == 0
+    assert "single:unet.dejpeg - untouched: " in capsys.readouterr().out
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    plans = [row["plan"] for row in rows if row["agent"] == "single:unet.dejpeg"]
+    assert plans == [["unet.dejpeg"]] * 2
+
+
 def test_own_agents_are_compared_with_all_others_and_named_in_full(
     photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,7 +25,7 @@ DRAWN = ("brighten.gamma_correction", "brighten.constant_shift")
 Draw = Callable[[int, int, int], Image.Image]
 
 
-@pytest.mark.parametrize("name", ["untouched", "random", "greedy", "greedy-blind"])
+@pytest.mark.parametrize("name", ["untouched", "random", "single:unet.denoise", "greedy", "greedy-blind"])
 def test_agents_by_name(name: str, run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     args = ["--agent", name, "--max-tools", "2", "--seed", "3"]
     code, records = run.report(*args, inputs=[run.folder / "a.png"])
@@ -37,7 +37,9 @@ def test_agents_by_name(name: str, run: Any, capsys: pytest.CaptureFixture[str])
     assert len(record["plan"]) <= 2
     assert (record["status"] == "restored") == bool(record["plan"])
     assert record["reason"], "every plan by an agent has a line that says why"
-    if name == "untouched":
+    if name.startswith("single:"):
+        assert record["plan"] == ["unet.denoise"]
+    elif name == "untouched":
         assert (run.out / "a.png").read_bytes() == (run.folder / "a.png").read_bytes()
     elif name == "greedy-blind":
         plan = run.report("--agent", "greedy", "--max-tools", "2", "--force")[1][0]["plan"]

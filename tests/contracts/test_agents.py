@@ -18,9 +18,13 @@ from opera_env.tools import Toolbox
 from opera_env.types import Agent, Decision, Observation, Sample, Search
 
 MAX_TOOLS = 3
-NAMES = agent_names()
+WITH_TOOL = {"single": "single:tiny.blur"}
+"""Agents that need the name of a tool."""
+NAMES = [WITH_TOOL.get(name, name) for name in agent_names()]
 AGENTS = [
-    point.name for point in entry_points(group=ENTRY_POINT_GROUP) if not hasattr(point.load(), "search")
+    WITH_TOOL.get(point.name, point.name)
+    for point in entry_points(group=ENTRY_POINT_GROUP)
+    if not hasattr(point.load(), "search")
 ]
 
 MakeAgent = Callable[..., Agent]

@@ -40,9 +40,9 @@ class Compare(Command):
     """
 
     agents: str | None = None
-    """Names separated by commas: installed agents, name:FOLDER for trained ones, module:attribute for your
-    own; "all" stands for the default agents with beam and exhaustive search. Default agents that do not
-    suit the samples or the toolbox are left out."""
+    """Names separated by commas: installed agents, name:FOLDER for trained ones, single:TOOL for one tool
+    on every image, module:attribute for your own; "all" stands for the default agents with beam and
+    exhaustive search. Default agents that do not suit the samples or the toolbox are left out."""
     toolbox: str = "lite"
     """A shipped toolbox, or a folder written by Toolbox.save."""
     images: str | None = None
