@@ -16,9 +16,9 @@ from opera_env.settings import (
     check_settings,
 )
 
-Pool: TypeAlias = Literal["lite", "off-the-shelf"]
+Pool: TypeAlias = Literal["lite", "off-the-shelf", "all-in-one"]
 """``lite``: trained on the degradations of the benchmark. ``off-the-shelf``: on data like those of the
-published networks."""
+published networks. ``all-in-one``: one tool, trained on the recipes of one to three degradations."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class TrainConfig:
     """Folder of clean photographs for validation."""
     pool: Pool = "lite"
     """Data that the tool is trained on: lite, the degradations of the benchmark; off-the-shelf, data like
-    those of the published networks."""
+    those of the published networks; all-in-one, recipes of one to three degradations of the benchmark."""
     out: Path = Path("runs/lite")
     """Output folder; all files are written to OUT/TOOL."""
     steps: PositiveInt | None = None

@@ -39,6 +39,7 @@ class ToolSpec:
         lpips_weight: Weight of LPIPS in the loss; the Charbonnier loss has weight 1.
         init_from: Name of the tool whose trained weights are the initial weights; None to initialise them
             randomly.
+        more_degradations: Further degradations that it removes.
     """
 
     name: str
@@ -53,11 +54,17 @@ class ToolSpec:
     lr: float = 2e-3
     lpips_weight: float = 0.0
     init_from: str | None = None
+    more_degradations: tuple[str, ...] = ()
+
+    @property
+    def degradations(self) -> frozenset[str]:
+        """All degradations that the tool removes."""
+        return frozenset({self.degradation, *self.more_degradations})
 
     @property
     def flip_only(self) -> bool:
         """Whether patches are flipped but not rotated, because haze is densest at the top of an image."""
-        return self.degradation == "haze"
+        return "haze" in self.degradations
 
     def degrade(self, image: NDArray[np.uint8], rng: Generator) -> NDArray[np.uint8]:
         """Degrades a clean image, uint8 (H, W, 3), as in the training of the tool."""

@@ -42,7 +42,7 @@ def build_tool(spec: ToolSpec, runs: Path) -> Tool:
         scale=spec.options.get("scale", 1),
         multiple=getattr(net, "multiple", 1),
         halo=getattr(net, "halo", None),
-        degradations=frozenset({spec.degradation}),
+        degradations=spec.degradations,
         net=(spec.net, spec.options),
         training=training,
     )

@@ -93,6 +93,14 @@ def _check_size(image: Image, side: int) -> None:
         )
 
 
+def collate_by_size(pairs: Sequence[Pair]) -> list[tuple[Tensor, Tensor]]:
+    """Stacks pairs to one batch for each size of degraded patch; see :func:`collate_pairs`."""
+    by_size: dict[tuple[int, ...], list[Pair]] = {}
+    for pair in pairs:
+        by_size.setdefault(pair[0].shape, []).append(pair)
+    return [collate_pairs(group) for group in by_size.values()]
+
+
 def collate_pairs(pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
     """Stacks pairs to a degraded batch, float32 (B, 3, h, w), and a clean batch (B, 3, H, W), in [0, 1]."""
     degraded, clean = zip(*pairs, strict=True)

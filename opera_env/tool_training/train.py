@@ -36,7 +36,13 @@ from opera_env.runs import claim_run_dir, describe_progress, folder_name, identi
 from opera_env.schedules import set_learning_rate, warmup_cosine
 from opera_env.tool_training.config import TrainConfig
 from opera_env.tool_training.lite_tools import ToolSpec
-from opera_env.tool_training.patches import Pair, collate_pairs, training_pair, validation_pair
+from opera_env.tool_training.patches import (
+    Pair,
+    collate_by_size,
+    collate_pairs,
+    training_pair,
+    validation_pair,
+)
 from opera_env.tool_training.pools import find_spec
 from opera_env.tools.nets import build_net
 from opera_env.weights.checkpoints import load_as_float32, load_checkpoint, save_checkpoint, save_half
@@ -69,7 +75,7 @@ def validate(net: nn.Module, pairs: Sequence[Pair], device: torch.device) -> dic
     for pair in pairs:
         degraded, clean = collate_pairs([pair])
         size = (clean.shape[-2], clean.shape[-1])
-        restored = quantise(net(degraded.to(device)).cpu())
+        restored = quantise(resize(net(degraded.to(device)), size).cpu())
         unrestored, reference = quantise(resize(degraded, size)), quantise(clean)
         before.append(psnr(unrestored, reference).item())
         gains.append(psnr(restored, reference).item() - before[-1])
@@ -217,14 +223,16 @@ def run_steps(
             training_pair(images, spec.degrade, spec.patch_size, spec.margin, rng, spec.flip_only)
             for _ in range(spec.batch_size)
         ]
-        degraded, clean = (
-            batch.to(device, memory_format=torch.channels_last) for batch in collate_pairs(pairs)
-        )
-        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-            restored = net(degraded)
-        loss = (F.mse_loss(restored.float(), clean, reduction="none") + 1e-6).sqrt().mean()  # Charbonnier
-        if lpips is not None:
-            loss = loss + spec.lpips_weight * lpips(restored.float().clamp(0, 1), clean).mean()
+        loss = torch.zeros((), device=device)
+        for batch in collate_by_size(pairs):
+            degraded, clean = (part.to(device, memory_format=torch.channels_last) for part in batch)
+            with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+                restored = net(degraded)
+            restored = resize(restored.float(), (clean.shape[-2], clean.shape[-1]))  # as for a full canvas
+            term = (F.mse_loss(restored, clean, reduction="none") + 1e-6).sqrt().mean()  # Charbonnier
+            if lpips is not None:
+                term = term + spec.lpips_weight * lpips(restored.clamp(0, 1), clean).mean()
+            loss = loss + len(clean) / len(pairs) * term
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)

@@ -124,6 +124,9 @@ class Train(TrainConfig, _ToolsAction):
 
     opera-env tools train unet.derain --pool off-the-shelf --images photos --val held-out
         trains on other rain than the benchmark's, like the data of published networks.
+
+    opera-env tools train unet.all_in_one --pool all-in-one --images photos --val held-out
+        trains one network on all recipes of one to three degradations.
     """
 
     def run(self) -> int:
