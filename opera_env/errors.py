@@ -141,6 +141,20 @@ class MissingWeightsError(OperaError):
         self.path = path
 
 
+class MissingPackageError(OperaError):
+    """A package is not installed that one of the extras of this package brings.
+
+    Attributes:
+        package: Name of the module that cannot be imported.
+        extra: Name of the extra.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed: pip install 'opera-env[{extra}]'.")
+        self.package = package
+        self.extra = extra
+
+
 class WeightsIntegrityError(OperaError):
     """A weight file exists, but its content is not the expected one.
 

@@ -1,14 +1,32 @@
-"""Imports objects that users name on a command line or in a setting, as ``module:attribute``."""
+"""Imports of objects that users name as ``module:attribute``, and of packages that extras bring."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from opera_env.errors import error_message
+from opera_env.errors import MissingPackageError, error_message
+
+
+@contextmanager
+def needs_extra(extra: str) -> Iterator[None]:
+    """Turns the error of an import in the ``with`` statement into one that names the extra to install.
+
+    Args:
+        extra: The extra that brings the packages, a key of ``optional-dependencies``.
+
+    Raises:
+        MissingPackageError: If a package is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(error.name or str(error), extra) from error
 
 
 def import_attribute(name: str) -> Any:

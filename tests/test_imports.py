@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -12,12 +13,20 @@ import pytest
 
 from opera_env.data import resolve_source
 from opera_env.degradations.registry import load_degradations
-from opera_env.errors import SampleError
-from opera_env.imports import import_attribute
+from opera_env.errors import MissingPackageError, SampleError
+from opera_env.imports import import_attribute, needs_extra
 
 
 def test_an_attribute_is_imported() -> None:
     assert import_attribute("pathlib:Path") is Path
+
+
+def test_a_package_that_is_not_installed_is_named_with_its_extra() -> None:
+    with (
+        pytest.raises(MissingPackageError, match=r"no_such_package is not installed.*\[report\]"),
+        needs_extra("report"),
+    ):
+        importlib.import_module("no_such_package.part")
 
 
 @pytest.mark.parametrize(
