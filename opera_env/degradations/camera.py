@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -66,11 +67,22 @@ class Jpeg:
         return cls(int(rng.integers(10, 30)))
 
     def __call__(self, image: Uint8Image, rng: Generator, depth: Depth | None = None) -> Uint8Image:
-        bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-        _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, self.quality])
-        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
-        assert decoded is not None
-        return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
+        return compress(image, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, self.quality])
+
+
+def compress(image: Uint8Image, suffix: str, parameters: Sequence[int]) -> Uint8Image:
+    """Returns an image as it is after a file has been written and read.
+
+    Args:
+        image: uint8 RGB (H, W, 3).
+        suffix: Suffix of the file format, such as ``".jpg"``.
+        parameters: Settings of ``cv2.imencode``: keys and values in turn.
+    """
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    _, data = cv2.imencode(suffix, bgr, parameters)
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def bicubic_matrix(size: int, factor: int) -> NDArray[np.float64]:

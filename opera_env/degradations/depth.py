@@ -35,15 +35,24 @@ def procedural_depth(image: Uint8Image, rng: Generator) -> Depth:
     ramp_weight = np.float32(rng.uniform(0.5, 0.8))
     depth = np.asarray(ramp_weight * ramp + (1 - ramp_weight) * np.asarray(noise, np.float32), np.float32)
     guide = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) / 255, np.float32)
-    depth = _guided_filter(guide, depth, radius=max(2, min(height, width) // 8), epsilon=1e-2)
+    depth = guided_filter(guide, depth, radius=max(2, min(height, width) // 8), epsilon=1e-2)
     depth -= min(float(depth.min()), 0.0)
     return depth / max(float(depth.max()), 1e-6)
 
 
-def _guided_filter(
+def guided_filter(
     guide: NDArray[np.float32], signal: NDArray[np.float32], radius: int, epsilon: float
 ) -> NDArray[np.float32]:
-    """Smooths ``signal`` and keeps the edges of ``guide`` (He et al., 2010)."""
+    """Smooths a map and keeps the edges of an image.
+
+    Args:
+        guide: Grey image in [0, 1], float32 (H, W).
+        signal: The map, float32 (H, W).
+        radius: Radius of the windows in pixels.
+        epsilon: Variance of the guide, of 1, above which an edge is kept.
+
+    Source: He, Sun and Tang, "Guided Image Filtering", 2010.
+    """
 
     def mean(array: NDArray[np.float32]) -> NDArray[np.float32]:
         side = 2 * radius + 1

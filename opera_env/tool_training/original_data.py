@@ -22,32 +22,14 @@ from numpy.typing import NDArray
 
 from opera_env.degradations.base import Uint8Image, to_uint8
 from opera_env.degradations.camera import Jpeg
-
-FloatImage = NDArray[np.float32]
-"""RGB, float32 (H, W, 3)."""
-
-_GAMMA = 2.2
-"""Exponent between the values of a photograph and the light that made them."""
-
-
-def _to_linear(image: Uint8Image) -> FloatImage:
-    return np.asarray((image.astype(np.float32) / 255) ** _GAMMA, np.float32)
-
-
-def _from_linear(light: FloatImage) -> FloatImage:
-    return np.asarray(255 * np.clip(light, 0, 1) ** (1 / _GAMMA), np.float32)
-
-
-def _filter(image: NDArray[np.float32], kernel: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101), np.float32)
-
-
-def _smooth_map(shape: tuple[int, int], cells: int, rng: Generator) -> NDArray[np.float32]:
-    """Returns low-frequency noise of a shape (H, W), stretched to [0, 1]."""
-    coarse = rng.random((cells, cells), np.float32)
-    smooth = cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
-    low, high = float(smooth.min()), float(smooth.max())
-    return np.asarray((smooth - low) / max(high - low, 1e-6), np.float32)
+from opera_env.degradations.kernels import (
+    aperture_kernel,
+    draw_path,
+    gaussian_kernel,
+    line_kernel,
+    path_kernel,
+)
+from opera_env.degradations.light import blend_layers, filter_image, from_linear, smooth_map, to_linear
 
 
 @dataclass(frozen=True)
@@ -83,7 +65,7 @@ class LayeredRain:
             drops *= 0.5 + 0.5 * rng.random(size, np.float32)
             width = float(rng.uniform(0.5, 1.1))
             kernel = line_kernel(int(rng.integers(7, 26)), angle + rng.uniform(-8, 8), width)
-            rain += _filter(drops, kernel / kernel.max()) * np.float32(rng.uniform(50, 180))
+            rain += filter_image(drops, kernel / kernel.max()) * np.float32(rng.uniform(50, 180))
         return to_uint8(image + np.minimum(rain, 255)[..., None])
 
 
@@ -101,29 +83,11 @@ class VeiledRain:
             drops = (rng.random((height, width), np.float32) < rng.uniform(2e-4, 1.5e-3)).astype(np.float32)
             drops *= 0.35 + 0.45 * rng.random((height, width), np.float32)
             kernel = line_kernel(int(rng.integers(9, 27)), rng.uniform(-45, 45), rng.uniform(0.6, 1.4))
-            opacity += _filter(drops, kernel / kernel.max())
+            opacity += filter_image(drops, kernel / kernel.max())
         opacity = np.minimum(opacity, 0.9)[..., None]
-        veil = np.float32(rng.uniform(0, 0.15)) * _smooth_map((height, width), 3, rng)[..., None]
+        veil = np.float32(rng.uniform(0, 0.15)) * smooth_map((height, width), 3, rng)[..., None]
         misty = image * (1 - veil) + np.float32(rng.uniform(170, 230)) * veil
         return to_uint8(misty * (1 - opacity) + np.float32(rng.uniform(200, 255)) * opacity)
-
-
-def line_kernel(length: int, angle: float, width: float) -> NDArray[np.float32]:
-    """Returns the kernel of a streak or of a straight movement, float32 (K, K), which sums to 1.
-
-    Args:
-        length: Length of the line in pixels.
-        angle: Direction in degrees from the vertical.
-        width: Standard deviation across the line, in pixels.
-    """
-    half = length / 2
-    radius = math.ceil(half + 2 * width)
-    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1].astype(np.float32)
-    sine, cosine = math.sin(math.radians(angle)), math.cos(math.radians(angle))
-    across = x * cosine - y * sine
-    beyond_end = np.maximum(np.abs(x * sine + y * cosine) - half, 0)
-    kernel = np.exp(-(across**2 + beyond_end**2) / (2 * width**2))
-    return np.asarray(kernel / kernel.sum(), np.float32)
 
 
 @dataclass(frozen=True)
@@ -144,7 +108,7 @@ class IndependentHaze:
         angle = rng.uniform(0, 2 * math.pi)
         ramp = (x * math.cos(angle) + y * math.sin(angle)) / (2 * math.sqrt(2)) + 0.5
         weight = rng.uniform(0, 1)
-        depth = weight * ramp + (1 - weight) * _smooth_map((height, width), int(rng.integers(2, 7)), rng)
+        depth = weight * ramp + (1 - weight) * smooth_map((height, width), int(rng.integers(2, 7)), rng)
         nearest = rng.uniform(0, 0.4)  # rooms and streets seldom begin at the lens
         depth = nearest + (1 - nearest) * depth
         transmission = np.exp(-rng.uniform(*self.density) * depth)[..., None]
@@ -165,39 +129,17 @@ class LensBlur:
     LEVELS: ClassVar[int] = 3
 
     def __call__(self, image: Uint8Image, rng: Generator) -> Uint8Image:
-        light, shape = _to_linear(image), (image.shape[0], image.shape[1])
+        light, shape = to_linear(image), (image.shape[0], image.shape[1])
         blades, turn = int(rng.integers(5, 12)), rng.uniform(0, 2 * math.pi)
         softness = rng.uniform(0.3, 0.9)
         near, far = sorted(rng.uniform(0, self.max_radius, 2))
         levels = np.linspace(near, far, self.LEVELS)
         # Each pixel is interpolated between the images that are blurred at the two radii next to its own.
-        blurred = [_filter(light, aperture_kernel(float(r), blades, turn, softness)) for r in levels]
-        position = _smooth_map(shape, int(rng.integers(2, 6)), rng) * (self.LEVELS - 1)
-        result = np.zeros_like(light)
-        for index, layer in enumerate(blurred):
-            result += layer * np.maximum(1 - np.abs(position - index), 0)[..., None]
+        blurred = [filter_image(light, aperture_kernel(float(r), blades, turn, softness)) for r in levels]
+        position = smooth_map(shape, int(rng.integers(2, 6)), rng) * (self.LEVELS - 1)
+        result = blend_layers(blurred, position)
         noise = rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(0, 2))
-        return to_uint8(_from_linear(result) + noise)
-
-
-def aperture_kernel(radius: float, blades: int, turn: float, softness: float) -> NDArray[np.float32]:
-    """Returns the image of a point out of focus, float32 (K, K), which sums to 1.
-
-    Args:
-        radius: Radius of the aperture's image in pixels; 0 is in focus.
-        blades: Number of corners of the polygon; more than 9 make a disk.
-        turn: Angle of the first corner in radians.
-        softness: Width of the edge in pixels.
-    """
-    half = math.ceil(radius + 2 * softness)
-    y, x = np.mgrid[-half : half + 1, -half : half + 1].astype(np.float32)
-    distance = np.hypot(x, y)
-    if blades <= 9:
-        sector = 2 * math.pi / blades
-        offset = np.mod(np.arctan2(y, x) - turn, sector) - sector / 2
-        distance = distance * np.cos(offset) / math.cos(sector / 2) ** 0.5  # keeps about the disk's area
-    kernel = 1 / (1 + np.exp(np.clip((distance - radius) / max(softness / 2, 1e-3), -30, 30)))
-    return np.asarray(kernel / kernel.sum(), np.float32)
+        return to_uint8(from_linear(result) + noise)
 
 
 @dataclass(frozen=True)
@@ -215,20 +157,10 @@ class CameraShake:
     def kernel(self, rng: Generator) -> NDArray[np.float32]:
         """Draws the path of a point of light, float32 (K, K), which sums to 1 and is centred."""
         count, step = int(rng.integers(*self.points)), rng.uniform(*self.step)
-        turning = rng.normal(0, 0.08) + rng.normal(0, 0.12, count).cumsum() * 0.3
-        heading = rng.uniform(0, 2 * math.pi) + turning.cumsum()
-        path = np.stack([np.cos(heading), np.sin(heading)]).cumsum(axis=1) * step
-        path -= path.mean(axis=1, keepdims=True)
-        half = math.ceil(np.abs(path).max()) + 1
-        kernel = np.zeros((2 * half + 1, 2 * half + 1))
-        for x, y in path.T + half:  # each point is spread over the four pixels around it
-            column, row = math.floor(x), math.floor(y)
-            for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
-                kernel[row + dy, column + dx] += (1 - abs(y - row - dy)) * (1 - abs(x - column - dx))
-        return np.asarray(kernel / kernel.sum(), np.float32)
+        return path_kernel(draw_path(count, step, rng))
 
     def __call__(self, image: Uint8Image, rng: Generator) -> Uint8Image:
-        blurred = _from_linear(_filter(_to_linear(image), self.kernel(rng)))
+        blurred = from_linear(filter_image(to_linear(image), self.kernel(rng)))
         noise = rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(0, 2))
         return to_uint8(blurred + noise)
 
@@ -268,9 +200,5 @@ class RandomCascade:
 def _random_blur(image: Uint8Image, rng: Generator) -> Uint8Image:
     """Blurs by a Gaussian of random widths along two random axes."""
     narrow, wide = rng.uniform(0.3, 2.4, 2)
-    radius = 7
-    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1].astype(np.float32)
-    angle = rng.uniform(0, math.pi)
-    u, v = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
-    kernel = np.exp(-((u / narrow) ** 2 + (v / wide) ** 2) / 2)
-    return to_uint8(_filter(image.astype(np.float32), np.asarray(kernel / kernel.sum(), np.float32)))
+    kernel = gaussian_kernel(narrow, wide, rng.uniform(0, math.pi), radius=7)
+    return to_uint8(filter_image(image.astype(np.float32), kernel))
