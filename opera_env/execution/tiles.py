@@ -26,6 +26,13 @@ BLEND_HALF_WIDTH = 8
 DEFAULT_HALO, DEFAULT_BLEND = 48, 16
 """Halo and half blending width, in pixels, for a tool that does not declare its halo."""
 
+WIDE_MARGIN = 64
+"""Margins, in pixels, up to this width are kept in any case; wider ones are limited to a quarter of a tile.
+
+The published transformers can be reached from hundreds of pixels away in theory, through all of their
+layers, but hardly are. With margins that exact, a tile would be many times as large as the memory allows.
+"""
+
 MAX_STATISTICS_PIXELS, WINDOW_SIDE = 1024 * 1024, 256
 """Maximum number of pixels for statistics of the whole image, and the side, in pixels, of a sampled
 window."""
@@ -89,7 +96,7 @@ def restore_in_tiles(
 
     Returns:
         The same as ``tool(image, canvas)`` up to rounding, if a pixel of the result depends only on pixels
-        within the tool's halo; else an approximation.
+        within the tool's halo, and the halo is not too large for the tiles; else an approximation.
     """
     height, width = image.shape[-2:]
     upscale = tool.upscales((height, width), canvas)
@@ -99,6 +106,8 @@ def restore_in_tiles(
     margin += 2 * (tool.scale > 1)  # bicubic resampling reads two pixels further
     margin += -margin % tool.multiple
     side = math.isqrt(tile_pixels)
+    widest = max(WIDE_MARGIN, side // 4)
+    margin = min(margin, max(tool.multiple, widest - widest % tool.multiple))
     rows, columns = (split_axis(length, side, margin, tool.multiple) for length in (height, width))
     tiled = len(rows) * len(columns) > 1
     statistics = _statistics(tool, image, min(MAX_STATISTICS_PIXELS, tile_pixels)) if tiled else None

@@ -202,8 +202,10 @@ class Toolbox:
         if tool.halo is not None and tool.halo < 0:
             raise ToolboxError(f"tool {tool.name!r}: halo cannot be negative.")
         if tool.module is not None:
-            tool.module.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-            tool.module.eval()
+            tool.module.to(self.device).eval()
+            for tensor in (*tool.module.parameters(), *tool.module.buffers()):
+                if tensor.dim() == 4:
+                    tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
         self._tools[tool.name] = tool
 
     def subset(self, names: Sequence[str]) -> Toolbox:

@@ -10,13 +10,19 @@ from torch import nn
 from opera_env.errors import ToolboxError
 from opera_env.tools.nets.brighten import ConstantShift, GammaCorrection
 from opera_env.tools.nets.nafnet import NAFNet
+from opera_env.tools.nets.promptir import PromptIR
+from opera_env.tools.nets.restormer import Restormer
 from opera_env.tools.nets.unet import UNet
+from opera_env.tools.nets.xrestormer import XRestormer
 
 NETS: Mapping[str, type[nn.Module]] = {
     "unet": UNet,
     "nafnet": NAFNet,
     "gamma": GammaCorrection,
     "shift": ConstantShift,
+    "restormer": Restormer,
+    "xrestormer": XRestormer,
+    "promptir": PromptIR,
 }
 """Kinds of network, by their name in manifests."""
 
@@ -41,4 +47,14 @@ def build_net(kind: str, options: Mapping[str, Any]) -> nn.Module:
         ) from error
 
 
-__all__ = ["NETS", "ConstantShift", "GammaCorrection", "NAFNet", "UNet", "build_net"]
+__all__ = [
+    "NETS",
+    "ConstantShift",
+    "GammaCorrection",
+    "NAFNet",
+    "PromptIR",
+    "Restormer",
+    "UNet",
+    "XRestormer",
+    "build_net",
+]
