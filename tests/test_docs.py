@@ -141,6 +141,9 @@ def options_of(words: list[str]) -> set[str] | None:
         return None
     texts = [file.read_text() for file in files]
     fields = {name for text in texts for name in re.findall(r"^    (\w+): ", text, re.MULTILINE)}
+    fields |= {
+        name for text in texts for name in re.findall(r'\barg\(name="(\w+)"', text)
+    }  # such as "from"
     switches = {name for text in texts for name in re.findall(r"^    (\w+): bool\b", text, re.MULTILINE)}
     fields |= {f"no_{name}" for name in switches}
     spellings = {f"--{spelling}" for name in fields for spelling in (name, name.replace("_", "-"))}

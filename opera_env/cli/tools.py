@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,12 +19,15 @@ from opera_env.cli.outputs import check_outputs
 from opera_env.console import Console
 from opera_env.data.images import list_images, read_images
 from opera_env.degradations import DEGRADATIONS
+from opera_env.errors import MissingWeightsError
 from opera_env.tool_training.measurement import measure_tools
 from opera_env.tool_training.model_card import ToolCard, plot_gains, read_card
 from opera_env.tool_training.pools import pool_specs
 from opera_env.tools import Tool, Toolbox
 from opera_env.tools.manifest import write_measurements
+from opera_env.tools.paper import PAPER, PAPER_TOOLS, missing_files
 from opera_env.tools.toolbox import shipped_toolboxes
+from opera_env.weights.paper_files import PAPER_FILES
 
 _SHORT_LABELS = {
     "low_light": "dark",
@@ -36,7 +40,12 @@ _SHORT_LABELS = {
 
 def list_tools(options: ListTools) -> int:
     """Prints the tools of a toolbox; returns the exit code."""
-    toolbox = Toolbox.load(options.toolbox, trust_code=options.trust_code)
+    try:
+        toolbox = Toolbox.load(options.toolbox, trust_code=options.trust_code)
+    except MissingWeightsError:
+        if options.toolbox == PAPER and not options.json:
+            _print_paper_files()
+        raise
     rows = [_tool_record(tool) for tool in toolbox]
     if options.json:
         ids = {"toolbox": options.toolbox, **_toolbox_ids(toolbox), "shipped": _shipped()}
@@ -56,7 +65,26 @@ def list_tools(options: ListTools) -> int:
     for name, commands in _shipped().items():
         default = f", default of {', '.join(commands)}" if commands else ""
         console.print(f"  {name}{default}", soft_wrap=True)
+    console.print(f"Official networks: {PAPER}, after `opera-env weights fetch {PAPER}`", soft_wrap=True)
     return 0
+
+
+def _print_paper_files() -> None:
+    """Prints the tools of the paper, their weight files and which of them are missing."""
+    table = Table("name", "for", "status", box=box.SIMPLE)
+    table.add_column("weight file", overflow="fold")
+    table.add_column("where to get it", overflow="fold")
+    missing = missing_files()
+    for tool in PAPER_TOOLS:
+        file = PAPER_FILES.get(tool.name)
+        if file is None:
+            table.add_row(tool.name, tool.degradation, "present", "none needed", "")
+            continue
+        origin = "downloaded by weights fetch" if file.urls else f"by hand from {file.page}"
+        status = "missing" if file in missing else "present"
+        table.add_row(tool.name, tool.degradation, status, file.filename, origin)
+    # Wide enough for its contents where the output is no terminal: a name that is cut is of no use.
+    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 240).print(table)
 
 
 def _shipped() -> dict[str, list[str]]:

@@ -37,6 +37,18 @@ def build_to_fit(kind: str, options: Mapping[str, Any], shapes: Shapes) -> nn.Mo
         The network with newly initialised weights.
 
     Raises:
+        ToolboxError: If :func:`check_fit` raises it.
+    """
+    check_fit(kind, options, shapes)
+    return build_net(kind, options)
+
+
+def check_fit(kind: str, options: Mapping[str, Any], shapes: Shapes) -> None:
+    """Checks that a network has parameters and buffers of given names and shapes, without its memory.
+
+    The arguments are those of :func:`build_to_fit`.
+
+    Raises:
         ToolboxError: If there is no such kind, an option is unknown or unusable, or the network has other
             tensors.
     """
@@ -61,7 +73,6 @@ def build_to_fit(kind: str, options: Mapping[str, Any], shapes: Shapes) -> nn.Mo
                 f"network {kind!r} with the options {reprlib.repr(dict(options))} has the tensor {name!r} "
                 f"with shape {found.get(name, 'none')}, and the weight file has {shapes.get(name, 'none')}"
             )
-    return build_net(kind, options)
 
 
 def _check_options(kind: str, options: Mapping[str, Any]) -> None:

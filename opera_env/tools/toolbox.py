@@ -14,6 +14,7 @@ from torch import Tensor
 from opera_env.errors import ToolboxError, ToolboxMismatchError, UnknownToolError
 from opera_env.tools.fingerprint import compute_fingerprint, compute_signature, weights_version
 from opera_env.tools.manifest import load_tools, save_tools
+from opera_env.tools.paper import PAPER, load_paper_tools
 from opera_env.tools.source import tool_from_source
 from opera_env.tools.tool import TOOL_NAME, RestoreFn, Tool
 
@@ -72,8 +73,9 @@ class Toolbox:
         """Loads a toolbox that is shipped with the package, or one that :meth:`save` has written.
 
         Args:
-            name_or_folder: Name of a shipped toolbox, such as ``"lite"`` or ``"lite-cotrained"``, or a
-                folder. A shipped toolbox takes precedence over a folder of the same name.
+            name_or_folder: Name of a shipped toolbox, such as ``"lite"`` or ``"lite-cotrained"``,
+                ``"paper"`` for the official networks of the paper, or a folder. A name takes precedence
+                over a folder of the same name.
             device: Device that holds and runs the networks.
             trust_code: Whether code may run that a folder names: networks of your own, which were added as
                 "module:attribute", and TorchScript programs. Folders without them need no trust.
@@ -85,17 +87,21 @@ class Toolbox:
             UntrustedCodeError: If the folder names code and ``trust_code`` is False; the message says what
                 would run.
             ToolboxError: If there is no such toolbox, or its manifest cannot be read.
-            MissingWeightsError: If a weight file that the manifest lists is missing.
-            WeightsIntegrityError: If a weight file does not have the hash that the manifest records.
+            MissingWeightsError: If a weight file is missing; the message names the command that gets it.
+            WeightsIntegrityError: If a weight file does not have the hash that is recorded for it.
         """
+        if str(name_or_folder) == PAPER:
+            toolbox = cls(load_paper_tools(), device)
+            toolbox._set_origin(PAPER)
+            return toolbox
         folder = _SHIPPED / str(name_or_folder)
         if not folder.is_dir():
             folder = Path(name_or_folder)
         is_shipped = folder.resolve().parent == _SHIPPED.resolve()
         if not folder.is_dir():
             raise ToolboxError(
-                f"no toolbox {str(name_or_folder)!r}: expected one of {', '.join(shipped_toolboxes())}, or "
-                "a folder that Toolbox.save() has written."
+                f"no toolbox {str(name_or_folder)!r}: expected one of {', '.join(shipped_toolboxes())}, "
+                f"{PAPER}, or a folder that Toolbox.save() has written."
             )
         toolbox = cls(load_tools(folder, trust_code, is_shipped), device)
         toolbox._set_origin(name_or_folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from http.client import HTTPException, HTTPResponse, IncompleteRead
 from pathlib import Path
@@ -40,15 +40,22 @@ class _CutError(_TransferError):
 
 
 def download(
-    urls: Sequence[str], target: Path, sha256: str, *, limits: DownloadLimits | None = None
+    urls: Sequence[str],
+    target: Path,
+    sha256: str | None,
+    *,
+    limits: DownloadLimits | None = None,
+    check: Callable[[Path], None] | None = None,
 ) -> Path:
     """Downloads a file atomically: it appears at its path complete and checked, or not at all.
 
     Args:
         urls: Addresses, tried in order: https, or http on this machine.
         target: Path of the file.
-        sha256: SHA-256 of the file, or at least its first 8 digits.
+        sha256: SHA-256 of the file, or at least its first 8 digits; None if it is not known.
         limits: Limits of size and time.
+        check: Called with the path of the downloaded file before it gets its name; raises
+            ``WeightsIntegrityError`` if the file is not the right one.
 
     Returns:
         ``target``.
@@ -56,9 +63,11 @@ def download(
     Raises:
         DownloadError: If no address has the file, with the addresses and their errors; or if the file
             cannot be written, with the folder and the space on its disk.
-        ValueError: If ``sha256`` has fewer than 8 digits.
+        ValueError: If ``sha256`` has fewer than 8 digits, or there is neither a hash nor a check.
     """
-    if len(sha256) < 8:
+    if sha256 is None and check is None:
+        raise ValueError(f"{target.name}: expected a sha256 or a check, found neither.")
+    if sha256 is not None and len(sha256) < 8:
         raise ValueError(f"{target.name}: expected at least 8 digits of its sha256, found {sha256!r}.")
     failures: list[str] = []
     for url in urls:
@@ -66,7 +75,7 @@ def download(
         try:
             with written_atomically(target) as part:
                 _transfer(url, part, limits or DownloadLimits())
-                _check_content(part, sha256)
+                _check_content(part, sha256, check)
             return target
         except _TransferError as error:
             failures.append(f"{url}: {error}")
@@ -109,14 +118,25 @@ def expect_sha256(path: Path | str, expected: str, found: str) -> None:
         raise WeightsIntegrityError(path, f"sha256 {expected}", found)
 
 
-def _check_content(part: Path, sha256: str) -> None:
+def _check_content(part: Path, sha256: str | None, check: Callable[[Path], None] | None) -> None:
     found = file_sha256(part)
-    if not found.startswith(sha256):
-        with part.open("rb") as file:
-            is_page = file.read(512).lstrip().startswith(b"<")
-        what = "a web page" if is_page else "another file"
-        size = part.stat().st_size
-        raise _TransferError(f"expected sha256 {sha256}, received {what} of {size:,} bytes with {found}")
+    size = part.stat().st_size
+    if sha256 is not None and not found.startswith(sha256):
+        raise _TransferError(
+            f"expected sha256 {sha256}, received {_kind(part)} of {size:,} bytes with {found}"
+        )
+    try:
+        if check is not None:
+            check(part)
+    except WeightsIntegrityError as error:
+        raise _TransferError(
+            f"expected {error.expected}, received {_kind(part)} of {size:,} bytes with {error.found}"
+        ) from error
+
+
+def _kind(part: Path) -> str:
+    with part.open("rb") as file:
+        return "a web page" if file.read(512).lstrip().startswith(b"<") else "another file"
 
 
 def _transfer(url: str, part: Path, limits: DownloadLimits) -> None:
