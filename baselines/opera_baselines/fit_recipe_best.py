@@ -77,7 +77,7 @@ class FitConfig:
     threads: PositiveInt = 1
     """Number of CPU threads."""
     trust_code: bool = False
-    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
+    """Run what the toolbox folder names: code of your own (module:attribute), programs and served tools."""
 
     def __post_init__(self) -> None:
         check_settings(self)

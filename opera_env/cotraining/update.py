@@ -67,14 +67,14 @@ class ExecutionUpdate:
         self._networks = {tool.name: tool.restore for tool in self.toolbox}
         trainable = self.toolbox.subset(config.trainable_tools) if config.trainable_tools else self.toolbox
         self._parameters = {tool.name: tool.parameters for tool in trainable if tool.parameters}
+        if missing := [name for name in config.trainable_tools if name not in self._parameters]:
+            raise ToolboxError(
+                f"{', '.join(missing)}: nothing to train, for the tool has no parameters, like functions, "
+                "ONNX files and served tools. Leave it out; use add_tone_curves for brightening tools."
+            )
         if not self._parameters:
             raise ToolboxError(
                 "nothing to train: no tool of this toolbox has parameters. Add a module to it."
-            )
-        if missing := [name for name in config.trainable_tools if name not in self._parameters]:
-            raise ToolboxError(
-                f"{', '.join(missing)}: nothing to train, for the tool has no parameters. Use "
-                "add_tone_curves for brightening tools."
             )
         self._loss_weights = get_loss_weights(config.loss)
         self._loss = RestorationLoss(self._loss_weights).to(self.toolbox.device)

@@ -34,7 +34,7 @@ class EnvConfig:
         degradations: Degradations of your own for clean photographs, beside the built-in ones: objects, or
             "module:attribute". They and ``recipes`` cannot be combined with a source that is passed as an
             object or imported, because it has its own.
-        trust_code: Whether code may run that a toolbox folder names: networks of your own and TorchScript;
+        trust_code: Whether to run what a toolbox folder names: code of your own, programs and served tools;
             see :meth:`opera_env.tools.Toolbox.load`.
         max_tools: Maximum number of tools in a plan, at least 1.
         obs_size: Height and width of image observations in pixels, at least 1.

@@ -21,6 +21,9 @@ _WORKSPACE_FACTOR = 1.6
 """Factor from the bytes of tensors to resident memory. Convolutions need a workspace beside their inputs
 and outputs, and freed blocks of one size cannot always be used again for the next."""
 
+_ASSUMED_BYTES_PER_PIXEL = 2048.0
+"""Bytes per pixel of a network that cannot be measured: 512 channels at the size of the image."""
+
 
 class _MemoryTracker(TorchDispatchMode):
     """Counts the bytes of the tensors that operations return, from creation to deletion.
@@ -71,12 +74,15 @@ def release_freed_memory() -> None:
 def bytes_per_pixel(tool: Tool, device: torch.device) -> float:
     """Measures the peak memory of a tool in bytes per pixel of its input.
 
-    A tool that upscales is measured at constant size, where its result exists at both sizes.
+    A tool that upscales is measured at constant size, where its result exists at both sizes. Of a network
+    that runs outside torch a value is assumed.
 
     Args:
         tool: The tool.
         device: Device of the tool.
     """
+    if tool.runs_outside_torch:
+        return _ASSUMED_BYTES_PER_PIXEL
     image = torch.full((1, 3, _PROBE_SIDE, _PROBE_SIDE), 0.5, device=device)
     with _MemoryTracker() as tracker:
         tool.apply(image, upscale=False)

@@ -40,7 +40,8 @@ def load_tools(folder: Path, trust_code: bool = False, is_shipped: bool = False)
 
     Args:
         folder: A folder that :func:`save_tools` has written.
-        trust_code: Whether code that the folder names may run: networks of one's own and TorchScript.
+        trust_code: Whether code that the folder names may run: networks of one's own, programs and served
+            tools.
         is_shipped: Whether the folder comes with this package, and sizes need not be compared first.
 
     Raises:

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def pad_to_multiple(image: Tensor, multiple: int, minimum: int = 1) -> Tensor:
+def pad_to_multiple(image: Tensor, multiple: int, minimum: int | tuple[int, int] = 1) -> Tensor:
     """Pads an image at the right and the bottom to a size that a network accepts.
 
     The border is mirrored where the image is large enough for that, and repeated otherwise.
@@ -14,7 +14,7 @@ def pad_to_multiple(image: Tensor, multiple: int, minimum: int = 1) -> Tensor:
     Args:
         image: float (B, C, H, W).
         multiple: The padded height and width are multiples of this number of pixels.
-        minimum: The padded height and width are at least this number of pixels.
+        minimum: The padded height and width are at least this number of pixels, or these two numbers.
 
     Returns:
         float (B, C, H', W'); the image itself if its size is already accepted.
@@ -25,9 +25,10 @@ def pad_to_multiple(image: Tensor, multiple: int, minimum: int = 1) -> Tensor:
         torch.Size([1, 3, 8, 16])
     """
     height, width = image.shape[-2:]
-    smallest_side = minimum + -minimum % multiple
-    rows = max(smallest_side, height + -height % multiple) - height
-    columns = max(smallest_side, width + -width % multiple) - width
+    least = minimum if isinstance(minimum, tuple) else (minimum, minimum)
+    smallest = tuple(side + -side % multiple for side in least)
+    rows = max(smallest[0], height + -height % multiple) - height
+    columns = max(smallest[1], width + -width % multiple) - width
     if not rows and not columns:
         return image
     mode = "reflect" if rows < height and columns < width else "replicate"

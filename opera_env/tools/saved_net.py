@@ -14,17 +14,26 @@ from safetensors.torch import save as save_bytes
 from torch import Tensor
 
 from opera_env.errors import ToolboxError, wrap_errors
+from opera_env.tools.exported_net import ExportedNet
 from opera_env.tools.net_bounds import build_to_fit, limit_parameters
 from opera_env.tools.nets import NETS, build_net
+from opera_env.tools.onnx_net import OnnxNet
 from opera_env.tools.own_code import NAME, build_own, load_state
-from opera_env.tools.source import SPANDREL, TORCHSCRIPT, SpandrelNet, load_spandrel, load_torchscript
+from opera_env.tools.source import (
+    ONNX,
+    PROGRAMS,
+    SPANDREL,
+    SpandrelNet,
+    load_program,
+    load_spandrel,
+)
 from opera_env.tools.tool import RestoreFn, Tool
 from opera_env.weights.tensors import load_tensors, tensor_shapes
 
 
 def is_code(kind: str) -> bool:
     """Returns whether building a network of this kind runs code that is not part of this package."""
-    return kind == TORCHSCRIPT or NAME.fullmatch(kind) is not None
+    return kind in PROGRAMS or NAME.fullmatch(kind) is not None
 
 
 def read_net(
@@ -33,7 +42,8 @@ def read_net(
     """Builds the network of a tool and loads its weights.
 
     Args:
-        kind: A key of :data:`opera_env.tools.nets.NETS`, "torchscript", "spandrel" or "module:attribute".
+        kind: A key of :data:`opera_env.tools.nets.NETS`, one of
+            :data:`opera_env.tools.source.FILE_KINDS`, or "module:attribute".
         options: Keyword arguments of the network; of a file, what is known of it.
         path: The file of its weights; None if it has none.
         is_shipped: Whether the folder comes with this package, and sizes need not be compared first.
@@ -42,9 +52,9 @@ def read_net(
         ToolboxError: If there is no such kind, or the options and weights do not fit.
         WeightsIntegrityError: If the file is damaged.
     """
-    if kind == TORCHSCRIPT:
-        with wrap_errors(ToolboxError, f"reading the TorchScript program {path}"):
-            return load_torchscript(_existing(kind, path))
+    if kind in PROGRAMS:
+        with wrap_errors(ToolboxError, f"reading the {kind} program {path}"):
+            return load_program(kind, _existing(kind, path))
     if kind == SPANDREL:
         file = _existing(kind, path)
         with (
@@ -89,7 +99,9 @@ def check_can_be_saved(tool: Tool) -> None:
         )
     if tool.net[0] in NETS and tool.module is None:
         raise ToolboxError(f"tool {tool.name!r}: expected a module of the kind {tool.net[0]!r}.")
-    if tool.net[0] != TORCHSCRIPT and not all(isinstance(value, Tensor) for value in _state(tool).values()):
+    if tool.net[0] not in PROGRAMS and not all(
+        isinstance(value, Tensor) for value in _state(tool).values()
+    ):
         raise ToolboxError(
             f"tool {tool.name!r}: the state of its network holds something other than tensors, which a "
             "safetensors file cannot hold: keep it out of the state_dict."
@@ -101,13 +113,18 @@ def write_net(tool: Tool, dtype: torch.dtype) -> tuple[bytes | None, str]:
 
     Args:
         tool: The tool.
-        dtype: Data type of the weights; a TorchScript program keeps its own.
+        dtype: Data type of the weights; a program keeps its own.
 
     Returns:
-        The content, None for a network without weights, and ``"safetensors"`` or ``"pt"``.
+        The content, None for a network without weights, and ``"safetensors"``, ``"pt"``, ``"pt2"`` or
+        ``"onnx"``.
     """
     assert tool.net is not None
-    if tool.net[0] == TORCHSCRIPT:
+    if isinstance(tool.restore, OnnxNet):
+        return tool.restore.data, ONNX
+    if isinstance(tool.restore, ExportedNet):
+        return tool.restore.to_bytes(), "pt2"
+    if tool.net[0] in PROGRAMS:
         buffer = io.BytesIO()
         torch.jit.save(tool.restore, buffer)  # pyright: ignore[reportArgumentType]
         return buffer.getvalue(), "pt"

@@ -1,4 +1,4 @@
-"""Making a tool from a function, a module, its name, a TorchScript file or a checkpoint."""
+"""Making a tool from a function, a module, its name, a program, an ONNX file or a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from opera_env.errors import ToolboxError
 from opera_env.files import file_sha256
+from opera_env.tools.exported_net import ExportedNet
+from opera_env.tools.onnx_net import OnnxNet, read_onnx
 from opera_env.tools.own_code import NAME, build_own, check_options, load_state
 from opera_env.tools.tool import RestoreFn, Tool
 from opera_env.weights.tensors import load_tensors
@@ -21,7 +23,12 @@ if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
 
 
-TORCHSCRIPT, SPANDREL = "torchscript", "spandrel"
+TORCHSCRIPT, EXPORTED, ONNX, SPANDREL = "torchscript", "exported", "onnx", "spandrel"
+
+PROGRAMS = (TORCHSCRIPT, EXPORTED, ONNX)
+"""Kinds of network that are programs: running one runs what its author wrote."""
+
+FILE_KINDS = (*PROGRAMS, SPANDREL)
 """Kinds of network that come from files, by their names in manifests."""
 
 
@@ -57,8 +64,8 @@ def tool_from_source(
 
     Args:
         name: Name of the tool.
-        source: A function, a module, the path of a TorchScript file or of a checkpoint, or
-            "module:attribute".
+        source: A function, a module, the path of a TorchScript file, of a program of ``torch.export``, of
+            an ONNX file or of a checkpoint, or "module:attribute".
         options: Keyword arguments of a class or function that is named as "module:attribute".
         weights: Weights of a module that is named so: its state, or a file of it.
 
@@ -84,16 +91,19 @@ def tool_from_source(
             f"tool {name!r}: no file at {path}: give the path of a trained network, or 'module:attribute'."
         )
     try:
-        if _is_torchscript(path):
-            return Tool(name, load_torchscript(path), net=(TORCHSCRIPT, {"sha256": file_sha256(path)}))
-        return _tool_from_descriptor(name, load_spandrel(name, path))
-    except ToolboxError:
-        raise
+        kind = _find_kind(path)
+        if kind == SPANDREL:
+            return _tool_from_descriptor(name, load_spandrel(name, path))
+        return _tool_from_program(name, load_program(kind, path), (kind, {"sha256": file_sha256(path)}))
+    except ToolboxError as error:
+        if str(error).startswith("tool "):
+            raise
+        raise ToolboxError(f"tool {name!r}: {path}: {error}.") from error
     except Exception as error:  # torch and spandrel raise errors of many classes for damaged files
         reason = f"{type(error).__name__}: {error}"
         raise ToolboxError(
             f"tool {name!r}: {path} cannot be read as a checkpoint ({reason}): expected a TorchScript "
-            "file, or a checkpoint that spandrel recognises."
+            "file, a program of torch.export, an ONNX file, or a checkpoint that spandrel recognises."
         ) from error
 
 
@@ -112,16 +122,42 @@ def _tool_from_name(
     return Tool(name, network, net=(source, options))
 
 
-def load_torchscript(path: Path) -> nn.Module:
-    """Loads a TorchScript file, which is a program, to the CPU."""
-    return torch.jit.load(path, map_location="cpu")
+def load_program(kind: str, path: Path) -> RestoreFn:
+    """Loads a program to the CPU.
+
+    Args:
+        kind: One of :data:`PROGRAMS`.
+        path: The file.
+
+    Raises:
+        ToolboxError: If it is not a network from RGB to RGB, or packages for it are not installed.
+    """
+    if kind == TORCHSCRIPT:
+        return torch.jit.load(path, map_location="cpu")
+    if kind == ONNX:
+        return read_onnx(path)
+    return ExportedNet(path.read_bytes())
 
 
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any("/code/" in member for member in archive.namelist())
+def _tool_from_program(name: str, program: RestoreFn, net: tuple[str, Mapping[str, Any]]) -> Tool:
+    if not isinstance(program, OnnxNet | ExportedNet):
+        return Tool(name, program, net=net)
+    sizes = program.sizes
+    return Tool(name, program, scale=program.scale, multiple=sizes.multiple, minimum=sizes.minimum, net=net)
+
+
+def _find_kind(path: Path) -> str:
+    """Returns the kind of network that a file holds: one of :data:`FILE_KINDS`."""
+    if path.suffix.lower() == ".onnx":  # its content has nothing that would tell it
+        return ONNX
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            members = archive.namelist()
+        if any("/code/" in member for member in members):
+            return TORCHSCRIPT
+        if any(member.endswith("/models/model.json") for member in members):
+            return EXPORTED
+    return SPANDREL
 
 
 def load_spandrel(name: str, path: Path) -> ImageModelDescriptor[nn.Module]:

@@ -52,7 +52,7 @@ class Tool:
             and the prompts of language models read them.
         net: Kind and options from which a saved toolbox builds the network again: ``("unet", {...})`` for a
             network of :data:`opera_env.tools.nets.NETS`, ``("my_module:MyNet", {...})`` for one of your
-            own, ``("torchscript", {...})`` and ``("spandrel", {...})`` for files. None for functions and
+            own, the names of :data:`opera_env.tools.source.FILE_KINDS` for files. None for functions and
             modules that were added as objects, which cannot be saved.
         training: How the tool was trained, as recorded in the manifest.
         measured: Measurements of the tool with the weights that it was loaded with; see
@@ -80,6 +80,11 @@ class Tool:
         """The trainable parameters of the network; empty if it is a plain function."""
         parameters = () if self.module is None else self.module.parameters()
         return [parameter for parameter in parameters if parameter.is_floating_point()]
+
+    @property
+    def runs_outside_torch(self) -> bool:
+        """Whether torch sees neither the memory of the network nor its gradients."""
+        return getattr(self.restore, "runs_outside_torch", False)
 
     @property
     def uses_global_context(self) -> bool:

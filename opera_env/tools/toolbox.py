@@ -78,7 +78,8 @@ class Toolbox:
                 over a folder of the same name.
             device: Device that holds and runs the networks.
             trust_code: Whether code may run that a folder names: networks of your own, which were added as
-                "module:attribute", and TorchScript programs. Folders without them need no trust.
+                "module:attribute", programs (TorchScript, torch.export, ONNX), and served tools. Folders
+                without them need no trust.
 
         Returns:
             A new toolbox: two calls never share networks.
@@ -150,18 +151,18 @@ class Toolbox:
 
         Args:
             name: Name in plans, by convention ``family.task``: letters, digits, dots, dashes, underscores.
-            restore: A function, a module, or the path of a file: a TorchScript module, or a checkpoint of
-                any architecture that spandrel recognises. Or "module:attribute", a class of modules, a
-                module or a function of your own. What is added by file or by name can be saved, and so
-                reach every command and trainer.
+            restore: A function, a module, or the path of a file: a TorchScript module, a program of
+                ``torch.export``, an ONNX file, or a checkpoint of any architecture that spandrel
+                recognises. Or "module:attribute", a class of modules, a module or a function of your own.
+                What is added by file or by name can be saved, and so reach every command and trainer.
             options: Keyword arguments of a class or function that is named as "module:attribute", in JSON
                 types.
             weights: Weights of a module that is named so: its ``state_dict()``, or a file of it.
-            scale: Factor by which the network enlarges an image. Default: what spandrel finds in a
-                checkpoint, otherwise 1.
+            scale: Factor by which the network enlarges an image. Default: what the file says of it,
+                otherwise 1.
             multiple: The network accepts heights and widths that are multiples of this number of pixels;
-                images of other sizes are padded and the results cropped. Default: what spandrel finds in a
-                checkpoint, otherwise 1.
+                images of other sizes are padded and the results cropped. Default: what the file says of it,
+                otherwise 1. A network that takes one size only needs none.
             halo: Receptive-field radius in pixels: distance beyond which an input pixel cannot change an
                 output pixel. Photographs that are too large for the memory are restored in tiles that
                 overlap by the halo; without it, a default overlap is used, and seams may show for networks

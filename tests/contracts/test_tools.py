@@ -7,9 +7,11 @@ differ from them in width and weights only.
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 
 from opera_env.degradations import DEGRADATIONS
 from opera_env.tools import Tool, Toolbox
+from tests.programs import write_onnx
 from tests.published_nets import small_tools
 
 SHIPPED = ("lite",)
@@ -43,6 +46,8 @@ def get_toolbox(kind: str) -> Toolbox:
         )
     if kind == "networks":
         return Toolbox(small_tools())
+    if kind in ("onnx", "exported"):
+        return _make_program(kind)
     if kind != "users":
         return Toolbox.load(kind)
     box = (
@@ -77,7 +82,22 @@ def is_slow_network(tool: Tool) -> bool:
     return tool.net is not None and tool.net[0] in SLOW_NETWORKS
 
 
-every_tool = pytest.mark.parametrize(("kind", "name"), list(parametrized_tools()))
+PROGRAMS = (
+    pytest.param("onnx", "users.onnx"),
+    pytest.param("exported", "users.exported", marks=pytest.mark.slow),
+)
+"""Tools from files of programs; each is made when the first test needs it."""
+
+every_tool = pytest.mark.parametrize(("kind", "name"), [*parametrized_tools(), *PROGRAMS])
+
+
+def _make_program(kind: str) -> Toolbox:
+    with tempfile.TemporaryDirectory() as folder:
+        if kind == "onnx":
+            return Toolbox().add("users.onnx", write_onnx(Path(folder) / "net.onnx"), halo=1)
+        program = torch.export.export(nn.Conv2d(3, 3, 5, padding=2), (torch.rand(1, 3, 48, 32),))
+        torch.export.save(program, Path(folder) / "net.pt2")
+        return Toolbox().add("users.exported", Path(folder) / "net.pt2")
 
 
 @pytest.fixture
@@ -256,7 +276,11 @@ def test_gradients_are_finite(tool: Tool) -> None:
     noise = images(1, (16, 24))
     for content, image in [("noise", noise)] + [(v, torch.full_like(noise, v)) for v in (0.0, 0.5, 1.0)]:
         image.requires_grad_()
-        tool(image, (16, 24)).square().mean().backward()
+        loss = tool(image, (16, 24)).square().mean()
+        if tool.runs_outside_torch:
+            assert not loss.requires_grad, "co-training refuses such a tool after a trained one"
+            continue
+        loss.backward()
         assert image.grad is not None and image.grad.isfinite().all(), content
         for parameter in tool.module.parameters() if tool.module is not None else ():
             assert parameter.grad is not None and parameter.grad.isfinite().all(), content

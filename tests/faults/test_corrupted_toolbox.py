@@ -311,7 +311,10 @@ def test_names_of_weights_that_claim_a_large_network(
 
 
 @pytest.mark.parametrize("kind", ["toolbox"])
-@pytest.mark.parametrize("net", ["os:system", "tests.own_tools:Blend", "torchscript", "builtins:eval"])
+@pytest.mark.parametrize(
+    "net",
+    ["os:system", "tests.own_tools:Blend", "torchscript", "exported", "onnx", "served", "builtins:eval"],
+)
 def test_code_never_runs_without_trust(
     folder: Path, kind: str, check: Callable[[Path], str], net: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

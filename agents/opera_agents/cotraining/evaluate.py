@@ -92,7 +92,7 @@ class EvaluateConfig:
     json: Path | None = None
     """JSON file for the results."""
     trust_code: bool = False
-    """Run code that a toolbox folder names: networks of your own (module:attribute) and TorchScript."""
+    """Run what a toolbox folder names: code of your own (module:attribute), programs and served tools."""
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -71,7 +71,7 @@ class CriticConfig:
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Device of the network."""
     trust_code: bool = False
-    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
+    """Run what the toolbox folder names: code of your own (module:attribute), programs and served tools."""
 
     def __post_init__(self) -> None:
         check_settings(self)

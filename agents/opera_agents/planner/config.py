@@ -119,7 +119,7 @@ class PlannerConfig:
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Device of the tools and the policy."""
     trust_code: bool = False
-    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
+    """Run what the toolbox folder names: code of your own (module:attribute), programs and served tools."""
 
     def __post_init__(self) -> None:
         check_settings(self)

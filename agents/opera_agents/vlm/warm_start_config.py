@@ -80,7 +80,7 @@ class VLMWarmStartConfig:
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Device of the model."""
     trust_code: bool = False
-    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
+    """Run what the toolbox folder names: code of your own (module:attribute), programs and served tools."""
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -42,7 +42,7 @@ class BenchCommand(Command):
     """File for the results. Results of other benchmarks that it holds already are kept. Its key "runs" says
     on which device and with which tools each benchmark was run."""
     trust_code: bool = False
-    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
+    """Run what the toolbox folder names: code of your own (module:attribute), programs and served tools."""
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -40,7 +40,7 @@ class ListTools(_ToolsAction):
     json: bool = False
     """Print JSON instead of a table."""
     trust_code: bool = False
-    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
+    """Run what the toolbox folder names: code of your own (module:attribute), programs and served tools."""
 
     def run(self) -> int:
         from opera_env.cli.tools import list_tools  # imports torch, which takes over a second
@@ -71,7 +71,7 @@ class ShowCard(_ToolsAction):
     figure: Path | None = None
     """Draw the gains as a figure: PNG, SVG or PDF by the name."""
     trust_code: bool = False
-    """Run code that the toolbox folder names: networks of your own (module:attribute) and TorchScript."""
+    """Run what the toolbox folder names: code of your own (module:attribute), programs and served tools."""
 
     def __post_init__(self) -> None:
         if self.figure is not None and self.figure.suffix.lower() not in (".png", ".svg", ".pdf"):
@@ -100,7 +100,7 @@ class Measure(_ToolsAction):
     pool: Pool = "lite"
     """The pool that the tools were trained for: decides the data on which a tool's own gain is measured."""
     trust_code: bool = False
-    """Run code that a toolbox folder names: networks of your own (module:attribute) and TorchScript."""
+    """Run what a toolbox folder names: code of your own (module:attribute), programs and served tools."""
 
     def __post_init__(self) -> None:
         check_settings(self)
