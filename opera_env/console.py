@@ -7,7 +7,11 @@ import os
 from typing import Any
 
 from rich.console import Console as RichConsole
+from rich.table import Table
 from rich.text import Text
+
+_WIDEST = 10_000
+"""Width of a terminal, in characters, in which every table has room."""
 
 
 def escape_controls(text: str) -> str:
@@ -41,6 +45,20 @@ class Console(RichConsole):
     def render_str(self, text: str, **options: Any) -> Text:
         escaped = "\n".join("\t".join(map(escape_controls, line.split("\t"))) for line in text.split("\n"))
         return super().render_str(escaped, **options)
+
+    def print_uncut(self, table: Table, narrowest: Table | None = None) -> None:
+        """Prints a table without cutting any cell, where rich cuts what is wider than the terminal.
+
+        Args:
+            table: The table.
+            narrowest: The table with its narrowest columns, if those of ``table`` may be wider.
+        """
+        terminal_width = self.width
+        options = self.options.update(width=_WIDEST)
+        needed = self.measure(narrowest or table, options=options).maximum
+        self.width = max(terminal_width, needed)
+        self.print(table, crop=False)
+        self.width = terminal_width
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))

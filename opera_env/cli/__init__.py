@@ -25,6 +25,7 @@ with signals_end_the_process():
     from opera_env.cli.command import Command, format_error
     from opera_env.cli.options.bench import BenchCommand
     from opera_env.cli.options.compare import Compare
+    from opera_env.cli.options.evaluate import Evaluate
     from opera_env.cli.options.restore import Restore
     from opera_env.cli.options.study import StudyCommand
     from opera_env.cli.options.tools import Tools
@@ -37,6 +38,7 @@ with signals_end_the_process():
 Subcommand = (
     Annotated[Restore, tyro.conf.subcommand("restore")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[StudyCommand, tyro.conf.subcommand("study")]
     | Annotated[BenchCommand, tyro.conf.subcommand("bench")]
     | Annotated[Tools, tyro.conf.subcommand("tools")]

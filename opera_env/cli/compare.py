@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from opera_env.devices import resolve_device
 from opera_env.evaluation.compare import Comparison, EvaluationConfig, compare_agents
 from opera_env.evaluation.partial import PartialResults
 from opera_env.evaluation.report import summarise
+from opera_env.evaluation.results import package_versions
 from opera_env.evaluation.sheet import draw_sheet
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
@@ -44,7 +44,8 @@ def run(options: Compare) -> int:
         samples = make_samples(
             options, console, lambda done, total: bars.update(task, completed=done, total=total)
         )
-    names = choose_agents(options.agents, options.toolbox, samples, toolbox, console)
+    has_labels = all(sample.degradations is not None for sample in samples)
+    names = choose_agents(options.agents, options.toolbox, has_labels, toolbox, console)
     start = time.perf_counter()
     with files.partial(samples, toolbox, config) as partial:
         comparison = _compare(names, samples, toolbox, config, partial)
@@ -95,17 +96,6 @@ def _provenance(options: Compare, samples: Sequence[Sample], device: str) -> dic
         "n": options.n,
         "device": device,
         "threads": torch.get_num_threads(),
-        "versions": _versions("opera-env", "torch", "numpy", "pyiqa"),
+        "versions": package_versions(),
         "depth": sorted({sample.depth for sample in samples if sample.depth}),
     }
-
-
-def _versions(*packages: str) -> dict[str, str | None]:
-    """Returns the version of each package; None for one that is not installed."""
-    versions: dict[str, str | None] = {}
-    for package in packages:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
-    return versions

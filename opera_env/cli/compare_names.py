@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from opera_env.console import Console
 from opera_env.tools import Toolbox
-from opera_env.types import Sample
 
 DEFAULT_AGENTS = (
     "untouched",
@@ -35,7 +32,7 @@ _ALL = "all"
 
 
 def choose_agents(
-    names: str | None, toolbox_name: str, samples: Sequence[Sample], toolbox: Toolbox, console: Console
+    names: str | None, toolbox_name: str, has_labels: bool, toolbox: Toolbox, console: Console
 ) -> list[str]:
     """Returns the names of the agents that are compared, each once.
 
@@ -43,7 +40,8 @@ def choose_agents(
         names: Names separated by commas; "all" stands for the default and the slow agents. None for the
             default agents.
         toolbox_name: The toolbox as it was named.
-        samples: The samples. If labels are not known, default agents that need them are left out.
+        has_labels: Whether the degradations of all samples are known. If not, default agents that need them
+            are left out.
         toolbox: The tools. If they are not those of lite, default agents that need those are left out.
         console: Where it is said which agents are left out.
     """
@@ -51,7 +49,7 @@ def choose_agents(
     if names is not None and _ALL not in listed:
         return list(dict.fromkeys(listed))
     excluded: set[str] = set()
-    if any(sample.degradations is None for sample in samples):
+    if not has_labels:
         console.print(
             f"left out: {', '.join(NEEDS_LABELS)}; they need the degradations of the images, which are "
             "not known.",

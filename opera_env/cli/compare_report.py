@@ -31,8 +31,6 @@ _SHIPPED_PAIRS = (
 _NAME_WIDTH = 12
 """Narrowest column of names, in characters; a terminal that is too narrow for it wraps the lines."""
 
-_WIDEST = 10_000
-
 _NON_METRIC_KEYS = {"reward", "tools", "images_scored", "tools_run", "seconds", "regret", "errors"}
 
 
@@ -46,13 +44,9 @@ def print_tables(console: Console, summary: Mapping[str, Any]) -> None:
         console: Where to print.
         summary: What :func:`opera_env.evaluation.report.summarise` returns.
     """
-    terminal_width = console.width
     for table in (_reward_table, _metric_table):
         narrowest = table(summary, _NAME_WIDTH if console.is_terminal else None)
-        needed = console.measure(narrowest, options=console.options.update(width=_WIDEST)).maximum
-        console.width = max(terminal_width, needed)  # rich cuts what is wider than its console
-        console.print(table(summary), crop=False)
-    console.width = terminal_width
+        console.print_uncut(table(summary), narrowest)
 
 
 def _reward_table(summary: Mapping[str, Any], name_width: int | None = None) -> Table:

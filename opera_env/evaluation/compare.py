@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from opera_env.agents import BLIND_SUFFIX, label_free_scorer, make_agent, run_agent
+from opera_env.evaluation.agent_runs import make_compared_agent, run_compared_agent, visible_scorer
 from opera_env.evaluation.partial import KeptResults, PartialResults
 from opera_env.evaluation.records import Comparison, Cost, EvaluationConfig, Record
-from opera_env.evaluation.scorers import CachingScorer, RecordingScorer, RestoringScorer
+from opera_env.evaluation.scorers import CachingScorer
 from opera_env.execution import PrefixCache
 from opera_env.reward import env_reward
 from opera_env.scoring import PlanScorer
 from opera_env.search import all_plans, beam_search
 from opera_env.tools import Toolbox
-from opera_env.types import Agent, Plan, Sample, Scorer, Search
+from opera_env.types import Agent, Plan, Sample, Search
 
 BATCH_SIZE = 4
 """Samples given to an agent at once; the progress is reported after each batch."""
@@ -74,7 +74,7 @@ def compare_agents(
     results = KeptResults(samples, caching_scorer, partial)
     # All agents are made before the first one runs, so that a name that is no agent costs no time.
     made = {
-        name: agents[name] if isinstance(agents, Mapping) else _make_agent(name, toolbox, config)
+        name: agents[name] if isinstance(agents, Mapping) else make_compared_agent(name, toolbox, config)
         for name in agents
         if not results.has(_agent_key(name))
     }
@@ -129,17 +129,6 @@ def _records(
         yield Record(name, sample.spec, plan, reward, outcome.r_q, outcome.metrics, regret, error)
 
 
-def _make_agent(name: str, toolbox: Toolbox, config: EvaluationConfig) -> Agent | Search:
-    return make_agent(
-        name.removesuffix(BLIND_SUFFIX),
-        toolbox=toolbox,
-        max_tools=config.max_tools,
-        seed=config.seed,
-        tool_cost=config.tool_cost,
-        num_plans=config.num_plans,
-    )
-
-
 def _run_one_agent(
     name: str,
     agent: Agent | Search,
@@ -150,22 +139,13 @@ def _run_one_agent(
     progress: ProgressCallback,
 ) -> _AgentRun:
     """Runs one agent with a new scorer, which counts the cost of its decisions."""
-    blind = name.endswith(BLIND_SUFFIX)
-    scorer = PlanScorer(toolbox, config.reward, cache=PrefixCache())
-    if blind:
-        scorer = label_free_scorer(scorer)
-    used_scorer: Scorer = scorer
-    if not isinstance(agent, Search):
-        used_scorer = RestoringScorer(scorer)  # a closed-loop agent observes no scores
-    elif not blind:
-        used_scorer = RecordingScorer(scorer, caching_scorer)
+    scorer = visible_scorer(name, PlanScorer(toolbox, config.reward, cache=PrefixCache()))
     plans: list[Plan] = []
     errors: list[str | None] = []
     start = time.perf_counter()
     for first in range(0, len(samples), BATCH_SIZE):
         batch = samples[first : first + BATCH_SIZE]
-        batch = [sample.blind() for sample in batch] if blind else batch
-        result = run_agent(agent, batch, used_scorer, config.max_tools)
+        result = run_compared_agent(name, agent, batch, scorer, config.max_tools, caching_scorer)
         plans += result.plans
         errors += [
             None if decision is None or decision.error is None else str(decision.error)

@@ -17,6 +17,29 @@ def luma(images: Tensor) -> Tensor:
     return (images * weights).sum(1, keepdim=True) + 16
 
 
+def luma_yiq(images: Tensor) -> Tensor:
+    """Converts RGB, float32 (B, 3, H, W) in [0, 1], to the Y of YIQ, (B, 1, H, W) in [0, 255]."""
+    weights = images.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    return (images * weights).sum(1, keepdim=True) * 255
+
+
+class PsnrRgb(Metric):
+    """PSNR of the three colour channels together in dB.
+
+    Source: ``pyiqa.create_metric("psnr")``; as there, equal images have 80 dB.
+    """
+
+    name, higher_is_better, worst, needs_reference = "psnr_rgb", True, 0.0, True
+    concurrent = True
+
+    def features(self, reference: Tensor) -> Features:
+        return (reference,)
+
+    def values(self, images: Tensor, reference: Features) -> Tensor:
+        error = (images - reference[0]).square().mean(dim=(1, 2, 3))
+        return -10 * torch.log10(error + 1e-8)
+
+
 class PsnrY(Metric):
     """PSNR of the luma channel in dB.
 
@@ -51,15 +74,16 @@ class SsimY(Metric):
     name, higher_is_better, worst, needs_reference, min_side = "ssim_y", True, 0.0, True, 11
     concurrent = True
     _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    _luma = staticmethod(luma)
 
     def features(self, reference: Tensor) -> Features:
-        y = luma(reference).round()
+        y = self._luma(reference).round()
         mean = _mean(y)
         return y, mean, _mean(y * y) - mean * mean
 
     def values(self, images: Tensor, reference: Features) -> Tensor:
         y_ref, mean_ref, variance_ref = reference
-        y = luma(images).round()
+        y = self._luma(images).round()
         count = len(y)
         means = _mean(torch.cat([y, y * y, y * y_ref]))
         mean, square, product = means[:count], means[count : 2 * count], means[2 * count :]
@@ -68,6 +92,16 @@ class SsimY(Metric):
         variance = square - mean * mean + variance_ref
         contrast = F.relu((2 * (product - mean_product) + self._C2) / (variance + self._C2))
         return ((2 * mean_product + self._C1) / (mean_squares + self._C1) * contrast).mean(dim=(1, 2, 3))
+
+
+class SsimYiq(SsimY):
+    """SSIM of the luma channel of YIQ, which has the full range of 8 bits; otherwise like :class:`SsimY`.
+
+    Source: ``pyiqa.create_metric("ssim")``, whose luma channel is that of YIQ by default.
+    """
+
+    name = "ssim_yiq"
+    _luma = staticmethod(luma_yiq)
 
 
 class Lpips(Metric):

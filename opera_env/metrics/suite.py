@@ -12,7 +12,7 @@ from torch import Tensor
 from opera_env.errors import MetricError, UnknownPresetError, wrap_errors
 from opera_env.metrics.base import Features, Metric
 from opera_env.metrics.critic import Critic
-from opera_env.metrics.full_reference import Lpips, PsnrY, SsimY
+from opera_env.metrics.full_reference import Lpips, PsnrRgb, PsnrY, SsimY, SsimYiq
 from opera_env.metrics.niqe import Niqe32
 from opera_env.metrics.piqe import Piqe
 from opera_env.metrics.pretrained import PyiqaMetric
@@ -20,6 +20,8 @@ from opera_env.metrics.pretrained import PyiqaMetric
 METRICS: Mapping[str, Callable[[], Metric]] = {
     "psnr_y": PsnrY,
     "ssim_y": SsimY,
+    "psnr_rgb": PsnrRgb,
+    "ssim_yiq": SsimYiq,
     "lpips": Lpips,
     "niqe32": Niqe32,
     "piqe": Piqe,
@@ -27,6 +29,7 @@ METRICS: Mapping[str, Callable[[], Metric]] = {
     "gmsd": lambda: PyiqaMetric("gmsd", worst=0.35, higher_is_better=False, needs_reference=True),
     "clipiqa": lambda: PyiqaMetric("clipiqa", worst=0.0, higher_is_better=True, weight="clipiqa"),
     "musiq": lambda: PyiqaMetric("musiq", worst=0.0, higher_is_better=True, weight="musiq"),
+    "maniqa": lambda: PyiqaMetric("maniqa", worst=0.0, higher_is_better=True, weight="maniqa"),
 }
 """Builders of the metrics, by name."""
 

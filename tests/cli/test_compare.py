@@ -357,8 +357,8 @@ def test_fewer_images_than_samples_are_said(
 
 
 def test_all_may_stand_beside_other_agents() -> None:
-    samples, toolbox = [], Toolbox.load("lite")
-    names = choose_agents("mine:Agent, all,random", "lite", samples, toolbox, Console())
+    toolbox = Toolbox.load("lite")
+    names = choose_agents("mine:Agent, all,random", "lite", True, toolbox, Console())
     assert names == ["mine:Agent", *DEFAULT_AGENTS, *SLOW_AGENTS]
 
 

@@ -17,13 +17,13 @@ from opera_env.errors import MetricError, MissingWeightsError, UnknownPresetErro
 from opera_env.metrics import METRICS, FunctionMetric, Metric, MetricSuite, build_metric
 from opera_env.reward import REWARD_PRESETS
 
-WEIGHTS = {"lpips": "lpips", "musiq": "musiq", "clipiqa": "clipiqa"}
+WEIGHTS = {name: name for name in ("lpips", "musiq", "clipiqa", "maniqa")}
 """Metrics that need a file, and its name in ``opera-env weights list``."""
 
 BATCHING = {"piqe": 0.5}
 """Largest difference between the values of an image alone and in a batch; 1e-3 for other metrics."""
 
-FULL_REFERENCE = ("psnr_y", "ssim_y", "lpips", "gmsd")
+FULL_REFERENCE = ("psnr_y", "ssim_y", "psnr_rgb", "ssim_yiq", "lpips", "gmsd")
 """Metrics that prefer every clean image; metrics without reference may fail on single images."""
 
 

@@ -6,8 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import trim_mean
 
-from opera_env.evaluation.stats import ConfidenceInterval, bootstrap_interval, format_interval
+from opera_env.evaluation.stats import (
+    ClusterBootstrap,
+    ConfidenceInterval,
+    bootstrap_interval,
+    format_interval,
+    interquartile_mean,
+    mean_over,
+)
 
 
 def test_the_interval_resamples_images_not_samples() -> None:
@@ -51,3 +59,42 @@ def test_an_interval_is_written_after_its_mean(
     interval: ConfidenceInterval, options: dict[str, Any], text: str
 ) -> None:
     assert format_interval(interval, **options) == text
+
+
+def test_interquartile_means_ignore_the_outer_quarters() -> None:
+    values = np.array([5.0, 1.0, 2.0, 3.0, 4.0, -100.0, 6.0, 100.0])
+    assert interquartile_mean(values, np.ones((1, 8))).tolist() == [3.5]
+    # A weight of 2 is the value twice; a quarter of six values is one and a half of them.
+    twice = interquartile_mean(np.array([0.0, 1.0, 2.0, 9.0]), np.array([[1.0, 2.0, 2.0, 1.0]]))
+    assert twice.tolist() == pytest.approx([1.5])
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=400)
+    assert interquartile_mean(values, np.ones((1, 400)))[0] == pytest.approx(trim_mean(values, 0.25))
+
+
+def test_means_over_strata_are_unweighted() -> None:
+    statistic = mean_over(["a", "a", "a", "b"])
+    values = np.array([1.0, 2.0, 3.0, 10.0])
+    assert statistic(values, np.ones((1, 4))).tolist() == [6.0]
+    weights = np.array([[0.0, 0.0, 2.0, 1.0], [1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    assert statistic(values, weights)[:2].tolist() == [6.5, 1.5]
+    assert np.isnan(statistic(values, weights)[2])
+
+
+def test_intervals_of_one_bootstrap_agree_with_those_of_scipy() -> None:
+    rng = np.random.default_rng(1)
+    images = [("s", int(number)) for number in rng.integers(0, 40, 200)]
+    values = rng.normal(size=200) + [image[1] / 20 for image in images]
+    expected = bootstrap_interval(list(values), images)
+    found = ClusterBootstrap(images).interval(list(values), mean_over(["x"] * 200))
+    assert found.mean == pytest.approx(expected.mean)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.05)
+
+
+def test_unknown_values_are_left_out_of_intervals() -> None:
+    images = [("s", number) for number in range(6)]
+    values = [1.0, 2.0, 3.0, 4.0, 5.0, float("nan")]
+    found = ClusterBootstrap(images).interval(values, mean_over(["x"] * 6))
+    assert found.mean == 3 and 1 < found.low < 3 < found.high < 5
+    one = ClusterBootstrap(images[:1]).interval([1.0], mean_over(["x"]))
+    assert one.mean == 1 and np.isnan(one.low)

@@ -1,4 +1,4 @@
-"""PSNR and SSIM on luma equal those of pyiqa."""
+"""PSNR and SSIM, on luma and on RGB, equal those of pyiqa."""
 
 from __future__ import annotations
 
@@ -39,15 +39,21 @@ DISTORTIONS: dict[str, Distort] = {
 }
 
 
+TOLERANCES = {"psnr_y": 1e-3, "ssim_y": 5e-5, "psnr_rgb": 1e-3, "ssim_yiq": 5e-5}
+
+
 @pytest.fixture(scope="module")
 def pyiqa_metrics() -> dict[str, Any]:
     import pyiqa
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        luma = {"test_y_channel": True, "color_space": "ycbcr"}
         return {
-            name: pyiqa.create_metric(name, device="cpu", test_y_channel=True, color_space="ycbcr")
-            for name in ("psnr", "ssim")
+            "psnr_y": pyiqa.create_metric("psnr", device="cpu", **luma),
+            "ssim_y": pyiqa.create_metric("ssim", device="cpu", **luma),
+            "psnr_rgb": pyiqa.create_metric("psnr", device="cpu"),
+            "ssim_yiq": pyiqa.create_metric("ssim", device="cpu"),
         }
 
 
@@ -57,22 +63,18 @@ def _values(name: str, images: Tensor, references: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("distortion", DISTORTIONS)
-@pytest.mark.parametrize(
-    ("metric", "name", "tolerance"), [("psnr_y", "psnr", 1e-3), ("ssim_y", "ssim", 5e-5)]
-)
+@pytest.mark.parametrize("metric", TOLERANCES)
 def test_equals_pyiqa(
     pyiqa_metrics: dict[str, Any],
     photographs: Tensor,
     noisy: Tensor,
     distortion: str,
     metric: str,
-    name: str,
-    tolerance: float,
 ) -> None:
     images = DISTORTIONS[distortion](photographs, noisy)
-    expected = pyiqa_metrics[name](images.float() / 255, photographs.float() / 255).flatten()
+    expected = pyiqa_metrics[metric](images.float() / 255, photographs.float() / 255).flatten()
     actual = _values(metric, images, photographs)
-    torch.testing.assert_close(actual, expected.float(), atol=tolerance, rtol=0)
+    torch.testing.assert_close(actual, expected.float(), atol=TOLERANCES[metric], rtol=0)
 
 
 @pytest.mark.parametrize("size", [(11, 11), (11, 64), (37, 53)])
@@ -80,8 +82,8 @@ def test_equals_pyiqa_at_other_sizes(
     pyiqa_metrics: dict[str, Any], photographs: Tensor, noisy: Tensor, size: tuple[int, int]
 ) -> None:
     images, references = (batch[..., : size[0], : size[1]] for batch in (noisy, photographs))
-    for metric, name, tolerance in (("psnr_y", "psnr", 1e-3), ("ssim_y", "ssim", 5e-5)):
-        expected = pyiqa_metrics[name](images / 255, references / 255).flatten()
+    for metric, tolerance in TOLERANCES.items():
+        expected = pyiqa_metrics[metric](images / 255, references / 255).flatten()
         torch.testing.assert_close(
             _values(metric, images, references), expected.float(), atol=tolerance, rtol=0
         )

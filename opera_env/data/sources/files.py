@@ -173,19 +173,25 @@ def _find_reference(path: Path, references: Mapping[str, Path], folder: Path | s
     return references[path.stem]
 
 
-def paired(lq: Path | str, reference: Path | str, canvas: int | None = None) -> FilesSource:
+def paired(
+    lq: Path | str, reference: Path | str, canvas: int | None = None, recipe: Recipe | None = None
+) -> FilesSource:
     """Returns a source of pairs: two folders with equally named files, degraded and clean.
 
     Args:
         lq: Folder of degraded images.
         reference: Folder of clean images.
         canvas: Side of square crops, in pixels of the clean images; None for whole images.
+        recipe: Degradations of all images; None if they are not known.
 
     Raises:
         SampleError: If a degraded image has no clean partner.
     """
     references = _paths_by_stem(reference)
-    entries = [FileEntry(path, _find_reference(path, references, reference)) for path in list_images(lq)]
+    entries = [
+        FileEntry(path, _find_reference(path, references, reference), recipe or (), recipe is not None)
+        for path in list_images(lq)
+    ]
     return FilesSource(entries, Path(lq).resolve().name, canvas)
 
 
@@ -236,19 +242,25 @@ def _parse_recipe(folder: Path) -> Recipe:
 
 
 def photographs(
-    paths: Iterable[Path | str] | Path | str, scale: int = 1, canvas: int | None = None
+    paths: Iterable[Path | str] | Path | str,
+    scale: int = 1,
+    canvas: int | None = None,
+    recipe: Recipe | None = None,
 ) -> FilesSource:
-    """Returns a source of photographs without reference and labels: those of a folder, or files.
+    """Returns a source of photographs without reference: those of a folder, or files.
 
     Args:
         paths: The folder or the files.
         scale: Side of the result divided by the side of the photograph.
         canvas: Side of square crops, in pixels of the result; None for whole images.
+        recipe: Degradations of all photographs; None if they are not known.
 
     Raises:
         SampleError: If there are no photographs, or an argument cannot be used.
     """
     if isinstance(paths, str | Path):
-        entries = [FileEntry(path) for path in list_images(paths)]
-        return FilesSource(entries, Path(paths).resolve().name, canvas, scale)
-    return FilesSource([FileEntry(Path(path)) for path in paths], "photographs", canvas, scale)
+        name, paths = Path(paths).resolve().name, list_images(paths)
+    else:
+        name = "photographs"
+    entries = [FileEntry(Path(path), None, recipe or (), recipe is not None) for path in paths]
+    return FilesSource(entries, name, canvas, scale)

@@ -1,0 +1,183 @@
+"""``opera-env evaluate``: agents and toolboxes on a benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from opera_env.cli.compare_names import choose_agents
+from opera_env.cli.evaluate_files import EvaluationFiles
+from opera_env.cli.options.evaluate import Evaluate
+from opera_env.cli.outputs import progress_bars
+from opera_env.cli.program import EXIT_FAILED
+from opera_env.console import Console
+from opera_env.devices import resolve_device
+from opera_env.errors import ResultsError
+from opera_env.evaluation.benchmarks import Benchmark, BenchmarkOptions, load_benchmark
+from opera_env.evaluation.benchmarks.benchmark import UNKNOWN
+from opera_env.evaluation.best_plans import read_best_plans
+from opera_env.evaluation.evaluate import ToolboxRunner, evaluate
+from opera_env.evaluation.protocols import ColumnMetrics
+from opera_env.evaluation.records import EvaluationConfig
+from opera_env.evaluation.results import Result, numbered_results
+from opera_env.evaluation.stored_plans import judge_plans, read_plans, reverify
+from opera_env.evaluation.summary import Summary, summarise_results
+from opera_env.evaluation.table_formats import to_rich
+from opera_env.evaluation.tables import combination_table, make_tables
+from opera_env.reward import REWARD_PRESETS
+from opera_env.runs.identity import folder_name
+from opera_env.tools import Toolbox
+from opera_env.tools.toolbox import shipped_toolboxes
+
+Progress = Callable[[int, int], None]
+
+
+def run(options: Evaluate) -> int:
+    """Evaluates, writes and prints; returns the exit code."""
+    console = Console(highlight=False, markup=False)
+    if options.reverify:
+        return _reverify(options, console)
+    files = EvaluationFiles(options)
+    best = None if options.best is None else read_best_plans(options.best)
+    if options.read:
+        results = [result for path in options.read for _, result in numbered_results(path)]
+    else:
+        results = _results(options, files, console)
+    summary = summarise_results(results, options.protocol, best, options.seed)
+    printed = files.write_tables(summary)
+    if not printed:
+        _print_tables(console, summary)
+    for path, content in files.written.items():
+        Console(stderr=printed, markup=False, highlight=False).print(f"{content}: {path}", soft_wrap=True)
+    if files.errors:
+        raise files.errors[0]
+    return 0
+
+
+def _results(options: Evaluate, files: EvaluationFiles, console: Console) -> list[Result]:
+    """Runs agents or stored plans on the benchmark, and writes the results."""
+    benchmark = load_benchmark(options.benchmark, _benchmark_options(options))
+    options = _with_rewards(options, benchmark)
+    notices = Console(stderr=True, highlight=False, markup=False)
+    runners = _make_runners(options, benchmark, notices)
+    stored = None if options.plans is None else read_plans(options.plans, benchmark)
+    with files.partial(benchmark, options) as kept, _progress() as progress:
+        if stored is None or options.plans is None:
+            results = evaluate(benchmark, runners, kept, progress)
+        else:
+            results = [
+                result
+                for runner in runners
+                for result in judge_plans(stored, options.plans, benchmark, runner, kept, progress)
+            ]
+        files.write_results(results)
+    return results
+
+
+def _benchmark_options(options: Evaluate) -> BenchmarkOptions:
+    return BenchmarkOptions(options.hq, options.lq, options.n, options.canvas, options.depth, options.seed)
+
+
+def _with_rewards(options: Evaluate, benchmark: Benchmark) -> Evaluate:
+    """Returns the options with the reward and the judge that they leave open."""
+    reward = options.reward
+    if reward is None:
+        has_reference = benchmark.make(benchmark.samples[0]).reference is not None
+        reward = "lite" if has_reference else "no_reference"
+    return replace(options, reward=reward, judge=options.judge or reward)
+
+
+def _load_toolboxes(names: Sequence[str], options: Evaluate) -> dict[str, tuple[str, Toolbox]]:
+    """Returns the toolboxes by the names that results give them, each with the name it was loaded by."""
+    device = resolve_device(options.device)
+    loaded: dict[str, tuple[str, Toolbox]] = {}
+    for name in dict.fromkeys(names):
+        label = name if name in shipped_toolboxes() else folder_name(Path(name))
+        loaded[label] = name, Toolbox.load(name, device, options.trust_code)
+    return loaded
+
+
+def _names(text: str) -> list[str]:
+    return [name for part in text.split(",") if (name := part.strip())]
+
+
+def _make_runners(options: Evaluate, benchmark: Benchmark, notices: Console) -> list[ToolboxRunner]:
+    """Makes the agents of all toolboxes, so that a name that is no agent costs no time."""
+    config = EvaluationConfig(
+        reward=options.reward or "lite",
+        max_tools=options.max_tools,
+        tool_cost=options.tool_cost,
+        num_plans=options.num_plans,
+        seed=options.seed,
+    )
+    has_labels = all(sample.combination != UNKNOWN for sample in benchmark.samples)
+    columns = ColumnMetrics()
+    runners: list[ToolboxRunner] = []
+    for label, (name, toolbox) in _load_toolboxes(_names(options.toolboxes), options).items():
+        agents: Sequence[str] = ()
+        if options.plans is None and options.agents is None and benchmark.agents:
+            agents = benchmark.agents
+        elif options.plans is None:
+            agents = choose_agents(options.agents, name, has_labels, toolbox, notices)
+        runners.append(ToolboxRunner(label, toolbox, agents, config, options.judge or "lite", columns))
+    return runners
+
+
+@contextmanager
+def _progress() -> Any:
+    """Yields a function that shows how many work items are done."""
+    with progress_bars() as bars:
+        task = bars.add_task("results")
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+def _print_tables(console: Console, summary: Summary) -> None:
+    """Prints the tables; those by combination only if there is one entry."""
+    by_combination = {
+        table.title for entry in summary.entries if (table := combination_table(summary, entry))
+    }
+    for table in make_tables(summary):
+        if table.title in by_combination and len(summary.entries) > 1:
+            continue
+        console.print_uncut(to_rich(table))
+        for note in table.notes:
+            console.print(note, style="dim", soft_wrap=True)
+
+
+def _reverify(options: Evaluate, console: Console) -> int:
+    """Runs the plans of files again, and prints what has moved; returns the exit code."""
+    columns, failed = ColumnMetrics(), 0
+    for path in options.reverify:
+        results = numbered_results(path)
+        rewards = {(result.benchmark, result.reward, result.judge) for _, result in results}
+        if len(rewards) > 1:
+            raise ResultsError(
+                f"{path}: expected results of one benchmark, reward and judge, found several: split it."
+            )
+        (name, reward, judge), first = rewards.pop(), results[0][1]
+        for option, named in (("reward", reward), ("judge", judge)):
+            if named not in REWARD_PRESETS and named != getattr(options, option):
+                raise ResultsError(
+                    f"{path}: made with the {option} {named!r}, whose code runs only if you name it: give "
+                    f"--{option} {named} as well."
+                )
+        chosen = replace(options, reward=reward, judge=judge, seed=first.settings.get("seed", 0))
+        benchmark = load_benchmark(name, _benchmark_options(chosen))
+        known = {result.toolbox: None for _, result in results if result.toolbox in shipped_toolboxes()}
+        toolboxes = _load_toolboxes([*known, *_names(options.toolboxes)], options)
+        config = EvaluationConfig(reward=reward)
+        runners = [
+            ToolboxRunner(label, toolbox, (), config, judge, columns)
+            for label, (_, toolbox) in toolboxes.items()
+        ]
+        with _progress() as progress:
+            findings = reverify(results, benchmark, runners, options.tolerance, progress)
+        for finding in findings:
+            console.print(f"{path}, line {finding.line}: {finding.what}", soft_wrap=True)
+        failed += len(findings)
+        if not findings:
+            console.print(f"{path}: {len(results)} results verified", soft_wrap=True)
+    return EXIT_FAILED if failed else 0
