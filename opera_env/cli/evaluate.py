@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from opera_env.cli.compare_names import choose_agents
 from opera_env.cli.evaluate_files import EvaluationFiles
@@ -15,7 +14,7 @@ from opera_env.cli.outputs import progress_bars
 from opera_env.cli.program import EXIT_FAILED
 from opera_env.console import Console
 from opera_env.devices import resolve_device
-from opera_env.errors import ResultsError
+from opera_env.errors import ResultsError, SettingError
 from opera_env.evaluation.benchmarks import Benchmark, BenchmarkOptions, load_benchmark
 from opera_env.evaluation.benchmarks.benchmark import UNKNOWN
 from opera_env.evaluation.best_plans import read_best_plans
@@ -96,6 +95,8 @@ def _load_toolboxes(names: Sequence[str], options: Evaluate) -> dict[str, tuple[
     loaded: dict[str, tuple[str, Toolbox]] = {}
     for name in dict.fromkeys(names):
         label = name if name in shipped_toolboxes() else folder_name(Path(name))
+        if label in loaded:
+            raise SettingError("toolboxes", name, f"another folder; results would call two of them {label}")
         loaded[label] = name, Toolbox.load(name, device, options.trust_code)
     return loaded
 
@@ -127,7 +128,7 @@ def _make_runners(options: Evaluate, benchmark: Benchmark, notices: Console) -> 
 
 
 @contextmanager
-def _progress() -> Any:
+def _progress() -> Iterator[Progress]:
     """Yields a function that shows how many work items are done."""
     with progress_bars() as bars:
         task = bars.add_task("results")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from opera_env.errors import MissingWeightsError
+from opera_env.errors import MissingPackageError, MissingWeightsError
 from opera_env.metrics import Metric, build_metric
 from opera_env.types import Sample
 
@@ -72,6 +72,8 @@ class ColumnMetrics:
                 self.metrics[name] = build_metric(name)
             except MissingWeightsError:
                 self.reasons[name] = f"no weights here: opera-env weights fetch {name}"
+            except MissingPackageError as error:
+                self.reasons[name] = str(error).rstrip(".")
             except ModuleNotFoundError as error:
                 if error.name != "pyiqa":
                     raise

@@ -193,9 +193,13 @@ def check_comparable(results: Sequence[Result]) -> None:
     """Checks that results can stand in one table.
 
     Raises:
-        ResultsError: If they are of several benchmarks or judges, an entry has two results of one sample,
-            or entries have results of different samples.
+        ResultsError: If there are none, they are of several benchmarks or judges, an entry has two results
+            of one sample, or entries have results of different samples.
     """
+    if not results:
+        raise ResultsError(
+            "expected results, found none: name agents and toolboxes that suit the benchmark."
+        )
     for what in ("benchmark", "judge"):
         found = sorted({getattr(result, what) for result in results})
         if len(found) > 1:

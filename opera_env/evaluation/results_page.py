@@ -7,8 +7,9 @@ from pathlib import Path
 
 from opera_env.errors import ResultsError
 from opera_env.evaluation.benchmarks import VERSIONS
+from opera_env.evaluation.benchmarks.versioned import version_samples
 from opera_env.evaluation.best_plans import BestPlans, read_best_plans
-from opera_env.evaluation.results import Result, read_results
+from opera_env.evaluation.results import Result, read_results, spec_digest
 from opera_env.evaluation.stats import format_interval
 from opera_env.evaluation.summary import NORMALISED, OVERALL, R_Q, EntrySummary, Summary, summarise_results
 
@@ -70,6 +71,13 @@ def read_entry(path: Path, benchmark: str) -> list[Result]:
     if results[0].benchmark != benchmark:
         raise ResultsError(
             f"{path}: expected results on {benchmark}, found {results[0].benchmark}: move the file."
+        )
+    samples = {spec_digest(sample.spec) for sample in version_samples(benchmark)}
+    found = {spec_digest(result.spec) for result in results}
+    if found != samples:
+        raise ResultsError(
+            f"{path}: expected the {len(samples)} samples of {benchmark}, found {len(found & samples)} of "
+            f"these and {len(found - samples)} others: evaluate on all of them."
         )
     return results
 

@@ -157,6 +157,14 @@ class _Values:
 
     def __init__(self, columns: Sequence[Column], best: BestPlans | None) -> None:
         self._columns, self._best = columns, best
+        self._bootstraps: dict[tuple[tuple[str, str | int], ...], ClusterBootstrap] = {}
+
+    def _bootstrap(self, images: Sequence[tuple[str, str | int]], seed: int) -> ClusterBootstrap:
+        """Returns the draws for these images, which entries on the same samples share."""
+        key = tuple(images)
+        if key not in self._bootstraps:
+            self._bootstraps[key] = ClusterBootstrap(images, seed)
+        return self._bootstraps[key]
 
     def of(self, rows: Sequence[Result]) -> dict[str, list[float]]:
         """Returns the values of results; a metric that one of them lacks is left out."""
@@ -178,14 +186,14 @@ class _Values:
         """Summarises an entry, and compares it with the first one."""
         values = self.of(rows)
         images = [row.spec.source_image for row in rows]
-        overall = ClusterBootstrap(images, seed)
+        overall = self._bootstrap(images, seed)
         strata = [row.combination for row in rows]
         means: Means = {
             OVERALL: {name: overall.interval(each, mean_over(strata)) for name, each in values.items()}
         }
         for scope in dict.fromkeys([*(row.group for row in rows if row.group), *strata]):
             chosen = [place for place, row in enumerate(rows) if scope in (row.group, row.combination)]
-            bootstrap = ClusterBootstrap([images[place] for place in chosen], seed)
+            bootstrap = self._bootstrap([images[place] for place in chosen], seed)
             statistic = mean_over([strata[place] for place in chosen])
             means[scope] = {
                 name: bootstrap.interval([each[place] for place in chosen], statistic)

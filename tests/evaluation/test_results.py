@@ -73,6 +73,8 @@ def test_other_files_are_named(text: str, says: str, tmp_path: Path) -> None:
 
 def test_a_table_holds_one_benchmark_and_the_same_samples(results: list[Result]) -> None:
     check_comparable(results)
+    with pytest.raises(ResultsError, match="expected results, found none"):
+        check_comparable([])
     with pytest.raises(ResultsError, match="results of one benchmark"):
         check_comparable([*results, replace(results[0], benchmark="other", agent="new")])
     with pytest.raises(ResultsError, match="one result a sample"):

@@ -1,4 +1,4 @@
-"""``opera-env compare`` and ``study`` are interrupted, disturbed and short of space: no result is lost."""
+"""``compare``, ``study`` and ``evaluate`` are interrupted, disturbed or short of space; nothing is lost."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from opera_baselines.recipe_best import PlanTable
 from opera_env.cli.program import program_code
 from opera_env.errors import OperaError, OutputError
 from opera_env.evaluation.partial import partial_results
+from opera_env.evaluation.results import read_results
 from scripts.agent_report import ReportConfig, report
 from tests.faults.conftest import Counts
 from tests.faults.processes import (
@@ -57,6 +58,13 @@ def study(photographs: Path, target: Path, *options: str) -> list[str]:
     return [*OPERA_ENV, *words.split(), "--json", str(target), *options]
 
 
+def evaluate(photographs: Path, target: Path, *options: str) -> list[str]:
+    """Returns the arguments of Python that evaluate two agents on sixteen samples."""
+    words = f"evaluate --benchmark groups-abc --hq {photographs} --canvas 64 --n 1 --reward classic"
+    words += " --max-tools 1 --agents random,greedy"
+    return [*OPERA_ENV, *words.split(), "--out", str(target), *options]
+
+
 def partial_of(target: Path) -> Path:
     return target.with_name(f"{target.name}.partial")
 
@@ -94,7 +102,11 @@ def interrupt(
 
 @pytest.mark.parametrize(
     ("command", "name"),
-    [(compare, "compare"), pytest.param(study, "study", marks=pytest.mark.needs_weights("lpips"))],
+    [
+        (compare, "compare"),
+        pytest.param(study, "study", marks=pytest.mark.needs_weights("lpips")),
+        (evaluate, "evaluate"),
+    ],
 )
 def test_a_run_that_is_interrupted_again_and_again_ends_like_an_uninterrupted_one(
     command: Callable[..., list[str]],
@@ -126,6 +138,9 @@ def test_a_run_that_is_interrupted_again_and_again_ends_like_an_uninterrupted_on
     assert not partial_of(target).exists()
     if command is compare:
         assert target.with_suffix(".jsonl").read_bytes() == expected
+    elif command is evaluate:
+        results = read_results(target)
+        assert [result.agent for result in results] == ["random"] * 16 + ["greedy"] * 16
     else:
         assert json.loads(target.read_text())["samples"] == 16  # tests of the command compare all of it
     counts(f"{name}: complete results after interruptions")

@@ -52,7 +52,7 @@ class Evaluate(Command):
     canvas: PositiveInt | None = None
     """Side of square crops in pixels; by default whole images, and 128 for bundled photographs."""
     seed: Seed = 0
-    """Seed of crops, degradations, random agents and the bootstrap."""
+    """Seed of random agents, the bootstrap, and of crops and degradations that no version has fixed."""
     agents: str | None = None
     """Names separated by commas, as opera-env compare takes them; single:TOOL for one tool, each_tool for
     every tool alone."""

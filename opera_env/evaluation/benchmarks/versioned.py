@@ -65,21 +65,29 @@ def load_version(name: str, options: BenchmarkOptions) -> Benchmark:
 
     Args:
         name: A key of :data:`VERSIONS`.
-        options: Options; ``hq`` is the folder of the clean photographs, if these are not bundled.
+        options: Options; ``hq`` is the folder of the clean photographs, if these are not bundled. The seed
+            has no effect.
 
     Raises:
         SettingError: If the folder is not named, or an option is given that the version decides.
         ResultsError: If the file of the version is damaged.
     """
-    decided = {"lq": None, "n": None, "canvas": None, "depth": None, "seed": 0}
-    for option, default in decided.items():
-        if getattr(options, option) != default:
+    for option in ("lq", "n", "canvas", "depth"):
+        if getattr(options, option) is not None:
             raise SettingError(option, getattr(options, option), f"nothing else than {name} decides")
     row = read_object(_path(name), ResultsError, _REMEDY)
-    samples = tuple(_read_samples(row))
     versions = ", ".join(f"{package} {number}" for package, number in row.mapping("versions").items())
     remedy = f"use the versions of packages that it was made with ({versions})"
-    return Benchmark(name, make_source(name, options), samples, remedy=remedy)
+    return Benchmark(name, make_source(name, options), version_samples(name), remedy=remedy)
+
+
+def version_samples(name: str) -> tuple[BenchmarkSample, ...]:
+    """Returns the samples of a versioned benchmark, for which its photographs are not needed.
+
+    Raises:
+        ResultsError: If the file of the version is damaged.
+    """
+    return tuple(_read_samples(read_object(_path(name), ResultsError, _REMEDY)))
 
 
 def make_source(name: str, options: BenchmarkOptions) -> SyntheticSource:
