@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from opera_env.cli.compare_names import choose_agents
 from opera_env.cli.evaluate_files import EvaluationFiles
@@ -14,7 +13,7 @@ from opera_env.cli.outputs import progress_bars
 from opera_env.cli.program import EXIT_FAILED
 from opera_env.console import Console
 from opera_env.devices import resolve_device
-from opera_env.errors import ResultsError, SettingError
+from opera_env.errors import MissingWeightsError, ResultsError, SettingError, ToolboxError
 from opera_env.evaluation.benchmarks import Benchmark, BenchmarkOptions, load_benchmark
 from opera_env.evaluation.benchmarks.benchmark import UNKNOWN
 from opera_env.evaluation.best_plans import read_best_plans
@@ -27,9 +26,8 @@ from opera_env.evaluation.summary import Summary, summarise_results
 from opera_env.evaluation.table_formats import to_rich
 from opera_env.evaluation.tables import combination_table, make_tables
 from opera_env.reward import REWARD_PRESETS
-from opera_env.runs.identity import folder_name
+from opera_env.runs.identity import identify_toolbox
 from opera_env.tools import Toolbox
-from opera_env.tools.toolbox import shipped_toolboxes
 
 Progress = Callable[[int, int], None]
 
@@ -89,15 +87,29 @@ def _with_rewards(options: Evaluate, benchmark: Benchmark) -> Evaluate:
     return replace(options, reward=reward, judge=options.judge or reward)
 
 
-def _load_toolboxes(names: Sequence[str], options: Evaluate) -> dict[str, tuple[str, Toolbox]]:
-    """Returns the toolboxes by the names that results give them, each with the name it was loaded by."""
+def _load_toolboxes(
+    names: Sequence[str], options: Evaluate, optional: Sequence[str] = ()
+) -> dict[str, tuple[str, Toolbox]]:
+    """Returns the toolboxes by the names that results give them, each with the name it was loaded by.
+
+    Args:
+        names: Names and folders.
+        options: The device, and whether code is trusted.
+        optional: Names that files of results give; those that are not here are left out.
+    """
     device = resolve_device(options.device)
     loaded: dict[str, tuple[str, Toolbox]] = {}
-    for name in dict.fromkeys(names):
-        label = name if name in shipped_toolboxes() else folder_name(Path(name))
+    for name in dict.fromkeys([*names, *optional]):
+        try:
+            toolbox = Toolbox.load(name, device, options.trust_code and name in names)
+        except (ToolboxError, MissingWeightsError):
+            if name in names:
+                raise
+            continue
+        label = identify_toolbox(name, toolbox.fingerprint)["name"]
         if label in loaded:
             raise SettingError("toolboxes", name, f"another folder; results would call two of them {label}")
-        loaded[label] = name, Toolbox.load(name, device, options.trust_code)
+        loaded[label] = name, toolbox
     return loaded
 
 
@@ -158,17 +170,16 @@ def _reverify(options: Evaluate, console: Console) -> int:
             raise ResultsError(
                 f"{path}: expected results of one benchmark, reward and judge, found several: split it."
             )
-        (name, reward, judge), first = rewards.pop(), results[0][1]
+        name, reward, judge = rewards.pop()
         for option, named in (("reward", reward), ("judge", judge)):
             if named not in REWARD_PRESETS and named != getattr(options, option):
                 raise ResultsError(
                     f"{path}: made with the {option} {named!r}, whose code runs only if you name it: give "
                     f"--{option} {named} as well."
                 )
-        chosen = replace(options, reward=reward, judge=judge, seed=first.settings.get("seed", 0))
-        benchmark = load_benchmark(name, _benchmark_options(chosen))
-        known = {result.toolbox: None for _, result in results if result.toolbox in shipped_toolboxes()}
-        toolboxes = _load_toolboxes([*known, *_names(options.toolboxes)], options)
+        benchmark = load_benchmark(name, _benchmark_options(options))
+        known = [result.toolbox for _, result in results if "/" not in result.toolbox]
+        toolboxes = _load_toolboxes(_names(options.toolboxes), options, known)
         config = EvaluationConfig(reward=reward)
         runners = [
             ToolboxRunner(label, toolbox, (), config, judge, columns)

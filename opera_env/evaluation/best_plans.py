@@ -144,5 +144,5 @@ def read_best_plans(path: Path) -> BestPlans:
 
 
 def _read_plan(row: JsonObject) -> BestPlan:
-    row.mapping("spec"), row.names("plan"), row.number("r_q"), row.number("input_r_q")
-    return BestPlan.from_json(row.data)
+    spec = SampleSpec.from_json(row.mapping("spec"))
+    return BestPlan(spec, row.names("plan"), row.number("r_q"), row.number("input_r_q"))
