@@ -10,10 +10,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 
 class OperaError(Exception):
-    """Base class of all errors that this package raises on purpose."""
+    """Base class of all errors that this package raises on purpose. They can be pickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By default an exception is made again from its message, which is not what constructors here take.
+        return _restore_error, (type(self), self.args, self.__dict__)
+
+
+def _restore_error(kind: type[OperaError], args: tuple[Any, ...], state: dict[str, Any]) -> OperaError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 def error_message(error: BaseException) -> str:
@@ -153,6 +164,10 @@ class MissingPackageError(OperaError):
         super().__init__(f"{package} is not installed: pip install 'opera-env[{extra}]'.")
         self.package = package
         self.extra = extra
+
+
+class ClusterError(OperaError):
+    """A cluster cannot be reached, or its workers die."""
 
 
 class WeightsIntegrityError(OperaError):
