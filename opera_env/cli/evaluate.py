@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from opera_env.cli.compare_names import choose_agents
 from opera_env.cli.evaluate_files import EvaluationFiles
 from opera_env.cli.options.evaluate import Evaluate
 from opera_env.cli.outputs import progress_bars
 from opera_env.cli.program import EXIT_FAILED
+from opera_env.cluster import Cluster
 from opera_env.console import Console
 from opera_env.devices import resolve_device
 from opera_env.errors import MissingWeightsError, ResultsError, SettingError, ToolboxError
@@ -18,6 +20,7 @@ from opera_env.evaluation.benchmarks import Benchmark, BenchmarkOptions, load_be
 from opera_env.evaluation.benchmarks.benchmark import UNKNOWN
 from opera_env.evaluation.best_plans import read_best_plans
 from opera_env.evaluation.evaluate import ToolboxRunner, evaluate
+from opera_env.evaluation.on_cluster import evaluate_on_cluster
 from opera_env.evaluation.protocols import ColumnMetrics
 from opera_env.evaluation.records import EvaluationConfig
 from opera_env.evaluation.results import Result, numbered_results
@@ -63,6 +66,10 @@ def _results(options: Evaluate, files: EvaluationFiles, console: Console) -> lis
     stored = None if options.plans is None else read_plans(options.plans, benchmark)
     with files.partial(benchmark, options) as kept, _progress() as progress:
         if stored is None or options.plans is None:
+            if options.ray is not None and kept is not None:
+                cluster = Cluster(options.ray, options.ray_workers, options.ray_gpus)
+                make = partial(_make_work, options)
+                evaluate_on_cluster(benchmark, runners, kept, make, cluster, progress)
             results = evaluate(benchmark, runners, kept, progress)
         else:
             results = [
@@ -72,6 +79,12 @@ def _results(options: Evaluate, files: EvaluationFiles, console: Console) -> lis
             ]
         files.write_results(results)
     return results
+
+
+def _make_work(options: Evaluate) -> tuple[Benchmark, list[ToolboxRunner]]:
+    """Makes benchmark and runners in a worker process of a cluster."""
+    benchmark = load_benchmark(options.benchmark, _benchmark_options(options))
+    return benchmark, _make_runners(options, benchmark, Console(quiet=True))
 
 
 def _benchmark_options(options: Evaluate) -> BenchmarkOptions:

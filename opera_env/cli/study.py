@@ -14,6 +14,7 @@ from rich.table import Table
 from opera_env.cli.compare_samples import check_memory
 from opera_env.cli.options.study import StudyCommand
 from opera_env.cli.outputs import check_outputs, progress_bars, write_output
+from opera_env.cluster import Cluster
 from opera_env.console import Console
 from opera_env.data import list_samples, resolve_source
 from opera_env.degradations import STUDY_RECIPES, benchmark_recipes
@@ -54,6 +55,7 @@ def run(options: StudyCommand) -> int:
                 options.reward,
                 progress=lambda done, total: bars.update(task, completed=done),
                 partial=partial,
+                cluster=None if options.ray is None else Cluster(options.ray, options.ray_workers),
             )
         if options.json is not None and partial is not None:
             with write_output(options.json, options.force) as part:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from opera_env.cluster import Cluster, map_on_cluster
 from opera_env.degradations import Recipe
 from opera_env.errors import SampleError, SettingError, ToolboxError
 from opera_env.evaluation.consensus import (
@@ -110,6 +112,7 @@ def run_study(
     reward: str | Reward = "lite",
     progress: Callable[[int, int], None] = lambda done, total: None,
     partial: PartialResults | None = None,
+    cluster: Cluster | None = None,
 ) -> StudyResult:
     """Runs every plan of one tool for each degradation, repetitions included, on every sample.
 
@@ -122,6 +125,7 @@ def run_study(
         progress: Called with the number of samples done and the number of samples in all.
         partial: Keeps the scores of each sample. Those that it has already, from an interrupted study, are
             taken from it.
+        cluster: Scores the samples on a cluster; None scores them in this process.
 
     Raises:
         SettingError: If there are more than :data:`MAX_PLANS` plans.
@@ -133,25 +137,12 @@ def run_study(
     tool_names = tuple(name for name in toolbox.names if name in tool_of.values())
     _check_number_of_plans(len(tool_names), max_length)
     plans = all_plans(tool_names, max_length)
-    scorer = PlanScorer(toolbox.subset(tool_names), _with_study_metrics(get_reward(reward)))
-    lower_is_better = {metric.name for metric in scorer.metrics.metrics if not metric.higher_is_better}
     matched = [
         tuple(dict.fromkeys(tool_of[name] for name in sorted(sample.degradations or ())))
         for sample in samples
     ]
-    columns: list[dict[str, NDArray[np.float64]]] = []
-    for done, sample in enumerate(samples):
-        key = f"sample {done}"
-        kept = None if partial is None else partial.get(key)
-        if kept is None:
-            outcomes = scorer.score([sample] * len(plans), plans, restored=False)
-            kept = {
-                name: values.tolist() for name, values in _metric_columns(outcomes, lower_is_better).items()
-            }
-            if partial is not None:
-                partial.save(key, kept)
-        columns.append({name: np.array(values) for name, values in kept.items()})
-        progress(done + 1, len(samples))
+    make = functools.partial(_make_scorer, toolbox.subset(tool_names), get_reward(reward), samples, plans)
+    columns = _score_samples(make, len(samples), progress, partial, cluster)
     images = [sample.spec.source_image for sample in samples]
     effects: list[Effect] = []
     for metric in STUDY_METRICS:
@@ -164,6 +155,58 @@ def run_study(
         effects += [_effect(name, metric, values, images) for name, values in gains.items()]
     consensus = consensus_plans(plans, columns, matched)
     return StudyResult(tool_names, max_length, len(plans), len(samples), tuple(effects), consensus)
+
+
+def _score_samples(
+    make: Callable[[], Callable[[int], dict[str, list[float]]]],
+    count: int,
+    progress: Callable[[int, int], None],
+    partial: PartialResults | None,
+    cluster: Cluster | None,
+) -> list[dict[str, NDArray[np.float64]]]:
+    """Returns the values of all plans on each sample by metric; those that are kept are not computed again.
+
+    Args:
+        make: Returns the function that scores a sample by its index.
+        count: Number of samples.
+        progress: Called with the number of samples done and in all.
+        partial: Keeps the values of each sample.
+        cluster: Where they are computed; None for this process.
+    """
+    found: dict[int, dict[str, list[float]]] = {}
+    for index in range(count):
+        if partial is not None and (kept := partial.get(f"sample {index}")) is not None:
+            found[index] = kept
+    missing = [index for index in range(count) if index not in found]
+    if found:
+        progress(len(found), count)
+    if cluster is None:
+        score = make() if missing else None
+        scored = ((index, score(index)) for index in missing if score is not None)
+    else:
+        scored = map_on_cluster(cluster, make, missing)
+    for index, values in scored:
+        found[index] = values
+        if partial is not None:
+            partial.save(f"sample {index}", values)
+        progress(len(found), count)
+    return [{name: np.array(values) for name, values in found[index].items()} for index in range(count)]
+
+
+def _make_scorer(
+    toolbox: Toolbox, reward: Reward, samples: Sequence[Sample], plans: Sequence[Plan]
+) -> Callable[[int], dict[str, list[float]]]:
+    """Returns the function that scores all plans on a sample, which is given by its index."""
+    scorer = PlanScorer(toolbox, _with_study_metrics(reward))
+    lower_is_better = {metric.name for metric in scorer.metrics.metrics if not metric.higher_is_better}
+
+    def score(index: int) -> dict[str, list[float]]:
+        outcomes = scorer.score([samples[index]] * len(plans), plans, restored=False)
+        return {
+            name: values.tolist() for name, values in _metric_columns(outcomes, lower_is_better).items()
+        }
+
+    return score
 
 
 def _with_study_metrics(reward: Reward) -> Reward:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
+from opera_env.cluster import Cluster
 from opera_env.data import Source, clean_folder
 from opera_env.errors import SampleError, ToolboxError
 from opera_env.evaluation.consensus import consensus_plans
@@ -332,6 +333,14 @@ def test_the_same_samples_give_the_same_figures(study_result: StudyResult, pictu
 
 
 @needs_lpips
+@pytest.mark.slow
+@needs_lpips
+def test_a_study_on_a_cluster_is_that_of_one_process(
+    study_result: StudyResult, pictures: list[Sample]
+) -> None:
+    assert run_study(tiny(), pictures, max_length=2, cluster=Cluster(workers=2)) == study_result
+
+
 def test_progress_counts_samples(pictures: list[Sample]) -> None:
     calls: list[tuple[int, int]] = []
     run_study(tiny(), pictures[:2], 1, progress=lambda done, total: calls.append((done, total)))

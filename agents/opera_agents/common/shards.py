@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
+from opera_env.cluster import Cluster, map_on_cluster
 from opera_env.errors import RunError, error_message
 from opera_env.runs import claim_run_dir
 
@@ -50,7 +51,11 @@ class Shard(Protocol):
 
 
 def collect_shards(
-    folder: Path, settings: Mapping[str, Any], count: int, prepare: Callable[[], Callable[[int], Shard]]
+    folder: Path,
+    settings: Mapping[str, Any],
+    count: int,
+    prepare: Callable[[], Callable[[int], Shard]],
+    cluster: Cluster | None = None,
 ) -> list[Path]:
     """Collects the missing shards of a folder; returns the paths of all shards.
 
@@ -60,7 +65,8 @@ def collect_shards(
             shard together with its number, and so do not contain the number of shards.
         count: Number of shards.
         prepare: Returns the function that collects a shard by number. It is called once the folder is
-            locked, if a shard is missing.
+            locked, if a shard is missing; on a cluster, once in each worker process.
+        cluster: Collects the shards on a cluster; None collects them in this process.
 
     Raises:
         RunError: If another process collects in the folder, or the folder holds shards that were collected
@@ -69,9 +75,13 @@ def collect_shards(
     with claim_run_dir(folder, settings):
         paths = [folder / f"{number:03}.npz" for number in range(count)]
         if missing := [number for number, path in enumerate(paths) if not path.is_file()]:
-            collect = prepare()
-            for number in track(missing, description=f"{folder.name}: shards"):
-                shard = collect(number)
+            shards: Iterator[tuple[int, Shard]]
+            if cluster is None:
+                collect = prepare()
+                shards = ((number, collect(number)) for number in missing)
+            else:
+                shards = map_on_cluster(cluster, prepare, missing)
+            for number, shard in track(shards, f"{folder.name}: shards", len(missing)):
                 shard.save(paths[number])
                 print(f"{paths[number].name}: {shard.summary}", flush=True)
         return paths

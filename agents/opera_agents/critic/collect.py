@@ -31,6 +31,7 @@ from opera_agents.critic.dataset import ScoredImages
 from opera_agents.critic.plans import draw_plans
 from opera_agents.critic.recipes import train_recipes
 from opera_env.cli.program import run_program
+from opera_env.cluster import Cluster
 from opera_env.data import Source
 from opera_env.degradations import Recipe, load_degradations
 from opera_env.reward import get_reward
@@ -87,6 +88,11 @@ class CollectConfig:
     """Seed of all random numbers."""
     threads: PositiveInt = 1
     """Number of CPU threads."""
+    ray: str | None = None
+    """Collect on a Ray cluster: its address, auto for the one of this machine, or local for processes on
+    this machine. Every machine needs the same folders."""
+    ray_workers: PositiveInt | None = None
+    """Number of worker processes; by default one for each free core."""
     trust_code: bool = False
     """Run what the toolbox folder names: code of your own (module:attribute), programs and served tools."""
 
@@ -157,8 +163,9 @@ def collect(config: CollectConfig) -> list[Path]:
         "images": identify_images(*config.images),
         "toolbox": identify_toolbox(config.toolbox, toolbox.fingerprint),
     }
-    settings = run_settings(config, exclude=("out", "shards", "threads"), **inputs)
-    return collect_shards(config.out, settings, config.shards, prepare)
+    settings = run_settings(config, exclude=("out", "shards", "threads", "ray", "ray_workers"), **inputs)
+    cluster = None if config.ray is None else Cluster(config.ray, config.ray_workers)
+    return collect_shards(config.out, settings, config.shards, prepare, cluster)
 
 
 def collect_shard(

@@ -31,6 +31,7 @@ from opera_agents.common.seeds import SeedStage, make_rng
 from opera_agents.common.shards import collect_shards, open_shard
 from opera_agents.planner.candidates import candidate_plans, refine_plans
 from opera_env.cli.program import run_program
+from opera_env.cluster import Cluster
 from opera_env.data import Source
 from opera_env.degradations import (
     Recipe,
@@ -157,6 +158,11 @@ class RewardTableConfig:
     """Seed of all random numbers."""
     threads: PositiveInt = 1
     """Number of CPU threads."""
+    ray: str | None = None
+    """Collect on a Ray cluster: its address, auto for the one of this machine, or local for processes on
+    this machine. Every machine needs the same folders."""
+    ray_workers: PositiveInt | None = None
+    """Number of worker processes; by default one for each free core."""
     trust_code: bool = False
     """Run what the toolbox folder names: code of your own (module:attribute), programs and served tools."""
 
@@ -249,7 +255,7 @@ def collect(config: RewardTableConfig) -> list[Path]:
         "images": identify_images(*config.images),
         "toolbox": identify_toolbox(config.toolbox, toolbox.fingerprint),
     }
-    settings = run_settings(config, exclude=("out", "shards", "threads"), **inputs)
+    settings = run_settings(config, exclude=("out", "shards", "threads", "ray", "ray_workers"), **inputs)
 
     def prepare() -> Callable[[int], RewardTable]:
         set_threads(config.threads)
@@ -266,7 +272,8 @@ def collect(config: RewardTableConfig) -> list[Path]:
             collect_shard, config, PlanScorer(toolbox, config.reward, cache=PrefixCache()), source
         )
 
-    return collect_shards(config.out, settings, config.shards, prepare)
+    cluster = None if config.ray is None else Cluster(config.ray, config.ray_workers)
+    return collect_shards(config.out, settings, config.shards, prepare, cluster)
 
 
 if __name__ == "__main__":

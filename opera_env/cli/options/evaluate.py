@@ -34,6 +34,9 @@ class Evaluate(Command):
     opera-env evaluate --agents greedy,planner --reward no_reference --judge lite
         shows how much of what a search gains by one reward another reward sees.
 
+    opera-env evaluate --benchmark OPERA-BSDS-v1 --hq bsds500/val --out results.jsonl --ray auto
+        shares the work with all machines of a Ray cluster.
+
     opera-env evaluate --reverify results.jsonl
         runs the plans of a file again, and names each figure that has moved.
     """
@@ -97,6 +100,13 @@ class Evaluate(Command):
     """File for all numbers as CSV, one a line."""
     json: Path | None = None
     """File for the summary as JSON."""
+    ray: str | None = None
+    """Run on a Ray cluster: its address, auto for the one of this machine, or local for processes on this
+    machine. Every machine needs the same folders. --out keeps the results as they come."""
+    ray_workers: PositiveInt | None = None
+    """Number of worker processes; by default one for each free core, or for each share of a GPU."""
+    ray_gpus: NonNegativeFloat = 0.0
+    """Number of GPUs of a worker; 0.25 lets four share one."""
     device: str = "auto"
     """cpu, cuda or auto."""
     trust_code: bool = False
@@ -109,6 +119,8 @@ class Evaluate(Command):
                 raise SettingError(name, repr(getattr(self, name)), "at least one name")
         if self.resume and self.out is None:
             raise SettingError("resume", "", "--out with the file of the interrupted run")
+        if self.ray is not None and (self.out is None or self.plans is not None):
+            raise SettingError("ray", self.ray, "--out, and agents instead of --plans")
         modes = [name for name in ("plans", "read", "reverify") if getattr(self, name)]
         if len(modes) > 1:
             raise SettingError(modes[0], "", f"no --{modes[1]} beside it")

@@ -46,6 +46,11 @@ class StudyCommand(Command):
     """Continue an interrupted run from its .partial file."""
     force: bool = False
     """Replace an existing file of results."""
+    ray: str | None = None
+    """Run on a Ray cluster: its address, auto for the one of this machine, or local for processes on this
+    machine."""
+    ray_workers: PositiveInt | None = None
+    """Number of worker processes; by default one for each free core."""
     trust_code: bool = False
     """Run what the toolbox folder names: code of your own (module:attribute), programs and served tools."""
 

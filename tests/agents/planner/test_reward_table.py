@@ -106,3 +106,11 @@ def test_recipes_are_those_of_training_and_of_the_benchmark(config: RewardTableC
     assert len(recipes) == len(set(recipes)) == 147
     assert set(recipes) == {*training_recipes(), *benchmark_recipes()}
     assert len(table_recipes(replace(config, benchmark=False))) == 145
+
+
+@pytest.mark.slow
+def test_a_table_from_a_cluster_is_that_of_one_process(config: RewardTableConfig, tmp_path: Path) -> None:
+    ours = collect(config)
+    theirs = collect(replace(config, out=tmp_path / "cluster", ray="local", ray_workers=2))
+    for one, other in zip(map(RewardTable.load, ours), map(RewardTable.load, theirs), strict=True):
+        assert one.content == other.content
