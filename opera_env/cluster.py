@@ -6,9 +6,10 @@ that dies is started again, and its item is run again; a driver that dies loses 
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -80,7 +81,7 @@ def map_on_cluster(
             None if cluster.address == LOCAL else cluster.address,
             include_dashboard=False,
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ClusterError(f"no Ray cluster at {cluster.address!r}: {error}") from error
@@ -89,8 +90,9 @@ def map_on_cluster(
         options |= {"num_cpus": 1, "num_gpus": cluster.gpus}
         count = cluster.workers or _free_workers(ray.available_resources(), cluster.gpus)
         worker_type = ray.remote(**options)(_Worker)
-        workers = [worker_type.remote(make) for _ in range(count)]
-        waiting, running = deque(items), {}
+        workers: list[Any] = [worker_type.remote(make) for _ in range(count)]
+        waiting = deque(items)
+        running: dict[Any, tuple[Any, Item]] = {}
         free = deque(workers * _IN_FLIGHT)
         while waiting or running:
             while waiting and free:
@@ -137,7 +139,7 @@ def _check_address(address: str) -> None:
         raise ClusterError(f"no Ray cluster at {address!r}: {error}") from error
 
 
-def _free_workers(resources: dict[str, float], gpus: float) -> int:
+def _free_workers(resources: Mapping[str, float], gpus: float) -> int:
     """Returns how many workers fit into the free cores and GPUs, at least one."""
     cores = int(resources.get("CPU", 1))
     fitting = cores if not gpus else min(cores, int(resources.get("GPU", 0) / gpus))

@@ -34,7 +34,7 @@ def run(options: Weights) -> int:
     if options.action == "fetch":
         return _fetch(names, options)
     everything = (*(weight.name for weight in weights.WEIGHT_FILES), *PAPER_FILES)
-    statuses = {name: _status(name) for name in names or everything}
+    statuses: dict[str, weights.Status] = {name: _status(name) for name in names or everything}
     _print_table(statuses)
     failing = ("damaged", "missing") if names else ("damaged",)
     return int(options.action == "verify" and any(status in failing for status in statuses.values()))

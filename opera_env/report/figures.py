@@ -61,7 +61,7 @@ def quality_cost_figure(entries: Mapping[str, EntrySummary]) -> go.Figure:
         ticktext=["0", *map(str, ticks)],
     )
     figure.update_yaxes(title="R_q, 95 % interval")
-    return figure.update_layout(**_LAYOUT)
+    return figure.update_layout(_LAYOUT)
 
 
 def transition_figure(statistics: PlanStatistics) -> go.Figure:
@@ -86,7 +86,7 @@ def transition_figure(statistics: PlanStatistics) -> go.Figure:
     )
     figure.update_yaxes(autorange="reversed", title="tool", automargin=True)
     figure.update_xaxes(title="next tool", tickangle=-45, automargin=True)
-    return figure.update_layout(**_LAYOUT | {"height": 160 + 34 * len(rows)})
+    return figure.update_layout(_LAYOUT | {"height": 160 + 34 * len(rows)})
 
 
 def transition_width(statistics: PlanStatistics) -> int:
@@ -102,7 +102,7 @@ def length_figure(statistics: Mapping[str, PlanStatistics]) -> go.Figure:
         figure.add_bar(x=numbers, y=list(found.lengths.values()), name=label)
     figure.update_xaxes(title="number of degradations", type="category")
     figure.update_yaxes(title="mean number of tools")
-    return figure.update_layout(**_LAYOUT, barmode="group")
+    return figure.update_layout(_LAYOUT, barmode="group")
 
 
 def curve_figures(curves: Sequence[Curve]) -> dict[str, go.Figure]:
@@ -114,7 +114,7 @@ def curve_figures(curves: Sequence[Curve]) -> dict[str, go.Figure]:
             figure.add_scatter(x=line.steps, y=line.values, name=line.run, mode="lines")
         figure.update_xaxes(title="step")
         figure.update_yaxes(title=tag)
-        figures[tag] = figure.update_layout(**_LAYOUT | {"height": 320}, showlegend=True)
+        figures[tag] = figure.update_layout(_LAYOUT | {"height": 320}, showlegend=True)
     return figures
 
 
