@@ -168,6 +168,7 @@ def _print_tables(console: Console, summary: Summary) -> None:
     for table in make_tables(summary):
         if table.title in by_combination and len(summary.entries) > 1:
             continue
+        console.print(table.title, style="bold", soft_wrap=True)
         console.print_uncut(to_rich(table))
         for note in table.notes:
             console.print(note, style="dim", soft_wrap=True)

@@ -129,8 +129,8 @@ def _without_nan(value: Any) -> Any:
 
 
 def to_rich(table: TextTable) -> Table:
-    """Returns a table for a terminal, in which numbers are never cut."""
-    printed = Table(title=table.title, box=box.SIMPLE, pad_edge=False, padding=(0, 0, 0, 1))
+    """Returns a table for a terminal, without its title, which rich would wrap to its width."""
+    printed = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 0, 0, 1))
     for number, title in enumerate(table.columns):
         printed.add_column(title, justify="right" if number else "left", no_wrap=True)
     for row in table.rows:

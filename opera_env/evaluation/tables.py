@@ -47,7 +47,7 @@ class TextTable:
 
 def make_tables(summary: Summary) -> list[TextTable]:
     """Returns the tables of a summary: R_q and costs, groups, combinations, differences."""
-    scopes = summary.groups or (OVERALL,)
+    scopes = (summary.groups or (OVERALL,)) if summary.columns else ()
     tables = [reward_table(summary), *(scope_table(summary, scope) for scope in scopes)]
     tables += [table for entry in summary.entries if (table := combination_table(summary, entry))]
     differences = difference_table(summary)
@@ -71,7 +71,8 @@ def reward_table(summary: Summary) -> TextTable:
             row += [_mean(means, GAIN_SEEN, 2), _mean(means, GAIN, 2), _cell(means, GAP, 2, signed=True)]
         costs = (f"{entry.tools:.1f}", f"{entry.tools_run:.0f}", f"{entry.images_scored:.0f}")
         rows.append((*row, *costs, f"{entry.seconds:.2f}", str(entry.samples)))
-    notes = [f"R_q by {summary.judge}, unweighted over combinations; IQM: inter-quartile mean over samples"]
+    weighting = ", unweighted over combinations" if len(summary.combinations) > 1 else ""
+    notes = [f"R_q by {summary.judge}{weighting}; IQM: inter-quartile mean over samples"]
     if has_score:
         notes.append(
             f"normalised: 0 for the input, 1 for the best known plan, on {summary.normalised} samples"

@@ -36,6 +36,16 @@ def test_there_are_tables_of_rewards_groups_combinations_and_differences(summary
         assert all(len(row) == len(table.columns) for row in table.rows)
 
 
+def test_a_protocol_without_a_column_has_no_table_of_it(results: list[Result]) -> None:
+    changed = [
+        replace(row, metrics={"piqe": 30.0}, missing={"psnr_y": "no reference"}) for row in results[:32]
+    ]
+    summary = summarise_results(changed)
+    titles = [table.title for table in make_tables(summary)]
+    assert titles == ["groups-abc: R_q", "untouched by combination"]
+    assert "no PSNR: no reference" in reward_table(summary).notes
+
+
 def test_published_rows_are_marked(summary: Summary) -> None:
     table = scope_table(summary, "A")
     rows = {row[0]: row[1:] for row in table.rows}
