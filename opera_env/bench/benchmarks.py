@@ -15,6 +15,7 @@ from opera_env.bench.context import BenchmarkContext
 from opera_env.bench.cotraining import cotraining
 from opera_env.bench.environments import overhead, vector
 from opera_env.bench.large import large
+from opera_env.bench.paper import paper
 from opera_env.bench.plans import exhaustive, group, scaling, service
 from opera_env.bench.startup import startup
 
@@ -42,5 +43,6 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "scaling": Benchmark(scaling, report.report_scaling),
     "cotraining": Benchmark(cotraining, report.report_cotraining),
     "startup": Benchmark(startup, report.report_startup),
+    "paper": Benchmark(paper, report.report_paper),
 }
 """All benchmarks by their key in the JSON file."""

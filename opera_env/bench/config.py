@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 BenchmarkName: TypeAlias = Literal[
-    "exhaustive", "group", "service", "vector", "overhead_ms", "large", "scaling", "cotraining", "startup"
+    "exhaustive",
+    "group",
+    "service",
+    "vector",
+    "overhead_ms",
+    "large",
+    "scaling",
+    "cotraining",
+    "startup",
+    "paper",
 ]
 """Names of benchmarks; :data:`opera_env.bench.benchmarks.BENCHMARKS` has the benchmarks themselves."""
 

@@ -136,3 +136,15 @@ def report_startup(result: Mapping[str, float]) -> Iterator[ReportRow]:
         else:
             label = f"{name}, {seconds:.2f} s, relative to import torch"
             yield _ratio(label, seconds / torch, target, at_most=True)
+
+
+def report_paper(result: Mapping[str, Any]) -> Iterator[ReportRow]:
+    """Reports time and memory of the paper's networks, and images per second of plans."""
+    yield ReportRow("products of float32 matrices", f"{result['matrix_tflops']:.2f} TFLOP/s")
+    for row in result["tools"]:
+        share = f"{row['matrix_rate_share']:.0%} of that rate"
+        value = f"{row['ms']:.0f} ms, {share}, {row['peak_mib']:.0f} MiB"
+        yield ReportRow(f"{row['tool']}, {row['side']} px, {row['gflop']:.0f} GFLOP", value)
+    plans = result["plans"]
+    label = f"plans of {plans['length']} tools, {plans['side']} px, {plans['peak_mib']:.0f} MiB"
+    yield ReportRow(label, f"{plans['images_per_second']:.2f} images per second")

@@ -14,6 +14,8 @@ from opera_env.bench.plans import SERVICE_SCRIPT
 from opera_env.bench.startup import measure_starts
 from opera_env.errors import BenchError
 from opera_env.tools import Toolbox
+from opera_env.tools.paper import PAPER_TOOLS, PaperTool
+from tests.published_nets import SMALL
 
 needs_lpips = pytest.mark.needs_weights("lpips")
 
@@ -53,6 +55,23 @@ def test_cotraining(bench: BenchmarkContext) -> None:
     for row in rows:
         assert row["ours_s"] > 0 and row["baseline_s"] > 0
     assert len(list(BENCHMARKS["cotraining"].report(rows))) == 10
+
+
+def test_paper(bench: BenchmarkContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On small networks in place of the published ones."""
+    small = [PaperTool(name, "noise", *SMALL[name]) for name in ("restormer_biasfree", "xrestormer_x4")]
+    monkeypatch.setattr("opera_env.tools.paper.PAPER_TOOLS", (*small, PAPER_TOOLS[-1]))
+    result = BENCHMARKS["paper"].measure(bench)
+    assert [(row["tool"], row["side"]) for row in result["tools"]] == [
+        ("restormer_biasfree", 64),
+        ("xrestormer_x4", 64),
+    ]
+    for row in result["tools"]:
+        assert row["ms"] > 0 and row["gflop"] > 0 and row["peak_mib"] > 0
+        expected = row["gflop"] / row["ms"] / result["matrix_tflops"]
+        assert row["matrix_rate_share"] == pytest.approx(expected)
+    assert result["plans"]["images_per_second"] > 0
+    assert len(list(BENCHMARKS["paper"].report(result))) == 4
 
 
 @needs_lpips

@@ -22,6 +22,9 @@ class BenchCommand(Command):
     opera-env bench --only exhaustive scaling --json bench.json
         runs two of the benchmarks and writes the results.
 
+    opera-env bench --only paper
+        measures the paper's networks with random weights, whatever --toolbox says.
+
     opera-env bench --only group vector --tools all
         uses all tools of the toolbox.
     """
