@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -49,13 +49,18 @@ class PaperTool:
             return build_swinir(SWINIR[self.options["config"]])
         return build_net(self.net, self.options)
 
-    def make(self, state: Mapping[str, Tensor]) -> Tool:
-        """Makes the tool from the weights of its network, whose names and shapes must be right."""
+    def make(self, state: Mapping[str, Tensor] | None) -> Tool:
+        """Makes the tool.
+
+        Args:
+            state: Weights, whose names and shapes must be right; None for newly initialised ones.
+        """
         degradations = frozenset({self.degradation})
+        net: Any = self.build() if state is None or self.net != _SWINIR else None
         if self.net == _SWINIR:
-            return swinir_tool(self.name, state, degradations)
-        net: Any = self.build()
-        net.load_state_dict(state)
+            return swinir_tool(self.name, net.state_dict() if state is None else state, degradations)
+        if state is not None:
+            net.load_state_dict(state)
         return Tool(
             self.name,
             net.eval(),
@@ -118,22 +123,23 @@ def load_paper_tools() -> list[Tool]:
 def _load(tool: PaperTool) -> Tool:
     file = PAPER_FILES.get(tool.name)
     if file is None:
-        return tool.make({})
+        return tool.make(None)
     path = require_published(file)
     loaded = tool.make(_read_state(tool, path))
     record_hash(file)
     return loaded
 
 
-def random_paper_tools(seed: int = 0) -> list[Tool]:
-    """Makes the tools with newly initialised weights: for measurements and tests, not for restoration.
+def random_paper_tools(seed: int = 0, names: Sequence[str] | None = None) -> list[Tool]:
+    """Makes tools with newly initialised weights: for measurements and tests, not for restoration.
 
     Args:
         seed: Seed of the weights.
+        names: Which of the tools; all by default.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return [tool.make(tool.build().state_dict()) for tool in PAPER_TOOLS]
+        return [tool.make(None) for tool in PAPER_TOOLS if names is None or tool.name in names]
 
 
 def check_paper_file(file: PublishedFile, path: Path) -> None:
