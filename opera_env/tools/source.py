@@ -16,8 +16,9 @@ from opera_env.files import file_sha256
 from opera_env.tools.exported_net import ExportedNet
 from opera_env.tools.onnx_net import OnnxNet, read_onnx
 from opera_env.tools.own_code import NAME, build_own, check_options, load_state
+from opera_env.tools.recognise import tool_from_checkpoint
 from opera_env.tools.tool import RestoreFn, Tool
-from opera_env.weights.tensors import load_tensors
+from opera_env.weights.tensors import load_checkpoint_tensors
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
@@ -59,6 +60,7 @@ def tool_from_source(
     source: RestoreFn | str | Path,
     options: Mapping[str, Any] | None = None,
     weights: Mapping[str, Tensor] | str | Path | None = None,
+    scale: int | None = None,
 ) -> Tool:
     """Makes a tool from any source; see :meth:`opera_env.tools.Toolbox.add`.
 
@@ -68,6 +70,7 @@ def tool_from_source(
             an ONNX file or of a checkpoint, or "module:attribute".
         options: Keyword arguments of a class or function that is named as "module:attribute".
         weights: Weights of a module that is named so: its state, or a file of it.
+        scale: Factor by which the network enlarges an image, for files that do not say it.
 
     Raises:
         ToolboxError: If the source is neither callable nor an existing file nor the name of a network, or
@@ -93,7 +96,8 @@ def tool_from_source(
     try:
         kind = _find_kind(path)
         if kind == SPANDREL:
-            return _tool_from_descriptor(name, load_spandrel(name, path))
+            known = tool_from_checkpoint(name, path, scale)
+            return known or _tool_from_descriptor(name, load_spandrel(name, path))
         return _tool_from_program(name, load_program(kind, path), (kind, {"sha256": file_sha256(path)}))
     except ToolboxError as error:
         if str(error).startswith("tool "):
@@ -118,7 +122,7 @@ def _tool_from_name(
     if weights is not None:
         is_file = isinstance(weights, str | Path)
         what = f"tool {name!r}, network {source!r}" + (f" and {weights}" if is_file else "")
-        load_state(network, load_tensors(Path(weights)) if is_file else weights, what)
+        load_state(network, load_checkpoint_tensors(Path(weights)) if is_file else weights, what)
     return Tool(name, network, net=(source, options))
 
 

@@ -152,14 +152,15 @@ class Toolbox:
         Args:
             name: Name in plans, by convention ``family.task``: letters, digits, dots, dashes, underscores.
             restore: A function, a module, or the path of a file: a TorchScript module, a program of
-                ``torch.export``, an ONNX file, or a checkpoint of any architecture that spandrel
-                recognises. Or "module:attribute", a class of modules, a module or a function of your own.
-                What is added by file or by name can be saved, and so reach every command and trainer.
+                ``torch.export``, an ONNX file, or a checkpoint of Restormer, X-Restormer, PromptIR or any
+                architecture that spandrel recognises. Or "module:attribute", a class of modules, a module
+                or a function of your own. What is added by file or by name can be saved, and so reach every
+                command and trainer.
             options: Keyword arguments of a class or function that is named as "module:attribute", in JSON
                 types.
             weights: Weights of a module that is named so: its ``state_dict()``, or a file of it.
             scale: Factor by which the network enlarges an image. Default: what the file says of it,
-                otherwise 1.
+                otherwise 1. Give it for a checkpoint of X-Restormer, which does not say it.
             multiple: The network accepts heights and widths that are multiples of this number of pixels;
                 images of other sizes are padded and the results cropped. Default: what the file says of it,
                 otherwise 1. A network that takes one size only needs none.
@@ -184,7 +185,7 @@ class Toolbox:
             >>> Toolbox().add("mine.smooth", network, halo=1, degradations=["noise"]).names
             ('mine.smooth',)
         """
-        tool = tool_from_source(name, restore, options, weights)
+        tool = tool_from_source(name, restore, options, weights, scale)
         self._insert(
             replace(
                 tool,
