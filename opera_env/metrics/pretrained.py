@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from opera_env import weights
 from opera_env.errors import MetricError
+from opera_env.imports import needs_extra
 from opera_env.metrics.base import Features, Metric
 
 
@@ -28,6 +29,7 @@ class PyiqaMetric(Metric):
 
     Raises:
         MissingWeightsError: If the weight file is not on this machine. It is not downloaded automatically.
+        MissingPackageError: If pyiqa is not installed; it is an extra because of its licence.
         MetricError: If pyiqa has no such metric.
     """
 
@@ -43,7 +45,8 @@ class PyiqaMetric(Metric):
     ) -> None:
         if weight is not None:
             weights.require(weight)
-        import pyiqa  # takes seconds, so only rewards with such a metric import it
+        with needs_extra("iqa"):
+            import pyiqa  # takes seconds, so only rewards with such a metric import it
 
         if name not in pyiqa.list_models():
             raise MetricError(f"pyiqa has no metric {name!r}: pyiqa.list_models() lists its metrics.")
