@@ -19,6 +19,7 @@ from opera_env.data import (
     paired,
     resolve_source,
 )
+from opera_env.data.sources.resolve import is_real_name
 from opera_env.degradations import Recipe, benchmark_recipes
 from opera_env.errors import SettingError
 from opera_env.types import Sample
@@ -79,7 +80,12 @@ def image_paths(options: Compare) -> list[str] | None:
 
 
 def _has_own_source(options: Compare) -> bool:
-    return options.images is not None and not Path(options.images).exists() and ":" in options.images
+    return (
+        options.images is not None
+        and not Path(options.images).exists()
+        and ":" in options.images
+        and not is_real_name(options.images)
+    )
 
 
 def _source(options: Compare) -> tuple[Source, Sequence[Recipe] | None]:
@@ -91,6 +97,8 @@ def _source(options: Compare) -> tuple[Source, Sequence[Recipe] | None]:
         return agenticir(options.benchmark, canvas), None
     if options.images is None:
         return bundled(canvas), benchmark_recipes()
+    if is_real_name(str(options.images)):
+        return resolve_source(options.images, canvas), None
     if not _has_own_source(options):
         return resolve_source(options.images, canvas), benchmark_recipes()
     if options.canvas is not None:

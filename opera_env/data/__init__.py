@@ -3,6 +3,7 @@
 from opera_env.data.sources import (
     FileEntry,
     FilesSource,
+    RealSource,
     Source,
     SyntheticSource,
     agenticir,
@@ -11,12 +12,14 @@ from opera_env.data.sources import (
     list_samples,
     paired,
     photographs,
+    real_photographs,
     resolve_source,
 )
 
 __all__ = [
     "FileEntry",
     "FilesSource",
+    "RealSource",
     "Source",
     "SyntheticSource",
     "agenticir",
@@ -25,5 +28,6 @@ __all__ = [
     "list_samples",
     "paired",
     "photographs",
+    "real_photographs",
     "resolve_source",
 ]

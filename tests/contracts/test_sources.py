@@ -26,6 +26,7 @@ from opera_env.data import (
     clean_folder,
     paired,
     photographs,
+    real_photographs,
     resolve_source,
 )
 from opera_env.degradations import DEGRADATIONS, TRAINING_RECIPES
@@ -40,6 +41,7 @@ KINDS = (
     "clean_folder",
     "custom_degradations",
     "whole",
+    "real",
     "paired",
     "larger",
     "agenticir",
@@ -85,6 +87,7 @@ def sources(folders: Path) -> dict[str, Source]:
             degradations=[SaltAndPepper(), Vignette],
         ),
         "whole": clean_folder(folders / "clean", canvas=None),
+        "real": real_photographs(folders / "clean", canvas=CROP),
         "paired": paired(folders / "degraded", folders / "clean", canvas=CROP),
         "larger": paired(folders / "clean", folders / "large"),
         "agenticir": agenticir(folders / "bench"),
@@ -257,7 +260,7 @@ def test_list_specs(source: Source) -> None:
     assert source.list_specs(0, recipes, default_rng(0)) == []
 
 
-@pytest.mark.parametrize("kind", ["bundled", "clean_folder", "whole"])
+@pytest.mark.parametrize("kind", ["bundled", "clean_folder", "whole", "real"])
 def test_list_specs_takes_recipes_in_turn(source: Source) -> None:
     """Images in turn as well, so that no recipe is tied to one image even with as many of both."""
     recipes = TRAINING_RECIPES[: len(source)]

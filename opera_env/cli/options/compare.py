@@ -46,8 +46,8 @@ class Compare(Command):
     toolbox: str = "lite"
     """A shipped toolbox, or a folder written by Toolbox.save."""
     images: str | None = None
-    """Folder of clean photographs, or module:attribute, a source of your own with its own degradations and
-    recipes."""
+    """Folder of clean photographs; real:FOLDER, the same with damage as cameras make it; or
+    module:attribute, a source of your own with its own degradations and recipes."""
     pairs: tuple[Path, Path] | None = None
     """Two folders with equally named files, degraded and clean."""
     benchmark: Path | None = None

@@ -2,6 +2,7 @@
 
 from opera_env.data.sources.files import FileEntry, FilesSource, agenticir, paired, photographs
 from opera_env.data.sources.protocol import Source, list_samples
+from opera_env.data.sources.real import RealSource, real_photographs
 from opera_env.data.sources.resolve import resolve_source
 from opera_env.data.sources.synthetic import BUNDLED_IMAGES, SyntheticSource, bundled, clean_folder
 
@@ -9,6 +10,7 @@ __all__ = [
     "BUNDLED_IMAGES",
     "FileEntry",
     "FilesSource",
+    "RealSource",
     "Source",
     "SyntheticSource",
     "agenticir",
@@ -17,5 +19,6 @@ __all__ = [
     "list_samples",
     "paired",
     "photographs",
+    "real_photographs",
     "resolve_source",
 ]

@@ -157,7 +157,7 @@ class SyntheticSource:
         """
         recipe = check_recipe(spec.recipe, self._degradations)
         index, spec = find_image(spec, self.name, self._names, lambda index: self._content(index, recipe))
-        clean = crop_image(self._clean_image(index), spec.crop, spec)
+        clean = self._make_reference(crop_image(self._clean_image(index), spec.crop, spec), spec)
         if "low_resolution" in recipe and (clean.shape[0] % 4 or clean.shape[1] % 4):
             raise SampleError(f"low_resolution needs a crop whose sides are multiples of 4: {spec}.")
         depth = self._read_depth(index, spec)
@@ -170,6 +170,10 @@ class SyntheticSource:
             spec=spec,
             depth=("procedural" if depth is None else "file") if "haze" in recipe else None,
         )
+
+    def _make_reference(self, clean: NDArray[np.uint8], spec: SampleSpec) -> NDArray[np.uint8]:
+        """Returns the reference of a sample, uint8 (H, W, 3): the crop of the photograph as it is."""
+        return clean
 
     def _read_depth(self, index: int, spec: SampleSpec) -> NDArray[np.float32] | None:
         """Returns the depth map of the crop, float32 (H, W); None if there is none or none is used."""
@@ -186,6 +190,14 @@ class SyntheticSource:
         return depth[top : top + height, left : left + width]
 
 
+def bundled_paths() -> list[Path]:
+    """Returns the files of the colour photographs that come with scikit-image."""
+    import skimage.data
+
+    folder = Path(skimage.data.data_dir)
+    return [folder / name for name in BUNDLED_IMAGES]
+
+
 def bundled(
     canvas: int | None = 128,
     recipes: Sequence[Recipe] | None = None,
@@ -193,11 +205,9 @@ def bundled(
     degradations: Iterable[DegradationType] = (),
 ) -> SyntheticSource:
     """Returns a :class:`SyntheticSource` of the colour photographs that come with scikit-image."""
-    import skimage.data
-
-    folder = Path(skimage.data.data_dir)
-    paths = [folder / name for name in BUNDLED_IMAGES]
-    return SyntheticSource(paths, "bundled", canvas, recipes, length_weights, degradations=degradations)
+    return SyntheticSource(
+        bundled_paths(), "bundled", canvas, recipes, length_weights, degradations=degradations
+    )
 
 
 def clean_folder(
