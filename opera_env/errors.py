@@ -271,7 +271,7 @@ class ExecutionUpdateError(OperaError):
 
 
 class EndpointError(OperaError):
-    """The server of a model cannot be reached, refuses a request, or returns an unexpected response."""
+    """A server of a model or tool cannot be reached, refuses a request, or answers something unexpected."""
 
 
 class JudgeError(OperaError):

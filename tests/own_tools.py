@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from torch import Tensor, nn
 
@@ -46,3 +48,19 @@ def make_blend(width: int) -> Blend:
 
 READY = Blend(2)
 NOT_A_NETWORK = 3
+
+
+class Dies(nn.Module):
+    """Inverts images; the process ends in the middle of the call whose number is given."""
+
+    identity = "dies"
+
+    def __init__(self, at: int = 0) -> None:
+        super().__init__()
+        self.calls_left = at
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.calls_left -= 1
+        if self.calls_left == 0:
+            os._exit(3)
+        return 1 - image

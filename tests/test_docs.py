@@ -129,7 +129,10 @@ def commands(text: str) -> list[list[str]]:
 def options_of(words: list[str]) -> set[str] | None:
     """Returns the options that one of our commands declares in its source; None for other programs."""
     if words[0] == "opera-env" and len(words) > 1:
-        files = [*(ROOT / "opera_env/cli").rglob(f"{words[1]}.py"), ROOT / "opera_env/cli/command.py"]
+        files = [
+            *(ROOT / "opera_env/cli").rglob(f"{words[1].replace('-', '_')}.py"),
+            ROOT / "opera_env/cli/command.py",
+        ]
         files += (ROOT / "opera_env/tool_training").glob("*.py") if words[1] == "tools" else []
     elif words[:2] == ["python", "-m"] and words[2].startswith("opera_"):
         folder, _, _ = words[2].replace(".", "/").rpartition("/")

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from opera_env.errors import TimeLimitError, ToolFailedError
+from opera_env.errors import EndpointError, TimeLimitError, ToolFailedError
 from opera_env.execution.memory import bytes_per_pixel
 from opera_env.execution.schedule import Node
 from opera_env.execution.tiles import restore_in_tiles
@@ -59,11 +59,12 @@ class ToolRunner:
 
         Raises:
             ToolFailedError: If the tool raises, or returns a wrong shape, NaN or infinity.
+            EndpointError: If the tool is in another process, and that does not answer.
         """
         results, out_of_memory = None, False
         try:
             results = self._restore(tool, [_input(node) for node in batch], batch[0].sample.canvas)
-        except TimeLimitError:  # of ``on_tile``
+        except (TimeLimitError, EndpointError):  # of ``on_tile``, or of the server of all images
             raise
         except Exception as error:  # a tool is any code: every exception is a failure of the tool
             if len(batch) == 1:

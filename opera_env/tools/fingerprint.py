@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from opera_env.tools.served.client import SERVED
 from opera_env.tools.tool import Tool
 
 
@@ -29,7 +31,7 @@ def compute_fingerprint(tools: Iterable[Tool]) -> str:
     for tool in tools:
         digest.update(tool.name.encode())
         if tool.net is not None:
-            digest.update(json.dumps(tool.net, default=str).encode())
+            digest.update(json.dumps(_identify_net(*tool.net), default=str).encode())
         for key, tensor in _named_tensors(tool):
             digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
             values = tensor.detach().cpu().reshape(-1).contiguous()
@@ -37,6 +39,11 @@ def compute_fingerprint(tools: Iterable[Tool]) -> str:
         if tool.module is None and tool.net is None:
             digest.update(str(id(tool.restore)).encode())
     return digest.hexdigest()[:16]
+
+
+def _identify_net(kind: str, options: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Returns what identifies a network: of a served tool what it says of its weights, not its address."""
+    return (kind, {"identity": options.get("identity")} if kind == SERVED else options)
 
 
 def weights_version(tools: Iterable[Tool]) -> tuple[object, ...]:

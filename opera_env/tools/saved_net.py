@@ -19,11 +19,13 @@ from opera_env.tools.net_bounds import build_to_fit, limit_parameters
 from opera_env.tools.nets import NETS, build_net
 from opera_env.tools.onnx_net import OnnxNet
 from opera_env.tools.own_code import NAME, build_own, load_state
+from opera_env.tools.served.client import SERVED
 from opera_env.tools.source import (
     ONNX,
     PROGRAMS,
     SPANDREL,
     SpandrelNet,
+    connect,
     load_program,
     load_spandrel,
 )
@@ -33,7 +35,7 @@ from opera_env.weights.tensors import load_tensors, tensor_shapes
 
 def is_code(kind: str) -> bool:
     """Returns whether building a network of this kind runs code that is not part of this package."""
-    return kind in PROGRAMS or NAME.fullmatch(kind) is not None
+    return kind in (*PROGRAMS, SERVED) or NAME.fullmatch(kind) is not None
 
 
 def read_net(
@@ -43,7 +45,7 @@ def read_net(
 
     Args:
         kind: A key of :data:`opera_env.tools.nets.NETS`, one of
-            :data:`opera_env.tools.source.FILE_KINDS`, or "module:attribute".
+            :data:`opera_env.tools.source.FILE_KINDS`, "served" or "module:attribute".
         options: Keyword arguments of the network; of a file, what is known of it.
         path: The file of its weights; None if it has none.
         is_shipped: Whether the folder comes with this package, and sizes need not be compared first.
@@ -51,10 +53,13 @@ def read_net(
     Raises:
         ToolboxError: If there is no such kind, or the options and weights do not fit.
         WeightsIntegrityError: If the file is damaged.
+        EndpointError: If the tool is served by another process, and that does not answer.
     """
     if kind in PROGRAMS:
         with wrap_errors(ToolboxError, f"reading the {kind} program {path}"):
             return load_program(kind, _existing(kind, path))
+    if kind == SERVED:
+        return connect(options)
     if kind == SPANDREL:
         file = _existing(kind, path)
         with (

@@ -1,7 +1,8 @@
-"""Making a tool from a function, a module, its name, a program, an ONNX file or a checkpoint."""
+"""Making a tool from a function, a module, its name, a program, a checkpoint or an address."""
 
 from __future__ import annotations
 
+import reprlib
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,8 @@ from opera_env.tools.exported_net import ExportedNet
 from opera_env.tools.onnx_net import OnnxNet, read_onnx
 from opera_env.tools.own_code import NAME, build_own, check_options, load_state
 from opera_env.tools.recognise import tool_from_checkpoint
+from opera_env.tools.served.address import is_address
+from opera_env.tools.served.client import DEFAULT_TIMEOUT, SERVED, ServedNet
 from opera_env.tools.tool import RestoreFn, Tool
 from opera_env.weights.tensors import load_checkpoint_tensors
 
@@ -67,8 +70,9 @@ def tool_from_source(
     Args:
         name: Name of the tool.
         source: A function, a module, the path of a TorchScript file, of a program of ``torch.export``, of
-            an ONNX file or of a checkpoint, or "module:attribute".
-        options: Keyword arguments of a class or function that is named as "module:attribute".
+            an ONNX file or of a checkpoint, "module:attribute", or the address of a served tool.
+        options: Keyword arguments of a class or function that is named as "module:attribute"; "timeout" of
+            a served tool.
         weights: Weights of a module that is named so: its state, or a file of it.
         scale: Factor by which the network enlarges an image, for files that do not say it.
 
@@ -77,6 +81,8 @@ def tool_from_source(
             the file holds no network with three input channels.
         WeightsIntegrityError: If the file of weights cannot be read.
     """
+    if is_address(source) and weights is None:
+        return _tool_from_address(name, str(source), options or {})
     if isinstance(source, str) and NAME.fullmatch(source) and not Path(source).exists():
         return _tool_from_name(name, source, options or {}, weights)
     if options is not None or weights is not None:
@@ -91,7 +97,8 @@ def tool_from_source(
     path = Path(source)
     if not path.is_file():
         raise ToolboxError(
-            f"tool {name!r}: no file at {path}: give the path of a trained network, or 'module:attribute'."
+            f"tool {name!r}: no file at {path}: give the path of a trained network, 'module:attribute', or "
+            "an address such as http://127.0.0.1:8100."
         )
     try:
         kind = _find_kind(path)
@@ -124,6 +131,45 @@ def _tool_from_name(
         what = f"tool {name!r}, network {source!r}" + (f" and {weights}" if is_file else "")
         load_state(network, load_checkpoint_tensors(Path(weights)) if is_file else weights, what)
     return Tool(name, network, net=(source, options))
+
+
+def _tool_from_address(name: str, address: str, options: Mapping[str, Any]) -> Tool:
+    network = connect({"address": address, **options})
+    served = network.served
+    options = {"address": network.address, "timeout": network.timeout, "identity": served.identity}
+    return Tool(
+        name,
+        network,
+        scale=served.scale,
+        multiple=served.multiple,
+        minimum=served.minimum,
+        halo=served.halo,
+        net=(SERVED, options),
+    )
+
+
+def connect(options: Mapping[str, Any]) -> ServedNet:
+    """Connects to a served tool.
+
+    Args:
+        options: "address"; "timeout" in seconds, and "identity", what the tool has to say of its weights,
+            if they are known.
+
+    Raises:
+        ToolboxError: If an option is unknown or unusable, or the tool has other weights.
+        EndpointError: If no tool is served there.
+    """
+    address, timeout, identity = (options.get(key) for key in ("address", "timeout", "identity"))
+    timeout = DEFAULT_TIMEOUT if timeout is None else timeout
+    if set(options) - {"address", "timeout", "identity"} or not isinstance(address, str):
+        raise ToolboxError(
+            f"expected the option 'timeout' of a served tool, found {reprlib.repr(dict(options))}"
+        )
+    if type(timeout) not in (int, float) or not 0 < timeout < 10**6:
+        raise ToolboxError(f"expected 'timeout' to be a number of seconds, found {timeout!r}")
+    if not isinstance(identity, str | None):
+        raise ToolboxError(f"expected 'identity' to be a text, found {reprlib.repr(identity)}")
+    return ServedNet(address, timeout, identity)
 
 
 def load_program(kind: str, path: Path) -> RestoreFn:

@@ -52,8 +52,9 @@ class Tool:
             and the prompts of language models read them.
         net: Kind and options from which a saved toolbox builds the network again: ``("unet", {...})`` for a
             network of :data:`opera_env.tools.nets.NETS`, ``("my_module:MyNet", {...})`` for one of your
-            own, the names of :data:`opera_env.tools.source.FILE_KINDS` for files. None for functions and
-            modules that were added as objects, which cannot be saved.
+            own, the names of :data:`opera_env.tools.source.FILE_KINDS` for files, ``"served"`` for tools in
+            other processes. None for functions and modules that were added as objects, which cannot be
+            saved.
         training: How the tool was trained, as recorded in the manifest.
         measured: Measurements of the tool with the weights that it was loaded with; see
             :mod:`opera_env.tool_training.model_card`.

@@ -154,10 +154,11 @@ class Toolbox:
             restore: A function, a module, or the path of a file: a TorchScript module, a program of
                 ``torch.export``, an ONNX file, or a checkpoint of Restormer, X-Restormer, PromptIR or any
                 architecture that spandrel recognises. Or "module:attribute", a class of modules, a module
-                or a function of your own. What is added by file or by name can be saved, and so reach every
-                command and trainer.
+                or a function of your own. Or "http://127.0.0.1:PORT", a tool that ``opera-env serve-tool``
+                serves on this machine. What is added by file, name or address can be saved, and so reach
+                every command and trainer.
             options: Keyword arguments of a class or function that is named as "module:attribute", in JSON
-                types.
+                types; ``{"timeout": SECONDS}`` of a served tool.
             weights: Weights of a module that is named so: its ``state_dict()``, or a file of it.
             scale: Factor by which the network enlarges an image. Default: what the file says of it,
                 otherwise 1. Give it for a checkpoint of X-Restormer, which does not say it.
@@ -178,6 +179,7 @@ class Toolbox:
         Raises:
             ToolboxError: If the name is malformed or already used, the file holds no network, or the
                 network cannot be imported and built.
+            EndpointError: If no tool is served at the address.
 
         Example:
             >>> from torch import nn

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,7 @@ from opera_env.degradations import DEGRADATIONS
 from opera_env.tools import Tool, Toolbox
 from tests.programs import write_onnx
 from tests.published_nets import small_tools
+from tests.served import serving
 
 SHIPPED = ("lite",)
 KINDS = (*SHIPPED, "curves", "networks", "users")
@@ -38,6 +40,11 @@ class _WindowNet(nn.Module):
         return nn.functional.pixel_shuffle(nn.functional.pixel_unshuffle(image, 8), 8) * 0.9
 
 
+class _Served(nn.Module):
+    def forward(self, image: Tensor) -> Tensor:
+        return image.flip(1) * 0.9
+
+
 @cache
 def get_toolbox(kind: str) -> Toolbox:
     if kind == "curves":
@@ -46,6 +53,8 @@ def get_toolbox(kind: str) -> Toolbox:
         )
     if kind == "networks":
         return Toolbox(small_tools())
+    if kind == "served":
+        return Toolbox().add("users.served", SERVER.enter_context(serving(_Served())))
     if kind in ("onnx", "exported"):
         return _make_program(kind)
     if kind != "users":
@@ -85,10 +94,21 @@ def is_slow_network(tool: Tool) -> bool:
 PROGRAMS = (
     pytest.param("onnx", "users.onnx"),
     pytest.param("exported", "users.exported", marks=pytest.mark.slow),
+    pytest.param("served", "users.served"),
 )
-"""Tools from files of programs; each is made when the first test needs it."""
+"""Tools from files of programs and from a server; each is made when the first test needs it."""
 
 every_tool = pytest.mark.parametrize(("kind", "name"), [*parametrized_tools(), *PROGRAMS])
+
+
+SERVER = ExitStack()
+"""Holds the server until all tests have run."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_server_stays() -> Iterator[None]:
+    yield
+    SERVER.close()
 
 
 def _make_program(kind: str) -> Toolbox:
