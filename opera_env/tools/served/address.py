@@ -22,10 +22,11 @@ def parse_address(address: str) -> tuple[str, int]:
     try:
         parts = urlsplit(address)
         host, port = parts.hostname or "", parts.port
-        is_local = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        is_plain = parts.scheme == "http" and parts.path in ("", "/")
+        is_local = is_plain and (host == "localhost" or ipaddress.ip_address(host).is_loopback)
     except ValueError:
         host, port, is_local = "", None, False
-    if not is_local or port is None or parts.scheme != "http" or parts.path not in ("", "/"):
+    if not is_local or port is None:
         raise ToolboxError(
             f"expected the address of a tool on this machine, such as http://127.0.0.1:8100, found "
             f"{address!r}. To use one on another machine, forward its port: ssh -L 8100:127.0.0.1:8100 HOST"

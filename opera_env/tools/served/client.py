@@ -121,6 +121,7 @@ class ServedNet:
         end = TOKEN_BYTES + images.nbytes
         block = self._open_block(end + 4 * math.prod(expected))
         token = secrets.token_bytes(TOKEN_BYTES)
+        assert block.buf is not None  # it is open
         block.buf[:TOKEN_BYTES] = token
         torch.frombuffer(block.buf, dtype=torch.float32, count=images.numel(), offset=TOKEN_BYTES).copy_(
             images.reshape(-1)
@@ -154,7 +155,7 @@ class ServedNet:
         data = _parse_json(body)
         if status != 200 or data.get("protocol") != PROTOCOL:
             raise self._unexpected(f"HTTP {status} and {_shorten(body)}, expected a tool of opera-env")
-        values = {field.name: data.get(field.name) for field in fields(Served)}
+        values: dict[str, Any] = {field.name: data.get(field.name) for field in fields(Served)}
         for name, (low, high) in _RANGES.items():
             value = values[name]
             is_unknown = name == "halo" and value is None
@@ -162,7 +163,8 @@ class ServedNet:
                 raise self._unexpected(f"{name} {value!r}, expected a number from {low} to {high}")
         if not isinstance(values["identity"], str) or not isinstance(values["name"], str):
             raise self._unexpected("a tool without a name and an identity")
-        return Served(**values | {"shared_memory": values["shared_memory"] is True})
+        values["shared_memory"] = values["shared_memory"] is True
+        return Served(**values)
 
     def _post(self, body: bytes, content_type: str, limit: int) -> bytes:
         """Posts images and returns the body of the answer.

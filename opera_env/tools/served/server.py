@@ -196,7 +196,7 @@ def _answer_in_block(restore: Restore, served: Served, body: bytes, lock: thread
     try:
         count = shape[0] * shape[1] * shape[2] * shape[3]
         end = TOKEN_BYTES + 4 * count
-        if bytes(block.buf[:TOKEN_BYTES]) != token or block.size < end:
+        if block.buf is None or bytes(block.buf[:TOKEN_BYTES]) != token or block.size < end:
             raise _RefusedError(404, f"the shared memory {name!r} is another one")
         images = torch.frombuffer(block.buf, dtype=torch.float32, count=count, offset=TOKEN_BYTES)
         images = images.clone().reshape(shape)
