@@ -102,13 +102,14 @@ every_tool = pytest.mark.parametrize(("kind", "name"), [*parametrized_tools(), *
 
 
 SERVER = ExitStack()
-"""Holds the server until all tests have run."""
+"""Holds the server while tests of this module run."""
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_server_stays() -> Iterator[None]:
     yield
     SERVER.close()
+    get_toolbox.cache_clear()  # pytest-xdist may come back to this module after others
 
 
 def _make_program(kind: str) -> Toolbox:
