@@ -22,9 +22,6 @@ LOCAL = "local"
 
 _CONNECTION_SECONDS = 10
 
-_IN_FLIGHT = 2
-"""Items that each worker has: one that runs, and one that waits, so that no worker is idle in between."""
-
 _MAX_RETRIES = 3
 """How often an item is run again after the death of its worker."""
 
@@ -56,8 +53,7 @@ def map_on_cluster(
 ) -> Iterator[tuple[Item, Result]]:
     """Runs a function on all items, and yields each with its result as soon as it is there.
 
-    At most twice as many items as workers are under way, so that results do not pile up if whoever takes
-    them is slow.
+    As many items as workers are under way, so that results do not pile up if whoever takes them is slow.
 
     Args:
         cluster: Where the items run.
@@ -93,7 +89,7 @@ def map_on_cluster(
         workers: list[Any] = [worker_type.remote(make) for _ in range(count)]
         waiting = deque(items)
         running: dict[Any, tuple[Any, Item]] = {}
-        free = deque(workers * _IN_FLIGHT)
+        free = deque(workers)
         while waiting or running:
             while waiting and free:
                 worker, item = free.popleft(), waiting.popleft()

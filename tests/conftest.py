@@ -7,9 +7,12 @@ Marks of tests and of their parameters:
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
+import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -73,6 +76,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def one_thread() -> None:
     """Limits torch to one thread: more do not help with small images, and tests run in parallel."""
     torch.set_num_threads(1)
+    # A process whose first backward pass comes after torch.export cannot be forked any more.
+    torch.ones(1, requires_grad=True).sum().backward()
+
+
+@pytest.fixture
+def returns_memory() -> Iterator[None]:
+    """Gives the memory of a large test back to the system, which limits of later tests count otherwise."""
+    yield
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 @pytest.fixture(scope="session")

@@ -54,6 +54,7 @@ class _Score(nn.Module):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("returns_memory")
 def test_a_step_trains_the_tools_of_its_plans(
     samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:

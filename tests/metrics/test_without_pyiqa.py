@@ -45,7 +45,7 @@ def test_other_metrics_do_not_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_all_modules_and_a_comparison_work_without_it(photos: Path, tmp_path: Path) -> None:
     command = ["compare", "--agents", "untouched,greedy", "--images", str(photos), "--n", "2", "--no-sheet"]
-    options = ["--canvas", "64", "--reward", "classic", "--device", "cpu"]
+    options = ["--canvas", "64", "--reward", "no_reference", "--device", "cpu"]
     process = subprocess.run(
         [sys.executable, "-c", SCRIPT, *command, *options], capture_output=True, text=True, cwd=tmp_path
     )

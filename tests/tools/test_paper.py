@@ -209,6 +209,7 @@ def test_the_halo_of_swinir_is_its_receptive_field_radius(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("returns_memory")
 def test_a_chain_of_all_tools_at_full_size(tmp_path: Path) -> None:
     """Random weights: published files can be neither shipped nor downloaded by a test."""
     toolbox = Toolbox(random_paper_tools(0))

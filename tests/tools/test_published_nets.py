@@ -40,6 +40,7 @@ def test_official_state_dicts_fit_strictly(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("returns_memory")
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_result_is_that_of_the_official_class(name: str) -> None:
     figures = read_figures()[name]
@@ -74,6 +75,7 @@ def test_restormer_equals_another_definition(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("returns_memory")
 @pytest.mark.parametrize("name", ["restormer_biasfree", "restormer_withbias"])
 def test_restormer_of_full_size_equals_another_definition(name: str) -> None:
     kind, options = PUBLISHED[name]

@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from skimage.segmentation import felzenszwalb
 
 from opera_env.degradations.base import Depth, Uint8Image
 from opera_env.degradations.depth import guided_filter
@@ -59,6 +58,8 @@ def segment(image: FloatImage) -> NDArray[np.intp]:
     if min(image.shape[:2]) < 3:
         return np.zeros(image.shape[:2], np.intp)
     fewest_pixels = max(2, image.shape[0] * image.shape[1] // 150)
+    from skimage.segmentation import felzenszwalb  # imports scipy, which takes long
+
     segments = felzenszwalb(image, scale=60, sigma=0.6, min_size=fewest_pixels)
     return np.asarray(segments, np.intp)
 
