@@ -19,6 +19,10 @@ from opera_env.tools import Toolbox
 pytestmark = [pytest.mark.slow, pytest.mark.needs_shared_data]
 
 
+MEMORY = 2**36
+"""A limit that this process keeps whatever tests it has run before: memory is not what is tested here."""
+
+
 @pytest.fixture(scope="module")
 def toolbox() -> Toolbox:
     return Toolbox.load(DEFAULT_TOOLBOX)
@@ -52,14 +56,16 @@ def test_a_black_sky_stays_black(toolbox: Toolbox, tool: str) -> None:
     """A lit scene under a night sky: the sky is black because it is night, not because light is missing."""
     night = torch.zeros(3, 256, 256)
     night[:, 128:] = 0.25 * torch.rand(3, 128, 256, generator=torch.Generator().manual_seed(0))
-    restored = Restorer(toolbox, RestorerConfig(plan=(tool,))).restore(night).image.float()
+    restored = (
+        Restorer(toolbox, RestorerConfig(plan=(tool,), max_memory=MEMORY)).restore(night).image.float()
+    )
     assert restored[:, 128:].mean() > night[:, 128:].mean() + 0.05, "the scene is brighter"
     assert restored[:, :96].max() < 0.02, "the sky is black"
 
 
 def test_low_light_that_a_person_names_is_restored(shared_data: Path, toolbox: Toolbox) -> None:
     """What the planner misses can be named: ``opera-env restore --fix low_light``."""
-    restorer = Restorer(toolbox, RestorerConfig(fix=("low_light",)))
+    restorer = Restorer(toolbox, RestorerConfig(fix=("low_light",), max_memory=MEMORY))
     for path in list_images(shared_data / "real" / "lowlight")[:3]:
         photograph = read_photo(path).tensor()
         result = restorer.restore(photograph)
