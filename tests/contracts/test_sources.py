@@ -37,16 +37,8 @@ from tests.degradations.own import SaltAndPepper, Vignette
 Draw = Callable[[int, int, int], Image.Image]
 
 KINDS = (
-    "bundled",
-    "clean_folder",
-    "custom_degradations",
-    "whole",
-    "real",
-    "paired",
-    "larger",
-    "agenticir",
-    "photographs",
-    "magnified",
+    *("bundled", "clean_folder", "custom_degradations", "whole", "real"),
+    *("paired", "larger", "agenticir", "photographs", "magnified"),
 )
 every_source = pytest.mark.parametrize("kind", KINDS)
 CROP = 32
