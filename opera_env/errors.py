@@ -245,6 +245,10 @@ class AgentError(OperaError):
     """An agent cannot be found, or does not follow the protocol."""
 
 
+class BudgetSpentError(OperaError):
+    """A search asked for more tools than its budget has left; see :mod:`opera_env.budget`."""
+
+
 class BenchError(OperaError):
     """A benchmark cannot be measured on this machine, or a file holds no results of benchmarks."""
 

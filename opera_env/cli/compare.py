@@ -36,6 +36,7 @@ def run(options: Compare) -> int:
         max_tools=options.max_tools,
         tool_cost=options.tool_cost,
         num_plans=options.num_plans,
+        budget=options.budget,
         seed=options.seed,
         regret=options.regret,
     )

@@ -137,6 +137,7 @@ def _make_runners(options: Evaluate, benchmark: Benchmark, notices: Console) -> 
         max_tools=options.max_tools,
         tool_cost=options.tool_cost,
         num_plans=options.num_plans,
+        budget=options.budget,
         seed=options.seed,
     )
     has_labels = all(sample.combination != UNKNOWN for sample in benchmark.samples)

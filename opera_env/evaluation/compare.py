@@ -145,7 +145,7 @@ def _run_one_agent(
     start = time.perf_counter()
     for first in range(0, len(samples), BATCH_SIZE):
         batch = samples[first : first + BATCH_SIZE]
-        result = run_compared_agent(name, agent, batch, scorer, config.max_tools, caching_scorer)
+        result = run_compared_agent(name, agent, batch, scorer, config, caching_scorer)
         plans += result.plans
         errors += [
             None if decision is None or decision.error is None else str(decision.error)

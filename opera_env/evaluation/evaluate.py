@@ -102,7 +102,7 @@ class ToolboxRunner:
         scorer = self._scorers[agent]
         before = scorer.images_scored, scorer.tools_run
         start = time.perf_counter()
-        run = run_compared_agent(agent, self._agents[agent], [made], scorer, self._config.max_tools)
+        run = run_compared_agent(agent, self._agents[agent], [made], scorer, self._config)
         seconds = time.perf_counter() - start
         cost = Cost(scorer.images_scored - before[0], scorer.tools_run - before[1], seconds)
         scorer.clear_caches()  # the cost of an agent does not depend on those before it
@@ -147,6 +147,7 @@ class ToolboxRunner:
                 "num_plans": config.num_plans,
                 "seed": config.seed,
                 "agent_content": self._contents.get(agent),
+                **({} if config.budget is None else {"budget": config.budget}),
             },
             versions=self._versions,
             **self._ids,

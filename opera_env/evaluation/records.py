@@ -21,6 +21,8 @@ class EvaluationConfig:
         max_tools: Maximum number of tools in a plan.
         tool_cost: Cost of each tool, in units of R_q, in searches, rewards and regret alike.
         num_plans: Number of plans that an agent samples for each image, if it can sample several.
+        budget: Maximum number of tools that an agent may run for one image before it decides, see
+            :mod:`opera_env.budget`; None for no limit.
         seed: Seed of random agents and of the bootstrap.
         frozen_max_length: Regret is measured to the best plan of a frozen set. The set has all plans up
             to this length and the plans that a beam search scores.
@@ -35,6 +37,7 @@ class EvaluationConfig:
     max_tools: PositiveInt = 6
     tool_cost: NonNegativeFloat = 0.0
     num_plans: PositiveInt = 1
+    budget: PositiveInt | None = None
     seed: NonNegativeInt = 0
     frozen_max_length: NonNegativeInt = 2
     frozen_beam_width: PositiveInt = 8

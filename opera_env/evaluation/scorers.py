@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -47,9 +48,10 @@ class CachingScorer:
         return [self.outcomes[sample.key, plan] for sample, plan in zip(samples, plans, strict=True)]
 
     def add(self, samples: Sequence[Sample], plans: Sequence[Plan], outcomes: Sequence[Outcome]) -> None:
-        """Keeps outcomes that another scorer has computed, unless there is one already."""
+        """Keeps outcomes that another scorer has computed, without images, unless there is one already."""
         for sample, plan, outcome in zip(samples, plans, outcomes, strict=True):
-            self.outcomes.setdefault((sample.key, plan), outcome)
+            kept = outcome if outcome.restored is None else replace(outcome, restored=None)
+            self.outcomes.setdefault((sample.key, plan), kept)
 
     def to_json(self, samples: Sequence[Sample], first: int = 0) -> list[Any]:
         """Returns the outcomes from the one of number ``first`` on, in JSON types.

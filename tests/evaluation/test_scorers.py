@@ -29,6 +29,15 @@ def test_the_best_reward_includes_the_tool_cost(samples: list[Sample], toolbox: 
 def test_recorded_outcomes_are_not_scored_again(samples: list[Sample], toolbox: Toolbox) -> None:
     final, searching = PlanScorer(toolbox, "classic"), PlanScorer(toolbox, "classic")
     cache = CachingScorer(final)
-    outcomes = RecordingScorer(searching, cache).score(samples, [()] * len(samples))
+    outcomes = RecordingScorer(searching, cache).score(samples, [()] * len(samples), restored=False)
     assert cache.score(samples, [()] * len(samples)) == outcomes
     assert final.images_scored == 0
+
+
+def test_recorded_outcomes_are_kept_without_images(toolbox: Toolbox, samples: list[Sample]) -> None:
+    """A search that looks at images would otherwise fill the memory with them."""
+    cache = CachingScorer(PlanScorer(toolbox, "classic"))
+    (outcome,) = RecordingScorer(PlanScorer(toolbox, "classic"), cache).score(samples[:1], [()])
+    assert outcome.restored is not None
+    (kept,) = cache.score(samples[:1], [()])
+    assert kept.restored is None and kept.r_q == outcome.r_q

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from opera_agents.common.batches import observe_sample
 from opera_agents.planner.policy import PlanPolicy, SampledPlans
 from opera_agents.planner.saved import SHIPPED, PolicyCard, load_policy
 from opera_env.encoder import encode_by_size
+from opera_env.errors import BudgetSpentError
 from opera_env.plan import PlanCodec
-from opera_env.search import best_plan, plan_rewards
+from opera_env.search import PlanRewards, best_plan, plan_rewards
 from opera_env.seeding import content_seed
 from opera_env.tools import Toolbox
 from opera_env.types import Agent, Decision, Observation, Plan, Sample, Scorer, Search
@@ -156,15 +158,36 @@ class BestOfN:
         pairs = [
             (sample, plan) for sample, plans in zip(samples, candidates, strict=True) for plan in plans
         ]
-        rewards = iter(
-            plan_rewards(
-                [sample for sample, _ in pairs], [plan for _, plan in pairs], scorer, self.tool_cost
+        try:
+            rewards = iter(
+                plan_rewards(
+                    [sample for sample, _ in pairs], [plan for _, plan in pairs], scorer, self.tool_cost
+                )
             )
-        )
+        except BudgetSpentError:
+            return self._within_budget(samples, candidates, predicted, scorer)
         return [
             replace(decision, plan=best_plan({plan: next(rewards) for plan in plans}))
             for decision, plans in zip(predicted, candidates, strict=True)
         ]
+
+    def _within_budget(
+        self,
+        samples: Sequence[Sample],
+        candidates: Sequence[Sequence[Plan]],
+        predicted: Sequence[Decision],
+        scorer: Scorer,
+    ) -> list[Decision]:
+        """Returns the best of the plans that the budget allows; the most probable if it allows none."""
+        decisions: list[Decision] = []
+        for sample, plans, decision in zip(samples, candidates, predicted, strict=True):
+            rewards: PlanRewards = {}
+            with suppress(BudgetSpentError):
+                for plan in plans:
+                    rewards[plan] = plan_rewards([sample], [plan], scorer, self.tool_cost)[0]
+            known = decision.plan in rewards
+            decisions.append(replace(decision, plan=best_plan(rewards)) if known else decision)
+        return decisions
 
     def _sample(self, observation: Observation) -> list[Plan]:
         """Samples plans for one image."""

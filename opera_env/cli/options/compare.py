@@ -66,6 +66,9 @@ class Compare(Command):
     num_plans: Annotated[int, Range(1, 10_000)] = 1
     """Number of plans that the planner samples for each image. It keeps the best by the reward;
     planner-blind keeps the best by the critic."""
+    budget: PositiveInt | None = None
+    """Maximum number of tools that an agent may run for one image before it decides, counted alike for all
+    agents; by default there is no limit."""
     canvas: PositiveInt | None = None
     """Side of square crops in pixels, a multiple of 4. By default 128 for clean photographs, and whole
     images with --pairs and --benchmark. A source of your own has its own."""
