@@ -117,7 +117,11 @@ def restore_in_tiles(
         if on_tile is not None:
             on_tile(done, len(tiles))
         patch = image[..., row.start : row.end, column.start : column.end]
-        restored = tool.apply(patch.clone(memory_format=torch.channels_last), upscale, statistics)
+        restored = tool.apply(
+            patch.clone(memory_format=torch.channels_last),
+            upscale,
+            tool.locate(statistics, row.start, column.start),
+        )
         _accumulate_tile(result, restored, row, column, blend, scale)
     if on_tile is not None:
         on_tile(len(tiles), len(tiles))

@@ -16,9 +16,10 @@ from opera_env.settings import (
     check_settings,
 )
 
-Pool: TypeAlias = Literal["lite", "off-the-shelf", "all-in-one"]
+Pool: TypeAlias = Literal["lite", "off-the-shelf", "all-in-one", "real"]
 """``lite``: trained on the degradations of the benchmark. ``off-the-shelf``: on data like those of the
-published networks. ``all-in-one``: one tool, trained on the recipes of one to three degradations."""
+published networks. ``all-in-one``: one tool, trained on the recipes of one to three degradations. ``real``:
+on damage as cameras, weather and the web make it."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,14 @@ class TrainConfig:
     """Folder of clean photographs for validation."""
     pool: Pool = "lite"
     """Data that the tool is trained on: lite, the degradations of the benchmark; off-the-shelf, data like
-    those of the published networks; all-in-one, recipes of one to three degradations of the benchmark."""
+    those of the published networks; all-in-one, recipes of one to three degradations of the benchmark;
+    real, damage as cameras, weather and the web make it, and a third of photographs without any."""
+    initial_toolbox: str | None = None
+    """Shipped toolbox or folder whose tools give the tools of the pool real their initial weights; lite by
+    default."""
+    zero_reference: NonNegativeFloat | None = None
+    """Factor of the terms without reference in the loss of tools with tone curves: 1 by default, and 0
+    leaves them out."""
     out: Path = Path("runs/lite")
     """Output folder; all files are written to OUT/TOOL."""
     steps: PositiveInt | None = None

@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
 from opera_env.degradations import degrade
 from opera_env.degradations.camera import Noise
-from opera_env.tool_training.patches import DegradeFn
+from opera_env.tool_training.losses import ZeroReference
+from opera_env.tool_training.patches import DegradeFn, Image, Pair
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,12 @@ class ToolSpec:
         lpips_weight: Weight of LPIPS in the loss; the Charbonnier loss has weight 1.
         init_from: Name of the tool whose trained weights are the initial weights; None to initialise them
             randomly.
+        initial_tool: Name of the tool of a toolbox, ``lite`` unless the settings of the training name
+            another one, whose weights are the initial weights.
         more_degradations: Further degradations that it removes.
+        loss_reduction: Side, in pixels, of the cells whose means the Charbonnier loss compares.
+        zero_reference: Weights of the terms of the loss that need no reference, for networks with tone
+            curves.
     """
 
     name: str
@@ -54,7 +58,10 @@ class ToolSpec:
     lr: float = 2e-3
     lpips_weight: float = 0.0
     init_from: str | None = None
+    initial_tool: str | None = None
     more_degradations: tuple[str, ...] = ()
+    loss_reduction: int = 1
+    zero_reference: ZeroReference | None = None
 
     @property
     def degradations(self) -> frozenset[str]:
@@ -66,8 +73,8 @@ class ToolSpec:
         """Whether patches are flipped but not rotated, because haze is densest at the top of an image."""
         return "haze" in self.degradations
 
-    def degrade(self, image: NDArray[np.uint8], rng: Generator) -> NDArray[np.uint8]:
-        """Degrades a clean image, uint8 (H, W, 3), as in the training of the tool."""
+    def degrade(self, image: Image, rng: Generator) -> Image | Pair:
+        """Degrades a clean image as in the training of the tool; a :data:`DegradeFn`."""
         if self.training_data is not None:
             return self.training_data(image, rng)
         return degrade(image, (self.degradation,), rng)[0]

@@ -17,8 +17,16 @@ Image = NDArray[np.uint8]
 """RGB, uint8 (H, W, 3)."""
 Pair = tuple[Image, Image]
 """A degraded patch and the clean patch."""
-DegradeFn = Callable[[Image, Generator], Image]
-"""Degrades a clean image; may make it smaller. The generator is the only source of randomness."""
+DegradeFn = Callable[[Image, Generator], Image | Pair]
+"""Degrades a clean image; may make it smaller. The generator is the only source of randomness.
+
+Where the reference is another picture than the clean image, the degraded image and the reference."""
+
+
+def degrade_pair(degrade: DegradeFn, image: Image, rng: Generator) -> Pair:
+    """Returns the degraded image and its reference, by default the clean image itself."""
+    result = degrade(image, rng)
+    return result if isinstance(result, tuple) else (result, image)
 
 
 def training_pair(
@@ -56,7 +64,7 @@ def training_pair(
     clean = image[top : top + height, left : left + width]
     clean = clean if flip_only else np.rot90(clean, int(rng.integers(4)))
     clean = clean[:, ::-1] if rng.random() < 0.5 else clean
-    degraded = degrade(np.ascontiguousarray(clean), rng)
+    degraded, clean = degrade_pair(degrade, np.ascontiguousarray(clean), rng)
     factor = clean.shape[0] // degraded.shape[0]
     row, column = ((side - patch_size) // 8 * 4 for side in clean.shape[:2])
     return (
@@ -82,7 +90,7 @@ def validation_pair(image: Image, degrade: DegradeFn, side: int, seed: int) -> P
     _check_size(image, side)
     top, left = ((length - side) // 2 for length in image.shape[:2])
     clean = np.ascontiguousarray(image[top : top + side, left : left + side])
-    return degrade(clean, np.random.default_rng(seed)), clean
+    return degrade_pair(degrade, clean, np.random.default_rng(seed))
 
 
 def _check_size(image: Image, side: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from opera_env.errors import UnknownToolError
-from opera_env.tool_training import all_in_one_tools, lite_tools, off_the_shelf_tools
+from opera_env.tool_training import all_in_one_tools, lite_tools, off_the_shelf_tools, real_tools
 from opera_env.tool_training.config import Pool
 from opera_env.tool_training.lite_tools import ToolSpec
 
@@ -14,6 +14,7 @@ def pool_specs(pool: Pool) -> tuple[ToolSpec, ...]:
         "lite": lite_tools.LITE_TOOLS,
         "off-the-shelf": off_the_shelf_tools.OFF_THE_SHELF_TOOLS,
         "all-in-one": all_in_one_tools.ALL_IN_ONE_TOOLS,
+        "real": real_tools.REAL_TOOLS,
     }
     return pools[pool]
 

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -25,7 +25,6 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from opera_env.data.images import list_images, quantise, read_images, resize
 from opera_env.devices import resolve_device, supports_bfloat16
@@ -36,6 +35,7 @@ from opera_env.runs import claim_run_dir, describe_progress, folder_name, identi
 from opera_env.schedules import set_learning_rate, warmup_cosine
 from opera_env.tool_training.config import TrainConfig
 from opera_env.tool_training.lite_tools import ToolSpec
+from opera_env.tool_training.losses import charbonnier, zero_reference_loss
 from opera_env.tool_training.patches import (
     Pair,
     collate_by_size,
@@ -44,7 +44,9 @@ from opera_env.tool_training.patches import (
     validation_pair,
 )
 from opera_env.tool_training.pools import find_spec
-from opera_env.tools.nets import build_net
+from opera_env.tools import Toolbox
+from opera_env.tools.nets import LocalToneCurve, build_net
+from opera_env.tools.toolbox import shipped_toolboxes
 from opera_env.weights.checkpoints import load_as_float32, load_checkpoint, save_checkpoint, save_half
 
 
@@ -108,6 +110,34 @@ def load_trained_weights(out: Path, name: str) -> dict[str, Tensor]:
     return load_as_float32(path)
 
 
+def load_initial_weights(net: nn.Module, spec: ToolSpec, config: TrainConfig) -> None:
+    """Gives a network the weights of the tool that it starts from, if its spec names one.
+
+    Raises:
+        MissingWeightsError: If that tool is one of the same pool and has not been trained.
+        UnknownToolError: If the toolbox has no such tool.
+        ToolboxError: If that tool is no network, or one of other options.
+    """
+    if spec.init_from is not None:
+        net.load_state_dict(load_trained_weights(config.out, spec.init_from))
+    if spec.initial_tool is None:
+        return
+    name = config.initial_toolbox or "lite"
+    tool = Toolbox.load(name)[spec.initial_tool]
+    if tool.net is None or tool.net[0] != spec.net or dict(tool.net[1]) != _as_saved(spec.options):
+        raise ToolboxError(
+            f"{spec.name} starts from {spec.initial_tool} of {name}: expected the network {spec.net} with "
+            f"the options {dict(spec.options)}, found {tool.net}; choose another --initial-toolbox."
+        )
+    assert tool.module is not None
+    net.load_state_dict(tool.module.state_dict())
+
+
+def _as_saved(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns options as a manifest holds them."""
+    return json.loads(json.dumps(dict(options)))
+
+
 def export_tool(
     net: nn.Module, spec: ToolSpec, config: TrainConfig, val_metrics: dict[str, Any], folder: Path
 ) -> None:
@@ -124,13 +154,23 @@ def export_tool(
     data, validation = folder_name(*config.images), folder_name(config.val)
     pool = "" if config.pool == "lite" else f"--pool {config.pool} "
     steps, lr = config.steps or spec.steps, spec.lr if config.lr is None else config.lr
+    start = spec.init_from
+    if spec.initial_tool is not None:
+        toolbox = config.initial_toolbox or "lite"
+        toolbox = toolbox if toolbox in shipped_toolboxes() else folder_name(Path(toolbox))
+        start = f"{toolbox}/{spec.initial_tool}"
+    options = "".join(
+        f" --{name.replace('_', '-')} {value}"
+        for name in ("initial_toolbox", "zero_reference")
+        if (value := getattr(config, name)) is not None
+    )
     record = {
         "command": f"opera-env tools train {spec.name} {pool}--images {data} --val {validation} "
-        f"--steps {steps} --lr {lr:g} --seed {config.seed}",
+        f"--steps {steps} --lr {lr:g} --seed {config.seed}{options}",
         "data": data,
         "validation": validation,
         "steps": steps,
-        **({} if spec.init_from is None else {"start": spec.init_from}),
+        **({} if start is None else {"start": start}),
         **{key: value for key, value in val_metrics.items() if key != "image_grid"},
     }
     with atomic_write(folder / "training.json") as part:
@@ -167,8 +207,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
     device = torch.device(resolve_device(config.device))
     net = build_net(spec.net, spec.options)
     state = load_checkpoint(folder / "checkpoint.pt", device)
-    if spec.init_from is not None and state is None:
-        net.load_state_dict(load_trained_weights(config.out, spec.init_from))
+    if state is None:
+        load_initial_weights(net, spec, config)
     inputs = {"images": identify_images(*config.images), "val": identify_images(config.val)}
     excluded = ("out", "threads", "device")
     settings = {name: value for name, value in asdict(config).items() if name not in excluded}
@@ -204,6 +244,7 @@ def run_steps(
     folder, device = config.out / spec.name, next(net.parameters()).device
     steps, lr = config.steps or spec.steps, spec.lr if config.lr is None else config.lr
     rng, start_step = np.random.default_rng(config.seed), 0
+    zero_reference = 1.0 if config.zero_reference is None else config.zero_reference
     net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.AdamW(net.parameters(), lr=lr, betas=(0.9, 0.99))
     lpips = LpipsAlex().to(device) if spec.lpips_weight else None
@@ -229,7 +270,13 @@ def run_steps(
             with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
                 restored = net(degraded)
             restored = resize(restored.float(), (clean.shape[-2], clean.shape[-1]))  # as for a full canvas
-            term = (F.mse_loss(restored, clean, reduction="none") + 1e-6).sqrt().mean()  # Charbonnier
+            term = charbonnier(restored, clean, spec.loss_reduction)
+            if spec.zero_reference is not None and zero_reference:
+                damaged = (degraded != clean).flatten(1).any(1)
+                curves = cast(LocalToneCurve, net).statistics(degraded)[0]
+                term = term + zero_reference * zero_reference_loss(
+                    spec.zero_reference, degraded, restored, curves, damaged
+                )
             if lpips is not None:
                 term = term + spec.lpips_weight * lpips(restored.clamp(0, 1), clean).mean()
             loss = loss + len(clean) / len(pairs) * term

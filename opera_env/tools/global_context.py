@@ -57,3 +57,18 @@ class GlobalContextNet(Protocol):
             float32 (B, 3, scale * H, scale * W).
         """
         ...
+
+
+@runtime_checkable
+class LocatedNet(GlobalContextNet, Protocol):
+    """A network whose statistics differ from place to place, so that a tile has to say where it lies."""
+
+    def locate(self, statistics: tuple[Tensor, ...], top: int, left: int) -> tuple[Tensor, ...]:
+        """Returns the statistics for a tile.
+
+        Args:
+            statistics: What :meth:`statistics` returned for the whole image.
+            top: Row of the whole image at which the tile starts, in pixels.
+            left: Column of the whole image at which the tile starts, in pixels.
+        """
+        ...

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from opera_env.data.images import resize
-from opera_env.tools.global_context import GlobalContextNet, StatisticsSource
+from opera_env.tools.global_context import GlobalContextNet, LocatedNet, StatisticsSource
 from opera_env.tools.padding import pad_to_multiple
 from opera_env.types import Canvas
 
@@ -167,3 +167,17 @@ class Tool:
         if not isinstance(self.restore, GlobalContextNet) or not self.uses_global_context:
             return None
         return self.restore.statistics(pad_to_multiple(image, self.multiple, self.minimum))
+
+    def locate(
+        self, statistics: tuple[Tensor, ...] | None, top: int, left: int
+    ) -> tuple[Tensor, ...] | None:
+        """Returns the global statistics of a whole image, from :meth:`statistics`, for one of its tiles.
+
+        Args:
+            statistics: The statistics; None if there are none.
+            top: Row of the whole image at which the tile starts, in pixels.
+            left: Column of the whole image at which the tile starts, in pixels.
+        """
+        if statistics is None or not isinstance(self.restore, LocatedNet):
+            return statistics
+        return self.restore.locate(statistics, top, left)

@@ -21,12 +21,13 @@ from torch import Tensor, nn
 
 from opera_env.degradations import DEGRADATIONS
 from opera_env.tools import Tool, Toolbox
+from opera_env.tools.nets import build_net
 from tests.programs import write_onnx
 from tests.published_nets import small_tools
 from tests.served import serving
 
 SHIPPED = ("lite",)
-KINDS = (*SHIPPED, "curves", "networks", "users")
+KINDS = (*SHIPPED, "curves", "expose", "networks", "users")
 SLOW_NETWORKS = ("xrestormer", "promptir")
 """Networks that share most of their code with Restormer, and are run by the slow tests only."""
 SIZES = ((33, 47), (64, 32), (17, 16), (1, 1))
@@ -51,6 +52,8 @@ def get_toolbox(kind: str) -> Toolbox:
         return Toolbox.load("lite-cotrained").subset(
             ["brighten.gamma_correction", "brighten.constant_shift"]
         )
+    if kind == "expose":
+        return Toolbox([_random_local_curve()])
     if kind == "networks":
         return Toolbox(small_tools())
     if kind == "served":
@@ -69,6 +72,17 @@ def get_toolbox(kind: str) -> Toolbox:
     )
     box._tools["users.window_1"] = replace(box["users.window_1"], minimum=16)
     return box
+
+
+def _random_local_curve() -> Tool:
+    """Random weights, because no shipped toolbox has this network, and untrained it does nothing."""
+    net, generator = build_net("expose", {}), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
+    return Tool(
+        "expose.light", net.eval(), halo=0, degradations=frozenset({"low_light"}), net=("expose", {})
+    )
 
 
 def parametrized_tools() -> Iterator[Any]:

@@ -15,7 +15,7 @@ def test_all_pools_have_the_same_tools_and_networks() -> None:
     ]
 
 
-@pytest.mark.parametrize("pool", ["lite", "off-the-shelf"])
+@pytest.mark.parametrize("pool", ["lite", "off-the-shelf", "real"])
 def test_a_tool_starts_from_one_of_its_own_pool(pool: Pool) -> None:
     for spec in pool_specs(pool):
         assert find_spec(pool, spec.name) is spec

@@ -362,7 +362,16 @@ def test_a_tool_uses_the_global_context_of_nafnet() -> None:
 
 
 def test_networks_are_built_by_kind_and_options() -> None:
-    assert set(NETS) == {"unet", "nafnet", "gamma", "shift", "restormer", "xrestormer", "promptir"}
+    assert set(NETS) == {
+        "unet",
+        "nafnet",
+        "gamma",
+        "shift",
+        "expose",
+        "restormer",
+        "xrestormer",
+        "promptir",
+    }
     assert isinstance(build_net("unet", {"widths": [4, 8]}), UNet)
     assert isinstance(build_net("nafnet", {"width": 8, "encoder": [1], "decoder": [1]}), NAFNet)
     with pytest.raises(ToolboxError, match=r"unknown network 'swinir'.*unet, nafnet"):

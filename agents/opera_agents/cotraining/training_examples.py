@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
 from opera_agents.common.photographs import training_source
 from opera_agents.common.plausible_plans import plausible_plan
@@ -24,6 +22,7 @@ from opera_env.degradations import (
 )
 from opera_env.scoring import PlanScorer
 from opera_env.tool_training.lite_tools import LITE_TOOLS
+from opera_env.tool_training.patches import degrade_pair
 from opera_env.tools import Tool, Toolbox
 from opera_env.types import Agent, Plan, Sample, Search
 
@@ -130,8 +129,9 @@ def degrade_for_tool(
     image = to_array(clean.lq)
     tool_spec = next((spec for spec in LITE_TOOLS if spec.name == tool.name), None)
     if tool_spec is not None:
-        degraded: NDArray[np.uint8] = tool_spec.degrade(image, rng)
-        return replace(clean, lq=to_tensor(degraded), degradations=frozenset({tool_spec.degradation}))
+        degraded, reference = degrade_pair(tool_spec.degrade, image, rng)
+        labels = frozenset[str]() if degraded is reference else frozenset({tool_spec.degradation})
+        return replace(clean, lq=to_tensor(degraded), reference=to_tensor(reference), degradations=labels)
     matched_degradations = [name for name in degradations if name in tool.degradations]
     recipe = (
         (matched_degradations[rng.integers(len(matched_degradations))],) if matched_degradations else ()

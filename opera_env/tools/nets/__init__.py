@@ -9,6 +9,7 @@ from torch import nn
 
 from opera_env.errors import ToolboxError
 from opera_env.tools.nets.brighten import ConstantShift, GammaCorrection
+from opera_env.tools.nets.exposure import LocalToneCurve
 from opera_env.tools.nets.nafnet import NAFNet
 from opera_env.tools.nets.promptir import PromptIR
 from opera_env.tools.nets.restormer import Restormer
@@ -20,6 +21,7 @@ NETS: Mapping[str, type[nn.Module]] = {
     "nafnet": NAFNet,
     "gamma": GammaCorrection,
     "shift": ConstantShift,
+    "expose": LocalToneCurve,
     "restormer": Restormer,
     "xrestormer": XRestormer,
     "promptir": PromptIR,
@@ -51,6 +53,7 @@ __all__ = [
     "NETS",
     "ConstantShift",
     "GammaCorrection",
+    "LocalToneCurve",
     "NAFNet",
     "PromptIR",
     "Restormer",
