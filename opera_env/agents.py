@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any
 
-from opera_env.envs.observation import Episode, observe
+from opera_env.envs.observation import Episode, observe, take_turn
 from opera_env.errors import AgentError, PlanParseError, UnknownPresetError, wrap_errors
 from opera_env.imports import import_attribute
 from opera_env.scoring import PlanScorer
-from opera_env.types import Agent, DecidingSearch, Decision, Observation, Plan, Sample, Scorer, Search
+from opera_env.types import Agent, DecidingSearch, Decision, Observation, Plan, Sample, Scorer, Search, Turn
 
 ENTRY_POINT_GROUP = "opera_env.agents"
 BLIND_SUFFIX = "-blind"
@@ -215,13 +215,16 @@ def _shorten(value: Any) -> str:
 
 def _run_closed_loop(agent: Agent, samples: Sequence[Sample], scorer: Scorer, max_tools: int) -> AgentRun:
     """Calls the agent after each of its tools, until it returns the empty plan or no steps are left."""
+    uses_history = getattr(agent, "uses_history", False)
     episodes = [Episode(sample) for sample in samples]
     errors: dict[int, PlanParseError] = {}
     while active := [episode for episode in episodes if not episode.done]:
-        decisions = act(agent, [observe(episode, max_tools) for episode in active])
-        for episode, decision in zip(active, decisions, strict=True):
-            episode.plan = (*episode.plan, *decision.plan)[:max_tools]
-            episode.done = not decision.plan or len(episode.plan) == max_tools
+        observations = [observe(episode, max_tools) for episode in active]
+        decisions = act(agent, observations)
+        for episode, observation, decision in zip(active, observations, decisions, strict=True):
+            take_turn(episode, decision, max_tools)
+            if uses_history:
+                episode.history = (*episode.history, Turn(observation.image, decision))
             if decision.error is not None:
                 errors[id(episode)] = decision.error
         active = [episode for episode in active if not episode.done]

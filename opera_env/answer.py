@@ -11,6 +11,9 @@ from opera_env.types import Decision, Plan
 ANSWER_TAGS = ("think", "degradation", "answer")
 """The tags of an answer, in this order."""
 
+TURN_TAGS = (*ANSWER_TAGS, "undo", "apply")
+"""The tags of answers that are given turn by turn."""
+
 MAX_ANSWER_LENGTH = 20_000
 """Maximum number of characters of an answer; longer answers are parse errors."""
 
@@ -84,7 +87,102 @@ class AnswerGrammar:
         return "".join(f"<{tag}>{part}</{tag}>" for tag, part in zip(ANSWER_TAGS, parts, strict=True))
 
 
-def _read_tag(tag: str, text: str, where: str) -> tuple[str, str]:
+@dataclass(frozen=True)
+class TurnGrammar(AnswerGrammar):
+    """Parses and formats the answers of language models that observe the result of their tools.
+
+    An answer begins with ``<think>TEXT</think>``, and ``<degradation>LIST</degradation>`` may follow. Then
+    comes what is to be done:
+
+    - ``<apply>LIST</apply>`` applies tools and observes the result;
+    - ``<undo>NUMBER</undo>`` takes back that many tools, and ``<apply>LIST</apply>`` may follow;
+    - ``<answer>LIST</answer>`` applies tools and ends the episode; the list may be empty.
+
+    So an answer of :class:`AnswerGrammar` is one here too: the whole plan at once.
+
+    Example:
+        >>> grammar = TurnGrammar(("denoise", "dehaze"), ("noise", "haze"), 4)
+        >>> decision = grammar.parse_turn("<think>Grainy.</think><apply>['denoise']</apply>", 0, 4)
+        >>> decision.plan, decision.finish
+        (('denoise',), False)
+        >>> grammar.format_turn(Decision(("dehaze",), reasoning="Too smooth.", undo=1))
+        "<think>Too smooth.</think><undo>1</undo><apply>['dehaze']</apply>"
+    """
+
+    def parse_turn(self, text: str, num_used: int, steps_left: int) -> Decision:
+        """Parses an answer; never raises.
+
+        Args:
+            text: The answer of a language model.
+            num_used: Number of tools in the plan so far, which can be taken back.
+            steps_left: How many tools may still run.
+
+        Returns:
+            The decision. If the answer is not in the format, the decision has an ``error``, and is empty.
+        """
+        reasoning: str | None = None
+        try:
+            if len(text) > MAX_ANSWER_LENGTH:
+                raise PlanParseError(
+                    f"expected at most {MAX_ANSWER_LENGTH:,} characters, found {len(text):,}."
+                )
+            reasoning, rest = _read_tag("think", text, "at the beginning", TURN_TAGS)
+            predicted, rest = self._read_degradations(rest)
+            undo, rest = _read_undo(rest, num_used)
+            plan: Plan = ()
+            finish = rest.lstrip().startswith("<answer>")
+            if finish or not undo or rest.strip():
+                after = "after <undo>" if undo else "or <undo> or <answer> after the reasoning"
+                plan_text, rest = _read_tag("answer" if finish else "apply", rest, after, TURN_TAGS)
+                plan = _check_names(_parse_list(plan_text), self.tools, "tool")
+                if not plan and not finish:
+                    raise PlanParseError("expected tools in <apply>, found none; <answer>[]</answer> ends.")
+            if rest.strip():
+                raise PlanParseError(f"expected nothing after the action, found {_truncate(rest)}.")
+            if len(plan) > steps_left:
+                raise PlanParseError(f"expected at most {steps_left} more tools, found {len(plan)}.")
+        except PlanParseError as error:
+            return Decision((), None, None if reasoning is None else reasoning.strip(), error)
+        return Decision(plan, predicted, reasoning.strip(), undo=undo, finish=finish)
+
+    def _read_degradations(self, text: str) -> tuple[frozenset[str] | None, str]:
+        """Returns the degradations at the start of a text, None if it begins otherwise; and the rest."""
+        if not text.lstrip().startswith("<degradation>"):
+            return None, text
+        content, rest = _read_tag("degradation", text, "after </think>", TURN_TAGS)
+        predicted = _check_names(_parse_list(content), self.degradations, "degradation")
+        if len(set(predicted)) < len(predicted):
+            raise PlanParseError(f"a degradation is named twice in {_truncate(content)}.")
+        return frozenset(predicted), rest
+
+    def format_turn(self, decision: Decision) -> str:
+        """Formats a decision as an answer; :meth:`parse_turn` is the inverse."""
+        text = f"<think>{decision.reasoning or ''}</think>"
+        if decision.degradations is not None:
+            predicted = [name for name in self.degradations if name in decision.degradations]
+            text += f"<degradation>{_format_list(predicted)}</degradation>"
+        if decision.undo:
+            text += f"<undo>{decision.undo}</undo>"
+        is_end = decision.finish or (not decision.plan and not decision.undo)
+        if is_end or decision.plan:
+            tag = "answer" if is_end else "apply"
+            text += f"<{tag}>{_format_list(decision.plan)}</{tag}>"
+        return text
+
+
+def _read_undo(text: str, num_used: int) -> tuple[int, str]:
+    """Returns the number of tools to take back, 0 if a text does not begin with it; and the rest."""
+    if not text.lstrip().startswith("<undo>"):
+        return 0, text
+    content, rest = _read_tag("undo", text, "", TURN_TAGS)
+    number = content.strip()
+    if not (number.isascii() and number.isdigit() and len(number) < 4 and 1 <= int(number) <= num_used):
+        expected = f"a number from 1 to {num_used}" if num_used else "no <undo>, as no tool was applied"
+        raise PlanParseError(f"expected {expected}, found {_truncate(content)}.")
+    return int(number), rest
+
+
+def _read_tag(tag: str, text: str, where: str, tags: tuple[str, ...] = ANSWER_TAGS) -> tuple[str, str]:
     """Returns the content of the tag at the start of a text, and the text after the tag."""
     text = text.lstrip()
     start_tag, end_tag = f"<{tag}>", f"</{tag}>"
@@ -93,7 +191,7 @@ def _read_tag(tag: str, text: str, where: str) -> tuple[str, str]:
     content, closed, rest = text.removeprefix(start_tag).partition(end_tag)
     if not closed:
         raise PlanParseError(f"expected {end_tag} after {start_tag}, found none.")
-    if any(marker in content for other in ANSWER_TAGS for marker in (f"<{other}>", f"</{other}>")):
+    if any(marker in content for other in tags for marker in (f"<{other}>", f"</{other}>")):
         raise PlanParseError(f"expected text in {start_tag}, found another tag.")
     return content, rest
 

@@ -278,5 +278,9 @@ class EndpointError(OperaError):
     """A server of a model or tool cannot be reached, refuses a request, or answers something unexpected."""
 
 
+class RequestError(OperaError):
+    """A request to the scoring server is malformed."""
+
+
 class JudgeError(OperaError):
     """A judge of reasoning answers neither yes nor no."""

@@ -38,6 +38,10 @@ class Decision:
             ``()``, which does not mean that the agent chose the empty plan.
         probabilities: Probability of each degradation that the agent knows, in [0, 1]; None if the agent
             does not estimate them. They are ignored when decisions are compared.
+        undo: Number of tools at the end of the plan so far that a closed-loop agent takes back, before the
+            tools of ``plan`` are applied.
+        finish: Whether a closed-loop agent ends the episode without observing the result of ``plan``. The
+            empty plan without ``undo`` ends it in any case.
     """
 
     plan: Plan
@@ -45,6 +49,21 @@ class Decision:
     reasoning: str | None = None
     error: PlanParseError | None = None
     probabilities: Mapping[str, float] | None = field(default=None, compare=False)
+    undo: int = 0
+    finish: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Turn:
+    """An earlier turn of an episode.
+
+    Attributes:
+        image: The image that the agent observed, float32 (3, H, W) in [0, 1].
+        decision: Its decision.
+    """
+
+    image: Tensor
+    decision: Decision
 
 
 @dataclass(frozen=True)
@@ -59,6 +78,7 @@ class Observation:
         input_size: Height and width, in pixels, of the input image, before it was resized to the canvas for
             ``original``. Tools that upscale enlarge an image that is smaller than its canvas only. None
             stands for the size of ``original``.
+        history: The earlier turns of the episode, for agents with the attribute ``uses_history``.
     """
 
     image: Tensor
@@ -66,6 +86,7 @@ class Observation:
     used: Plan = ()
     steps_left: int = 6
     input_size: Canvas | None = None
+    history: tuple[Turn, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -270,6 +291,9 @@ class Agent(Protocol):
     Attributes:
         closed_loop: Whether the agent observes the image again after the tools that it chose, until it
             returns the empty plan or no steps are left. An open-loop agent writes the whole plan at once.
+
+    A closed-loop agent may have the attribute ``uses_history`` besides: if it is true, its observations
+    have the earlier turns of the episode.
     """
 
     closed_loop: bool

@@ -19,10 +19,8 @@ from opera_env.tools.served.server import Restore, Served, identify, make_app
 
 
 @contextmanager
-def serving(restore: Restore, port: int = 0, **said: Any) -> Iterator[str]:
-    """Serves a function in a thread, without shared memory; yields its address."""
-    served = Served("tests:restore", identify(restore, "tests:restore"), shared_memory=False)
-    app = make_app(restore, replace(served, **said))
+def serving_app(app: Any, port: int = 0) -> Iterator[str]:
+    """Serves an application in a thread; yields its address."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
@@ -42,12 +40,20 @@ def serving(restore: Restore, port: int = 0, **said: Any) -> Iterator[str]:
 
 
 @contextmanager
+def serving(restore: Restore, port: int = 0, **said: Any) -> Iterator[str]:
+    """Serves a function in a thread, without shared memory; yields its address."""
+    served = Served("tests:restore", identify(restore, "tests:restore"), shared_memory=False)
+    with serving_app(make_app(restore, replace(served, **said)), port) as address:
+        yield address
+
+
+@contextmanager
 def served_by_command(
     *arguments: str,
     environment: Mapping[str, str],
     program: tuple[str, ...] = ("-m", "opera_env.cli", "serve-tool"),
 ) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Runs ``opera-env serve-tool`` with arguments; yields the address that it prints, and the process."""
+    """Runs ``opera-env serve-tool`` or another program; yields the printed address, and the process."""
     command = [sys.executable, *program, *arguments]
     with subprocess.Popen(command, env=dict(environment), stdout=subprocess.PIPE, text=True) as process:
         try:

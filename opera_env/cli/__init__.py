@@ -28,6 +28,7 @@ with signals_end_the_process():
     from opera_env.cli.options.evaluate import Evaluate
     from opera_env.cli.options.report import Report
     from opera_env.cli.options.restore import Restore
+    from opera_env.cli.options.serve import Serve
     from opera_env.cli.options.serve_tool import ServeTool
     from opera_env.cli.options.study import StudyCommand
     from opera_env.cli.options.tools import Tools
@@ -45,6 +46,7 @@ Subcommand = (
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[BenchCommand, tyro.conf.subcommand("bench")]
     | Annotated[Tools, tyro.conf.subcommand("tools")]
+    | Annotated[Serve, tyro.conf.subcommand("serve")]
     | Annotated[ServeTool, tyro.conf.subcommand("serve-tool")]
     | Annotated[Weights, tyro.conf.subcommand("weights")]
 )

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from opera_env.data.images import resize, to_array, to_pil
-from opera_env.types import Observation, Outcome, Plan, Sample
+from opera_env.errors import PlanParseError
+from opera_env.types import Decision, Observation, Outcome, Plan, Sample, Turn
 
 
 @dataclass
@@ -23,6 +24,9 @@ class Episode:
         outcome: The outcome of the plan; None before the first score.
         done: Whether the episode has ended.
         original: The Gymnasium observation of the image before the first tool; None until it is needed.
+        undone: Number of tools that were applied and taken back; they count as steps.
+        turns: Number of decisions so far.
+        history: The earlier turns; empty unless somebody needs them.
     """
 
     sample: Sample
@@ -30,6 +34,9 @@ class Episode:
     outcome: Outcome | None = None
     done: bool = False
     original: NDArray[np.uint8] | None = None
+    undone: int = 0
+    turns: int = 0
+    history: tuple[Turn, ...] = ()
 
 
 def observe(episode: Episode, max_tools: int) -> Observation:
@@ -39,7 +46,41 @@ def observe(episode: Episode, max_tools: int) -> Observation:
     image = original
     if episode.outcome is not None and episode.outcome.restored is not None and episode.plan:
         image = episode.outcome.image()
-    return Observation(image, original, episode.plan, max_tools - len(episode.plan), sample.size)
+    left = steps_left(episode, max_tools)
+    return Observation(image, original, episode.plan, left, sample.size, episode.history)
+
+
+def steps_left(episode: Episode, max_tools: int) -> int:
+    """Returns how many more tools may run; those that were taken back have run."""
+    return max_tools - len(episode.plan) - episode.undone
+
+
+def take_turn(episode: Episode, decision: Decision, max_tools: int) -> None:
+    """Updates the plan of an episode by a decision, and whether the episode has ended.
+
+    It ends if the decision says so or is empty, if no steps are left, and after ``2 * max_tools``
+    decisions. The outcome is still that of the plan before; tools beyond the steps left are dropped.
+
+    Args:
+        episode: The episode, which is changed.
+        decision: The decision.
+        max_tools: Maximum number of tools that run.
+
+    Raises:
+        PlanParseError: If more tools are taken back than were applied.
+    """
+    if not 0 <= decision.undo <= len(episode.plan):
+        raise PlanParseError(
+            f"expected to take back at most the {len(episode.plan)} tools of the plan so far, found "
+            f"{decision.undo}."
+        )
+    added = decision.plan[: steps_left(episode, max_tools)]
+    episode.plan = (*episode.plan[: len(episode.plan) - decision.undo], *added)
+    episode.undone += decision.undo
+    episode.turns += 1
+    is_empty = not decision.plan and not decision.undo
+    is_spent = steps_left(episode, max_tools) == 0 or episode.turns == 2 * max_tools
+    episode.done = decision.finish or is_empty or is_spent
 
 
 def to_pixels(image: torch.Tensor, obs_size: int) -> NDArray[np.uint8]:

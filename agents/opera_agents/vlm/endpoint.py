@@ -5,28 +5,33 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
-import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import requests
 from PIL import Image
-from urllib3.exceptions import HTTPError
 
 from opera_env.errors import EndpointError
+from opera_env.serving.post import JsonPost, Response, check_address
 
 MAX_RESPONSE_BYTES = 16 << 20
 """Largest accepted answer of a server. Long completions have some hundred kilobytes."""
 
-MAX_WAIT = 60.0
-"""Longest wait in seconds before a request is repeated, even if the server asks for a longer one."""
-
-_BUSY = (408, 429, 500, 502, 503, 504)
-"""HTTP statuses after which a request is repeated."""
-
 _REASONING_FIELDS = ("reasoning_content", "reasoning")
 """Fields in which servers return the reasoning, if they separate it from the answer."""
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A call of a function that a model asks for.
+
+    Attributes:
+        name: Name of the function.
+        arguments: Its arguments, as the JSON that the model wrote.
+    """
+
+    name: str
+    arguments: str
 
 
 @dataclass(frozen=True)
@@ -36,10 +41,14 @@ class ChatCompletion:
     Attributes:
         text: The answer.
         reasoning: The reasoning before the answer, if the server returns it separately; else "".
+        tool_calls: The functions that the model calls.
+        tokens: Number of tokens of the request and of the answer; 0 if the server does not say it.
     """
 
     text: str
     reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tokens: int = 0
 
     @property
     def full_text(self) -> str:
@@ -50,20 +59,6 @@ class ChatCompletion:
             ('<think>Hm.</think>Yes.', 'Yes.')
         """
         return f"<think>{self.reasoning}</think>{self.text}" if self.reasoning else self.text
-
-
-@dataclass(frozen=True)
-class _Response:
-    """The status, the headers and the body of a response of a server."""
-
-    status: int
-    headers: Any
-    body: bytes
-
-    @property
-    def excerpt(self) -> str:
-        """The beginning of the body, for error messages."""
-        return repr(self.body[:300].decode(errors="replace"))
 
 
 @dataclass
@@ -90,98 +85,53 @@ class Endpoint:
     options: dict[str, Any] = field(default_factory=lambda: {"temperature": 0})
 
     def __post_init__(self) -> None:
-        if not self.base_url.startswith(("http://", "https://")):
-            raise EndpointError(
-                "expected the address of a server, such as http://127.0.0.1:8000/v1, found "
-                f"{self.base_url!r}."
-            )
-        self._session = requests.Session()
+        check_address(self.base_url)
+        self._post = JsonPost(
+            self.api_key_env, self.timeout, self.retries, MAX_RESPONSE_BYTES, "chat completion"
+        )
 
-    def chat(self, messages: list[dict[str, Any]]) -> ChatCompletion:
+    def chat(
+        self, messages: list[dict[str, Any]], functions: Sequence[Mapping[str, Any]] = ()
+    ) -> ChatCompletion:
         """Requests a chat completion.
 
         Args:
             messages: Messages as in OpenAI's API; :func:`image_part` makes the part of an image.
+            functions: The functions that the model may call, as in OpenAI's API.
 
         Raises:
             EndpointError: If the server cannot be reached, refuses the request, does not answer in time,
                 redirects to another address, or its answer is too large or not a chat completion.
         """
         url = f"{self.base_url.rstrip('/')}/chat/completions"
-        response = self._post_until_answered(
-            url, {"model": self.model, "messages": messages, **self.options}
-        )
-        if 300 <= response.status < 400:
-            raise EndpointError(
-                f"{url}: HTTP {response.status}, redirected to {response.headers.get('Location')!r}: "
-                "redirects are not followed; give the address of the server itself."
-            )
-        if not 200 <= response.status < 300:
+        tools = [{"type": "function", "function": function} for function in functions]
+        request = {"model": self.model, "messages": messages, **self.options}
+        response = self._post(url, request | ({"tools": tools} if tools else {}))
+        if not response.is_success:
             hint = f" Set {self.api_key_env}." if response.status in (401, 403) else ""
             raise EndpointError(f"{url}: HTTP {response.status}, {response.excerpt}.{hint}")
         return _parse_completion(url, response)
 
-    def _post_until_answered(self, url: str, request: dict[str, Any]) -> _Response:
-        """Posts a request; repeats it while the server is busy or unreachable, ``retries`` times."""
-        for attempt in range(self.retries + 1):
-            try:
-                response = self._post(url, request)
-            except (requests.RequestException, HTTPError, TimeoutError) as error:
-                if attempt == self.retries:
-                    raise EndpointError(
-                        f"{url}: no answer after {self.retries + 1} tries ({error}). Is the server "
-                        "running, and is the address right?"
-                    ) from error
-                time.sleep(_wait(attempt))
-                continue
-            if response.status not in _BUSY or attempt == self.retries:
-                return response
-            time.sleep(_wait(attempt, response.headers.get("Retry-After")))
-        raise AssertionError("the last try returns or raises")
 
-    def _post(self, url: str, request: dict[str, Any]) -> _Response:
-        """Posts a request once and reads the answer, within the limits on time and size."""
-        key, deadline = os.environ.get(self.api_key_env), time.monotonic() + self.timeout
-        with self._session.post(
-            url,
-            json=request,
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=self.timeout,
-            allow_redirects=False,
-            stream=True,
-        ) as response:
-            body = bytearray()
-            while chunk := response.raw.read1(1 << 16, decode_content=True):
-                body += chunk
-                if len(body) > MAX_RESPONSE_BYTES:
-                    raise EndpointError(
-                        f"{url}: the answer has more than {MAX_RESPONSE_BYTES >> 20} MiB: that is no chat "
-                        "completion; is the address right?"
-                    )
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"the answer was not complete after {self.timeout:g} s")
-            return _Response(response.status_code, response.headers, bytes(body))
-
-
-def _wait(attempt: int, retry_after: str | None = None) -> float:
-    """Returns the seconds to wait after a failed attempt: 0.5, 1, 2, ..., or what the server asks for."""
-    asked = float(retry_after) if retry_after is not None and retry_after.isdecimal() else 0.0
-    return min(max(0.5 * 2**attempt, asked), MAX_WAIT)
-
-
-def _parse_completion(url: str, response: _Response) -> ChatCompletion:
+def _parse_completion(url: str, response: Response) -> ChatCompletion:
     """Returns the completion in the body of a response."""
     try:
-        message = json.loads(response.body)["choices"][0]["message"]
-        text, candidates = message["content"], [message.get(name) for name in _REASONING_FIELDS]
+        body = json.loads(response.body)
+        message = body["choices"][0]["message"]
+        text, candidates = message.get("content"), [message.get(name) for name in _REASONING_FIELDS]
+        calls = tuple(
+            ToolCall(str(call["function"]["name"]), str(call["function"]["arguments"]))
+            for call in message.get("tool_calls") or ()
+        )
+        tokens = (body.get("usage") or {}).get("total_tokens")
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise EndpointError(f"{url}: expected a chat completion, found {response.excerpt}.") from error
     reasoning = next((candidate for candidate in candidates if isinstance(candidate, str)), "")
-    if text is None and reasoning:  # The completion was cut off during the reasoning.
+    if text is None and (reasoning or calls):  # it was cut off during the reasoning, or is a call
         text = ""
     if not isinstance(text, str):
         raise EndpointError(f"{url}: expected an answer in words, found {str(text)[:300]!r}.")
-    return ChatCompletion(text, reasoning)
+    return ChatCompletion(text, reasoning, calls, tokens if type(tokens) is int else 0)
 
 
 def image_part(image: Image.Image) -> dict[str, Any]:

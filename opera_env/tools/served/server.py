@@ -45,12 +45,12 @@ BYTES_PER_PIXEL = 12
 """Bytes of a pixel of three float32 values."""
 
 _HEADER_BYTES = 1 << 16
-_BODY_SECONDS = 60.0
+BODY_SECONDS = 60.0
 """Longest time in which the body of a request has to arrive."""
 
-_MAX_CONNECTIONS = 64
 _BLOCK_NAME = re.compile(r"(psm|wnsm)_[0-9a-f]{1,32}")
-_LOOPBACK_NAMES = ["127.0.0.1", "localhost"]
+LOOPBACK_NAMES = ["127.0.0.1", "localhost"]
+"""Hosts that requests to a server of this machine may name."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Served:
     shared_memory: bool = True
 
 
-class _RefusedError(Exception):
+class RefusedError(Exception):
     """A request cannot be answered; the status is that of HTTP."""
 
     def __init__(self, status: int, message: str, out_of_memory: bool = False) -> None:
@@ -130,39 +130,52 @@ def make_app(restore: Restore, served: Served) -> Starlette:
     async def answer(request: Request) -> Response:
         headers = {"x-identity": served.identity}
         try:
-            body = await asyncio.wait_for(_read_body(request, served), _BODY_SECONDS)
+            limit = served.max_pixels * BYTES_PER_PIXEL + _HEADER_BYTES
+            body = await read_body(request, limit, "--max-pixels")
             in_shared_memory = request.headers.get("content-type") == "application/json"
             if in_shared_memory:
                 shape = await run_in_threadpool(_answer_in_block, restore, served, body, lock)
                 return JSONResponse({"shape": shape}, headers=headers)
             content = await run_in_threadpool(_answer, restore, served, body, lock)
             return Response(content, media_type="application/octet-stream", headers=headers)
-        except _RefusedError as refusal:
+        except RefusedError as refusal:
             content = {"error": str(refusal), "out_of_memory": refusal.out_of_memory}
             return JSONResponse(content, refusal.status, headers)
-        except TimeoutError:
-            late = f"the body did not arrive within {_BODY_SECONDS:g} s"
-            return JSONResponse({"error": late}, 408, headers)
 
     # Browsers send requests of any web page to this machine, under a name that the page chooses.
-    names = Middleware(TrustedHostMiddleware, allowed_hosts=_LOOPBACK_NAMES)
+    names = Middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_NAMES)
     routes = [Route("/", describe), Route("/restore", answer, methods=["POST"])]
     return Starlette(routes=routes, middleware=[names])
 
 
-async def _read_body(request: Request, served: Served) -> bytes:
-    """Reads the body of a request, and no more than images of the allowed size have."""
-    limit = served.max_pixels * BYTES_PER_PIXEL + _HEADER_BYTES
-    too_large = _RefusedError(413, f"expected a body of at most {limit:,} bytes (--max-pixels)")
+async def read_body(request: Request, limit: int, setting: str) -> bytes:
+    """Reads the body of a request, and no more of it than is allowed.
+
+    Args:
+        request: The request.
+        limit: Largest number of bytes.
+        setting: The setting that raises the limit, for the message.
+
+    Raises:
+        RefusedError: If the body is larger, or has not arrived in time.
+    """
+    too_large = RefusedError(413, f"expected a body of at most {limit:,} bytes ({setting})")
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limit:
         raise too_large
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise too_large
-    return bytes(body)
+
+    async def read() -> bytes:
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit:
+                raise too_large
+        return bytes(body)
+
+    try:
+        return await asyncio.wait_for(read(), BODY_SECONDS)
+    except asyncio.TimeoutError as error:  # noqa: UP041 - another class before Python 3.11
+        raise RefusedError(408, f"the body did not arrive within {BODY_SECONDS:g} s") from error
 
 
 def _answer(restore: Restore, served: Served, body: bytes, lock: threading.Lock) -> bytes:
@@ -170,9 +183,9 @@ def _answer(restore: Restore, served: Served, body: bytes, lock: threading.Lock)
     try:
         images = load(body).get("images")
     except (SafetensorError, ValueError, KeyError) as error:
-        raise _RefusedError(400, f"expected a safetensors file, found {error}") from error
+        raise RefusedError(400, f"expected a safetensors file, found {error}") from error
     if images is None or images.dtype != torch.float32:
-        raise _RefusedError(400, "expected a float32 tensor 'images'")
+        raise RefusedError(400, "expected a float32 tensor 'images'")
     return save({"images": _restore(restore, served, images, lock)})
 
 
@@ -188,21 +201,21 @@ def _answer_in_block(restore: Restore, served: Served, body: bytes, lock: thread
         if len(shape) != 4 or not all(type(side) is int and side > 0 for side in shape):
             raise ValueError(shape)
     except (ValueError, KeyError, TypeError) as error:
-        raise _RefusedError(400, f"expected a block of shared memory and a shape, found {error}") from error
+        raise RefusedError(400, f"expected a block of shared memory and a shape, found {error}") from error
     try:
         block = _attach(name)
     except OSError as error:
-        raise _RefusedError(404, f"no shared memory {name!r} on this machine") from error
+        raise RefusedError(404, f"no shared memory {name!r} on this machine") from error
     try:
         count = shape[0] * shape[1] * shape[2] * shape[3]
         end = TOKEN_BYTES + 4 * count
         if block.buf is None or bytes(block.buf[:TOKEN_BYTES]) != token or block.size < end:
-            raise _RefusedError(404, f"the shared memory {name!r} is another one")
+            raise RefusedError(404, f"the shared memory {name!r} is another one")
         images = torch.frombuffer(block.buf, dtype=torch.float32, count=count, offset=TOKEN_BYTES)
         images = images.clone().reshape(shape)
         result = _restore(restore, served, images, lock)
         if block.size < end + 4 * result.numel():
-            raise _RefusedError(400, "the results do not fit into the shared memory")
+            raise RefusedError(400, "the results do not fit into the shared memory")
         target = torch.frombuffer(block.buf, dtype=torch.float32, count=result.numel(), offset=end)
         target.copy_(result.reshape(-1))
         del target  # a view of the block, which cannot be closed before
@@ -223,10 +236,10 @@ def _attach(name: str) -> SharedMemory:
 def _restore(restore: Restore, served: Served, images: Tensor, lock: threading.Lock) -> Tensor:
     """Calls the network, one call at a time, and checks what it returns."""
     if images.ndim != 4 or images.shape[1] != 3 or images.numel() == 0:
-        raise _RefusedError(400, f"expected images (B, 3, H, W), found {tuple(images.shape)}")
+        raise RefusedError(400, f"expected images (B, 3, H, W), found {tuple(images.shape)}")
     pixels = images.numel() // 3
     if pixels > served.max_pixels:
-        raise _RefusedError(413, f"expected at most {served.max_pixels:,} pixels, found {pixels:,}")
+        raise RefusedError(413, f"expected at most {served.max_pixels:,} pixels, found {pixels:,}")
     results = []
     for part in images.split(served.max_batch or len(images)):
         height, width = (side * served.scale for side in part.shape[-2:])
@@ -236,11 +249,11 @@ def _restore(restore: Restore, served: Served, images: Tensor, lock: threading.L
         except Exception as error:  # the network is any code
             name = type(error).__name__
             out_of_memory = isinstance(error, MemoryError) or name == "OutOfMemoryError"
-            raise _RefusedError(500, f"{name}: {error}", out_of_memory) from error
+            raise RefusedError(500, f"{name}: {error}", out_of_memory) from error
         expected, found = (len(part), 3, height, width), tuple(getattr(result, "shape", ()))
         if not isinstance(result, Tensor) or found != expected:
             what = found if isinstance(result, Tensor) else type(result).__name__
-            raise _RefusedError(500, f"expected a result of shape {expected}, found {what}")
+            raise RefusedError(500, f"expected a result of shape {expected}, found {what}")
         results.append(result.detach().to("cpu", torch.float32))
     return torch.cat(results).contiguous()
 
@@ -257,25 +270,52 @@ def serve(restore: Restore, served: Served, port: int, host: str = "127.0.0.1") 
     Raises:
         OSError: If the port is in use.
     """
-    import uvicorn
-
     if isinstance(restore, nn.Module):
         restore.eval()
+
+    def announce(address: str) -> str:
+        return f"serving {served.name} at {address}, identity {served.identity}"
+
+    run_app(make_app(restore, served), host, port, announce)
+
+
+def run_app(
+    app: Starlette,
+    host: str,
+    port: int,
+    announce: Callable[[str], str],
+    connections: int = 64,
+    shutdown_seconds: int = 5,
+) -> None:
+    """Serves an application until the process is told to end; requests that have begun are answered.
+
+    Args:
+        app: The application.
+        host: Address of this machine that others connect to.
+        port: The port; 0 for any that is free.
+        announce: Returns the line to print from the address.
+        connections: Largest number of connections; others are answered with status 503.
+        shutdown_seconds: Longest time for requests that have begun when the server is told to end.
+
+    Raises:
+        OSError: If the port is in use.
+    """
+    import uvicorn
+
     # asyncio sends small answers at once only where the protocol is named; else they take 40 ms.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((host, port))
     config = uvicorn.Config(
-        make_app(restore, served),
+        app,
         log_level="warning",
         lifespan="off",
         timeout_keep_alive=600,
-        timeout_graceful_shutdown=5,
-        limit_concurrency=_MAX_CONNECTIONS,
+        timeout_graceful_shutdown=shutdown_seconds,
+        limit_concurrency=connections,
     )
     listener.listen()  # connections wait from here on until the server takes them
-    address = f"http://{host}:{listener.getsockname()[1]}"
-    print(f"serving {served.name} at {address}, identity {served.identity}", flush=True)
+    print(announce(f"http://{host}:{listener.getsockname()[1]}"), flush=True)
     uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -13,6 +13,7 @@ import pytest
 from opera_agents.vlm import endpoint
 from opera_agents.vlm.endpoint import Endpoint
 from opera_env.errors import EndpointError
+from opera_env.serving import post
 
 MESSAGES = [{"role": "user", "content": "Hello."}]
 
@@ -44,8 +45,8 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         seconds.append(original(attempt, retry_after))
         return 0.0
 
-    original = endpoint._wait
-    monkeypatch.setattr(endpoint, "_wait", wait)
+    original = post.wait
+    monkeypatch.setattr(post, "wait", wait)
     return seconds
 
 
@@ -102,7 +103,7 @@ def test_waits_grow_and_are_limited(serve: Callable[..., Any], waits: list[float
         for value in ("7", "86400", "Wed, 21 Oct 2065 07:28:00 GMT", "-3")
     ]
     assert Endpoint(serve(*busy, "Yes").url, "m").chat(MESSAGES).text == "Yes"
-    assert waits == [7.0, endpoint.MAX_WAIT, 2.0, 4.0]
+    assert waits == [7.0, post.MAX_WAIT, 2.0, 4.0]
 
 
 @pytest.mark.parametrize(

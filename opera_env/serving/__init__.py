@@ -1,0 +1,1 @@
+"""The scoring server: plans are scored for other processes, and its client."""
