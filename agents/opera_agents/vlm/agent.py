@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +141,6 @@ class VLMAgent:
                 self.completions[index], decisions[index] = text, self.grammar.parse(text)
         return decisions
 
-    @torch.inference_mode()
     def generate(self, images: Sequence[Image.Image], seed: int | None = None) -> list[str]:
         """Generates an answer for each image.
 
@@ -149,15 +148,32 @@ class VLMAgent:
             images: RGB images.
             seed: Seed with which tokens are sampled; None decodes them greedily.
         """
-        prompt = self.processor.apply_chat_template(
-            build_messages(self.system_prompt), add_generation_prompt=True, tokenize=False
+        prompt = self.render(build_messages(self.system_prompt))
+        return self.complete([prompt] * len(images), [[image] for image in images], seed)
+
+    def render(self, messages: Sequence[Mapping[str, object]]) -> str:
+        """Returns the prompt of a conversation, at whose end the model answers."""
+        return self.processor.apply_chat_template(
+            list(messages), add_generation_prompt=True, tokenize=False
         )
+
+    @torch.inference_mode()
+    def complete(
+        self, prompts: Sequence[str], images: Sequence[Sequence[Image.Image]], seed: int | None = None
+    ) -> list[str]:
+        """Generates an answer to each prompt.
+
+        Args:
+            prompts: What :meth:`render` returns.
+            images: RGB images of each prompt, in the order of their places in it.
+            seed: Seed with which tokens are sampled; None decodes them greedily.
+        """
         texts: list[str] = []
-        for start in range(0, len(images), self.batch_size):
-            chunk = list(images[start : start + self.batch_size])
+        for start in range(0, len(prompts), self.batch_size):
+            chunk = slice(start, start + self.batch_size)
             inputs = self.processor(
-                text=[prompt] * len(chunk),
-                images=[[image] for image in chunk],
+                text=list(prompts[chunk]),
+                images=[list(each) for each in images[chunk]],
                 return_tensors="pt",
                 padding=True,
             ).to(self.model.device)

@@ -11,7 +11,7 @@ from opera_env.answer import AnswerGrammar
 from opera_env.data.images import to_pil
 from opera_env.degradations import DEGRADATIONS
 from opera_env.tools import Toolbox
-from opera_env.types import Decision, Sample
+from opera_env.types import Decision, Observation, Sample
 
 USER_PROMPT = "What is wrong with this photograph, and which tools mend it, in which order?"
 """Text of the user's message beside the image.
@@ -37,13 +37,9 @@ def build_system_prompt(toolbox: Toolbox, max_tools: int = 6, labels: Sequence[s
 
     Source: the structure and the tags of the paper's table 14; the wording is our own.
     """
-    families = "\n\n".join(
-        f"Tools of the family {family}:\n{_bullet_list(names)}"
-        for family, names in tools_by_family(toolbox).items()
-    )
     return _SYSTEM_TEMPLATE.format(
         degradations=_bullet_list(labels),
-        families=families,
+        families=_families(toolbox),
         max_tools=max_tools,
         example=make_grammar(toolbox, max_tools, labels).format(_example(toolbox, labels)),
     )
@@ -67,6 +63,48 @@ The order matters, and tools of different families that are for the same damage 
 
 For example:
 {example}"""
+
+
+def build_turn_system_prompt(
+    toolbox: Toolbox, max_tools: int = 6, labels: Sequence[str] = DEGRADATIONS
+) -> str:
+    """Builds the system prompt of agents that observe the results of their tools; see above."""
+    return _TURN_TEMPLATE.format(
+        degradations=_bullet_list(labels),
+        families=_families(toolbox),
+        max_tools=max_tools,
+        first=toolbox.names[0],
+    )
+
+
+_TURN_TEMPLATE = """\
+You restore photographs. You are shown one that may be damaged in several ways at once.
+You apply tools to it, see the result, and go on from there, until it is as good as the tools can make it.
+
+What can be wrong:
+{degradations}
+
+{families}
+
+Begin each answer with
+<think>what you see, and what follows from it</think>
+and, if you like, <degradation>a Python list of what is wrong with the photograph</degradation>
+Then do one of these, with nothing after it:
+<apply>['{first}']</apply> applies tools in the order of the list, and shows you the result
+<undo>1</undo> takes back so many of the tools that were applied last; <apply>...</apply> may follow
+<answer>[]</answer> ends; tools in its list are applied, and you do not see their result
+At most {max_tools} tools may run, those that you take back included."""
+
+
+def turn_prompt(observation: Observation) -> str:
+    """Returns the text of the user's message beside the image of a turn."""
+    if not observation.history:
+        return USER_PROMPT
+    applied = ", ".join(observation.used) or "none"
+    return (
+        f"This is the result. Tools applied: {applied}. {observation.steps_left} more may run. "
+        "What is to be done now?"
+    )
 
 
 def build_messages(system_prompt: str, image: object | None = None) -> list[dict[str, object]]:
@@ -94,6 +132,13 @@ def tools_by_family(toolbox: Toolbox) -> dict[str, list[str]]:
     for name in toolbox.names:
         families.setdefault(name.partition(".")[0], []).append(name)
     return families
+
+
+def _families(toolbox: Toolbox) -> str:
+    return "\n\n".join(
+        f"Tools of the family {family}:\n{_bullet_list(names)}"
+        for family, names in tools_by_family(toolbox).items()
+    )
 
 
 def _bullet_list(names: Sequence[str]) -> str:

@@ -33,6 +33,7 @@ class VLMCard:
         tools: Names of the tools, in the order of the toolbox.
         degradations: The labels that answers may name.
         weights: SHA-256 of each file of weights, by name; empty in cards of earlier versions.
+        turns: Whether it was trained to work turn by turn; else it writes the whole plan at once.
     """
 
     system_prompt: str
@@ -40,6 +41,7 @@ class VLMCard:
     tools: tuple[str, ...]
     degradations: tuple[str, ...]
     weights: Mapping[str, str] = field(default_factory=dict)
+    turns: bool = False
 
     def check(self, toolbox: Toolbox, degradations: Sequence[str] | None = None) -> None:
         """Checks that a toolbox and labels are those that the model was trained for.
@@ -84,11 +86,15 @@ class VLMCard:
 
 
 def save_card(
-    system_prompt: str, toolbox: Toolbox, folder: Path, degradations: Sequence[str] = DEGRADATIONS
+    system_prompt: str,
+    toolbox: Toolbox,
+    folder: Path,
+    degradations: Sequence[str] = DEGRADATIONS,
+    turns: bool = False,
 ) -> None:
     """Writes a model's card into its folder, with the digests of the weights that the folder holds."""
     digests = {path.name: file_sha256(path) for path in sorted(folder.glob("*.safetensors"))}
-    card = VLMCard(system_prompt, toolbox.signature, toolbox.names, tuple(degradations), digests)
+    card = VLMCard(system_prompt, toolbox.signature, toolbox.names, tuple(degradations), digests, turns)
     with atomic_write(folder / METADATA_FILE) as partial:
         partial.write_text(json.dumps(asdict(card), indent=2) + "\n")
 
@@ -148,6 +154,7 @@ def load_card(folder: Path | str) -> VLMCard | None:
         tools=data.names("tools"),
         degradations=data.names("degradations"),
         weights={name: str(digest) for name, digest in data.mapping("weights", default={}).items()},
+        turns=data.flag("turns", default=False),
     )
 
 
