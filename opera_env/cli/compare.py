@@ -14,8 +14,8 @@ from opera_env.cli.compare_report import footnote, print_tables
 from opera_env.cli.compare_samples import canvas_of, image_paths, make_samples
 from opera_env.cli.options.compare import Compare
 from opera_env.cli.outputs import progress_bars
+from opera_env.cli.toolboxes import ToolboxLoader
 from opera_env.console import Console
-from opera_env.devices import resolve_device
 from opera_env.evaluation.compare import Comparison, EvaluationConfig, compare_agents
 from opera_env.evaluation.partial import PartialResults
 from opera_env.evaluation.report import summarise
@@ -29,8 +29,8 @@ def run(options: Compare) -> int:
     """Compares, writes and prints; returns the exit code."""
     console = Console()
     files = ComparisonFiles(options)
-    device = resolve_device(options.device)
-    toolbox = Toolbox.load(options.toolbox, device, options.trust_code)
+    loader = ToolboxLoader(options)
+    toolbox = loader.load(options.toolbox, options.trust_code)
     config = EvaluationConfig(
         reward=options.reward,
         max_tools=options.max_tools,
@@ -51,7 +51,7 @@ def run(options: Compare) -> int:
     with files.partial(samples, toolbox, config) as partial:
         comparison = _compare(names, samples, toolbox, config, partial)
         summary = summarise(comparison)
-        summary["config"] |= _provenance(options, samples, device)
+        summary["config"] |= _provenance(options, samples, loader.device)
         summary["config"] |= {"agents": names, "seconds": time.perf_counter() - start}
         files.write_results(summary, comparison)
     # Files come before the tables, so that a closed pipe loses none; and an error in writing them comes
@@ -96,6 +96,7 @@ def _provenance(options: Compare, samples: Sequence[Sample], device: str) -> dic
         "canvas": canvas_of(options),
         "n": options.n,
         "device": device,
+        "precision": options.precision,
         "threads": torch.get_num_threads(),
         "versions": package_versions(),
         "depth": sorted({sample.depth for sample in samples if sample.depth}),

@@ -12,9 +12,9 @@ from opera_env.cli.evaluate_files import EvaluationFiles
 from opera_env.cli.options.evaluate import Evaluate
 from opera_env.cli.outputs import progress_bars
 from opera_env.cli.program import EXIT_FAILED
+from opera_env.cli.toolboxes import ToolboxLoader
 from opera_env.cluster import Cluster
 from opera_env.console import Console
-from opera_env.devices import resolve_device
 from opera_env.errors import MissingWeightsError, ResultsError, SettingError, ToolboxError
 from opera_env.evaluation.benchmarks import Benchmark, BenchmarkOptions, load_benchmark
 from opera_env.evaluation.benchmarks.benchmark import UNKNOWN
@@ -110,11 +110,11 @@ def _load_toolboxes(
         options: The device, and whether code is trusted.
         optional: Names that files of results give; those that are not here are left out.
     """
-    device = resolve_device(options.device)
+    loader = ToolboxLoader(options)
     loaded: dict[str, tuple[str, Toolbox]] = {}
     for name in dict.fromkeys([*names, *optional]):
         try:
-            toolbox = Toolbox.load(name, device, options.trust_code and name in names)
+            toolbox = loader.load(name, options.trust_code and name in names)
         except (ToolboxError, MissingWeightsError):
             if name in names:
                 raise

@@ -13,8 +13,8 @@ from opera_env.cli.options.restore import Restore
 from opera_env.cli.restore_photograph import PhotographRestorer
 from opera_env.cli.restore_report import format_record, json_report, print_summary
 from opera_env.cli.results import mark_removed, remove_all_leftovers
+from opera_env.cli.toolboxes import ToolboxLoader
 from opera_env.console import Console, escape_controls
-from opera_env.devices import resolve_device
 from opera_env.errors import OutputError
 from opera_env.plan import parse_plan
 from opera_env.restoration import DEFAULT_AGENT, Restorer, RestorerConfig
@@ -30,7 +30,7 @@ def run(options: Restore) -> int:
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     if not options.inputs:
         raise OutputError("name files, folders or patterns to restore; --help has examples")
-    toolbox = Toolbox.load(options.toolbox, resolve_device(options.device), options.trust_code)
+    toolbox = ToolboxLoader(options).load(options.toolbox, options.trust_code)
     output_format = None if options.format == "keep" else options.format.upper()
     jobs = find_jobs(options.inputs, Path(options.out), output_format, options.compare)
     restorer = Restorer(toolbox, _config(options, toolbox))

@@ -64,6 +64,11 @@ class ExecutionUpdate:
     def __init__(self, env_or_toolbox: Any, config: ExecutionConfig | None = None) -> None:
         config = config or ExecutionConfig()
         self.toolbox, self.config, self.steps = get_toolbox(env_or_toolbox), config, 0
+        if self.toolbox.residency is not None:
+            raise ToolboxError(
+                "expected all tools on the device while they are trained, found a toolbox with a memory "
+                "limit: call toolbox.to(device) before."
+            )
         self._networks = {tool.name: tool.restore for tool in self.toolbox}
         trainable = self.toolbox.subset(config.trainable_tools) if config.trainable_tools else self.toolbox
         self._parameters = {tool.name: tool.parameters for tool in trainable if tool.parameters}

@@ -14,7 +14,7 @@ from opera_env.execution.cache import PrefixCache
 from opera_env.execution.schedule import Node, Schedule, build_tries, compute_priorities, walk
 from opera_env.execution.tool_runner import ToolProgressCallback, ToolRunner
 from opera_env.execution.worker_pool import WorkerPool
-from opera_env.tools import Toolbox
+from opera_env.tools import Tool, Toolbox
 from opera_env.types import Plan, Sample
 
 
@@ -47,6 +47,11 @@ class _Job:
     batch: list[Node]
     future: Future[list[Tensor]] | None = None
     collected: bool = False
+
+    @property
+    def tool_name(self) -> str:
+        """Name of the tool that computes the nodes."""
+        return self.batch[0].prefix[-1]
 
     @property
     def ready(self) -> bool:
@@ -160,6 +165,8 @@ class Executor:
         """
         jobs: deque[_Job] = deque()
         max_in_flight = 1 if pool.num_workers == 1 else 4 * pool.num_workers
+        if self.toolbox.residency is not None:
+            max_in_flight += 1  # the tool of a further batch can be brought to the device meanwhile
         while True:
             while len(jobs) < max_in_flight:
                 batch = schedule.next(self.tool_runner.batch_pixels)
@@ -176,14 +183,25 @@ class Executor:
     def _submit_ready(self, jobs: Sequence[_Job], pool: WorkerPool) -> None:
         """Submits jobs whose inputs are available, as many as keep all workers busy."""
         in_flight = sum(job.future is not None and not job.collected for job in jobs)
+        # One job waits in the pool, so that no worker is idle.
+        max_submitted = 1 if pool.num_workers == 1 else pool.num_workers + 1
         for job in jobs:
-            if in_flight > pool.num_workers:  # one job waits in the pool, so that no worker is idle
+            if in_flight >= max_submitted:
                 return
-            tool = self.toolbox[job.batch[0].prefix[-1]]
+            tool = self.toolbox[job.tool_name]
             inline = tool.module is None
             if job.ready and (job is jobs[0] or not inline):
-                job.future = pool.submit(partial(self.tool_runner.apply, tool, job.batch), inline)
+                waiting = (other.tool_name for other in jobs if other.future is None and other is not job)
+                next_tool = next((name for name in waiting if name != tool.name), None)
+                job.future = pool.submit(partial(self._apply, tool, job.batch, next_tool), inline)
                 in_flight += 1
+
+    def _apply(self, tool: Tool, batch: Sequence[Node], next_tool: str | None) -> list[Tensor]:
+        """Applies a tool to a batch; the tool that runs next comes to the device meanwhile."""
+        with self.toolbox.running(tool):
+            if self.toolbox.residency is not None and next_tool is not None:
+                self.toolbox.residency.prefetch(self.toolbox[next_tool])
+            return self.tool_runner.apply(tool, batch)
 
     def _collect_done(self, jobs: Sequence[_Job]) -> None:
         """Gives nodes the images that are done; waits for one job if the first is not collected yet.

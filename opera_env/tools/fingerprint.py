@@ -20,14 +20,20 @@ def compute_signature(tools: Iterable[Tool]) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
-def compute_fingerprint(tools: Iterable[Tool]) -> str:
+def compute_fingerprint(tools: Iterable[Tool], precision: torch.dtype = torch.float32) -> str:
     """Returns a digest of the signature, the networks and the weights of tools: 16 hexadecimal digits.
 
     A plain function enters the digest by its name if it was added by name, and otherwise by its identity
     in this process.
+
+    Args:
+        tools: The tools, in order.
+        precision: Data type in which they compute; it is part of the digest if it is not float32.
     """
     tools = tuple(tools)
     digest = hashlib.sha256(compute_signature(tools).encode())
+    if precision != torch.float32:
+        digest.update(str(precision).encode())
     for tool in tools:
         digest.update(tool.name.encode())
         if tool.net is not None:

@@ -15,6 +15,7 @@ from opera_env.errors import ToolboxError, ToolboxMismatchError, UnknownToolErro
 from opera_env.tools.fingerprint import compute_fingerprint, compute_signature, weights_version
 from opera_env.tools.manifest import load_tools, save_tools
 from opera_env.tools.paper import PAPER, load_paper_tools
+from opera_env.tools.placement import PlacedTools
 from opera_env.tools.source import tool_from_source
 from opera_env.tools.tool import TOOL_NAME, RestoreFn, Tool
 
@@ -26,7 +27,7 @@ def shipped_toolboxes() -> tuple[str, ...]:
     return tuple(sorted(path.name for path in _SHIPPED.iterdir() if path.is_dir()))
 
 
-class Toolbox:
+class Toolbox(PlacedTools):
     """An ordered list of restoration tools; action ``i + 1`` of an environment is the tool ``names[i]``.
 
     Environments, scorers and the execution update hold references to one toolbox. When its networks are
@@ -47,7 +48,7 @@ class Toolbox:
 
     def __init__(self, tools: Iterable[Tool] = (), device: torch.device | str = "cpu") -> None:
         self._tools: dict[str, Tool] = {}
-        self.device = torch.device(device)
+        super().__init__(device)
         self._fingerprint: tuple[tuple[object, ...], str] | None = None
         self._origin: tuple[str, tuple[object, ...]] | None = None
         for tool in tools:
@@ -55,10 +56,10 @@ class Toolbox:
 
     def __getstate__(self) -> dict[str, Any]:
         # A version has identities of this process.
-        return vars(self) | {"_origin": self.origin, "_fingerprint": None}
+        return super().__getstate__() | {"_origin": self.origin, "_fingerprint": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state | {"_origin": None})
+        super().__setstate__(state | {"_origin": None})
         if state["_origin"] is not None:
             name, is_current = state["_origin"]
             self._origin = (name, weights_version(self) if is_current else ())
@@ -211,11 +212,7 @@ class Toolbox:
             raise ToolboxError(f"tool {tool.name!r}: scale, multiple and minimum must be at least 1.")
         if tool.halo is not None and tool.halo < 0:
             raise ToolboxError(f"tool {tool.name!r}: halo cannot be negative.")
-        if tool.module is not None:
-            tool.module.to(self.device).eval()
-            for tensor in (*tool.module.parameters(), *tool.module.buffers()):
-                if tensor.dim() == 4:
-                    tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+        self._place(tool)
         self._tools[tool.name] = tool
 
     def subset(self, names: Sequence[str]) -> Toolbox:
@@ -224,7 +221,11 @@ class Toolbox:
         Raises:
             UnknownToolError: If the toolbox has no tool of one of the names.
         """
-        return Toolbox((self[name] for name in names), self.device)
+        subset = Toolbox()
+        subset._share_placement(self)
+        for name in names:
+            subset._insert(self[name])
+        return subset
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -271,7 +272,7 @@ class Toolbox:
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the signature, the networks and their weights.
+        """Digest of the signature, the networks, their weights, and a precision other than float32.
 
         It is part of every cache key, and results record it. It is computed again only after a weight has
         changed. A plain function enters the digest by its identity, so its results are cached within one
@@ -279,7 +280,7 @@ class Toolbox:
         """
         version = weights_version(self)
         if self._fingerprint is None or self._fingerprint[0] != version:
-            self._fingerprint = (version, compute_fingerprint(self))
+            self._fingerprint = (version, compute_fingerprint(self, self.precision))
         return self._fingerprint[1]
 
     def load_weights(self, folder: Path | str, trust_code: bool = False) -> Toolbox:
@@ -303,7 +304,7 @@ class Toolbox:
             MissingWeightsError: If a weight file that the manifest lists is missing.
             WeightsIntegrityError: If a weight file does not have the hash that the manifest records.
         """
-        other = Toolbox.load(folder, self.device, trust_code)
+        other = Toolbox.load(folder, self.home_device, trust_code)
         expected, found = (
             [(tool.name, tool.scale, tool.net and tool.net[0]) for tool in toolbox]
             for toolbox in (self, other)
@@ -315,9 +316,11 @@ class Toolbox:
             )
         for tool, new in zip(self, other, strict=True):
             if json.dumps(tool.net, default=str) != json.dumps(new.net, default=str):
+                self._replace_place(tool, new)
                 self._tools[tool.name] = new
             elif tool.module is not None and new.module is not None:
                 tool.module.load_state_dict(new.module.state_dict())
+        self._use_precision(self.precision)
         self.invalidate_fingerprint()
         self._set_origin(folder)
         return self
@@ -328,11 +331,3 @@ class Toolbox:
         Needed only after weights were written through ``parameter.data``; other changes are noticed.
         """
         self._fingerprint = None
-
-    def to(self, device: torch.device | str) -> Toolbox:
-        """Moves all networks to a device and returns the toolbox itself."""
-        self.device = torch.device(device)
-        for tool in self:
-            if tool.module is not None:
-                tool.module.to(self.device)
-        return self

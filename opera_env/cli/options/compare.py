@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from opera_env.cli.command import Command
 from opera_env.errors import SampleError, SettingError
-from opera_env.settings import NonNegativeFloat, PositiveInt, Range, Seed, check_settings
+from opera_env.settings import NonNegativeFloat, PositiveFloat, PositiveInt, Range, Seed, check_settings
 from opera_env.signals import signals_end_the_process
 
 
@@ -76,6 +76,13 @@ class Compare(Command):
     """Search the best plan of each sample, and report how far each agent stays below it. Takes minutes."""
     device: str = "auto"
     """cpu, cuda or auto."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Precision of the tools, for speed on a GPU; a tool whose results would change visibly stays in
+    float32, and is named. Results differ from those in float32."""
+    max_gpu_memory: PositiveFloat | None = None
+    """Memory of the GPU in GB that the weights of tools may take; images and activations come on top. The
+    least recently used tools leave it for the memory of the computer, and then for a temporary file. By
+    default all tools stay on the GPU."""
     json: Path | None = None
     """File for the results; the records of all samples are written to a .jsonl file beside it. Until both
     are complete, a .partial file keeps the agents that are finished."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from opera_env.cli.command import Command
 from opera_env.errors import SettingError
-from opera_env.settings import NonNegativeFloat, PositiveInt, Range, Seed, check_settings
+from opera_env.settings import NonNegativeFloat, PositiveFloat, PositiveInt, Range, Seed, check_settings
 from opera_env.signals import signals_end_the_process
 
 
@@ -112,6 +112,13 @@ class Evaluate(Command):
     """Number of GPUs of a worker; 0.25 lets four share one."""
     device: str = "auto"
     """cpu, cuda or auto."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Precision of the tools, for speed on a GPU; a tool whose results would change visibly stays in
+    float32, and is named. Results differ from those in float32."""
+    max_gpu_memory: PositiveFloat | None = None
+    """Memory of the GPU in GB that the weights of tools may take; images and activations come on top. The
+    least recently used tools leave it for the memory of the computer, and then for a temporary file. By
+    default all tools stay on the GPU."""
     trust_code: bool = False
     """Run code that toolbox folders name: networks of your own (module:attribute) and TorchScript."""
 

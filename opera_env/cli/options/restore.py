@@ -87,6 +87,13 @@ class Restore(Command):
     there is none."""
     device: str = "auto"
     """cpu, cuda or auto."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Precision of the tools, for speed on a GPU; a tool whose results would change visibly stays in
+    float32, and is named. Results differ from those in float32."""
+    max_gpu_memory: PositiveFloat | None = None
+    """Memory of the GPU in GB that the weights of tools may take; images and activations come on top. The
+    least recently used tools leave it for the memory of the computer, and then for a temporary file. By
+    default all tools stay on the GPU."""
     seed: int = 0
     """Seed of agents that sample."""
     trust_code: bool = False
