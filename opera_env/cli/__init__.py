@@ -26,6 +26,7 @@ with signals_end_the_process():
     from opera_env.cli.options.bench import BenchCommand
     from opera_env.cli.options.compare import Compare
     from opera_env.cli.options.evaluate import Evaluate
+    from opera_env.cli.options.fit_experience import FitExperience
     from opera_env.cli.options.report import Report
     from opera_env.cli.options.restore import Restore
     from opera_env.cli.options.serve import Serve
@@ -44,6 +45,7 @@ Subcommand = (
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[StudyCommand, tyro.conf.subcommand("study")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[FitExperience, tyro.conf.subcommand("fit-experience")]
     | Annotated[BenchCommand, tyro.conf.subcommand("bench")]
     | Annotated[Tools, tyro.conf.subcommand("tools")]
     | Annotated[Serve, tyro.conf.subcommand("serve")]

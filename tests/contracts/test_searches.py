@@ -14,11 +14,14 @@ from opera_baselines.greedy import Greedy
 from opera_baselines.recipe_best import PlanTable
 from opera_env.agents import ENTRY_POINT_GROUP, make_agent
 from opera_env.errors import SampleError
+from opera_env.evaluation.agent_runs import run_compared_agent
+from opera_env.evaluation.records import EvaluationConfig
+from opera_env.execution import PrefixCache
 from opera_env.metrics import FunctionMetric
 from opera_env.reward import Reward, RewardTerm
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
-from opera_env.types import CountingSearch, Outcome, Plan, Sample, Search
+from opera_env.types import CountingSearch, DecidingSearch, Outcome, Plan, Sample, Search
 
 MAX_TOOLS = 2
 SEARCHES = [
@@ -26,9 +29,18 @@ SEARCHES = [
 ]
 LABEL_READERS = ("matched", "recipe_best")
 """Searches that read the degradations of a sample and score no plan."""
+LITERATURE = ("agenticir", "restoreagent", "qagent", "mair", "4kagent")
+"""Searches that look at images, and try tools for what they see alone."""
+QUALITY_LED = ("restoreagent", "qagent", "mair")
+"""Those of them that keep a step only if the judge does not prefer the image before."""
 
 every_search = pytest.mark.parametrize("name", SEARCHES)
-every_optimiser = pytest.mark.parametrize("name", [name for name in SEARCHES if name not in LABEL_READERS])
+every_scoring_search = pytest.mark.parametrize(
+    "name", [name for name in SEARCHES if name not in LABEL_READERS]
+)
+every_optimiser = pytest.mark.parametrize(
+    "name", [name for name in SEARCHES if name not in (*LABEL_READERS, *LITERATURE)]
+)
 
 
 def _nearness(images: Tensor, references: Tensor) -> Tensor:
@@ -155,7 +167,9 @@ def test_samples_are_not_modified(
         assert torch.equal(sample.lq, image) and sample.key == key
 
 
-@every_optimiser
+@pytest.mark.parametrize(
+    "name", [name for name in SEARCHES if name in QUALITY_LED or name not in (*LABEL_READERS, *LITERATURE)]
+)
 @pytest.mark.parametrize("tool_cost", [0.0, 0.05, 5.0])
 def test_never_worse_than_the_untouched_image(
     make: Callable[..., Search], scorer: PlanScorer, samples: list[Sample], tool_cost: float
@@ -178,7 +192,7 @@ def test_the_plan_is_at_least_as_good_as_the_best_single_tool(
         assert value(scorer, sample, plan) >= best - 1e-3
 
 
-@every_optimiser
+@every_scoring_search
 def test_the_returned_plan_was_scored(
     make: Callable[..., Search], scorer: PlanScorer, samples: list[Sample]
 ) -> None:
@@ -231,6 +245,42 @@ def test_blind_search_with_the_label_free_reward(
     for sample, plan in zip(blind, make(max_tools=1).search(blind, scorer), strict=True):
         # Batching may change a metric, and so R_q, by up to 0.02.
         assert value(scorer, sample, plan) >= value(scorer, sample, ()) - 0.02
+
+
+@every_scoring_search
+@pytest.mark.parametrize("budget", [1, 3])
+def test_a_budget_is_kept(
+    make: Callable[..., Search], name: str, toolbox: Toolbox, samples: list[Sample], budget: int
+) -> None:
+    """The scorer counts the tools that run; no plan is returned that was not tried."""
+    scorer = PlanScorer(toolbox, NEAR, cache=PrefixCache())
+    config = EvaluationConfig("lite", MAX_TOOLS, budget=budget)
+    run = run_compared_agent(name, make(budget=budget), samples[:1], scorer, config)
+    assert scorer.tools_run <= budget and scorer.images_scored <= budget + 1
+    assert len(run.plans) == 1 and len(run.plans[0]) <= min(budget, MAX_TOOLS)
+
+
+@pytest.mark.parametrize("name", LITERATURE)
+def test_agents_of_the_literature_see_neither_references_nor_labels(
+    make: Callable[..., Search], toolbox: Toolbox, samples: list[Sample]
+) -> None:
+    scorer = PlanScorer(toolbox, GREY)
+    blind = [sample.blind() for sample in samples]
+    assert make().search(samples, scorer) == make().search(blind, scorer)
+
+
+@pytest.mark.parametrize("name", LITERATURE)
+def test_tools_of_the_literature_are_for_what_was_seen(
+    make: Callable[..., Search], toolbox: Toolbox, samples: list[Sample]
+) -> None:
+    """A tool that is for no degradation is never tried, and a high tool cost leaves all images alone."""
+    recorder = RecordingScorer(PlanScorer(toolbox, NEAR))
+    search = make()
+    assert isinstance(search, DecidingSearch)
+    decisions = search.decide(samples, recorder)
+    assert any(decision.degradations for decision in decisions)
+    assert all("tiny.identity" not in plan for _, plan in recorder.requests)
+    assert make(tool_cost=11.0).search(samples, recorder) == [()] * len(samples)
 
 
 @pytest.mark.parametrize("name", LABEL_READERS)
