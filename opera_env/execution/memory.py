@@ -1,10 +1,11 @@
-"""Measures the memory that a tool needs per pixel, and returns freed memory to the system."""
+"""Measures the memory of calls, and of a tool per pixel; returns freed memory to the system."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -71,6 +72,17 @@ def release_freed_memory() -> None:
 
 
 @torch.inference_mode()
+def measure_bytes(work: Callable[[], object]) -> float:
+    """Measures the peak memory of a call in bytes, without gradients: its tensors and workspace.
+
+    It depends on the operations alone, so that it is the same each time.
+    """
+    with _MemoryTracker() as tracker:
+        work()
+    return _WORKSPACE_FACTOR * tracker.peak_bytes
+
+
+@torch.inference_mode()
 def bytes_per_pixel(tool: Tool, device: torch.device) -> float:
     """Measures the peak memory of a tool in bytes per pixel of its input.
 
@@ -84,6 +96,4 @@ def bytes_per_pixel(tool: Tool, device: torch.device) -> float:
     if tool.runs_outside_torch:
         return _ASSUMED_BYTES_PER_PIXEL
     image = torch.full((1, 3, _PROBE_SIDE, _PROBE_SIDE), 0.5, device=device)
-    with _MemoryTracker() as tracker:
-        tool.apply(image, upscale=False)
-    return _WORKSPACE_FACTOR * tracker.peak_bytes / _PROBE_SIDE**2
+    return measure_bytes(lambda: tool.apply(image, upscale=False)) / _PROBE_SIDE**2
