@@ -193,6 +193,10 @@ class DownloadError(OperaError):
     """A file could not be downloaded from any of its addresses."""
 
 
+class HubError(OperaError):
+    """A folder cannot be pushed to a hub of models or pulled from it, or holds something else."""
+
+
 class MetricError(OperaError):
     """A metric cannot be computed on the images that it was given."""
 

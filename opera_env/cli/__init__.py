@@ -27,6 +27,7 @@ with signals_end_the_process():
     from opera_env.cli.options.compare import Compare
     from opera_env.cli.options.evaluate import Evaluate
     from opera_env.cli.options.fit_experience import FitExperience
+    from opera_env.cli.options.hub import Hub
     from opera_env.cli.options.report import Report
     from opera_env.cli.options.restore import Restore
     from opera_env.cli.options.serve import Serve
@@ -51,6 +52,7 @@ Subcommand = (
     | Annotated[Serve, tyro.conf.subcommand("serve")]
     | Annotated[ServeTool, tyro.conf.subcommand("serve-tool")]
     | Annotated[Weights, tyro.conf.subcommand("weights")]
+    | Annotated[Hub, tyro.conf.subcommand("hub")]
 )
 
 _DESCRIPTION = """Agentic image restoration as a reinforcement-learning problem.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import reprlib
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from opera_env.encoder import ImageEncoder
 from opera_env.errors import MetricError, MissingWeightsError
+from opera_env.hub import HubMixin, pretrained_folder
 from opera_env.json_files import parse_object
 from opera_env.metrics.base import Features, Metric
 from opera_env.metrics.niqe import Niqe32
@@ -91,7 +93,7 @@ class CriticTerm:
         return self.weight * ((values - self.low) / (self.high - self.low)).clamp(0, 1)
 
 
-class Critic(Metric):
+class Critic(Metric, HubMixin):
     """The predicted R_q of an image, 0 to 10; higher is better.
 
     The network predicts the terms that need a reference. NIQE and PIQE need none: they are computed if the
@@ -110,12 +112,33 @@ class Critic(Metric):
     concurrent = True
 
     def __init__(self, weights: Path = SHIPPED_CRITIC) -> None:
+        self.weights = weights
         self.net, self.terms = load_critic(weights)
         self.no_reference_metrics = {
             column: NO_REFERENCE_METRICS[term.metric]()
             for column, term in enumerate(self.terms)
             if term.metric in NO_REFERENCE_METRICS
         }
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_folder: str | Path, *, revision: str | None = None, endpoint: str | None = None
+    ) -> Critic:
+        """Loads a critic from the Hugging Face hub, or from a folder with ``critic.safetensors``.
+
+        Args:
+            name_or_folder: A repository, ``owner/name``, or a folder; a folder takes precedence.
+            revision: Branch, tag or commit of the repository.
+            endpoint: Address of the hub.
+
+        Raises:
+            HubError: If there is no such repository, or it holds something else.
+            MissingWeightsError: If the folder has no such file.
+        """
+        return cls(pretrained_folder(name_or_folder, revision, endpoint) / SHIPPED_CRITIC.name)
+
+    def save_pretrained(self, folder: Path) -> None:
+        shutil.copyfile(self.weights, folder / SHIPPED_CRITIC.name)
 
     def values(self, images: Tensor, reference: Features) -> Tensor:
         columns = list(self.net(images).unbind(1))

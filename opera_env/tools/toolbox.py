@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from opera_env.errors import ToolboxError, ToolboxMismatchError, UnknownToolError
+from opera_env.hub import HubMixin, pretrained_folder
 from opera_env.tools.fingerprint import compute_fingerprint, compute_signature, weights_version
 from opera_env.tools.manifest import load_tools, save_tools
 from opera_env.tools.paper import PAPER, load_paper_tools
@@ -27,7 +28,7 @@ def shipped_toolboxes() -> tuple[str, ...]:
     return tuple(sorted(path.name for path in _SHIPPED.iterdir() if path.is_dir()))
 
 
-class Toolbox(PlacedTools):
+class Toolbox(PlacedTools, HubMixin):
     """An ordered list of restoration tools; action ``i + 1`` of an environment is the tool ``names[i]``.
 
     Environments, scorers and the execution update hold references to one toolbox. When its networks are
@@ -108,6 +109,35 @@ class Toolbox(PlacedTools):
         toolbox = cls(load_tools(folder, trust_code, is_shipped), device)
         toolbox._set_origin(name_or_folder)
         return toolbox
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_folder: str | Path,
+        *,
+        revision: str | None = None,
+        device: torch.device | str = "cpu",
+        trust_code: bool = False,
+        endpoint: str | None = None,
+    ) -> Toolbox:
+        """Loads a toolbox from the Hugging Face hub, or from whatever :meth:`load` takes.
+
+        Args:
+            name_or_folder: A repository, ``owner/name``, or what :meth:`load` takes; a folder takes
+                precedence.
+            revision: Branch, tag or commit of the repository.
+            device: See :meth:`load`.
+            trust_code: See :meth:`load`.
+            endpoint: Address of the hub.
+
+        Raises:
+            HubError: If there is no such repository, or it holds something else.
+            OperaError: As :meth:`load` does.
+        """
+        return cls.load(pretrained_folder(name_or_folder, revision, endpoint), device, trust_code)
+
+    def save_pretrained(self, folder: Path) -> None:
+        self.save(folder)
 
     def save(self, folder: Path | str, dtype: torch.dtype = torch.float32) -> None:
         """Writes the weights and the manifest to a folder.

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from opera_agents.common.batches import observe_sample
 from opera_agents.planner.policy import PlanPolicy, SampledPlans
-from opera_agents.planner.saved import SHIPPED, PolicyCard, load_policy
+from opera_agents.planner.saved import SHIPPED, PolicyCard, load_policy, save_policy
 from opera_env.encoder import encode_by_size
 from opera_env.errors import BudgetSpentError
+from opera_env.hub import HubMixin, pretrained_folder
 from opera_env.plan import PlanCodec
 from opera_env.search import PlanRewards, best_plan, plan_rewards
 from opera_env.seeding import content_seed
@@ -52,7 +53,7 @@ def make_planner(
     return planner if num_plans <= 1 else BestOfN(planner, num_plans, seed, tool_cost)
 
 
-class Planner:
+class Planner(HubMixin):
     """An agent that predicts the most probable plan for each image, or samples one.
 
     Args:
@@ -73,6 +74,32 @@ class Planner:
     ) -> None:
         self.policy, self.card, self.max_tools, self.seed = policy, card, max_tools, seed
         self.degradations = card.degradations
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_folder: Path | str,
+        max_tools: int = 6,
+        *,
+        revision: str | None = None,
+        endpoint: str | None = None,
+    ) -> Planner:
+        """Loads a planner from the Hugging Face hub, or from what ``load_policy`` takes.
+
+        Args:
+            name_or_folder: A repository, ``owner/name``, or a folder; a folder takes precedence.
+            max_tools: Maximum number of tools in a plan.
+            revision: Branch, tag or commit of the repository.
+            endpoint: Address of the hub.
+
+        Raises:
+            HubError: If there is no such repository, or it holds something else.
+            MissingWeightsError: If a file of the folder is absent.
+        """
+        return cls(*load_policy(pretrained_folder(name_or_folder, revision, endpoint)), max_tools)
+
+    def save_pretrained(self, folder: Path) -> None:
+        save_policy(self.policy, self.card, folder)
 
     def act(self, observations: Sequence[Observation]) -> list[Decision]:
         if not observations:

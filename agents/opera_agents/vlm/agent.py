@@ -11,9 +11,10 @@ from PIL import Image
 
 from opera_agents.vlm.pretrained import load_processor, load_vision_language_model
 from opera_agents.vlm.prompt import build_messages, build_system_prompt, make_grammar
-from opera_agents.vlm.saved import load_card
+from opera_agents.vlm.saved import load_card, save_card, save_processor
 from opera_env.data.images import to_pil
 from opera_env.degradations import DEGRADATIONS
+from opera_env.hub import HubMixin
 from opera_env.seeding import content_seed
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Observation
@@ -40,7 +41,7 @@ def make_vlm(toolbox: Toolbox, max_tools: int = 6, seed: int = 0, path: Path | s
     return VLMAgent.from_pretrained(toolbox, path, max_tools, seed=seed)
 
 
-class VLMAgent:
+class VLMAgent(HubMixin):
     """Plans with a Hugging Face model that takes images and text.
 
     The first answer is decoded greedily. If it cannot be parsed, a second answer is sampled; if that
@@ -78,6 +79,7 @@ class VLMAgent:
     ) -> None:
         self.model, self.processor, self.system_prompt = model, processor, system_prompt
         self.processor.tokenizer.padding_side = "left"
+        self.toolbox = toolbox
         self.grammar = make_grammar(toolbox, max_tools, degradations)
         self.degradations = self.grammar.degradations
         self.max_new_tokens, self.batch_size, self.seed = max_new_tokens, batch_size, seed
@@ -99,7 +101,8 @@ class VLMAgent:
 
         Args:
             toolbox: The tools that plans may contain.
-            name_or_path: Folder of a model and its processor, or the model's name on a hub.
+            name_or_path: Folder of a model and its processor, or the model's name on a hub. What was pushed
+                with its card comes by :func:`opera_env.hub.pull_folder`.
             max_tools: Maximum number of tools in a plan.
             system_prompt: The system prompt; by default that of the card beside the model, or, without a
                 card, one built from the toolbox.
@@ -129,6 +132,11 @@ class VLMAgent:
         model = load_vision_language_model(name_or_path, dtype=dtype)
         options = max_tools, max_new_tokens, batch_size, seed, degradations
         return cls(toolbox, model.to(toolbox.device).eval(), processor, system_prompt, *options)
+
+    def save_pretrained(self, folder: Path) -> None:
+        self.model.save_pretrained(folder)
+        save_processor(self.processor, folder)
+        save_card(self.system_prompt, self.toolbox, folder, self.degradations)
 
     def act(self, observations: Sequence[Observation]) -> list[Decision]:
         images = [to_pil(observation.image) for observation in observations]
