@@ -18,7 +18,7 @@ export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup weights compare test coverage test-slow lint types clean
+.PHONY: help setup weights compare test coverage test-slow lint types docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -61,6 +61,9 @@ lint: $(READY) ## Check style and who imports whom
 
 types: $(READY) ## Check types
 	$(BIN)/pyright
+
+docs: $(READY) ## Build the documentation site in build/site; a warning is an error
+	$(BIN)/sphinx-build -c docs -b html -d build/doctrees -W --keep-going --quiet . build/site
 
 clean: ## Remove caches and builds; .venv stays
 	rm -rf build dist .coverage .pytest_cache .ruff_cache .import_linter_cache .hypothesis

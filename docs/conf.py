@@ -1,0 +1,126 @@
+"""Settings of Sphinx for the documentation site, which ``make docs`` builds.
+
+The source folder is the repository, so that the pages are the files that GitHub shows, and links between
+them hold in both places. The navigation is a table here, because GitHub shows a ``toctree`` as plain text.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+DOCS = Path(__file__).resolve().parent
+ROOT = DOCS.parent
+sys.path[:0] = [str(DOCS), str(ROOT), str(ROOT / "agents"), str(ROOT / "baselines")]
+
+from reference_pages import write_reference_pages  # noqa: E402
+
+from opera_env import __version__  # noqa: E402
+
+project = "opera-env"
+author = copyright = "The opera-env contributors"
+version = release = __version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+root_doc = "README"
+include_patterns = ["*.md", "docs/**"]
+exclude_patterns = ["docs/bench", "docs/figures", "docs/site"]
+
+myst_heading_anchors = 4
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_inherit_docstrings = False  # those of Gymnasium and torch are not ours, nor in this format
+python_maximum_signature_line_length = 88
+
+html_theme = "furo"
+html_title = "opera-env"
+html_extra_path = ["site"]
+html_static_path = ["site/_static"]
+html_css_files = ["opera.css"]
+html_show_sphinx = False
+html_theme_options = {"source_directory": "", "top_of_page_buttons": []}
+
+NAVIGATION: dict[str, dict[str, list[str]]] = {
+    "README": {
+        "Start": [
+            "docs/index",
+            "docs/restoring",
+            "docs/tutorials/README",
+            "docs/examples",
+            "docs/faq",
+            "docs/glossary",
+        ],
+        "Environments": [
+            "docs/environments/restore",
+            "docs/environments/restore_stepwise",
+            "docs/rewards",
+            "docs/real-photographs",
+            "docs/study",
+            "docs/evaluate",
+            "docs/results",
+        ],
+        "Agents and tools": [
+            "docs/agents",
+            "docs/vlm",
+            "docs/toolbox-lite",
+            "docs/paper-toolbox",
+            "docs/own-tools",
+            "docs/all-in-one",
+            "docs/hub",
+            "docs/cotraining",
+        ],
+        "Background": [
+            "docs/paper-map",
+            "docs/performance",
+            "docs/cluster",
+            "docs/adr/README",
+            "CONTRIBUTING",
+            "SECURITY",
+            "CHANGELOG",
+        ],
+        "Reference": ["docs/reference/index"],
+    },
+    "docs/adr/README": {"": ["docs/adr/0*"]},
+    "docs/tutorials/README": {"": ["docs/tutorials/[!R]*"]},
+}
+"""The pages below a page, by caption."""
+
+
+def add_navigation(app: Sphinx, name: str, source: list[str]) -> None:
+    """Appends the navigation of a page to its text, as hidden ``toctree`` blocks."""
+    for caption, pages in NAVIGATION.get(name, {}).items():
+        options = [":hidden:", ":glob:", *([f":caption: {caption}"] if caption else [])]
+        lines = ["```{toctree}", *options, "", *(f"/{page}" for page in pages), "```"]
+        source[0] += "\n\n" + "\n".join(lines) + "\n"
+
+
+def prepare_docstring(
+    _app: Sphinx, what: str, name: str, _object: object, _options: object, lines: list[str]
+) -> None:
+    """Prepares a docstring for napoleon.
+
+    Examples that are commands or code become literal text, and patterns such as ``**/*.tif`` are escaped.
+    The text of an attribute begins on its second line: napoleon takes what is before a colon in the first
+    line for a type.
+    """
+    for index, (line, following) in reversed(list(enumerate(pairwise(lines)))):
+        if line.strip() == "Example:" and re.match(r"\s+(python|opera-env|with|if) ", following):
+            lines[index : index + 1] = [f"{line}:", ""]
+    if what == "attribute":
+        lines.insert(0, "")
+    if name.startswith("opera_env.cli.options."):  # help texts are plain text
+        lines[:] = [line.replace("*", r"\*") for line in lines]
+
+
+def setup(app: Sphinx) -> None:
+    """Connects the navigation and the reference pages."""
+    app.connect("builder-inited", lambda app: write_reference_pages(DOCS / "reference"))
+    app.connect("autodoc-process-docstring", prepare_docstring, priority=100)  # before napoleon
+    app.connect("source-read", add_navigation)
