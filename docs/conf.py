@@ -74,6 +74,7 @@ NAVIGATION: dict[str, dict[str, list[str]]] = {
             "docs/own-tools",
             "docs/all-in-one",
             "docs/hub",
+            "docs/serving",
             "docs/cotraining",
         ],
         "Background": [

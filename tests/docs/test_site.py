@@ -24,7 +24,8 @@ def test_the_navigation_has_every_page_once(conf: dict[str, Any]) -> None:
     names = {path.relative_to(ROOT).with_suffix("").as_posix() for path in pages}
     patterns = [page for group in conf["NAVIGATION"].values() for pages in group.values() for page in pages]
     for name in names - {conf["root_doc"]}:
-        assert sum(fnmatch(name, pattern) for pattern in patterns) == 1, name
+        found = sum(fnmatch(name, pattern) for pattern in patterns)
+        assert found == 1, f"{name} is {found} times in NAVIGATION of docs/conf.py: add the page there"
     for pattern in patterns:
         assert pattern == "docs/reference/index" or any(fnmatch(name, pattern) for name in names), pattern
 
