@@ -31,9 +31,9 @@ def pull_folder(
 ) -> Path:
     """Pulls a folder that :func:`opera_env.hub.push_folder` has pushed.
 
-    The manifest comes first. Before any of its files is downloaded, they must be safetensors or JSON, belong
-    to its kind, and have the sizes that the hub states; afterwards, the hashes of the manifest. The folder
-    appears complete or not at all, and nothing is overwritten.
+    The manifest comes first. Before any of its files is downloaded, they must be safetensors or JSON,
+    belong to its kind, and have the sizes that the hub states; afterwards, the hashes of the manifest.
+    The folder appears complete or not at all, and nothing is overwritten.
 
     Args:
         repo_id: The repository, ``owner/name``.
