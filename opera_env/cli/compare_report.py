@@ -16,6 +16,7 @@ from opera_env.evaluation.stats import ConfidenceInterval, format_interval
 SHIPPED_AGENTS = (
     *("untouched", "random", "fixed_order", "detect", "matched", "recipe_best"),
     *("single", "greedy", "beam", "exhaustive", "planner", "ppo", "vlm"),
+    *("vlm_stepwise", "api", "api_stepwise"),
 )
 """The agents that come with the package; every other name is an agent of the user's own."""
 

@@ -20,11 +20,15 @@ from opera_env.types import Agent, Decision, Observation, Sample, Search
 MAX_TOOLS = 3
 WITH_TOOL = {"single": "single:tiny.blur"}
 """Agents that need the name of a tool."""
-NAMES = [WITH_TOOL.get(name, name) for name in agent_names()]
+NEEDS_SERVER = ("api", "api_stepwise")
+"""Agents that need the address of a server."""
+SLOW = ("vlm_stepwise",)
+"""Agents whose model is that of another agent."""
+NAMES = [WITH_TOOL.get(name, name) for name in agent_names() if name not in NEEDS_SERVER]
 AGENTS = [
-    WITH_TOOL.get(point.name, point.name)
+    pytest.param(WITH_TOOL.get(point.name, point.name), marks=[pytest.mark.slow] * (point.name in SLOW))
     for point in entry_points(group=ENTRY_POINT_GROUP)
-    if not hasattr(point.load(), "search")
+    if point.name not in NEEDS_SERVER and not hasattr(point.load(), "search")
 ]
 
 MakeAgent = Callable[..., Agent]
@@ -91,7 +95,14 @@ def test_every_name_is_an_agent_or_a_search(name: str, toolbox: Toolbox) -> None
 
 
 def test_names_are_unique() -> None:
-    assert len(NAMES) == len(entry_points(group=ENTRY_POINT_GROUP))
+    assert len(agent_names()) == len(entry_points(group=ENTRY_POINT_GROUP))
+    assert set(NEEDS_SERVER) | set(SLOW) <= set(agent_names())
+
+
+@pytest.mark.parametrize("agent", [*NEEDS_SERVER, *(f"{name}:no-address" for name in NEEDS_SERVER)])
+def test_agents_that_need_a_server_say_so(agent: str, toolbox: Toolbox) -> None:
+    with pytest.raises(AgentError, match=r"expected api\w*:MODEL@URL"):
+        make_agent(agent, toolbox=toolbox)
 
 
 @every_agent

@@ -10,8 +10,33 @@ from opera_agents.vlm.endpoint import Endpoint, image_part
 from opera_agents.vlm.prompt import USER_PROMPT, build_system_prompt, make_grammar
 from opera_env.data.images import to_pil
 from opera_env.degradations import DEGRADATIONS
+from opera_env.errors import AgentError
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Observation
+
+
+def make_api(toolbox: Toolbox, max_tools: int = 6, path: str = "") -> ApiAgent:
+    """Makes the agent ``api:MODEL@URL``, such as ``api:qwen@http://127.0.0.1:8000/v1``.
+
+    Raises:
+        AgentError: If there is no model and address.
+    """
+    return ApiAgent(toolbox, endpoint=Endpoint(*split_name(path, "api")), max_tools=max_tools)
+
+
+def split_name(name: str, agent: str) -> tuple[str, str]:
+    """Returns the address and the model of ``MODEL@URL``.
+
+    Raises:
+        AgentError: If it is something else.
+    """
+    model, _, address = name.rpartition("@")
+    if not model or not address.startswith(("http://", "https://")):
+        raise AgentError(
+            f"agent {agent!r} needs a model and a server: expected {agent}:MODEL@URL, such as "
+            f"{agent}:default@http://127.0.0.1:8000/v1, found {agent}:{name}."
+        )
+    return address, model
 
 
 class ApiAgent:

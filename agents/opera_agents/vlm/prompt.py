@@ -69,15 +69,22 @@ def build_turn_system_prompt(
     toolbox: Toolbox, max_tools: int = 6, labels: Sequence[str] = DEGRADATIONS
 ) -> str:
     """Builds the system prompt of agents that observe the results of their tools; see above."""
-    return _TURN_TEMPLATE.format(
-        degradations=_bullet_list(labels),
-        families=_families(toolbox),
-        max_tools=max_tools,
-        first=toolbox.names[0],
-    )
+    introduction = _turn_introduction(toolbox, labels)
+    return introduction + _TURN_TEMPLATE.format(max_tools=max_tools, first=toolbox.names[0])
 
 
-_TURN_TEMPLATE = """\
+def build_function_system_prompt(
+    toolbox: Toolbox, max_tools: int = 6, labels: Sequence[str] = DEGRADATIONS
+) -> str:
+    """Builds the system prompt of agents that call functions; see above."""
+    return _turn_introduction(toolbox, labels) + _FUNCTION_TEMPLATE.format(max_tools=max_tools)
+
+
+def _turn_introduction(toolbox: Toolbox, labels: Sequence[str]) -> str:
+    return _TURN_INTRODUCTION.format(degradations=_bullet_list(labels), families=_families(toolbox))
+
+
+_TURN_INTRODUCTION = """\
 You restore photographs. You are shown one that may be damaged in several ways at once.
 You apply tools to it, see the result, and go on from there, until it is as good as the tools can make it.
 
@@ -86,6 +93,13 @@ What can be wrong:
 
 {families}
 
+"""
+
+_FUNCTION_TEMPLATE = """\
+Say what you see and what follows from it, then call functions: apply_tools, undo, and finish at the end.
+At most {max_tools} tools may run, those that you take back included."""
+
+_TURN_TEMPLATE = """\
 Begin each answer with
 <think>what you see, and what follows from it</think>
 and, if you like, <degradation>a Python list of what is wrong with the photograph</degradation>
