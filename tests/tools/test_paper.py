@@ -19,6 +19,7 @@ from opera_env.errors import MissingWeightsError, WeightsIntegrityError
 from opera_env.execution import Executor
 from opera_env.tools import Toolbox
 from opera_env.tools.paper import PAPER_TOOLS, PaperTool, random_paper_tools
+from opera_env.tools.residency import Residency
 from opera_env.tools.swinir import SWINIR, build_swinir, swinir_halo, swinir_tool
 from opera_env.types import Sample, SampleSpec
 from opera_env.weights.paper_files import PAPER_FILES
@@ -218,6 +219,13 @@ def test_a_chain_of_all_tools_at_full_size(tmp_path: Path) -> None:
     image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
     sample = Sample(image, None, None, (64, 64), SampleSpec("made up", 0, (), 0))
     restored = next(iter(Executor(toolbox).run([sample], [toolbox.names]))).image
+    # The same within a limit: one of the large networks on the device, three in memory, others in files.
+    residency = Residency("cpu", max_bytes=150_000_000, max_host_bytes=320_000_000)
+    toolbox.limit_memory(residency)
+    limited = next(iter(Executor(toolbox).run([sample], [toolbox.names]))).image
+    assert torch.equal(limited, restored)
+    assert residency.resident[-1] == "swinir.dejpeg" and len(residency.waiting_in_memory) < 16
+    toolbox.to("cpu")
     assert restored.shape == sample.lq.shape and restored.isfinite().all()
     assert not torch.allclose(restored, sample.lq, atol=1e-3)
     for name, tool in zip(PAPER_FILES, toolbox, strict=False):
