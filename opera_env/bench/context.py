@@ -82,6 +82,17 @@ class BenchmarkContext:
         self.synchronise()
         return time.perf_counter() - start
 
+    def busy_seconds(self, work: Callable[[], object]) -> float:
+        """Returns the seconds that the device computes for a call.
+
+        On a CPU this is the processor time of all threads together, which other programs hardly change.
+        """
+        if self.device.type != "cpu":
+            return self.seconds(work)
+        start = time.process_time()
+        work()
+        return time.process_time() - start
+
     def synchronise(self) -> None:
         """Waits until the device has finished its work."""
         if self.device.type == "cuda":

@@ -12,6 +12,7 @@ from opera_env.bench.benchmarks import BENCHMARKS
 from opera_env.bench.context import BenchmarkContext
 from opera_env.bench.plans import SERVICE_SCRIPT
 from opera_env.bench.startup import measure_starts
+from opera_env.devices import supports_bfloat16
 from opera_env.errors import BenchError
 from opera_env.tools import Toolbox
 from opera_env.tools.paper import PAPER_TOOLS, PaperTool
@@ -70,8 +71,11 @@ def test_paper(bench: BenchmarkContext, monkeypatch: pytest.MonkeyPatch) -> None
         assert row["ms"] > 0 and row["gflop"] > 0 and row["peak_mib"] > 0
         expected = row["gflop"] / row["ms"] / result["matrix_tflops"]
         assert row["matrix_rate_share"] == pytest.approx(expected)
+        assert (row["bfloat16_ms"] is not None) == supports_bfloat16()
     assert result["plans"]["images_per_second"] > 0
-    assert len(list(BENCHMARKS["paper"].report(result))) == 4
+    assert result["limited_plans"]["images_per_second"] > 0
+    assert 0 < result["limited_plans"]["weights_mb"] < 3
+    assert len(list(BENCHMARKS["paper"].report(result))) == 5
 
 
 @needs_lpips

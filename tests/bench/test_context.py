@@ -28,6 +28,8 @@ def test_peak_memory_includes_memory_that_was_released_again() -> None:
 
 def test_seconds_plans_and_samples_are_as_described(bench: BenchmarkContext) -> None:
     assert 0.05 <= bench.seconds(lambda: time.sleep(0.05)) < 0.5
+    assert bench.busy_seconds(lambda: time.sleep(0.05)) < 0.05
+    assert bench.busy_seconds(lambda: sum(range(10**6))) > 0.001
     assert bench.random_plans(50, 6) == bench.random_plans(50, 6)
     assert {len(plan) for plan in bench.random_plans(200, 6)} == {1, 2, 3, 4, 5, 6}
     plans = bench.distinct_plans(300)
