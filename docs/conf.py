@@ -68,6 +68,7 @@ NAVIGATION: dict[str, dict[str, list[str]]] = {
         ],
         "Agents and tools": [
             "docs/agents",
+            "docs/literature",
             "docs/vlm",
             "docs/toolbox-lite",
             "docs/paper-toolbox",

@@ -19,7 +19,7 @@ ENTRY_POINT_GROUP = "opera_env.agents"
 BLIND_SUFFIX = "-blind"
 """Suffix of the name of a search that runs without reference and labels, with a label-free scorer."""
 
-_AFTER_COLON = ("path", "tool", "profile", "address")
+_AFTER_COLON = ("path", "tool", "profile")
 """Parameters of installed agents that take what follows the colon in their name."""
 
 
@@ -35,7 +35,7 @@ def make_agent(name: str, **options: Any) -> Agent | Search:
         name: The name of an installed agent (see :func:`agent_names`); ``name:path`` for an installed agent
             that is loaded from a file or folder; ``single:TOOL`` for the agent that plans one tool;
             ``name:profile`` for one with several profiles, such as ``4kagent:perception``;
-            ``llm:ADDRESS#MODEL``; or ``module:attribute`` for any importable class or function that returns
+            ``api:MODEL@URL``; or ``module:attribute`` for any importable class or function that returns
             an agent, or for an agent.
         **options: Arguments for the agent: ``toolbox``, ``max_tools``, ``seed``, ``tool_cost``,
             ``num_plans``, ``budget`` (tools that may run for one image), ``labels`` (names of the source's

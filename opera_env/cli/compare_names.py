@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from opera_env.agents import BLIND_SUFFIX, make_agent
 from opera_env.console import Console
+from opera_env.errors import AgentError, MissingWeightsError, ToolboxMismatchError, UnknownPresetError
 from opera_env.tools import Toolbox
 
 DEFAULT_AGENTS = (
@@ -28,7 +30,21 @@ NEEDS_LABELS = ("matched", "recipe_best")
 NEEDS_LITE_TOOLBOX = ("recipe_best", "planner", "ppo")
 """These were trained for the tools that come with the package."""
 
-_ALL = "all"
+LITERATURE_AGENTS = (
+    "agenticir-blind",
+    "restoreagent-blind",
+    "qagent-blind",
+    "mair-blind",
+    "4kagent-blind",
+    "4kagent:perception-blind",
+    "mcts-blind",
+    "simplecall",
+    "rl_restore",
+    "llm",
+)
+"""The agents of the literature; ``--agents literature`` stands for those that can be made."""
+
+_ALL, _LITERATURE = "all", "literature"
 
 
 def choose_agents(
@@ -37,8 +53,8 @@ def choose_agents(
     """Returns the names of the agents that are compared, each once.
 
     Args:
-        names: Names separated by commas; "all" stands for the default and the slow agents. None for the
-            default agents.
+        names: Names separated by commas; "all" stands for the default and the slow agents, "literature"
+            for the agents of the literature that can be made. None for the default agents.
         toolbox_name: The toolbox as it was named.
         has_labels: Whether the degradations of all samples are known. If not, default agents that need them
             are left out.
@@ -46,6 +62,9 @@ def choose_agents(
         console: Where it is said which agents are left out.
     """
     listed = [name for part in (names or "").split(",") if (name := part.strip())]
+    if _LITERATURE in listed:
+        found = _literature(toolbox, console)
+        listed = [each for name in listed for each in (found if name == _LITERATURE else [name])]
     if names is not None and _ALL not in listed:
         return list(dict.fromkeys(listed))
     excluded: set[str] = set()
@@ -67,3 +86,16 @@ def choose_agents(
     if names is None:
         return suitable
     return list(dict.fromkeys(each for name in listed for each in (suitable if name == _ALL else [name])))
+
+
+def _literature(toolbox: Toolbox, console: Console) -> list[str]:
+    """Returns the agents of the literature that can be made, and says why the others cannot."""
+    found: list[str] = []
+    for name in LITERATURE_AGENTS:
+        try:
+            make_agent(name.removesuffix(BLIND_SUFFIX), toolbox=toolbox)
+        except (AgentError, MissingWeightsError, ToolboxMismatchError, UnknownPresetError) as error:
+            console.print(f"left out: {name}: {error}", soft_wrap=True, markup=False, highlight=False)
+        else:
+            found.append(name)
+    return found

@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 
 from opera_env.agents import BLIND_SUFFIX
+from opera_env.cli.compare_names import LITERATURE_AGENTS
 from opera_env.console import Console
 from opera_env.evaluation.report import paired_difference
 from opera_env.evaluation.stats import ConfidenceInterval, format_interval
@@ -17,8 +18,12 @@ SHIPPED_AGENTS = (
     *("untouched", "random", "fixed_order", "detect", "matched", "recipe_best"),
     *("single", "greedy", "beam", "exhaustive", "planner", "ppo", "vlm"),
     *("vlm_stepwise", "api", "api_stepwise"),
+    *("agenticir", "restoreagent", "qagent", "mair", "4kagent", "mcts", "simplecall", "rl_restore", "llm"),
 )
 """The agents that come with the package; every other name is an agent of the user's own."""
+
+_SHIPPED_PROFILES = ("4kagent:fidelity", "4kagent:perception")
+"""Agents of the package that have a profile in their names."""
 
 _SHIPPED_PAIRS = (
     ("planner", "detect"),
@@ -59,7 +64,9 @@ def _reward_table(summary: Mapping[str, Any], name_width: int | None = None) -> 
     title = f"{config['num_samples']} samples of {config['source']}, reward {config['reward']}"
     table = Table(title=title, box=box.SIMPLE, padding=(0, 0, 0, 1), pad_edge=False)
     table.add_column("agent", overflow="fold", max_width=name_width)
-    columns = ("reward (95 %)", *groups, "tools", "scored", "s", *(["regret"] if has_regret else []))
+    has_budget = config.get("budget") is not None
+    columns = ["reward (95 %)", *groups, "tools", *(["run"] if has_budget else []), "scored", "s"]
+    columns += ["regret"] if has_regret else []
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     for name, row in agents.items():
@@ -68,6 +75,7 @@ def _reward_table(summary: Mapping[str, Any], name_width: int | None = None) -> 
             format_interval(ConfidenceInterval(**row["reward"])),
             *(f"{means[group]:.2f}" for group in groups),
             f"{row['tools']:.1f}",
+            *([str(row["tools_run"])] if has_budget else []),
             str(row["images_scored"]),
             f"{row['seconds']:.0f}",
         ]
@@ -98,6 +106,8 @@ def footnote(summary: Mapping[str, Any]) -> str:
     if groups:
         lines.append(f"{', '.join(groups)}: mean reward of each benchmark group")
     lines.append("scored: results whose score the agent saw before it decided; s: seconds to decide")
+    if config.get("budget") is not None:
+        lines.append(f"run: tools run before the agent decided, at most {config['budget']} for an image")
     if config["frozen_set_size"] is not None:
         lines.append(f"regret: to the best of {config['frozen_set_size']:.0f} plans per sample")
     for agent, other in _reported_pairs(summary["agents"]):
@@ -110,9 +120,11 @@ def footnote(summary: Mapping[str, Any]) -> str:
 
 def _reported_pairs(agents: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Lists the pairs whose difference is printed: each own agent with each other agent."""
-    own = [name for name in agents if name.removesuffix(BLIND_SUFFIX) not in SHIPPED_AGENTS]
+    shipped = (*SHIPPED_AGENTS, *_SHIPPED_PROFILES)
+    own = [name for name in agents if name.removesuffix(BLIND_SUFFIX) not in shipped]
     if not own:
-        return [pair for pair in _SHIPPED_PAIRS if set(pair) <= set(agents)]
+        literature = [("planner", name) for name in agents if name in LITERATURE_AGENTS]
+        return [pair for pair in (*_SHIPPED_PAIRS, *literature) if set(pair) <= set(agents)]
     pairs: list[tuple[str, str]] = []
     for position, name in enumerate(own):
         pairs += [(name, other) for other in agents if other not in own]

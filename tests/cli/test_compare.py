@@ -96,6 +96,20 @@ def test_more_plans_cost_more_and_the_reference_stays_hidden(photos: Path, tmp_p
     assert rows["planner"]["reward"]["mean"] >= rows["planner-blind"]["reward"]["mean"]
 
 
+def test_a_budget_limits_the_tools_that_run_and_is_printed(
+    photos: Path, tmp_path: Path, small_toolbox: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = f"compare --images {photos} --canvas 64 --n 2 --reward classic --no-sheet --budget 2"
+    names = ["--agents", "untouched,greedy,mair-blind", "--toolbox", str(small_toolbox)]
+    assert main([*args.split(), *names, "--json", str(tmp_path / "out.json")]) == 0
+    printed = capsys.readouterr().out
+    assert " run " in printed and "at most 2 for an image" in printed
+    summary = json.loads((tmp_path / "out.json").read_text())
+    assert summary["config"]["budget"] == 2
+    assert summary["agents"]["greedy"]["tools_run"] == 4
+    assert summary["agents"]["mair-blind"]["tools_run"] <= 4
+
+
 @pytest.mark.parametrize(
     ("args", "says", "code"),
     [

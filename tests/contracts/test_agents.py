@@ -10,25 +10,33 @@ from importlib.metadata import entry_points
 import pytest
 import torch
 
+from opera_agents.ppo.saved import AgentCard, save_agent
+from opera_agents.rl_restore.agent import build_policy
 from opera_env.agents import ENTRY_POINT_GROUP, agent_names, make_agent, run_agent
 from opera_env.degradations import DEGRADATIONS
 from opera_env.errors import AgentError, PlanParseError, ToolboxMismatchError, UnknownPresetError
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Agent, Decision, Observation, Sample, Search
+from tests.agents.vlm.conftest import ChatServer
 
 MAX_TOOLS = 3
-WITH_TOOL = {"single": "single:tiny.blur"}
-"""Agents that need the name of a tool."""
-NEEDS_SERVER = ("api", "api_stepwise")
+AFTER_COLON = {"single": "tiny.blur", "mcts": "uniform"}
+"""What agents need beside their names."""
+POLICIES = {"simplecall": AgentCard.build, "rl_restore": build_policy}
+"""Agents that come without weights: functions that make an untrained policy."""
+ANSWER = "<think>Soft.</think><degradation>['noise']</degradation><answer>['tiny.blur']</answer>"
+NEEDS_SERVER = ("api", "api_stepwise", "llm")
 """Agents that need the address of a server."""
+TURN_BY_TURN = ("api_stepwise", "llm")
+"""Those of them that answer several times."""
 SLOW = ("vlm_stepwise",)
 """Agents whose model is that of another agent."""
-NAMES = [WITH_TOOL.get(name, name) for name in agent_names() if name not in NEEDS_SERVER]
+NAMES = [name for name in agent_names() if name not in TURN_BY_TURN]
 AGENTS = [
-    pytest.param(WITH_TOOL.get(point.name, point.name), marks=[pytest.mark.slow] * (point.name in SLOW))
+    pytest.param(point.name, marks=[pytest.mark.slow] * (point.name in SLOW))
     for point in entry_points(group=ENTRY_POINT_GROUP)
-    if point.name not in NEEDS_SERVER and not hasattr(point.load(), "search")
+    if point.name not in TURN_BY_TURN and not hasattr(point.load(), "search")
 ]
 
 MakeAgent = Callable[..., Agent]
@@ -40,13 +48,45 @@ def lite() -> Toolbox:
 
 
 @pytest.fixture(scope="module")
-def needs_lite(make_toolbox: Callable[[], Toolbox]) -> Callable[[str], bool]:
+def complete(
+    make_toolbox: Callable[[], Toolbox], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], str]]:
+    """Returns the name of an agent with what it needs: a tool, the folder of a policy, or a server."""
+    toolbox = make_toolbox()
+    card = AgentCard(
+        toolbox.signature, toolbox.names, max_tools=MAX_TOOLS, obs_size=32, reward="label_free"
+    )
+
+    @cache
+    def add_inputs(name: str) -> str:
+        if name == "api":
+            return f"api:model@{server.url}"
+        if name in POLICIES:
+            folder = tmp_path_factory.mktemp(name)
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                save_agent(POLICIES[name](card), card, folder)
+            return f"{name}:{folder}"
+        return f"{name}:{AFTER_COLON[name]}" if name in AFTER_COLON else name
+
+    server = ChatServer(ANSWER)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            patch.delenv(name, raising=False)
+        yield add_inputs
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def needs_lite(
+    make_toolbox: Callable[[], Toolbox], complete: Callable[[str], str]
+) -> Callable[[str], bool]:
     """Returns whether an agent was trained for ``lite`` and refuses other tools."""
 
     @cache
     def refuses_others(name: str) -> bool:
         try:
-            make_agent(name, toolbox=make_toolbox())
+            make_agent(complete(name), toolbox=make_toolbox())
         except ToolboxMismatchError:
             return True
         return False
@@ -68,9 +108,10 @@ def toolbox(
 
 
 @pytest.fixture
-def make(name: str, toolbox: Toolbox) -> MakeAgent:
+def make(name: str, toolbox: Toolbox, complete: Callable[[str], str]) -> MakeAgent:
     def agent(seed: int = 0, max_tools: int = MAX_TOOLS) -> Agent:
-        made = make_agent(name, toolbox=toolbox, max_tools=max_tools, seed=seed, tool_cost=0.0)
+        options = {"toolbox": toolbox, "max_tools": max_tools, "seed": seed, "tool_cost": 0.0}
+        made = make_agent(complete(name), **options)
         assert isinstance(made, Agent)
         return made
 
@@ -89,8 +130,10 @@ every_agent = pytest.mark.parametrize("name", AGENTS)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_name_is_an_agent_or_a_search(name: str, toolbox: Toolbox) -> None:
-    agent = make_agent(name, toolbox=toolbox, max_tools=MAX_TOOLS, seed=0, tool_cost=0.0)
+def test_every_name_is_an_agent_or_a_search(
+    name: str, toolbox: Toolbox, complete: Callable[[str], str]
+) -> None:
+    agent = make_agent(complete(name), toolbox=toolbox, max_tools=MAX_TOOLS, seed=0, tool_cost=0.0)
     assert isinstance(agent, Agent) != isinstance(agent, Search)
 
 
@@ -101,7 +144,7 @@ def test_names_are_unique() -> None:
 
 @pytest.mark.parametrize("agent", [*NEEDS_SERVER, *(f"{name}:no-address" for name in NEEDS_SERVER)])
 def test_agents_that_need_a_server_say_so(agent: str, toolbox: Toolbox) -> None:
-    with pytest.raises(AgentError, match=r"expected api\w*:MODEL@URL"):
+    with pytest.raises(AgentError, match=r"expected \w+:MODEL@URL"):
         make_agent(agent, toolbox=toolbox)
 
 

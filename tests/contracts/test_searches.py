@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from opera_agents.mcts import Mcts
 from opera_baselines.greedy import Greedy
 from opera_baselines.recipe_best import PlanTable
 from opera_env.agents import ENTRY_POINT_GROUP, make_agent
@@ -29,6 +30,8 @@ SEARCHES = [
 ]
 LABEL_READERS = ("matched", "recipe_best")
 """Searches that read the degradations of a sample and score no plan."""
+NAMES = {"mcts": "mcts:uniform"}
+"""With what follows the colon where a search needs it: no planner was trained for the tiny toolbox."""
 LITERATURE = ("agenticir", "restoreagent", "qagent", "mair", "4kagent")
 """Searches that look at images, and try tools for what they see alone."""
 QUALITY_LED = ("restoreagent", "qagent", "mair")
@@ -88,7 +91,7 @@ def table(toolbox: Toolbox, samples: list[Sample]) -> PlanTable:
 def make(name: str, toolbox: Toolbox, table: PlanTable) -> Callable[..., Search]:
     def search(**options: Any) -> Search:
         offered = {"toolbox": toolbox, "max_tools": MAX_TOOLS, "seed": 0, "table": table}
-        agent = make_agent(name, **offered | options)
+        agent = make_agent(NAMES.get(name, name), **offered | options)
         assert isinstance(agent, Search)
         return agent
 
@@ -212,7 +215,7 @@ def test_no_more_plans_are_scored_than_counted(
     search.search(samples[:1], recorder)
     most = search.count_plans(len(scorer.tool_names))
     assert len({plan for _, plan in recorder.requests}) <= most
-    if not isinstance(search, Greedy):  # which may stop before the last tool
+    if not isinstance(search, Greedy | Mcts):  # which may stop before the last tool, or try all plans
         assert len({plan for _, plan in recorder.requests}) == most
 
 

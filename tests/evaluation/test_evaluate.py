@@ -16,6 +16,8 @@ from opera_env.errors import SampleError, UnknownPresetError
 from opera_env.evaluation.benchmarks import EACH_TOOL, Benchmark, image_digest
 from opera_env.evaluation.evaluate import ToolboxRunner, evaluate
 from opera_env.evaluation.partial import partial_results
+from opera_env.evaluation.protocols import ColumnMetrics
+from opera_env.evaluation.records import EvaluationConfig
 from opera_env.evaluation.results import Result
 from opera_env.reward import REWARD_PRESETS
 from opera_env.scoring import PlanScorer
@@ -200,3 +202,16 @@ def test_photographs_without_reference_say_why_columns_are_empty(
     assert result.missing["psnr_y"] == "no reference"
     assert set(result.metrics) == {"niqe32", "piqe"}
     assert result.combination == "haze"
+
+
+def test_results_say_with_which_budget_an_agent_ran(
+    benchmark: Benchmark, make_toolbox: Callable[[], Toolbox], columns: ColumnMetrics
+) -> None:
+    few = replace(benchmark, samples=benchmark.samples[:2])
+    for budget in (None, 3):
+        config = EvaluationConfig(PSNR, max_tools=2, budget=budget)
+        runner = ToolboxRunner("tiny", make_toolbox(), ["greedy"], config, PSNR, columns)
+        results = evaluate(few, [runner])
+        assert [result.settings.get("budget") for result in results] == [budget] * 2
+        assert all(result.cost.tools_run >= 5 for result in results) == (budget is None)
+        assert all(result.cost.tools_run <= (budget or 10) for result in results)

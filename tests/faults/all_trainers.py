@@ -23,6 +23,8 @@ from opera_agents.planner.config import PlannerConfig
 from opera_agents.planner.saved import PolicyCard, save_policy
 from opera_agents.ppo import train as ppo
 from opera_agents.ppo.config import PPOConfig
+from opera_agents.rl_restore import train as rl_restore
+from opera_agents.rl_restore.config import RLRestoreConfig
 from opera_agents.vlm import grpo, warm_start
 from opera_agents.vlm.agent import VLMAgent
 from opera_agents.vlm.answers import random_answer
@@ -112,6 +114,14 @@ TRAINERS = {
         f"{_SMALL} --val {{images}} --total-timesteps 48 --warm-start-steps 2 --warm-start-batch-size 2 "
         "--num-envs 3 --n-steps 4 --batch-size 6 --max-tools 2 --obs-size 32 --save-every 1 --val-every 2 "
         "--val-count 2 --device cpu",
+        is_slow=True,
+    ),
+    "rl_restore": Trainer(
+        RLRestoreConfig,
+        rl_restore.train,
+        f"{_SMALL} --val {{images}} --total-timesteps 48 --num-envs 3 --n-steps 4 --gradient-steps 1 "
+        "--batch-size 4 --buffer-size 30 --learning-starts 11 --target-update-interval 12 --max-tools 2 "
+        "--obs-size 32 --save-every 1 --val-every 2 --val-count 2 --device cpu",
         is_slow=True,
     ),
     "vlm warm start": Trainer(

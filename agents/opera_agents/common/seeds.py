@@ -30,6 +30,7 @@ class SeedStage(IntEnum):
     REWARD_TABLE = 9
     DETECTOR = 10
     PLANNER_IMITATION = 11
+    RL_RESTORE_ROLLOUT = 12
 
 
 def make_rng(seed: int, stage: SeedStage, step: int, stream: int = 0) -> np.random.Generator:

@@ -17,13 +17,23 @@ from opera_agents.ppo.saved import load_agent
 from opera_env.envs.masks import observed_action_mask
 from opera_env.envs.observation import to_pixels
 from opera_env.errors import AgentError, ToolboxMismatchError
+from opera_env.metrics import build_metric
 from opera_env.plan import PlanCodec
+from opera_env.reward import get_reward
 from opera_env.seeding import content_seed
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Observation
 
 SHIPPED = Path(__file__).with_name("weights")
 """Folder of the policy that comes with the package, trained for the toolbox ``lite``."""
+
+SIMPLECALL = Path(__file__).with_name("simplecall")
+"""Folder of a policy that was rewarded without labels, if one comes with the package."""
+
+_SIMPLECALL_REMEDY = (
+    "python -m opera_agents.ppo.train --images DIR --out runs/simplecall --reward label_free "
+    "--val-reward label_free, and simplecall:runs/simplecall"
+)
 
 _OBSERVATION_KEYS = ("image", "original", "steps_left", "used")
 
@@ -222,6 +232,47 @@ def make_ppo(
         ToolboxMismatchError: If the policy was trained for another toolbox.
     """
     policy, card = load_agent(Path(path))
+    return PredictAgent(
+        policy.to(toolbox.device),
+        toolbox,
+        card.signature,
+        card.mask_upscale,
+        deterministic,
+        None if deterministic else seed,
+    )
+
+
+def make_simplecall(
+    toolbox: Toolbox, path: Path | str = SIMPLECALL, deterministic: bool = True, seed: int = 0
+) -> PredictAgent:
+    """Makes the agent ``simplecall``: the stepwise agent ``ppo``, rewarded without references and labels.
+
+    Kept from the paper: one tool at a time from the current image, a policy that calls no language model,
+    and training by PPO with gains of no-reference quality as the reward. Left out: the paper's networks;
+    the reward is the critic, or any other that needs no reference. A warm start by imitation uses labels:
+    with ``--warm-start-steps 0`` the training has none.
+
+    Args:
+        toolbox: The toolbox that the policy was trained for.
+        path: Folder of the trained policy; on the command line ``simplecall:FOLDER``.
+        deterministic: Whether the most probable tool is chosen instead of a sampled one.
+        seed: Seed of sampled tools.
+
+    Raises:
+        MissingWeightsError: If the folder does not contain a policy; the message names the command that
+            trains one.
+        AgentError: If the policy was trained by a reward that needs references.
+        ToolboxMismatchError: If the policy was trained for another toolbox.
+
+    Source: SimpleCall, as section 5 of the paper compares with it.
+    """
+    policy, card = load_agent(Path(path), remedy=_SIMPLECALL_REMEDY)
+    metrics = (term.metric for term in get_reward(card.reward).terms)
+    if any((build_metric(each) if isinstance(each, str) else each).needs_reference for each in metrics):
+        raise AgentError(
+            f"expected a policy that was rewarded without references, found one of the reward "
+            f"{card.reward}: use ppo:{path}, or train one with {_SIMPLECALL_REMEDY}."
+        )
     return PredictAgent(
         policy.to(toolbox.device),
         toolbox,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from textwrap import shorten
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from sb3_contrib.common.maskable.policies import MaskableMultiInputActorCriticPolicy
+from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
 from opera_agents.ppo.features import policy_kwargs
@@ -23,10 +25,14 @@ from opera_env.weights.checkpoints import load_as_float32, save_half
 
 WEIGHTS, CARD = "agent.safetensors", "agent.json"
 
-_ALIASES = ("pi_features_extractor.", "vf_features_extractor.")
-"""Further names of the shared features extractor, whose weights are saved once."""
+_NOT_SAVED = ("pi_features_extractor.", "vf_features_extractor.", "q_net_target.")
+"""Further names of the shared features extractor, whose weights are saved once, and the target network of
+Q-learning, which no agent needs."""
 
 _REMEDY = "python -m opera_agents.ppo.train --images DIR --out runs/ppo"
+
+Build = Callable[["AgentCard"], BasePolicy]
+"""Makes an untrained policy for a card."""
 
 
 @dataclass(frozen=True)
@@ -101,13 +107,20 @@ class AgentCard:
 def save_agent(policy: nn.Module, card: AgentCard, folder: Path) -> None:
     """Writes ``agent.safetensors`` and ``agent.json``; each file is written atomically."""
     state = policy.state_dict()
-    save_half({key: state[key] for key in state if not key.startswith(_ALIASES)}, folder / WEIGHTS)
+    save_half({key: state[key] for key in state if not key.startswith(_NOT_SAVED)}, folder / WEIGHTS)
     with atomic_write(folder / CARD) as partial:
         partial.write_text(json.dumps(asdict(card), indent=2) + "\n")
 
 
-def load_agent(folder: Path) -> tuple[MaskableMultiInputActorCriticPolicy, AgentCard]:
+def load_agent(
+    folder: Path, build: Build = AgentCard.build, remedy: str = _REMEDY
+) -> tuple[BasePolicy, AgentCard]:
     """Reads the files that :func:`save_agent` wrote.
+
+    Args:
+        folder: The folder.
+        build: Makes the policy; by default that of PPO.
+        remedy: The command that trains such an agent.
 
     Raises:
         MissingWeightsError: If a file is absent.
@@ -116,7 +129,7 @@ def load_agent(folder: Path) -> tuple[MaskableMultiInputActorCriticPolicy, Agent
     """
     for name in (CARD, WEIGHTS):
         if not (folder / name).is_file():
-            raise MissingWeightsError("a trained stepwise agent", folder / name, _REMEDY)
+            raise MissingWeightsError("a trained stepwise agent", folder / name, remedy)
     data = read_object(folder / CARD, AgentError, "Train the agent again, or get a new copy of its folder.")
     card = AgentCard(
         signature=data.text("signature"),
@@ -129,14 +142,14 @@ def load_agent(folder: Path) -> tuple[MaskableMultiInputActorCriticPolicy, Agent
         training=data.mapping("training", default={}),
     )
     with torch.random.fork_rng(devices=[]):  # The initial weights, drawn here, are replaced below.
-        policy = card.build()
+        policy = build(card)
     weights = load_as_float32(folder / WEIGHTS)
     try:
         incompatible = policy.load_state_dict(weights, strict=False)
     except RuntimeError as error:
         reason = shorten(str(error), 300)
         raise AgentError(f"{folder / WEIGHTS}: not the weights of this policy ({reason}).") from error
-    missing = [key for key in incompatible.missing_keys if not key.startswith(_ALIASES)]
+    missing = [key for key in incompatible.missing_keys if not key.startswith(_NOT_SAVED)]
     if missing or incompatible.unexpected_keys:
         raise AgentError(
             f"{folder / WEIGHTS}: not the weights of the policy that {CARD} describes; "

@@ -24,10 +24,10 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3.common.logger import Logger
 from torch.utils.tensorboard import SummaryWriter
 
-from opera_agents.common.photographs import check_photographs, training_source
+from opera_agents.common.photographs import check_photographs
 from opera_agents.common.runs import load_encoder, set_threads
 from opera_agents.common.seeds import SeedStage, make_seed
-from opera_agents.common.validation import Validation, ValidationResult, format_validation, log_validation
+from opera_agents.common.validation import Validation, ValidationResult
 from opera_agents.planner.plan_chooser import load_chooser
 from opera_agents.ppo import checkpoint
 from opera_agents.ppo.agent import PredictAgent
@@ -35,17 +35,23 @@ from opera_agents.ppo.checkpoint import Progress
 from opera_agents.ppo.config import PPOConfig
 from opera_agents.ppo.diagnostics import log_rollout
 from opera_agents.ppo.features import StepwiseFeaturesExtractor, policy_kwargs
-from opera_agents.ppo.saved import AgentCard, load_agent, save_agent
+from opera_agents.ppo.saved import load_agent, save_agent
+from opera_agents.ppo.stepwise_run import (
+    make_card,
+    make_source,
+    make_validation,
+    make_vec_env,
+    validate_agents,
+    validation_scalars,
+)
 from opera_agents.ppo.vec_env import OperaVecEnv
 from opera_agents.ppo.warm_start import DrawPlans, draw_plausible_plans, run_warm_start
 from opera_env.cli.program import run_program
-from opera_env.data import Source, clean_folder
+from opera_env.data import clean_folder
 from opera_env.degradations import load_degradations, merge_degradations
-from opera_env.envs.vector import StepwiseVectorEnv
-from opera_env.execution import Executor, PrefixCache
+from opera_env.execution import Executor
 from opera_env.runs import claim_run_dir, describe_progress
 from opera_env.schedules import linear_decay
-from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 
 CHECKPOINT = "checkpoint.pt"
@@ -122,13 +128,7 @@ def run_rollouts(
         progress: The progress in the checkpoint; None starts with the warm start.
         validate: The validation set; None leaves it out.
     """
-    source = training_source(
-        config.images,
-        config.canvas,
-        enlarged_dir=config.out / "enlarged" if config.enlarged else None,
-        clean_weight=config.clean_weight,
-        degradations=load_degradations(config.degradations),
-    )
+    source = make_source(config)
     path = config.out / CHECKPOINT
     agent = PredictAgent(model.policy, toolbox, mask_upscale=config.mask_upscale)
     sampling_agent = PredictAgent(model.policy, toolbox, mask_upscale=config.mask_upscale, seed=0)
@@ -145,7 +145,7 @@ def run_rollouts(
     writer = SummaryWriter(str(config.out), purge_step=model.num_timesteps + 1)
     result: ValidationResult | None = None
     if validate is not None and progress.rollouts in (0, config.rollouts):
-        result = _validate(validate, (agent, sampling_agent), writer, model.num_timesteps)
+        result = validate_agents(validate, agent, sampling_agent, writer, model.num_timesteps)
     while progress.rollouts < config.rollouts:
         # Each segment between two checkpoints starts with fresh environments, seeds and caches (a cache
         # decides which plans share a batch), so that a resumed run equals an uninterrupted one.
@@ -182,11 +182,11 @@ def run_rollouts(
                 progress.rollouts % config.val_every == 0 or progress.rollouts == config.rollouts
             )
             if validate is not None and is_validation_due:
-                result = _validate(validate, (agent, sampling_agent), writer, model.num_timesteps)
+                result = validate_agents(validate, agent, sampling_agent, writer, model.num_timesteps)
         checkpoint.save(path, model, progress)
 
     writer.close()
-    training = {**settings, **asdict(progress.budget), **_validation_scalars(result)}
+    training = {**settings, **asdict(progress.budget), **validation_scalars(result)}
     save_agent(model.policy, make_card(config, training, toolbox), config.out)
     return result
 
@@ -197,21 +197,6 @@ def make_plans(config: PPOConfig, toolbox: Toolbox) -> DrawPlans:
     if config.planner is None:
         return draw_plausible_plans(toolbox, labels, config.max_tools)
     return load_chooser(config.planner, toolbox, labels, config.max_tools, config.tool_cost)
-
-
-def make_vec_env(config: PPOConfig, toolbox: Toolbox, source: Source) -> OperaVecEnv:
-    """Returns fresh environments that share a toolbox and photographs."""
-    envs = StepwiseVectorEnv(
-        config.num_envs,
-        toolbox=toolbox,
-        reward=config.reward,
-        source=source,
-        max_tools=config.max_tools,
-        obs_size=config.obs_size,
-        tool_cost=config.tool_cost,
-        mask_upscale=config.mask_upscale,
-    )
-    return OperaVecEnv(envs, exclude_keys=() if config.observe_original else ("original",))
 
 
 def make_model(config: PPOConfig, envs: OperaVecEnv) -> MaskablePPO:
@@ -234,59 +219,6 @@ def make_model(config: PPOConfig, envs: OperaVecEnv) -> MaskablePPO:
     )
     model.set_logger(Logger(None, []))
     return model
-
-
-def make_validation(config: PPOConfig, toolbox: Toolbox) -> Validation | None:
-    """Returns the validation set; its scorer does not count towards the budget of the training."""
-    if config.val is None:
-        return None
-    reward = config.val_reward or config.reward
-    return Validation(
-        config.val,
-        toolbox,
-        reward,
-        config.val_count,
-        config.canvas,
-        config.max_tools,
-        config.tool_cost,
-        config.out.parent if config.regret else None,
-        PlanScorer(toolbox, reward, cache=PrefixCache()),  # each step runs one tool, not the whole plan
-        degradations=load_degradations(config.degradations),
-    )
-
-
-def make_card(config: PPOConfig, training: dict[str, Any], toolbox: Toolbox) -> AgentCard:
-    """Returns the card of a trained policy."""
-    return AgentCard(
-        signature=toolbox.signature,
-        tools=toolbox.names,
-        max_tools=config.max_tools,
-        obs_size=config.obs_size,
-        observe_original=config.observe_original,
-        mask_upscale=config.mask_upscale,
-        reward=config.reward,
-        training=training,
-    )
-
-
-def _validate(
-    validate: Validation, agents: tuple[PredictAgent, PredictAgent], writer: SummaryWriter, step: int
-) -> ValidationResult:
-    """Validates the most probable and the sampled plans; writes and prints the result."""
-    # Cached results decide which plans share a batch, and so the last digits: without them, a validation
-    # is the same in a resumed run.
-    validate.scorer.clear_caches()
-    result = validate(*agents)
-    log_validation(writer, result, step)
-    print(f"step {step}: {format_validation(result)}", flush=True)
-    return result
-
-
-def _validation_scalars(result: ValidationResult | None) -> dict[str, float]:
-    if result is None:
-        return {}
-    scalars = {"val_reward": result.reward, "val_length": result.length}
-    return scalars | ({} if result.regret is None else {"val_regret": result.regret})
 
 
 if __name__ == "__main__":

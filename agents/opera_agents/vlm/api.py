@@ -88,17 +88,30 @@ class ApiAgent:
             return list(pool.map(self._predict, observations))
 
     def _predict(self, observation: Observation) -> Decision:
+        return self.ask(self.start_conversation(observation))
+
+    def start_conversation(self, observation: Observation) -> list[dict[str, Any]]:
+        """Returns the messages that ask for a plan: the system prompt, and the image with the question."""
         user = [image_part(to_pil(observation.image)), {"type": "text", "text": USER_PROMPT}]
-        conversation: list[dict[str, Any]] = [
-            {"role": "system", "content": self.system_prompt},
-            {"role": "user", "content": user},
-        ]
-        text = self.endpoint.chat(conversation).full_text
+        return [{"role": "system", "content": self.system_prompt}, {"role": "user", "content": user}]
+
+    def ask(self, conversation: list[dict[str, Any]]) -> Decision:
+        """Asks the model, once more if its answer cannot be parsed, and adds the answers to the messages.
+
+        Raises:
+            EndpointError: If the server cannot be reached or refuses a request.
+        """
+        text = self._answer(conversation)
         decision = self.grammar.parse(text)
         if decision.error is None:
             return decision
         retry = (
             f"That cannot be read: {decision.error} Answer once more, in the three parts and nothing else."
         )
-        conversation += [{"role": "assistant", "content": text}, {"role": "user", "content": retry}]
-        return self.grammar.parse(self.endpoint.chat(conversation).full_text)
+        conversation.append({"role": "user", "content": retry})
+        return self.grammar.parse(self._answer(conversation))
+
+    def _answer(self, conversation: list[dict[str, Any]]) -> str:
+        text = self.endpoint.chat(conversation).full_text
+        conversation.append({"role": "assistant", "content": text})
+        return text

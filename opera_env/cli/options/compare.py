@@ -32,6 +32,9 @@ class Compare(Command):
     opera-env compare --agents detect,planner,ppo:runs/ppo,my_module:MyAgent --sheet mine.jpg
         compares agents of your own with two others, and prints the paired differences.
 
+    opera-env compare --agents planner,literature --budget 16
+        compares the agents of the literature with the planner; each may run 16 tools for an image.
+
     opera-env compare --images my_module:my_source --agents untouched,matched,greedy
         takes a source of your own, with your own degradations.
 
@@ -42,7 +45,8 @@ class Compare(Command):
     agents: str | None = None
     """Names separated by commas: installed agents, name:FOLDER for trained ones, single:TOOL for one tool
     on every image, module:attribute for your own; "all" stands for the default agents with beam and
-    exhaustive search. Default agents that do not suit the samples or the toolbox are left out."""
+    exhaustive search, "literature" for the agents of the literature. Of these groups, agents that do not
+    suit the samples or the toolbox are left out."""
     toolbox: str = "lite"
     """A shipped toolbox, or a folder written by Toolbox.save."""
     images: str | None = None

@@ -305,3 +305,18 @@ def test_missing_files_and_files_of_another_kind_raise(toolbox: Toolbox, tmp_pat
     (tmp_path / CARD).write_text("{}")
     with pytest.raises(AgentError, match=r"agent\.json: expected the key 'signature'"):
         make_ppo(toolbox, tmp_path)
+
+
+def test_simplecall_is_a_policy_that_was_rewarded_without_references(
+    toolbox: Toolbox, tmp_path: Path
+) -> None:
+    for reward in ("label_free", "lite"):
+        card = make_card(toolbox, reward=reward)
+        with torch.random.fork_rng():
+            save_agent(card.build(), card, tmp_path / reward)
+    agent = make_agent(f"simplecall:{tmp_path / 'label_free'}", toolbox=toolbox)
+    assert isinstance(agent, PredictAgent) and agent.closed_loop
+    with pytest.raises(AgentError, match=r"rewarded without references, found one of the reward lite"):
+        make_agent(f"simplecall:{tmp_path / 'lite'}", toolbox=toolbox)
+    with pytest.raises(MissingWeightsError, match=r"ppo\.train .*--reward label_free"):
+        make_agent("simplecall", toolbox=toolbox)
