@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
+from opera_env.answer import AnswerGrammar
 from opera_env.cli.compare_names import choose_agents
 from opera_env.cli.evaluate_files import EvaluationFiles
 from opera_env.cli.options.evaluate import Evaluate
@@ -24,7 +25,8 @@ from opera_env.evaluation.on_cluster import evaluate_on_cluster
 from opera_env.evaluation.protocols import ColumnMetrics
 from opera_env.evaluation.records import EvaluationConfig
 from opera_env.evaluation.results import Result, numbered_results
-from opera_env.evaluation.stored_plans import judge_plans, read_plans, reverify
+from opera_env.evaluation.stored_answers import read_answers, summarise_answers
+from opera_env.evaluation.stored_plans import StoredPlan, judge_plans, read_plans, reverify
 from opera_env.evaluation.summary import Summary, summarise_results
 from opera_env.evaluation.table_formats import to_rich
 from opera_env.evaluation.tables import combination_table, make_tables
@@ -50,6 +52,8 @@ def run(options: Evaluate) -> int:
     printed = files.write_tables(summary)
     if not printed:
         _print_tables(console, summary)
+        for answers in summarise_answers(results):
+            console.print(str(answers), soft_wrap=True)
     for path, content in files.written.items():
         Console(stderr=printed, markup=False, highlight=False).print(f"{content}: {path}", soft_wrap=True)
     if files.errors:
@@ -63,9 +67,10 @@ def _results(options: Evaluate, files: EvaluationFiles, console: Console) -> lis
     options = _with_rewards(options, benchmark)
     notices = Console(stderr=True, highlight=False, markup=False)
     runners = _make_runners(options, benchmark, notices)
-    stored = None if options.plans is None else read_plans(options.plans, benchmark)
+    path = options.plans or options.answers
+    stored = [() if path is None else _read_stored(options, benchmark, runner) for runner in runners]
     with files.partial(benchmark, options) as kept, _progress() as progress:
-        if stored is None or options.plans is None:
+        if path is None:
             if options.ray is not None and kept is not None:
                 cluster = Cluster(options.ray, options.ray_workers, options.ray_gpus)
                 make = partial(_make_work, options)
@@ -74,11 +79,21 @@ def _results(options: Evaluate, files: EvaluationFiles, console: Console) -> lis
         else:
             results = [
                 result
-                for runner in runners
-                for result in judge_plans(stored, options.plans, benchmark, runner, kept, progress)
+                for runner, plans in zip(runners, stored, strict=True)
+                for result in judge_plans(plans, path, benchmark, runner, kept, progress)
             ]
         files.write_results(results)
     return results
+
+
+def _read_stored(options: Evaluate, benchmark: Benchmark, runner: ToolboxRunner) -> list[StoredPlan]:
+    """Reads the plans or the answers that are judged in place of agents."""
+    if options.answers is None:
+        assert options.plans is not None
+        return read_plans(options.plans, benchmark)
+    labels = benchmark.source.degradations
+    grammar = AnswerGrammar(runner.toolbox.names, labels, options.max_tools)
+    return read_answers(options.answers, benchmark, grammar)
 
 
 def _make_work(options: Evaluate) -> tuple[Benchmark, list[ToolboxRunner]]:
@@ -145,9 +160,10 @@ def _make_runners(options: Evaluate, benchmark: Benchmark, notices: Console) -> 
     runners: list[ToolboxRunner] = []
     for label, (name, toolbox) in _load_toolboxes(_names(options.toolboxes), options).items():
         agents: Sequence[str] = ()
-        if options.plans is None and options.agents is None and benchmark.agents:
+        has_stored = options.plans is not None or options.answers is not None
+        if not has_stored and options.agents is None and benchmark.agents:
             agents = benchmark.agents
-        elif options.plans is None:
+        elif not has_stored:
             agents = choose_agents(options.agents, name, has_labels, toolbox, notices)
         runners.append(ToolboxRunner(label, toolbox, agents, config, options.judge or "lite", columns))
     return runners

@@ -62,6 +62,7 @@ class EvaluationFiles:
                 name: getattr(options, name)
                 for name in ("reward", "judge", "max_tools", "tool_cost", "num_plans", "seed", "device")
             },
+            **({} if options.answers is None else {"answers": True}),
             **({} if options.budget is None else {"budget": options.budget}),
         }
         with partial_results(options.out, settings, resume=options.resume, force=options.force) as partial:

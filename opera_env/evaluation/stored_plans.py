@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from opera_env.errors import OperaError, ResultsError, SampleError
 from opera_env.evaluation.benchmarks import Benchmark, BenchmarkSample
@@ -44,12 +46,14 @@ class StoredPlan:
         agent: Who made the plan.
         sample: The sample that it is for.
         plan: The plan.
+        answer: What the answer said of which it is the plan; None for other plans.
     """
 
     line: int
     agent: str
     sample: BenchmarkSample
     plan: Plan
+    answer: Mapping[str, Any] | None = None
 
 
 def read_plans(path: Path, benchmark: Benchmark) -> list[StoredPlan]:
@@ -107,11 +111,14 @@ def judge_plans(
     for group in _by_sample(plans).values():
         made: Sample | None = None
         for stored in group:
-            key = f"{runner.key(stored.agent, stored.sample)} {' '.join(stored.plan)}"
+            said = "" if stored.answer is None else json.dumps(stored.answer, sort_keys=True)
+            key = f"{runner.key(stored.agent, stored.sample)} {' '.join(stored.plan)}{said}"
             known = None if kept is None else kept.get(key)
             if known is None:
                 made = made or benchmark.make(stored.sample)
-                result = runner.judge(stored.agent, stored.plan, benchmark, stored.sample, made)
+                result = runner.judge(
+                    stored.agent, stored.plan, benchmark, stored.sample, made, answer=stored.answer
+                )
                 if kept is not None:
                     kept.save(key, result.to_json())
             else:

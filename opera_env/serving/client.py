@@ -95,7 +95,7 @@ class ScoringClient:
 
     def score(
         self,
-        samples: Sequence[SampleSpec | Sample],
+        samples: Sequence[SampleSpec | Sample | int],
         plans: Sequence[Plan],
         *,
         restored: bool = False,
@@ -103,7 +103,8 @@ class ScoringClient:
         """Scores one plan per sample.
 
         Args:
-            samples: Specifications of the server's source; or samples, whose images are sent.
+            samples: Specifications of the server's source; samples, whose images are sent; or seeds, with
+                which the server draws samples.
             plans: One plan per sample.
             restored: Whether the outcomes have the restored images.
 
@@ -116,7 +117,9 @@ class ScoringClient:
         ]
         return self._score(items, plans, restored)
 
-    def score_answers(self, samples: Sequence[SampleSpec | Sample], answers: Sequence[str]) -> list[Scored]:
+    def score_answers(
+        self, samples: Sequence[SampleSpec | Sample | int], answers: Sequence[str]
+    ) -> list[Scored]:
         """Scores one answer in words per sample; arguments and errors as :meth:`score`."""
         items = [
             {**_sample_json(sample), "answer": answer}
@@ -141,8 +144,12 @@ class ScoringClient:
             ]
         return scored
 
-    def open_session(self, sample: SampleSpec | Sample, plan: Plan = ()) -> RemoteSession:
+    def open_session(self, sample: SampleSpec | Sample | int, plan: Plan = ()) -> RemoteSession:
         """Opens a session, in which tools are applied turn by turn, with a plan applied already.
+
+        Args:
+            sample: A specification, a sample, or a seed with which the server draws one.
+            plan: Tools that are applied at once.
 
         Raises:
             EndpointError: If the server cannot be reached, or refuses the request.
@@ -175,14 +182,14 @@ class RemoteSession:
 
     Args:
         client: The client.
-        sample: The sample.
+        sample: The sample, or a seed.
         plan: The plan that is applied already.
 
     Attributes:
         state: What the server said last: ``plan``, ``steps_left``, ``done``, ``r_q``, ``reward``, ...
     """
 
-    def __init__(self, client: ScoringClient, sample: SampleSpec | Sample, plan: Plan = ()) -> None:
+    def __init__(self, client: ScoringClient, sample: SampleSpec | Sample | int, plan: Plan = ()) -> None:
         self._client, self._sample = client, _sample_json(sample)
         self.state: dict[str, Any] = {"plan": list(plan)}
         self._open()
@@ -203,7 +210,13 @@ class RemoteSession:
         Raises:
             EndpointError: If the server cannot be reached, or refuses the request.
         """
-        turn = {"tools": list(decision.plan), "undo": decision.undo, "finish": decision.finish}
+        turn: dict[str, Any] = {
+            "tools": list(decision.plan),
+            "undo": decision.undo,
+            "finish": decision.finish,
+        }
+        if decision.degradations is not None:
+            turn["degradations"] = sorted(decision.degradations)
         turn["turn"] = self.state["turns"]  # so that a request can be repeated
         try:
             answer = self._client._request("/step", {"session": self._name, **turn})
@@ -220,7 +233,9 @@ class RemoteSession:
         self._client._request("/sessions/close", {"session": self._name})
 
 
-def _sample_json(sample: SampleSpec | Sample) -> dict[str, Any]:
+def _sample_json(sample: SampleSpec | Sample | int) -> dict[str, Any]:
+    if isinstance(sample, int):
+        return {"seed": sample}
     if isinstance(sample, SampleSpec):
         return {"spec": sample.to_json()}
     content: dict[str, Any] = {"image": encode_image(sample.lq)}

@@ -27,12 +27,13 @@ class ScoreItem:
     """A plan, or an answer in words, for one sample.
 
     Attributes:
-        sample: The sample, or the specification from which the server's source makes it.
+        sample: The sample; or the specification from which the server's source makes it, or a seed with
+            which the source draws one.
         decision: The plan; of an answer also the degradations and the reasoning, or a parse error.
         is_answer: Whether it came as an answer in words.
     """
 
-    sample: Sample | SampleSpec
+    sample: Sample | SampleSpec | int
     decision: Decision
     is_answer: bool
 
@@ -82,7 +83,14 @@ def parse_turn(request: JsonObject, grammar: AnswerGrammar) -> Decision:
     """
     undo = request.integer("undo", 0, grammar.max_tools, default=0)
     plan = _parse_plan(request, grammar, "tools", default=())
-    return Decision(plan, undo=undo, finish=request.flag("finish", default=False))
+    degradations = None
+    if "degradations" in request.data:
+        degradations = frozenset(request.names("degradations"))
+        if unknown := sorted(degradations.difference(grammar.degradations)):
+            request.fail(
+                f"expected labels among {', '.join(grammar.degradations)}, found {unknown[0]!r:.80}"
+            )
+    return Decision(plan, degradations, undo=undo, finish=request.flag("finish", default=False))
 
 
 def parse_plan(request: JsonObject, grammar: AnswerGrammar) -> Plan:
@@ -99,8 +107,8 @@ def _parse_plan(row: JsonObject, grammar: AnswerGrammar, key: str = "plan", **de
     return plan
 
 
-def parse_sample(row: JsonObject, max_pixels: int) -> Sample | SampleSpec:
-    """Parses ``spec``, a specification, or ``image``, and if there is one ``reference``, as PNG in base64.
+def parse_sample(row: JsonObject, max_pixels: int) -> Sample | SampleSpec | int:
+    """Parses ``spec``, ``seed``, or ``image`` and, if there is one, ``reference`` as PNG in base64.
 
     Args:
         row: The object with these keys.
@@ -110,6 +118,8 @@ def parse_sample(row: JsonObject, max_pixels: int) -> Sample | SampleSpec:
         RequestError: If an image is not a PNG file of 8-bit RGB, or is too large.
         SampleError: If the specification has wrong keys or types.
     """
+    if "seed" in row.data:
+        return row.integer("seed", 0, 2**63 - 1)
     if "image" not in row.data:
         return SampleSpec.from_json(row.mapping("spec"))
     lq = _decode_image(row, "image", max_pixels)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
+
+import numpy as np
 
 from opera_env.answer import AnswerGrammar
 from opera_env.data import Source
@@ -15,7 +17,7 @@ from opera_env.json_files import JsonObject
 from opera_env.reward import combined_reward, env_reward, f1_score
 from opera_env.scoring import PlanScorer
 from opera_env.serving.config import ServingConfig
-from opera_env.serving.gather import Call, Gatherer
+from opera_env.serving.gather import Call, Gatherer, MakeSample
 from opera_env.serving.messages import (
     ScoreItem,
     encode_image,
@@ -102,10 +104,17 @@ class ScoringService:
             ]
         }
 
-    def _make(self, sample: Sample | SampleSpec) -> Sample:
-        """Makes a sample of a specification; the last ones are kept. Runs in the scorer's thread."""
+    def _make(self, sample: Sample | SampleSpec | int) -> Sample:
+        """Makes a sample of a specification or a seed; the last ones are kept. Runs in the scorer's thread.
+
+        Images that are known by their content may be in a folder of another name here.
+        """
         if isinstance(sample, Sample):
             return sample
+        if isinstance(sample, int):
+            sample = self.source.draw(np.random.default_rng(sample))
+        elif sample.sha256:
+            sample = replace(sample, source=self.source.name)
         if sample not in self._samples:
             self._samples[sample] = self.source.make(sample)
             if len(self._samples) > _SAMPLES_KEPT:
@@ -137,17 +146,19 @@ class ScoringService:
     async def open_session(self, request: JsonObject, is_abandoned: IsAbandoned) -> dict[str, Any]:
         """Opens a session on a sample, with the tools that ``plan`` names applied already.
 
+        In place of a sample, ``seed`` lets the server draw one.
+
         Raises:
             OperaError: If the request is malformed, too many sessions are open, a sample cannot be made or
                 a tool fails.
         """
         self.sessions.check_room()
-        sample = parse_sample(request, self.config.max_pixels)
+        made = partial(self._make, parse_sample(request, self.config.max_pixels))
         plan = parse_plan(request, self.grammar)
         undone = request.integer("undone", 0, self.config.max_tools, default=0)
         turns = request.integer("turns", 0, 2 * self.config.max_tools, default=0)
-        made, outcome = await self._score_one(sample, plan, is_abandoned)
-        episode = Episode(made, plan, outcome, undone=undone, turns=turns)
+        sample, outcome = await self._score_one(made, plan, is_abandoned)
+        episode = Episode(sample, plan, outcome, undone=undone, turns=turns)
         session = self.sessions.open(episode)
         return {"session": session.name, **self._observe(session)}
 
@@ -155,7 +166,8 @@ class ScoringService:
         """Takes one turn of a session: takes back tools, applies tools, ends the episode.
 
         ``reward_change`` is the increase of R_q less the costs of the tools in the plan. A request that
-        says the number of its ``turn`` may be repeated: a turn that was taken is answered as before.
+        says the number of its ``turn`` may be repeated: a turn that was taken is answered as before. If it
+        names ``degradations``, ``r_d`` is their F1 score, and ``total`` is R_q R_d, less the tool cost.
 
         Raises:
             OperaError: If the request is malformed, there is no such session, or a tool fails; the session
@@ -176,20 +188,27 @@ class ScoringService:
             )
             take_turn(episode, decision, self.config.max_tools)
             if episode.plan != before.plan:
-                _, episode.outcome = await self._score_one(before.sample, episode.plan, is_abandoned)
+                made = partial(self._make, before.sample)
+                _, episode.outcome = await self._score_one(made, episode.plan, is_abandoned)
             assert episode.outcome is not None
             cost = self.config.tool_cost
             change = env_reward(episode.outcome, cost) - env_reward(before.outcome, cost)
             session.episode = episode
             session.answer = self._observe(session) | {"reward_change": change}
+            if decision.degradations is not None:
+                labels = episode.sample.degradations
+                session.answer |= {
+                    "r_d": 1.0 if labels is None else f1_score(decision.degradations, labels),
+                    "total": combined_reward(episode.outcome, decision, labels, tool_cost=cost),
+                }
             return session.answer
         finally:
             self.sessions.give_back(session)
 
     async def _score_one(
-        self, sample: Sample | SampleSpec, plan: Plan, is_abandoned: IsAbandoned
+        self, make: MakeSample, plan: Plan, is_abandoned: IsAbandoned
     ) -> tuple[Sample, Outcome]:
-        call = Call([partial(self._make, sample)], [plan], True, is_abandoned)
+        call = Call([make], [plan], True, is_abandoned)
         (scored,) = await self.gatherer.score(call)
         return scored
 

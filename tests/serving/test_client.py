@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 import torch
 
+from opera_env.data import Source
 from opera_env.data.images import to_pil
 from opera_env.envs.observation import Episode, observe
 from opera_env.errors import EndpointError
+from opera_env.reward import f1_score
 from opera_env.scoring import PlanScorer
 from opera_env.serving import post
 from opera_env.serving.client import RefusedRequestError, ScoringClient
@@ -124,6 +127,23 @@ def test_nothing_is_lost_when_the_server_is_stopped_and_started(
     for number, r_q in found.items():
         (expected,) = scorer.score([samples[number % 4]], [plans[number // 4]])
         assert r_q == pytest.approx(expected.r_q, abs=1e-4)
+
+
+def test_a_session_of_a_seed_ends_with_the_factors_of_the_reward(
+    serve_scores: Serving, source: Source
+) -> None:
+    sample = source.make(source.draw(np.random.default_rng(3)))
+    labels = sample.degradations or frozenset()
+    with serve_scores(tool_cost=0.5) as (address, _):
+        client = ScoringClient(address)
+        session = client.open_session(3)
+        assert session.image.tobytes() == to_pil(observe(Episode(sample), 6).image).tobytes()
+        session.step(Decision(("tiny.blur",), labels | {"haze"}, finish=True))
+        with pytest.raises(RefusedRequestError, match="expected labels among"):
+            client.open_session(3).step(Decision((), frozenset({"fire"})))
+    r_d = f1_score(labels | {"haze"}, labels)
+    assert session.state["r_d"] == r_d
+    assert session.state["total"] == pytest.approx((session.state["r_q"] - 0.5) * r_d)
 
 
 def test_what_the_server_refuses_is_not_sent_again(serve_scores: Serving, samples: list[Sample]) -> None:

@@ -7,7 +7,7 @@ Source: section 4.2 of the paper, whose judge is a language model. Departures: t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -38,11 +38,13 @@ class RulesJudge:
     tool of the plan it must mention the tool's name or a degradation that the tool removes.
 
     Args:
-        toolbox: The tools, which say what degradations they remove.
+        tools: The tools, which say what degradations they remove; or their degradations by name.
     """
 
-    def __init__(self, toolbox: Toolbox) -> None:
-        self.toolbox = toolbox
+    def __init__(self, tools: Toolbox | Mapping[str, Iterable[str]]) -> None:
+        if isinstance(tools, Toolbox):
+            tools = {tool.name: tool.degradations for tool in tools}
+        self.degradations_of = {name: tuple(names) for name, names in tools.items()}
 
     def judge(self, decisions: Sequence[Decision]) -> list[float]:
         return [float(self.find_inconsistency(decision) is None) for decision in decisions]
@@ -65,7 +67,7 @@ class RulesJudge:
             if _normalised(name) not in reasoning:
                 return f"the reasoning does not mention {name}"
         for name in decision.plan:
-            reasons = (name, *self.toolbox[name].degradations)
+            reasons = (name, *self.degradations_of[name])
             if not any(_normalised(reason) in reasoning for reason in reasons):
                 return f"the reasoning gives no reason for {name}"
         return None

@@ -10,7 +10,7 @@ from opera_agents.vlm.judge import Judge
 from opera_env.answer import AnswerGrammar
 from opera_env.reward import combined_reward, env_reward, f1_score
 from opera_env.scoring import PlanScorer
-from opera_env.types import Decision, Outcome, Sample, SampleSpec
+from opera_env.types import Decision, Outcome, Plan, Sample, SampleSpec
 
 SampleFactory = Callable[[SampleSpec], Sample]
 """Makes the sample that a specification describes; ``source.make`` is one."""
@@ -83,31 +83,34 @@ class AnswerScorer:
             EndpointError: If the judge's server cannot be reached.
         """
         key = tuple(texts), tuple(specs)
-        if self._last is None or self._last[0] != key:
-            self._last = key, self._score_batch(texts, specs)
-        return self._last[1]
+        last = self._last
+        if last is None or last[0] != key:
+            last = self._last = key, self._score_batch(texts, specs)
+        return last[1]
 
     def _score_batch(self, texts: Sequence[str], specs: Sequence[SampleSpec]) -> list[AnswerScore]:
-        samples_by_spec = {spec: self.make_sample(spec) for spec in dict.fromkeys(specs)}
-        samples = [samples_by_spec[spec] for spec in specs]
         decisions = [self.grammar.parse(text) for text in texts]
         parsed_rows = [row for row, decision in enumerate(decisions) if decision.error is None]
-        scored = self.scorer.score(
-            [samples[row] for row in parsed_rows],
-            [decisions[row].plan for row in parsed_rows],
-            restored=False,
-        )
+        labels, scored = self._run(specs, parsed_rows, [decisions[row].plan for row in parsed_rows])
         outcomes = dict(zip(parsed_rows, scored, strict=True))
         r_c = [1.0] * len(texts) if self.judge is None else self.judge.judge(decisions)
         return [
-            self._score_one(decisions[row], samples[row], outcomes.get(row), r_c[row])
+            self._score_one(decisions[row], labels[row], outcomes.get(row), r_c[row])
             for row in range(len(texts))
         ]
 
+    def _run(
+        self, specs: Sequence[SampleSpec], rows: Sequence[int], plans: Sequence[Plan]
+    ) -> tuple[list[frozenset[str] | None], list[Outcome]]:
+        """Returns the labels of all samples, and the outcomes of plans for those of some rows."""
+        samples_by_spec = {spec: self.make_sample(spec) for spec in dict.fromkeys(specs)}
+        samples = [samples_by_spec[spec] for spec in specs]
+        outcomes = self.scorer.score([samples[row] for row in rows], plans, restored=False)
+        return [sample.degradations for sample in samples], outcomes
+
     def _score_one(
-        self, decision: Decision, sample: Sample, outcome: Outcome | None, r_c: float
+        self, decision: Decision, labels: frozenset[str] | None, outcome: Outcome | None, r_c: float
     ) -> AnswerScore:
-        labels = sample.degradations
         if outcome is None:
             return AnswerScore(decision, labels, 0.0, 0.0, 0.0, 0.0 if self.judge else 1.0, 0.0)
         reward = combined_reward(

@@ -38,9 +38,37 @@ _CHAT_TEMPLATE = (
 )
 """Qwen's chat template."""
 
+_TOOL_CALL, _TOOL_CALL_END = "<tool_call>", "</tool_call>"
+
+_TOOL_CHAT_TEMPLATE = _CHAT_TEMPLATE.replace(
+    "{% endfor %}{% endif %}<|im_end|>",
+    "{% endfor %}{% endif %}{% for call in message.tool_calls or [] %}"
+    "<tool_call>{{ call.function | tojson }}</tool_call>{% endfor %}<|im_end|>",
+)
+"""The same with calls of functions. The functions are not listed: the system prompt says what they are."""
+
+_RESPONSE_TEMPLATE: dict[str, Any] = {
+    "defaults": {"role": "assistant"},
+    "start_anchor": "<|im_start|>assistant\n",
+    "fields": {
+        "tool_calls": {
+            "open": _TOOL_CALL,
+            "close_pattern": r"</tool_call>\s*",
+            "repeats": True,
+            "content": "json",
+            "transform": {"type": "function", "function": "{content}"},
+        },
+        "content": {"close_pattern": r"<\|im_end\|>\s*", "content": "text"},
+    },
+}
+"""How transformers reads calls in the answers of a model with this chat template."""
+
 
 def tiny_processor(
-    toolbox: Toolbox, texts: Iterable[str], labels: Sequence[str] = DEGRADATIONS
+    toolbox: Toolbox,
+    texts: Iterable[str],
+    labels: Sequence[str] = DEGRADATIONS,
+    calls_functions: bool = False,
 ) -> Qwen2_5_VLProcessor:
     """Builds a tokenizer for answers, and an image processor.
 
@@ -48,6 +76,7 @@ def tiny_processor(
         toolbox: The tools. Each tool's name is one token, and so is each degradation and each tag.
         texts: Prompts and answers on which the rest of the vocabulary is trained.
         labels: All degradations that answers can name; the built-in ones by default.
+        calls_functions: Whether the model calls functions, as trainers with tools need it.
     """
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -63,6 +92,8 @@ def tiny_processor(
     # These are ordinary tokens, because special tokens are skipped when an answer is decoded.
     bpe.add_tokens([token for tag in ANSWER_TAGS for token in (f"<{tag}>", f"</{tag}>")])
     bpe.add_tokens([*labels, *toolbox.names])
+    if calls_functions:
+        bpe.add_tokens([_TOOL_CALL, _TOOL_CALL_END])
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         bos_token=_END_OF_TEXT,
@@ -70,13 +101,15 @@ def tiny_processor(
         pad_token=_END_OF_TEXT,
         padding_side="left",
     )
+    if calls_functions:
+        tokenizer.response_template = _RESPONSE_TEMPLATE
     sizes: dict[str, Any] = {"patch_size": PATCH_SIZE, "merge_size": MERGE_SIZE, "temporal_patch_size": 2}
     pixels = {"shortest_edge": IMAGE_SIZE * IMAGE_SIZE, "longest_edge": IMAGE_SIZE * IMAGE_SIZE}
     return Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(size=pixels, **sizes),
         tokenizer=tokenizer,
         video_processor=Qwen2VLVideoProcessor(**sizes),
-        chat_template=_CHAT_TEMPLATE,
+        chat_template=_TOOL_CHAT_TEMPLATE if calls_functions else _CHAT_TEMPLATE,
     )
 
 

@@ -3,8 +3,11 @@
 Example:
     python -m opera_agents.vlm.verl --images bsds500/train --out train.parquet --num-rows 16000
     python -m verl.trainer.main_ppo algorithm.adv_estimator=grpo data.train_files=train.parquet ... \
-        custom_reward_function.path=$(python -c "import opera_agents.vlm.verl as v; print(v.__file__)") \
-        custom_reward_function.name=compute_score
+        reward.custom_reward_function.path=agents/opera_agents/vlm/verl.py \
+        reward.custom_reward_function.name=compute_score
+
+verl calls the function once for each answer, in several processes. With ``--server ADDRESS``, that of
+``opera-env serve``, they send the plans there, where calls that come together are scored together.
 
 Source: the paper trains with verl; its rewards are those of section 4.2.
 """
@@ -26,6 +29,7 @@ from datasets import Dataset
 from opera_agents.common.batches import draw_samples
 from opera_agents.vlm.judge import RulesJudge
 from opera_agents.vlm.prompt import USER_PROMPT, build_system_prompt, make_grammar, sample_image
+from opera_agents.vlm.remote_reward import RemoteAnswerScorer
 from opera_agents.vlm.reward import REWARD_NAMES, AnswerScorer
 from opera_env.cli.program import exit_code
 from opera_env.command_line import parse_settings
@@ -34,6 +38,7 @@ from opera_env.degradations import load_degradations
 from opera_env.files import atomic_write
 from opera_env.runs import NonNegativeInt, PositiveInt, Range, check_settings
 from opera_env.scoring import PlanScorer
+from opera_env.serving.client import ScoringClient
 from opera_env.tools import Toolbox
 from opera_env.types import Sample, SampleSpec
 
@@ -54,6 +59,8 @@ class RewardConfig:
         judge_consistency: Whether rules compute R_c; otherwise it is left out.
         degradations: Custom degradations beside the built-in ones: module:attribute. Every machine that
             computes rewards must be able to import it.
+        server: Address of a scoring server, which has the photographs and the tools; None scores in the
+            process of the reward function.
     """
 
     images: str
@@ -63,6 +70,7 @@ class RewardConfig:
     max_tools: int = 6
     judge_consistency: bool = True
     degradations: str | None = None
+    server: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,9 @@ class ParquetConfig:
     degradations: str | None = None
     """Custom degradations beside the built-in ones: module:attribute of one or a list. The recipes are then
     all plausible orders of up to three degradations, and answers name them."""
+    server: str | None = None
+    """Address of a scoring server, as opera-env serve prints it, that serves the same photographs, tools
+    and reward. Machines that compute rewards then need neither the photographs nor the tools."""
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -125,6 +136,10 @@ def compute_score(
 def _make_scorer(reward_config: str) -> AnswerScorer:
     """Makes the scorer of a configuration once in each process."""
     config = RewardConfig(**json.loads(reward_config))
+    if config.server is not None:
+        client = ScoringClient(config.server)
+        judge = RulesJudge(client.served["tools"]) if config.judge_consistency else None
+        return RemoteAnswerScorer(client, judge)
     toolbox = Toolbox.load(config.toolbox)
     custom_degradations = load_degradations(config.degradations)
     source = clean_folder(config.images, config.canvas, degradations=custom_degradations)
@@ -152,6 +167,7 @@ def rows(config: ParquetConfig) -> Iterator[dict[str, Any]]:
         config.max_tools,
         config.judge_consistency,
         config.degradations,
+        config.server,
     )
     rng = np.random.default_rng(config.seed)
     for index in range(config.num_rows):

@@ -89,6 +89,9 @@ class Evaluate(Command):
     """Replace existing files."""
     plans: Path | None = None
     """Judge the plans of this file instead of agents: JSON lines with spec, plan and agent."""
+    answers: Path | None = None
+    """Judge the answers in words of this file instead of agents, without the model: JSON lines with spec,
+    answer and agent."""
     read: tuple[Path, ...] = ()
     """Make tables of these files of results; nothing is run."""
     reverify: tuple[Path, ...] = ()
@@ -129,12 +132,12 @@ class Evaluate(Command):
                 raise SettingError(name, repr(getattr(self, name)), "at least one name")
         if self.resume and self.out is None:
             raise SettingError("resume", "", "--out with the file of the interrupted run")
-        if self.ray is not None and (self.out is None or self.plans is not None):
-            raise SettingError("ray", self.ray, "--out, and agents instead of --plans")
-        modes = [name for name in ("plans", "read", "reverify") if getattr(self, name)]
+        if self.ray is not None and (self.out is None or self.plans or self.answers):
+            raise SettingError("ray", self.ray, "--out, and agents instead of --plans and --answers")
+        modes = [name for name in ("plans", "answers", "read", "reverify") if getattr(self, name)]
         if len(modes) > 1:
             raise SettingError(modes[0], "", f"no --{modes[1]} beside it")
-        if modes and modes[0] != "plans" and self.out is not None:
+        if modes and modes[0] not in ("plans", "answers") and self.out is not None:
             raise SettingError("out", self.out, f"no file for results with --{modes[0]}")
         if modes and self.agents is not None:
             raise SettingError("agents", self.agents, f"no agents with --{modes[0]}")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +20,13 @@ from opera_env.data import clean_folder
 from opera_env.data.images import to_array
 from opera_env.envs.observation import Episode, observe
 from opera_env.scoring import PlanScorer
+from opera_env.serving.app import make_app
+from opera_env.serving.config import ServingConfig
+from opera_env.serving.metrics import ServerMetrics
+from opera_env.serving.service import ScoringService
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, SampleSpec
+from tests.served import serving_app
 
 
 @pytest.fixture
@@ -57,6 +64,43 @@ def test_rows_with_own_degradations(config: ParquetConfig) -> None:
     text = f"<think>{labels}</think><degradation>{labels}</degradation><answer>[]</answer>"
     score = compute_score(DATA_SOURCE, text, labels, row["extra_info"])
     assert score["r_d"] == 1 and score["r_q"] > 0
+
+
+def test_a_scoring_server_gives_the_same_rewards(config: ParquetConfig, photos: Path) -> None:
+    toolbox = Toolbox.load("lite")
+    service = ScoringService(PlanScorer(toolbox, "classic"), clean_folder(photos, 64), ServingConfig())
+    with serving_app(make_app(service, ServerMetrics())) as address:
+        write_parquet(replace(config, server=address))
+        rows = list(Dataset.from_parquet(str(config.out)))
+        labels = [row["reward_model"]["ground_truth"] for row in rows]
+        answers = [
+            f"<think>{' '.join(known)} unet.denoise</think><degradation>{known}</degradation>"
+            "<answer>['unet.denoise']</answer>"
+            for known in labels
+        ]
+
+        def score(answer: str, row: Any) -> dict[str, float]:
+            return compute_score(DATA_SOURCE, answer, None, row["extra_info"])
+
+        with ThreadPoolExecutor(3) as pool:  # as verl's workers call it
+            remote = list(pool.map(score, answers, rows))
+        assert score("Hm.", rows[0]) == {"score": 0, "r_q": 0, "r_d": 0, "r_f": 0, "r_c": 0}
+    write_parquet(config)
+    local = [score(*each) for each in zip(answers, Dataset.from_parquet(str(config.out)), strict=True)]
+    assert remote == [pytest.approx(each, abs=1e-4) for each in local]
+    assert all(each["r_c"] == each["r_f"] == 1 and each["score"] > 0 for each in remote)
+
+
+def test_verl_reads_our_keys() -> None:
+    """The settings of the documentation are settings of the installed verl."""
+    verl = pytest.importorskip("verl", reason="verl is not installed: pip install verl")
+    hydra = pytest.importorskip("hydra")
+    page = (Path(__file__).parents[3] / "docs" / "vlm.md").read_text()
+    command = page.split("python -m verl.trainer.main_ppo")[1].split("```")[0].replace("\\", " ")
+    with hydra.initialize_config_dir(str(Path(verl.__file__).parent / "trainer" / "config")):
+        config = hydra.compose("ppo_trainer", overrides=command.split())
+    assert config.reward.custom_reward_function.name == "compute_score"
+    assert config.reward.custom_reward_function.path.endswith("vlm/verl.py")
 
 
 def test_missing_extra_info_raises(config: ParquetConfig) -> None:

@@ -1,0 +1,1 @@
+"""Image restoration by tools as an environment of OpenEnv."""
