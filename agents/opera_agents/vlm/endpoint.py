@@ -118,11 +118,12 @@ def _parse_completion(url: str, response: Response) -> ChatCompletion:
     try:
         body = json.loads(response.body)
         message = body["choices"][0]["message"]
-        text, candidates = message.get("content"), [message.get(name) for name in _REASONING_FIELDS]
+        candidates = [message.get(name) for name in _REASONING_FIELDS]
         calls = tuple(
             ToolCall(str(call["function"]["name"]), str(call["function"]["arguments"]))
             for call in message.get("tool_calls") or ()
         )
+        text = message.get("content") if calls else message["content"]
         tokens = (body.get("usage") or {}).get("total_tokens")
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise EndpointError(f"{url}: expected a chat completion, found {response.excerpt}.") from error
