@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from opera_env.errors import AgentError
 from opera_env.tools.nets.unet import ResidualBlock
 
 SPECTRUM_WINDOW = 64
 """Side, in pixels, of the windows whose power spectra are averaged: several times the width of a blur."""
+
+WINDOW_SIDE = 128
+"""Side, in pixels, of the windows and of the overview of :class:`WindowedEncoder`."""
+
+_MAX_WINDOWS = 3
+"""Maximum number of windows along each axis."""
 
 _HISTOGRAM_BINS = 64
 """Number of bins of the intensity histograms."""
@@ -127,6 +135,104 @@ def intensity_histogram(images: Tensor) -> Tensor:
     return fractions.view(len(images), -1)
 
 
+class WindowedEncoder(nn.Module):
+    """An encoder of photographs of any size: it sees windows at full resolution and one overview.
+
+    Noise and compression are visible in single pixels, and differ from place to place; haze and brightness
+    are visible in a small copy of the whole. Up to nine windows, evenly spaced, and the overview are
+    encoded by one :class:`ImageEncoder`. The features are a linear combination of mean, maximum and
+    minimum over the windows and of the features of the overview. The time does not grow with the size of
+    the photograph, except for reading it once.
+
+    Shape:
+        float32 (B, 3, H, W) in [0, 1] to float32 (B, features_dim).
+
+    Example:
+        >>> WindowedEncoder()(torch.zeros(1, 3, 300, 500)).shape
+        torch.Size([1, 256])
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image = ImageEncoder()
+        self.features_dim = self.image.features_dim
+        self.mix = nn.Linear(4 * self.features_dim, self.features_dim)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns the feature vectors of a batch of images, (B, 3, H, W) to (B, features_dim)."""
+        windows = full_resolution_windows(images)
+        count = windows.shape[1]
+        seen = self.image(windows.flatten(0, 1)).unflatten(0, (-1, count))
+        overview = self.image(reduce_to_overview(images))
+        return F.relu(self.mix(torch.cat([seen.mean(1), seen.amax(1), seen.amin(1), overview], dim=1)))
+
+
+def full_resolution_windows(images: Tensor) -> Tensor:
+    """Cuts evenly spaced windows out of images.
+
+    Args:
+        images: (B, 3, H, W).
+
+    Returns:
+        (B, N, 3, h, w): as many windows of 128 pixels along each axis as cover it, at most three; one
+        window of the whole axis where the image is smaller.
+
+    Example:
+        >>> full_resolution_windows(torch.zeros(1, 3, 200, 1000)).shape
+        torch.Size([1, 6, 3, 128, 128])
+    """
+    starts, sides = zip(*(_window_starts(length) for length in images.shape[-2:]), strict=True)
+    return torch.stack(
+        [
+            images[..., top : top + sides[0], left : left + sides[1]]
+            for top in starts[0]
+            for left in starts[1]
+        ],
+        dim=1,
+    )
+
+
+def _window_starts(length: int) -> tuple[list[int], int]:
+    """Returns the first pixels of the windows along an axis, and their length."""
+    side = min(length, WINDOW_SIDE)
+    count = min(_MAX_WINDOWS, -(-length // WINDOW_SIDE))
+    gap = (length - side) / max(1, count - 1)
+    return [round(index * gap) for index in range(count)], side
+
+
+def reduce_to_overview(images: Tensor) -> Tensor:
+    """Reduces images, (B, 3, H, W), so that the longer side has at most 128 pixels."""
+    height, width = images.shape[-2:]
+    factor = min(1.0, WINDOW_SIDE / max(height, width))
+    if factor == 1:
+        return images
+    size = (max(1, round(height * factor)), max(1, round(width * factor)))
+    return F.interpolate(images, size, mode="bilinear", antialias=True)
+
+
+Encoder: TypeAlias = ImageEncoder | WindowedEncoder
+"""An image encoder of agents, detectors and critics."""
+
+EncoderKind: TypeAlias = Literal["image", "windows-1"]
+"""``image`` is :class:`ImageEncoder`, and ``windows-1`` the first version of :class:`WindowedEncoder`.
+
+Cards of trained networks name it; a change of a network gets another name."""
+
+
+def make_encoder(kind: str) -> Encoder:
+    """Returns a new encoder of a kind, with random weights.
+
+    Raises:
+        AgentError: If there is no such kind.
+    """
+    kinds: Mapping[str, type[Encoder]] = {"image": ImageEncoder, "windows-1": WindowedEncoder}
+    if kind not in kinds:
+        raise AgentError(
+            f"expected an encoder of {', '.join(kinds)}, found {kind!r}: update opera-env, or train again."
+        )
+    return kinds[kind]()
+
+
 class Detector(nn.Module):
     """Predicts which degradations an image has: an encoder and a linear layer.
 
@@ -135,7 +241,7 @@ class Detector(nn.Module):
         encoder: The image encoder, which is shared and not copied; None for a new one.
     """
 
-    def __init__(self, num_labels: int, encoder: ImageEncoder | None = None) -> None:
+    def __init__(self, num_labels: int, encoder: Encoder | None = None) -> None:
         super().__init__()
         self.encoder = encoder or ImageEncoder()
         self.head = nn.Linear(self.encoder.features_dim, num_labels)

@@ -12,10 +12,15 @@ from opera_env.encoder import (
     SPECTRUM_WINDOW,
     Detector,
     ImageEncoder,
+    WindowedEncoder,
     encode_by_size,
+    full_resolution_windows,
     intensity_histogram,
     log_power_spectrum,
+    make_encoder,
+    reduce_to_overview,
 )
+from opera_env.errors import AgentError
 
 
 def _photograph(side: int = 128) -> Tensor:
@@ -115,3 +120,65 @@ def test_encode_by_size_equals_one_image_at_a_time() -> None:
     bounded = encode_by_size(encode, images, torch.device("cpu"), max_batch_pixels=2 * 64)
     torch.testing.assert_close(bounded, expected)
     assert batches == [2, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((40, 60), (1, 40, 60)),
+        ((128, 128), (1, 128, 128)),
+        ((129, 128), (2, 128, 128)),
+        ((256, 300), (6, 128, 128)),
+    ],
+)
+def test_windows_cover_a_small_image(size: tuple[int, int], expected: tuple[int, int, int]) -> None:
+    rows, columns = torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij")
+    images = torch.stack([rows, columns, rows])[None].float()
+    windows = full_resolution_windows(images)
+    assert (windows.shape[1], *windows.shape[-2:]) == expected
+    seen = set(zip(windows[0, :, 0].flatten().tolist(), windows[0, :, 1].flatten().tolist(), strict=True))
+    assert len(seen) == size[0] * size[1], "every pixel is in a window"
+
+
+def test_windows_of_a_large_photograph_are_spread_over_it() -> None:
+    images = torch.arange(4000).float().expand(1, 3, 3000, 4000)
+    windows = full_resolution_windows(images)
+    assert windows.shape == (1, 9, 3, 128, 128)
+    assert windows[0, :3, 0, 0, 0].tolist() == [0, 1936, 3872]
+
+
+def test_the_overview_keeps_the_shape_and_the_brightness() -> None:
+    images = torch.rand(1, 3, 500, 1000, generator=torch.Generator().manual_seed(0)) * 0.5
+    overview = reduce_to_overview(images)
+    assert overview.shape == (1, 3, 64, 128)
+    assert overview.mean().item() == pytest.approx(images.mean().item(), abs=1e-3)
+    assert torch.equal(reduce_to_overview(images[..., :100, :128]), images[..., :100, :128])
+
+
+def test_a_windowed_encoder_sees_what_one_window_has() -> None:
+    """Noise in one corner only changes the extremes of the features of the windows."""
+    torch.manual_seed(0)
+    encoder, photograph = WindowedEncoder(), torch.full((1, 3, 384, 384), 0.5)
+    noisy = photograph.clone()
+    noisy[..., :100, :100] += 0.4 * (torch.rand(100, 100) - 0.5)
+    with torch.inference_mode():
+        seen = encoder.image(full_resolution_windows(noisy)[0])
+        assert len(torch.unique(seen.round(decimals=4), dim=0)) == 2
+        assert (encoder(noisy) - encoder(photograph)).abs().max() > 1e-3
+
+
+def test_a_windowed_encoder_has_features_and_gradients_of_any_size() -> None:
+    for size in ((16, 24), (150, 90)):
+        images = torch.rand(2, 3, *size, requires_grad=True)
+        features = WindowedEncoder()(images)
+        assert features.shape == (2, 256) and features.isfinite().all()
+        features.sum().backward()
+        assert images.grad is not None and images.grad.isfinite().all() and images.grad.abs().sum() > 0
+
+
+def test_encoders_are_made_by_the_names_in_cards() -> None:
+    assert isinstance(make_encoder("image"), ImageEncoder)
+    assert isinstance(make_encoder("windows-1"), WindowedEncoder)
+    with pytest.raises(AgentError, match=r"expected an encoder of image, windows-1, found 'windows-2'"):
+        make_encoder("windows-2")
+    assert Detector(3, make_encoder("windows-1"))(torch.rand(1, 3, 40, 300)).shape == (1, 3)

@@ -19,12 +19,17 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import PartialState
 from torch.utils.tensorboard import SummaryWriter
 
+from opera_agents.common.folders import (
+    check_validation,
+    identify_photographs,
+    load_custom_degradations,
+)
 from opera_agents.common.photographs import check_photographs
 from opera_agents.common.runs import run_settings
 from opera_agents.cotraining.config import CotrainingConfig
@@ -33,7 +38,7 @@ from opera_agents.planner.config import PlannerConfig
 from opera_agents.planner.saved import SHIPPED, load_policy
 from opera_agents.planner.train import train as train_planner
 from opera_env.cli.program import run_program
-from opera_env.degradations import load_degradations
+from opera_env.encoder import EncoderKind
 from opera_env.reward import get_reward
 from opera_env.runs import (
     NonNegativeFloat,
@@ -42,7 +47,6 @@ from opera_env.runs import (
     check_settings,
     claim_run_dir,
     describe_progress,
-    identify_images,
     identify_toolbox,
     identify_weights,
 )
@@ -54,7 +58,8 @@ class JointConfig:
     """Trains tools and planner in turn; other settings have the defaults of the two trainers."""
 
     images: tuple[Path, ...]
-    """Folders of clean photographs for training, all at least as large as the crops."""
+    """Folders of clean photographs for training, all at least as large as the crops; real:FOLDER for damage
+    as cameras make it, with --val real:FOLDER too."""
     val: Path
     """Folder of clean photographs for validation."""
     out: Path = Path("runs/joint")
@@ -109,8 +114,8 @@ class JointConfig:
         return run_settings(
             self,
             exclude=("out", "threads", "device"),
-            images=identify_images(*self.images),
-            val=identify_images(self.val),
+            images=identify_photographs(*self.images),
+            val=identify_photographs(self.val),
             toolbox=identify_toolbox(
                 self.toolbox, Toolbox.load(self.toolbox, trust_code=self.trust_code).fingerprint
             ),
@@ -128,7 +133,8 @@ def train(config: JointConfig) -> list[float]:
     """
     processes = PartialState(cpu=config.device == "cpu")
     load_policy(config.planner)[1].check(Toolbox.load(config.toolbox, trust_code=config.trust_code))
-    load_degradations(config.degradations)
+    load_custom_degradations(config.images, config.degradations)
+    check_validation(config.images, config.val)
     get_reward(config.reward)
     check_photographs(config.images, [config.canvas])
     settings, progress = config.settings(), describe_progress(config.out, *count_rounds(config), "rounds")
@@ -203,6 +209,7 @@ def planner_config(config: JointConfig, round_index: int, toolbox: str, planner:
         val=config.val,
         out=config.out / f"{round_index}-planner",
         initial_weights=planner / "planner.safetensors",
+        encoder=cast(EncoderKind, load_policy(planner)[1].encoder),
         updates=config.updates,
         batch_size=config.planner_batch_size,
         lr=config.planner_lr,

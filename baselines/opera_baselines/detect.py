@@ -10,7 +10,7 @@ from torch import Tensor
 
 from opera_baselines.order import domain_plan
 from opera_env.degradations import DEGRADATIONS
-from opera_env.encoder import Detector, encode_by_size
+from opera_env.encoder import Detector, encode_by_size, make_encoder
 from opera_env.errors import MissingWeightsError, WeightsIntegrityError
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Observation
@@ -100,9 +100,10 @@ def load_detector(path: Path, num_labels: int = len(DEGRADATIONS)) -> Detector:
     if not path.is_file():
         remedy = "a fresh copy of opera-env, or a trained Detector of your own: Detect(..., weights=FILE)"
         raise MissingWeightsError("weights of the detector", path, remedy)
-    with torch.device("meta"):  # No initial weights are drawn, so the global generator stays as it is.
-        detector = Detector(num_labels)
     weights = load_tensors(path)
+    kind = "windows-1" if "encoder.mix.weight" in weights else "image"
+    with torch.device("meta"):  # No initial weights are drawn, so the global generator stays as it is.
+        detector = Detector(num_labels, make_encoder(kind))
     expected_shapes, loaded_shapes = _shapes(detector.state_dict()), _shapes(weights)
     for key in {**expected_shapes, **loaded_shapes}:
         if expected_shapes.get(key) != loaded_shapes.get(key):

@@ -8,6 +8,8 @@ from pathlib import Path, PurePosixPath
 import cv2
 import numpy as np
 
+from opera_agents.common.folders import is_real, plain_folders
+from opera_env.data import RealSource
 from opera_env.data.images import list_images, read_image, write_image
 from opera_env.data.read import read_size
 from opera_env.data.sources import SyntheticSource
@@ -32,24 +34,30 @@ def training_source(
     """Returns a source of training samples.
 
     Args:
-        images: Folders of clean photographs, drawn in proportion to their numbers of photographs. A folder
+        images: Folders of clean photographs, or of photographs with real damage as real:FOLDER, whose
+            degradations and weights are those of :class:`opera_env.data.RealSource`. They are drawn in
+            proportion to their numbers of photographs. A folder
             with a photograph that is smaller than the crops is not used; :func:`check_photographs` says so.
         canvas: Side of the crops in pixels.
         enlarged_dir: Folder for enlarged copies of some photographs; None uses no enlarged copies.
         clean_weight: Relative frequency of samples without degradations.
-        recipes: Recipes of the other samples; by default all plausible orders of up to three degradations.
+        recipes: Recipes of the other samples; by default all plausible orders of up to three degradations,
+            or the rule of real damage.
         degradation_count_weights: Relative frequencies of samples with one, two and three degradations; by
             default those of the paper.
         degradations: Custom degradations beside the built-in ones.
     """
     custom_degradations = tuple(degradations)
-    if recipes is None:
+    if recipes is None and not is_real(images):
         recipes = training_recipes(degradations=merge_degradations(custom_degradations).values())
     folders = name_folders(images)
     used = {name: folder for name, folder in folders.items() if _smallest(folder)[0] >= canvas}
     photographs = list_photographs(used)
     if enlarged_dir is not None:
         photographs += enlarge_photographs(used, enlarged_dir)
+    if is_real(images):
+        return real_source(photographs, folders, canvas, recipes)
+    assert recipes is not None
     weights = {0: clean_weight, **dict(enumerate(degradation_count_weights, start=1))}
     return photographs_source(photographs, folders, canvas, (*recipes, ()), weights, custom_degradations)
 
@@ -72,9 +80,32 @@ def photographs_source(
         weights: Relative frequency of each number of degradations.
         degradations: Custom degradations beside the built-in ones.
     """
-    source = "+".join(name or folder.resolve().name for name, folder in folders.items())
     names, paths = [name for name, _ in photographs], [path for _, path in photographs]
-    return SyntheticSource(paths, source, canvas, recipes, weights, degradations=degradations, names=names)
+    return SyntheticSource(
+        paths, _source_name(folders), canvas, recipes, weights, degradations=degradations, names=names
+    )
+
+
+def real_source(
+    photographs: Sequence[tuple[str, Path]],
+    folders: Mapping[str, Path],
+    canvas: int,
+    recipes: Sequence[Recipe] | None = None,
+) -> RealSource:
+    """Returns a source of real damage to photographs; the arguments are those of `photographs_source`.
+
+    Args:
+        photographs: The photographs by their names in specifications.
+        folders: The folders by name, which give the source its own name.
+        canvas: Side of the crops in pixels.
+        recipes: The recipes; None for the rule of real damage.
+    """
+    names, paths = [name for name, _ in photographs], [path for _, path in photographs]
+    return RealSource(paths, f"real:{_source_name(folders)}", canvas, recipes, names)
+
+
+def _source_name(folders: Mapping[str, Path]) -> str:
+    return "+".join(name or folder.resolve().name for name, folder in folders.items())
 
 
 def name_folders(images: Sequence[Path]) -> dict[str, Path]:
@@ -86,7 +117,7 @@ def name_folders(images: Sequence[Path]) -> dict[str, Path]:
     if not images:
         raise SampleError("expected a folder of photographs, found none: name one or several.")
     folders: dict[str, Path] = {}
-    for folder in images:
+    for folder in plain_folders(images):
         name = folder_name(folder) if len(images) > 1 else ""
         if folders.setdefault(name, folder).resolve() != folder.resolve():
             raise SampleError(

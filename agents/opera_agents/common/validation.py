@@ -15,10 +15,10 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from opera_agents.common.folders import validation_samples
 from opera_env.agents import run_agent
-from opera_env.data import clean_folder
 from opera_env.data.images import quantise, resize
-from opera_env.degradations import DegradationType, benchmark_recipes
+from opera_env.degradations import DegradationType
 from opera_env.evaluation.compare import EvaluationConfig, frozen_set
 from opera_env.evaluation.scorers import CachingScorer
 from opera_env.execution import PrefixCache
@@ -60,7 +60,7 @@ class Validation:
     """The validation set: samples with the benchmark's recipes, the same for every agent and every step.
 
     Args:
-        folder: Folder of clean photographs.
+        folder: Folder of clean photographs, or real:FOLDER for real damage.
         toolbox: The tools.
         reward: Name of the reward preset.
         count: Number of samples.
@@ -87,10 +87,7 @@ class Validation:
         scorer: PlanScorer | None = None,
         degradations: Sequence[DegradationType] = (),
     ) -> None:
-        source = clean_folder(folder, canvas, degradations=degradations)
-        recipes = None if degradations else benchmark_recipes()
-        specs = source.list_specs(count, recipes, np.random.default_rng(0))
-        self.samples = [source.make(spec) for spec in specs]
+        self.samples = validation_samples(folder, canvas, count, degradations)
         self.scorer = scorer or PlanScorer(toolbox, reward)
         self.max_tools, self.tool_cost = max_tools, tool_cost
         self._regret_dir = regret_dir

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import torch
 
-from opera_agents.common.runs import folder_name, run_settings
+from opera_agents.common.folders import photographs_name
+from opera_agents.common.runs import run_settings
 from opera_env.cotraining import ExecutionConfig
 from opera_env.cotraining.differentiable import Checkpointing
 from opera_env.devices import supports_bfloat16
@@ -31,7 +32,8 @@ class CotrainingConfig:
     """Trains the tools of a toolbox together, under the plans of an agent."""
 
     images: tuple[Path, ...]
-    """Folders of clean photographs for training, all at least as large as the crops."""
+    """Folders of clean photographs for training, all at least as large as the crops; real:FOLDER for damage
+    as cameras make it, with --val real:FOLDER too."""
     val: Path
     """Folder of clean photographs for validation."""
     out: Path = Path("runs/tools")
@@ -117,7 +119,7 @@ class CotrainingConfig:
         return run_settings(
             self,
             exclude=_RUNTIME_FIELDS,
-            images=folder_name(*self.images),
+            images=photographs_name(*self.images),
             toolbox=Path(self.toolbox).name,
             agent=Path(self.agent).name,
         )

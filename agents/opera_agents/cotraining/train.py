@@ -29,6 +29,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from opera_agents.common.batches import prefetch
 from opera_agents.common.checkpoints import load_checkpoint, save_checkpoint
+from opera_agents.common.folders import (
+    all_degradations,
+    check_validation,
+    identify_photographs,
+    load_custom_degradations,
+)
 from opera_agents.common.photographs import check_photographs
 from opera_agents.common.runs import set_threads
 from opera_agents.common.validation import Validation, ValidationResult, format_validation, log_validation
@@ -37,14 +43,12 @@ from opera_agents.cotraining.training_examples import TrainingExampleSampler, fi
 from opera_env.agents import make_agent
 from opera_env.cli.program import run_program
 from opera_env.cotraining import ExecutionUpdate, add_tone_curves
-from opera_env.degradations import load_degradations, merge_degradations
 from opera_env.devices import resolve_device
 from opera_env.execution import PrefixCache
 from opera_env.runs import (
     claim_run_dir,
     describe_progress,
     identify_agent,
-    identify_images,
     identify_toolbox,
 )
 from opera_env.scoring import PlanScorer
@@ -69,17 +73,18 @@ def train(config: CotrainingConfig) -> ValidationResult:
     set_threads(config.threads)
     torch.manual_seed(config.seed)  # Draws the weights of tone curves; NumPy draws everything else.
     toolbox = Toolbox.load(config.toolbox, device, config.trust_code)
+    check_validation(config.images, config.val)
     check_photographs(config.images, [config.canvas])
     inputs = {
-        "images": identify_images(*config.images),
-        "val": identify_images(config.val),
+        "images": identify_photographs(*config.images),
+        "val": identify_photographs(config.val),
         "toolbox": identify_toolbox(config.toolbox, toolbox.fingerprint),
         "agent": identify_agent(config.agent),
     }
     if config.add_tone_curves:
         toolbox = add_tone_curves(toolbox)
-    degradations = load_degradations(config.degradations)
-    labels = tuple(merge_degradations(degradations))
+    degradations = load_custom_degradations(config.images, config.degradations)
+    labels = tuple(all_degradations(config.images, degradations))
     agent = make_agent(
         config.agent, toolbox=toolbox, max_tools=config.max_tools, seed=config.seed, labels=labels
     )

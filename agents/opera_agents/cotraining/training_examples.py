@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from numpy.random import Generator
 
+from opera_agents.common.folders import all_degradations
 from opera_agents.common.photographs import training_source
 from opera_agents.common.plausible_plans import plausible_plan
 from opera_agents.common.seeds import SeedStage, make_rng
@@ -18,7 +19,6 @@ from opera_env.degradations import (
     DegradationType,
     degrade,
     load_degradations,
-    merge_degradations,
 )
 from opera_env.scoring import PlanScorer
 from opera_env.tool_training.lite_tools import LITE_TOOLS
@@ -62,7 +62,7 @@ class TrainingExampleSampler:
         self.trained_names = trained.names
         self.trained_tools = [tool for tool in trained if tool.parameters]
         custom_degradations = load_degradations(config.degradations)
-        self.degradations = merge_degradations(custom_degradations)
+        self.degradations = all_degradations(config.images, custom_degradations)
         self.source = training_source(
             config.images,
             config.canvas,

@@ -17,12 +17,14 @@ from pathlib import Path
 import torch
 
 from opera_agents.common.batches import draw_samples
+from opera_agents.common.folders import identify_photographs, is_real, load_custom_degradations
 from opera_agents.common.photographs import (
     check_photographs,
     enlarge_photographs,
     list_photographs,
     name_folders,
     photographs_source,
+    real_source,
 )
 from opera_agents.common.runs import run_settings, set_threads
 from opera_agents.common.seeds import SeedStage, make_rng
@@ -33,14 +35,13 @@ from opera_agents.critic.recipes import train_recipes
 from opera_env.cli.program import run_program
 from opera_env.cluster import Cluster
 from opera_env.data import Source
-from opera_env.degradations import Recipe, load_degradations
+from opera_env.degradations import Recipe
 from opera_env.reward import get_reward
 from opera_env.runs import (
     NonNegativeInt,
     PositiveInt,
     Probability,
     check_settings,
-    identify_images,
     identify_toolbox,
 )
 from opera_env.scoring import PlanScorer
@@ -59,7 +60,8 @@ class CollectConfig:
     """Collects images and their R_q in shards."""
 
     images: tuple[Path, ...]
-    """Folders of clean photographs, all at least as large as the crops."""
+    """Folders of clean photographs, all at least as large as the crops; real:FOLDER for damage as cameras
+    make it."""
     out: Path = Path("runs/critic/data")
     """Folder of the shards."""
     shards: PositiveInt = 8
@@ -67,7 +69,8 @@ class CollectConfig:
     samples: PositiveInt = 200
     """Number of samples in a shard, each with about ten images."""
     recipes: tuple[Recipe, ...] | None = None
-    """Recipes of the samples; by default the training recipes that are not held out, and the empty one."""
+    """Recipes of the samples; by default the training recipes that are not held out, and the empty one;
+    for real:FOLDER the rule of real damage."""
     num_plausible_plans: NonNegativeInt = 2
     """Number of perturbed plausible plans for each sample; the results of all their prefixes are collected
     too."""
@@ -140,12 +143,14 @@ def collect(config: CollectConfig) -> list[Path]:
     """
     get_reward(config.reward)
     toolbox = Toolbox.load(config.toolbox, trust_code=config.trust_code)
-    custom_degradations = load_degradations(config.degradations)
+    custom_degradations = load_custom_degradations(config.images, config.degradations)
     recipes = train_recipes(custom_degradations) if config.recipes is None else config.recipes
     check_photographs(config.images, [config.canvas])
     folders = name_folders(config.images)
 
     def make_source(photographs: Sequence[tuple[str, Path]]) -> Source:
+        if is_real(config.images):
+            return real_source(photographs, folders, config.canvas, config.recipes)
         return photographs_source(
             photographs, folders, config.canvas, recipes, DEGRADATION_COUNT_WEIGHTS, custom_degradations
         )
@@ -160,7 +165,7 @@ def collect(config: CollectConfig) -> list[Path]:
 
     source = make_source(list_photographs(folders))
     inputs = {
-        "images": identify_images(*config.images),
+        "images": identify_photographs(*config.images),
         "toolbox": identify_toolbox(config.toolbox, toolbox.fingerprint),
     }
     settings = run_settings(config, exclude=("out", "shards", "threads", "ray", "ray_workers"), **inputs)

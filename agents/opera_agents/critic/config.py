@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from opera_agents.common.runs import folder_name, run_settings
+from opera_agents.common.folders import photographs_name
+from opera_agents.common.runs import run_settings
 from opera_env.devices import supports_bfloat16
 from opera_env.runs import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, check_settings
 
@@ -18,7 +19,8 @@ class CriticConfig:
     """Trains a critic to predict R_q without a reference; missing training data is collected first."""
 
     images: tuple[Path, ...]
-    """Folders of clean photographs for training, all at least as large as the crops."""
+    """Folders of clean photographs for training, all at least as large as the crops; real:FOLDER for damage
+    as cameras make it, with --val real:FOLDER too."""
     val: Path
     """Folder of clean photographs for validation, which uses recipes that are held out of the training."""
     out: Path = Path("runs/critic")
@@ -81,8 +83,8 @@ class CriticConfig:
         return run_settings(
             self,
             exclude=("out", "device", "threads"),
-            images=folder_name(*self.images),
-            val=folder_name(self.val),
+            images=photographs_name(*self.images),
+            val=photographs_name(self.val),
             toolbox=Path(self.toolbox).name,
             encoder=None if self.encoder is None else self.encoder.name,
         )

@@ -22,6 +22,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
+from opera_agents.common.folders import is_real
 from opera_agents.common.runs import set_threads
 from opera_agents.critic.collect import score_plans
 from opera_agents.critic.dataset import ScoredImages
@@ -30,7 +31,7 @@ from opera_agents.critic.ranking import RankingMetrics, paired_differences, rank
 from opera_agents.critic.recipes import held_out_recipes
 from opera_env.cli.program import run_program
 from opera_env.console import Console
-from opera_env.data import clean_folder
+from opera_env.data import resolve_source
 from opera_env.degradations import Recipe, benchmark_recipes, load_degradations
 from opera_env.evaluation.stats import ConfidenceInterval, bootstrap_interval, format_interval
 from opera_env.files import atomic_write
@@ -53,7 +54,7 @@ class EvaluateConfig:
     """Evaluates how well rewards without reference rank the results of plans."""
 
     images: Path
-    """Folder of clean photographs that no critic was trained on."""
+    """Folder of clean photographs that no critic was trained on; real:FOLDER for damage of cameras."""
     json: Path | None = None
     """JSON file for the results."""
     critic_weights: Path | None = None
@@ -96,16 +97,15 @@ def make_image_scorer(reward: Reward, batch_size: int = 32) -> ImageScorer:
 
 
 def score_samples(
-    config: EvaluateConfig, recipes: Sequence[Recipe]
+    config: EvaluateConfig, recipes: Sequence[Recipe] | None
 ) -> tuple[ScoredImages, list[tuple[str, str | int]]]:
-    """Runs plans on samples of some recipes.
+    """Runs plans on samples of some recipes, or of those of the source.
 
     Returns:
         The results, and the photograph that each sample is made of.
     """
     toolbox = Toolbox.load(config.toolbox, trust_code=config.trust_code)
-    custom_degradations = load_degradations(config.degradations)
-    source = clean_folder(config.images, config.canvas, degradations=custom_degradations)
+    source = resolve_source(str(config.images), config.canvas, degradations=config.degradations)
     rng = np.random.default_rng(config.seed)
     samples = [source.make(spec) for spec in source.list_specs(config.n, recipes, rng)]
     plans = [
@@ -129,6 +129,14 @@ def summarise(
     }
 
 
+def evaluated_recipes(config: EvaluateConfig) -> dict[str, tuple[Recipe, ...] | None]:
+    """Returns the sets of recipes by their titles; None for the rule of real damage."""
+    if is_real([config.images]):
+        return {"real damage": None}
+    held_out = held_out_recipes(degradations=load_degradations(config.degradations))
+    return {"held-out recipes": held_out, "benchmark": benchmark_recipes()}
+
+
 def evaluate(config: EvaluateConfig) -> dict[str, Results]:
     """Evaluates every reward; returns the results for each set of recipes."""
     set_threads(config.threads)
@@ -137,8 +145,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Results]:
         term = RewardTerm(Critic(config.critic_weights), 0, 10, 10)
         rewards[str(config.critic_weights)] = Reward("weights", (term,))
     results: dict[str, Results] = {}
-    held_out = held_out_recipes(degradations=load_degradations(config.degradations))
-    for title, recipes in (("held-out recipes", held_out), ("benchmark", benchmark_recipes())):
+    for title, recipes in evaluated_recipes(config).items():
         scored_images, images = score_samples(config, recipes)
         values = {name: make_image_scorer(reward)(scored_images.images) for name, reward in rewards.items()}
         values["untouched"] = np.zeros(len(scored_images.r_q))  # A constant value chooses the empty plan.

@@ -23,6 +23,12 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from opera_agents.common.checkpoints import load_checkpoint, save_checkpoint
+from opera_agents.common.folders import (
+    check_validation,
+    identify_photographs,
+    is_real,
+    load_custom_degradations,
+)
 from opera_agents.common.photographs import check_photographs
 from opera_agents.common.runs import load_encoder, set_threads
 from opera_agents.critic.collect import CollectConfig, collect
@@ -41,7 +47,6 @@ from opera_env.runs import (
     claim_run_dir,
     describe_progress,
     identify_file,
-    identify_images,
     identify_toolbox,
 )
 from opera_env.schedules import set_learning_rate, warmup_cosine
@@ -106,8 +111,8 @@ def train(config: CriticConfig) -> CriticValidation:
     if config.encoder is not None:
         load_encoder(net.encoder, config.encoder)
     inputs = {
-        "images": identify_images(*config.images),
-        "val": identify_images(config.val),
+        "images": identify_photographs(*config.images),
+        "val": identify_photographs(config.val),
         "toolbox": identify_toolbox(
             config.toolbox, Toolbox.load(config.toolbox, trust_code=config.trust_code).fingerprint
         ),
@@ -115,7 +120,8 @@ def train(config: CriticConfig) -> CriticValidation:
     }
     state = load_checkpoint(config.out / "checkpoint.pt", resolve_device(config.device))
     progress = describe_progress(config.out, state["step"] if state else 0, config.steps, "steps")
-    load_degradations(config.degradations)
+    load_custom_degradations(config.images, config.degradations)
+    check_validation(config.images, config.val)
     check_photographs(config.images, [config.canvas])
     check_photographs([config.val], [config.canvas])
     with claim_run_dir(config.out, config.settings() | inputs, mutable=("steps",)):
@@ -214,7 +220,7 @@ def load_data(config: CriticConfig) -> tuple[ScoredImages, ScoredImages]:
         config.out / "val",
         shards=1,
         samples=config.val_count,
-        recipes=tuple(dict.fromkeys((*held_out, *benchmark))),
+        recipes=None if is_real(config.images) else tuple(dict.fromkeys((*held_out, *benchmark))),
         enlarged_fraction=0.0,
         **shared,
     )

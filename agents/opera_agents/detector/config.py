@@ -9,6 +9,7 @@ from typing import Annotated
 import torch
 
 from opera_env.devices import supports_bfloat16
+from opera_env.encoder import EncoderKind
 from opera_env.runs import NonNegativeFloat, NonNegativeInt, PositiveInt, Range, check_settings
 
 
@@ -18,13 +19,16 @@ class DetectorConfig:
 
     images: tuple[Path, ...]
     """Folders of clean photographs for training. Each is used for the crops that all its photographs can be
-    cut to."""
+    cut to. real:FOLDER for damage as cameras make it, with --val real:FOLDER too."""
     val: Path
     """Folder of clean photographs for validation."""
     out: Path = Path("runs/detector")
     """Folder of the run: settings, checkpoints, curves, and the trained detector."""
     initial_weights: Path | None = None
     """Initial weights of a detector: detector.safetensors of another run. By default they are random."""
+    encoder: EncoderKind = "image"
+    """What the detector sees: image, all of a crop at once; windows-1, windows at full resolution and an
+    overview, for photographs of any size."""
     steps: NonNegativeInt = 20_000
     """Number of gradient steps."""
     batch_size: PositiveInt = 32

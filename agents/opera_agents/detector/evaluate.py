@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from rich.table import Table
 from torch import Tensor
 
 from opera_agents.common.batches import label_targets
+from opera_agents.common.folders import all_degradations, is_real
 from opera_agents.common.runs import set_threads
 from opera_agents.detector.scores import predict_logits, score_detections
 from opera_agents.planner.saved import load_weights
@@ -33,8 +34,14 @@ from opera_env.cli.program import run_program
 from opera_env.console import Console
 from opera_env.data import list_samples, resolve_source
 from opera_env.data.images import quantise, resize, to_array, to_tensor
-from opera_env.degradations import Degradation, benchmark_recipes, degrade
-from opera_env.encoder import Detector
+from opera_env.degradations import (
+    DEGRADATION_CLASSES,
+    Degradation,
+    DegradationType,
+    benchmark_recipes,
+    degrade,
+)
+from opera_env.encoder import Detector, make_encoder
 from opera_env.errors import AgentError
 from opera_env.evaluation.stats import bootstrap_interval, format_interval
 from opera_env.files import atomic_write
@@ -50,7 +57,8 @@ class EvaluateConfig:
     detector: Path
     """Weights of the detector, from opera_agents.detector.train; detector.json beside it has the labels."""
     images: str | None = None
-    """Folder of clean photographs; by default those that come with scikit-image."""
+    """Folder of clean photographs, or real:FOLDER for damage as cameras make it; by default the photographs
+    that come with scikit-image."""
     n: PositiveInt = 320
     """Number of samples."""
     canvas: PositiveInt = 128
@@ -68,7 +76,9 @@ class EvaluateConfig:
         check_settings(self)
 
 
-def damage(sample: Sample, label: str) -> float:
+def damage(
+    sample: Sample, label: str, degradations: Mapping[str, DegradationType] = DEGRADATION_CLASSES
+) -> float:
     """Returns the PSNR in dB over RGB that one degradation of a sample costs.
 
     The others are the same with and without it, except for the noise that they draw.
@@ -76,11 +86,12 @@ def damage(sample: Sample, label: str) -> float:
     Args:
         sample: A sample with a recipe that has the degradation.
         label: The degradation.
+        degradations: The known degradations by name; the built-in ones by default.
     """
     assert sample.reference is not None
     clean = to_array(sample.reference)
     rng = np.random.default_rng(sample.spec.seed)
-    image, applied = degrade(clean, sample.spec.recipe, rng)
+    image, applied = degrade(clean, sample.spec.recipe, rng, degradations=degradations)
     without = _apply([degradation for degradation in applied if degradation.name != label], clean, rng)
     return _psnr(without, sample) - _psnr(image, sample)
 
@@ -110,10 +121,13 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     set_threads(config.threads)
     card = read_object(config.detector.with_suffix(".json"), AgentError, "Train the detector again.")
     labels = card.names("labels")
-    detector = Detector(len(labels)).eval()
+    encoder = make_encoder(str(card.data.get("encoder", "image")))
+    detector = Detector(len(labels), encoder).eval()
     load_weights(detector, config.detector)
     source = resolve_source(config.images, config.canvas)
-    samples = list(list_samples(source, config.n, benchmark_recipes(), np.random.default_rng(config.seed)))
+    folders = [] if config.images is None else [Path(config.images)]
+    recipes = None if is_real(folders) else benchmark_recipes()
+    samples = list(list_samples(source, config.n, recipes, np.random.default_rng(config.seed)))
     device = torch.device(config.device)
     logits, targets = predict_logits(detector.to(device), samples, device), label_targets(samples, labels)
     photographs = [sample.spec.source_image for sample in samples]
@@ -128,7 +142,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
             f"thresholds {name}: exact set {format_interval(interval, 3)}, F1 {scores.f1:.3f}, "
             f"cross-entropy {scores.cross_entropy:.4f}, calibration error {scores.calibration_error:.3f}"
         )
-    results["damage"] = damages(samples, labels, logits.sigmoid().numpy() > thresholds.numpy())
+    seen = logits.sigmoid().numpy() > thresholds.numpy()
+    results["damage"] = damages(samples, labels, seen, all_degradations(folders))
     Console(highlight=False).print(damage_table(results))
     if config.json is not None:
         with atomic_write(config.json) as part:
@@ -153,7 +168,10 @@ def _is_probability(value: object) -> bool:
 
 
 def damages(
-    samples: Sequence[Sample], labels: Sequence[str], predicted: NDArray[np.bool_]
+    samples: Sequence[Sample],
+    labels: Sequence[str],
+    predicted: NDArray[np.bool_],
+    degradations: Mapping[str, DegradationType] = DEGRADATION_CLASSES,
 ) -> dict[str, dict[str, Any]]:
     """Returns, for each degradation, the number of samples and the mean damage of found and missed ones.
 
@@ -161,6 +179,7 @@ def damages(
         samples: The samples.
         labels: The degradations, in the order of the columns of ``predicted``.
         predicted: Whether each degradation is predicted, (N, K).
+        degradations: The known degradations by name; the built-in ones by default.
     """
     results: dict[str, dict[str, Any]] = {}
     for column, label in enumerate(labels):
@@ -168,7 +187,7 @@ def damages(
         for row, sample in enumerate(samples):
             if label in sample.spec.recipe:
                 kind = "found" if predicted[row, column] else "missed"
-                kinds[kind].append(damage(sample, label))
+                kinds[kind].append(damage(sample, label, degradations))
         results[label] = {
             kind: {"samples": len(values), "db": float(np.mean(values)) if values else None}
             for kind, values in kinds.items()

@@ -17,7 +17,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from rich.progress import track
 from torch.nn import functional as F
@@ -25,6 +24,13 @@ from torch.utils.tensorboard import SummaryWriter
 
 from opera_agents.common.batches import draw_samples, label_targets, observe_batch, prefetch
 from opera_agents.common.checkpoints import load_checkpoint, save_checkpoint
+from opera_agents.common.folders import (
+    all_degradations,
+    check_validation,
+    identify_photographs,
+    load_custom_degradations,
+    validation_samples,
+)
 from opera_agents.common.photographs import check_photographs, training_source
 from opera_agents.common.runs import run_settings, set_threads
 from opera_agents.common.seeds import SeedStage, make_rng
@@ -38,11 +44,11 @@ from opera_agents.detector.scores import (
 )
 from opera_agents.planner.saved import load_weights
 from opera_env.cli.program import run_program
-from opera_env.data import Source, clean_folder
-from opera_env.degradations import benchmark_recipes, load_degradations, merge_degradations
-from opera_env.encoder import Detector
+from opera_env.data import Source
+from opera_env.degradations import load_degradations
+from opera_env.encoder import Detector, make_encoder
 from opera_env.files import atomic_write
-from opera_env.runs import claim_run_dir, describe_progress, identify_file, identify_images
+from opera_env.runs import claim_run_dir, describe_progress, identify_file
 from opera_env.schedules import set_learning_rate, warmup_cosine
 from opera_env.types import Sample
 from opera_env.weights.checkpoints import save_half
@@ -74,15 +80,6 @@ def draw_batch(sources: dict[int, Source], config: DetectorConfig, step: int) ->
     return draw_samples(sources[size], count, rng)
 
 
-def validation_samples(config: DetectorConfig) -> list[Sample]:
-    """Returns the validation samples, the same for every run and step."""
-    custom = load_degradations(config.degradations)
-    source = clean_folder(config.val, 128, degradations=custom)
-    recipes = None if custom else benchmark_recipes()
-    specs = source.list_specs(config.val_count, recipes, np.random.default_rng(0))
-    return [source.make(spec) for spec in specs]
-
-
 def train(config: DetectorConfig) -> DetectionScores:
     """Trains a detector; returns its scores on the validation samples.
 
@@ -94,18 +91,20 @@ def train(config: DetectorConfig) -> DetectionScores:
     # Set-up: data, detector. Nothing is written before all that was named has been found.
     set_threads(config.threads)
     torch.manual_seed(config.seed)
-    val, labels = (
-        validation_samples(config),
-        tuple(merge_degradations(load_degradations(config.degradations))),
-    )
+    custom = load_custom_degradations(config.images, config.degradations)
+    check_validation(config.images, config.val)
+    val = validation_samples(config.val, 128, config.val_count, custom)
+    labels = tuple(all_degradations(config.images, custom))
     check_photographs(config.images, config.crop_sizes, "--crop-sizes")
-    detector = Detector(len(labels))
+    detector = Detector(len(labels), make_encoder(config.encoder))
     if config.initial_weights is not None:
         load_weights(detector, config.initial_weights)
     inputs = {
-        "images": identify_images(*config.images),
-        "val": identify_images(config.val),
+        "images": identify_photographs(*config.images),
+        "val": identify_photographs(config.val),
         "initial_weights": identify_file(config.initial_weights),
+        # None for the default, so that runs from before there was a choice can be resumed.
+        "encoder": None if config.encoder == "image" else config.encoder,
     }
     settings = run_settings(config, exclude=("out", "threads"), **inputs)
     state = load_checkpoint(config.out / "checkpoint.pt", config.device)
@@ -207,6 +206,7 @@ def save_detector(
     plot_calibration(logits, targets, labels, config.out / "calibration.png")
     record = {
         "labels": labels,
+        "encoder": config.encoder,
         "thresholds": [round(threshold, 2) for threshold in thresholds],
         "training": settings,
         "scores": scores.to_json(),

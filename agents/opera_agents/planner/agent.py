@@ -13,7 +13,7 @@ from torch import Tensor
 from opera_agents.common.batches import observe_sample
 from opera_agents.planner.policy import PlanPolicy, SampledPlans
 from opera_agents.planner.saved import SHIPPED, PolicyCard, load_policy, save_policy
-from opera_env.encoder import encode_by_size
+from opera_env.encoder import WindowedEncoder, encode_by_size
 from opera_env.errors import BudgetSpentError
 from opera_env.hub import HubMixin, pretrained_folder
 from opera_env.plan import PlanCodec
@@ -65,6 +65,7 @@ class Planner(HubMixin):
 
     Attributes:
         degradations: The labels that the planner predicts.
+        sees_photographs: Whether it sees a photograph of any size at the cost of a window.
     """
 
     closed_loop = False
@@ -74,6 +75,7 @@ class Planner(HubMixin):
     ) -> None:
         self.policy, self.card, self.max_tools, self.seed = policy, card, max_tools, seed
         self.degradations = card.degradations
+        self.sees_photographs = isinstance(policy.detector.encoder, WindowedEncoder)
 
     @classmethod
     def from_pretrained(
@@ -166,6 +168,7 @@ class BestOfN:
     def __init__(self, planner: Planner, num_plans: int, seed: int = 0, tool_cost: float = 0.0) -> None:
         self.planner, self.num_plans, self.tool_cost = planner, num_plans, tool_cost
         self.seed = seed
+        self.sees_photographs = planner.sees_photographs
 
     def count_plans(self, num_tools: int) -> int:
         """Returns the most plans that are scored for each sample, whatever the number of tools."""

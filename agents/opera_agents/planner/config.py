@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal
 
 import torch
 
+from opera_agents.common.folders import photographs_name
 from opera_agents.common.runs import folder_name, run_settings
 from opera_env.devices import supports_bfloat16
+from opera_env.encoder import EncoderKind
 from opera_env.errors import SettingError
 from opera_env.runs import (
     NonNegativeFloat,
@@ -27,7 +29,8 @@ class PlannerConfig:
     """Trains the planner: a warm start on labels, then GRPO on the reward of its plans."""
 
     images: tuple[Path, ...]
-    """Folders of clean photographs for training, all at least as large as the crops."""
+    """Folders of clean photographs for training, all at least as large as the crops; real:FOLDER for damage
+    as cameras make it, with --val real:FOLDER too."""
     val: Path
     """Folder of clean photographs for validation."""
     out: Path = Path("runs/planner")
@@ -43,6 +46,9 @@ class PlannerConfig:
     """Peak learning rate of the warm start."""
     autocast: bool = supports_bfloat16()
     """Compute in bfloat16 during the warm start; by default where that is fast. Only the encoder does."""
+    encoder: EncoderKind = "image"
+    """What the planner sees: image, all of a crop at once; windows-1, windows at full resolution and an
+    overview, for photographs of any size. Initial weights must have the same."""
     table: Path | None = None
     """Folder of a table of rewards (opera_agents.planner.reward_table) for the toolbox. A value network
     then learns it, and the decoder imitates the network's choices between the warm start and GRPO."""
@@ -139,7 +145,9 @@ class PlannerConfig:
         return run_settings(
             self,
             exclude=("val", "out"),
-            images=folder_name(*self.images),
+            # None for the default, so that runs from before there was a choice can be resumed.
+            encoder=None if self.encoder == "image" else self.encoder,
+            images=photographs_name(*self.images),
             toolbox=Path(self.toolbox).name,
             initial_weights=None if self.initial_weights is None else self.initial_weights.name,
             table=None if self.table is None else folder_name(self.table),

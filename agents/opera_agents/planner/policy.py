@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from opera_env.encoder import Detector
+from opera_env.encoder import Detector, Encoder
 from opera_env.plan import STOP
 
 _PREFIX_TOKENS = 4
@@ -64,6 +64,7 @@ class PlanPolicy(nn.Module):
         width: Width of the transformer.
         num_layers: Number of layers of the transformer.
         num_heads: Number of its attention heads.
+        encoder: The image encoder; None for a new :class:`opera_env.encoder.ImageEncoder`.
     """
 
     def __init__(
@@ -74,10 +75,11 @@ class PlanPolicy(nn.Module):
         width: int = 128,
         num_layers: int = 2,
         num_heads: int = 4,
+        encoder: Encoder | None = None,
     ) -> None:
         super().__init__()
         self.max_tools, self.width = max_tools, width
-        self.detector = Detector(num_labels)
+        self.detector = Detector(num_labels, encoder)
         self.prefix = nn.Linear(self.detector.encoder.features_dim, _PREFIX_TOKENS * width)
         self.embedding = nn.Embedding(num_tools + 1, width)  # STOP is also the token before the first tool
         self.position = nn.Parameter(torch.zeros(_PREFIX_TOKENS + max_tools, width))

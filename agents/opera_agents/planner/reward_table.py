@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opera_agents.common.batches import draw_samples
+from opera_agents.common.folders import identify_photographs, is_real, load_custom_degradations
 from opera_agents.common.photographs import check_photographs, training_source
 from opera_agents.common.runs import run_settings, set_threads
 from opera_agents.common.seeds import SeedStage, make_rng
@@ -52,7 +53,6 @@ from opera_env.runs import (
     PositiveInt,
     Range,
     check_settings,
-    identify_images,
     identify_toolbox,
     read_settings,
 )
@@ -124,7 +124,8 @@ class RewardTableConfig:
     """Scores candidate plans on training samples, in shards."""
 
     images: tuple[Path, ...]
-    """Folders of clean photographs, all at least as large as the crops."""
+    """Folders of clean photographs, all at least as large as the crops; real:FOLDER for damage as cameras
+    make it."""
     out: Path = Path("runs/table")
     """Folder of the shards."""
     shards: PositiveInt = 50
@@ -248,11 +249,11 @@ def collect(config: RewardTableConfig) -> list[Path]:
     """
     get_reward(config.reward)
     toolbox = Toolbox.load(config.toolbox, trust_code=config.trust_code)
-    degradations = load_degradations(config.degradations)
-    recipes = table_recipes(config)
+    degradations = load_custom_degradations(config.images, config.degradations)
+    recipes = None if is_real(config.images) else table_recipes(config)
     check_photographs(config.images, [config.canvas])
     inputs = {
-        "images": identify_images(*config.images),
+        "images": identify_photographs(*config.images),
         "toolbox": identify_toolbox(config.toolbox, toolbox.fingerprint),
     }
     settings = run_settings(config, exclude=("out", "shards", "threads", "ray", "ray_workers"), **inputs)

@@ -13,6 +13,7 @@ from torch import nn
 
 from opera_agents.planner.policy import PlanPolicy
 from opera_env.degradations import DEGRADATIONS
+from opera_env.encoder import make_encoder
 from opera_env.errors import AgentError, MissingWeightsError, ToolboxMismatchError
 from opera_env.files import atomic_write
 from opera_env.json_files import read_object
@@ -35,6 +36,7 @@ class PolicyCard:
         tools: Names of the tools, in order.
         degradations: Names of the degradations that the policy predicts, in order.
         max_tools: Maximum number of tools in a plan.
+        encoder: Kind of its encoder, see :data:`opera_env.encoder.EncoderKind`.
         training: Settings and results of the training run.
     """
 
@@ -42,11 +44,13 @@ class PolicyCard:
     tools: tuple[str, ...]
     degradations: tuple[str, ...] = DEGRADATIONS
     max_tools: int = 6
+    encoder: str = "image"
     training: dict[str, Any] = field(default_factory=dict)
 
     def build(self) -> PlanPolicy:
         """Returns a policy of this shape with random weights."""
-        return PlanPolicy(len(self.tools), len(self.degradations), self.max_tools)
+        encoder = make_encoder(self.encoder)
+        return PlanPolicy(len(self.tools), len(self.degradations), self.max_tools, encoder=encoder)
 
     def check(self, toolbox: Toolbox) -> None:
         """Checks that the policy was trained for the tools of a toolbox.
@@ -128,6 +132,7 @@ def load_policy(name_or_folder: Path | str = SHIPPED) -> tuple[PlanPolicy, Polic
         tools=data.names("tools"),
         degradations=data.names("degradations"),
         max_tools=data.integer("max_tools", 1, 64, default=6),
+        encoder=str(data.data.get("encoder", "image")),
         training=data.mapping("training", default={}),
     )
     # Random initial weights would change the global generator's state. The meta device would avoid them,

@@ -27,6 +27,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from opera_agents.common.batches import draw_samples, label_targets, prefetch
 from opera_agents.common.checkpoints import Budget, load_checkpoint, save_checkpoint
+from opera_agents.common.folders import (
+    all_degradations,
+    check_validation,
+    identify_photographs,
+    load_custom_degradations,
+)
 from opera_agents.common.photographs import check_photographs, training_source
 from opera_agents.common.runs import set_threads
 from opera_agents.common.seeds import SeedStage, make_rng, rollout_seed
@@ -44,13 +50,12 @@ from opera_agents.planner.saved import PolicyCard, load_initial_weights, save_po
 from opera_agents.planner.table_samples import TableBatch, check_table, draw_table_batch, table_loss
 from opera_agents.planner.warm_start import load_or_run_warm_start, make_optimizer
 from opera_env.cli.program import run_program
-from opera_env.degradations import load_degradations, merge_degradations
+from opera_env.degradations import load_degradations
 from opera_env.devices import resolve_device
 from opera_env.runs import (
     claim_run_dir,
     describe_progress,
     identify_file,
-    identify_images,
     identify_toolbox,
 )
 from opera_env.schedules import set_learning_rate, warmup_linear
@@ -71,10 +76,11 @@ def train(config: PlannerConfig) -> ValidationResult:
     set_threads(config.threads)
     torch.manual_seed(config.seed)
     toolbox = Toolbox.load(config.toolbox, device, config.trust_code)
-    degradations = load_degradations(config.degradations)
+    degradations = load_custom_degradations(config.images, config.degradations)
+    check_validation(config.images, config.val)
     check_photographs(config.images, [config.canvas])
-    labels = tuple(merge_degradations(degradations))
-    card = PolicyCard(toolbox.signature, toolbox.names, labels, config.max_tools)
+    labels = tuple(all_degradations(config.images, degradations))
+    card = PolicyCard(toolbox.signature, toolbox.names, labels, config.max_tools, config.encoder)
     policy = card.build().to(device)
     if config.initial_weights is not None:
         load_initial_weights(policy, config.initial_weights)
@@ -92,8 +98,8 @@ def train(config: PlannerConfig) -> ValidationResult:
         degradations=degradations,
     )
     inputs = {
-        "images": identify_images(*config.images),
-        "val": identify_images(config.val),
+        "images": identify_photographs(*config.images),
+        "val": identify_photographs(config.val),
         "toolbox": identify_toolbox(config.toolbox, toolbox.fingerprint),
         "initial_weights": identify_file(config.initial_weights),
         "table": None if table is None else table.content,

@@ -24,7 +24,12 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3.common.logger import Logger
 from torch.utils.tensorboard import SummaryWriter
 
-from opera_agents.common.photographs import check_photographs
+from opera_agents.common.folders import (
+    all_degradations,
+    check_validation,
+    load_custom_degradations,
+)
+from opera_agents.common.photographs import check_photographs, training_source
 from opera_agents.common.runs import load_encoder, set_threads
 from opera_agents.common.seeds import SeedStage, make_seed
 from opera_agents.common.validation import Validation, ValidationResult
@@ -47,8 +52,7 @@ from opera_agents.ppo.stepwise_run import (
 from opera_agents.ppo.vec_env import OperaVecEnv
 from opera_agents.ppo.warm_start import DrawPlans, draw_plausible_plans, run_warm_start
 from opera_env.cli.program import run_program
-from opera_env.data import clean_folder
-from opera_env.degradations import load_degradations, merge_degradations
+from opera_env.degradations import load_degradations
 from opera_env.execution import Executor
 from opera_env.runs import claim_run_dir, describe_progress
 from opera_env.schedules import linear_decay
@@ -74,9 +78,11 @@ def train(config: PPOConfig) -> ValidationResult | None:
     # Set-up. Nothing is written before all that was named has been found.
     set_threads(config.threads)
     toolbox = Toolbox.load(config.toolbox, config.device, config.trust_code)
-    degradations = load_degradations(config.degradations)
+    degradations = load_custom_degradations(config.images, config.degradations)
+    if config.val is not None:
+        check_validation(config.images, config.val)
     check_photographs(config.images, [config.canvas])
-    photographs = clean_folder(config.images[0], config.canvas, degradations=degradations)
+    photographs = training_source(config.images, config.canvas, degradations=degradations)
     model = make_model(config, make_vec_env(config, toolbox, photographs))
     load_initial_weights(model, config, toolbox)
     draw_plans = make_plans(config, toolbox)
@@ -193,7 +199,7 @@ def run_rollouts(
 
 def make_plans(config: PPOConfig, toolbox: Toolbox) -> DrawPlans:
     """Returns the function that returns the plans of the warm start."""
-    labels = tuple(merge_degradations(load_degradations(config.degradations)))
+    labels = tuple(all_degradations(config.images, load_degradations(config.degradations)))
     if config.planner is None:
         return draw_plausible_plans(toolbox, labels, config.max_tools)
     return load_chooser(config.planner, toolbox, labels, config.max_tools, config.tool_cost)

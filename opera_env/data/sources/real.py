@@ -33,6 +33,7 @@ class RealSource(SyntheticSource):
         canvas: Side of the square crops, in pixels, a multiple of 4; None for whole images.
         recipes: Recipes of the labels :data:`opera_env.degradations.real.REAL_LABELS` to draw from, with
             equal probability, instead of those of the rule.
+        names: Names of the images in specifications; those of the files by default.
 
     Raises:
         SampleError: If there are no images, or an argument cannot be used.
@@ -45,9 +46,10 @@ class RealSource(SyntheticSource):
         name: str,
         canvas: int | None = 128,
         recipes: Sequence[Recipe] | None = None,
+        names: Sequence[str] | None = None,
     ) -> None:
         chosen = tuple(REAL_RECIPES) if recipes is None else recipes
-        super().__init__(paths, name, canvas, chosen, degradations=REAL_DEGRADATIONS)
+        super().__init__(paths, name, canvas, chosen, degradations=REAL_DEGRADATIONS, names=names)
         self._rule: Mapping[Recipe, float] = (
             dict(REAL_RECIPES) if recipes is None else dict.fromkeys(self.recipes, 1 / len(self.recipes))
         )

@@ -33,6 +33,7 @@ def configure(photos: Path, small_toolbox: Path, tmp_path: Path) -> Configure:
             "device": "cpu",
             "autocast": False,
         }
-        return CotrainingConfig((photos,), photos, tmp_path / out, **(small | settings))
+        named = {"images": (photos,), "val": photos, "out": tmp_path / out}
+        return CotrainingConfig(**(named | small | settings))
 
     return make

@@ -226,3 +226,11 @@ def test_two_processes_equal_one(
 def _literal(config: CotrainingConfig) -> str:
     """Returns the settings as a Python expression."""
     return repr({name: getattr(config, name) for name in config.__dataclass_fields__})
+
+
+def test_tools_are_trained_on_real_damage(configure: Configure, photos: Path) -> None:
+    real = Path(f"real:{photos}")
+    config = configure(images=(real,), val=real, epochs=1, rehearsal_prob=0.4, misuse_prob=0.3)
+    assert train(config).reward > 0
+    settings = json.loads((config.out / "config.json").read_text())
+    assert settings["images"]["content"].startswith("real:") and settings["val"]["name"].startswith("real:")

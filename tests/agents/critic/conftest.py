@@ -32,6 +32,7 @@ def configure(photos: Path, small_toolbox: Path, tmp_path: Path) -> Configure:
             "toolbox": str(small_toolbox),
             "device": "cpu",
         }
-        return CriticConfig((photos,), photos, tmp_path / out, **(small | settings))
+        named = {"images": (photos,), "val": photos, "out": tmp_path / out}
+        return CriticConfig(**(named | small | settings))
 
     return make

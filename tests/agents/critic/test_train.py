@@ -16,6 +16,7 @@ from opera_agents.critic import train as trainer
 from opera_agents.critic.config import CriticConfig
 from opera_agents.critic.dataset import ScoredImages
 from opera_agents.critic.train import train
+from opera_env.degradations.real import REAL_LABELS
 from opera_env.encoder import Detector
 from opera_env.errors import (
     AgentError,
@@ -160,3 +161,15 @@ def test_files_without_an_encoder_raise(tmp_path: Path) -> None:
     )
     with pytest.raises(AgentError, match="encoder"):
         load_encoder(CriticNet().encoder, tmp_path / "other.safetensors")
+
+
+def test_a_critic_of_real_damage(configure: Configure, photos: Path) -> None:
+    """Its data follows the rule of real photographs, in training and validation."""
+    real = Path(f"real:{photos}")
+    config = configure(images=(real,), val=real, samples=6, val_count=12)
+    train(config)
+    for folder, count in (("train", 12), ("val", 12)):
+        scored = [ScoredImages.load(path) for path in sorted((config.out / folder).glob("*.npz"))]
+        recipes = [recipe for images in scored for recipe in images.recipes]
+        assert len(recipes) == count and {name for recipe in recipes for name in recipe} <= set(REAL_LABELS)
+    assert any(not recipe for recipe in recipes)

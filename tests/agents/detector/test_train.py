@@ -10,11 +10,16 @@ import numpy as np
 import pytest
 import torch
 
+from opera_agents.common.batches import label_targets
+from opera_agents.common.folders import plain_folders
 from opera_agents.detector import train as train_module
 from opera_agents.detector.config import DetectorConfig
+from opera_agents.detector.evaluate import EvaluateConfig, evaluate
 from opera_agents.detector.train import draw_batch, train, training_sources
 from opera_baselines.detect import load_detector
-from opera_env.errors import SampleError
+from opera_env.degradations.real import REAL_LABELS
+from opera_env.encoder import WindowedEncoder
+from opera_env.errors import RunError, SampleError
 from opera_env.weights.tensors import load_tensors
 
 
@@ -100,3 +105,30 @@ def test_several_folders_are_drawn_in_proportion_to_their_photographs(
 def test_a_size_that_no_folder_has_is_refused(config: DetectorConfig) -> None:
     with pytest.raises(SampleError, match=r"crops of 4096 pixels.*--crop-sizes"):
         train(replace(config, crop_sizes=(64, 4096)))
+
+
+def test_nothing_to_do_is_the_absence_of_labels_of_real_damage(config: DetectorConfig) -> None:
+    real = Path(f"real:{config.val}")
+    config = replace(config, images=(real,), val=real)
+    train(config)
+    record = json.loads((config.out / "detector.json").read_text())
+    assert tuple(record["labels"]) == REAL_LABELS and len(record["thresholds"]) == len(REAL_LABELS)
+    assert record["training"]["images"]["content"].startswith("real:")
+    samples = [
+        sample for step in range(12) for sample in draw_batch(training_sources(config), config, step)
+    ]
+    untouched = [sample for sample in samples if not sample.spec.recipe]
+    assert untouched and not label_targets(untouched, REAL_LABELS).any()
+    with pytest.raises(SampleError, match="expected --val real:FOLDER"):
+        train(replace(config, val=plain_folders([real])[0], out=config.out / "other"))
+
+
+def test_a_detector_that_sees_windows_is_saved_with_its_version(config: DetectorConfig) -> None:
+    config = replace(config, encoder="windows-1", steps=1)
+    train(config)
+    assert json.loads((config.out / "detector.json").read_text())["encoder"] == "windows-1"
+    detector = load_detector(config.out / "detector.safetensors")
+    assert isinstance(detector.encoder, WindowedEncoder)
+    with pytest.raises(RunError, match="encoder 'windows-1'"):
+        train(replace(config, encoder="image"))
+    evaluate(EvaluateConfig(config.out / "detector.safetensors", images=str(config.val), n=2, device="cpu"))

@@ -37,7 +37,8 @@ def configure(photos: Path, small_toolbox: Path, tmp_path: Path) -> Configure:
             "device": "cpu",
             "toolbox": str(small_toolbox),
         }
-        return PlannerConfig((photos,), photos, tmp_path / out, **(small | settings))
+        named = {"images": (photos,), "val": photos, "out": tmp_path / out}
+        return PlannerConfig(**(named | small | settings))
 
     return make
 

@@ -26,7 +26,10 @@ from opera_agents.planner.rollout import RolloutBatch
 from opera_agents.planner.saved import load_policy
 from opera_agents.planner.train import train
 from opera_env.degradations import DEGRADATIONS
+from opera_env.degradations.real import REAL_LABELS
+from opera_env.encoder import WindowedEncoder
 from opera_env.errors import (
+    AgentError,
     DeviceError,
     MissingWeightsError,
     RunError,
@@ -351,3 +354,22 @@ def test_own_degradations_become_labels_of_the_planner(configure: Configure) -> 
     assert list(decision.probabilities) == list(card.degradations)
     with pytest.raises(SampleError, match="'no_such_module:OWN' cannot be imported"):
         train(configure("other", degradations="no_such_module:OWN"))
+
+
+def test_a_planner_of_real_damage_knows_its_labels(configure: Configure, photos: Path) -> None:
+    real = Path(f"real:{photos}")
+    config = configure(images=(real,), val=real, updates=2)
+    train(config)
+    _, card = load_policy(config.out)
+    assert card.degradations == REAL_LABELS
+
+
+def test_a_planner_that_sees_windows_is_saved_with_its_version(configure: Configure) -> None:
+    config = configure(encoder="windows-1", updates=1)
+    train(config)
+    policy, card = load_policy(config.out)
+    assert card.encoder == "windows-1" and isinstance(policy.detector.encoder, WindowedEncoder)
+    assert json.loads((config.out / "config.json").read_text())["encoder"] == "windows-1"
+    plain = configure("plain", updates=1, initial_weights=config.out / "planner.safetensors")
+    with pytest.raises(AgentError, match="not the weights of this network"):
+        train(plain)

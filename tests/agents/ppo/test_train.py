@@ -399,3 +399,11 @@ def test_training_with_own_degradations(tiny_config: PPOConfig) -> None:
     )
     with pytest.raises(SampleError, match="'no_such_module:OWN' cannot be imported"):
         train(replace(tiny_config, out=tiny_config.out / "other", degradations="no_such_module:OWN"))
+
+
+def test_training_on_real_damage(tiny_config: PPOConfig, photos: Path) -> None:
+    real = Path(f"real:{photos}")
+    config = replace(tiny_config, images=(real,), val=real, total_timesteps=24)
+    assert train(config) is not None
+    with pytest.raises(SampleError, match="expected --val real:FOLDER"):
+        train(replace(config, val=photos, out=config.out / "other"))
