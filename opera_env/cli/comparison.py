@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from itertools import accumulate
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -39,19 +43,43 @@ def draw_comparison(before: Photo, result: Restoration) -> Photo:
     return Photo(pixels, format="JPEG", icc=None if is_grey else before.icc)
 
 
+def draw_variants(before: Photo, variants: Sequence[tuple[str, Tensor]]) -> Photo:
+    """Draws a photograph and its variants as a contact sheet, each below its caption.
+
+    Args:
+        before: The photograph.
+        variants: Caption and image, float32 (3, H, W), of each; the images have one size.
+    """
+    shown = [("before", before.tensor()), *variants]
+    columns = math.ceil(math.sqrt(len(shown)))
+    height, width = variants[0][1].shape[-2:]
+    shrink = min(1.0, _MAX_HEIGHT / height, _MAX_WIDTH / columns / width)
+    size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
+    rows = [
+        _draw_columns([caption for caption, _ in row], [_shrink(image, size) for _, image in row])
+        for row in (shown[start : start + columns] for start in range(0, len(shown), columns))
+    ]
+    tops = list(accumulate((row.height + _GAP for row in rows), initial=0))
+    sheet = Image.new("RGB", (max(row.width for row in rows), tops[-1] - _GAP), "white")
+    for top, row in zip(tops, rows, strict=False):
+        sheet.paste(row, (0, top))
+    is_grey = before.pixels.shape[2] == 1
+    return Photo(np.asarray(sheet), format="JPEG", icc=None if is_grey else before.icc)
+
+
 def _shrink(image: Tensor, size: tuple[int, int]) -> Image.Image:
     return to_pil(resize(image[None], size)[0])
 
 
-def _draw_columns(captions: tuple[str, str], images: list[Image.Image]) -> Image.Image:
-    """Draws two images of one size side by side, each below its caption."""
+def _draw_columns(captions: Sequence[str], images: Sequence[Image.Image]) -> Image.Image:
+    """Draws images of one size side by side, each below its caption."""
     font = ImageFont.load_default(_FONT_SIZE)
     image_width, image_height = images[0].size
     texts = [wrap_caption(caption, image_width, font) for caption in captions]
     lines = [line for text in texts for line in text]
     column = max(image_width, *(round(font.getlength(line)) + _GAP for line in lines))
     top = max(map(len, texts)) * _LINE_HEIGHT + _GAP
-    drawn = Image.new("RGB", (2 * column + _GAP, top + image_height), "white")
+    drawn = Image.new("RGB", (len(images) * (column + _GAP) - _GAP, top + image_height), "white")
     draw = ImageDraw.Draw(drawn)
     for index, (text, image) in enumerate(zip(texts, images, strict=True)):
         left = index * (column + _GAP)

@@ -32,9 +32,25 @@ class RestoreJob:
         """The path of the image that shows the photograph before and after."""
         return self.output_path.with_name(f"{self.output_path.name}.compare.jpg")
 
+    @property
+    def sheet_path(self) -> Path:
+        """The path of the image that shows the variants beside each other."""
+        return self.output_path.with_name(f"{self.output_path.name}.variants.jpg")
+
+    def variant_path(self, number: int) -> Path:
+        """Returns the path of a variant, which are counted from 1."""
+        return self.output_path.with_name(
+            f"{self.output_path.stem}.variant{number}{self.output_path.suffix}"
+        )
+
+    def extra_paths(self, compare: bool, variants: int) -> list[Path]:
+        """Returns the paths of all files that are written beside the result."""
+        numbered = [self.variant_path(number) for number in range(1, variants + 1)]
+        return [self.comparison_path] * compare + [self.sheet_path] * bool(variants) + numbered
+
 
 def find_jobs(
-    inputs: Sequence[str], out: Path, format: str | None = None, compare: bool = False
+    inputs: Sequence[str], out: Path, format: str | None = None, compare: bool = False, variants: int = 0
 ) -> list[RestoreJob]:
     """Lists the photographs that arguments name, each with the path of its result.
 
@@ -45,6 +61,7 @@ def find_jobs(
         out: A folder, or a file name if there is one photograph only.
         format: A key of :data:`opera_env.data.photo.FORMATS` to write in; None keeps the format of each.
         compare: Whether images of before and after are written as well.
+        variants: Number of variants that are written as well.
 
     Raises:
         OutputError: If two results would have the same name, ``out`` is one file for several results, or
@@ -65,11 +82,10 @@ def find_jobs(
         other = jobs.setdefault(target, RestoreJob(path, target))
         if real_path(other.input_path) != real_path(path):
             raise _output_collision(other.input_path, path, target)
-    for job in jobs.values() if compare else ():
-        if job.comparison_path in jobs:
-            raise _output_collision(
-                jobs[job.comparison_path].input_path, job.input_path, job.comparison_path
-            )
+    for job in jobs.values():
+        for path in job.extra_paths(compare, variants):
+            if path in jobs:
+                raise _output_collision(jobs[path].input_path, job.input_path, path)
     return list(jobs.values())
 
 
@@ -162,7 +178,12 @@ def check_input(job: RestoreJob) -> None:
 
 
 def check_target(
-    job: RestoreJob, inputs: frozenset[Path], force: bool, compare: bool, resume: bool = False
+    job: RestoreJob,
+    inputs: frozenset[Path],
+    force: bool,
+    compare: bool,
+    resume: bool = False,
+    variants: int = 0,
 ) -> None:
     """Checks that a result overwrites no file.
 
@@ -171,18 +192,18 @@ def check_target(
         inputs: Real paths of all photographs of this run; none of them is ever overwritten.
         force: Whether results of earlier runs may be replaced.
         compare: Whether an image of before and after is written as well.
-        resume: Whether an image of before and after without its result, which an interrupted run has left,
-            may be replaced.
+        resume: Whether other files than the result, which an interrupted run has left, may be replaced.
+        variants: Number of variants that are written as well.
 
     Raises:
         OutputError: If a file of that name exists and must not be replaced.
     """
-    for path in (job.output_path, job.comparison_path) if compare else (job.output_path,):
+    for path in (job.output_path, *job.extra_paths(compare, variants)):
         if is_input(path, job, inputs):
             raise OutputError(f"{path} is one of the photographs to restore: name another folder with -o")
         if path.is_dir():
             raise OutputError(f"{path} is a folder: rename it, or name another folder with -o")
-        replaceable = force or (resume and path == job.comparison_path)
+        replaceable = force or (resume and path != job.output_path)
         if os.path.lexists(path) and not replaceable:
             raise OutputError(f"{path} exists: --force replaces it, --skip-existing leaves it")
 

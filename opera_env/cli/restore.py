@@ -25,6 +25,10 @@ _MANY_PLANS = 40
 """Number of plans for each photograph above which the command says before it starts that it takes long."""
 
 
+_PLANS_PER_VARIANT = 3
+"""Number of plans that an agent samples for each variant, since many samples are equal."""
+
+
 def run(options: Restore) -> int:
     """Restores, prints and writes; returns the exit code."""
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
@@ -32,8 +36,10 @@ def run(options: Restore) -> int:
         raise OutputError("name files, folders or patterns to restore; --help has examples")
     toolbox = ToolboxLoader(options).load(options.toolbox, options.trust_code)
     output_format = None if options.format == "keep" else options.format.upper()
-    jobs = find_jobs(options.inputs, Path(options.out), output_format, options.compare)
+    jobs = find_jobs(options.inputs, Path(options.out), output_format, options.compare, options.variants)
     restorer = Restorer(toolbox, _config(options, toolbox))
+    if options.variants:
+        restorer.require_scores(f"--variants {options.variants}")
     if restorer.max_plans is not None and restorer.max_plans > _MANY_PLANS:
         console.print(
             f"note: {restorer.config.agent} tries up to {restorer.max_plans:,} plans for each photograph, "
@@ -49,7 +55,7 @@ def run(options: Restore) -> int:
         if options.json:
             print(json_report(records, toolbox, options.toolbox))
     for record in removed:
-        console.print(format_record(record))
+        console.print(format_record(record, options.explain, options.tool_cost))
     return print_summary(console, records)
 
 
@@ -82,7 +88,7 @@ def _restore_all(
             name = escape_controls(job.input_path.name)
             progress.update(tiles, description=name, completed=0, total=None)
             records.append(photographs.restore(job))
-            console.print(format_record(records[-1]))
+            console.print(format_record(records[-1], options.explain, options.tool_cost))
             progress.advance(files)
 
 
@@ -94,10 +100,12 @@ def _config(options: Restore, toolbox: Toolbox) -> RestorerConfig:
         scale=options.scale,
         max_tools=options.max_tools,
         tool_cost=options.tool_cost,
-        num_plans=options.num_plans,
+        num_plans=max(options.num_plans, _PLANS_PER_VARIANT * options.variants),
         window=options.window,
         max_memory=None if options.max_memory is None else int(options.max_memory * 1e9),
         max_seconds=options.max_seconds,
+        eager=options.eager,
+        strength=None if isinstance(options.strength, str) else options.strength,
         seed=options.seed,
     )
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from opera_env.cli.comparison import draw_comparison
+from torch import Tensor
+
+from opera_env.cli.comparison import draw_comparison, draw_variants
 from opera_env.cli.jobs import RestoreJob, check_input, check_target, is_input
 from opera_env.cli.options.restore import Restore
 from opera_env.cli.restore_report import (
@@ -21,12 +23,15 @@ from opera_env.cli.restore_report import (
     restoration_record,
 )
 from opera_env.cli.results import claim_result, has_claim, has_result
+from opera_env.data.images import resize
 from opera_env.data.photo import Photo, format_from_name, suffix_notices
 from opera_env.data.read import read_photo, read_size
 from opera_env.data.write import check_max_side, write_photo
 from opera_env.errors import OutputError
 from opera_env.files import atomic_create, atomic_write
 from opera_env.restoration import Restoration, Restorer
+from opera_env.restoration.choice import best_variants
+from opera_env.restoration.explanation import format_plan
 from opera_env.signal_handlers import SignalsWait
 from opera_env.signals import raise_signal_behind
 
@@ -84,7 +89,9 @@ class PhotographRestorer:
 
     def _restore(self, job: RestoreJob) -> dict[str, Any]:
         options = self.options
-        check_target(job, self.inputs, options.force, options.compare, options.skip_existing)
+        check_target(
+            job, self.inputs, options.force, options.compare, options.skip_existing, options.variants
+        )
         height, width = read_size(job.input_path)
         self.restorer.check_size(height, width)  # from the header: too large a file is never decoded
         output_format = format_from_name(job.output_path) or format_from_name(job.input_path)
@@ -98,7 +105,7 @@ class PhotographRestorer:
         # The name of a result decides its format: the result of a PNG file named a.jpg is a JPEG file.
         output_format = format_from_name(job.output_path) or before.format
         after = replace(before.with_image(result.image), format=output_format)
-        with self._comparison(job, before, result):
+        with self._comparison(job, before, result), self._variants(job, before, result) as variants:
             status, notices = self._write_result(job, before, after, result)
         mislabelled, options = suffix_notices(job.input_path, before.format), self.options
         is_planned = options.plan is None and options.fix is None
@@ -107,6 +114,7 @@ class PhotographRestorer:
             "agent": self.restorer.config.agent if is_planned else None,
             "fix": None if options.fix is None else list(self.restorer.config.fix),
             **restoration_record(result, before, after),
+            "variants": variants,
             "notices": [
                 f"{notice}; the result is {output_format}" if notice in mislabelled else notice
                 for notice in notices
@@ -142,3 +150,43 @@ class PhotographRestorer:
         except BaseException:
             job.comparison_path.unlink(missing_ok=True)
             raise
+
+    @contextmanager
+    def _variants(self, job: RestoreJob, before: Photo, result: Restoration) -> Iterator[list[Any]]:
+        """Writes the variants and their sheet, and removes them if there will be no result.
+
+        Yields:
+            The record of each variant: file, plan and score.
+        """
+        options, records, shown = self.options, list[dict[str, Any]](), list[tuple[str, Tensor]]()
+        try:
+            for plan in best_variants(result.scores, options.tool_cost, options.variants):
+                variant = result
+                if plan != result.decision.plan:
+                    variant = self.restorer.restore_variant(before.tensor(), result, plan)
+                path = job.variant_path(len(records) + 1)
+                photo = replace(
+                    before.with_image(variant.image), format=format_from_name(path) or before.format
+                )
+                write_photo(path, photo, options.quality, overwrite=options.force or options.skip_existing)
+                records.append({"output": str(path), "plan": list(plan), "score": result.scores[plan]})
+                shown.append((f"{len(records)}: {format_plan(plan)}", _thumbnail(variant.image)))
+            if shown:
+                overwrite = options.force or options.skip_existing
+                write_photo(job.sheet_path, draw_variants(before, shown), overwrite=overwrite)
+            yield records
+        except BaseException:
+            for path in (job.sheet_path, *(Path(record["output"]) for record in records)):
+                path.unlink(missing_ok=True)
+            raise
+
+
+_THUMBNAIL = 1024
+"""Longest side, in pixels, of the variants that are kept for their sheet."""
+
+
+def _thumbnail(image: Tensor) -> Tensor:
+    """Returns a small copy of an image, float32 (3, H, W), because several large ones need much memory."""
+    height, width = image.shape[-2:]
+    factor = min(1.0, _THUMBNAIL / max(height, width))
+    return resize(image[None], (max(1, round(height * factor)), max(1, round(width * factor))))[0]

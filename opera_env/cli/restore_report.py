@@ -12,7 +12,8 @@ from opera_env.cli.jobs import RestoreJob
 from opera_env.console import Console, escape_controls
 from opera_env.data.photo import Photo
 from opera_env.restoration import Restoration
-from opera_env.restoration.explanation import describe_degradations
+from opera_env.restoration.choice import rank_trials
+from opera_env.restoration.explanation import describe_degradations, format_plan
 from opera_env.tools import Toolbox
 
 RESTORED, CONVERTED, UNCHANGED = "restored", "converted", "unchanged"
@@ -43,6 +44,8 @@ def restoration_record(result: Restoration, before: Photo, after: Photo) -> dict
         "degradations": None if decision.degradations is None else sorted(decision.degradations),
         "probabilities": None if decision.probabilities is None else dict(decision.probabilities),
         "scores": [{"plan": list(plan), "score": score} for plan, score in result.scores.items()],
+        "strength": result.strength,
+        "strengths": [{"strength": share, "score": score} for share, score in result.strengths.items()],
         "reasoning": decision.reasoning,
         "tool_seconds": [round(seconds, 4) for seconds in result.tool_seconds],
         "planning_seconds": round(result.planning_seconds, 4),
@@ -74,8 +77,14 @@ def json_report(records: Sequence[dict[str, Any]], toolbox: Toolbox, name: str) 
     )
 
 
-def format_record(record: dict[str, Any]) -> str:
-    """Formats the record of one photograph: the tools with their seconds, the reason and the notices."""
+def format_record(record: dict[str, Any], explain: bool = False, tool_cost: float = 0.0) -> str:
+    """Formats the record of one photograph: the tools with their seconds, the reason and the notices.
+
+    Args:
+        record: The record.
+        explain: Whether all probabilities and all plans that were tried are listed.
+        tool_cost: Cost of each tool in points of the score.
+    """
     if record["status"] == "failed":
         return f"failed: {record['error']}"
     if record["status"] == "skipped":
@@ -97,8 +106,30 @@ def format_record(record: dict[str, Any]) -> str:
         details.append(f"why: {record['reason']}")
     if record["reasoning"]:
         details.append(f"reasoning: {' '.join(str(record['reasoning']).split())}")
+    if record["strength"] != 1 and record["plan"]:
+        details.append(f"strength: {record['strength']:g} of the result, the rest is the photograph")
+    if explain:
+        details += explain_record(record, tool_cost)
+    details += [f"variant: {variant['output']}" for variant in record.get("variants", ())]
     details += [f"note: {notice}" for notice in record["notices"]]
     return "\n  ".join(escape_controls(text) for text in (line, *details))
+
+
+def explain_record(record: dict[str, Any], tool_cost: float) -> list[str]:
+    """Returns the lines of ``--explain``: what is seen, what was tried, and what the critic thought."""
+    probabilities = sorted((record["probabilities"] or {}).items(), key=lambda item: -item[1])
+    lines = [f"probability of {name}: {value:.3f}" for name, value in probabilities]
+    scores = {tuple(trial["plan"]): trial["score"] for trial in record["scores"]}
+    if not scores:
+        return [*lines, "tried: no plan was scored"]
+    lines.append(f"tried {len(scores)}, best first; points of 10, before the cost of {tool_cost:g} a tool:")
+    for plan, score in rank_trials(scores, tool_cost):
+        chosen = "  (chosen)" if plan == tuple(record["plan"]) else ""
+        lines.append(f"  {score:5.2f}  {format_plan(plan) if plan else 'unchanged'}{chosen}")
+    for trial in record["strengths"]:
+        chosen = "  (chosen)" if trial["strength"] == record["strength"] else ""
+        lines.append(f"  {trial['score']:5.2f}  at strength {trial['strength']:g}{chosen}")
+    return lines
 
 
 def print_summary(console: Console, records: Sequence[dict[str, Any]]) -> int:

@@ -32,6 +32,10 @@ class RestorerConfig:
         max_memory: Bytes that the process may use, images included; None for 2.5 GB, or for what a
             larger photograph needs if half of the free memory is enough.
         max_seconds: Seconds that planning and tools may take for one photograph; None for no limit.
+        eager: From 0, leave alone in doubt, to 1, act in doubt; see
+            :func:`opera_env.restoration.choice.eager_bonus`. It needs an agent whose plans are scored.
+        strength: Share of the result in its blend with the photograph, from 0 to 1; None lets the critic
+            choose.
         seed: Seed of agents that sample.
     """
 
@@ -45,4 +49,6 @@ class RestorerConfig:
     window: int = 256
     max_memory: int | None = None
     max_seconds: float | None = None
+    eager: float = 0.5
+    strength: float | None = 1.0
     seed: int = 0

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psutil
 from torch import Tensor
 
 from opera_env.data.images import resize
+from opera_env.errors import OutputError
 from opera_env.execution import Executor
 from opera_env.execution.memory import release_freed_memory
+from opera_env.restoration.choice import blend
 from opera_env.restoration.config import RestorerConfig
 from opera_env.restoration.deadline import Deadline
 from opera_env.restoration.memory import SEARCH_CACHE_BYTES, available_tile_memory
@@ -35,6 +37,8 @@ class Restoration:
         planning_seconds: Seconds that the agent took.
         scores: Score by the critic of each plan that a search tried; empty for other agents.
         reason: Why this plan was chosen, or why the photograph is left unchanged; None if unknown.
+        strength: Share of the result of the tools in the image; the rest is the photograph.
+        strengths: Score by the critic of each strength that it compared; empty if the strength was given.
     """
 
     image: Tensor
@@ -43,6 +47,8 @@ class Restoration:
     planning_seconds: float
     scores: Mapping[Plan, float] = field(default_factory=dict)
     reason: str | None = None
+    strength: float = 1.0
+    strengths: Mapping[float, float] = field(default_factory=dict)
 
 
 class Restorer:
@@ -83,6 +89,19 @@ class Restorer:
         self.max_plans = None if self._planner is None else self._planner.max_plans
         self._rss = psutil.Process().memory_info().rss if toolbox.device.type == "cpu" else 0
 
+    def require_scores(self, option: str) -> None:
+        """Checks that plans are chosen by scores.
+
+        Args:
+            option: What needs the scores, for the error.
+
+        Raises:
+            OutputError: If the plan is given, or the agent writes one plan that is not scored.
+        """
+        if self._planner is None:
+            raise OutputError(f"{option} needs plans with scores, and one plan is given: leave it out")
+        self._planner.require_scores(option)
+
     def restore(self, image: Tensor) -> Restoration:
         """Plans for an image and runs the plan.
 
@@ -98,10 +117,36 @@ class Restorer:
         start, deadline = time.perf_counter(), Deadline(self.config.max_seconds)
         planned = self.plan(image, deadline)
         planning_seconds = time.perf_counter() - start
-        restored, tool_seconds = self.apply_plan(image, planned.decision.plan, deadline)
+        plan = planned.decision.plan
+        restored, tool_seconds = self.apply_plan(image, plan, deadline, planned.strength)
         return Restoration(
-            restored, planned.decision, tool_seconds, planning_seconds, planned.scores, planned.reason
+            restored,
+            planned.decision,
+            tool_seconds,
+            planning_seconds,
+            planned.scores,
+            planned.reason,
+            planned.strength,
+            planned.strengths,
         )
+
+    def restore_variant(self, image: Tensor, result: Restoration, plan: Plan) -> Restoration:
+        """Applies another plan that was tried for a photograph, at the strength of its restoration.
+
+        Args:
+            image: float32 (3, H, W) in [0, 1], of any size.
+            result: The restoration of the photograph.
+            plan: The plan.
+
+        Raises:
+            ToolFailedError: If a tool fails.
+            MemoryLimitError: If the image does not fit into the allowed memory.
+            TimeLimitError: If it takes longer than allowed.
+        """
+        deadline = Deadline(self.config.max_seconds)
+        restored, seconds = self.apply_plan(image, plan, deadline, result.strength)
+        decision = replace(result.decision, plan=plan)
+        return replace(result, image=restored, decision=decision, tool_seconds=seconds)
 
     def plan(self, image: Tensor, deadline: Deadline | None = None) -> PlannedRestoration:
         """Runs the agent, which observes a window of the image only.
@@ -115,7 +160,8 @@ class Restorer:
             TimeLimitError: If the time is over.
         """
         if self._planner is None:
-            return PlannedRestoration(Decision(self.config.plan or ()))
+            strength = 1.0 if self.config.strength is None else self.config.strength
+            return PlannedRestoration(Decision(self.config.plan or ()), strength=strength)
         window = representative_window(image, self.config.window) if self.config.window else image
         window = pad_to_multiple(window[None], 1, minimum=self._planner.min_side)[0]
         deadline = deadline or Deadline()
@@ -125,10 +171,11 @@ class Restorer:
             if self.on_progress is not None:
                 self.on_progress(f"planning: {name}", done, total)
 
-        return self._planner.plan(self._sample(window), on_tile)
+        seen = self._sample(image) if self._planner.sees_photographs else None
+        return self._planner.plan(self._sample(window), on_tile, seen)
 
     def apply_plan(
-        self, image: Tensor, plan: Plan, deadline: Deadline | None = None
+        self, image: Tensor, plan: Plan, deadline: Deadline | None = None, strength: float = 1.0
     ) -> tuple[Tensor, tuple[float, ...]]:
         """Runs a plan on an image.
 
@@ -136,6 +183,7 @@ class Restorer:
             image: float32 (3, H, W) in [0, 1], of any size.
             plan: The tools to apply, in order.
             deadline: The end of the allowed time; by default there is none.
+            strength: Share of the result of the tools; the rest is the image.
 
         Returns:
             The result, float32 (3, scale * H, scale * W), and the seconds that each tool took.
@@ -166,7 +214,10 @@ class Restorer:
         # Half of the memory, because libraries keep about as much scratch memory as a tile takes.
         executor = Executor(self.toolbox, max_tile_bytes=available // 2, on_tile=on_tile)
         result = next(iter(executor.run([sample], [plan])))
-        return resize(result.image[None], sample.canvas)[0], tuple(seconds)
+        restored = resize(result.image[None], sample.canvas)[0]
+        if strength != 1:
+            restored = blend(resize(image[None], sample.canvas)[0], restored, strength)
+        return restored, tuple(seconds)
 
     def check_size(self, height: int, width: int) -> None:
         """Checks, before a photograph is decoded, that it fits into the allowed memory.

@@ -10,7 +10,14 @@ import tyro
 from opera_env.cli.command import Command
 from opera_env.errors import SettingError
 from opera_env.restoration.config import DEFAULT_TOOLBOX, RestorerConfig
-from opera_env.settings import NonNegativeInt, PositiveFloat, PositiveInt, Range, check_settings
+from opera_env.settings import (
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Range,
+    check_settings,
+)
 from opera_env.signals import signals_end_the_process
 
 
@@ -34,6 +41,9 @@ class Restore(Command):
 
     opera-env restore night.png -o day.png --plan brighten.gamma_correction,unet.denoise
         applies a plan of your own; `opera-env tools list` names the tools.
+
+    opera-env restore street.jpg -o street.png --variants 4 --explain
+        writes four results beside each other to choose from, and prints what was seen and tried.
 
     opera-env restore small.jpg -o large.png --scale 4 --agent my_module:MyAgent
         enlarges, with a plan by an agent of your own.
@@ -77,6 +87,17 @@ class Restore(Command):
     num_plans: Annotated[int, Range(1, 1000)] = RestorerConfig.num_plans
     """Number of plans that the planner samples; a critic chooses among them and the unchanged photograph.
     With 1 the most likely plan is applied without a critic."""
+    eager: Probability = RestorerConfig.eager
+    """From 0, leave a photograph alone in doubt, to 1, act in doubt: moves the score at which a plan is
+    preferred to the unchanged photograph by up to 2 points, and the probability above which a degradation
+    is taken for present."""
+    strength: Literal["auto"] | float = 1.0
+    """Share of the result in its blend with the photograph, from 0 to 1; auto lets the critic choose."""
+    variants: Annotated[int, Range(0, 8)] = 0
+    """Also write the results of the best K plans that were tried, as NAME.variant1 and so on, and
+    NAME.variants.jpg, which shows them beside each other."""
+    explain: bool = False
+    """Print the probability of every degradation, and every plan that was tried with its score."""
     window: NonNegativeInt = RestorerConfig.window
     """Side, in pixels, of the window of the photograph that the agent plans on; 0 for all of it."""
     max_memory: PositiveFloat | None = None
@@ -104,10 +125,27 @@ class Restore(Command):
         given = [name for name in ("agent", "fix", "plan") if getattr(self, name) is not None]
         if len(given) > 1:  # each of them is a way to choose the plan
             raise SettingError(given[1], repr(getattr(self, given[1])), f"no --{given[0]} beside it")
+        self._check_choices()
         if self.fix is not None and not self.fix.strip(" ,"):
             raise SettingError("fix", repr(self.fix), "names of degradations, such as low_light,noise")
         if not self.out:  # an unset shell variable; as a path it would be the current folder
             raise SettingError("out", "''", "a folder or a file; this folder is called .")
+
+    def _check_choices(self) -> None:
+        if not isinstance(self.strength, str) and not 0 <= self.strength <= 1:
+            raise SettingError("strength", self.strength, "auto, or a number from 0 to 1")
+        if self.plan is not None and self.strength == "auto":
+            raise SettingError(
+                "strength", "auto", "a number beside --plan, with which no critic takes part"
+            )
+        if self.plan is not None and self.variants:
+            raise SettingError(
+                "variants", self.variants, "no --plan beside it, with which no other is tried"
+            )
+        for name in ("fix", "plan"):
+            if getattr(self, name) is not None and self.eager != RestorerConfig.eager:
+                expected = f"no --{name} beside it, which leaves no photograph alone"
+                raise SettingError("eager", self.eager, expected)
 
     def run(self) -> int:
         """Restores, prints and writes; returns the exit code."""
