@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from opera_env.degradations.camera import Noise
+from opera_env.degradations.real import REAL_LABELS
 from opera_env.errors import SampleError
 from opera_env.evaluation.benchmarks import VERSIONS, BenchmarkOptions, load_benchmark, versioned
 from opera_env.metrics.full_reference import SsimY
@@ -62,6 +63,38 @@ def test_degraded_images_are_those_of_the_version() -> None:
     for sample in lite.samples[::9]:
         assert sample.input
         lite.make(sample)  # checks the digest
+
+
+def test_real_damage_is_listed_by_its_rule() -> None:
+    samples = versioned.version_samples("OPERA-Real-v1")
+    counts = Counter(sample.combination for sample in samples)
+    assert len(samples) == 200 and counts["clean"] in (66, 67), "a third has nothing to do"
+    assert {label for name in counts if name != "clean" for label in name.split("+")} == set(REAL_LABELS)
+    assert {sample.spec.source for sample in samples} == {"real:bsds500-val"}
+    assert len({sample.spec.image for sample in samples}) == 100
+    assert not any(sample.input for sample in samples), "digests would differ between processors"
+
+
+def test_changed_real_damage_needs_a_new_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = versioned.real_operator_values()
+    slightly = {name: [value + 0.1 for value in known] for name, known in values.items()}
+    monkeypatch.setattr(versioned, "real_operator_values", lambda: slightly)
+    monkeypatch.setattr(versioned, "metric_values", lambda names: {})
+    assert versioned.changes_since("OPERA-Real-v1") == []
+    slightly["haze"][5] += 2
+    (change,) = versioned.changes_since("OPERA-Real-v1")
+    assert change.startswith("the operator haze degrades other than before")
+
+
+@pytest.mark.needs_shared_data
+def test_samples_of_real_damage_are_made_from_a_folder(shared_data: Path) -> None:
+    options = BenchmarkOptions(hq=shared_data / "bsds500" / "val")
+    benchmark = load_benchmark("OPERA-Real-v1", options)
+    made = [benchmark.make(sample) for sample in benchmark.samples[:3]]
+    assert [sample.canvas for sample in made] == [(128, 128)] * 3
+    assert [sample.degradations for sample in made] == [
+        frozenset(sample.spec.recipe) for sample in benchmark.samples[:3]
+    ]
 
 
 @pytest.mark.needs_shared_data
