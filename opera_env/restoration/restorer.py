@@ -171,7 +171,9 @@ class Restorer:
             if self.on_progress is not None:
                 self.on_progress(f"planning: {name}", done, total)
 
-        seen = self._sample(image) if self._planner.sees_photographs else None
+        # An enlarged photograph is seen by the window, since its size is that of the result.
+        sees_all = self._planner.sees_photographs and self.config.scale == 1
+        seen = self._sample(image) if sees_all else None
         return self._planner.plan(self._sample(window), on_tile, seen)
 
     def apply_plan(

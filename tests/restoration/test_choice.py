@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from opera_env.errors import OutputError
-from opera_env.restoration import Restorer, RestorerConfig
+from opera_env.restoration import Restorer, RestorerConfig, planning
 from opera_env.restoration.choice import (
     STRENGTHS,
     best_strength,
@@ -19,6 +21,7 @@ from opera_env.restoration.choice import (
     suspected_plans,
 )
 from opera_env.tools import Toolbox
+from opera_env.types import Plan, Sample, Scorer
 
 SCORES = {(): 7.0, ("a",): 6.5, ("a", "b"): 7.3, ("b",): 5.0}
 
@@ -109,3 +112,29 @@ def test_eagerness_needs_an_agent_whose_plans_are_scored() -> None:
     given = Restorer(toolbox, RestorerConfig(plan=()))
     with pytest.raises(OutputError, match="one plan is given"):
         given.require_scores("--variants 2")
+
+
+class _FarSighted:
+    """A search that sees photographs of any size, and keeps what it saw and what was scored."""
+
+    sees_photographs = True
+
+    def search(self, samples: Sequence[Sample], scorer: Scorer) -> list[Plan]:
+        self.seen = [sample.size for sample in samples]
+        (outcome,) = scorer.score(samples, [("brighten.constant_shift",)])
+        self.scored = outcome.image().shape
+        return [("brighten.constant_shift",)]
+
+
+@pytest.mark.parametrize(("scale", "seen"), [(1, (40, 400)), (2, (32, 32))])
+def test_an_agent_may_see_the_whole_photograph_while_plans_are_scored_on_a_window(
+    monkeypatch: pytest.MonkeyPatch, scale: int, seen: tuple[int, int]
+) -> None:
+    search = _FarSighted()
+    monkeypatch.setattr(planning, "make_agent", lambda *names, **settings: search)
+    restorer = Restorer(Toolbox.load("lite"), RestorerConfig(window=32, scale=scale))
+    result = restorer.restore(torch.rand(3, 40, 400, generator=torch.Generator().manual_seed(0)))
+    assert search.seen == [seen]
+    assert search.scored == (3, 32 * scale, 32 * scale)
+    assert result.decision.plan == ("brighten.constant_shift",)
+    assert result.image.shape == (3, 40 * scale, 400 * scale)

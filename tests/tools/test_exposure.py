@@ -141,15 +141,15 @@ def test_training_brightens_shadows_and_leaves_lights() -> None:
     """The left halves are darkened by any factor: no gain of the whole image restores them."""
     torch.manual_seed(0)
     generator, net = torch.Generator().manual_seed(0), LocalToneCurve(8)
-    optimizer = torch.optim.Adam(net.parameters(), lr=5e-3)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
 
     def batch() -> tuple[Tensor, Tensor]:
-        bright = 0.3 + 0.7 * torch.rand(8, 3, 32, 32, generator=generator)
-        gain = torch.ones(8, 1, 1, 32)
-        gain[..., :16] = 0.2 + 0.4 * torch.rand(8, 1, 1, 1, generator=generator)
+        bright = 0.3 + 0.7 * torch.rand(4, 3, 32, 32, generator=generator)
+        gain = torch.ones(4, 1, 1, 32)
+        gain[..., :16] = 0.2 + 0.4 * torch.rand(4, 1, 1, 1, generator=generator)
         return bright * gain, bright
 
-    for _ in range(120):
+    for _ in range(60):
         dark, bright = batch()
         loss = (net(dark) - bright).abs().mean()
         optimizer.zero_grad()
