@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import torch
 
+from opera_agents.common.folders import identify_photographs
 from opera_agents.common.runs import run_settings
 from opera_env.errors import SettingError
 from opera_env.runs import (
@@ -19,7 +20,6 @@ from opera_env.runs import (
     Range,
     check_settings,
     identify_file,
-    identify_images,
     identify_toolbox,
 )
 from opera_env.tools import Toolbox
@@ -33,7 +33,8 @@ class RLRestoreConfig:
     """Trains a stepwise agent by deep Q-learning, with a recurrent state over the tools that were used."""
 
     images: tuple[Path, ...]
-    """Folders of clean photographs for training, all at least as large as the crops."""
+    """Folders of clean photographs for training, all at least as large as the crops; real:FOLDER for damage
+    as cameras make it, with --val real:FOLDER too."""
     val: Path | None = None
     """Folder of clean photographs for validation; without one there is no validation."""
     out: Path = Path("runs/rl_restore")
@@ -142,7 +143,7 @@ class RLRestoreConfig:
         return run_settings(
             self,
             exclude=_RUNTIME_FIELDS,
-            images=identify_images(*self.images),
+            images=identify_photographs(*self.images),
             toolbox=identify_toolbox(self.toolbox, toolbox.fingerprint),
             encoder=identify_file(self.encoder),
         )

@@ -24,7 +24,8 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from torch.utils.tensorboard import SummaryWriter
 
-from opera_agents.common.photographs import check_photographs
+from opera_agents.common.folders import check_validation, load_custom_degradations
+from opera_agents.common.photographs import check_photographs, training_source
 from opera_agents.common.runs import load_encoder, set_threads
 from opera_agents.common.seeds import SeedStage, make_seed
 from opera_agents.common.validation import Validation, ValidationResult
@@ -45,8 +46,6 @@ from opera_agents.rl_restore import checkpoint
 from opera_agents.rl_restore.config import RLRestoreConfig
 from opera_agents.rl_restore.features import RecurrentFeaturesExtractor, policy_kwargs
 from opera_env.cli.program import run_program
-from opera_env.data import clean_folder
-from opera_env.degradations import load_degradations
 from opera_env.runs import claim_run_dir, describe_progress
 from opera_env.schedules import linear_decay
 from opera_env.tools import Toolbox
@@ -69,9 +68,11 @@ def train(config: RLRestoreConfig) -> ValidationResult | None:
     # Set-up. Nothing is written before all that was named has been found.
     set_threads(config.threads)
     toolbox = Toolbox.load(config.toolbox, config.device, config.trust_code)
-    degradations = load_degradations(config.degradations)
+    degradations = load_custom_degradations(config.images, config.degradations)
+    if config.val is not None:
+        check_validation(config.images, config.val)
     check_photographs(config.images, [config.canvas])
-    photographs = clean_folder(config.images[0], config.canvas, degradations=degradations)
+    photographs = training_source(config.images, config.canvas, degradations=degradations)
     model = make_model(config, make_vec_env(config, toolbox, photographs))
     for name in ("q_net", "q_net_target"):
         extractor = model.policy.get_submodule(f"{name}.features_extractor")
