@@ -27,6 +27,10 @@ def _restore_error(kind: type[OperaError], args: tuple[Any, ...], state: dict[st
     return error
 
 
+class OperaWarning(UserWarning):
+    """Something that this package does otherwise than asked, or that may surprise; nothing has failed."""
+
+
 def error_message(error: BaseException) -> str:
     """Returns the message of an error in one line, or the name of its class if it has no message."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -12,6 +12,7 @@ from opera_env.degradations import DEGRADATIONS, Recipe
 from opera_env.errors import (
     AgentError,
     MissingWeightsError,
+    OperaWarning,
     SampleError,
     ToolboxMismatchError,
 )
@@ -131,7 +132,8 @@ class RecipeBest:
                 "table=FILE."
             )
         if fitted_toolbox["fingerprint"] != self.toolbox.fingerprint:
-            warnings.warn("the tools' weights have changed since the plans were fitted.", stacklevel=2)
+            notice = OperaWarning("the tools' weights have changed since the plans were fitted.")
+            warnings.warn(notice, stacklevel=2)
         return [self._plan(sample)[: self.max_tools] for sample in samples]
 
     def _plan(self, sample: Sample) -> Plan:

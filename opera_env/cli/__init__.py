@@ -23,6 +23,7 @@ with signals_end_the_process():
 
     from opera_env import __version__
     from opera_env.cli.command import Command, format_error
+    from opera_env.cli.notes import warnings_in_one_line
     from opera_env.cli.options.bench import BenchCommand
     from opera_env.cli.options.compare import Compare
     from opera_env.cli.options.evaluate import Evaluate
@@ -100,7 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(f"error: {with_notes(format_error(error), error)}{hint}", style="red")
         return EXIT_USAGE if isinstance(error, SettingError) else EXIT_FAILED
 
-    return run_command(run_subcommand, report)
+    with warnings_in_one_line():
+        return run_command(run_subcommand, report)
 
 
 def _parse(arguments: Sequence[str]) -> Command:

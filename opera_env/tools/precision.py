@@ -10,7 +10,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from opera_env.errors import ToolboxError, error_message
+from opera_env.errors import OperaWarning, ToolboxError, error_message
 from opera_env.tools.tool import Tool
 
 MIN_AGREEMENT = 50.0
@@ -59,7 +59,8 @@ class Precision:
                 reason = self._find_reason_against(tool)
                 self._is_accurate[id(tool.restore)] = reason is None
                 if reason is not None:
-                    warnings.warn(f"tool {tool.name!r} runs in float32: {reason}.", stacklevel=2)
+                    notice = OperaWarning(f"tool {tool.name!r} runs in float32: {reason}.")
+                    warnings.warn(notice, stacklevel=2)
         return self._autocast() if self._is_accurate[id(tool.restore)] else nullcontext()
 
     def _autocast(self) -> torch.autocast:

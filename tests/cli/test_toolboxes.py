@@ -116,3 +116,17 @@ def test_a_limit_needs_a_device_with_memory_of_its_own(
     assert run.restore(*options, "0.0001") == 1
     assert "tool 'unet.denoise' has 0.000871 GB of weights, and the limit" in one_error(capsys)
     assert run.results() == []
+
+
+def test_a_tool_that_stays_in_float32_is_named_in_one_line(
+    run: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--plan", "unet.defocus_deblur", "--toolbox", "lite", "--device", "cpu")
+    assert run.restore(*options) == 0
+    expected = {name: (run.out / name).read_bytes() for name in run.results()}
+    capsys.readouterr()
+    assert run.restore(*options, "--force", "--precision", "bfloat16") == 0
+    assert {name: (run.out / name).read_bytes() for name in run.results()} == expected
+    notes = [line for line in capsys.readouterr().err.splitlines() if "float32" in line]
+    assert len(notes) == 1, "for two photographs"
+    assert notes[0].startswith("note: tool 'unet.defocus_deblur' runs in float32: in bfloat16 it agrees")

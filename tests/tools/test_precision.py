@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from opera_env.errors import ToolboxError
+from opera_env.errors import OperaWarning, ToolboxError
 from opera_env.execution import Executor
 from opera_env.tools import Toolbox, precision
 from opera_env.tools.precision import MIN_AGREEMENT, _test_window
@@ -86,7 +86,7 @@ def test_an_inaccurate_tool_stays_in_float32_with_a_warning() -> None:
     expected = (
         r"^tool 'mine\.net' runs in float32: in bfloat16 it agrees with float32 to \d\d\.\d of 50 dB\.$"
     )
-    with pytest.warns(UserWarning, match=expected):
+    with pytest.warns(OperaWarning, match=expected):
         assert torch.equal(run(toolbox, "mine.net"), exact)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
