@@ -123,7 +123,7 @@ def test_a_real_server_reflects(
         server = subprocess.Popen(command, env=child_environment, stdout=log, stderr=log)
     try:
         url = f"http://127.0.0.1:{port}"
-        wait_for(f"{url}/health", server, tmp_path / "log")
+        wait_for(f"{url}/health", server, tmp_path / "log", seconds=300)
         agent = make_agent(f"llm:{SHIPPED}@{url}/v1?turns=2", toolbox=lite)
         run = run_agent(agent, samples[:2], scorer, 6)
     finally:
