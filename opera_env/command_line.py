@@ -233,6 +233,8 @@ def _fill(line: str, width: int) -> str:
     bare = _without_colours(line)
     if len(bare) <= width:
         return line
+    if bare.startswith("usage:"):  # tyro joins the commands without spaces
+        bare = re.sub(r"\{.*?\}", lambda commands: commands.group().replace(",", ", "), bare)
     is_command = bare.startswith(("opera-env ", "python "))
     parts = textwrap.wrap(
         bare,

@@ -172,7 +172,7 @@ def test_the_error_for_a_missing_image_names_the_option() -> None:
 
 def test_an_observation_has_no_reference_and_no_labels() -> None:
     fields = set(vars(Observation(torch.zeros(3, 4, 4), torch.zeros(3, 4, 4))))
-    assert fields == {"image", "original", "used", "steps_left", "input_size"}
+    assert fields == {"image", "original", "used", "steps_left", "input_size", "history"}
 
 
 def test_a_parse_error_is_not_an_empty_plan() -> None:

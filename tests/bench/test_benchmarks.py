@@ -21,6 +21,7 @@ from tests.published_nets import SMALL
 needs_lpips = pytest.mark.needs_weights("lpips")
 
 
+@pytest.mark.slow
 @needs_lpips
 @pytest.mark.parametrize("name", ["exhaustive", "group"])
 def test_scoring_is_compared_with_naive_and_lower_bound(bench: BenchmarkContext, name: str) -> None:
@@ -31,6 +32,7 @@ def test_scoring_is_compared_with_naive_and_lower_bound(bench: BenchmarkContext,
     assert len(list(BENCHMARKS[name].report(result))) == 4
 
 
+@pytest.mark.slow
 def test_scaling(bench: BenchmarkContext) -> None:
     result = BENCHMARKS["scaling"].measure(bench)
     assert [row["plans"] for row in result["plans"]] == [10, 30, 100]
@@ -45,6 +47,7 @@ def test_overhead(bench: BenchmarkContext) -> None:
     assert all(0 < value < 1000 for value in result.values())
 
 
+@pytest.mark.slow
 def test_cotraining(bench: BenchmarkContext) -> None:
     rows = BENCHMARKS["cotraining"].measure(bench)
     assert [(row["net"], row["length"]) for row in rows] == [
@@ -58,6 +61,7 @@ def test_cotraining(bench: BenchmarkContext) -> None:
     assert len(list(BENCHMARKS["cotraining"].report(rows))) == 10
 
 
+@pytest.mark.slow
 def test_paper(bench: BenchmarkContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """On small networks in place of the published ones."""
     small = [PaperTool(name, "noise", *SMALL[name]) for name in ("restormer_biasfree", "xrestormer_x4")]

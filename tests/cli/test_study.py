@@ -179,6 +179,7 @@ def test_errors_are_one_line(
     assert "--debug" not in line, "a complete message has no hint at --debug"
 
 
+@pytest.mark.slow
 @needs_lpips
 def test_an_interrupted_study_resumes(
     box: Path,

@@ -30,8 +30,8 @@ NEEDS_SERVER = ("api", "api_stepwise", "llm")
 """Agents that need the address of a server."""
 TURN_BY_TURN = ("api_stepwise", "llm")
 """Those of them that answer several times."""
-SLOW = ("vlm_stepwise",)
-"""Agents whose model is that of another agent."""
+SLOW = ("vlm", "vlm_stepwise")
+"""Agents with a language model, which takes seconds for an answer."""
 NAMES = [name for name in agent_names() if name not in TURN_BY_TURN]
 AGENTS = [
     pytest.param(point.name, marks=[pytest.mark.slow] * (point.name in SLOW))

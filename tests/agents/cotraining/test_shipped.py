@@ -40,6 +40,7 @@ def test_planner_of_a_toolbox_is_found_by_its_name(cotrained: Toolbox) -> None:
     assert any(run_agent(agent, samples, PlanScorer(cotrained, "classic"), 6).plans)
 
 
+@pytest.mark.slow
 def test_cotrained_tools_change_clean_photographs_less(lite: Toolbox, cotrained: Toolbox) -> None:
     source = bundled()
     specs = source.list_specs(6, [()], np.random.default_rng(0))
@@ -55,6 +56,7 @@ def test_cotrained_tools_change_clean_photographs_less(lite: Toolbox, cotrained:
     assert fractions[1] > fractions[0] + 4
 
 
+@pytest.mark.slow
 @pytest.mark.needs_shared_data
 @pytest.mark.needs_weights("lpips")
 def test_plans_of_cotrained_tools_give_better_results(

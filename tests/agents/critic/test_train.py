@@ -60,6 +60,7 @@ def test_a_critic_of_own_degradations(configure: Configure) -> None:
         assert {name for recipe in recipes for name in recipe} & {"vignette", "salt_and_pepper"}
 
 
+@pytest.mark.slow
 def test_predictions_improve(configure: Configure) -> None:
     """On the training images."""
     config = configure(steps=80, photographs_per_batch=4, images_per_photograph=4, val_every=80)

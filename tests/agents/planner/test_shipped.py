@@ -53,6 +53,7 @@ def kept_of_clean(source: Source, count: int, scorer: PlanScorer, lite: Toolbox)
     return retained_fraction
 
 
+@pytest.mark.slow
 @pytest.mark.needs_shared_data
 def test_clean_photographs_keep_their_quality(shared_data: Path, scorer: PlanScorer, lite: Toolbox) -> None:
     source = clean_folder(shared_data / "bsds500" / "val")
@@ -88,6 +89,7 @@ def test_restore_keeps_clean_photographs() -> None:
     assert after >= (1 - MAX_LOSS_ON_CLEAN) * before
 
 
+@pytest.mark.slow
 def test_planner_has_a_higher_reward_than_random_and_detect(scorer: PlanScorer, lite: Toolbox) -> None:
     source = bundled(128)
     specs = source.list_specs(48, benchmark_recipes(), np.random.default_rng(5))

@@ -98,6 +98,7 @@ def table_folder(configure_table: ConfigureTable) -> Path:
     return config.out
 
 
+@pytest.mark.slow
 def test_a_run_draws_a_fraction_of_each_update_from_the_table(
     configure: Configure, table_folder: Path
 ) -> None:

@@ -296,6 +296,7 @@ def test_settings_change_the_result(configure: Configure, settings: dict[str, ob
     assert not equal(plain.out, other_config.out)
 
 
+@pytest.mark.slow
 def test_regret_is_searched_once(configure: Configure, tmp_path: Path) -> None:
     config = configure(regret=True, warm_start_steps=1, updates=1, val_count=2)
     result = train(config)

@@ -52,6 +52,7 @@ def test_plans_keep_to_max_tools_of_run_and_card(lite: Toolbox, bundled_samples:
     assert max(map(len, plans)) <= card.max_tools
 
 
+@pytest.mark.slow
 @pytest.mark.needs_weights("lpips")
 def test_shipped_policy_has_a_higher_reward_than_untouched_and_random_plans(
     lite: Toolbox, bundled_samples: list[Sample]

@@ -140,6 +140,7 @@ def test_the_return_rises(tiny_config: PPOConfig) -> None:
     assert np.mean(returns[-8:]) > np.mean(returns[:8])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("freeze_encoder", [False, True])
 def test_resumed_run_equals_uninterrupted_run(
     freeze_encoder: bool, tiny_config: PPOConfig, detector: Path, monkeypatch: pytest.MonkeyPatch
@@ -216,6 +217,7 @@ def test_resumed_run_after_a_kill_equals_uninterrupted_run(
     assert_equal_runs(whole.out, killed.out)
 
 
+@pytest.mark.slow
 def test_other_settings_raise(tiny_config: PPOConfig) -> None:
     train(replace(tiny_config, val=None))
     with pytest.raises(RunError, match=r"seed 0, now 1.*--out"):

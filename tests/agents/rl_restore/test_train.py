@@ -67,6 +67,7 @@ def test_a_run_trains_logs_and_exports(tiny_config: RLRestoreConfig, samples: li
         make_rl_restore(toolbox.subset(["unet.denoise"]), tiny_config.out)
 
 
+@pytest.mark.slow
 def test_resumed_run_equals_uninterrupted_run(
     tiny_config: RLRestoreConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,6 +74,7 @@ def test_a_model_trained_on_own_degradations_names_them(config: VLMWarmStartConf
     assert agent.grammar.parse(answer).degradations == {"vignette"}
 
 
+@pytest.mark.slow
 def test_resumed_run_equals_uninterrupted_run(
     config: VLMWarmStartConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
