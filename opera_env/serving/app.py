@@ -126,6 +126,8 @@ async def _respond(
     except TimeoutError:
         seconds = service.config.timeout
         response = _refusal(504, f"the scores did not come within {seconds:g} s (--timeout).")
+    except asyncio.CancelledError:  # of the server, which ends and has waited long enough
+        response = _refusal(503, "the server was told to end before it could answer.")
     except SessionError as error:
         response = _refusal(409 if error.in_use else 404, str(error))
     except OperaError as error:

@@ -172,8 +172,11 @@ class RefusedRequestError(EndpointError):
     """
 
     def __init__(self, url: str, response: Response) -> None:
-        message = parse_object(response.body or b"{}", url, EndpointError, _REMEDY).text("error", "")
-        super().__init__(f"{url}: HTTP {response.status}, {message or response.excerpt}")
+        try:
+            message = parse_object(response.body, url, EndpointError, _REMEDY).text("error")
+        except EndpointError:  # a failure of the server, or another server
+            message = response.excerpt
+        super().__init__(f"{url}: HTTP {response.status}, {message}")
         self.status = response.status
 
 

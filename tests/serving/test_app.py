@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,25 @@ def test_sessions_and_the_queue_have_limits(serve_scores: Serving, samples: list
 def test_a_call_that_takes_too_long_ends(serve_scores: Serving, samples: list[Sample]) -> None:
     with serve_scores(timeout=0.05, gather_ms=500.0) as (address, _):
         assert "--timeout" in post(address, "/score", {"items": [item(samples[0])]}, 504)["error"]
+
+
+def test_a_call_that_the_end_of_the_server_cuts_off_may_be_repeated(
+    serve_scores: Serving, samples: list[Sample]
+) -> None:
+    """The server of this test waits a second for calls that have begun."""
+    responses: list[requests.Response] = []
+
+    def call(address: str) -> None:
+        body = {"items": [item(samples[0])]}
+        responses.append(requests.post(f"{address}/score", json=body, timeout=60))
+
+    with serve_scores(gather_ms=60_000.0) as (address, service):
+        thread = threading.Thread(target=call, args=(address,))
+        thread.start()
+        while not service.gatherer.waiting:
+            time.sleep(0.01)
+    thread.join()
+    assert responses[0].status_code == 503 and "told to end" in responses[0].json()["error"]
 
 
 def test_only_those_with_the_token_are_served(serve_scores: Serving) -> None:
