@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from opera_env.execution.tiles import restore_in_tiles
-from opera_env.tools import Tool
+from opera_env.tools import Tool, Toolbox
 from opera_env.tools.nets import LocalToneCurve
 
 
@@ -159,6 +160,15 @@ def test_training_brightens_shadows_and_leaves_lights() -> None:
     constant = min((dark * gain - bright).abs().mean().item() for gain in torch.linspace(1, 3, 41))
     with torch.inference_mode():
         assert (net(dark) - bright).abs().mean() < constant / 2.5
+
+
+@torch.inference_mode()
+def test_a_toolbox_with_the_network_survives_saving(tmp_path: Path) -> None:
+    net, image = _randomised(0.5), _images(1)
+    Toolbox([Tool("expose.light", net, halo=0, net=("expose", {}))]).save(tmp_path / "toolbox")
+    loaded = Toolbox.load(tmp_path / "toolbox")["expose.light"]
+    assert (loaded.halo, loaded.uses_global_context) == (0, True)
+    assert torch.equal(loaded(image, (24, 32)), net(image))
 
 
 def test_layers_are_counted() -> None:
