@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -12,6 +11,7 @@ from torch import Tensor
 from opera_baselines.detect import Detect
 from opera_baselines.quality import QualityMix
 from opera_env.errors import BudgetSpentError
+from opera_env.search import best_plan
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Plan, Sample, Scorer
 
@@ -72,6 +72,13 @@ class Trials:
         self.steps.append(f"{trial.plan[-1]} kept, {self.kept.reward:.2f} to {trial.reward:.2f}.")
         self.kept = trial
 
+    def keep_best(self) -> None:
+        """Keeps the best of all trials, as any search does whose budget has ended."""
+        best = best_plan({plan: trial.reward for plan, trial in self._trials.items()})
+        if best != self.kept.plan:
+            self.steps.append(f"Budget spent, best plan so far kept: {', '.join(best) or 'none'}.")
+            self.kept = self._trials[best]
+
     def roll_back(self, what: str) -> None:
         """Notes that a step was undone; the trial that is kept stays."""
         self.steps.append(f"{what} undone.")
@@ -80,8 +87,8 @@ class Trials:
 class TrialSearch(ABC):
     """A search that handles one image after the other, and sees images and judged results alone.
 
-    A subclass says in :meth:`restore` what it tries and keeps. If the budget ends, the trial that is kept
-    by then is the decision. The judge is the reward that the scorer has: with ``-blind`` the critic.
+    A subclass says in :meth:`restore` what it tries and keeps. If the budget ends before that, the best
+    trial is the decision. The judge is the reward that the scorer has: with ``-blind`` the critic.
 
     Args:
         toolbox: The tools.
@@ -122,8 +129,10 @@ class TrialSearch(ABC):
         for sample in samples:
             trials = Trials(sample, scorer, self.quality, self.tool_cost)
             severities = self.severities(trials.kept.image)
-            with suppress(BudgetSpentError):
+            try:
                 self.restore(trials)
+            except BudgetSpentError:
+                trials.keep_best()
             seen = frozenset(name for name, value in severities.items() if value > self.threshold)
             steps = " ".join(trials.steps) or None
             decisions.append(Decision(trials.kept.plan, seen, steps, probabilities=severities))

@@ -8,14 +8,13 @@ import torch
 from opera_baselines.quality import PROFILES, QualityMix
 from opera_baselines.restoreagent import RestoreAgent
 from opera_baselines.trials import Trials, TrialSearch
-from opera_env.agents import run_agent
 from opera_env.budget import BudgetedScorer
 from opera_env.errors import AgentError
 from opera_env.metrics import MetricSuite
 from opera_env.reward import get_reward
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
-from opera_env.types import DecidingSearch, Outcome, Sample
+from opera_env.types import DecidingSearch, Outcome, Sample, SampleSpec
 from tests.baselines.conftest import MakeWorld
 
 CPU = torch.device("cpu")
@@ -48,11 +47,17 @@ def test_the_decision_has_what_was_seen_and_done(make_world: MakeWorld) -> None:
     assert decision.reasoning == "a.rain kept, 3.00 to 4.00. a.noise kept, 4.00 to 5.00."
 
 
-def test_what_is_kept_when_the_budget_ends_is_the_decision(toolbox: Toolbox, samples: list[Sample]) -> None:
-    search = TriesAll(toolbox, max_tools=6)
-    scorer = BudgetedScorer(PlanScorer(toolbox, "classic"), budget=2)
-    run = run_agent(search, samples[:1], scorer, 6)
-    assert run.plans == [toolbox.names[:2]] and run.decisions[0] is not None
+def test_the_best_trial_is_the_decision_when_the_budget_ends(make_world: MakeWorld) -> None:
+    """Also if the method would not have kept it yet, or would have kept a worse one."""
+    values = {(): 1.0, ("a.noise",): 3.0, ("a.noise", "b.noise"): 2.0}
+    world = make_world(["noise"], value=lambda plan: values[plan], tools=["a.noise", "b.noise", "a.rain"])
+    search = TriesAll(world.toolbox)
+    sample = Sample(torch.zeros(3, 8, 8), None, None, (8, 8), SampleSpec("scripted", 0))
+    search.severities = world.severities  # pyright: ignore[reportAttributeAccessIssue]
+    (decision,) = search.decide([sample], BudgetedScorer(world, budget=2))
+    assert decision.plan == ("a.noise",) and decision.degradations == {"noise"}
+    assert decision.reasoning is not None
+    assert decision.reasoning.endswith("Budget spent, best plan so far kept: a.noise.")
 
 
 def test_the_tool_cost_is_part_of_the_reward(make_world: MakeWorld) -> None:
