@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from opera_agents.vlm.agent import SHIPPED
+from opera_agents.common.batches import observe_sample
+from opera_agents.vlm.agent import SHIPPED, make_vlm
 from opera_agents.vlm.llm import ReflectingLlm
-from opera_env.agents import make_agent, run_agent
+from opera_agents.vlm.saved import load_card
+from opera_env.agents import make_agent
 from opera_env.budget import BudgetedScorer
 from opera_env.errors import AgentError
 from opera_env.execution import PrefixCache
@@ -113,9 +115,10 @@ def test_three_turns_are_the_default(toolbox: Toolbox) -> None:
 def test_a_real_server_reflects(
     samples: list[Sample], child_environment: dict[str, str], tmp_path: Path
 ) -> None:
-    """``transformers serve`` on loopback with the shipped model, which answers for another prompt."""
+    """``transformers serve`` on loopback; the first answer is that of the same model without a server."""
     pytest.importorskip("fastapi", reason="pip install transformers[serving]")
-    lite, port = Toolbox.load("lite"), free_port()
+    lite, port, card = Toolbox.load("lite"), free_port(), load_card(SHIPPED)
+    assert card is not None
     command = [str(Path(sys.executable).with_name("transformers")), "serve", str(SHIPPED)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
     scorer = PlanScorer(lite, "label_free", cache=PrefixCache())
@@ -124,12 +127,15 @@ def test_a_real_server_reflects(
     try:
         url = f"http://127.0.0.1:{port}"
         wait_for(f"{url}/health", server, tmp_path / "log", seconds=300)
-        agent = make_agent(f"llm:{SHIPPED}@{url}/v1?turns=2", toolbox=lite)
-        run = run_agent(agent, samples[:2], scorer, 6)
+        search = make_agent(f"llm:{SHIPPED}@{url}/v1?turns=2", toolbox=lite)
+        assert isinstance(search, ReflectingLlm)
+        search.agent.system_prompt = card.system_prompt
+        search.agent.endpoint.options["max_tokens"] = 160
+        (decision,) = search.decide(samples[:1], scorer)
     finally:
         server.terminate()
         server.wait(30)
-    assert len(run.plans) == 2
-    assert all(decision is not None for decision in run.decisions)
-    tried = [decision for decision in run.decisions if decision is not None and decision.plan]
-    assert scorer.images_scored <= 2 and bool(tried) <= bool(scorer.images_scored)
+    (local,) = make_vlm(lite).act([observe_sample(samples[0], 6)])
+    assert decision.error is None and local.plan and local.reasoning
+    assert scorer.images_scored == 1 and scorer.tools_run == len(local.plan)
+    assert decision.reasoning is not None and decision.reasoning.startswith(local.reasoning)
