@@ -105,6 +105,7 @@ def _config(options: Restore, toolbox: Toolbox) -> RestorerConfig:
         max_memory=None if options.max_memory is None else int(options.max_memory * 1e9),
         max_seconds=options.max_seconds,
         eager=options.eager,
+        variants=options.variants,
         strength=None if isinstance(options.strength, str) else options.strength,
         seed=options.seed,
     )

@@ -71,6 +71,13 @@ def suspected_plans(
     return list(dict.fromkeys([*((name,) for name in tools), tools])) if tools else []
 
 
+def likely_plans(toolbox: Toolbox, probabilities: Mapping[str, float]) -> list[Plan]:
+    """Returns the first suitable tool for each degradation alone, the most probable degradation first."""
+    ranked = sorted(probabilities, key=lambda label: -probabilities[label])
+    tools = (next((tool.name for tool in toolbox if label in tool.degradations), None) for label in ranked)
+    return [(name,) for name in dict.fromkeys(tools) if name is not None]
+
+
 def best_variants(scores: Mapping[Plan, float], tool_cost: float, count: int) -> list[Plan]:
     """Returns the best plans with tools that were tried, at most ``count``, the best first."""
     plans = [plan for plan in scores if plan]

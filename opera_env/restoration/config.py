@@ -36,6 +36,8 @@ class RestorerConfig:
             :func:`opera_env.restoration.choice.eager_bonus`. It needs an agent whose plans are scored.
         strength: Share of the result in its blend with the photograph, from 0 to 1; None lets the critic
             choose.
+        variants: Number of plans with tools that should be tried, so that a person can choose among their
+            results; those for the most probable degradations are added to the agent's.
         seed: Seed of agents that sample.
     """
 
@@ -51,4 +53,5 @@ class RestorerConfig:
     max_seconds: float | None = None
     eager: float = 0.5
     strength: float | None = 1.0
+    variants: int = 0
     seed: int = 0

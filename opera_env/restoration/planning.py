@@ -14,6 +14,7 @@ from opera_env.restoration.choice import (
     best_strength,
     choose_plan,
     eager_bonus,
+    likely_plans,
     score_strengths,
     suspected_plans,
 )
@@ -126,8 +127,9 @@ class PhotographPlanner:
             decisions, scores = agent.decisions, {}
         decision = _merge(tuple(result.plans[0]), decisions)
         config = self._config
-        if config.eager != NEUTRAL and scorer is not None:
-            decision = self._choose_eagerly(decision, scorer, sample)
+        chooses_again = config.eager != NEUTRAL or config.variants > 0
+        if scorer is not None and chooses_again and not config.fix:
+            decision = self._choose_again(decision, scorer, sample)
         reason = explain_plan(decision, scores, config.tool_cost)
         if config.eager != NEUTRAL and reason is not None:
             reason += (
@@ -136,16 +138,20 @@ class PhotographPlanner:
         planned = PlannedRestoration(decision, scores, reason, strength=1.0)
         return planned if config.strength == 1 else self._choose_strength(planned, sample)
 
-    def _choose_eagerly(self, decision: Decision, scorer: _RecordingScorer, sample: Sample) -> Decision:
-        """Scores plans for what an eager person suspects, and chooses among all plans again."""
-        config, toolbox = self._config, self._scorer.toolbox
-        if config.eager > NEUTRAL and decision.probabilities:
-            suspected = suspected_plans(toolbox, decision.probabilities, config.eager, config.max_tools)
-            untried = [plan for plan in suspected if plan not in scorer.scores]
+    def _choose_again(self, decision: Decision, scorer: _RecordingScorer, sample: Sample) -> Decision:
+        """Tries what an eager person suspects and plans for all variants; chooses among all plans."""
+        config, toolbox, tried = self._config, self._scorer.toolbox, scorer.scores
+        plans: list[Plan] = [()]
+        if decision.probabilities:
+            if config.eager > NEUTRAL:
+                plans += suspected_plans(toolbox, decision.probabilities, config.eager, config.max_tools)
+            missing = max(0, config.variants - sum(map(bool, {**dict.fromkeys(plans), **tried})))
+            likely = likely_plans(toolbox, decision.probabilities)
+            plans += [plan for plan in likely if plan not in tried and plan not in plans][:missing]
+        untried = [plan for plan in dict.fromkeys(plans) if plan not in tried]
+        if untried:
             scorer.score([sample] * len(untried), untried, restored=False)
-        if () not in scorer.scores:
-            scorer.score([sample], [()], restored=False)
-        return replace(decision, plan=choose_plan(scorer.scores, config.tool_cost, config.eager))
+        return replace(decision, plan=choose_plan(tried, config.tool_cost, config.eager))
 
     def _choose_strength(self, planned: PlannedRestoration, sample: Sample) -> PlannedRestoration:
         """Returns the plan with its strength: the given one, or the one that the critic prefers."""

@@ -18,10 +18,11 @@ from opera_env.restoration.choice import (
     blend,
     choose_plan,
     eager_bonus,
+    likely_plans,
     suspected_plans,
 )
 from opera_env.tools import Toolbox
-from opera_env.types import Plan, Sample, Scorer
+from opera_env.types import Decision, Plan, Sample, Scorer
 
 SCORES = {(): 7.0, ("a",): 6.5, ("a", "b"): 7.3, ("b",): 5.0}
 
@@ -112,6 +113,32 @@ def test_eagerness_needs_an_agent_whose_plans_are_scored() -> None:
     given = Restorer(toolbox, RestorerConfig(plan=()))
     with pytest.raises(OutputError, match="one plan is given"):
         given.require_scores("--variants 2")
+
+
+class _Satisfied:
+    """A search that sees hardly anything and tries no tool."""
+
+    def search(self, samples: Sequence[Sample], scorer: Scorer) -> list[Plan]:
+        return [decision.plan for decision in self.decide(samples, scorer)]
+
+    def decide(self, samples: Sequence[Sample], scorer: Scorer) -> list[Decision]:
+        scorer.score(samples, [()])
+        return [Decision((), probabilities={"noise": 0.01, "low_light": 0.02, "jpeg": 0.0})]
+
+
+def test_variants_are_tried_even_if_the_agent_tries_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    toolbox = Toolbox.load("lite")
+    assert likely_plans(toolbox, {"noise": 0.01, "low_light": 0.02}) == [
+        ("brighten.gamma_correction",),
+        ("unet.denoise",),
+    ]
+    monkeypatch.setattr(planning, "make_agent", lambda *names, **settings: _Satisfied())
+    image = torch.rand(3, 40, 40, generator=torch.Generator().manual_seed(0))
+    for variants in (0, 2):
+        result = Restorer(toolbox, RestorerConfig(variants=variants)).restore(image)
+        tried = [(), ("brighten.gamma_correction",), ("unet.denoise",)][: 1 + variants]
+        assert list(result.scores) == tried
+        assert result.decision.plan == choose_plan(result.scores, 0.1, 0.5)
 
 
 class _FarSighted:
