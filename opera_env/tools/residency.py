@@ -72,7 +72,7 @@ class Residency:
     @property
     def waiting_in_memory(self) -> tuple[str, ...]:
         """Names of the tools of which memory of the computer has a copy, the least recently used first."""
-        return tuple(block.name for block in self._in_memory)
+        return tuple(block.name for block in tuple(self._in_memory))
 
     def __contains__(self, tool: Tool) -> bool:
         return id(tool.module) in self._blocks
