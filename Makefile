@@ -26,13 +26,14 @@ help: ## Show this list
 setup: $(READY) ## Make .venv, or renew it if the dependencies changed
 
 # facexlib, which pyiqa needs, brings opencv-python. It writes into the same folder as the headless build and
-# needs libGL, so the headless build is written last.
+# needs libGL, so the headless build is written last. gradio asks for Pillow below 13, with which it runs too.
 $(READY): pyproject.toml constraints.txt
 	@$(or $(PYTHON),false) $(IS_NEW_ENOUGH) 2>/dev/null || \
 		{ echo "error: Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
 	$(BIN)/pip install --quiet -c constraints.txt --no-deps --force-reinstall opencv-python-headless
+	$(BIN)/pip install --quiet -c constraints.txt --no-deps gradio
 	@touch $@
 
 weights: $(READY)

@@ -52,6 +52,7 @@ NAVIGATION: dict[str, dict[str, list[str]]] = {
         "Start": [
             "docs/index",
             "docs/restoring",
+            "docs/demo",
             "docs/tutorials/README",
             "docs/examples",
             "docs/faq",
@@ -104,25 +105,33 @@ def add_navigation(app: Sphinx, name: str, source: list[str]) -> None:
 
 
 def prepare_docstring(
-    _app: Sphinx, what: str, name: str, _object: object, _options: object, lines: list[str]
+    _app: Sphinx, _what: str, name: str, _object: object, _options: object, lines: list[str]
 ) -> None:
     """Prepares a docstring for napoleon.
 
     Examples that are commands or code become literal text, and patterns such as ``**/*.tif`` are escaped.
-    The text of an attribute begins on its second line: napoleon takes what is before a colon in the first
-    line for a type.
     """
     for index, (line, following) in reversed(list(enumerate(pairwise(lines)))):
         if line.strip() == "Example:" and re.match(r"\s+(python|opera-env|with|if) ", following):
             lines[index : index + 1] = [f"{line}:", ""]
-    if what == "attribute":
-        lines.insert(0, "")
     if name.startswith("opera_env.cli.options."):  # help texts are plain text
         lines[:] = [line.replace("*", r"\*") for line in lines]
+
+
+def restore_first_line(
+    _app: Sphinx, what: str, _name: str, _object: object, _options: object, lines: list[str]
+) -> None:
+    """Restores the text of an attribute, of which napoleon has taken what is before a colon for a type."""
+    for index, line in enumerate(lines):
+        if what in ("attribute", "data", "property") and line.startswith(":type: "):
+            lines[0] = f"{line.removeprefix(':type: ')}: {lines[0]}"
+            del lines[index]
+            return
 
 
 def setup(app: Sphinx) -> None:
     """Connects the navigation and the reference pages."""
     app.connect("builder-inited", lambda app: write_reference_pages(DOCS / "reference"))
     app.connect("autodoc-process-docstring", prepare_docstring, priority=100)  # before napoleon
+    app.connect("autodoc-process-docstring", restore_first_line, priority=900)  # after it
     app.connect("source-read", add_navigation)

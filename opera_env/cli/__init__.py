@@ -26,6 +26,7 @@ with signals_end_the_process():
     from opera_env.cli.notes import warnings_in_one_line
     from opera_env.cli.options.bench import BenchCommand
     from opera_env.cli.options.compare import Compare
+    from opera_env.cli.options.demo import Demo
     from opera_env.cli.options.evaluate import Evaluate
     from opera_env.cli.options.fit_experience import FitExperience
     from opera_env.cli.options.hub import Hub
@@ -53,6 +54,7 @@ Subcommand = (
     | Annotated[Serve, tyro.conf.subcommand("serve")]
     | Annotated[ServeTool, tyro.conf.subcommand("serve-tool")]
     | Annotated[Weights, tyro.conf.subcommand("weights")]
+    | Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Hub, tyro.conf.subcommand("hub")]
 )
 

@@ -17,7 +17,7 @@ from opera_env.cli.options.tools import Tools
 from opera_env.errors import OperaError
 
 HINT = " (--debug prints the traceback)"
-SUBCOMMANDS = ("restore", "compare", "evaluate", "study", "tools", "weights", "hub")
+SUBCOMMANDS = ("restore", "compare", "evaluate", "study", "tools", "weights", "demo", "hub")
 
 
 def fail_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ def run(
 
 
 def test_help_and_wrong_arguments_need_no_torch(child_environment: dict[str, str]) -> None:
-    subcommands = ("restore", "compare", "evaluate", "study", "bench", "tools", "weights", "hub")
+    subcommands = ("restore", "compare", "evaluate", "study", "bench", "tools", "weights", "demo", "hub")
     helps = [["--help"], *([name, "--help"] for name in subcommands)]
     helps += [["tools", name, "--help"] for name in ("list", "card", "train", "pack", "measure")]
     wrong = [[], ["nonsense"], ["restore"], ["restore", "a.png", "-o", "out", "--scale", "large"]]

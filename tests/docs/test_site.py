@@ -61,6 +61,9 @@ def test_docstrings_are_prepared(conf: dict[str, Any]) -> None:
     ]
     prepare(None, "function", "opera_env.x", None, None, lines)
     assert [line for line in lines if line.startswith("Example")] == ["Example::", "Example:"]
-    lines = ["Names: of **/*.tif files"]
+    lines = ["Names of **/*.tif files"]
     prepare(None, "attribute", "opera_env.cli.options.x", None, None, lines)
-    assert lines == ["", r"Names: of \*\*/\*.tif files"]
+    assert lines == [r"Names of \*\*/\*.tif files"]
+    lines = ["those of the study.", "", ":type: Recipes"]
+    conf["restore_first_line"](None, "attribute", "x", None, None, lines)
+    assert lines == ["Recipes: those of the study.", ""]

@@ -1,0 +1,79 @@
+"""The tab of chat agents: its four actions are the tools of the MCP server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from opera_env.demo.sessions import Sessions
+from opera_env.demo.widgets import shown
+
+
+def add_agents_tab(sessions: Sessions) -> None:
+    """Adds the components and what they do; the names of the functions are those of the MCP tools.
+
+    Args:
+        sessions: Keeps the photographs that are being worked on.
+    """
+    gr.Markdown(
+        "A chat agent restores photographs by these actions, as tools of the MCP server at "
+        "`/gradio_api/mcp/`. Here they can be tried by hand."
+    )
+    with gr.Row():
+        with gr.Column(min_width=320):
+            path = gr.Image(type="filepath", label="Photograph", sources=["upload"])
+            photograph = gr.Textbox(label="Name of an opened photograph")
+            plan = gr.Textbox(label="Plan", placeholder="unet.dejpeg, unet.denoise")
+            with gr.Row():
+                names = ("Inspect", "Restore", "Apply the plan", "Undo")
+                buttons = [gr.Button(name) for name in names]
+        with gr.Column(min_width=320):
+            answer = gr.JSON(label="Answer")
+            image = gr.Image(type="pil", label="Result", interactive=False)
+
+    @shown
+    def inspect(path: str) -> dict[str, Any]:
+        """Look at a photograph: its degradations, the plan that the planner suggests, and the tools.
+
+        Args:
+            path: The photograph.
+        """
+        return sessions.inspect(path)
+
+    @shown
+    def restore(path: str) -> tuple[dict[str, Any], Image.Image]:
+        """Restore a photograph with the planner. Scores are from 0 to 10, higher is better.
+
+        Args:
+            path: The photograph.
+        """
+        return sessions.restore(path)
+
+    @shown
+    def apply_plan(photograph: str, plan: str) -> tuple[dict[str, Any], Image.Image]:
+        """Apply restoration tools, in order, to a photograph as it was opened, in place of earlier plans.
+
+        Args:
+            photograph: Name of the photograph, from inspect or restore.
+            plan: Names of tools, separated by commas, from the list that inspect returns.
+        """
+        return sessions.apply_plan(photograph, [name.strip() for name in plan.split(",") if name.strip()])
+
+    @shown
+    def undo(photograph: str) -> tuple[dict[str, Any], Image.Image]:
+        """Return to the result before the last one.
+
+        Args:
+            photograph: Name of the photograph, from inspect or restore.
+        """
+        return sessions.undo(photograph)
+
+    # Without gradio's queue, which would return the answer and the image as one text; the workshop restores
+    # one photograph at a time anyway.
+    inspecting, restoring, applying, undoing = buttons
+    inspecting.click(inspect, [path], [answer], api_name="inspect", queue=False)
+    restoring.click(restore, [path], [answer, image], api_name="restore", queue=False)
+    applying.click(apply_plan, [photograph, plan], [answer, image], api_name="apply_plan", queue=False)
+    undoing.click(undo, [photograph], [answer, image], api_name="undo", queue=False)
