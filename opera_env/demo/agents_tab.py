@@ -30,45 +30,46 @@ def add_agents_tab(sessions: Sessions) -> None:
                 names = ("Inspect", "Restore", "Apply the plan", "Undo")
                 buttons = [gr.Button(name) for name in names]
         with gr.Column(min_width=320):
-            answer = gr.JSON(label="Answer")
+            answer = gr.Textbox(label="Answer", lines=8)
             image = gr.Image(type="pil", label="Result", interactive=False)
 
     @shown
-    def inspect(path: str) -> dict[str, Any]:
+    def inspect(path: str) -> str:
         """Look at a photograph: its degradations, the plan that the planner suggests, and the tools.
 
         Args:
             path: The photograph.
         """
-        return sessions.inspect(path)
+        return json.dumps(sessions.inspect(path), indent=1)
 
     @shown
-    def restore(path: str) -> tuple[dict[str, Any], Image.Image]:
+    def restore(path: str) -> tuple[str, Image.Image]:
         """Restore a photograph with the planner. Scores are from 0 to 10, higher is better.
 
         Args:
             path: The photograph.
         """
-        return sessions.restore(path)
+        return _as_text(sessions.restore(path))
 
     @shown
-    def apply_plan(photograph: str, plan: str) -> tuple[dict[str, Any], Image.Image]:
+    def apply_plan(photograph: str, plan: str) -> tuple[str, Image.Image]:
         """Apply restoration tools, in order, to a photograph as it was opened, in place of earlier plans.
 
         Args:
             photograph: Name of the photograph, from inspect or restore.
             plan: Names of tools, separated by commas, from the list that inspect returns.
         """
-        return sessions.apply_plan(photograph, [name.strip() for name in plan.split(",") if name.strip()])
+        names = [name.strip() for name in plan.split(",") if name.strip()]
+        return _as_text(sessions.apply_plan(photograph, names))
 
     @shown
-    def undo(photograph: str) -> tuple[dict[str, Any], Image.Image]:
+    def undo(photograph: str) -> tuple[str, Image.Image]:
         """Return to the result before the last one.
 
         Args:
             photograph: Name of the photograph, from inspect or restore.
         """
-        return sessions.undo(photograph)
+        return _as_text(sessions.undo(photograph))
 
     # Without gradio's queue, which would return the answer and the image as one text; the workshop restores
     # one photograph at a time anyway.
@@ -77,3 +78,8 @@ def add_agents_tab(sessions: Sessions) -> None:
     restoring.click(restore, [path], [answer, image], api_name="restore", queue=False)
     applying.click(apply_plan, [photograph, plan], [answer, image], api_name="apply_plan", queue=False)
     undoing.click(undo, [photograph], [answer, image], api_name="undo", queue=False)
+
+
+def _as_text(result: tuple[dict[str, Any], Image.Image]) -> tuple[str, Image.Image]:
+    """Returns an answer as JSON text, which chat agents read, with its image."""
+    return json.dumps(result[0], indent=1), result[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,9 +41,9 @@ def serve_page(
     """
     with TemporaryDirectory(prefix="opera-env-demo-") as temporary:
         folder = Path(temporary)
-        # gradio reads both when it is imported.
-        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-        os.environ["GRADIO_TEMP_DIR"] = str(folder / "gradio")
+        if "gradio" not in sys.modules:  # it reads both when it is imported
+            os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+            os.environ["GRADIO_TEMP_DIR"] = str(folder / "gradio")
         with needs_extra("demo"):
             from gradio.themes import Default
 
