@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.py"))
-TRAINING_EXAMPLES = {"07_sb3_one_shot.py", "08_execution_update.py", "09_vlm.py", "12_vlm_turns.py", "13_own_ppo.py"}
+TRAINING_EXAMPLES = {
+    "07_sb3_one_shot.py",
+    "08_execution_update.py",
+    "09_vlm.py",
+    "12_vlm_turns.py",
+    "13_own_ppo.py",
+}
 
 every_example = pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 
