@@ -7,8 +7,6 @@ import base64
 import io
 import json
 import re
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -131,19 +129,3 @@ def test_clicks_restore_compete_and_play(photograph: Path, tmp_path: Path) -> No
     assert "unet.denoise" in played[2] and "→" in played[3]
     ended = run_action(page, "end", [None], state)
     assert "Regret: **" in ended[3] and "The planner: **" in ended[3]
-
-
-def test_the_command_serves_and_removes_its_files(
-    tmp_path: Path, child_environment: dict[str, str]
-) -> None:
-    """A termination ends it in order: the exit code is 143, and no file is left."""
-    environment = child_environment | {"TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
-    words = [sys.executable, "-m", "opera_env", "demo", "--port", "0", "--device", "cpu"]
-    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        line = next(line for line in process.stdout if line.startswith("open "))
-        address = line.split()[1].rstrip(";")
-        assert "opera-env" in read(address) and list(tmp_path.glob("opera-env-demo-*"))
-        process.terminate()
-        assert process.wait(timeout=120) == 143
-    assert not list(tmp_path.glob("opera-env-demo-*"))
