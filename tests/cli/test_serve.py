@@ -58,4 +58,4 @@ def test_it_serves_until_it_is_told_to_end(
     with served_by_command(*command, environment=child_environment, program=program) as (address, process):
         assert "unet.denoise" in ScoringClient(address).tool_names
         process.terminate()
-        assert process.wait(60) == 143
+        assert process.wait(300) == 143

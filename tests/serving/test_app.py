@@ -168,22 +168,43 @@ def test_images_and_bodies_have_limits(serve_scores: Serving, samples: list[Samp
         assert large.status_code == 413 and "--max-pixels" in large.text
 
 
-def test_sessions_and_the_queue_have_limits(serve_scores: Serving, samples: list[Sample]) -> None:
+def test_sessions_have_a_limit(serve_scores: Serving, samples: list[Sample]) -> None:
     spec = {"spec": samples[0].spec.to_json()}
-    with serve_scores(max_sessions=1, max_queue=1, gather_ms=200.0) as (address, service):
+    with serve_scores(max_sessions=1) as (address, _):
         name = post(address, "/sessions", spec)["session"]
         refused = requests.post(f"{address}/sessions", json=spec, timeout=60)
         assert refused.status_code == 429 and refused.headers["retry-after"] == "1"
         assert "--max-sessions" in refused.text
-        first = threading.Thread(target=post, args=(address, "/score", {"items": [item(samples[0])]}))
-        first.start()
-        while not service.gatherer.waiting:
-            pass
-        full = requests.post(f"{address}/score", json={"items": [item(samples[1])]}, timeout=60)
-        assert full.status_code == 503 and full.headers["retry-after"] == "1"
-        first.join()
         post(address, "/sessions/close", {"session": name})
         post(address, "/sessions", spec)
+
+
+def test_the_queue_has_a_limit(
+    serve_scores: Serving, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+    with serve_scores(max_queue=1) as (address, service):
+        score = service.scorer.score
+
+        def wait_and_score(*args: Any, **options: Any) -> Any:
+            begun.set()
+            may_end.wait(60)
+            return score(*args, **options)
+
+        monkeypatch.setattr(service.scorer, "score", wait_and_score)
+        request = {"items": [item(samples[0])]}
+        calls = [threading.Thread(target=post, args=(address, "/score", request)) for _ in range(2)]
+        calls[0].start()
+        begun.wait(60)
+        calls[1].start()
+        while not service.gatherer.waiting:
+            time.sleep(0.01)
+        full = requests.post(f"{address}/score", json=request, timeout=60)
+        assert full.status_code == 503 and full.headers["retry-after"] == "1"
+        assert "--max-queue" in full.text
+        may_end.set()
+        for call in calls:
+            call.join()
 
 
 def test_a_call_that_takes_too_long_ends(serve_scores: Serving, samples: list[Sample]) -> None:
