@@ -11,6 +11,7 @@ from opera_env.scoring import PlanScorer
 from opera_env.search import all_plans
 
 
+@pytest.mark.slow
 @pytest.mark.needs_weights("lpips")
 def test_naive_metrics_equal_those_of_the_scorer(bench: BenchmarkContext) -> None:
     """The fast metrics equal pyiqa's, and shared, batched plans equal plans run from their beginning."""

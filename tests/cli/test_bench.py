@@ -17,6 +17,7 @@ def test_every_benchmark_can_be_named() -> None:
     assert get_args(BenchmarkName) == tuple(BENCHMARKS)
 
 
+@pytest.mark.slow
 def test_a_table_and_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "deep" / "bench.json"
     args = ["bench", "--quick", "--device", "cpu", "--json", str(target), "--only"]

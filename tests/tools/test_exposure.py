@@ -138,6 +138,7 @@ def test_results_and_gradients_stay_bounded(scale: float) -> None:
         assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
 
 
+@pytest.mark.slow
 def test_training_brightens_shadows_and_leaves_lights() -> None:
     """The left halves are darkened by any factor: no gain of the whole image restores them."""
     torch.manual_seed(0)

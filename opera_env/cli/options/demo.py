@@ -17,6 +17,9 @@ class Demo(Command):
     opera-env demo
         prints the address, to be opened in a browser. Ctrl-C ends it and removes its files.
 
+    opera-env demo --port 0 --max-megapixels 12
+        takes any free port, and larger photographs.
+
     Chat agents use it too, by the Model Context Protocol at /gradio_api/mcp/, with the tools inspect,
     restore, apply_plan and undo. It needs pip install 'opera-env[demo,agents]'.
     """

@@ -50,6 +50,7 @@ def test_a_trained_critic_is_a_metric(configure: Configure, tmp_path: Path) -> N
     assert str(tmp_path) not in settings.replace(config.toolbox, "")
 
 
+@pytest.mark.slow
 def test_a_critic_of_own_degradations(configure: Configure) -> None:
     custom_degradations = "tests.degradations.own:OWN_DEGRADATIONS"
     config = configure(degradations=custom_degradations, samples=6, val_count=40)

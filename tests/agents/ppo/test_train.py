@@ -171,6 +171,7 @@ def test_resumed_run_equals_uninterrupted_run(
     assert [event.step for event in events.Scalars("budget/tools_run")] == [24, 48, 72, 96]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_changed(tiny_config: PPOConfig) -> None:
     def files() -> dict[str, bytes]:
         paths = (path for path in tiny_config.out.rglob("*") if path.is_file())
@@ -234,6 +235,7 @@ def test_another_toolbox_raises(tiny_config: PPOConfig) -> None:
         train(replace(tiny_config, toolbox=str(Path(tiny_config.toolbox).parent / "other")))
 
 
+@pytest.mark.slow
 def test_weights_are_a_function_of_the_seed(tiny_config: PPOConfig) -> None:
     runs = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):

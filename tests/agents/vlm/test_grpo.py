@@ -128,6 +128,7 @@ def test_a_run_trains_logs_and_saves_an_agent(
         train(_env_args(photos, tool_cost=0.5), _training_args(tmp_path / "run"), ModelConfig(str(model)))
 
 
+@pytest.mark.slow
 def test_a_run_with_own_degradations(
     photos: Path, model: Path, tmp_path: Path, reward_error_lengths: None
 ) -> None:
@@ -142,6 +143,7 @@ def test_a_run_with_own_degradations(
     assert {"vignette", "salt_and_pepper"} < set(agent.degradations)
 
 
+@pytest.mark.slow
 def test_a_trained_adapter_is_saved_as_an_agent(
     photos: Path, model: Path, tmp_path: Path, reward_error_lengths: None
 ) -> None:

@@ -64,6 +64,7 @@ def test_a_trained_model_is_an_agent(config: VLMWarmStartConfig) -> None:
     VLMAgent.from_pretrained(Toolbox.load("lite"), config.out / "model")
 
 
+@pytest.mark.slow
 def test_a_model_trained_on_own_degradations_names_them(config: VLMWarmStartConfig) -> None:
     config = replace(config, degradations="tests.degradations.own:OWN_DEGRADATIONS", steps=2)
     assert 0 < train(config).reward < 10
