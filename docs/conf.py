@@ -27,7 +27,7 @@ version = release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 root_doc = "README"
-include_patterns = ["*.md", "docs/**"]
+include_patterns = ["*.md", "docs/**", "examples/*/README.md"]
 exclude_patterns = ["docs/bench", "docs/figures", "docs/site"]
 
 myst_heading_anchors = 4
@@ -92,6 +92,7 @@ NAVIGATION: dict[str, dict[str, list[str]]] = {
     },
     "docs/adr/README": {"": ["docs/adr/0*"]},
     "docs/tutorials/README": {"": ["docs/tutorials/[!R]*"]},
+    "docs/serving": {"": ["examples/*/README"]},
 }
 """The pages below a page, by caption."""
 
@@ -112,7 +113,7 @@ def prepare_docstring(
     Examples that are commands or code become literal text, and patterns such as ``**/*.tif`` are escaped.
     """
     for index, (line, following) in reversed(list(enumerate(pairwise(lines)))):
-        if line.strip() == "Example:" and re.match(r"\s+(python|opera-env|with|if) ", following):
+        if line.strip() == "Example:" and re.match(r"\s+(python|opera-env|with|if|\w+ =) ", following):
             lines[index : index + 1] = [f"{line}:", ""]
     if name.startswith("opera_env.cli.options."):  # help texts are plain text
         lines[:] = [line.replace("*", r"\*") for line in lines]
