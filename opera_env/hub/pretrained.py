@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -29,12 +30,12 @@ def pretrained_folder(
     return pull_folder(str(name_or_folder), revision=revision, endpoint=endpoint)
 
 
-class HubMixin:
+class HubMixin(ABC):
     """Adds ``push_to_hub`` to a class that can be saved to a folder."""
 
+    @abstractmethod
     def save_pretrained(self, folder: Path) -> None:
         """Writes the object to a folder, from which ``from_pretrained`` makes it again."""
-        raise NotImplementedError
 
     def push_to_hub(
         self,

@@ -12,19 +12,19 @@ from opera_env.serving.client import RemoteSession, ScoringClient
 _ONE_SHOT = """\
 Answer in three parts, with nothing before, between or after them:
 <think>what you see, and why you choose these tools in this order</think>
-<degradation>a Python list of what is wrong</degradation>
+<degradation>a Python list of its degradations</degradation>
 <answer>a Python list of the tools in the order in which they are applied</answer>"""
 
 _TURNS = """\
 Begin each answer with <think>what you see, and what follows from it</think> and then do one of these:
 <apply>['TOOL']</apply> applies tools in the order of the list, and shows you the result
 <undo>1</undo> takes back so many of the tools that were applied last; <apply>...</apply> may follow
-<degradation>a Python list of what was wrong</degradation><answer>[]</answer> ends"""
+<degradation>a Python list of its degradations</degradation><answer>[]</answer> ends"""
 
 _SYSTEM = """\
-You restore photographs. Find out what is wrong with the one you are shown, and mend it with tools.
+You restore photographs. Name the degradations of the one you are shown, and restore it with tools.
 
-What can be wrong: {labels}
+Degradations: {labels}
 Tools: {tools}
 At most {max_tools} tools may run, those that you take back included.
 
