@@ -20,7 +20,7 @@ def conf() -> dict[str, Any]:
 
 
 def test_the_navigation_has_every_page_once(conf: dict[str, Any]) -> None:
-    pages = [path for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))]
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("examples/*/README.md")]
     names = {path.relative_to(ROOT).with_suffix("").as_posix() for path in pages}
     patterns = [page for group in conf["NAVIGATION"].values() for pages in group.values() for page in pages]
     for name in names - {conf["root_doc"]}:
