@@ -84,6 +84,7 @@ NAVIGATION: dict[str, dict[str, list[str]]] = {
             "docs/performance",
             "docs/cluster",
             "docs/adr/README",
+            "docs/licences",
             "CONTRIBUTING",
             "SECURITY",
             "CHANGELOG",
@@ -92,7 +93,8 @@ NAVIGATION: dict[str, dict[str, list[str]]] = {
     },
     "docs/adr/README": {"": ["docs/adr/0*"]},
     "docs/tutorials/README": {"": ["docs/tutorials/[!R]*"]},
-    "docs/serving": {"": ["examples/*/README"]},
+    "docs/demo": {"": ["examples/space/README"]},
+    "docs/serving": {"": ["examples/[!s]*/README"]},
 }
 """The pages below a page, by caption."""
 

@@ -9,7 +9,7 @@ import gradio as gr
 from PIL import Image
 
 from opera_env.demo.sessions import Sessions
-from opera_env.demo.widgets import shown
+from opera_env.demo.widgets import result_image, shown
 
 
 def add_agents_tab(sessions: Sessions) -> None:
@@ -29,10 +29,10 @@ def add_agents_tab(sessions: Sessions) -> None:
             plan = gr.Textbox(label="Plan", placeholder="unet.dejpeg, unet.denoise")
             with gr.Row():
                 names = ("Inspect", "Restore", "Apply the plan", "Undo")
-                buttons = [gr.Button(name) for name in names]
+                buttons = [gr.Button(name, min_width=110) for name in names]
         with gr.Column(min_width=320):
             answer = gr.Textbox(label="Answer", lines=8)
-            image = gr.Image(type="pil", label="Result", interactive=False)
+            image = result_image("Result")
 
     @shown
     def inspect(path: str) -> str:

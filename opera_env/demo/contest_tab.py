@@ -11,7 +11,7 @@ import gradio as gr
 from opera_env.data.images import to_pil
 from opera_env.degradations import DEGRADATIONS
 from opera_env.demo.contest import Entry, degrade_photograph, hold_contest
-from opera_env.demo.widgets import chips, menu_of_agents, shown
+from opera_env.demo.widgets import chips, menu_of_agents, result_image, shown
 from opera_env.demo.workshop import Workshop
 from opera_env.errors import SettingError
 from opera_env.tools.toolbox import shipped_toolboxes
@@ -45,10 +45,9 @@ def add_contest_tab(workshop: Workshop, examples: Sequence[Path]) -> None:
             button = gr.Button("Degrade and restore", variant="primary")
         with gr.Column(scale=2, min_width=320):
             with gr.Row():
-                degraded = gr.Image(label="Degraded", interactive=False)
-                clean = gr.Image(label="Clean", interactive=False)
+                degraded, clean = result_image("Degraded"), result_image("Clean")
             with gr.Row():
-                images = [gr.Image(label=label, interactive=False) for label in ("First", "Second")]
+                images = [result_image("First agent"), result_image("Second agent")]
             plans = [gr.HTML(), gr.HTML()]
             table = gr.Markdown()
 
@@ -66,8 +65,8 @@ def add_contest_tab(workshop: Workshop, examples: Sequence[Path]) -> None:
         return [
             to_pil(before.image),
             to_pil(sample.reference),
-            *(to_pil(entry.image) for entry in entries),
-            *(chips(entry.plan) for entry in entries),
+            *(gr.Image(to_pil(entry.image), label=entry.agent) for entry in entries),
+            *(chips(entry.plan, entry.agent) for entry in entries),
             format_table([before, *entries]),
         ]
 

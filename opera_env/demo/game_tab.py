@@ -27,7 +27,8 @@ def add_game_tab(workshop: Workshop) -> None:
             new = gr.Button("New image", variant="primary")
             tool = gr.Dropdown(list(game.toolbox.names), label="Tool")
             with gr.Row():
-                apply, undo, finish = gr.Button("Apply"), gr.Button("Undo"), gr.Button("Finish")
+                names = ("Apply", "Undo", "Finish")
+                apply, undo, finish = (gr.Button(name, min_width=90) for name in names)
             plan = gr.HTML()
             board = gr.Markdown()
         with gr.Column(scale=2, min_width=320):

@@ -28,8 +28,13 @@ def add_restore_tab(workshop: Workshop, results: Path, examples: Sequence[Path])
     state = gr.State(None, time_to_live=1800)
     with gr.Row():
         with gr.Column(scale=1, min_width=320):
-            photograph = gr.Image(type="filepath", label="Photograph", sources=["upload", "clipboard"])
-            gr.Examples([str(path) for path in examples], photograph, label="Examples")
+            photograph = gr.Image(
+                type="filepath",
+                label="Photograph",
+                sources=["upload", "clipboard"],
+                elem_id="photograph",
+            )
+            gr.Examples([str(path) for path in examples], photograph, label="Examples", elem_id="examples")
             agent = gr.Dropdown(menu_of_agents(False), value=DEFAULT_AGENT, label="Agent")
             toolbox = gr.Dropdown(list(shipped_toolboxes()), value=DEFAULT_TOOLBOX, label="Toolbox")
             plan = gr.Dropdown(
@@ -42,13 +47,25 @@ def add_restore_tab(workshop: Workshop, results: Path, examples: Sequence[Path])
                 reference = gr.Image(type="filepath", label="Clean original", sources=["upload"])
             button = gr.Button("Restore", variant="primary", elem_id="restore")
         with gr.Column(scale=2, min_width=320):
-            slider = gr.ImageSlider(type="pil", label="Before and after", interactive=False)
-            step = gr.Slider(0, 1, value=1, step=1, label="Tools applied", visible=False)
-            plan_chips = gr.HTML(label="Plan")
-            report = gr.Markdown()
-            probabilities = gr.Label(label="Degradations that the agent sees", num_top_classes=8)
-            variants = gr.Gallery(label="Other plans: choose one", columns=3, height="auto", visible=False)
+            slider = gr.ImageSlider(
+                type="pil", label="Before and after", interactive=False, elem_id="before-after"
+            )
+            step = gr.Slider(
+                0, 1, value=1, step=1, label="Tools applied", visible=False, elem_id="tools-applied"
+            )
+            plan_chips = gr.HTML(label="Plan", elem_id="plan")
+            report = gr.Markdown(elem_id="report")
             download = gr.DownloadButton("Download, with the metadata of the photograph", visible=False)
+            probabilities = gr.Label(
+                label="Degradations that the agent sees", num_top_classes=8, show_heading=False
+            )
+            variants = gr.Gallery(
+                label="Other plans: choose one",
+                columns=3,
+                height="auto",
+                visible=False,
+                elem_id="variants",
+            )
 
     def show(restored: Restored) -> list[Any]:
         """Returns the values of all outputs."""

@@ -32,6 +32,7 @@ CSS = """
 .chips { display: flex; flex-wrap: wrap; gap: .4rem; align-items: center; min-height: 2rem; }
 .chip { border: 1px solid var(--border-color-primary); border-radius: 1rem; padding: .15rem .7rem;
   background: var(--block-background-fill); font-family: monospace; font-size: .85rem; }
+#variants .grid-wrap, #variants .grid-container { min-height: 0; }
 footer { display: none !important; }
 """
 
@@ -46,10 +47,21 @@ def menu_of_agents(needs_labels: bool) -> list[str]:
     return [name for name in PREFERRED_AGENTS if name in installed and (needs_labels or name != "matched")]
 
 
-def chips(plan: Sequence[str]) -> str:
-    """Returns a plan as HTML: a chip for each tool."""
+def chips(plan: Sequence[str], title: str = "") -> str:
+    """Returns a plan as HTML: a chip for each tool.
+
+    Args:
+        plan: Names of tools.
+        title: Text before them, such as the name of an agent.
+    """
     names = [f'<span class="chip">{html.escape(name)}</span>' for name in plan]
-    return f'<div class="chips">{" → ".join(names) or "no tool"}</div>'
+    begin = f"<b>{html.escape(title)}</b>" if title else ""
+    return f'<div class="chips">{begin}{" → ".join(names) or "no tool"}</div>'
+
+
+def result_image(label: str) -> gr.Image:
+    """Returns a component that shows an image, without gradio's button that posts it elsewhere."""
+    return gr.Image(type="pil", label=label, interactive=False, buttons=["download", "fullscreen"])
 
 
 def shown(function: Function) -> Function:
