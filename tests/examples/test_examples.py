@@ -1,8 +1,10 @@
 """Every example runs as it stands."""
 
+import re
 import runpy
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,10 @@ TRAINING_EXAMPLES = {
     "09_vlm.py",
     "12_vlm_turns.py",
     "13_own_ppo.py",
+    "15_minari.py",
 }
+NEEDED = {"15_minari.py": ("minari", "pyarrow")}
+"""Packages of examples that no extra but their own brings."""
 
 every_example = pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 
@@ -34,9 +39,18 @@ def test_example_runs_and_prints(
 @pytest.mark.slow
 @every_example
 def test_example_runs_in_a_new_process(path: Path, tmp_path: Path) -> None:
+    for package in NEEDED.get(path.name, ()):
+        if find_spec(package) is None:
+            pytest.skip(f"the example needs {package}")
     done = subprocess.run([sys.executable, path], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+def test_the_page_has_all_examples() -> None:
+    names = {path.name for path in EXAMPLES[0].parent.iterdir() if path.suffix in (".py", ".ipynb")}
+    text = (EXAMPLES[0].parents[1] / "docs" / "examples.md").read_text()
+    assert set(re.findall(r"^\| \[`([\w.]+\.\w+)`\]", text, re.MULTILINE)) == names
 
 
 @every_example

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import tomllib
@@ -37,14 +38,17 @@ def test_what_the_hub_reads_agrees_with_the_package() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("gradio") is None, reason="the page needs the extra demo")
 def test_it_serves_the_page_where_the_hub_says(child_environment: dict[str, str]) -> None:
-    environment = child_environment | {"GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": "0"}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environment = child_environment | {"GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": port}
     command = [sys.executable, SPACE / "app.py"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             line = next((line for line in process.stdout if line.startswith("open ")), "")
             address = line.removeprefix("open ").partition(";")[0].strip()
-            assert address.startswith("http://127.0.0.1:")
+            assert address == f"http://127.0.0.1:{port}/"
             with urllib.request.urlopen(address, timeout=60) as answer:
                 assert "opera-env" in answer.read().decode()
         finally:
