@@ -15,7 +15,7 @@ WORKDIR /opera
 # torch first, as a layer of its own: it is large, and changes rarely. gradio asks for Pillow below 13.
 COPY constraints.txt ./
 RUN sed '/^pillow==/d' constraints.txt > bounds.txt && \
-    pip install --no-cache-dir -c bounds.txt --index-url "https://download.pytorch.org/whl/${TORCH}" torch torchvision
+    pip install --no-cache-dir -c bounds.txt --extra-index-url "https://download.pytorch.org/whl/${TORCH}" torch torchvision
 
 COPY pyproject.toml README.md LICENSE ./
 COPY opera_env opera_env
