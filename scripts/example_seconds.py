@@ -3,7 +3,7 @@
 CPU time is the sum over all threads and child processes; it hardly depends on what else the machine does.
 
 Example:
-    python scripts/example_seconds.py --names 01_gym_loop.py 14_rllib.py
+    python scripts/example_seconds.py --names 01_gym_loop.py 14_minari.py
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ from packaging.utils import canonicalize_name
 from opera_env.cli.program import run_program
 from opera_env.files import atomic_write
 
-LEFT_OUT = ("dev", "all", "rllib")
-"""Extras that the page leaves out: what developers need, what others have, and what one example needs."""
+LEFT_OUT = ("dev", "all")
+"""Extras that the page leaves out: what developers need, and what others have."""
 
 KNOWN = {"nvidia": "NVIDIA, proprietary", "cuda-toolkit": "NVIDIA, proprietary"}
 """Licences that metadata leaves out, by the beginning of the name."""

@@ -16,9 +16,9 @@ TRAINING_EXAMPLES = {
     "09_vlm.py",
     "12_vlm_turns.py",
     "13_own_ppo.py",
-    "15_minari.py",
+    "14_minari.py",
 }
-NEEDED = {"15_minari.py": ("minari", "pyarrow")}
+NEEDED = {"14_minari.py": ("minari", "pyarrow")}
 """Packages of examples that no extra but their own brings."""
 
 every_example = pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)

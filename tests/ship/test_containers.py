@@ -90,4 +90,4 @@ def test_the_extra_all_has_everything_but_what_is_not_free_and_what_developers_n
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     (everything,) = extras["all"]
     named = set(re.fullmatch(r"opera-env\[(.+)\]", everything)[1].split(","))  # type: ignore[index]
-    assert named == set(extras) - {"all", "dev", "docs", "iqa", "rllib"}
+    assert named == set(extras) - {"all", "dev", "docs", "iqa"}
