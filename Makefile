@@ -18,7 +18,7 @@ export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup weights compare test coverage test-slow lint types docs clean
+.PHONY: help setup weights compare test coverage test-slow lint types docs train ship clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -65,6 +65,15 @@ types: $(READY) ## Check types
 
 docs: $(READY) ## Build the documentation site in build/site; a warning is an error
 	$(BIN)/sphinx-build -c docs -b html -d build/doctrees -W --keep-going --quiet . build/site
+
+# Two processes with one thread each use two cores best. The hours of each stage are printed at the end.
+TRAIN := OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -f scripts/train.mk -j 2
+
+train: weights ## Train everything that ships: IMAGES="DIR DIR" VAL=DIR; QUICK=1 for a toy run
+	$(TRAIN) all
+
+ship: weights ## Copy what `make train` made into the packages, with the same variables
+	$(TRAIN) ship
 
 clean: ## Remove caches and builds; .venv stays
 	rm -rf build dist .coverage .pytest_cache .ruff_cache .import_linter_cache .hypothesis

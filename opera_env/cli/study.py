@@ -22,6 +22,7 @@ from opera_env.evaluation.consensus import ConsensusPlans
 from opera_env.evaluation.partial import PartialResults, digest_samples, partial_results
 from opera_env.evaluation.stats import format_interval
 from opera_env.evaluation.study import StudyResult, run_study
+from opera_env.tool_training.lite_tools import STUDY_TOOLS
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
 
@@ -39,7 +40,7 @@ METRICS = {
 def run(options: StudyCommand) -> int:
     """Runs the study, writes and prints; returns the exit code."""
     check_outputs({"--json": options.json}, options.force)
-    toolbox = Toolbox.load(options.toolbox, trust_code=options.trust_code)
+    toolbox = choose_tools(Toolbox.load(options.toolbox, trust_code=options.trust_code), options)
     source = resolve_source(options.images, options.canvas)
     recipes = STUDY_RECIPES if options.recipes == "study" else tuple(dict.fromkeys(benchmark_recipes()))
     rng = np.random.default_rng(options.seed)
@@ -66,6 +67,18 @@ def run(options: StudyCommand) -> int:
     if options.json is not None:
         console.print(f"results: {options.json}", markup=False, soft_wrap=True)
     return 0
+
+
+def choose_tools(toolbox: Toolbox, options: StudyCommand) -> Toolbox:
+    """Returns the tools that may take part in a study.
+
+    Raises:
+        UnknownToolError: If a tool is named that the toolbox does not have.
+    """
+    if options.tools:
+        return toolbox.subset(options.tools)
+    has_study_tools = options.recipes == "study" and set(STUDY_TOOLS) <= set(toolbox.names)
+    return toolbox.subset(STUDY_TOOLS) if has_study_tools else toolbox
 
 
 @contextmanager

@@ -22,7 +22,6 @@ from opera_env.degradations import DEGRADATIONS
 from opera_env.errors import MissingWeightsError
 from opera_env.tool_training.measurement import measure_tools
 from opera_env.tool_training.model_card import ToolCard, plot_gains, read_card
-from opera_env.tool_training.pools import pool_specs
 from opera_env.tools import Tool, Toolbox
 from opera_env.tools.manifest import write_measurements
 from opera_env.tools.paper import PAPER, PAPER_TOOLS, missing_files
@@ -122,8 +121,7 @@ def measure(options: Measure) -> int:
     images = read_images(list_images(options.images))
     data = f"{options.images.resolve().parent.name}/{options.images.resolve().name}"
     toolbox = Toolbox.load(options.folder.resolve(), trust_code=options.trust_code)
-    specs = pool_specs(options.pool)
-    cards = measure_tools(toolbox, images, data, options.side, specs, show_progress=True)
+    cards = measure_tools(toolbox, images, data, options.side, show_progress=True)
     write_measurements(options.folder, {name: card.to_json() for name, card in cards.items()})
     return 0
 

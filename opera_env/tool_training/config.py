@@ -16,15 +16,15 @@ from opera_env.settings import (
     check_settings,
 )
 
-Pool: TypeAlias = Literal["lite", "off-the-shelf", "all-in-one", "real"]
-"""``lite``: trained on the degradations of the benchmark. ``off-the-shelf``: on data like those of the
-published networks. ``all-in-one``: one tool, trained on the recipes of one to three degradations. ``real``:
-on damage as cameras, weather and the web make it."""
+Pool: TypeAlias = Literal["lite", "lite-adapted", "all-in-one", "real"]
+"""``lite``: trained on data like those of the published networks. ``lite-adapted``: on the degradations of
+the benchmark. ``all-in-one``: one tool, trained on the recipes of one to three degradations. ``real``: on
+damage as cameras, weather and the web make it."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Settings of the training of one tool of the lite toolbox."""
+    """Settings of the training of one tool of the lite toolboxes."""
 
     tool: tyro.conf.Positional[str]
     """Name of the tool, one of opera_env/tool_training/lite_tools.py."""
@@ -33,9 +33,9 @@ class TrainConfig:
     val: Path
     """Folder of clean photographs for validation."""
     pool: Pool = "lite"
-    """Data that the tool is trained on: lite, the degradations of the benchmark; off-the-shelf, data like
-    those of the published networks; all-in-one, recipes of one to three degradations of the benchmark;
-    real, damage as cameras, weather and the web make it, and a third of photographs without any."""
+    """Data that the tool is trained on: lite, data like those of the published networks; lite-adapted, the
+    degradations of the benchmark; all-in-one, recipes of one to three degradations of the benchmark; real,
+    damage as cameras, weather and the web make it, and a third of photographs without any."""
     initial_toolbox: str | None = None
     """Shipped toolbox or folder whose tools give the tools of the pool real their initial weights; lite by
     default."""

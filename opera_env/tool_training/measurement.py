@@ -18,9 +18,10 @@ from opera_env.errors import ToolboxError
 from opera_env.metrics import FunctionMetric
 from opera_env.reward import Reward, RewardTerm
 from opera_env.scoring import PlanScorer
-from opera_env.tool_training.lite_tools import LITE_TOOLS, ToolSpec
+from opera_env.tool_training.lite_tools import ToolSpec
 from opera_env.tool_training.model_card import Gain, ToolCard
 from opera_env.tool_training.patches import DegradeFn, validation_pair
+from opera_env.tool_training.pools import training_spec
 from opera_env.tools import Tool, Toolbox
 from opera_env.types import Outcome, Plan, Sample, SampleSpec
 
@@ -49,7 +50,7 @@ def measure_tools(
     images: Sequence[NDArray[np.uint8]],
     data: str,
     side: int = 128,
-    specs: Sequence[ToolSpec] = LITE_TOOLS,
+    specs: Mapping[str, ToolSpec] | None = None,
     show_progress: bool = False,
     degradations: Mapping[str, DegradationType] = DEGRADATION_CLASSES,
 ) -> dict[str, ToolCard]:
@@ -60,8 +61,9 @@ def measure_tools(
         images: Clean images, uint8 (H, W, 3) each; their centre crops are used.
         data: Name of the data set, recorded in the cards.
         side: Side of the crops in pixels.
-        specs: Specs of tools that were trained on a degradation of fixed strength: their gain ``own`` is
-            measured at that strength, and that of other tools as the benchmark draws the degradation.
+        specs: The spec of each tool by its name, with whose training data its gain ``own`` is measured; by
+            default those that the tools' records of training name. The gain of a tool without one is
+            measured on its degradation as the benchmark draws it.
         show_progress: Whether a progress bar is shown.
         degradations: The degradations by name; the built-in ones by default.
 
@@ -84,8 +86,10 @@ def measure_tools(
         degradation: gains(_degrade_with(degradation, degradations), toolbox.names)
         for degradation in track(degradations, "degradations", disable=not show_progress)
     }
-    fixed = [spec for spec in specs if spec.training_data is not None and spec.name in toolbox]
-    own_gains = {spec.name: gains(spec.degrade, [spec.name])[spec.name] for spec in fixed}
+    if specs is None:
+        specs = {tool.name: spec for tool in toolbox if (spec := training_spec(tool)) is not None}
+    own = [spec for name, spec in specs.items() if spec.training_data is not None and name in toolbox]
+    own_gains = {spec.name: gains(spec.degrade, [spec.name])[spec.name] for spec in own}
     for tool in toolbox:
         degradation = min(tool.degradations & set(degradations))
         own_gains.setdefault(tool.name, gains_by_degradation[degradation][tool.name])

@@ -165,6 +165,7 @@ def export_tool(
         if (value := getattr(config, name)) is not None
     )
     record = {
+        "pool": config.pool,
         "command": f"opera-env tools train {spec.name} {pool}--images {data} --val {validation} "
         f"--steps {steps} --lr {lr:g} --seed {config.seed}{options}",
         "data": data,

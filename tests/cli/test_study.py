@@ -12,10 +12,14 @@ import pytest
 from PIL import Image
 
 from opera_env.cli import main
+from opera_env.cli.options.study import StudyCommand
+from opera_env.cli.study import choose_tools
 from opera_env.degradations import DEGRADATIONS, STUDY_RECIPES
+from opera_env.errors import UnknownToolError
 from opera_env.evaluation.planning_factors import CONSTANT_PLAN, PLANNING_FACTORS
 from opera_env.evaluation.stats import ConfidenceInterval, format_interval
 from opera_env.scoring import PlanScorer
+from opera_env.tool_training.lite_tools import STUDY_TOOLS
 from opera_env.tools import Tool, Toolbox
 from opera_env.tools.nets import build_net
 
@@ -95,6 +99,17 @@ def test_tables_and_a_file(
     names = " ".join(re.sub(r" -?\d+\.\d+ \[.*", "", printed).split())  # a name may take two lines
     assert all(names.count(name) == 6 for name in (*PLANNING_FACTORS, CONSTANT_PLAN))
     assert f"{100 * summary['consensus']['baseline_repeats']:.1f} %" in text
+
+
+def test_the_papers_tools_take_part_unless_others_are_named() -> None:
+    toolbox = Toolbox.load("lite")
+    assert choose_tools(toolbox, StudyCommand()).names == STUDY_TOOLS
+    assert choose_tools(toolbox, StudyCommand(recipes="benchmark")).names == toolbox.names
+    own = toolbox.subset(["unet.denoise", "unet.dejpeg"])
+    assert choose_tools(own, StudyCommand()).names == own.names
+    assert choose_tools(toolbox, StudyCommand(tools=("unet.denoise",))).names == ("unet.denoise",)
+    with pytest.raises(UnknownToolError, match=r"mine\.own"):
+        choose_tools(toolbox, StudyCommand(tools=("mine.own",)))
 
 
 @needs_lpips

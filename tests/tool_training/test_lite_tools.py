@@ -1,4 +1,4 @@
-"""The lite toolbox: the specs of its tools, and the shipped weights."""
+"""The pools lite and lite-adapted: the specs of their tools, and the shipped weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -16,30 +16,36 @@ import torch
 
 import opera_env.tools.toolbox as toolbox_module
 from opera_env.degradations import DEGRADATIONS, degrade
-from opera_env.degradations.camera import Noise
-from opera_env.errors import UnknownToolError
+from opera_env.tool_training.config import Pool
 from opera_env.tool_training.lite_tools import LITE_TOOLS, ToolSpec
 from opera_env.tool_training.model_card import read_card
-from opera_env.tool_training.pools import find_spec
+from opera_env.tool_training.original_data import GaussianNoise
+from opera_env.tool_training.pools import find_spec, pool_specs, training_spec
 from opera_env.tools import Toolbox
 from opera_env.tools.nets import build_net
 
-FOLDER = Path(toolbox_module.__file__).parent / "weights" / "lite"
+WEIGHTS = Path(toolbox_module.__file__).parent / "weights"
+POOLS: tuple[Pool, ...] = get_args(Pool)
 TRAINED = [spec for spec in LITE_TOOLS if spec.steps]
 
 every_spec = pytest.mark.parametrize("spec", LITE_TOOLS, ids=lambda spec: spec.name)
 every_trained = pytest.mark.parametrize("spec", TRAINED, ids=lambda spec: spec.name)
 
 
+@pytest.fixture(scope="module", params=POOLS)
+def pool(request: pytest.FixtureRequest) -> Pool:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def entries() -> dict[str, Any]:
-    manifest = json.loads((FOLDER / "toolbox.json").read_text())
+def entries(pool: Pool) -> dict[str, Any]:
+    manifest = json.loads((WEIGHTS / pool / "toolbox.json").read_text())
     return {entry["name"]: entry for entry in manifest["tools"]}
 
 
 @pytest.fixture(scope="module")
-def shipped() -> Toolbox:
-    return Toolbox.load("lite")
+def shipped(pool: Pool) -> Toolbox:
+    return Toolbox.load(pool)
 
 
 def _to_json(net: str, options: Any) -> str:
@@ -47,13 +53,9 @@ def _to_json(net: str, options: Any) -> str:
     return json.dumps([net, dict(options)], sort_keys=True)
 
 
-def test_names_differ_and_find_their_spec() -> None:
+def test_names_differ() -> None:
     names = [spec.name for spec in LITE_TOOLS]
     assert len(set(names)) == len(names)
-    for spec in LITE_TOOLS:
-        assert find_spec("lite", spec.name) is spec
-    with pytest.raises(UnknownToolError, match=r"unet\.denoize.*unet\.denoise"):
-        find_spec("lite", "unet.denoize")
 
 
 def test_the_number_of_tools_for_each_degradation_equals_the_papers() -> None:
@@ -72,16 +74,13 @@ def test_the_number_of_tools_for_each_degradation_equals_the_papers() -> None:
 
 
 def test_there_are_denoisers_of_three_strengths_in_two_families_and_a_blind_one() -> None:
-    denoisers = [spec for spec in LITE_TOOLS if spec.degradation == "noise"]
-    strengths: dict[str, set[float]] = {}
-    for spec in denoisers:
-        if spec.training_data is not None:
-            assert isinstance(spec.training_data, Noise)
-            assert spec.training_data.kind == "gaussian"
-            assert spec.name.endswith(f"_{spec.training_data.level:.0f}")
-            strengths.setdefault(spec.net, set()).add(spec.training_data.level)
-    assert list(strengths.values()) == [{15, 25, 50}] * 2
-    assert len([spec for spec in denoisers if spec.training_data is None]) == 1
+    strengths: dict[str, list[tuple[float, float]]] = {}
+    for spec in LITE_TOOLS:
+        if spec.degradation == "noise":
+            assert isinstance(spec.training_data, GaussianNoise)
+            strengths.setdefault(spec.net, []).append((spec.training_data.low, spec.training_data.high))
+    fixed = [(15, 15), (25, 25), (50, 50)]
+    assert strengths == {"unet": [(0, 55), *fixed], "nafnet": fixed}
 
 
 @pytest.mark.parametrize("degradation", ["rain", "defocus_blur"])
@@ -127,17 +126,17 @@ def test_specs_are_valid_for_training(spec: ToolSpec) -> None:
     assert spec.flip_only == (spec.degradation == "haze")
 
 
-@every_spec
-def test_a_spec_degrades_as_the_benchmark_or_at_its_fixed_strength(spec: ToolSpec) -> None:
+@pytest.mark.parametrize("spec", pool_specs("lite-adapted"), ids=lambda spec: spec.name)
+def test_adapted_tools_see_the_benchmarks_degradation_or_noise_of_one_strength(spec: ToolSpec) -> None:
     rows, columns = np.mgrid[0:64, 0:96]
     image = np.stack([64 + rows, 64 + columns, 192 - rows], axis=2).astype(np.uint8)
     actual = spec.degrade(image, np.random.default_rng(5))
     if spec.training_data is None:
         assert np.array_equal(actual, degrade(image, (spec.degradation,), np.random.default_rng(5))[0])
     else:
+        assert spec.degradation == "noise"
         spread = (actual.astype(float) - image).std()
         assert spread == pytest.approx(float(spec.name.rpartition("_")[2]), rel=0.05)
-    assert spec.training_data is None or spec.degradation == "noise"
 
 
 def test_the_training_data_takes_precedence_over_the_degradation() -> None:
@@ -148,9 +147,10 @@ def test_the_training_data_takes_precedence_over_the_degradation() -> None:
     assert not (drawn == 155).all()
 
 
-def test_the_shipped_toolbox_equals_the_specs(shipped: Toolbox) -> None:
+def test_the_shipped_toolbox_equals_the_specs(pool: Pool, shipped: Toolbox) -> None:
     assert shipped.names == tuple(spec.name for spec in LITE_TOOLS)
-    for spec, tool in zip(LITE_TOOLS, shipped, strict=True):
+    for spec, tool in zip(pool_specs(pool), shipped, strict=True):
+        assert training_spec(tool) is (spec if spec.steps else None)
         assert tool.degradations == {spec.degradation}
         assert tool.scale == spec.options.get("scale", 1)
         assert tool.multiple == getattr(tool.module, "multiple", 1)
@@ -159,18 +159,18 @@ def test_the_shipped_toolbox_equals_the_specs(shipped: Toolbox) -> None:
         assert _to_json(*tool.net) == _to_json(spec.net, spec.options)
 
 
-def test_the_shipped_files_are_small_and_undamaged(entries: dict[str, Any]) -> None:
+def test_the_shipped_files_are_small_and_undamaged(pool: Pool, entries: dict[str, Any]) -> None:
     total = 0
     for entry in entries.values():
         if entry["file"] is None:
             assert build_net(entry["net"], entry["options"]).state_dict() == {}
             continue
-        data = (FOLDER / entry["file"]).read_bytes()
+        data = (WEIGHTS / pool / entry["file"]).read_bytes()
         total += len(data)
         assert hashlib.sha256(data).hexdigest() == entry["sha256"]
         assert len(data) < 2.2 * entry["parameters"] + 10_000, "stored as float16"
     assert total < 12_000_000
-    assert {path.name for path in FOLDER.iterdir()} == {
+    assert {path.name for path in (WEIGHTS / pool).iterdir()} == {
         "README.md",
         "toolbox.json",
         *(entry["file"] for entry in entries.values() if entry["file"]),
@@ -181,6 +181,7 @@ def test_the_shipped_files_are_small_and_undamaged(entries: dict[str, Any]) -> N
 def test_the_manifest_records_the_training_of_each_tool(entries: dict[str, Any], spec: ToolSpec) -> None:
     training = entries[spec.name]["training"]
     assert training["command"].startswith(f"opera-env tools train {spec.name} ")
+    assert ("--pool lite-adapted" in training["command"]) == (training["pool"] == "lite-adapted")
     assert f" --lr {spec.lr:g} " in training["command"]
     assert training["data"]
     assert training["validation"]

@@ -9,7 +9,7 @@ import pytest
 from opera_env.degradations import degrade
 from opera_env.degradations.base import Uint8Image
 from opera_env.degradations.camera import Jpeg
-from opera_env.tool_training.off_the_shelf_tools import OFF_THE_SHELF_TOOLS
+from opera_env.tool_training.lite_tools import LITE_TOOLS
 from opera_env.tool_training.original_data import (
     CameraShake,
     GaussianNoise,
@@ -133,15 +133,15 @@ def test_a_line_has_its_direction() -> None:
     assert np.allclose(upright, flat.T, atol=1e-6)
 
 
-def test_no_tool_off_the_shelf_is_trained_on_a_degradation_of_the_benchmark(image: Uint8Image) -> None:
+def test_no_tool_of_lite_is_trained_on_a_degradation_of_the_benchmark(image: Uint8Image) -> None:
     """The two exceptions are published as they are: bicubic reduction, and JPEG at one quality."""
-    for spec in OFF_THE_SHELF_TOOLS:
+    for spec in LITE_TOOLS:
         if not spec.steps or spec.name == "unet.super_resolution":
             continue
         assert spec.training_data is not None
         benchmark = [degrade(image, (spec.degradation,), np.random.default_rng(s))[0] for s in range(5)]
         own = [spec.degrade(image, np.random.default_rng(s)) for s in range(5)]
         assert not any(np.array_equal(a, b) for a, b in zip(own, benchmark, strict=True)), spec.name
-    jpeg = {spec.name: spec.training_data for spec in OFF_THE_SHELF_TOOLS}["unet.dejpeg"]
+    jpeg = {spec.name: spec.training_data for spec in LITE_TOOLS}["unet.dejpeg"]
     assert isinstance(jpeg, Jpeg)
     assert jpeg.quality == 40

@@ -21,8 +21,8 @@ from opera_env.degradations import (
     load_degradations,
 )
 from opera_env.scoring import PlanScorer
-from opera_env.tool_training.lite_tools import LITE_TOOLS
 from opera_env.tool_training.patches import degrade_pair
+from opera_env.tool_training.pools import training_spec
 from opera_env.tools import Tool, Toolbox
 from opera_env.types import Agent, Plan, Sample, Search
 
@@ -47,8 +47,8 @@ class TrainingExampleSampler:
     """Draws the training examples of a step: a function of seed and step, the same in all processes.
 
     Most examples are degraded photographs for which the agent predicts the plan, some with an inserted
-    tool. The others keep the tools from forgetting: in rehearsal, a tool alone removes its own degradation
-    at the strength of its original training; in misuse, tools are applied to clean photographs, which they
+    tool. The others keep the tools from forgetting: in rehearsal, a tool alone removes the damage that
+    it was trained on; in misuse, tools are applied to clean photographs, which they
     should leave unchanged.
 
     Args:
@@ -117,7 +117,7 @@ def degrade_for_tool(
     """Applies to a clean photograph the degradation that a tool removes.
 
     Args:
-        tool: A tool of ``lite`` gets its degradation at the strength of its original training. Any other
+        tool: A tool whose record of training names its pool gets the data that it was trained on. Any other
             tool gets one of its degradations as samples have it, or none if it is for none of them.
         clean: The clean sample.
         rng: Draws the degradation.
@@ -127,7 +127,7 @@ def degrade_for_tool(
         The sample with a degraded image; its specification is still that of the clean one.
     """
     image = to_array(clean.lq)
-    tool_spec = next((spec for spec in LITE_TOOLS if spec.name == tool.name), None)
+    tool_spec = training_spec(tool)
     if tool_spec is not None:
         degraded, reference = degrade_pair(tool_spec.degrade, image, rng)
         labels = frozenset[str]() if degraded is reference else frozenset({tool_spec.degradation})

@@ -24,7 +24,10 @@ class StudyCommand(Command):
     """
 
     toolbox: str = "lite"
-    """A shipped toolbox, or a folder written by Toolbox.save. The first for each degradation is used."""
+    """A shipped toolbox, or a folder written by Toolbox.save."""
+    tools: tuple[str, ...] = ()
+    """Names of the tools, of which the first for each degradation takes part. By default the counterparts
+    of the paper's four for its recipes, if the toolbox has them, and otherwise all tools."""
     images: str | None = None
     """Folder of clean photographs, or module:attribute, a source of your own; by default the photographs
     that come with scikit-image."""

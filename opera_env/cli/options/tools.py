@@ -13,7 +13,7 @@ from opera_env.cli.command import Command
 from opera_env.errors import SettingError
 from opera_env.settings import Range, check_multiple, check_settings
 from opera_env.signals import stops_explained
-from opera_env.tool_training.config import PackConfig, Pool, TrainConfig
+from opera_env.tool_training.config import PackConfig, TrainConfig
 
 
 class _ToolsAction(ABC):
@@ -97,8 +97,6 @@ class Measure(_ToolsAction):
     """Folder of clean photographs that the tools were not trained on."""
     side: Annotated[int, Range(32, 4096)] = 128
     """Side of the centre crops that are used, in pixels, a multiple of 8."""
-    pool: Pool = "lite"
-    """The pool that the tools were trained for: decides the data on which a tool's own gain is measured."""
     trust_code: bool = False
     """Run what a toolbox folder names: code of your own (module:attribute), programs and served tools."""
 
@@ -114,7 +112,7 @@ class Measure(_ToolsAction):
 
 @dataclass(frozen=True)
 class Train(TrainConfig, _ToolsAction):
-    """Trains one tool of the lite toolbox on its degradation.
+    """Trains one tool of the lite toolbox.
 
     opera-env tools train unet.denoise --images DIV2K/train --val DIV2K/val
         trains a tool; the same command resumes an interrupted run.
@@ -122,8 +120,8 @@ class Train(TrainConfig, _ToolsAction):
     opera-env tools train unet.dehaze --images photos --val held-out --steps 50000
         trains for longer.
 
-    opera-env tools train unet.derain --pool off-the-shelf --images photos --val held-out
-        trains on other rain than the benchmark's, like the data of published networks.
+    opera-env tools train unet.derain --pool lite-adapted --images photos --val held-out
+        trains on the benchmark's rain instead of data like those of the published networks.
 
     opera-env tools train unet.all_in_one --pool all-in-one --images photos --val held-out
         trains one network on all recipes of one to three degradations.

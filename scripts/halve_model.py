@@ -1,0 +1,38 @@
+"""Writes a trained vision-language model as float16, which halves the size of its files.
+
+Example:
+    python scripts/halve_model.py runs/vlm/model agents/opera_agents/vlm/weights
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import tyro
+
+from opera_agents.vlm.pretrained import load_vision_language_model
+from opera_env.command_line import parse_settings
+
+
+@dataclass(frozen=True)
+class HalveConfig:
+    """Writes a trained vision-language model as float16."""
+
+    model: tyro.conf.Positional[Path]
+    """Folder of the model and its processor."""
+    out: tyro.conf.Positional[Path]
+    """Folder to write."""
+
+
+def halve(config: HalveConfig) -> None:
+    """Copies the files of the model and replaces its weights by rounded ones."""
+    shutil.copytree(config.model, config.out, dirs_exist_ok=True)
+    model = load_vision_language_model(str(config.model), dtype=torch.float16)
+    model.save_pretrained(config.out, save_original_format=False)
+
+
+if __name__ == "__main__":
+    halve(parse_settings(HalveConfig))

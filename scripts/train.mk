@@ -1,0 +1,137 @@
+# Trains everything that ships, stage by stage:
+#     make train IMAGES="bsds500/train photos" VAL=bsds500/val
+# runs this file with two processes side by side. An interrupted run resumes with the same command: finished
+# stages are left out, and every trainer resumes from its last checkpoint. QUICK=1 runs all stages at toy size.
+# `make ship` with the same variables then copies the results into the packages.
+
+OUT    ?= runs/train
+PYTHON ?= .venv/bin/python
+QUICK  ?=
+
+ifndef IMAGES
+$(error name folders of clean photographs, such as IMAGES="bsds500/train photos")
+endif
+ifndef VAL
+$(error name a folder of clean photographs for validation, such as VAL=bsds500/val)
+endif
+
+.PHONY: all
+.DELETE_ON_ERROR:
+
+# $(call stage,NAME,COMMAND) runs a command as a stage, and $(call pick,FULL,TOY) chooses its size.
+stage = @$(PYTHON) scripts/train_stage.py $(OUT) $(1) -- $(PYTHON) -m $(2)
+pick  = $(if $(QUICK),$(2),$(1))
+DATA  = --images $(IMAGES) --val $(VAL)
+D    := $(OUT)/done
+
+LITE      := $(OUT)/toolboxes/lite
+ADAPTED   := $(OUT)/toolboxes/lite-adapted
+COTRAINED := $(OUT)/toolboxes/lite-cotrained
+PLANNER   := $(OUT)/planner
+DETECTOR  := $(OUT)/detector/detector.safetensors
+
+all: $(addprefix $D/,measure-lite measure-lite-adapted measure-lite-cotrained detector recipe-best critic \
+		planner ppo vlm planner-lite-cotrained)
+	@$(PYTHON) scripts/train_stage.py $(OUT)
+
+# ---- the pools of specialists: sixteen tools each ----------------------------------------------------------
+
+FIRST := unet.denoise nafnet.denoise_25
+LATER := unet.denoise_15 unet.denoise_25 unet.denoise_50 nafnet.denoise_15 nafnet.denoise_50
+OTHER := nafnet.derain unet.derain unet.dehaze unet.defocus_deblur nafnet.defocus_deblur unet.motion_deblur \
+	unet.super_resolution unet.super_resolution_lpips unet.dejpeg
+
+define pool
+$(addprefix $D/$(1).,$(FIRST) $(LATER) $(OTHER)): $D/$(1).%:
+	$$(call stage,$(1).$$*,opera_env.cli tools train $$* --pool $(1) $$(DATA) --out $(OUT)/$(1) \
+		$$(call pick,,--steps 4 --val-every 4 --val-side 32))
+$(addprefix $D/$(1).unet.,denoise_15 denoise_25 denoise_50): $D/$(1).unet.denoise
+$(addprefix $D/$(1).nafnet.,denoise_15 denoise_50): $D/$(1).nafnet.denoise_25
+
+$D/pack-$(1): $(addprefix $D/$(1).,$(FIRST) $(LATER) $(OTHER))
+	$$(call stage,pack-$(1),opera_env.cli tools pack --pool $(1) --runs $(OUT)/$(1) --out $(OUT)/toolboxes/$(1))
+$D/measure-$(1): $D/pack-$(1)
+	$$(call stage,measure-$(1),opera_env.cli tools measure $(OUT)/toolboxes/$(1) --images $(VAL) \
+		$$(call pick,,--side 32))
+endef
+$(eval $(call pool,lite))
+$(eval $(call pool,lite-adapted))
+
+# ---- what observes: the detector, whose encoder all agents start from, and the critic ----------------------
+
+$D/detector:
+	$(call stage,detector,opera_agents.detector.train $(DATA) --out $(OUT)/detector \
+		$(call pick,--steps 16000,--steps 4 --val-every 4 --val-count 16 --calibration-count 8 \
+		--crop-sizes 64 --batch-size 4))
+$D/critic: $D/detector $D/pack-lite
+	$(call stage,critic,opera_agents.critic.train $(DATA) --toolbox $(LITE) --encoder $(DETECTOR) \
+		--out $(OUT)/critic $(call pick,,--shards 1 --samples 4 --steps 4 --val-count 4 --val-every 4))
+
+# ---- plans: constant ones for each recipe, and the planner's, from a table of rewards ----------------------
+
+$D/recipe-best: $D/pack-lite
+	$(call stage,recipe-best,opera_baselines.fit_recipe_best --images $(firstword $(IMAGES)) --toolbox $(LITE) \
+		--out $(OUT)/recipe_best.json $(call pick,,--images-per-recipe 1 --beam-width 1 --max-tools 2))
+$D/table: $D/pack-lite
+	$(call stage,table,opera_agents.planner.reward_table --images $(IMAGES) --toolbox $(LITE) \
+		--out $(OUT)/table $(call pick,,--shards 2 --samples 3 --candidates 6 --refined 2))
+$D/planner: $D/table $D/detector
+	$(call stage,planner,opera_agents.planner.train $(DATA) --toolbox $(LITE) --table $(OUT)/table \
+		--initial-weights $(DETECTOR) --out $(PLANNER) --threads 1 $(call pick,,--value-epochs 2 \
+		--imitation-steps 2 --updates 2 --batch-size 2 --group-size 2 --val-count 4))
+$D/ppo: $D/planner
+	$(call stage,ppo,opera_agents.ppo.train $(DATA) --toolbox $(LITE) --planner $(PLANNER) \
+		--encoder $(DETECTOR) --freeze-encoder --out $(OUT)/ppo --threads 1 $(call pick,--total-timesteps 49152,\
+		--warm-start-steps 2 --total-timesteps 16 --num-envs 4 --n-steps 4 --batch-size 8 --val-count 4))
+
+# ---- the vision-language model ------------------------------------------------------------------------------
+
+$D/vlm-warm: $D/pack-lite
+	$(call stage,vlm-warm,opera_agents.vlm.warm_start $(DATA) --toolbox $(LITE) --out $(OUT)/vlm-warm \
+		--threads 1 $(call pick,--steps 2000 --lr 1.5e-3,--steps 2 --batch-size 2 --val-count 4))
+$D/vlm: $D/vlm-warm
+	$(call stage,vlm,opera_agents.vlm.grpo --config agents/opera_agents/vlm/presets/tiny.yaml \
+		--model_name_or_path $(OUT)/vlm-warm/model $(DATA) --toolbox $(LITE) --output_dir $(OUT)/vlm \
+		$(call pick,--learning_rate 1e-4 --per_device_train_batch_size 128 --max_steps 200,--max_steps 1 \
+		--per_device_train_batch_size 8 --val_count 4 --max_completion_length 8))
+
+# ---- the execution update: tools adapted to the benchmark one by one, then co-trained under the planner -----
+
+$D/adapt: $D/planner
+	$(call stage,adapt,opera_agents.cotraining.train $(DATA) --toolbox $(LITE) --agent planner:$(PLANNER) \
+		--adapt-alone --out $(OUT)/adapt --threads 1 $(call pick,--epochs 10,--epochs 1 --steps-per-epoch 2 \
+		--batch-size 4 --val-count 4))
+$D/cotrain: $D/adapt
+	$(call stage,cotrain,opera_agents.cotraining.train $(DATA) --toolbox $(OUT)/adapt/toolbox \
+		--agent planner:$(PLANNER) --out $(OUT)/cotrain --threads 1 $(call pick,--epochs 20,--epochs 1 \
+		--steps-per-epoch 2 --batch-size 4 --val-count 4))
+$D/measure-lite-cotrained: $D/cotrain
+	@mkdir -p $(COTRAINED) && cp $(OUT)/cotrain/toolbox/* $(COTRAINED)
+	$(call stage,measure-lite-cotrained,opera_env.cli tools measure $(COTRAINED) --images $(VAL) \
+		$(call pick,,--side 32))
+$D/planner-lite-cotrained: $D/measure-lite-cotrained
+	$(call stage,planner-lite-cotrained,opera_agents.planner.train $(DATA) --toolbox $(COTRAINED) \
+		--initial-weights $(PLANNER)/planner.safetensors --out $(OUT)/planner-lite-cotrained --threads 1 \
+		$(call pick,--updates 120,--updates 2 --batch-size 2 --group-size 2 --val-count 4))
+
+# ---- the packages: `make ship` replaces what they ship by what was trained ----------------------------------
+
+SHIP_TO ?= .
+WEIGHTS := $(SHIP_TO)/opera_env/tools/weights
+AGENTS  := $(SHIP_TO)/agents/opera_agents
+
+.PHONY: ship
+ship: all
+	for pool in lite lite-adapted lite-cotrained; do \
+		mkdir -p $(WEIGHTS)/$$pool && rm -f $(WEIGHTS)/$$pool/*.safetensors && \
+		cp $(OUT)/toolboxes/$$pool/*.safetensors $(OUT)/toolboxes/$$pool/toolbox.json $(WEIGHTS)/$$pool || exit 1; \
+	done
+	mkdir -p $(SHIP_TO)/baselines/opera_baselines $(SHIP_TO)/opera_env/metrics \
+		$(AGENTS)/planner/weights/lite-cotrained $(AGENTS)/ppo/weights $(AGENTS)/vlm/weights
+	cp $(DETECTOR) $(SHIP_TO)/baselines/opera_baselines/detect.safetensors
+	cp $(OUT)/recipe_best.json $(SHIP_TO)/baselines/opera_baselines
+	cp $(OUT)/critic/critic.safetensors $(SHIP_TO)/opera_env/metrics
+	cp $(PLANNER)/planner.safetensors $(PLANNER)/planner.json $(AGENTS)/planner/weights
+	cp $(addprefix $(OUT)/planner-lite-cotrained/planner.,safetensors json) $(AGENTS)/planner/weights/lite-cotrained
+	cp $(addprefix $(OUT)/ppo/agent.,safetensors json) $(AGENTS)/ppo/weights
+	$(PYTHON) scripts/halve_model.py $(OUT)/vlm/model $(AGENTS)/vlm/weights
