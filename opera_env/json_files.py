@@ -87,6 +87,18 @@ class JsonObject:
     def names(self, key: str, default: Any = _REQUIRED) -> tuple[str, ...]:
         return tuple(self._read(key, default, f"a list of at most {MAX_NAMES} names", _are_names))
 
+    def probabilities(self, key: str, count: int) -> tuple[float, ...]:
+        return tuple(
+            self._read(
+                key,
+                _REQUIRED,
+                f"{count} numbers from 0 to 1",
+                lambda value: (
+                    isinstance(value, list) and len(value) == count and all(map(_is_probability, value))
+                ),
+            )
+        )
+
     def mapping(self, key: str, default: Any = _REQUIRED) -> dict[str, Any]:
         return dict(self._read(key, default, "an object", lambda value: isinstance(value, Mapping)))
 
@@ -108,6 +120,10 @@ class JsonObject:
 
 def _is_number(value: Any) -> bool:
     return type(value) is float or (type(value) is int and abs(value) <= sys.float_info.max)
+
+
+def _is_probability(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 1
 
 
 def _are_names(value: Any) -> bool:

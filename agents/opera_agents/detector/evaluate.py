@@ -12,7 +12,6 @@ the others being the same.
 from __future__ import annotations
 
 import json
-import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +22,6 @@ import torch
 from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
-from torch import Tensor
 
 from opera_agents.common.batches import label_targets
 from opera_agents.common.folders import all_degradations, is_real
@@ -45,7 +43,7 @@ from opera_env.encoder import Detector, make_encoder
 from opera_env.errors import AgentError
 from opera_env.evaluation.stats import bootstrap_interval, format_interval
 from opera_env.files import atomic_write
-from opera_env.json_files import JsonObject, read_object
+from opera_env.json_files import read_object
 from opera_env.settings import NonNegativeInt, PositiveInt, check_settings
 from opera_env.types import Sample
 
@@ -131,7 +129,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     device = torch.device(config.device)
     logits, targets = predict_logits(detector.to(device), samples, device), label_targets(samples, labels)
     photographs = [sample.spec.source_image for sample in samples]
-    thresholds = read_thresholds(card, len(labels))
+    thresholds = torch.tensor(card.probabilities("thresholds", len(labels)))
     results: dict[str, Any] = {"samples": len(samples), "photographs": len(set(photographs))}
     for name, threshold in {"0.5": 0.5, "fitted": thresholds}.items():
         scores = score_detections(logits, targets, threshold)
@@ -149,22 +147,6 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         with atomic_write(config.json) as part:
             part.write_text(json.dumps(results, indent=2) + "\n")
     return results
-
-
-def read_thresholds(card: JsonObject, count: int) -> Tensor:
-    """Returns the probability thresholds of a detector's card, float32 (count,).
-
-    Raises:
-        AgentError: If the card has others than one from 0 to 1 for each label.
-    """
-    found = card.data.get("thresholds")
-    if not isinstance(found, list) or len(found) != count or not all(map(_is_probability, found)):
-        card.fail(f"expected 'thresholds' to be {count} numbers from 0 to 1, found {reprlib.repr(found)}")
-    return torch.tensor(found)
-
-
-def _is_probability(value: object) -> bool:
-    return isinstance(value, int | float) and 0 <= value <= 1
 
 
 def damages(

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from opera_agents.detector.config import DetectorConfig
-from opera_agents.detector.evaluate import EvaluateConfig, damage, damages, evaluate, read_thresholds
+from opera_agents.detector.evaluate import EvaluateConfig, damage, damages, evaluate
 from opera_agents.detector.train import train
 from opera_env.data import bundled
-from opera_env.errors import AgentError, MissingWeightsError
-from opera_env.json_files import read_object
+from opera_env.errors import MissingWeightsError
 from opera_env.types import Sample
 
 
@@ -72,15 +71,6 @@ def test_a_trained_detector_is_evaluated(
     printed = capsys.readouterr().out
     assert "thresholds 0.5: exact set" in printed and "motion_blur" in printed
     assert {row["found"]["samples"] + row["missed"]["samples"] for row in results["damage"].values()} != {0}
-
-
-@pytest.mark.parametrize("thresholds", ["", ', "thresholds": [0.5, 2]', ', "thresholds": [0.5]'])
-def test_a_card_without_a_threshold_for_each_label_is_refused(thresholds: str, tmp_path: Path) -> None:
-    path = tmp_path / "detector.json"
-    path.write_text(f'{{"labels": ["noise", "haze"]{thresholds}}}')
-    card = read_object(path, AgentError, "Train the detector again.")
-    with pytest.raises(AgentError, match="'thresholds' to be 2 numbers from 0 to 1"):
-        read_thresholds(card, 2)
 
 
 def test_absent_weights_are_an_error(tmp_path: Path) -> None:
