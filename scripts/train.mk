@@ -21,6 +21,8 @@ endif
 # $(call stage,NAME,COMMAND) runs a command as a stage, and $(call pick,FULL,TOY) chooses its size.
 stage = @$(PYTHON) scripts/train_stage.py $(OUT) $(1) -- $(PYTHON) -m $(2)
 pick  = $(if $(QUICK),$(2),$(1))
+comma := ,
+space := $() $()
 DATA  = --images $(IMAGES) --val $(VAL)
 D    := $(OUT)/done
 
@@ -30,8 +32,8 @@ COTRAINED := $(OUT)/toolboxes/lite-cotrained
 PLANNER   := $(OUT)/planner
 DETECTOR  := $(OUT)/detector/detector.safetensors
 
-all: $(addprefix $D/,measure-lite measure-lite-adapted measure-lite-cotrained detector recipe-best critic \
-		planner ppo vlm planner-lite-cotrained)
+all: $(addprefix $D/,measure-lite measure-lite-adapted measure-lite-cotrained critic vlm \
+		study-lite study-lite-adapted study-lite-cotrained see plan execute)
 	@$(PYTHON) scripts/train_stage.py $(OUT)
 
 # ---- the pools of specialists: sixteen tools each ----------------------------------------------------------
@@ -95,24 +97,65 @@ $D/vlm: $D/vlm-warm
 		$(call pick,--learning_rate 1e-4 --per_device_train_batch_size 128 --max_steps 200,--max_steps 1 \
 		--per_device_train_batch_size 8 --val_count 4 --max_completion_length 8))
 
-# ---- the execution update: tools adapted to the benchmark one by one, then co-trained under the planner -----
+# ---- the execution update: tools adapted to the benchmark one by one, then trained on in three ways: under the
+# planner's plans, under random plans, and alone again with larger batches, which takes as much computation ----
 
-$D/adapt: $D/planner
-	$(call stage,adapt,opera_agents.cotraining.train $(DATA) --toolbox $(LITE) --agent planner:$(PLANNER) \
-		--adapt-alone --out $(OUT)/adapt --threads 1 $(call pick,--epochs 10,--epochs 1 --steps-per-epoch 2 \
-		--batch-size 4 --val-count 4))
-$D/cotrain: $D/adapt
-	$(call stage,cotrain,opera_agents.cotraining.train $(DATA) --toolbox $(OUT)/adapt/toolbox \
-		--agent planner:$(PLANNER) --out $(OUT)/cotrain --threads 1 $(call pick,--epochs 20,--epochs 1 \
-		--steps-per-epoch 2 --batch-size 4 --val-count 4))
-$D/measure-lite-cotrained: $D/cotrain
+EPOCHS := $(call pick,--threads 1,--threads 1 --steps-per-epoch 2 --batch-size 4 --val-count 4)
+RATES  := --rehearsal-prob 0.15 --misuse-prob 0.1
+
+$D/adapt: $D/pack-lite
+	$(call stage,adapt,opera_agents.cotraining.train $(DATA) --toolbox $(LITE) --agent matched --adapt-alone \
+		$(RATES) --out $(OUT)/adapt $(EPOCHS) --epochs $(call pick,10,1))
+$D/adapt-more: $D/adapt
+	$(call stage,adapt-more,opera_agents.cotraining.train $(DATA) --toolbox $(OUT)/adapt/toolbox --agent matched \
+		--adapt-alone $(RATES) --out $(OUT)/adapt-more $(EPOCHS) --epochs $(call pick,15,1) \
+		$(call pick,--batch-size 40,))
+$D/cotrain $D/cotrain-random: $D/%: $D/adapt $D/planner
+	$(call stage,$*,opera_agents.cotraining.train $(DATA) --toolbox $(OUT)/adapt/toolbox \
+		--agent planner:$(PLANNER) $(RATES) --tool-insertion-prob 0.1 --out $(OUT)/$* $(EPOCHS) \
+		--epochs $(call pick,15,1) $(if $(findstring random,$*),--random-plan-prob 1))
+$D/pack-lite-cotrained: $D/cotrain
 	@mkdir -p $(COTRAINED) && cp $(OUT)/cotrain/toolbox/* $(COTRAINED)
+	@touch $@
+$D/measure-lite-cotrained: $D/pack-lite-cotrained
 	$(call stage,measure-lite-cotrained,opera_env.cli tools measure $(COTRAINED) --images $(VAL) \
 		$(call pick,,--side 32))
 $D/planner-lite-cotrained: $D/measure-lite-cotrained
 	$(call stage,planner-lite-cotrained,opera_agents.planner.train $(DATA) --toolbox $(COTRAINED) \
 		--initial-weights $(PLANNER)/planner.safetensors --out $(OUT)/planner-lite-cotrained --threads 1 \
 		$(call pick,--updates 120,--updates 2 --batch-size 2 --group-size 2 --val-count 4))
+
+# ---- what the documentation reports -------------------------------------------------------------------------
+
+REPORTS := $(OUT)/reports
+
+define study
+$D/study-$(1): $D/pack-$(1)
+	@mkdir -p $(REPORTS)
+	$$(call stage,study-$(1),opera_env.cli study --toolbox $(OUT)/toolboxes/$(1) --images $(VAL) \
+		--n $$(call pick,80,16 --max-length 2) --resume --force --json $(REPORTS)/study-$(1).json)
+endef
+$(foreach pool,lite lite-adapted lite-cotrained,$(eval $(call study,$(pool))))
+
+$D/see: $D/detector
+	@mkdir -p $(REPORTS)
+	$(call stage,see,opera_agents.detector.evaluate --detector $(DETECTOR) --images $(VAL) \
+		--n $(call pick,320,16) --json $(REPORTS)/detector.json)
+REPORTED = untouched random fixed_order detect:$(DETECTOR) matched recipe_best:$(OUT)/recipe_best.json \
+	greedy-blind ppo:$(OUT)/ppo planner:$(PLANNER)
+
+$D/plan: $D/planner $D/ppo $D/recipe-best
+	@mkdir -p $(REPORTS)
+	$(call stage,plan,opera_env.cli compare --toolbox $(LITE) --images $(VAL) --n $(call pick,320,16) --seed 2 \
+		--agents $(subst $(space),$(comma),$(strip $(REPORTED))) \
+		--resume --force --no-sheet --json $(REPORTS)/plan.json)
+$D/execute: $D/adapt-more $D/cotrain-random $D/planner-lite-cotrained
+	@mkdir -p $(REPORTS)
+	$(call stage,execute,opera_agents.cotraining.evaluate --images $(VAL) --n $(call pick,384,16) --seed 2 \
+		--toolboxes $(LITE) $(OUT)/adapt/toolbox $(OUT)/adapt-more/toolbox $(OUT)/cotrain-random/toolbox \
+		$(COTRAINED) $(COTRAINED) --agents $(foreach _,1 2 3 4 5,planner:$(PLANNER)) \
+		planner:$(OUT)/planner-lite-cotrained --tool-photographs $(call pick,100,4) --threads 1 \
+		--json $(REPORTS)/execute.json)
 
 # ---- the packages: `make ship` replaces what they ship by what was trained ----------------------------------
 

@@ -32,8 +32,8 @@ class Detect:
         max_tools: Maximum number of tools in a plan; longer plans are cut.
         threshold: Probability above which a degradation counts as present; None for the thresholds of the
             detector's card, the JSON file beside its weights, or 0.5 if there is none.
-        weights: Weights of an :class:`opera_env.encoder.Detector` as safetensors; by default the
-            shipped ones.
+        path: Weights of an :class:`opera_env.encoder.Detector` as safetensors; by default the shipped
+            ones. On the command line, ``detect:FILE``.
         degradations: Labels of the detector, in the order of its outputs, which is the order in which
             recipes apply them. The shipped detector knows the eight degradations of this package; a
             sample's other degradations are never detected.
@@ -55,13 +55,13 @@ class Detect:
         toolbox: Toolbox,
         max_tools: int = 6,
         threshold: float | None = None,
-        weights: Path | None = None,
+        path: Path | str | None = None,
         degradations: Sequence[str] = DEGRADATIONS,
     ) -> None:
         self.toolbox = toolbox
         self.max_tools = max_tools
         self.degradations = tuple(degradations)
-        weights = weights or SHIPPED_WEIGHTS
+        weights = SHIPPED_WEIGHTS if path is None else Path(path)
         detector = load_detector(weights, len(self.degradations))
         num_labels = len(self.degradations)
         self.thresholds = (
@@ -107,7 +107,7 @@ def load_detector(path: Path, num_labels: int = len(DEGRADATIONS)) -> Detector:
         WeightsIntegrityError: If the file does not hold a detector of that many labels.
     """
     if not path.is_file():
-        remedy = "a fresh copy of opera-env, or a trained Detector of your own: Detect(..., weights=FILE)"
+        remedy = "a fresh copy of opera-env, or a trained Detector of your own: detect:FILE"
         raise MissingWeightsError("weights of the detector", path, remedy)
     weights = load_tensors(path)
     kind = "windows-1" if "encoder.mix.weight" in weights else "image"

@@ -98,18 +98,24 @@ class RecipeBest:
     Args:
         toolbox: The tools.
         max_tools: Maximum number of tools in a plan; longer plans are cut.
-        table: Plans that ``opera_baselines.fit_recipe_best`` fitted, or their file; by default the
-            shipped ones.
+        table: Plans that ``opera_baselines.fit_recipe_best`` fitted; by default those of ``path``.
+        path: Their file; by default the shipped one. On the command line, ``recipe_best:FILE``.
 
     Attributes:
         degradations: The degradations of the fitted recipes, in the order of
             :data:`opera_env.degradations.DEGRADATIONS`; custom degradations come last.
     """
 
-    def __init__(self, toolbox: Toolbox, max_tools: int = 6, table: PlanTable | Path | None = None) -> None:
+    def __init__(
+        self,
+        toolbox: Toolbox,
+        max_tools: int = 6,
+        table: PlanTable | None = None,
+        path: Path | str | None = None,
+    ) -> None:
         self.toolbox = toolbox
         self.max_tools = max_tools
-        self.table = table if isinstance(table, PlanTable) else PlanTable.read(table or SHIPPED_PLANS)
+        self.table = table or PlanTable.read(SHIPPED_PLANS if path is None else Path(path))
         fitted_degradations = {name for recipe in self.table.plans for name in recipe}
         self.degradations = (
             *(name for name in DEGRADATIONS if name in fitted_degradations),
@@ -128,8 +134,8 @@ class RecipeBest:
         if fitted_toolbox["signature"] != self.toolbox.signature:
             raise ToolboxMismatchError(
                 f"the plans were fitted for the toolbox {fitted_toolbox['signature']}, this one is "
-                f"{self.toolbox.signature}: fit them with {FIT_COMMAND} --toolbox FOLDER, and pass "
-                "table=FILE."
+                f"{self.toolbox.signature}: fit them with {FIT_COMMAND} --toolbox FOLDER, and "
+                "name recipe_best:FILE."
             )
         if fitted_toolbox["fingerprint"] != self.toolbox.fingerprint:
             notice = OperaWarning("the tools' weights have changed since the plans were fitted.")

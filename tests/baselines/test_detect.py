@@ -13,6 +13,7 @@ from torch import Tensor
 
 from opera_baselines.detect import Detect, read_thresholds
 from opera_baselines.order import domain_plan
+from opera_env.agents import make_agent
 from opera_env.data import clean_folder
 from opera_env.degradations import DEGRADATIONS, benchmark_recipes
 from opera_env.encoder import Detector
@@ -53,9 +54,15 @@ def observe_images(images: Sequence[Tensor]) -> list[Observation]:
     return [Observation(image, image) for image in images]
 
 
+def test_a_detector_of_ones_own_is_named_by_its_file(toolbox: Toolbox, weights: Path) -> None:
+    agent = make_agent(f"detect:{weights}", toolbox=toolbox)
+    assert isinstance(agent, Detect)
+    assert torch.equal(agent.probabilities(images()), Detect(toolbox, path=weights).probabilities(images()))
+
+
 def test_probabilities_do_not_depend_on_the_batch(toolbox: Toolbox, weights: Path) -> None:
     """Images of several sizes, mixed: each keeps its own probabilities."""
-    agent = Detect(toolbox, weights=weights)
+    agent = Detect(toolbox, path=weights)
     together = agent.probabilities(images())
     alone = torch.cat([agent.probabilities([image]) for image in images()])
     assert together.shape == (len(SIZES), len(DEGRADATIONS))
@@ -64,7 +71,7 @@ def test_probabilities_do_not_depend_on_the_batch(toolbox: Toolbox, weights: Pat
 
 
 def test_large_batches_are_split(toolbox: Toolbox, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    agent = Detect(toolbox, weights=weights)
+    agent = Detect(toolbox, path=weights)
     whole = agent.probabilities(images())
     monkeypatch.setattr("opera_baselines.detect._MAX_BATCH_PIXELS", 1)
     torch.testing.assert_close(agent.probabilities(images()), whole, atol=1e-5, rtol=0)
@@ -75,7 +82,7 @@ def test_saved_detector_is_loaded(toolbox: Toolbox, weights: Path) -> None:
         torch.manual_seed(0)
         detector = Detector(len(DEGRADATIONS))
         expected = detector(images()[0][None]).sigmoid()
-    actual = Detect(toolbox, weights=weights).probabilities(images()[:1])
+    actual = Detect(toolbox, path=weights).probabilities(images()[:1])
     torch.testing.assert_close(actual, expected, atol=5e-3, rtol=0)  # The file holds fp16.
 
 
@@ -84,7 +91,7 @@ def test_detected_degradations_are_named_and_removed_in_domain_order(
 ) -> None:
     present = {"low_light", "noise", "low_resolution"}
     bias = [4.0 if name in present else -4.0 for name in DEGRADATIONS]
-    agent = Detect(toolbox, weights=save_detector(tmp_path / "biased.safetensors", bias=bias))
+    agent = Detect(toolbox, path=save_detector(tmp_path / "biased.safetensors", bias=bias))
     (decision,) = agent.act(observe_images(images()[:1]))
     assert decision.degradations == present
     assert decision.plan == domain_plan(toolbox, present)
@@ -97,7 +104,7 @@ def test_threshold_decides_which_degradations_are_present(
 ) -> None:
     probabilities = torch.tensor([0.1, 0.2, 0.25, 0.35, 0.45, 0.55, 0.7, 0.85])
     path = save_detector(tmp_path / "graded.safetensors", bias=probabilities.logit().tolist())
-    (decision,) = Detect(toolbox, threshold=threshold, weights=path).act(observe_images(images()[:1]))
+    (decision,) = Detect(toolbox, threshold=threshold, path=path).act(observe_images(images()[:1]))
     assert decision.degradations == set(DEGRADATIONS[8 - count :])
 
 
@@ -105,11 +112,11 @@ def test_thresholds_come_from_the_card_of_the_detector(toolbox: Toolbox, tmp_pat
     path = save_detector(tmp_path / "even.safetensors", bias=[0.0] * 8)
     card = path.with_suffix(".json")
     card.write_text('{"thresholds": [0.4, 0.6, 0.4, 0.6, 0.6, 0.6, 0.6, 0.6]}')
-    (decision,) = Detect(toolbox, weights=path).act(observe_images(images()[:1]))
+    (decision,) = Detect(toolbox, path=path).act(observe_images(images()[:1]))
     assert decision.degradations == {DEGRADATIONS[0], DEGRADATIONS[2]}
-    assert Detect(toolbox, threshold=0.3, weights=path).thresholds == (0.3,) * 8
+    assert Detect(toolbox, threshold=0.3, path=path).thresholds == (0.3,) * 8
     card.unlink()
-    assert Detect(toolbox, weights=path).thresholds == (0.5,) * 8
+    assert Detect(toolbox, path=path).thresholds == (0.5,) * 8
 
 
 @pytest.mark.parametrize("thresholds", ["", '"thresholds": [0.5, 2]', '"thresholds": [0.5]'])
@@ -121,7 +128,7 @@ def test_a_card_without_a_threshold_for_each_label_is_refused(thresholds: str, t
 
 def test_all_detected_degradations_are_named_when_the_plan_is_cut(toolbox: Toolbox, tmp_path: Path) -> None:
     path = save_detector(tmp_path / "sure.safetensors", bias=[4.0] * 8)
-    (decision,) = Detect(toolbox, max_tools=2, weights=path).act(observe_images(images()[:1]))
+    (decision,) = Detect(toolbox, max_tools=2, path=path).act(observe_images(images()[:1]))
     assert len(decision.plan) == 2
     assert decision.degradations == set(DEGRADATIONS)
 
@@ -129,32 +136,32 @@ def test_all_detected_degradations_are_named_when_the_plan_is_cut(toolbox: Toolb
 def test_a_detector_of_other_labels_names_those(toolbox: Toolbox, tmp_path: Path) -> None:
     path = save_detector(tmp_path / "own.safetensors", labels=2, bias=[-4.0, 4.0])
     toolbox.add("tiny.defog", torch.nn.Identity(), degradations=["fog"])
-    agent = Detect(toolbox, weights=path, degradations=["noise", "fog"])
+    agent = Detect(toolbox, path=path, degradations=["noise", "fog"])
     (decision,) = agent.act(observe_images(images()[:1]))
     assert agent.degradations == ("noise", "fog")
     assert (decision.plan, decision.degradations) == (("tiny.defog",), {"fog"})
     assert Detect(toolbox).degradations == DEGRADATIONS
     sure = save_detector(tmp_path / "sure.safetensors", labels=2, bias=[4.0, 4.0])
-    agent = Detect(toolbox, weights=sure, degradations=["fog", "noise"])
+    agent = Detect(toolbox, path=sure, degradations=["fog", "noise"])
     (decision,) = agent.act(observe_images(images()[:1]))
     assert decision.plan == ("tiny.blur", "tiny.defog"), "the last label is restored first"
 
 
 def test_error_for_a_missing_file_names_path_and_remedy(toolbox: Toolbox, tmp_path: Path) -> None:
-    with pytest.raises(MissingWeightsError, match=r"detector.*nowhere\.safetensors.*weights=FILE"):
-        Detect(toolbox, weights=tmp_path / "nowhere.safetensors")
+    with pytest.raises(MissingWeightsError, match=r"detector.*nowhere\.safetensors.*detect:FILE"):
+        Detect(toolbox, path=tmp_path / "nowhere.safetensors")
 
 
 def test_files_of_another_kind_raise(toolbox: Toolbox, weights: Path, tmp_path: Path) -> None:
     other_weights = save_detector(tmp_path / "five.safetensors", labels=5)
     with pytest.raises(WeightsIntegrityError, match=r"'head.weight' of shape \(8, 256\).*\(5, 256\)"):
-        Detect(toolbox, weights=other_weights)
+        Detect(toolbox, path=other_weights)
     save_file({"head.weight": torch.zeros(8, 256)}, other_weights)
     with pytest.raises(WeightsIntegrityError, match=r"found others with '.*' of shape None"):
-        Detect(toolbox, weights=other_weights)
+        Detect(toolbox, path=other_weights)
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(WeightsIntegrityError, match="unreadable"):
-        Detect(toolbox, weights=weights)
+        Detect(toolbox, path=weights)
 
 
 @pytest.mark.needs_shared_data

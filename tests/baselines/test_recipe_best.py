@@ -15,6 +15,7 @@ import torch
 from opera_baselines import fit_recipe_best
 from opera_baselines.fit_recipe_best import FitConfig, fit, mean_plan_rewards, search_constant_plan
 from opera_baselines.recipe_best import SHIPPED_PLANS, PlanTable, RecipeBest
+from opera_env.agents import make_agent
 from opera_env.degradations import BENCHMARK_GROUPS, Recipe
 from opera_env.errors import (
     AgentError,
@@ -124,7 +125,9 @@ def test_table_is_read_back_from_its_file(table: PlanTable, scorer: PlanScorer, 
     path = tmp_path / "plans.json"
     table.write(path)
     assert PlanTable.read(path) == table
-    assert RecipeBest(scorer.toolbox, table=path).table == table
+    agent = make_agent(f"recipe_best:{path}", toolbox=scorer.toolbox)
+    assert isinstance(agent, RecipeBest)
+    assert agent.table == table
     assert json.loads(path.read_text())["plans"]["noise+jpeg"] == ["tiny.blur"]
 
 
