@@ -52,8 +52,8 @@ METRICS = ("psnr_y", "ssim_y", "lpips")
 _SINGLE_TOOL_COLUMNS = {
     "clean, from mean MSE": "clean_psnr",
     "clean, mean": "clean_psnr_mean",
-    "own degradation, gain": "gain",
-    "at training strength, gain": "gain_at_strength",
+    "benchmark, gain": "gain",
+    "own training data, gain": "gain_on_training_data",
 }
 """Titles and keys of the table of single tools. The first column is dominated by the network that changes
 clean photographs most."""
@@ -240,9 +240,9 @@ def _mean_tool_results(cards: Mapping[str, tuple[Tool, ToolCard]]) -> dict[str, 
         "clean_psnr": float(-10 * np.log10(np.mean(10 ** (-clean / 10)))),
         "clean_psnr_mean": float(clean.mean()),
         "gain": float(np.mean(list(gains.values()))),
-        "gain_at_strength": float(np.mean([card.own.psnr for _, card in cards.values()])),
+        "gain_on_training_data": float(np.mean([card.own.psnr for _, card in cards.values()])),
         "tools": {
-            name: {"clean_psnr": card.clean, "gain": gains[name], "gain_at_strength": card.own.psnr}
+            name: {"clean_psnr": card.clean, "gain": gains[name], "gain_on_training_data": card.own.psnr}
             for name, (_, card) in cards.items()
         },
     }
