@@ -172,7 +172,6 @@ ship: all
 	mkdir -p $(SHIP_TO)/baselines/opera_baselines $(SHIP_TO)/opera_env/metrics \
 		$(AGENTS)/planner/weights/lite-cotrained $(AGENTS)/ppo/weights $(AGENTS)/vlm/weights
 	cp $(DETECTOR) $(SHIP_TO)/baselines/opera_baselines/detect.safetensors
-	cp $(DETECTOR:.safetensors=.json) $(SHIP_TO)/baselines/opera_baselines/detect.json
 	cp $(OUT)/recipe_best.json $(SHIP_TO)/baselines/opera_baselines
 	cp $(OUT)/critic/critic.safetensors $(SHIP_TO)/opera_env/metrics
 	cp $(PLANNER)/planner.safetensors $(PLANNER)/planner.json $(AGENTS)/planner/weights

@@ -11,8 +11,7 @@ from torch import Tensor
 from opera_baselines.order import domain_plan
 from opera_env.degradations import DEGRADATIONS
 from opera_env.encoder import Detector, encode_by_size, make_encoder
-from opera_env.errors import AgentError, MissingWeightsError, WeightsIntegrityError
-from opera_env.json_files import read_object
+from opera_env.errors import MissingWeightsError, WeightsIntegrityError
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Observation
 from opera_env.weights import load_tensors
@@ -30,8 +29,7 @@ class Detect:
     Args:
         toolbox: The tools.
         max_tools: Maximum number of tools in a plan; longer plans are cut.
-        threshold: Probability above which a degradation counts as present; None for the thresholds of the
-            detector's card, the JSON file beside its weights, or 0.5 if there is none.
+        threshold: Probability above which a degradation counts as present.
         path: Weights of an :class:`opera_env.encoder.Detector` as safetensors; by default the shipped
             ones. On the command line, ``detect:FILE``.
         degradations: Labels of the detector, in the order of its outputs, which is the order in which
@@ -40,12 +38,10 @@ class Detect:
 
     Attributes:
         degradations: The labels that this agent can name.
-        thresholds: The probability above which each of them counts as present.
 
     Raises:
         MissingWeightsError: If there is no such file.
         WeightsIntegrityError: If the file does not hold a detector of these labels.
-        AgentError: If the card has no threshold for each of them.
     """
 
     closed_loop = False
@@ -54,27 +50,23 @@ class Detect:
         self,
         toolbox: Toolbox,
         max_tools: int = 6,
-        threshold: float | None = None,
+        threshold: float = 0.5,
         path: Path | str | None = None,
         degradations: Sequence[str] = DEGRADATIONS,
     ) -> None:
         self.toolbox = toolbox
         self.max_tools = max_tools
+        self.threshold = threshold
         self.degradations = tuple(degradations)
         weights = SHIPPED_WEIGHTS if path is None else Path(path)
         detector = load_detector(weights, len(self.degradations))
-        num_labels = len(self.degradations)
-        self.thresholds = (
-            read_thresholds(weights, num_labels) if threshold is None else (threshold,) * num_labels
-        )
         self.detector = detector.to(toolbox.device)
 
     def act(self, observations: Sequence[Observation]) -> list[Decision]:
         decisions: list[Decision] = []
         for row in self.probabilities([observation.image for observation in observations]):
             probabilities = dict(zip(self.degradations, row.tolist(), strict=True))
-            pairs = zip(probabilities.items(), self.thresholds, strict=True)
-            detected = {name for (name, value), threshold in pairs if value > threshold}
+            detected = {name for name, value in probabilities.items() if value > self.threshold}
             plan = domain_plan(self.toolbox, detected, self.degradations)[: self.max_tools]
             decisions.append(Decision(plan, degradations=frozenset(detected), probabilities=probabilities))
         return decisions
@@ -123,24 +115,6 @@ def load_detector(path: Path, num_labels: int = len(DEGRADATIONS)) -> Detector:
             )
     detector.load_state_dict({key: value.float() for key, value in weights.items()}, assign=True)
     return detector.eval().requires_grad_(False)
-
-
-def read_thresholds(weights: Path, num_labels: int = len(DEGRADATIONS)) -> tuple[float, ...]:
-    """Returns the threshold of each label from the card of a detector; 0.5 if it has no card.
-
-    Args:
-        weights: Weights of the detector; the card is the JSON file of the same name.
-        num_labels: Number of labels of the detector.
-
-    Raises:
-        AgentError: If the card has no threshold for each label.
-    """
-    remedy = "Train the detector again, or delete this file for thresholds of 0.5."
-    try:
-        card = read_object(weights.with_suffix(".json"), AgentError, remedy)
-    except FileNotFoundError:
-        return (0.5,) * num_labels
-    return card.probabilities("thresholds", num_labels)
 
 
 def _shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -11,14 +11,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from opera_baselines.detect import Detect, read_thresholds
+from opera_baselines.detect import Detect
 from opera_baselines.order import domain_plan
 from opera_env.agents import make_agent
 from opera_env.data import clean_folder
 from opera_env.degradations import DEGRADATIONS, benchmark_recipes
 from opera_env.encoder import Detector
 from opera_env.envs.observation import Episode, observe
-from opera_env.errors import AgentError, MissingWeightsError, WeightsIntegrityError
+from opera_env.errors import MissingWeightsError, WeightsIntegrityError
 from opera_env.tools import Toolbox
 from opera_env.types import Observation
 
@@ -106,24 +106,6 @@ def test_threshold_decides_which_degradations_are_present(
     path = save_detector(tmp_path / "graded.safetensors", bias=probabilities.logit().tolist())
     (decision,) = Detect(toolbox, threshold=threshold, path=path).act(observe_images(images()[:1]))
     assert decision.degradations == set(DEGRADATIONS[8 - count :])
-
-
-def test_thresholds_come_from_the_card_of_the_detector(toolbox: Toolbox, tmp_path: Path) -> None:
-    path = save_detector(tmp_path / "even.safetensors", bias=[0.0] * 8)
-    card = path.with_suffix(".json")
-    card.write_text('{"thresholds": [0.4, 0.6, 0.4, 0.6, 0.6, 0.6, 0.6, 0.6]}')
-    (decision,) = Detect(toolbox, path=path).act(observe_images(images()[:1]))
-    assert decision.degradations == {DEGRADATIONS[0], DEGRADATIONS[2]}
-    assert Detect(toolbox, threshold=0.3, path=path).thresholds == (0.3,) * 8
-    card.unlink()
-    assert Detect(toolbox, path=path).thresholds == (0.5,) * 8
-
-
-@pytest.mark.parametrize("thresholds", ["", '"thresholds": [0.5, 2]', '"thresholds": [0.5]'])
-def test_a_card_without_a_threshold_for_each_label_is_refused(thresholds: str, tmp_path: Path) -> None:
-    (tmp_path / "detector.json").write_text(f"{{{thresholds}}}")
-    with pytest.raises(AgentError, match="2 numbers from 0 to 1"):
-        read_thresholds(tmp_path / "detector.safetensors", 2)
 
 
 def test_all_detected_degradations_are_named_when_the_plan_is_cut(toolbox: Toolbox, tmp_path: Path) -> None:
