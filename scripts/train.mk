@@ -32,8 +32,9 @@ COTRAINED := $(OUT)/toolboxes/lite-cotrained
 PLANNER   := $(OUT)/planner
 DETECTOR  := $(OUT)/detector/detector.safetensors
 
-all: $(addprefix $D/,measure-lite measure-lite-adapted measure-lite-cotrained critic vlm \
-		study-lite study-lite-adapted study-lite-cotrained see plan execute)
+POOLS := lite lite-adapted lite-cotrained
+
+all: $(addprefix $D/,critic vlm see plan-report execute study-table study-figures) $(POOLS:%=$D/card-%)
 	@$(PYTHON) scripts/train_stage.py $(OUT)
 
 # ---- the pools of specialists: sixteen tools each ----------------------------------------------------------
@@ -125,7 +126,7 @@ $D/planner-lite-cotrained: $D/measure-lite-cotrained
 		--initial-weights $(PLANNER)/planner.safetensors --out $(OUT)/planner-lite-cotrained --threads 1 \
 		$(call pick,--updates 120,--updates 2 --batch-size 2 --group-size 2 --val-count 4))
 
-# ---- what the documentation reports -------------------------------------------------------------------------
+# ---- what the documentation reports: tables in log/NAME.log, figures and JSON in reports ---------------------
 
 REPORTS := $(OUT)/reports
 
@@ -135,7 +136,16 @@ $D/study-$(1): $D/pack-$(1)
 	$$(call stage,study-$(1),opera_env.cli study --toolbox $(OUT)/toolboxes/$(1) --images $(VAL) \
 		--n $$(call pick,80,16 --max-length 2) --resume --force --json $(REPORTS)/study-$(1).json)
 endef
-$(foreach pool,lite lite-adapted lite-cotrained,$(eval $(call study,$(pool))))
+$(foreach pool,$(POOLS),$(eval $(call study,$(pool))))
+
+STUDIES := $(foreach pool,$(POOLS),$(pool)=$(REPORTS)/study-$(pool).json)
+$D/study-table: $(POOLS:%=$D/study-%)
+	$(call stage,study-table,scripts.study_table $(STUDIES))
+$D/study-figures: $(POOLS:%=$D/study-%)
+	$(call stage,study-figures,scripts.study_figures $(STUDIES) --out $(REPORTS)/study.png)
+$(POOLS:%=$D/card-%): $D/card-%: $D/measure-%
+	$(call stage,card-$*,opera_env.cli tools card --toolbox $(OUT)/toolboxes/$* --markdown \
+		--figure $(REPORTS)/gains-$*.png)
 
 $D/see: $D/detector
 	@mkdir -p $(REPORTS)
@@ -149,6 +159,8 @@ $D/plan: $D/planner $D/ppo $D/recipe-best
 	$(call stage,plan,opera_env.cli compare --toolbox $(LITE) --images $(VAL) --n $(call pick,320,16) --seed 2 \
 		--agents $(subst $(space),$(comma),$(strip $(REPORTED))) \
 		--resume --force --no-sheet --json $(REPORTS)/plan.json)
+$D/plan-report: $D/plan
+	$(call stage,plan-report,scripts.agent_report $(REPORTS)/plan.jsonl --agent planner:$(PLANNER) --toolbox $(LITE))
 $D/execute: $D/adapt-more $D/cotrain-random $D/planner-lite-cotrained
 	@mkdir -p $(REPORTS)
 	$(call stage,execute,opera_agents.cotraining.evaluate --images $(VAL) --n $(call pick,384,16) --seed 2 \
