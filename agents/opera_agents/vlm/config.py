@@ -37,7 +37,7 @@ _TRAINING_OPTIONS = (
 class EnvArguments:
     """The environment that the model is trained in, and its validation."""
 
-    images: str = field(metadata={"help": "Folder of clean photographs for training."})
+    images: list[str] = field(metadata={"help": "Folders of clean photographs for training."})
     val: str = field(metadata={"help": "Folder of clean photographs for validation."})
     toolbox: str = field(
         default="lite",
@@ -116,12 +116,11 @@ def settings(
     """Returns the settings that determine the result, with the content of what the run was given.
 
     Raises:
-        SampleError: If the folder of photographs does not exist or holds none.
+        SampleError: If a folder of photographs does not exist or holds none.
     """
     runtime_fields = ("val", "system_prompt_file", "val_count", "val_every", "threads")
-    env_settings = run_settings(
-        env_args, exclude=runtime_fields, images=identify_images(Path(env_args.images))
-    )
+    images = identify_images(*map(Path, env_args.images))
+    env_settings = run_settings(env_args, exclude=runtime_fields, images=images)
     training_settings = {name: getattr(training_args, name) for name in _TRAINING_OPTIONS}
     model_settings = {
         "model": identify_model(model_args.model_name_or_path),

@@ -72,13 +72,10 @@ def train(env_args: EnvArguments, training_args: GRPOConfig, model_args: ModelCo
     out, model_name = Path(str(training_args.output_dir)), str(model_args.model_name_or_path)
     toolbox = Toolbox.load(env_args.toolbox, training_args.device, env_args.trust_code)
     custom_degradations = load_degradations(env_args.degradations)
-    check_photographs([Path(env_args.images)], [env_args.canvas])
+    images = [Path(folder) for folder in env_args.images]
+    check_photographs(images, [env_args.canvas])
     source = training_source(
-        [Path(env_args.images)],
-        env_args.canvas,
-        None,
-        env_args.clean_weight,
-        degradations=custom_degradations,
+        images, env_args.canvas, None, env_args.clean_weight, degradations=custom_degradations
     )
     labels = source.degradations
     system_prompt = load_system_prompt(env_args, model_name, toolbox, labels)

@@ -63,9 +63,9 @@ def train(config: VLMWarmStartConfig) -> ValidationResult:
     torch.manual_seed(config.seed)
     toolbox = Toolbox.load(config.toolbox, config.device, config.trust_code)
     custom_degradations = load_degradations(config.degradations)
-    check_photographs([config.images], [config.canvas])
+    check_photographs(config.images, [config.canvas])
     source = training_source(
-        [config.images], config.canvas, None, config.clean_weight, degradations=custom_degradations
+        config.images, config.canvas, None, config.clean_weight, degradations=custom_degradations
     )
     settings = config.settings(toolbox)
     processor, model = load_or_build_model(config, toolbox, source.degradations)

@@ -33,8 +33,8 @@ the whole system prompt.
 class VLMWarmStartConfig:
     """Fine-tunes a vision-language model on answers, so that GRPO has answers to reward."""
 
-    images: Path
-    """Folder of clean photographs for training."""
+    images: tuple[Path, ...]
+    """Folders of clean photographs for training, all at least as large as the crops."""
     val: Path
     """Folder of clean photographs for validation."""
     out: Path = Path("runs/vlm-warm")
@@ -92,13 +92,13 @@ class VLMWarmStartConfig:
             toolbox: The tools that were loaded.
 
         Raises:
-            SampleError: If the folder of photographs does not exist or holds none.
+            SampleError: If a folder of photographs does not exist or holds none.
             FileNotFoundError: If there is no such system prompt.
         """
         return run_settings(
             self,
             exclude=("val", "out", "system_prompt_file", "threads", "workers", "device", "val_count"),
-            images=identify_images(self.images),
+            images=identify_images(*self.images),
             model=identify_model(self.model),
             toolbox=identify_toolbox(self.toolbox, toolbox.fingerprint),
             system_prompt=self.system_prompt,

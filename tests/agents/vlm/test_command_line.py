@@ -25,7 +25,7 @@ def last_line(capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_settings_are_read_from_command_and_file() -> None:
     env_args, training_args, model_args = parse_arguments([*COMPLETE, "--max_steps", "7"])
-    assert (env_args.images, training_args.max_steps, model_args.model_name_or_path) == ("a", 7, "c")
+    assert (env_args.images, training_args.max_steps, model_args.model_name_or_path) == (["a"], 7, "c")
     assert training_args.save_total_limit == 2
 
 

@@ -63,7 +63,7 @@ def _env_args(photos: Path, **settings: Any) -> EnvArguments:
         "val_every": 2,
         "threads": 1,
     }
-    return EnvArguments(str(photos), str(photos), **(small | settings))
+    return EnvArguments([str(photos)], str(photos), **(small | settings))
 
 
 def _training_args(out: Path, **settings: Any) -> GRPOConfig:
@@ -223,8 +223,8 @@ def test_nothing_is_written_before_all_inputs_are_found(photos: Path, model: Pat
     for env_args, model_args, error in (
         (_env_args(photos), ModelConfig(str(model / "nowhere" / "else")), MissingWeightsError),
         (_env_args(photos, val_count=2, judge="./no/judge"), ModelConfig(str(model)), MissingWeightsError),
-        (EnvArguments(str(photos), str(empty)), ModelConfig(str(model)), SampleError),
-        (EnvArguments(str(empty), str(photos)), ModelConfig(str(model)), SampleError),
+        (EnvArguments([str(photos)], str(empty)), ModelConfig(str(model)), SampleError),
+        (EnvArguments([str(empty)], str(photos)), ModelConfig(str(model)), SampleError),
     ):
         with pytest.raises(error):
             train(env_args, _training_args(out), model_args)

@@ -35,7 +35,7 @@ from opera_env.weights.checkpoints import save_checkpoint
 @pytest.fixture
 def config(photos: Path, tmp_path: Path) -> VLMWarmStartConfig:
     return VLMWarmStartConfig(
-        photos,
+        (photos,),
         photos,
         tmp_path / "run",
         steps=4,
