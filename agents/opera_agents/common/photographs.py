@@ -13,7 +13,13 @@ from opera_env.data import RealSource
 from opera_env.data.images import list_images, read_image, write_image
 from opera_env.data.read import read_size
 from opera_env.data.sources import SyntheticSource
-from opera_env.degradations import DegradationType, Recipe, merge_degradations, training_recipes
+from opera_env.degradations import (
+    DegradationType,
+    Recipe,
+    benchmark_recipes,
+    merge_degradations,
+    training_recipes,
+)
 from opera_env.errors import SampleError
 from opera_env.leftovers import remove_leftovers
 from opera_env.runs import folder_name
@@ -30,6 +36,7 @@ def training_source(
     recipes: Sequence[Recipe] | None = None,
     degradation_count_weights: tuple[float, float, float] = (1, 3, 5),
     degradations: Iterable[DegradationType] = (),
+    benchmark_fraction: float = 0.0,
 ) -> SyntheticSource:
     """Returns a source of training samples.
 
@@ -46,10 +53,14 @@ def training_source(
         degradation_count_weights: Relative frequencies of samples with one, two and three degradations; by
             default those of the paper.
         degradations: Custom degradations beside the built-in ones.
+        benchmark_fraction: Fraction of the samples with two or three degradations that have one of the
+            benchmark's combinations unless recipes are given, at most 0.95. The combinations are frequent
+            there, and two of them are in an order that no plausible one has.
     """
     custom_degradations = tuple(degradations)
     if recipes is None and not is_real(images):
-        recipes = training_recipes(degradations=merge_degradations(custom_degradations).values())
+        plausible = training_recipes(degradations=merge_degradations(custom_degradations).values())
+        recipes = plausible if custom_degradations else add_benchmark_recipes(plausible, benchmark_fraction)
     folders = name_folders(images)
     used = {name: folder for name, folder in folders.items() if _smallest(folder)[0] >= canvas}
     photographs = list_photographs(used)
@@ -60,6 +71,22 @@ def training_source(
     assert recipes is not None
     weights = {0: clean_weight, **dict(enumerate(degradation_count_weights, start=1))}
     return photographs_source(photographs, folders, canvas, (*recipes, ()), weights, custom_degradations)
+
+
+def add_benchmark_recipes(recipes: Sequence[Recipe], fraction: float) -> tuple[Recipe, ...]:
+    """Adds the benchmark's combinations to recipes, repeated until they are a given fraction.
+
+    Args:
+        recipes: Different recipes.
+        fraction: About this fraction of the result's recipes of two and of three degradations is the
+            benchmark's, from 0 to 0.95.
+    """
+    result = list(recipes)
+    for length in (2, 3):
+        benchmark = [recipe for recipe in benchmark_recipes() if len(recipe) == length]
+        others = sum(len(recipe) == length for recipe in recipes)
+        result += benchmark * round(fraction / (1 - fraction) * others / len(benchmark))
+    return tuple(result)
 
 
 def photographs_source(

@@ -71,6 +71,7 @@ class TrainingExampleSampler:
             recipes=[(name,) for name in self.degradations] if config.adapt_alone else None,
             degradation_count_weights=config.degradation_count_weights,
             degradations=custom_degradations,
+            benchmark_fraction=config.benchmark_fraction,
         )
 
     def draw(self, step: int) -> list[TrainingExample]:

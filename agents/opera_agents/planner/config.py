@@ -105,6 +105,9 @@ class PlannerConfig:
     """Sampling weight of clean photographs, relative to degradation_count_weights."""
     degradation_count_weights: Annotated[tuple[float, float, float], Range(0)] = (1.0, 3.0, 5.0)
     """Sampling weights of photographs with one, two and three degradations."""
+    benchmark_fraction: Annotated[float, Range(0, 0.95)] = 0.5
+    """Fraction of the photographs with two and with three degradations that have one of the benchmark's
+    combinations; the others have any plausible one."""
     degradations: str | None = None
     """Custom degradations beside the built-in ones: module:attribute of one or a list. The recipes are then
     all plausible orders of up to three degradations, and the planner predicts them."""

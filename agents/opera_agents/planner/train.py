@@ -141,6 +141,7 @@ def run_updates(
         config.clean_weight,
         degradation_count_weights=config.degradation_count_weights,
         degradations=load_degradations(config.degradations),
+        benchmark_fraction=config.benchmark_fraction,
     )
     if config.initial_weights is None:
         load_or_run_warm_start(policy, toolbox, source, config)

@@ -56,6 +56,8 @@ class StepwiseRunConfig(Protocol):
     @property
     def clean_weight(self) -> float: ...
     @property
+    def benchmark_fraction(self) -> float: ...
+    @property
     def enlarged(self) -> bool: ...
     @property
     def degradations(self) -> str | None: ...
@@ -69,6 +71,7 @@ def make_source(config: StepwiseRunConfig) -> SyntheticSource:
         enlarged_dir=config.out / "enlarged" if config.enlarged else None,
         clean_weight=config.clean_weight,
         degradations=load_degradations(config.degradations),
+        benchmark_fraction=config.benchmark_fraction,
     )
 
 

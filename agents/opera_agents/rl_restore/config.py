@@ -82,6 +82,9 @@ class RLRestoreConfig:
     """Side of the observed images in pixels, about that of the paper's patches."""
     clean_weight: NonNegativeFloat = 1.5
     """Sampling weight of clean photographs; those with one, two and three degradations have 1, 3 and 5."""
+    benchmark_fraction: Annotated[float, Range(0, 0.95)] = 0.5
+    """Fraction of the photographs with two and with three degradations that have one of the benchmark's
+    combinations; the others have any plausible one."""
     degradations: str | None = None
     """Custom degradations beside the built-in ones: module:attribute of one or a list."""
     enlarged: bool = True

@@ -80,6 +80,13 @@ class EnvArguments:
             "1, 3 and 5."
         },
     )
+    benchmark_fraction: Annotated[float, Range(0, 0.95)] = field(
+        default=0.5,
+        metadata={
+            "help": "Fraction of the photographs with two and with three degradations that have one of the "
+            "benchmark's combinations; the others have any plausible one."
+        },
+    )
     degradations: str | None = field(
         default=None,
         metadata={

@@ -75,7 +75,12 @@ def train(env_args: EnvArguments, training_args: GRPOConfig, model_args: ModelCo
     images = [Path(folder) for folder in env_args.images]
     check_photographs(images, [env_args.canvas])
     source = training_source(
-        images, env_args.canvas, None, env_args.clean_weight, degradations=custom_degradations
+        images,
+        env_args.canvas,
+        None,
+        env_args.clean_weight,
+        degradations=custom_degradations,
+        benchmark_fraction=env_args.benchmark_fraction,
     )
     labels = source.degradations
     system_prompt = load_system_prompt(env_args, model_name, toolbox, labels)

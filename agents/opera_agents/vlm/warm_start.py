@@ -65,7 +65,12 @@ def train(config: VLMWarmStartConfig) -> ValidationResult:
     custom_degradations = load_degradations(config.degradations)
     check_photographs(config.images, [config.canvas])
     source = training_source(
-        config.images, config.canvas, None, config.clean_weight, degradations=custom_degradations
+        config.images,
+        config.canvas,
+        None,
+        config.clean_weight,
+        degradations=custom_degradations,
+        benchmark_fraction=config.benchmark_fraction,
     )
     settings = config.settings(toolbox)
     processor, model = load_or_build_model(config, toolbox, source.degradations)

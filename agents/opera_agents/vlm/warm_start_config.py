@@ -61,6 +61,9 @@ class VLMWarmStartConfig:
     """Side of the square crops in pixels."""
     clean_weight: NonNegativeFloat = 1.5
     """Sampling weight of clean photographs; those with one, two and three degradations have 1, 3 and 5."""
+    benchmark_fraction: Annotated[float, Range(0, 0.95)] = 0.5
+    """Fraction of the photographs with two and with three degradations that have one of the benchmark's
+    combinations; the others have any plausible one."""
     degradations: str | None = None
     """Custom degradations beside the built-in ones: module:attribute of one or a list. The recipes are then
     all plausible orders of up to three degradations, and answers name them."""

@@ -13,7 +13,7 @@ from PIL import Image
 
 from opera_agents.common.photographs import check_photographs, training_source
 from opera_env.data.images import list_images, read_image
-from opera_env.degradations import TRAINING_RECIPES
+from opera_env.degradations import TRAINING_RECIPES, benchmark_recipes
 from opera_env.errors import SampleError
 from tests.degradations.own import SaltAndPepper, Vignette
 
@@ -26,6 +26,21 @@ def test_frequencies_follow_the_weights(photos: Path) -> None:
     lengths = [len(source.draw(rng).recipe) for _ in range(600)]
     shares = np.bincount(lengths, minlength=4) / len(lengths)
     assert shares == pytest.approx(np.array([1.5, 1, 3, 5]) / 10.5, abs=0.06)
+
+
+def test_combinations_of_the_benchmark_are_the_given_fraction(photos: Path) -> None:
+    source = training_source([photos], 64, benchmark_fraction=0.5)
+    rng = np.random.default_rng(0)
+    recipes = [recipe for _ in range(600) if len(recipe := source.draw(rng).recipe) > 1]
+    share = np.mean([recipe in benchmark_recipes() for recipe in recipes])
+    assert share == pytest.approx(0.5 + 0.5 * 18 / 137, abs=0.06), "some plausible ones are the benchmark's"
+    assert ("motion_blur", "low_light") in recipes, "an order that only the benchmark has"
+    assert (
+        training_source([photos], 64, degradations=[Vignette], benchmark_fraction=0.5).recipes.count(
+            ("rain", "haze")
+        )
+        == 1
+    ), "with custom degradations, the combinations are not the benchmark's"
 
 
 def test_clean_sample_equals_its_reference(photos: Path) -> None:
