@@ -28,7 +28,9 @@ for name in BUNDLED_IMAGES:
     copy(Path(skimage.data.data_dir) / name, photos)
 
 # TRL samples groups of answers; the scorer runs their plans. Every option of TRL can be given.
-env_args = EnvArguments([str(photos)], str(photos), reward="classic", num_samples=16, val_count=4, threads=1)
+env_args = EnvArguments(
+    [str(photos)], str(photos), reward="classic", num_samples=16, val_count=4, threads=1
+)
 training_args = GRPOConfig(
     output_dir=str(folder / "run"),
     max_steps=2,
