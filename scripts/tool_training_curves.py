@@ -6,6 +6,7 @@ Example:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,9 +44,13 @@ def draw(config: ToolCurvesConfig) -> None:
     curves = [(spec, read_gains(config.runs / spec.name)) for spec in LITE_TOOLS if spec.steps]
     curves = [(spec, curve) for spec, curve in curves if curve]
     degradations = list(dict.fromkeys(spec.degradation for spec, _ in curves))
-    figure = Figure(figsize=(3.6 * len(degradations), 3.2), layout="constrained")
-    axes = figure.subplots(1, len(degradations), squeeze=False)[0]
-    panels = dict(zip(degradations, axes, strict=True))
+    columns = min(4, len(degradations))
+    rows = math.ceil(len(degradations) / columns)
+    figure = Figure(figsize=(3.6 * columns, 3.2 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flat
+    panels = dict(zip(degradations, axes, strict=False))
+    for unused in axes[len(degradations) :]:
+        unused.axis("off")
     for spec, curve in curves:
         panels[spec.degradation].plot(*zip(*curve, strict=True), marker=".", label=spec.name)
         print(spec.name, " ".join(f"{step}:{gain:+.2f}" for step, gain in curve))
@@ -53,7 +58,7 @@ def draw(config: ToolCurvesConfig) -> None:
         panel.set(title=degradation.replace("_", " "), xlabel="steps")
         panel.legend(fontsize=7)
         panel.grid(alpha=0.3)
-    panels[degradations[0]].set_ylabel("gain in PSNR, dB")
+        panel.set_ylabel("gain in PSNR, dB")
     figure.savefig(config.out, dpi=110)
 
 
