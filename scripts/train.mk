@@ -81,7 +81,7 @@ $D/table: $D/pack-lite
 $D/planner: $D/table $D/detector
 	$(call stage,planner,opera_agents.planner.train $(DATA) --toolbox $(LITE) --table $(OUT)/table \
 		--initial-weights $(DETECTOR) --out $(PLANNER) --threads 1 --table-fraction 0.25 \
-		$(call pick,--updates 240 --lr 2e-4 --ent-coef 0.01,--value-epochs 2 \
+		$(call pick,--updates 480 --lr 2e-4 --ent-coef 0.01,--value-epochs 2 \
 		--imitation-steps 2 --updates 2 --batch-size 2 --group-size 2 --val-count 4))
 $D/ppo: $D/planner
 	$(call stage,ppo,opera_agents.ppo.train $(DATA) --toolbox $(LITE) --planner $(PLANNER) \
