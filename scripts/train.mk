@@ -29,6 +29,7 @@ D    := $(OUT)/done
 LITE      := $(OUT)/toolboxes/lite
 ADAPTED   := $(OUT)/toolboxes/lite-adapted
 COTRAINED := $(OUT)/toolboxes/lite-cotrained
+FIRST_PLANNER := $(OUT)/planner-first
 PLANNER   := $(OUT)/planner
 DETECTOR  := $(OUT)/detector/detector.safetensors
 
@@ -78,13 +79,19 @@ $D/recipe-best: $D/pack-lite
 $D/table: $D/pack-lite
 	$(call stage,table,opera_agents.planner.reward_table --images $(IMAGES) --toolbox $(LITE) \
 		--out $(OUT)/table $(call pick,,--shards 2 --samples 3 --candidates 6 --refined 2))
-$D/planner: $D/table $D/detector
-	$(call stage,planner,opera_agents.planner.train $(DATA) --toolbox $(LITE) --table $(OUT)/table \
-		--initial-weights $(DETECTOR) --out $(PLANNER) --threads 1 --table-fraction 0.25 \
+$D/planner-first: $D/table $D/detector
+	$(call stage,planner-first,opera_agents.planner.train $(DATA) --toolbox $(LITE) --table $(OUT)/table \
+		--initial-weights $(DETECTOR) --out $(FIRST_PLANNER) --threads 1 --table-fraction 0.25 \
 		$(call pick,--updates 480 --lr 2e-4 --ent-coef 0.01,--value-epochs 2 \
 		--imitation-steps 2 --updates 2 --batch-size 2 --group-size 2 --val-count 4))
-$D/ppo: $D/planner
-	$(call stage,ppo,opera_agents.ppo.train $(DATA) --toolbox $(LITE) --planner $(PLANNER) \
+# Then every tool costs something, so that tools that change nothing are left out.
+SHORTEN := $(call pick,--updates 120 --lr 1e-4 --ent-coef 0.003 --tool-cost 0.03,--updates 2 --batch-size 2 \
+	--group-size 2 --val-count 4)
+$D/planner: $D/planner-first
+	$(call stage,planner,opera_agents.planner.train $(DATA) --toolbox $(LITE) \
+		--initial-weights $(FIRST_PLANNER)/planner.safetensors --out $(PLANNER) --threads 1 $(SHORTEN))
+$D/ppo: $D/planner-first
+	$(call stage,ppo,opera_agents.ppo.train $(DATA) --toolbox $(LITE) --planner $(FIRST_PLANNER) \
 		--encoder $(DETECTOR) --freeze-encoder --out $(OUT)/ppo --threads 1 $(call pick,--total-timesteps 49152,\
 		--warm-start-steps 2 --total-timesteps 16 --num-envs 4 --n-steps 4 --batch-size 8 --val-count 4))
 
@@ -125,7 +132,7 @@ $D/measure-lite-cotrained: $D/pack-lite-cotrained
 $D/planner-lite-cotrained: $D/measure-lite-cotrained
 	$(call stage,planner-lite-cotrained,opera_agents.planner.train $(DATA) --toolbox $(COTRAINED) \
 		--initial-weights $(PLANNER)/planner.safetensors --out $(OUT)/planner-lite-cotrained --threads 1 \
-		$(call pick,--updates 120,--updates 2 --batch-size 2 --group-size 2 --val-count 4))
+		$(SHORTEN))
 
 # ---- what the documentation reports: tables in log/NAME.log, figures and JSON in reports ---------------------
 
