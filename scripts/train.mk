@@ -73,6 +73,8 @@ $D/critic: $D/detector $D/pack-lite
 
 # ---- plans: constant ones for each recipe, and the planner's, from a table of rewards ----------------------
 
+TOY_GRPO := --updates 2 --batch-size 2 --group-size 2 --val-count 4
+
 $D/recipe-best: $D/pack-lite
 	$(call stage,recipe-best,opera_baselines.fit_recipe_best --images $(firstword $(IMAGES)) --toolbox $(LITE) \
 		--out $(OUT)/recipe_best.json $(call pick,,--images-per-recipe 1 --beam-width 1 --max-tools 2))
@@ -82,14 +84,13 @@ $D/table: $D/pack-lite
 $D/planner-first: $D/table $D/detector
 	$(call stage,planner-first,opera_agents.planner.train $(DATA) --toolbox $(LITE) --table $(OUT)/table \
 		--initial-weights $(DETECTOR) --out $(FIRST_PLANNER) --threads 1 --table-fraction 0.25 \
-		$(call pick,--updates 480 --lr 2e-4 --ent-coef 0.01,--value-epochs 2 \
-		--imitation-steps 2 --updates 2 --batch-size 2 --group-size 2 --val-count 4))
+		$(call pick,--updates 480 --lr 2e-4 --ent-coef 0.01,--value-epochs 2 --imitation-steps 2 $(TOY_GRPO)))
 # Then every tool costs something, so that tools that change nothing are left out.
-SHORTEN := $(call pick,--updates 120 --lr 1e-4 --ent-coef 0.003 --tool-cost 0.03,--updates 2 --batch-size 2 \
-	--group-size 2 --val-count 4)
+COST := --tool-cost 0.03
 $D/planner: $D/planner-first
 	$(call stage,planner,opera_agents.planner.train $(DATA) --toolbox $(LITE) \
-		--initial-weights $(FIRST_PLANNER)/planner.safetensors --out $(PLANNER) --threads 1 $(SHORTEN))
+		--initial-weights $(FIRST_PLANNER)/planner.safetensors --out $(PLANNER) --threads 1 $(COST) \
+		$(call pick,--updates 120 --lr 1e-4 --ent-coef 0.003,$(TOY_GRPO)))
 $D/ppo: $D/planner-first
 	$(call stage,ppo,opera_agents.ppo.train $(DATA) --toolbox $(LITE) --planner $(FIRST_PLANNER) \
 		--encoder $(DETECTOR) --freeze-encoder --out $(OUT)/ppo --threads 1 $(call pick,--total-timesteps 49152,\
@@ -132,7 +133,7 @@ $D/measure-lite-cotrained: $D/pack-lite-cotrained
 $D/planner-lite-cotrained: $D/measure-lite-cotrained
 	$(call stage,planner-lite-cotrained,opera_agents.planner.train $(DATA) --toolbox $(COTRAINED) \
 		--initial-weights $(PLANNER)/planner.safetensors --out $(OUT)/planner-lite-cotrained --threads 1 \
-		$(SHORTEN))
+		$(COST) $(call pick,--updates 240 --lr 2e-4 --ent-coef 0.01,$(TOY_GRPO)))
 
 # ---- what the documentation reports: tables in log/NAME.log, figures and JSON in reports ---------------------
 

@@ -41,7 +41,7 @@ def test_shipped_planner_is_small_and_for_the_shipped_tools(lite: Toolbox) -> No
     assert (SHIPPED / "planner.safetensors").stat().st_size < 8e6
     _, card = load_policy()
     assert card.signature == lite.signature
-    assert card.training["images"] == "bsds500/train"
+    assert card.training["images"] == "bsds500/train data/photos"
 
 
 def kept_of_clean(source: Source, count: int, scorer: PlanScorer, lite: Toolbox) -> float:
