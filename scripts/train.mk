@@ -124,16 +124,25 @@ $D/cotrain $D/cotrain-random: $D/%: $D/adapt $D/planner
 	$(call stage,$*,opera_agents.cotraining.train $(DATA) --toolbox $(OUT)/adapt/toolbox \
 		--agent planner:$(PLANNER) $(RATES) --tool-insertion-prob 0.1 --out $(OUT)/$* $(EPOCHS) \
 		--epochs $(call pick,15,1) $(if $(findstring random,$*),--random-plan-prob 1))
-$D/pack-lite-cotrained: $D/cotrain
-	@mkdir -p $(COTRAINED) && cp $(OUT)/cotrain/toolbox/* $(COTRAINED)
+# The planner and the tools once more, each with the other as it is now.
+$D/planner-2: $D/cotrain
+	$(call stage,planner-2,opera_agents.planner.train $(DATA) --toolbox $(OUT)/cotrain/toolbox \
+		--initial-weights $(PLANNER)/planner.safetensors --out $(OUT)/planner-2 --threads 1 $(COST) \
+		$(call pick,--updates 240 --lr 2e-4 --ent-coef 0.01,$(TOY_GRPO)))
+$D/cotrain-2: $D/planner-2
+	$(call stage,cotrain-2,opera_agents.cotraining.train $(DATA) --toolbox $(OUT)/cotrain/toolbox \
+		--agent planner:$(OUT)/planner-2 $(RATES) --tool-insertion-prob 0.1 --lr 2e-4 --out $(OUT)/cotrain-2 \
+		$(EPOCHS) --epochs $(call pick,10,1))
+$D/pack-lite-cotrained: $D/cotrain-2
+	@mkdir -p $(COTRAINED) && cp $(OUT)/cotrain-2/toolbox/* $(COTRAINED)
 	@touch $@
 $D/measure-lite-cotrained: $D/pack-lite-cotrained
 	$(call stage,measure-lite-cotrained,opera_env.cli tools measure $(COTRAINED) --images $(VAL) \
 		$(call pick,,--side 32))
 $D/planner-lite-cotrained: $D/measure-lite-cotrained
 	$(call stage,planner-lite-cotrained,opera_agents.planner.train $(DATA) --toolbox $(COTRAINED) \
-		--initial-weights $(PLANNER)/planner.safetensors --out $(OUT)/planner-lite-cotrained --threads 1 \
-		$(COST) $(call pick,--updates 240 --lr 2e-4 --ent-coef 0.01,$(TOY_GRPO)))
+		--initial-weights $(OUT)/planner-2/planner.safetensors --out $(OUT)/planner-lite-cotrained --threads 1 \
+		$(COST) $(call pick,--updates 120 --lr 1e-4 --ent-coef 0.003,$(TOY_GRPO)))
 
 # ---- what the documentation reports: tables in log/NAME.log, figures and JSON in reports ---------------------
 
@@ -174,8 +183,8 @@ $D/execute: $D/adapt-more $D/cotrain-random $D/planner-lite-cotrained
 	@mkdir -p $(REPORTS)
 	$(call stage,execute,opera_agents.cotraining.evaluate --images $(VAL) --n $(call pick,384,16) --seed 2 \
 		--toolboxes $(LITE) $(OUT)/adapt/toolbox $(OUT)/adapt-more/toolbox $(OUT)/cotrain-random/toolbox \
-		$(COTRAINED) $(COTRAINED) --agents $(foreach _,1 2 3 4 5,planner:$(PLANNER)) \
-		planner:$(OUT)/planner-lite-cotrained --tool-photographs $(call pick,100,4) --threads 1 \
+		$(OUT)/cotrain/toolbox $(OUT)/cotrain/toolbox $(COTRAINED) --agents $(foreach _,1 2 3 4 5,planner:$(PLANNER)) \
+		planner:$(OUT)/planner-2 planner:$(OUT)/planner-lite-cotrained --tool-photographs $(call pick,100,4) --threads 1 \
 		--json $(REPORTS)/execute.json)
 
 # ---- the packages: `make ship` replaces what they ship by what was trained ----------------------------------

@@ -166,7 +166,7 @@ def test_it_is_part_of_the_identity_of_a_toolbox() -> None:
 
 def test_new_weights_are_tested_again() -> None:
     names = ["unet.defocus_deblur"]
-    toolbox = Toolbox.load("lite").subset(names).set_precision(torch.bfloat16)
+    toolbox = Toolbox.load("lite-adapted").subset(names).set_precision(torch.bfloat16)
     with pytest.warns(UserWarning, match=r"unet\.defocus_deblur.*4\d\.\d of 50 dB"):
         run(toolbox, names[0])
     other = Toolbox.load("lite-cotrained").subset(names)
