@@ -16,6 +16,7 @@ from opera_env.errors import OperaError
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 PREFERRED_AGENTS = (
+    "planner:lite-cotrained",
     "planner",
     "detect",
     "vlm",
@@ -44,7 +45,11 @@ def menu_of_agents(needs_labels: bool) -> list[str]:
         needs_labels: Whether ``matched`` is among them, which is given the degradations.
     """
     installed = agent_names()
-    return [name for name in PREFERRED_AGENTS if name in installed and (needs_labels or name != "matched")]
+    return [
+        name
+        for name in PREFERRED_AGENTS
+        if name.partition(":")[0] in installed and (needs_labels or name != "matched")
+    ]
 
 
 def chips(plan: Sequence[str], title: str = "") -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # the module imports torch, which the help of the command line can do without
     from opera_env.types import Plan
 
-DEFAULT_TOOLBOX, DEFAULT_AGENT = "lite-cotrained", "planner"
+DEFAULT_TOOLBOX, DEFAULT_AGENT = "lite-cotrained", "planner:lite-cotrained"
 """The best toolbox and the best agent that needs no reference; docs/restoring.md has the figures."""
 
 
