@@ -29,7 +29,7 @@ def test_cotrained_tools_have_the_same_names_and_other_weights(lite: Toolbox, co
     assert cotrained.signature == lite.signature
     assert cotrained.fingerprint != lite.fingerprint
     metadata = cotrained["unet.denoise"].training["cotraining"]
-    assert metadata["images"] == "bsds500/train data/photos" and metadata["agent"] == "planner"
+    assert metadata["images"] == "bsds500/train data/photos" and metadata["agent"].startswith("planner")
     Toolbox.load("lite").load_weights("lite-cotrained")
 
 

@@ -39,7 +39,7 @@ def test_shipped_policy_is_small_and_for_the_toolbox_lite(lite: Toolbox) -> None
     assert (SHIPPED / WEIGHTS).stat().st_size < 8e6
     _, card = load_agent(SHIPPED)
     assert (card.signature, card.tools) == (lite.signature, lite.names)
-    assert card.training["images"] == "bsds500/train data/photos"
+    assert card.training["images"]["name"] == "bsds500/train data/photos"
     assert card.reward == "lite"
 
 
