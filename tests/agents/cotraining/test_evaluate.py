@@ -22,7 +22,7 @@ def weaker(small_toolbox: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     with torch.no_grad():
         for tool in toolbox:
             for parameter in tool.module.parameters() if tool.module else ():
-                parameter.mul_(1 + 0.3 * torch.randn_like(parameter))
+                parameter.mul_(1 + 0.6 * torch.randn_like(parameter))
     folder = tmp_path_factory.mktemp("weaker")
     toolbox.save(folder)
     return folder

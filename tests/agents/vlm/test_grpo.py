@@ -245,6 +245,6 @@ def test_presets_are_parsed(name: str, tmp_path: Path) -> None:
     parser = TrlParser((EnvArguments, GRPOConfig, ModelConfig))
     env_args, training_args, model_args = parser.parse_args_and_config(arguments)  # pyright: ignore[reportAssignmentType]
     preset = yaml.safe_load(path.read_text())
-    assert env_args.images == "a" and training_args.num_generations == 8 and training_args.beta == 0.0
+    assert env_args.images == ["a"] and training_args.num_generations == 8 and training_args.beta == 0.0
     assert training_args.learning_rate == preset["learning_rate"]
     assert model_args.use_peft == preset.get("use_peft", False)

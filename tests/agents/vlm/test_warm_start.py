@@ -117,7 +117,7 @@ def test_a_run_is_resumed_with_more_steps(
 def test_nothing_is_written_before_all_inputs_are_found(config: VLMWarmStartConfig, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for name, path, error in (
-        ("images", tmp_path / "empty", SampleError),
+        ("images", (tmp_path / "empty",), SampleError),
         ("val", tmp_path / "nowhere", SampleError),
         ("model", tmp_path / "nowhere", MissingWeightsError),
         ("system_prompt_file", tmp_path / "nowhere", FileNotFoundError),
