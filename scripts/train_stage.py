@@ -1,7 +1,7 @@
 """Runs one stage of ``make train``: logs its output, its time and that it is done; or prints all times.
 
 Example:
-    python scripts/train_stage.py runs/train detector -- python -m opera_agents.detector.train --images ...
+    python scripts/train_stage.py runs/train detector -- python -m opera_agents.detector.train ...
     python scripts/train_stage.py runs/train
 """
 

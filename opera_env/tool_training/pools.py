@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from opera_env.errors import UnknownToolError
 from opera_env.tool_training import adapted_tools, all_in_one_tools, lite_tools, real_tools
 from opera_env.tool_training.config import Pool
 from opera_env.tool_training.lite_tools import ToolSpec
 from opera_env.tools import Tool
 
-_POOLS: dict[str, tuple[ToolSpec, ...]] = {
-    "lite": lite_tools.LITE_TOOLS,
-    "lite-adapted": adapted_tools.ADAPTED_TOOLS,
-    "all-in-one": all_in_one_tools.ALL_IN_ONE_TOOLS,
-    "real": real_tools.REAL_TOOLS,
-}
-
 
 def pool_specs(pool: Pool) -> tuple[ToolSpec, ...]:
     """Returns the specs of the tools of a pool, in the order of the toolbox."""
-    return _POOLS[pool]
+    pools: dict[Pool, tuple[ToolSpec, ...]] = {
+        "lite": lite_tools.LITE_TOOLS,
+        "lite-adapted": adapted_tools.ADAPTED_TOOLS,
+        "all-in-one": all_in_one_tools.ALL_IN_ONE_TOOLS,
+        "real": real_tools.REAL_TOOLS,
+    }
+    return pools[pool]
 
 
 def find_spec(pool: Pool, name: str) -> ToolSpec:
@@ -36,5 +37,6 @@ def find_spec(pool: Pool, name: str) -> ToolSpec:
 def training_spec(tool: Tool) -> ToolSpec | None:
     """Returns the spec with which a tool was trained, by the record of its training; None without one."""
     pool = tool.training.get("pool")
-    specs = _POOLS.get(pool, ()) if isinstance(pool, str) else ()
+    known: tuple[Pool, ...] = get_args(Pool)
+    specs = [spec for name in known if name == pool for spec in pool_specs(name)]
     return next((spec for spec in specs if spec.name == tool.name), None)

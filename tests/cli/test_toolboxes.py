@@ -121,7 +121,7 @@ def test_a_limit_needs_a_device_with_memory_of_its_own(
 def test_a_tool_that_stays_in_float32_is_named_in_one_line(
     run: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ("--plan", "unet.defocus_deblur", "--toolbox", "lite", "--device", "cpu")
+    options = ("--plan", "unet.defocus_deblur", "--toolbox", "lite-adapted", "--device", "cpu")
     assert run.restore(*options) == 0
     expected = {name: (run.out / name).read_bytes() for name in run.results()}
     capsys.readouterr()
