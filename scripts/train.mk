@@ -152,7 +152,7 @@ define study
 $D/study-$(1): $D/pack-$(1)
 	@mkdir -p $(REPORTS)
 	$$(call stage,study-$(1),opera_env.cli study --toolbox $(OUT)/toolboxes/$(1) --images $(VAL) \
-		--n $$(call pick,80,16 --max-length 2) --resume --force --json $(REPORTS)/study-$(1).json)
+		--n $$(call pick,80,16 --max-length 3) --resume --force --json $(REPORTS)/study-$(1).json)
 endef
 $(foreach pool,$(POOLS),$(eval $(call study,$(pool))))
 

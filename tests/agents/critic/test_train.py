@@ -64,7 +64,9 @@ def test_a_critic_of_own_degradations(configure: Configure) -> None:
 @pytest.mark.slow
 def test_predictions_improve(configure: Configure) -> None:
     """On the training images."""
-    config = configure(steps=80, photographs_per_batch=4, images_per_photograph=4, val_every=80)
+    config = configure(
+        steps=80, photographs_per_batch=4, images_per_photograph=4, val_every=80, val_count=16
+    )
     before = train(replace(config, out=config.out.with_name("before"), steps=1, lr=0.0))
     after = train(config)
     scored_images = ScoredImages.concat(
@@ -72,7 +74,9 @@ def test_predictions_improve(configure: Configure) -> None:
     )
     values = Critic(config.out / "critic.safetensors").values(scored_images.images / 255, ())
     assert np.corrcoef(values.numpy(), scored_images.r_q.numpy())[0, 1] > 0.7
-    assert after.ranking.spearman > before.ranking.spearman + 0.2
+    # On other photographs, 80 steps teach what an original is; results of two tools differ too little to be ranked.
+    assert after.ranking.reference_first > before.ranking.reference_first + 0.5
+    assert after.ranking.regret < before.ranking.regret and after.mae < before.mae
 
 
 def test_resumed_run_equals_uninterrupted_run(
