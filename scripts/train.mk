@@ -35,7 +35,7 @@ DETECTOR  := $(OUT)/detector/detector.safetensors
 
 POOLS := lite lite-adapted lite-cotrained
 
-all: $(addprefix $D/,critic vlm see plan-report execute study-table study-figures) $(POOLS:%=$D/card-%)
+all: $(addprefix $D/,critic vlm see plan-report execute execute-control study-table study-figures) $(POOLS:%=$D/card-%)
 	@$(PYTHON) scripts/train_stage.py $(OUT)
 
 # ---- the pools of specialists: sixteen tools each ----------------------------------------------------------
@@ -98,9 +98,11 @@ $D/ppo: $D/planner-first
 
 # ---- the vision-language model ------------------------------------------------------------------------------
 
-$D/vlm-warm: $D/pack-lite
-	$(call stage,vlm-warm,opera_agents.vlm.warm_start $(DATA) --toolbox $(LITE) --out $(OUT)/vlm-warm \
-		--threads 1 $(call pick,--steps 2000 --lr 1.5e-3,--steps 2 --batch-size 2 --val-count 4))
+# It sees with the planner's encoder, and begins with the planner's plans.
+$D/vlm-warm: $D/planner
+	$(call stage,vlm-warm,opera_agents.vlm.warm_start $(DATA) --toolbox $(LITE) --planner $(PLANNER) \
+		--encoder $(PLANNER)/planner.safetensors --out $(OUT)/vlm-warm --threads 1 \
+		$(call pick,--steps 2000 --lr 1.5e-3,--steps 2 --batch-size 2 --val-count 4))
 $D/vlm: $D/vlm-warm
 	$(call stage,vlm,opera_agents.vlm.grpo --config agents/opera_agents/vlm/presets/tiny.yaml \
 		--model_name_or_path $(OUT)/vlm-warm/model $(DATA) --toolbox $(LITE) --output_dir $(OUT)/vlm \
@@ -124,6 +126,11 @@ $D/cotrain $D/cotrain-random: $D/%: $D/adapt $D/planner
 	$(call stage,$*,opera_agents.cotraining.train $(DATA) --toolbox $(OUT)/adapt/toolbox \
 		--agent planner:$(PLANNER) $(RATES) --tool-insertion-prob 0.1 --out $(OUT)/$* $(EPOCHS) \
 		--epochs $(call pick,15,1) $(if $(findstring random,$*),--random-plan-prob 1))
+# The planner on the adapted tools, with as many updates as planner-2 has on those that were trained in chains.
+$D/planner-adapted: $D/adapt-more $D/planner
+	$(call stage,planner-adapted,opera_agents.planner.train $(DATA) --toolbox $(OUT)/adapt-more/toolbox \
+		--initial-weights $(PLANNER)/planner.safetensors --out $(OUT)/planner-adapted --threads 1 $(COST) \
+		$(call pick,--updates 240 --lr 2e-4 --ent-coef 0.01,$(TOY_GRPO)))
 # The planner and the tools once more, each with the other as it is now.
 $D/planner-2: $D/cotrain
 	$(call stage,planner-2,opera_agents.planner.train $(DATA) --toolbox $(OUT)/cotrain/toolbox \
@@ -179,13 +186,22 @@ $D/plan: $D/planner $D/ppo $D/recipe-best
 		--resume --force --no-sheet --json $(REPORTS)/plan.json)
 $D/plan-report: $D/plan
 	$(call stage,plan-report,scripts.agent_report $(REPORTS)/plan.jsonl --agent planner:$(PLANNER) --toolbox $(LITE))
-$D/execute: $D/adapt-more $D/cotrain-random $D/planner-lite-cotrained
+# Pairs of tools and planner, as TOOLBOX=PLANNER.
+EXECUTED := $(LITE)=$(PLANNER) $(foreach run,adapt adapt-more cotrain-random cotrain,$(OUT)/$(run)/toolbox=$(PLANNER)) \
+	$(OUT)/adapt-more/toolbox=$(OUT)/planner-adapted $(OUT)/cotrain/toolbox=$(OUT)/planner-2 \
+	$(COTRAINED)=$(OUT)/planner-lite-cotrained
+$D/execute: $D/planner-adapted $D/cotrain-random $D/planner-lite-cotrained
 	@mkdir -p $(REPORTS)
 	$(call stage,execute,opera_agents.cotraining.evaluate --images $(VAL) --n $(call pick,384,16) --seed 2 \
-		--toolboxes $(LITE) $(OUT)/adapt/toolbox $(OUT)/adapt-more/toolbox $(OUT)/cotrain-random/toolbox \
-		$(OUT)/cotrain/toolbox $(OUT)/cotrain/toolbox $(COTRAINED) --agents $(foreach _,1 2 3 4 5,planner:$(PLANNER)) \
-		planner:$(OUT)/planner-2 planner:$(OUT)/planner-lite-cotrained --tool-photographs $(call pick,100,4) --threads 1 \
-		--json $(REPORTS)/execute.json)
+		--toolboxes $(foreach pair,$(EXECUTED),$(firstword $(subst =, ,$(pair)))) \
+		--agents $(foreach pair,$(EXECUTED),planner:$(lastword $(subst =, ,$(pair)))) \
+		--tool-photographs $(call pick,40,4) --threads 1 --json $(REPORTS)/execute.json)
+# Chains against adaptation alone, as many steps and each with a planner of its own; the same samples.
+$D/execute-control: $D/planner-adapted $D/planner-2
+	@mkdir -p $(REPORTS)
+	$(call stage,execute-control,opera_agents.cotraining.evaluate --images $(VAL) --n $(call pick,384,16) --seed 2 \
+		--toolboxes $(OUT)/adapt-more/toolbox $(OUT)/cotrain/toolbox --tool-photographs 0 --threads 1 \
+		--agents planner:$(OUT)/planner-adapted planner:$(OUT)/planner-2 --json $(REPORTS)/execute-control.json)
 
 # ---- the packages: `make ship` replaces what they ship by what was trained ----------------------------------
 

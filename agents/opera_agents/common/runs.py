@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["claim_run_dir", "folder_name", "load_encoder", "run_settings", "set_threads"]
 
-_ENCODER_PREFIX = "encoder."
+_ENCODER_PREFIX, _PLANNER_PREFIX = "encoder.", "detector."
 
 
 def set_threads(threads: int) -> None:
@@ -46,7 +46,8 @@ def load_encoder(encoder: ImageEncoder, path: Path) -> None:
 
     Args:
         encoder: The encoder whose weights are replaced.
-        path: Safetensors file with the keys ``encoder.*``, such as a detector's; other keys are ignored.
+        path: Safetensors file with the keys ``encoder.*``, such as a detector's, or ``detector.encoder.*``,
+            such as a planner's; other keys are ignored.
 
     Raises:
         MissingWeightsError: If there is no such file.
@@ -55,9 +56,10 @@ def load_encoder(encoder: ImageEncoder, path: Path) -> None:
     if not path.is_file():
         remedy = "python -m opera_agents.planner.train --help"
         raise MissingWeightsError("an encoder to start from", path, remedy)
+    named = {key.removeprefix(_PLANNER_PREFIX): value for key, value in load_as_float32(path).items()}
     weights = {
         key.removeprefix(_ENCODER_PREFIX): value
-        for key, value in load_as_float32(path).items()
+        for key, value in named.items()
         if key.startswith(_ENCODER_PREFIX)
     }
     try:

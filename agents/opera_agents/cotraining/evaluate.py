@@ -213,7 +213,7 @@ def _paired_difference(
 def evaluate_tools(
     config: EvaluateConfig, toolboxes: Sequence[Toolbox]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields the results of each toolbox's networks alone, by name of the toolbox.
+    """Yields the results of each toolbox's networks alone, by name of the toolbox; each toolbox once.
 
     Tools that have no parameters in one of the toolboxes, such as brighteners without a tone curve, are
     left out of all of them.
@@ -221,7 +221,7 @@ def evaluate_tools(
     photographs = read_images(list_images(config.images)[: config.tool_photographs])
     degradations = merge_degradations(load_degradations(config.degradations))
     without_parameters = {tool.name for toolbox in toolboxes for tool in toolbox if not tool.parameters}
-    for name, toolbox in zip(config.toolboxes, toolboxes, strict=True):
+    for name, toolbox in dict(zip(config.toolboxes, toolboxes, strict=True)).items():
         networks = toolbox.subset([tool.name for tool in toolbox if tool.name not in without_parameters])
         cards = measure_tools(
             networks, photographs, config.images.name, config.canvas, degradations=degradations
@@ -251,12 +251,13 @@ def _mean_tool_results(cards: Mapping[str, tuple[Tool, ToolCard]]) -> dict[str, 
 def group_table(name: str, rows: Mapping[str, Any]) -> Table:
     """Returns the table of an agent's means by group, with differences to the first agent."""
     table = Table("", title=name, title_justify="left", box=box.SIMPLE, padding=(0, 0, 0, 1))
-    for column in ("R_q", "PSNR", "difference", "LPIPS", "difference", "tools"):
+    for column in ("R_q", "difference", "PSNR", "difference", "LPIPS", "difference", "tools"):
         table.add_column(column, justify="right", no_wrap=True)
     for group, row in rows.items():
         table.add_row(
             group,
             f"{row['r_q']['mean']:.2f}",
+            _format_difference(row["r_q"], 2),
             f"{row['psnr_y']['mean']:.2f}",
             _format_difference(row["psnr_y"], 2),
             f"{row['lpips']['mean']:.3f}",

@@ -10,7 +10,7 @@ from opera_agents.common.plausible_plans import plausible_plan
 from opera_env.degradations import DEGRADATIONS
 from opera_env.errors import AgentError
 from opera_env.tools import Toolbox
-from opera_env.types import Decision
+from opera_env.types import Decision, Plan
 
 # The shipped tiny model and its tokenizer were trained on these texts: another text needs a new training.
 _DEGRADATION_TEMPLATES = (
@@ -38,8 +38,9 @@ def labelled_answer(
     rng: Generator,
     max_tools: int = 6,
     labels: Sequence[str] = DEGRADATIONS,
+    plan: Plan | None = None,
 ) -> Decision:
-    """Draws an answer that names the true degradations, with a plausible plan and matching reasoning.
+    """Draws an answer that names the true degradations, with a plan and matching reasoning.
 
     Args:
         toolbox: The tools that the plan may contain.
@@ -47,6 +48,7 @@ def labelled_answer(
         rng: Source of all randomness.
         max_tools: Maximum number of tools in a plan.
         labels: All degradations that answers can name, in the order in which recipes apply them.
+        plan: The plan; None draws a plausible one for the degradations.
 
     Raises:
         AgentError: If a degradation is none of the labels.
@@ -57,12 +59,11 @@ def labelled_answer(
             f"answers can name {', '.join(labels)}, found {', '.join(sorted(unknown))}: pass the labels of "
             "the data source."
         )
-    plan = plausible_plan(toolbox, degradations, rng, max_tools, labels=labels)
-    if not degradations:
-        return Decision(plan, degradations, str(rng.choice(_CLEAN_SENTENCES)))
-    *others, last = [_readable(name) for name in labels if name in degradations]
-    listed = f"{', '.join(others)} and {last}" if others else last
-    sentences = [str(rng.choice(_DEGRADATION_TEMPLATES)).format(listed)]
+    if plan is None:
+        plan = plausible_plan(toolbox, degradations, rng, max_tools, labels=labels)
+    if not degradations and not plan:
+        return Decision(plan, degradations, _name_degradations([], rng))
+    sentences = [_name_degradations([name for name in labels if name in degradations], rng)]
     for name in plan:
         reasons = sorted(toolbox[name].degradations & degradations)
         if reasons:
@@ -80,6 +81,15 @@ def random_answer(
     count = int(rng.integers(0, 4))
     degradations = frozenset(str(name) for name in rng.choice(list(labels), count, replace=False))
     return labelled_answer(toolbox, degradations, rng, max_tools, labels)
+
+
+def _name_degradations(degradations: Sequence[str], rng: Generator) -> str:
+    """Draws a sentence that names the degradations of a photograph."""
+    if not degradations:
+        return str(rng.choice(_CLEAN_SENTENCES))
+    *others, last = map(_readable, degradations)
+    listed = f"{', '.join(others)} and {last}" if others else last
+    return str(rng.choice(_DEGRADATION_TEMPLATES)).format(listed)
 
 
 def _readable(name: str) -> str:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 from transformers.utils import logging
 
+from opera_agents.vlm.encoder_model import register_encoder_model
 from opera_agents.vlm.saved import load_card
 from opera_env.errors import AgentError, MissingWeightsError, error_message
 from opera_env.json_files import read_object
@@ -151,6 +152,7 @@ def _load(auto_class: Any, name_or_path: Path | str, what: str, **options: Any) 
         check_model_folder(Path(name_or_path))
     else:
         _check_name(str(name_or_path), what)
+    register_encoder_model()
     try:
         with _without_progress_bars():
             return auto_class.from_pretrained(name_or_path, trust_remote_code=False, **options)

@@ -1,4 +1,8 @@
-"""A vision-language model of 1.8 M parameters, with the architecture of the 7 B model, built offline."""
+"""Vision-language models of under 2 M parameters, built offline.
+
+One has the architecture of the 7 B model. The other has its language model, and sees with the image encoder
+of the other agents.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +20,14 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
+from opera_agents.vlm.encoder_model import (
+    EncoderVisionConfig,
+    EncoderVLConfig,
+    EncoderVLForConditionalGeneration,
+)
 from opera_env.answer import ANSWER_TAGS
 from opera_env.degradations import DEGRADATIONS
+from opera_env.encoder import ImageEncoder
 from opera_env.tools import Toolbox
 
 PATCH_SIZE, MERGE_SIZE = 7, 3
@@ -25,6 +35,11 @@ PATCH_SIZE, MERGE_SIZE = 7, 3
 
 IMAGE_SIZE = 126
 """Side of the input in pixels: the multiple of PATCH_SIZE * MERGE_SIZE next to 128."""
+
+ENCODER_PATCH_SIZE = ENCODER_MERGE_SIZE = 8
+"""The same for models with an image encoder, which sees 128 pixels; four tokens for each image."""
+
+_ENCODER_IMAGE_SIZE = 128
 
 _END_OF_TEXT, _IM_START, _IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 _VISION = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
@@ -69,6 +84,7 @@ def tiny_processor(
     texts: Iterable[str],
     labels: Sequence[str] = DEGRADATIONS,
     calls_functions: bool = False,
+    for_encoder: bool = False,
 ) -> Qwen2_5_VLProcessor:
     """Builds a tokenizer for answers, and an image processor.
 
@@ -77,6 +93,8 @@ def tiny_processor(
         texts: Prompts and answers on which the rest of the vocabulary is trained.
         labels: All degradations that answers can name; the built-in ones by default.
         calls_functions: Whether the model calls functions, as trainers with tools need it.
+        for_encoder: Whether the model sees with an image encoder; images are then neither normalised nor,
+            at 128 x 128 pixels, resampled.
     """
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -104,9 +122,17 @@ def tiny_processor(
     if calls_functions:
         tokenizer.response_template = _RESPONSE_TEMPLATE
     sizes: dict[str, Any] = {"patch_size": PATCH_SIZE, "merge_size": MERGE_SIZE, "temporal_patch_size": 2}
-    pixels = {"shortest_edge": IMAGE_SIZE * IMAGE_SIZE, "longest_edge": IMAGE_SIZE * IMAGE_SIZE}
+    area = IMAGE_SIZE**2
+    if for_encoder:
+        sizes = {
+            "patch_size": ENCODER_PATCH_SIZE,
+            "merge_size": ENCODER_MERGE_SIZE,
+            "temporal_patch_size": 1,
+        }
+        area = _ENCODER_IMAGE_SIZE**2
+    pixels = {"shortest_edge": area, "longest_edge": area}
     return Qwen2_5_VLProcessor(
-        image_processor=Qwen2VLImageProcessor(size=pixels, **sizes),
+        image_processor=Qwen2VLImageProcessor(size=pixels, do_normalize=not for_encoder, **sizes),
         tokenizer=tokenizer,
         video_processor=Qwen2VLVideoProcessor(**sizes),
         chat_template=_TOOL_CHAT_TEMPLATE if calls_functions else _CHAT_TEMPLATE,
@@ -124,53 +150,93 @@ def tiny_model(
         num_layers: Number of layers of the language model and of the vision model.
         seed: Seed of the initial weights.
     """
-    tokenizer = processor.tokenizer
-    ids = {name: tokenizer.convert_tokens_to_ids(name) for name in (_END_OF_TEXT, _IM_END, *_VISION)}
-    # With the default of 0.02 a model of this width does not learn: its layers hardly change their input.
-    initializer_range = 0.08
-    options: dict[str, Any] = {"initializer_range": initializer_range, "tie_word_embeddings": True}
-    config = Qwen2_5_VLConfig(
-        text_config={
-            "vocab_size": len(tokenizer),
-            "hidden_size": hidden_size,
-            "intermediate_size": 3 * hidden_size,
-            "num_hidden_layers": num_layers,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "max_position_embeddings": 4096,
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 10_000.0,
-                "mrope_section": _mrope_section(hidden_size // 4 // 2),
-            },
-            "initializer_range": initializer_range,
-            "bos_token_id": ids[_END_OF_TEXT],
-            "eos_token_id": ids[_IM_END],
-            "pad_token_id": ids[_END_OF_TEXT],
-            "tie_word_embeddings": True,
-        },
-        vision_config={
-            "depth": num_layers,
-            "hidden_size": 96,
-            "intermediate_size": 192,
-            "num_heads": 4,
-            "patch_size": processor.image_processor.patch_size,
-            "spatial_merge_size": processor.image_processor.merge_size,
-            "temporal_patch_size": processor.image_processor.temporal_patch_size,
-            "out_hidden_size": hidden_size,
-            "window_size": IMAGE_SIZE,
-            "fullatt_block_indexes": list(range(num_layers)),
-            "initializer_range": initializer_range,
-        },
-        image_token_id=ids["<|image_pad|>"],
-        video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids["<|vision_start|>"],
-        vision_end_token_id=ids["<|vision_end|>"],
-        **options,
-    )
+    vision = {
+        **_vision_sizes(processor, hidden_size),
+        "depth": num_layers,
+        "hidden_size": 96,
+        "intermediate_size": 192,
+        "num_heads": 4,
+        "window_size": IMAGE_SIZE,
+        "fullatt_block_indexes": list(range(num_layers)),
+        "initializer_range": _INITIALIZER_RANGE,
+    }
+    options = _model_options(processor, hidden_size, num_layers)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Qwen2_5_VLForConditionalGeneration(config)
+        return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(vision_config=vision, **options))
+
+
+def tiny_encoder_model(
+    processor: Qwen2_5_VLProcessor,
+    encoder: ImageEncoder,
+    hidden_size: int = 128,
+    num_layers: int = 3,
+    seed: int = 0,
+) -> EncoderVLForConditionalGeneration:
+    """Builds a model that sees with a trained image encoder; the language model is untrained.
+
+    Args:
+        processor: A processor of :func:`tiny_processor` with ``for_encoder``.
+        encoder: The encoder, whose weights are copied.
+        hidden_size: Width of the language model.
+        num_layers: Number of layers of the language model.
+        seed: Seed of the initial weights.
+    """
+    vision = EncoderVisionConfig(**_vision_sizes(processor, hidden_size))
+    config = EncoderVLConfig(vision_config=vision, **_model_options(processor, hidden_size, num_layers))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = EncoderVLForConditionalGeneration(config)
+    model.tower.encoder.load_state_dict(encoder.state_dict())
+    return model
+
+
+_INITIALIZER_RANGE = 0.08
+"""With the default of 0.02 a model of this width does not learn: its layers hardly change their input."""
+
+
+def _vision_sizes(processor: Qwen2_5_VLProcessor, hidden_size: int) -> dict[str, Any]:
+    """Returns the settings of a vision model that follow from the other parts."""
+    return {
+        "patch_size": processor.image_processor.patch_size,
+        "spatial_merge_size": processor.image_processor.merge_size,
+        "temporal_patch_size": processor.image_processor.temporal_patch_size,
+        "out_hidden_size": hidden_size,
+    }
+
+
+def _model_options(processor: Qwen2_5_VLProcessor, hidden_size: int, num_layers: int) -> dict[str, Any]:
+    """Returns the configuration of a model but for its vision model."""
+    tokenizer = processor.tokenizer
+    ids = {name: tokenizer.convert_tokens_to_ids(name) for name in (_END_OF_TEXT, _IM_END, *_VISION)}
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": hidden_size,
+        "intermediate_size": 3 * hidden_size,
+        "num_hidden_layers": num_layers,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 4096,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 10_000.0,
+            "mrope_section": _mrope_section(hidden_size // 4 // 2),
+        },
+        "initializer_range": _INITIALIZER_RANGE,
+        "bos_token_id": ids[_END_OF_TEXT],
+        "eos_token_id": ids[_IM_END],
+        "pad_token_id": ids[_END_OF_TEXT],
+        "tie_word_embeddings": True,
+    }
+    return {
+        "text_config": text,
+        "image_token_id": ids["<|image_pad|>"],
+        "video_token_id": ids["<|video_pad|>"],
+        "vision_start_token_id": ids["<|vision_start|>"],
+        "vision_end_token_id": ids["<|vision_end|>"],
+        "initializer_range": _INITIALIZER_RANGE,
+        "tie_word_embeddings": True,
+    }
 
 
 def _mrope_section(half: int) -> Sequence[int]:

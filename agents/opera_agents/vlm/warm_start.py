@@ -3,9 +3,13 @@
 Example:
     python -m opera_agents.vlm.warm_start --images bsds500/train --val bsds500/val --out runs/vlm-warm
     python -m opera_agents.vlm.warm_start --images ... --val ... --answer-kind format --steps 150
+    python -m opera_agents.vlm.warm_start --images ... --val ... --planner runs/planner \
+        --encoder runs/planner/planner.safetensors
 
-Without ``--model`` a tiny model is built, offline. The run may be interrupted at any time: the same command
-resumes from the last checkpoint and ends exactly as an uninterrupted run. GRPO starts from ``OUT/model``.
+Without ``--model`` a tiny model is built, offline. With ``--encoder`` it sees with a trained image encoder,
+and with ``--planner`` it learns to write the plans of a planner. The run may be interrupted at any time:
+the same command resumes from the last checkpoint and ends exactly as an uninterrupted run. GRPO starts from
+``OUT/model``.
 
 Source: the paper needs no warm start, because its model already knows image quality and follows
     instructions. A model with random weights never writes an answer that is rewarded.
@@ -24,27 +28,29 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from opera_agents.common.batches import draw_samples, prefetch
+from opera_agents.common.batches import draw_samples, observe_sample, prefetch
 from opera_agents.common.checkpoints import load_checkpoint, not_a_checkpoint, save_checkpoint
 from opera_agents.common.photographs import check_photographs, training_source
-from opera_agents.common.runs import set_threads
+from opera_agents.common.runs import load_encoder, set_threads
 from opera_agents.common.seeds import SeedStage, make_rng
 from opera_agents.common.validation import Validation, ValidationResult, format_validation, log_validation
+from opera_agents.planner.agent import make_planner
 from opera_agents.vlm.agent import VLMAgent
 from opera_agents.vlm.answers import labelled_answer, random_answer
 from opera_agents.vlm.pretrained import load_processor, load_vision_language_model
 from opera_agents.vlm.prompt import build_messages, make_grammar, sample_image
 from opera_agents.vlm.saved import replace_model, save_card, save_processor
-from opera_agents.vlm.tiny import tiny_model, tiny_processor
+from opera_agents.vlm.tiny import tiny_encoder_model, tiny_model, tiny_processor
 from opera_agents.vlm.warm_start_config import VLMWarmStartConfig
 from opera_env.cli.program import run_program
 from opera_env.data import Source
 from opera_env.degradations import DEGRADATIONS, load_degradations
+from opera_env.encoder import ImageEncoder
 from opera_env.files import atomic_write
 from opera_env.runs import claim_run_dir, describe_progress
 from opera_env.schedules import set_learning_rate, warmup_cosine
 from opera_env.tools import Toolbox
-from opera_env.types import Sample
+from opera_env.types import Agent, Sample
 
 CHECKPOINT = "checkpoint.pt"
 """File name of a run's checkpoint."""
@@ -56,7 +62,8 @@ def train(config: VLMWarmStartConfig) -> ValidationResult:
     Raises:
         RunError: If another process trains in the folder, or the folder holds a run with other settings, of
             more steps, or with damaged files.
-        AgentError: If the model to start from cannot be loaded.
+        AgentError: If the model, encoder or planner to start from cannot be loaded.
+        ToolboxMismatchError: If the planner was trained for other tools.
     """
     # Set-up. Nothing is written before all that was named has been found.
     set_threads(config.threads)
@@ -74,6 +81,7 @@ def train(config: VLMWarmStartConfig) -> ValidationResult:
     )
     settings = config.settings(toolbox)
     processor, model = load_or_build_model(config, toolbox, source.degradations)
+    planner = load_planner(config, toolbox)
     validation = Validation(
         config.val,
         toolbox,
@@ -88,7 +96,7 @@ def train(config: VLMWarmStartConfig) -> ValidationResult:
     with claim_run_dir(config.out, settings, mutable=("steps",)):
         if progress is not None:
             print(progress)
-        run_steps(config, toolbox, source, processor, model.to(config.device).train(), state)
+        run_steps(config, toolbox, source, processor, model.to(config.device).train(), planner, state)
         with replace_model(config.out / "model") as folder:
             model.save_pretrained(folder)
             save_processor(processor, folder)
@@ -115,6 +123,7 @@ def run_steps(
     source: Source,
     processor: Any,
     model: Any,
+    planner: Agent | None,
     state: Mapping[str, Any] | None,
 ) -> None:
     """Trains a model on answers, and writes checkpoints.
@@ -125,6 +134,7 @@ def run_steps(
         source: The training photographs.
         processor: The model's processor.
         model: The model, in training mode.
+        planner: The agent whose plans the answers have; None for plausible plans.
         state: The checkpoint to resume from; None starts with the first step.
     """
     optimizer = torch.optim.AdamW(model.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=0.01)
@@ -139,7 +149,7 @@ def run_steps(
         stage = SeedStage.VLM_WARM_START
         samples = draw_samples(source, config.batch_size, make_rng(config.seed, stage, step))
         rng = make_rng(config.seed, stage, step, stream=1)
-        answers = draw_answers(config, toolbox, samples, rng, source.degradations)
+        answers = draw_answers(config, toolbox, samples, rng, source.degradations, planner)
         return collate(processor, config.system_prompt, samples, answers)
 
     batches = prefetch(make_batch, steps, config.workers)
@@ -180,8 +190,22 @@ def load_or_build_model(
         return load_processor(config.model), load_vision_language_model(config.model, dtype=torch.float32)
     rng, grammar = np.random.default_rng(config.seed), make_grammar(toolbox, config.max_tools, labels)
     texts = [grammar.format(random_answer(toolbox, rng, config.max_tools, labels)) for _ in range(500)]
-    processor = tiny_processor(toolbox, [config.system_prompt, *texts], labels)
-    return processor, tiny_model(processor, seed=config.seed)
+    with_encoder = config.encoder is not None
+    processor = tiny_processor(toolbox, [config.system_prompt, *texts], labels, for_encoder=with_encoder)
+    if config.encoder is None:
+        return processor, tiny_model(processor, seed=config.seed)
+    encoder = ImageEncoder()
+    load_encoder(encoder, config.encoder)
+    return processor, tiny_encoder_model(processor, encoder, seed=config.seed)
+
+
+def load_planner(config: VLMWarmStartConfig, toolbox: Toolbox) -> Agent | None:
+    """Returns the agent whose plans the answers have; None without one."""
+    if config.planner is None:
+        return None
+    planner = make_planner(toolbox, config.max_tools, path=config.planner)
+    assert isinstance(planner, Agent)
+    return planner
 
 
 def draw_answers(
@@ -190,15 +214,21 @@ def draw_answers(
     samples: Sequence[Sample],
     rng: Generator,
     labels: Sequence[str] = DEGRADATIONS,
+    planner: Agent | None = None,
 ) -> list[str]:
     """Draws a target answer for each sample, of the kind that the settings name."""
     grammar = make_grammar(toolbox, config.max_tools, labels)
     if config.answer_kind == "format":
         answers = [random_answer(toolbox, rng, config.max_tools, labels) for _ in samples]
     else:
+        plans = [None] * len(samples)
+        if planner is not None:
+            plans = [decision.plan for decision in planner.act([observe_sample(each) for each in samples])]
         answers = [
-            labelled_answer(toolbox, sample.degradations or frozenset(), rng, config.max_tools, labels)
-            for sample in samples
+            labelled_answer(
+                toolbox, sample.degradations or frozenset(), rng, config.max_tools, labels, plan
+            )
+            for sample, plan in zip(samples, plans, strict=True)
         ]
     return [grammar.format(answer) for answer in answers]
 

@@ -10,14 +10,17 @@ import torch
 
 from opera_agents.common.runs import run_settings
 from opera_agents.vlm.saved import identify_model
+from opera_env.errors import SettingError
 from opera_env.runs import (
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
     Range,
     check_settings,
+    identify_file,
     identify_images,
     identify_toolbox,
+    identify_weights,
 )
 from opera_env.tools import Toolbox
 
@@ -41,9 +44,16 @@ class VLMWarmStartConfig:
     """Folder of the run; the model is saved in OUT/model."""
     model: Path | None = None
     """Folder of a model and its processor to start from; by default a tiny model is built."""
+    encoder: Path | None = None
+    """Trained image encoder with which the tiny model sees: planner.safetensors of a planner, or
+    detector.safetensors. It is not trained further. Without it the model gets a vision transformer, and
+    learns to see from random weights."""
     answer_kind: Literal["labelled", "format"] = "labelled"
     """labelled: answers name the true degradations. format: answers are independent of the photograph, so
     that they teach the format alone."""
+    planner: Path | None = None
+    """Folder of a planner whose plans the labelled answers have; by default their plans have one matched
+    tool for each degradation."""
     system_prompt_file: Path | None = None
     """File of the system prompt; by default a short one for tiny models."""
     steps: NonNegativeInt = 600
@@ -87,6 +97,11 @@ class VLMWarmStartConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.encoder is not None and self.model is not None:
+            raise SettingError("encoder", self.encoder, "no encoder, since the --model has its own")
+        if self.planner is not None and self.answer_kind == "format":
+            expected = "no planner, since answers of the kind format do not depend on the photograph"
+            raise SettingError("planner", self.planner, expected)
 
     def settings(self, toolbox: Toolbox) -> dict[str, Any]:
         """Returns the settings that determine the result, with the content of what the run was given.
@@ -96,13 +111,15 @@ class VLMWarmStartConfig:
 
         Raises:
             SampleError: If a folder of photographs does not exist or holds none.
-            FileNotFoundError: If there is no such system prompt.
+            FileNotFoundError: If there is no such system prompt or encoder.
         """
         return run_settings(
             self,
             exclude=("val", "out", "system_prompt_file", "threads", "workers", "device", "val_count"),
             images=identify_images(*self.images),
             model=identify_model(self.model),
+            encoder=identify_file(self.encoder),
+            planner=None if self.planner is None else identify_weights(self.planner),
             toolbox=identify_toolbox(self.toolbox, toolbox.fingerprint),
             system_prompt=self.system_prompt,
         )

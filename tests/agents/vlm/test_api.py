@@ -122,7 +122,7 @@ def test_a_real_server_answers(
 ) -> None:
     pytest.importorskip("fastapi", reason="pip install transformers[serving]")
     lite, port = Toolbox.load("lite"), free_port()
-    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(SHIPPED)]
+    command = [sys.executable, "-m", "opera_agents.vlm.transformers_cli", "serve", str(SHIPPED)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
     card = load_card(SHIPPED)
     assert card is not None

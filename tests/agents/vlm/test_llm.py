@@ -119,7 +119,7 @@ def test_a_real_server_reflects(
     pytest.importorskip("fastapi", reason="pip install transformers[serving]")
     lite, port, card = Toolbox.load("lite"), free_port(), load_card(SHIPPED)
     assert card is not None
-    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(SHIPPED)]
+    command = [sys.executable, "-m", "opera_agents.vlm.transformers_cli", "serve", str(SHIPPED)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
     scorer = PlanScorer(lite, "label_free", cache=PrefixCache())
     with (tmp_path / "log").open("w") as log:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from functools import partial
@@ -12,19 +13,26 @@ import numpy as np
 import pytest
 import torch
 
+from opera_agents.common.batches import observe_sample
+from opera_agents.common.runs import load_encoder
+from opera_agents.planner.saved import SHIPPED as SHIPPED_PLANNER
 from opera_agents.vlm import warm_start
 from opera_agents.vlm.agent import VLMAgent
+from opera_agents.vlm.judge import RulesJudge
+from opera_agents.vlm.pretrained import load_vision_language_model
 from opera_agents.vlm.prompt import make_grammar
 from opera_agents.vlm.saved import load_card
 from opera_agents.vlm.warm_start import (
     collate,
     draw_answers,
     load_or_build_model,
+    load_planner,
     train,
 )
 from opera_agents.vlm.warm_start_config import TINY_SYSTEM_PROMPT, VLMWarmStartConfig
 from opera_env.data import Source
 from opera_env.degradations import DEGRADATIONS
+from opera_env.encoder import ImageEncoder
 from opera_env.errors import MissingWeightsError, RunError, SampleError, SettingError
 from opera_env.runs import claim_run_dir
 from opera_env.tools import Toolbox
@@ -173,3 +181,40 @@ def test_the_loss_falls(config: VLMWarmStartConfig, source: Source) -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
+
+
+def test_answers_have_the_plans_of_a_planner(config: VLMWarmStartConfig, samples: list[Sample]) -> None:
+    lite = Toolbox.load("lite")
+    config = replace(config, planner=SHIPPED_PLANNER)
+    planner = load_planner(config, lite)
+    assert planner is not None
+    answers = draw_answers(config, lite, samples, np.random.default_rng(0), planner=planner)
+    grammar, judge = make_grammar(lite, config.max_tools), RulesJudge(lite)
+    expected = planner.act([observe_sample(sample) for sample in samples])
+    for text, decision, sample in zip(answers, expected, samples, strict=True):
+        answer = grammar.parse(text)
+        assert answer.plan == decision.plan
+        assert answer.degradations == sample.degradations, "labels are the true ones"
+        assert judge.find_inconsistency(answer) is None
+
+
+def test_a_model_starts_with_a_trained_encoder(config: VLMWarmStartConfig, tmp_path: Path) -> None:
+    weights = SHIPPED_PLANNER / "planner.safetensors"
+    config = replace(config, encoder=weights, planner=SHIPPED_PLANNER, steps=2)
+    train(config)
+    model = load_vision_language_model(config.out / "model")
+    encoder = ImageEncoder()
+    load_encoder(encoder, weights)
+    trained = model.tower.encoder.state_dict()
+    assert all(torch.equal(value, trained[key]) for key, value in encoder.state_dict().items())
+    recorded = json.loads((config.out / "config.json").read_text())
+    assert recorded["encoder"]["name"] == "planner.safetensors" and recorded["planner"]["content"]
+    with pytest.raises(RunError, match="encoder"):
+        train(replace(config, encoder=None))
+
+
+def test_settings_that_exclude_each_other_are_refused(config: VLMWarmStartConfig, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="encoder"):
+        replace(config, encoder=tmp_path / "encoder.safetensors", model=tmp_path)
+    with pytest.raises(SettingError, match="planner"):
+        replace(config, planner=tmp_path, answer_kind="format")
