@@ -67,10 +67,11 @@ docs: $(READY) ## Build the documentation site in build/site; a warning is an er
 	$(BIN)/sphinx-build -c docs -b html -d build/doctrees -W --keep-going --quiet . build/site
 
 # Two processes with one thread each use two cores best. The hours of each stage are printed at the end.
+STAGES ?= all
 TRAIN := OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -f scripts/train.mk -j 2
 
-train: weights ## Train everything that ships: IMAGES="DIR DIR" VAL=DIR; QUICK=1 for a toy run
-	$(TRAIN) all
+train: weights ## Train everything that ships: IMAGES="DIR DIR" VAL=DIR; QUICK=1 for a toy run; STAGES=real for real photographs
+	$(TRAIN) $(STAGES)
 
 ship: weights ## Copy what `make train` made into the packages, with the same variables
 	$(TRAIN) ship

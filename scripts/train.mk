@@ -35,6 +35,10 @@ DETECTOR  := $(OUT)/detector/detector.safetensors
 
 POOLS := lite lite-adapted lite-cotrained
 
+# `make train STAGES=real` trains what is for photographs with real damage.
+.PHONY: real
+real: $(addprefix $D/,measure-real real-planner real-critic)
+
 all: $(addprefix $D/,critic vlm see plan-report execute execute-control study-table study-figures) $(POOLS:%=$D/card-%)
 	@$(PYTHON) scripts/train_stage.py $(OUT)
 
@@ -150,6 +154,37 @@ $D/planner-lite-cotrained: $D/measure-lite-cotrained
 	$(call stage,planner-lite-cotrained,opera_agents.planner.train $(DATA) --toolbox $(COTRAINED) \
 		--initial-weights $(OUT)/planner-2/planner.safetensors --out $(OUT)/planner-lite-cotrained --threads 1 \
 		$(COST) $(call pick,--updates 120 --lr 1e-4 --ent-coef 0.003,$(TOY_GRPO)))
+
+# ---- real photographs: a pool of its own, what observes them, and a planner ----------------------------------
+
+REAL      := $(OUT)/toolboxes/real
+REAL_EYES := $(OUT)/real-detector/detector.safetensors
+REAL_DATA  = --images $(IMAGES:%=real:%) --val real:$(VAL)
+REAL_TOOLS := unet.denoise nafnet.denoise nafnet.derain unet.dehaze unet.defocus_deblur unet.motion_deblur \
+	unet.super_resolution unet.sharpen unet.dejpeg unet.deprocess expose.light
+
+$(REAL_TOOLS:%=$D/real.%): $D/real.%: $D/pack-lite
+	$(call stage,real.$*,opera_env.cli tools train $* --pool real --initial-toolbox $(LITE) $(DATA) \
+		--out $(OUT)/real $(call pick,,--steps 4 --val-every 4 --val-side 32))
+$D/pack-real: $(REAL_TOOLS:%=$D/real.%)
+	$(call stage,pack-real,opera_env.cli tools pack --pool real --runs $(OUT)/real --out $(REAL))
+$D/measure-real: $D/pack-real
+	$(call stage,measure-real,opera_env.cli tools measure $(REAL) --images $(VAL) $(call pick,,--side 32))
+$D/real-detector:
+	$(call stage,real-detector,opera_agents.detector.train $(REAL_DATA) --encoder windows-1 \
+		--out $(OUT)/real-detector $(call pick,--steps 12000,--steps 4 --val-every 4 --val-count 16 \
+		--calibration-count 8 --crop-sizes 64 --batch-size 4))
+$D/real-critic: $D/real-detector $D/pack-real
+	$(call stage,real-critic,opera_agents.critic.train $(REAL_DATA) --toolbox $(REAL) --encoder $(REAL_EYES) \
+		--out $(OUT)/real-critic $(call pick,,--shards 1 --samples 4 --steps 4 --val-count 4 --val-every 4))
+$D/real-table: $D/pack-real
+	$(call stage,real-table,opera_agents.planner.reward_table --images $(IMAGES:%=real:%) --toolbox $(REAL) \
+		--out $(OUT)/real-table $(call pick,,--shards 2 --samples 3 --candidates 6 --refined 2))
+$D/real-planner: $D/real-table $D/real-detector
+	$(call stage,real-planner,opera_agents.planner.train $(REAL_DATA) --toolbox $(REAL) --encoder windows-1 \
+		--table $(OUT)/real-table --initial-weights $(REAL_EYES) --out $(OUT)/real-planner --threads 1 \
+		--table-fraction 0.25 $(COST) \
+		$(call pick,--updates 480 --lr 2e-4 --ent-coef 0.01,--value-epochs 2 --imitation-steps 2 $(TOY_GRPO)))
 
 # ---- what the documentation reports: tables in log/NAME.log, figures and JSON in reports ---------------------
 

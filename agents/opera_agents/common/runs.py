@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["claim_run_dir", "folder_name", "load_encoder", "run_settings", "set_threads"]
 
-_ENCODER_PREFIX, _PLANNER_PREFIX = "encoder.", "detector."
+_PLANNER_PREFIX, _ENCODER_PREFIX, _WINDOW_PREFIX = "detector.", "encoder.", "encoder.image."
 
 
 def set_threads(threads: int) -> None:
@@ -47,7 +47,8 @@ def load_encoder(encoder: ImageEncoder, path: Path) -> None:
     Args:
         encoder: The encoder whose weights are replaced.
         path: Safetensors file with the keys ``encoder.*``, such as a detector's, or ``detector.encoder.*``,
-            such as a planner's; other keys are ignored.
+            such as a planner's; other keys are ignored. Of an encoder of the kind ``windows-1`` the network
+            that sees single windows is loaded.
 
     Raises:
         MissingWeightsError: If there is no such file.
@@ -57,11 +58,8 @@ def load_encoder(encoder: ImageEncoder, path: Path) -> None:
         remedy = "python -m opera_agents.planner.train --help"
         raise MissingWeightsError("an encoder to start from", path, remedy)
     named = {key.removeprefix(_PLANNER_PREFIX): value for key, value in load_as_float32(path).items()}
-    weights = {
-        key.removeprefix(_ENCODER_PREFIX): value
-        for key, value in named.items()
-        if key.startswith(_ENCODER_PREFIX)
-    }
+    prefix = _WINDOW_PREFIX if any(key.startswith(_WINDOW_PREFIX) for key in named) else _ENCODER_PREFIX
+    weights = {key.removeprefix(prefix): value for key, value in named.items() if key.startswith(prefix)}
     try:
         encoder.load_state_dict(weights)
     except RuntimeError as error:

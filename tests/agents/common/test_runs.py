@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from opera_agents.common.runs import folder_name, load_encoder, run_settings, set_threads
-from opera_env.encoder import Detector, ImageEncoder
+from opera_agents.planner.policy import PlanPolicy
+from opera_env.encoder import Detector, ImageEncoder, WindowedEncoder
 from opera_env.errors import AgentError, MissingWeightsError
 from opera_env.weights.checkpoints import save_half
 
@@ -59,3 +60,19 @@ def test_encoder_file_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     save_half({"encoder.other": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(AgentError, match="leave out --encoder"):
         load_encoder(ImageEncoder(), tmp_path / "other.safetensors")
+
+
+def test_the_encoder_of_a_planner_and_that_of_windows_are_loaded(tmp_path: Path) -> None:
+    windows = WindowedEncoder()
+    cases = {
+        "planner": (policy := PlanPolicy(4, 8, 3), policy.detector.encoder),
+        "windows": (Detector(8, windows), windows.image),
+        "windows of a planner": (PlanPolicy(4, 9, 3, encoder=windows), windows.image),
+    }
+    for name, (module, expected) in cases.items():
+        path = tmp_path / f"{name}.safetensors"
+        save_half(module.state_dict(), path)
+        loaded = ImageEncoder()
+        load_encoder(loaded, path)
+        for key, value in expected.state_dict().items():
+            assert torch.equal(loaded.state_dict()[key], value.half().float()), (name, key)

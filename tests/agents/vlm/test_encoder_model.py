@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
-from opera_agents.common.runs import load_encoder
 from opera_agents.vlm.encoder_model import EncoderVLForConditionalGeneration
 from opera_agents.vlm.pretrained import load_processor, load_vision_language_model
 from opera_agents.vlm.prompt import build_messages
@@ -101,12 +99,3 @@ def test_a_saved_model_is_loaded_by_the_usual_loader(
     for key, value in model.tower.state_dict().items():
         assert torch.equal(loaded.tower.state_dict()[key], value)
     assert load_processor(tmp_path).image_processor.do_normalize is False
-
-
-def test_encoders_of_detectors_and_of_planners_are_loaded(encoder: ImageEncoder, tmp_path: Path) -> None:
-    for prefix in ("encoder.", "detector.encoder."):
-        path = tmp_path / "weights.safetensors"
-        save_file({prefix + key: value for key, value in encoder.state_dict().items()}, path)
-        loaded = ImageEncoder()
-        load_encoder(loaded, path)
-        assert torch.equal(loaded.out.weight, encoder.out.weight)
