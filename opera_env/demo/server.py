@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,7 +55,7 @@ def serve_page(
         theme = Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
         _, address, _ = page.launch(
             server_name=host,
-            server_port=port or None,
+            server_port=port or _free_port(host),
             mcp_server=mcp,
             allowed_paths=[str(folder)],
             max_file_size=_MAX_FILE_SIZE,
@@ -71,3 +72,10 @@ def serve_page(
             yield address
         finally:
             page.close()
+
+
+def _free_port(host: str) -> int:
+    """Returns a free port; gradio alone takes that of an environment variable, or one of its own range."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])

@@ -31,8 +31,11 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    with serve_page(Workshop(max_megapixels=0.2, max_tools=3), port=0) as address:
-        yield address
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_SERVER_PORT", "1")  # a port that is named elsewhere is not taken
+        with serve_page(Workshop(max_megapixels=0.2, max_tools=3), port=0) as address:
+            assert not address.endswith(":1/")
+            yield address
 
 
 def read(url: str) -> str:
