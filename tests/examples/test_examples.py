@@ -17,8 +17,12 @@ TRAINING_EXAMPLES = {
     "12_vlm_turns.py",
     "13_own_ppo.py",
     "14_minari.py",
+    "15_rllib.py",
 }
-NEEDED = {"14_minari.py": ("minari", "pyarrow")}
+NEEDED = {
+    "14_minari.py": ("minari", "pyarrow"),
+    "15_rllib.py": ("ray", "tree", "lz4", "ormsgpack", "pyarrow"),
+}
 """Packages of examples that no extra but their own brings."""
 
 every_example = pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
