@@ -32,13 +32,15 @@ class Range:
 
     Attributes:
         low: Smallest value.
-        high: Largest value; no number is infinite.
+        high: Largest value.
         includes_low: Whether ``low`` itself is allowed.
+        may_be_infinite: Whether infinity is allowed, for limits that one may do without.
     """
 
     low: float
     high: float = math.inf
     includes_low: bool = True
+    may_be_infinite: bool = False
 
     def __contains__(self, value: float) -> bool:
         return (self.low <= value if self.includes_low else self.low < value) and value <= self.high
@@ -54,6 +56,7 @@ NonNegativeInt = Annotated[int, Range(0)]
 Seed = Annotated[int, Range(0, 2**63 - 1)]
 PositiveFloat = Annotated[float, Range(0, includes_low=False)]
 NonNegativeFloat = Annotated[float, Range(0)]
+UpperBound = Annotated[float, Range(0, includes_low=False, may_be_infinite=True)]
 Probability = Annotated[float, Range(0, 1)]
 
 
@@ -73,7 +76,7 @@ def check_multiple(name: str, value: int, factor: int) -> None:
 
 
 def check_settings(config: DataclassInstance) -> None:
-    """Checks that the numbers of a configuration are finite, and in the ranges that their types name.
+    """Checks that the numbers of a configuration are in the ranges of their types, and finite by default.
 
     Args:
         config: A dataclass; its ``__post_init__`` calls this function.
@@ -84,7 +87,8 @@ def check_settings(config: DataclassInstance) -> None:
     for name, hint in get_type_hints(type(config), include_extras=True).items():
         ranges = list(_find_ranges(hint))
         for value in _numbers(getattr(config, name)):
-            if not math.isfinite(value):
+            is_infinite = value == math.inf and any(allowed.may_be_infinite for allowed in ranges)
+            if not math.isfinite(value) and not is_infinite:
                 raise SettingError(name, value, str(ranges[0]) if ranges else "a finite number")
             for allowed in ranges:
                 if value not in allowed:

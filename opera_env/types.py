@@ -147,6 +147,9 @@ class SampleSpec:
             if crop is not None:
                 top, left, height, width = (operator.index(value) for value in crop)
                 crop = (top, left, height, width)
+            seed = operator.index(data.get("seed", 0))
+            if seed < 0:
+                raise ValueError(f"negative seed {seed}")
             image, sha256 = data.get("image", ""), data.get("sha256", "")
             if not isinstance(image, str) or not re.fullmatch("([0-9a-f]{64})?", sha256):
                 raise TypeError("image is not a name, or sha256 is not 64 hexadecimal digits")
@@ -154,7 +157,7 @@ class SampleSpec:
                 source=str(data["source"]),
                 index=operator.index(data["index"]),
                 recipe=tuple(recipe),
-                seed=operator.index(data.get("seed", 0)),
+                seed=seed,
                 crop=crop,
                 image=image,
                 sha256=sha256,

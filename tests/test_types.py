@@ -87,6 +87,7 @@ def test_missing_keys_of_a_specification_have_defaults() -> None:
         {"source": "a", "index": "first"},
         {"source": "a", "index": None},
         {"source": "a", "index": 0, "seed": "x"},
+        {"source": "a", "index": 0, "seed": -1},
         {"source": "a", "index": 0, "recipe": 7},
         {"source": "a", "index": 0, "crop": [1, 2, 3]},
         {"source": "a", "index": 0, "crop": [1, 2, 3, 4, 5]},

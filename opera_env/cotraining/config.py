@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 from opera_env.cotraining.differentiable import Checkpointing
 from opera_env.cotraining.losses import LossWeights
+from opera_env.errors import SettingError
+from opera_env.settings import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    UpperBound,
+    check_settings,
+)
 
 
 @dataclass(frozen=True)
@@ -17,7 +26,8 @@ class ExecutionConfig:
         lr: Peak learning rate of every tool. The paper uses 1e-6 for networks of 26 M parameters.
         warmup_steps: Steps of linear warm-up, which protects trained networks from large first steps.
         cosine_decay: Whether the learning rate falls to zero by a cosine over all epochs.
-        max_grad_norm: Gradient clipping: largest norm of the gradient of all tools of a step together.
+        max_grad_norm: Gradient clipping: largest norm of the gradient of all tools of a step together;
+            infinity clips nothing.
         epochs: Number of epochs. The weights of the perceptual losses rise over the first 30 % of them.
         steps_per_epoch: Number of steps of an epoch.
         micro_batch_size: Plans that are run and differentiated together. A larger number needs more memory
@@ -29,13 +39,18 @@ class ExecutionConfig:
     """
 
     loss: str | LossWeights = "lite"
-    lr: float = 1e-4
-    warmup_steps: int = 0
+    lr: NonNegativeFloat = 1e-4
+    warmup_steps: NonNegativeInt = 0
     cosine_decay: bool = False
-    max_grad_norm: float = 0.5
-    epochs: int = 20
-    steps_per_epoch: int = 100
-    micro_batch_size: int = 8
+    max_grad_norm: UpperBound = 0.5
+    epochs: PositiveInt = 20
+    steps_per_epoch: PositiveInt = 100
+    micro_batch_size: PositiveInt = 8
     checkpointing: Checkpointing = "auto"
     autocast: bool = False
     trainable_tools: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.checkpointing not in (choices := get_args(Checkpointing)):
+            raise SettingError("checkpointing", self.checkpointing, f"one of {', '.join(choices)}")

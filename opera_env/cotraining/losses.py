@@ -18,11 +18,12 @@ from opera_env.errors import MissingWeightsError, UnknownPresetError
 from opera_env.metrics.critic import SHIPPED_CRITIC, load_critic
 from opera_env.metrics.lpips_alex import LpipsAlex
 from opera_env.metrics.pretrained import PyiqaMetric
+from opera_env.settings import NonNegativeFloat, check_settings
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the terms of the loss; a term of weight 0 is not computed.
+    """Weights of the terms of the loss; a term of weight 0 is not computed, but for L1, which begins.
 
     Attributes:
         l1: Mean absolute difference from the reference.
@@ -33,12 +34,15 @@ class LossWeights:
         critic: 1 - critic / 10, where all terms of the reward are predicted by the critic's network.
     """
 
-    l1: float = 0.4
-    vgg: float = 0.0
-    lpips: float = 0.0
-    musiq: float = 0.0
-    clipiqa: float = 0.0
-    critic: float = 0.0
+    l1: NonNegativeFloat = 0.4
+    vgg: NonNegativeFloat = 0.0
+    lpips: NonNegativeFloat = 0.0
+    musiq: NonNegativeFloat = 0.0
+    clipiqa: NonNegativeFloat = 0.0
+    critic: NonNegativeFloat = 0.0
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
     def at_epoch(self, epoch: int, epochs: int) -> LossWeights:
         """Returns the weights of an epoch.
@@ -92,7 +96,8 @@ class RestorationLoss(nn.Module):
     from the results themselves, so that its gradient moves values outside the range back into it.
 
     Args:
-        loss_weights: Only terms with a weight above 0 are built, and need their weight files.
+        loss_weights: Of the terms with networks, only those with a weight above 0 are built, and need their
+            weight files. L1 is always computed, since training starts with it.
 
     Attributes:
         names: Names of the terms.
@@ -105,7 +110,7 @@ class RestorationLoss(nn.Module):
     def __init__(self, loss_weights: LossWeights) -> None:
         super().__init__()
         names = [field.name for field in fields(loss_weights)]
-        self.names = tuple(name for name in names if getattr(loss_weights, name) > 0)
+        self.names = tuple(name for name in names if name == "l1" or getattr(loss_weights, name) > 0)
         self.nets = nn.ModuleDict({name: _TERM_NETS[name]() for name in self.names if name in _TERM_NETS})
         self.requires_grad_(False)
         super().train(False)
@@ -125,7 +130,7 @@ class RestorationLoss(nn.Module):
             The unweighted value of each term, float32 (B,), by name.
         """
         clamped = results.clamp(0, 1)
-        term_values = {"l1": (results - references).abs().mean((1, 2, 3))} if "l1" in self.names else {}
+        term_values = {"l1": (results - references).abs().mean((1, 2, 3))}
         return term_values | {name: net(clamped, references) for name, net in self.nets.items()}
 
 

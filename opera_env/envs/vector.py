@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from typing import Any
 
 import gymnasium as gym
@@ -146,16 +147,19 @@ class RestoreVectorEnv(ToolboxMixin, VectorEnv[Any, Any, NDArray[np.float64]]): 
         ]
         assert self._generators is not None
         rng_states = [generator.bit_generator.state for generator in self._generators]
+        before = [copy(episode) for episode in self._episodes]
         try:
             with ThreadPoolExecutor(1) as background:  # makes the next samples while the tools run
                 next_samples = background.submit(self._samples, terminating)
                 transitions: list[Transition[Any]] = self.rules.step(self._episodes, action_list)
-        except BaseException:  # a step that fails must not change the generators
+            samples = next_samples.result()
+        except BaseException:  # a step that fails must change neither the generators nor the episodes
+            self._episodes = before
             for generator, state in zip(self._generators, rng_states, strict=True):
                 generator.bit_generator.state = state
             raise
         self._shown = list(self._episodes)
-        starts = self.rules.reset(next_samples.result()) if terminating else []
+        starts = self.rules.reset(samples) if terminating else []
         resets = dict(zip(terminating, starts, strict=True))
         observations: list[Any] = []
         infos: dict[str, Any] = {}

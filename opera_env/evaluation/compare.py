@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from opera_env.agents import BLIND_SUFFIX
 from opera_env.evaluation.agent_runs import make_compared_agent, run_compared_agent, visible_scorer
 from opera_env.evaluation.partial import KeptResults, PartialResults
 from opera_env.evaluation.records import Comparison, Cost, EvaluationConfig, Record
 from opera_env.evaluation.scorers import CachingScorer
 from opera_env.execution import PrefixCache
 from opera_env.reward import env_reward
+from opera_env.runs.identity import identify_agent
 from opera_env.scoring import PlanScorer
 from opera_env.search import all_plans, beam_search
 from opera_env.tools import Toolbox
@@ -108,7 +110,9 @@ def compare_agents(
 
 
 def _agent_key(name: str) -> str:
-    return f"agent {name}"
+    """Returns what tells the results of an agent from all others, and from its own before more training."""
+    identity = identify_agent(name.removesuffix(BLIND_SUFFIX))
+    return f"agent {name}" + ("" if isinstance(identity, str) else f" {identity['content']}")
 
 
 def _records(

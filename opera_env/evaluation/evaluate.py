@@ -11,13 +11,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from opera_env.agents import BLIND_SUFFIX, AgentRun
+from opera_env.errors import SettingError
 from opera_env.evaluation.agent_runs import make_compared_agent, run_compared_agent, visible_scorer
 from opera_env.evaluation.benchmarks import EACH_TOOL, Benchmark, BenchmarkSample, image_digest
 from opera_env.evaluation.judging import Judge
 from opera_env.evaluation.partial import PartialResults
 from opera_env.evaluation.protocols import ColumnMetrics
 from opera_env.evaluation.records import Cost, EvaluationConfig
-from opera_env.evaluation.results import SINGLE_PREFIX, Result, package_versions, spec_digest
+from opera_env.evaluation.results import (
+    SINGLE_PREFIX,
+    Result,
+    answer_json,
+    package_versions,
+    spec_digest,
+)
 from opera_env.execution import PrefixCache
 from opera_env.reward import Reward
 from opera_env.runs.identity import identify_agent
@@ -64,6 +71,9 @@ class ToolboxRunner:
         for agent in agents if isinstance(agents, Mapping) else expand_agents(agents, toolbox):
             made = agents[agent] if isinstance(agents, Mapping) else None
             name, content = _identify(agent)
+            if name in self._agents:
+                expected = f"another folder; results would call two of them {name}"
+                raise SettingError("agents", agent, expected)
             self._contents[name] = content
             self._agents[name] = made or make_compared_agent(agent, toolbox, config)
         scorer = PlanScorer(toolbox, config.reward, cache=PrefixCache()) if self._agents else None
@@ -233,12 +243,5 @@ def _results_of(
 def _answer(run: AgentRun) -> dict[str, Any] | None:
     """Returns what a decision says in words; None if it says nothing."""
     decision: Decision | None = run.decisions[0] if run.decisions else None
-    if decision is None:
-        return None
-    predicted = None if decision.degradations is None else sorted(decision.degradations)
-    answer = {
-        "reasoning": decision.reasoning,
-        "degradations": predicted,
-        "error": None if decision.error is None else str(decision.error),
-    }
+    answer = {} if decision is None else answer_json(decision)
     return answer if any(value is not None for value in answer.values()) else None

@@ -12,13 +12,13 @@ from typing import IO, Any
 
 from opera_env.errors import OutputError
 from opera_env.evaluation.scorers import CachingScorer
+from opera_env.files import digest_text
 from opera_env.types import Sample
 
 PARTIAL_SUFFIX = ".partial"
 """Added to the name of the results' file."""
 
 _IDENTITY = "settings"
-_DIGITS = 16
 
 
 class PartialResults:
@@ -59,7 +59,7 @@ class PartialResults:
         end = self._file.seek(0, os.SEEK_END)
         self.values[key] = value  # before it is written: a signal may come in between
         try:
-            _write_all(self._file, f"{_digest(text)} {text}\n".encode())
+            _write_all(self._file, f"{digest_text(text)} {text}\n".encode())
             os.fsync(self._file.fileno())
         except OSError as error:
             del self.values[key]
@@ -213,11 +213,7 @@ def _write_all(file: IO[bytes], data: bytes) -> None:
 def _parse(line: bytes, number: int, path: Path) -> tuple[str, Any]:
     digest, _, text = line.decode(errors="replace").partition(" ")
     with suppress(ValueError):
-        if digest == _digest(text):
+        if digest == digest_text(text):
             key, value = json.loads(text)
             return str(key), value
     raise OutputError(f"{path} is damaged in line {number}: start again with --force.")
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]

@@ -74,10 +74,6 @@ class ColumnMetrics:
                 self.reasons[name] = f"no weights here: opera-env weights fetch {name}"
             except MissingPackageError as error:
                 self.reasons[name] = str(error).rstrip(".")
-            except ModuleNotFoundError as error:
-                if error.name != "pyiqa":
-                    raise
-                self.reasons[name] = "pyiqa is not installed: pip install pyiqa"
 
     def missing(self, sample: Sample) -> dict[str, str]:
         """Returns why metrics cannot be computed on the results of a sample, by their names."""

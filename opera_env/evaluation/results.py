@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -12,8 +11,9 @@ from typing import Any
 
 from opera_env.errors import OperaError, ResultsError
 from opera_env.evaluation.records import Cost
+from opera_env.files import digest_text
 from opera_env.json_files import JsonObject, parse_object
-from opera_env.types import Plan, SampleSpec
+from opera_env.types import Decision, Plan, SampleSpec
 
 SINGLE_PREFIX = "single:"
 """Begins the names of agents that plan one tool for every image. They may have results on the samples that
@@ -22,7 +22,6 @@ their tool is for only."""
 Entry = tuple[str, str, str]
 """Toolbox, agent and the reward that the agent saw."""
 
-_DIGITS = 16
 _REMEDY = "Take the file as `opera-env evaluate` has written it, or evaluate again."
 
 
@@ -114,10 +113,20 @@ class Result:
         )
 
 
+def answer_json(decision: Decision) -> dict[str, Any]:
+    """Returns what a decision says in words, in the form in which results keep it."""
+    predicted = decision.degradations
+    return {
+        "reasoning": decision.reasoning,
+        "degradations": None if predicted is None else sorted(predicted),
+        "error": None if decision.error is None else str(decision.error),
+    }
+
+
 def format_line(result: Result) -> str:
     """Returns the line of a result: JSON whose last key is a digest of the others."""
     text = json.dumps(result.to_json())
-    return f'{text[:-1]}, "digest": "{_digest(text)}"}}'
+    return f'{text[:-1]}, "digest": "{digest_text(text)}"}}'
 
 
 def parse_line(line: str, label: str) -> Result:
@@ -238,7 +247,7 @@ def by_entry(results: Iterable[Result]) -> dict[Entry, list[Result]]:
 
 def spec_digest(spec: SampleSpec) -> str:
     """Returns a digest of a specification, which names the sample in files."""
-    return _digest(json.dumps(spec.to_json()))
+    return digest_text(json.dumps(spec.to_json()))
 
 
 def package_versions() -> dict[str, str | None]:
@@ -250,7 +259,3 @@ def package_versions() -> dict[str, str | None]:
         except PackageNotFoundError:
             versions[package] = None
     return versions
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]

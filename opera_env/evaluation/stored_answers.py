@@ -12,11 +12,11 @@ from opera_env.answer import AnswerGrammar
 from opera_env.errors import ResultsError, SampleError
 from opera_env.evaluation.benchmarks import Benchmark
 from opera_env.evaluation.benchmarks.benchmark import describe
-from opera_env.evaluation.results import Result, numbered_lines, spec_digest
+from opera_env.evaluation.results import Result, answer_json, numbered_lines, spec_digest
 from opera_env.evaluation.stored_plans import StoredPlan
 from opera_env.json_files import parse_object
 from opera_env.reward import f1_score
-from opera_env.types import Decision, SampleSpec
+from opera_env.types import SampleSpec
 
 
 @dataclass(frozen=True)
@@ -79,16 +79,6 @@ def read_answers(path: Path, benchmark: Benchmark, grammar: AnswerGrammar) -> li
     if not answers:
         raise ResultsError(f"{path}: expected answers, found an empty file. {remedy}")
     return list(answers.values())
-
-
-def answer_json(decision: Decision) -> dict[str, object]:
-    """Returns what a decision says in words, in the form in which results keep it."""
-    predicted = decision.degradations
-    return {
-        "reasoning": decision.reasoning,
-        "degradations": None if predicted is None else sorted(predicted),
-        "error": None if decision.error is None else str(decision.error),
-    }
 
 
 def summarise_answers(results: Sequence[Result]) -> list[AnswerSummary]:

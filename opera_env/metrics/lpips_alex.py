@@ -71,7 +71,7 @@ class LpipsAlex(nn.Module):
                 f"found {tuple(reference.shape)}. Use a larger canvas or another metric."
             )
         layers = self.backbone((2 * reference - 1 - self.mean) / self.scale)
-        # Equal to x / (|x| + eps), as in lpips, whose gradient is NaN where all channels are 0.
+        # x / max(|x|, eps). lpips has x / (|x| + eps), whose gradient is NaN where all channels are 0.
         return tuple(functional.normalize(layer, dim=1, eps=_EPSILON) for layer in layers)
 
     def distance(self, image: Tensor, reference_features: Sequence[Tensor]) -> Tensor:

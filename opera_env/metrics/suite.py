@@ -194,8 +194,15 @@ def _full_precision(device: torch.device) -> Iterator[None]:
         if device.type != "cuda":
             yield
             return
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        switches = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+        before = [switch.fp32_precision for switch in switches]
+        try:
+            for switch in switches:
+                switch.fp32_precision = "ieee"
             yield
+        finally:
+            for switch, precision in zip(switches, before, strict=True):
+                switch.fp32_precision = precision
 
 
 def _collate(features: Sequence[Features]) -> Features:

@@ -1,4 +1,4 @@
-"""Restores photographs: an agent plans on a window of the photograph, and the tools run on all of it."""
+"""Restores photographs: an agent plans, plans are scored on a window, and the tools run on all of it."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

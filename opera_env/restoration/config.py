@@ -27,8 +27,9 @@ class RestorerConfig:
         tool_cost: Cost of each tool, in units of R_q (0 to 10), for agents that use it.
         num_plans: Number of plans that an agent samples, if it can sample several. It chooses among these
             and the unchanged photograph; with 1 it takes its most likely plan and scores none.
-        window: Side, in pixels, of the window of the photograph that the agent plans on; 0 for the whole
-            photograph. The time of a search grows with the area.
+        window: Side, in pixels, of the window of the photograph on which plans are scored, and which the
+            agent sees unless it can see photographs of any size; 0 for the whole photograph. The time of a
+            search grows with the area.
         max_memory: Bytes that the process may use, images included; None for 2.5 GB, or for what a
             larger photograph needs if half of the free memory is enough.
         max_seconds: Seconds that planning and tools may take for one photograph; None for no limit.

@@ -193,6 +193,7 @@ class _RecordingAgent:
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
         self.closed_loop = agent.closed_loop
+        self.uses_history = getattr(agent, "uses_history", False)
         self.decisions: list[Decision] = []
 
     def act(self, observations: Sequence[Observation]) -> list[Decision]:

@@ -149,7 +149,9 @@ class Restorer:
         return replace(result, image=restored, decision=decision, tool_seconds=seconds)
 
     def plan(self, image: Tensor, deadline: Deadline | None = None) -> PlannedRestoration:
-        """Runs the agent, which observes a window of the image only.
+        """Runs the agent, which observes a window of the image, or all of it if it can see photographs.
+
+        Plans are scored on the window.
 
         Args:
             image: float32 (3, H, W) in [0, 1], of any size.
@@ -218,7 +220,8 @@ class Restorer:
         result = next(iter(executor.run([sample], [plan])))
         restored = resize(result.image[None], sample.canvas)[0]
         if strength != 1:
-            restored = blend(resize(image[None], sample.canvas)[0], restored, strength)
+            unchanged = resize(image[None], sample.canvas)[0].to(restored.device)
+            restored = blend(unchanged, restored, strength)
         return restored, tuple(seconds)
 
     def check_size(self, height: int, width: int) -> None:

@@ -27,7 +27,7 @@ class TrainConfig:
     """Settings of the training of one tool of the lite toolboxes."""
 
     tool: tyro.conf.Positional[str]
-    """Name of the tool, one of opera_env/tool_training/lite_tools.py."""
+    """Name of the tool; opera_env/tool_training has a file with the tools of each pool."""
     images: tuple[Path, ...]
     """Folders of clean photographs for training, with sides of at least 128 pixels."""
     val: Path

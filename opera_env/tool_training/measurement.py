@@ -10,12 +10,10 @@ import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
 from rich.progress import track
-from torch import Tensor
 
 from opera_env.data.images import to_tensor
 from opera_env.degradations import DEGRADATION_CLASSES, DegradationType, degrade
 from opera_env.errors import ToolboxError
-from opera_env.metrics import FunctionMetric
 from opera_env.reward import Reward, RewardTerm
 from opera_env.scoring import PlanScorer
 from opera_env.tool_training.lite_tools import ToolSpec
@@ -25,19 +23,13 @@ from opera_env.tool_training.pools import training_spec
 from opera_env.tools import Tool, Toolbox
 from opera_env.types import Outcome, Plan, Sample, SampleSpec
 
-
-def _psnr(images: Tensor, references: Tensor) -> Tensor:
-    error = (images - references).square().mean((1, 2, 3))
-    return -10 * torch.log10(error + 1e-8)
-
-
 _CHUNK_SIZE = 16
 """Samples that are scored together."""
 
 _CARD_REWARD = Reward(
     "card",
     (
-        RewardTerm(FunctionMetric("psnr", _psnr, worst=0.0, needs_reference=True), 0, 1, 1, clip=False),
+        RewardTerm("psnr_rgb", 0, 1, 1, clip=False),
         RewardTerm("psnr_y", 0, 1, 1, clip=False),
         RewardTerm("ssim_y", 0, 1, 1, clip=False),
         RewardTerm("lpips", 0, 1, 1, clip=False),
@@ -175,14 +167,15 @@ def _gain(before: Sequence[Outcome], after: Sequence[Outcome]) -> Gain:
             [new.metrics[metric] - old.metrics[metric] for old, new in zip(before, after, strict=True)]
         )
 
-    means = {metric: float(change(metric).mean()) for metric in ("psnr", "psnr_y", "ssim_y", "lpips")}
-    return Gain(**means, worse=int((change("psnr") < 0).sum()))
+    psnr = change("psnr_rgb")
+    others = {metric: float(change(metric).mean()) for metric in ("psnr_y", "ssim_y", "lpips")}
+    return Gain(psnr=float(psnr.mean()), **others, worse=int((psnr < 0).sum()))
 
 
 def _clean_psnr(scorer: PlanScorer, samples: Sequence[Sample]) -> dict[str, float]:
     """Returns, for each tool, the PSNR of its mean squared error on clean images."""
     psnr: dict[str, float] = {}
     for (name,), outcomes in _score_plans(scorer, samples, [(name,) for name in scorer.tool_names]).items():
-        errors = [10 ** (-outcome.metrics["psnr"] / 10) for outcome in outcomes]
+        errors = [10 ** (-outcome.metrics["psnr_rgb"] / 10) for outcome in outcomes]
         psnr[name] = float(-10 * np.log10(np.mean(errors)))
     return psnr

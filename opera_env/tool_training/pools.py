@@ -1,4 +1,4 @@
-"""The pools of tools that can be trained: specialists on two kinds of data, and one tool for everything."""
+"""The pools of tools that can be trained: specialists on three kinds of data, and one for everything."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -159,11 +159,7 @@ def export_tool(
         toolbox = config.initial_toolbox or "lite"
         toolbox = toolbox if toolbox in shipped_toolboxes() else folder_name(Path(toolbox))
         start = f"{toolbox}/{spec.initial_tool}"
-    options = "".join(
-        f" --{name.replace('_', '-')} {value}"
-        for name in ("initial_toolbox", "zero_reference")
-        if (value := getattr(config, name)) is not None
-    )
+    options = "".join(f" {option}" for option in _changed_options(config))
     record = {
         "pool": config.pool,
         "command": f"opera-env tools train {spec.name} {pool}--images {data} --val {validation} "
@@ -176,6 +172,18 @@ def export_tool(
     }
     with atomic_write(folder / "training.json") as part:
         part.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _changed_options(config: TrainConfig) -> Iterator[str]:
+    """Yields the options that change a result and are not the defaults, but for those in every command."""
+    named = ("tool", "pool", "images", "val", "steps", "lr", "seed")
+    without_effect = ("out", "threads", "device", "val_every")
+    for option in fields(config):
+        value = getattr(config, option.name)
+        if option.name in (*named, *without_effect) or value == option.default:
+            continue
+        name = option.name.replace("_", "-")
+        yield f"--{name} {value}" if not isinstance(value, bool) else f"--{'' if value else 'no-'}{name}"
 
 
 def train(config: TrainConfig) -> dict[str, Any]:

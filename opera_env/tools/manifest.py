@@ -18,6 +18,7 @@ from opera_env.files import atomic_write, file_sha256
 from opera_env.json_files import JsonObject, read_object
 from opera_env.tools.nets import NETS
 from opera_env.tools.saved_net import check_can_be_saved, is_code, read_net, write_net
+from opera_env.tools.source import PROGRAMS
 from opera_env.tools.tool import TOOL_NAME, Tool
 
 MANIFEST_NAME = "toolbox.json"
@@ -121,6 +122,8 @@ def _weight_file(folder: Path, entry: JsonObject) -> Path | None:
     name = Path(entry.text("file")).name  # a manifest cannot name files outside its folder
     if not _FILE_NAME.fullmatch(name):
         entry.fail(f"expected 'file' to be the name of a file, found {reprlib.repr(entry.data['file'])}")
+    if entry.text("net") not in PROGRAMS and Path(name).suffix != ".safetensors":
+        entry.fail(f"expected weights in a .safetensors file, found {reprlib.repr(name)}")
     path = folder / name
     if not path.is_file():
         raise MissingWeightsError(

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from opera_env.errors import ToolboxError, WeightsIntegrityError
-from opera_env.tools.net_bounds import check_fit
+from opera_env.tools.net_bounds import Shapes, check_fit
 from opera_env.tools.nets import build_net
 from opera_env.tools.tool import Tool
 from opera_env.weights.tensors import load_checkpoint_tensors
 
 _LEVELS = ("encoder_level1", "encoder_level2", "encoder_level3", "latent")
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 def tool_from_checkpoint(name: str, path: Path, scale: int | None = None) -> Tool | None:

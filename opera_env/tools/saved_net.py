@@ -66,7 +66,7 @@ def read_net(
             limit_parameters(kind, tensor_shapes(file)),
             wrap_errors(ToolboxError, f"spandrel, reading {path},"),
         ):
-            descriptor = load_spandrel(kind, file)
+            descriptor = load_spandrel(kind, load_tensors(file))
         found = descriptor.architecture.name
         if found != options.get("architecture"):
             expected = reprlib.repr(options.get("architecture"))

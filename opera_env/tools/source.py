@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import reprlib
 import zipfile
 from collections.abc import Mapping
@@ -105,7 +106,8 @@ def tool_from_source(
         if kind == SPANDREL:
             known = tool_from_checkpoint(name, path, scale)
             return known or _tool_from_descriptor(name, load_spandrel(name, path))
-        return _tool_from_program(name, load_program(kind, path), (kind, {"sha256": file_sha256(path)}))
+        program = load_program(kind, path)
+        return _tool_from_program(name, program, (kind, {"sha256": _program_sha256(program, path)}))
     except ToolboxError as error:
         if str(error).startswith("tool "):
             raise
@@ -196,6 +198,11 @@ def _tool_from_program(name: str, program: RestoreFn, net: tuple[str, Mapping[st
     return Tool(name, program, scale=program.scale, multiple=sizes.multiple, minimum=sizes.minimum, net=net)
 
 
+def _program_sha256(program: RestoreFn, path: Path) -> str:
+    """Returns the digest of a program with its weights, which ONNX may keep in files beside its own."""
+    return hashlib.sha256(program.data).hexdigest() if isinstance(program, OnnxNet) else file_sha256(path)
+
+
 def _find_kind(path: Path) -> str:
     """Returns the kind of network that a file holds: one of :data:`FILE_KINDS`."""
     if path.suffix.lower() == ".onnx":  # its content has nothing that would tell it
@@ -210,12 +217,13 @@ def _find_kind(path: Path) -> str:
     return SPANDREL
 
 
-def load_spandrel(name: str, path: Path) -> ImageModelDescriptor[nn.Module]:
-    """Loads a checkpoint that spandrel recognises, without running code from it.
+def load_spandrel(name: str, source: Path | Mapping[str, Tensor]) -> ImageModelDescriptor[nn.Module]:
+    """Loads a network that spandrel recognises.
 
     Args:
         name: Name of the tool, for error messages.
-        path: The file.
+        source: The file of a checkpoint that the user has named, or its tensors. Spandrel chooses a reader
+            by the suffix of a file, so that files of other people are read as tensors first.
 
     Raises:
         ToolboxError: If spandrel does not recognise the network, or it is not one from RGB to RGB.
@@ -223,11 +231,16 @@ def load_spandrel(name: str, path: Path) -> ImageModelDescriptor[nn.Module]:
     # Importing spandrel takes seconds, so it is imported only when a checkpoint is loaded.
     from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
 
+    loader = ModelLoader(device="cpu")
     try:
-        descriptor = ModelLoader(device="cpu").load_from_file(path)
+        if isinstance(source, Path):
+            descriptor = loader.load_from_file(source)
+        else:
+            descriptor = loader.load_from_state_dict(dict(source))
     except UnsupportedModelError as error:
+        where = f" in {source}" if isinstance(source, Path) else ""
         raise ToolboxError(
-            f"tool {name!r}: spandrel does not recognise the network in {path}: build the network, load "
+            f"tool {name!r}: spandrel does not recognise the network{where}: build the network, load "
             "its weights and add it as a module."
         ) from error
     if not isinstance(descriptor, ImageModelDescriptor) or descriptor.input_channels != 3:

@@ -77,7 +77,7 @@ class Toolbox(PlacedTools, HubMixin):
         Args:
             name_or_folder: Name of a shipped toolbox, such as ``"lite"`` or ``"lite-cotrained"``,
                 ``"paper"`` for the official networks of the paper, or a folder. A name takes precedence
-                over a folder of the same name.
+                over a folder of the same name; ``"./lite"`` and a ``Path`` are always folders.
             device: Device that holds and runs the networks.
             trust_code: Whether code may run that a folder names: networks of your own, which were added as
                 "module:attribute", programs (TorchScript, torch.export, ONNX), and served tools. Folders
@@ -97,9 +97,8 @@ class Toolbox(PlacedTools, HubMixin):
             toolbox = cls(load_paper_tools(), device)
             toolbox._set_origin(PAPER)
             return toolbox
-        folder = _SHIPPED / str(name_or_folder)
-        if not folder.is_dir():
-            folder = Path(name_or_folder)
+        is_name = isinstance(name_or_folder, str) and name_or_folder in shipped_toolboxes()
+        folder = (_SHIPPED if is_name else Path()) / name_or_folder
         is_shipped = folder.resolve().parent == _SHIPPED.resolve()
         if not folder.is_dir():
             raise ToolboxError(

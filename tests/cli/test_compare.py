@@ -1,6 +1,7 @@
 """``opera-env compare``: tables, files, picture sheet, and the choice of agents."""
 
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from io import StringIO
@@ -9,7 +10,9 @@ from types import ModuleType
 
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
+from opera_agents.planner.saved import SHIPPED as SHIPPED_PLANNER
 from opera_baselines.greedy import Greedy
 from opera_env.agents import agent_names
 from opera_env.cli import main
@@ -402,3 +405,20 @@ def test_no_name_and_no_number_is_cut(width: int) -> None:
         if is_terminal:
             cells = "".join(line.split("  ")[0].strip() for line in lines)
             assert all(name in cells for name in names)
+
+
+def test_an_agent_that_was_trained_further_is_run_again(photos: Path, tmp_path: Path) -> None:
+    folder, target = tmp_path / "planner", tmp_path / "out.json"
+    shutil.copytree(SHIPPED_PLANNER, folder, ignore=shutil.ignore_patterns("lite-cotrained"))
+    args = f"compare --images {photos} --canvas 64 --n 2 --reward classic --no-sheet --json {target}"
+    args = [*args.split(), "--agents", f"planner:{folder},tests.cli.test_compare:Interrupts"]
+    assert not Interrupts.may_run
+    assert main(args) == 130
+    kept = (tmp_path / "out.json.partial").read_text().splitlines()[1]
+    weights = load_file(folder / "planner.safetensors")
+    save_file({key: -value for key, value in weights.items()}, folder / "planner.safetensors")
+    assert main([*args, "--resume"]) == 130
+    lines = (tmp_path / "out.json.partial").read_text().splitlines()
+    assert len(lines) == 3 and lines[1] == kept, "the plans of the other weights are kept beside"
+    keys = [json.loads(line.split(" ", 1)[1])[0] for line in lines[1:]]
+    assert keys[0] != keys[1]

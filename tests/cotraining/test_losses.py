@@ -17,7 +17,7 @@ from opera_env.cotraining.losses import (
     weighted_loss,
 )
 from opera_env.cotraining.vgg import VggDistance
-from opera_env.errors import MissingWeightsError, UnknownPresetError
+from opera_env.errors import MissingWeightsError, SettingError, UnknownPresetError
 
 
 def _pair(side: int = 64, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -36,6 +36,23 @@ def test_the_schedule_equals_the_papers() -> None:
         for name in ("vgg", "lpips", "musiq", "clipiqa"):
             assert getattr(current, name) == pytest.approx(getattr(preset, name) * gamma)
     assert preset.at_epoch(7, 23) == preset.at_epoch(23, 23) == preset
+
+
+def test_training_starts_with_l1_even_if_it_ends_without() -> None:
+    loss_weights = LossWeights(l1=0, critic=1)
+    loss = RestorationLoss(loss_weights)
+    assert loss.names == ("l1", "critic")
+    results, references = _pair()
+    terms = loss(results, references)
+    first = weighted_loss(terms, loss_weights.at_epoch(1, 20))
+    expected = 0.933 * terms["l1"] + 0.067 * terms["critic"]
+    torch.testing.assert_close(first, expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(weighted_loss(terms, loss_weights.at_epoch(20, 20)), terms["critic"])
+
+
+def test_negative_weights_are_refused() -> None:
+    with pytest.raises(SettingError, match="lpips"):
+        LossWeights(lpips=-0.1)
 
 
 def test_a_short_run_has_no_transition() -> None:

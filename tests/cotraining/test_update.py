@@ -17,7 +17,13 @@ from torch import nn
 
 from opera_env.cotraining import ExecutionConfig, ExecutionUpdate, LossWeights
 from opera_env.envs.vector import RestoreVectorEnv
-from opera_env.errors import ExecutionUpdateError, ToolboxError, ToolboxMismatchError, UnknownToolError
+from opera_env.errors import (
+    ExecutionUpdateError,
+    SettingError,
+    ToolboxError,
+    ToolboxMismatchError,
+    UnknownToolError,
+)
 from opera_env.tools import Toolbox
 from opera_env.types import Plan, Sample
 
@@ -288,3 +294,12 @@ def test_loss_weights_follow_the_schedule(toolbox: Toolbox, samples: list[Sample
     assert [logs["epoch"] for logs in all_logs] == [1, 1, 2, 2, 3, 3, 4]
     weights = [logs["weight/l1"] for logs in all_logs]
     assert weights[0] > weights[2] > weights[4] == weights[6] == 0.4
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"checkpointing": "Auto"}, {"micro_batch_size": 0}, {"steps_per_epoch": 0}, {"lr": math.nan}],
+)
+def test_settings_that_cannot_be_used_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(SettingError, match=next(iter(options)).replace("_", "-")):
+        ExecutionConfig(**options)

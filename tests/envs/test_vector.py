@@ -341,3 +341,22 @@ def test_a_failed_step_does_not_use_the_generators(
     stop = np.zeros((4, 3), np.int64)
     for ours, theirs in zip(broken.step(stop)[:2], whole.step(stop)[:2], strict=True):
         assert np.array_equal(ours, theirs)
+
+
+def test_a_sample_that_cannot_be_made_does_not_end_the_episodes(
+    make_vector: Callable[..., RestoreVectorEnv], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, whole = make_vector(), make_vector()
+    for env in (broken, whole):
+        env.reset(seed=3)
+    stop = np.zeros((4, 3), np.int64)
+
+    def fail(spec: Any) -> Any:
+        raise OSError("the disk is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(broken.rules.source, "make", fail)
+        with pytest.raises(OSError, match="the disk is gone"):
+            broken.step(stop)
+    for ours, theirs in zip(broken.step(stop)[:2], whole.step(stop)[:2], strict=True):
+        assert np.array_equal(ours, theirs)

@@ -75,19 +75,16 @@ def test_a_column_that_cannot_be_computed_says_why(monkeypatch: pytest.MonkeyPat
     def build(name: str) -> Any:
         if name == "musiq":
             raise MissingWeightsError("musiq", Path("nowhere"), "opera-env weights fetch musiq")
-        if name == "clipiqa":
-            raise ModuleNotFoundError("No module named 'pyiqa'", name="pyiqa")
         if name == "maniqa":
             raise MissingPackageError("pyiqa", "iqa")
         return build_metric(name)
 
     monkeypatch.setattr(protocols, "build_metric", build)
-    columns = ColumnMetrics(("psnr_y", "ssim_y", "musiq", "clipiqa", "maniqa"))
+    columns = ColumnMetrics(("psnr_y", "ssim_y", "musiq", "maniqa"))
     image = torch.zeros(3, 8, 64)
     small = Sample(image, image, None, (8, 64), SampleSpec("a", 0))
     assert columns.missing(small) == {
         "musiq": "no weights here: opera-env weights fetch musiq",
-        "clipiqa": "pyiqa is not installed: pip install pyiqa",
         "maniqa": "pyiqa is not installed: pip install 'opera-env[iqa]'",
         "ssim_y": "needs images of at least 11 x 11 pixels",
     }

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from opera_env import weights
 from opera_env.errors import MetricError, MissingWeightsError, UnknownPresetError
-from opera_env.metrics import METRICS, FunctionMetric, MetricSuite, PyiqaMetric, build_metric
+from opera_env.metrics import METRICS, FunctionMetric, MetricSuite, PyiqaMetric, build_metric, suite
 from opera_env.metrics.full_reference import PsnrY
 from opera_env.reward import REWARD_PRESETS
 
@@ -281,3 +281,19 @@ def test_other_metrics_of_pyiqa_can_be_used(photographs: Tensor, noisy: Tensor) 
     assert all(0.5 < row["fsim"] < 1 for row in rows)
     (same,) = suite(photographs[:1], suite.features(photographs[:1]))
     assert same["fsim"] == pytest.approx(1, abs=1e-4)
+
+
+def test_metrics_run_in_float32_and_leave_the_precision_of_others() -> None:
+    """The switches of a GPU exist without one."""
+    switches = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = [switch.fp32_precision for switch in switches]
+    try:
+        for switch in switches:
+            switch.fp32_precision = "tf32"
+        with pytest.raises(ZeroDivisionError), suite._full_precision(torch.device("cuda")):
+            assert [switch.fp32_precision for switch in switches] == ["ieee", "ieee"]
+            raise ZeroDivisionError
+        assert [switch.fp32_precision for switch in switches] == ["tf32", "tf32"]
+    finally:
+        for switch, precision in zip(switches, before, strict=True):
+            switch.fp32_precision = precision

@@ -202,6 +202,16 @@ def test_a_closed_loop_agent_observes_its_results(restore_with: Callable[..., An
     assert len(result.tool_seconds) == 2
 
 
+@pytest.mark.parametrize("uses_history", [True, False])
+def test_an_agent_that_uses_its_history_has_it(
+    uses_history: bool, restore_with: Callable[..., Any], image: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ClosedRecordingAgent, "uses_history", uses_history, raising=False)
+    restore_with(ClosedRecordingAgent, image)
+    turns = [len(seen.history) for seen in ClosedRecordingAgent.shown]
+    assert turns == ([0, 1, 2] if uses_history else [0, 0, 0])
+
+
 def test_an_agent_stops_after_max_tools(restore_with: Callable[..., Any], image: Tensor) -> None:
     assert restore_with(ClosedRecordingAgent, image, max_tools=1).decision.plan == ("tiny.darken",)
 

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from spandrel import ModelLoader
+from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
 
 from opera_env.errors import MissingWeightsError, ToolboxError, WeightsIntegrityError
 from opera_env.tools import Tool, Toolbox
@@ -379,3 +381,46 @@ def test_rounded_weights_have_not_been_read_positions(folder: Path, tmp_path: Pa
     _write_positions(tmp_path / "half")
     Toolbox.load(tmp_path / "half").save(tmp_path / "half", dtype=torch.float16)
     assert _read_positions(tmp_path / "half") == ALL_POSITIONS
+
+
+def test_a_path_is_a_folder_and_a_name_is_shipped(
+    toolbox: Toolbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toolbox.save(tmp_path / "lite")
+    monkeypatch.chdir(tmp_path)
+    assert Toolbox.load("./lite").names == toolbox.names == Toolbox.load(Path("lite")).names
+    assert Toolbox.load("lite").names != toolbox.names
+    monkeypatch.chdir(tmp_path / "lite")
+    assert Toolbox.load(".").names == toolbox.names
+
+
+class Announces(torch.nn.Module):
+    """A program that anybody would notice."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image
+
+
+@pytest.mark.parametrize("kind", ["spandrel", "unet"])
+def test_weights_are_read_from_safetensors_alone(kind: str, folder: Path) -> None:
+    """A file that spandrel or torch would open by its suffix may hold a program."""
+    torch.jit.script(Announces()).save(str(folder / "net.pt"))
+    digest = hashlib.sha256((folder / "net.pt").read_bytes()).hexdigest()
+    manifest = _manifest(folder)
+    manifest["tools"][0] |= {"net": kind, "file": "net.pt", "sha256": digest, "options": {}}
+    _rewrite(folder, manifest)
+    with pytest.raises(ToolboxError, match=r"expected weights in a \.safetensors file, found 'net\.pt'"):
+        Toolbox.load(folder)
+
+
+def test_a_checkpoint_for_spandrel_is_read_as_tensors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spandrel gets the tensors of a toolbox folder, never its files."""
+    network = SRVGGNetCompact(num_feat=8, num_conv=2, upscale=4)
+    save_file(network.state_dict(), tmp_path / "net.safetensors")
+    Toolbox().add("their.net", tmp_path / "net.safetensors").save(tmp_path / "box")
+    monkeypatch.setattr(ModelLoader, "load_from_file", None)
+    loaded = Toolbox.load(tmp_path / "box")["their.net"]
+    image = torch.rand(1, 3, 8, 8)
+    torch.testing.assert_close(loaded.restore(image), network.eval()(image))

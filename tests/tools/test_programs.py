@@ -205,6 +205,27 @@ def test_weights_beside_an_onnx_file_become_part_of_it(tmp_path: Path) -> None:
         toolbox.add("mine.other", path)
 
 
+def test_weights_beside_an_onnx_file_are_part_of_the_fingerprint(tmp_path: Path) -> None:
+    import onnx
+
+    boxes: list[Toolbox] = []
+    for factor in (0.0, 1.0):
+        net = nn.Conv2d(3, 3, 1, bias=False).requires_grad_(False)
+        net.weight.fill_(factor)
+        (tmp_path / f"{factor}").mkdir()
+        path = export_onnx(net.eval(), tmp_path / f"{factor}" / "net.onnx", False)
+        model = onnx.load(path)
+        onnx.save(model, path, save_as_external_data=True, location="net.data", size_threshold=0)
+        boxes.append(Toolbox().add("mine.net", path))
+    graphs = [(tmp_path / f"{factor}" / "net.onnx").read_bytes() for factor in (0.0, 1.0)]
+    assert graphs[0] == graphs[1]
+    assert boxes[0].fingerprint != boxes[1].fingerprint
+    boxes[1].save(tmp_path / "box")
+    boxes[0].load_weights(tmp_path / "box", trust_code=True)
+    assert boxes[0]["mine.net"].restore(torch.ones(1, 3, 8, 8)).max() == 3
+    assert boxes[0].fingerprint == boxes[1].fingerprint
+
+
 class TwoInputs(nn.Module):
     def forward(self, image: Tensor, other: Tensor) -> Tensor:
         return image + other

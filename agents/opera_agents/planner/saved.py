@@ -120,9 +120,8 @@ def load_policy(name_or_folder: Path | str = SHIPPED) -> tuple[PlanPolicy, Polic
         MissingWeightsError: If a file is absent.
         AgentError: If a file is not that of a planner.
     """
-    folder = SHIPPED / name_or_folder
-    if not folder.is_dir():
-        folder = Path(name_or_folder)
+    names = [path.name for path in SHIPPED.iterdir() if path.is_dir()]
+    folder = (SHIPPED if str(name_or_folder) in names else Path()) / name_or_folder
     path = folder / "planner.json"
     if not path.is_file():
         raise MissingWeightsError("a trained planner", path, _REMEDY)

@@ -42,7 +42,7 @@ class Evaluate(Command):
     """
 
     benchmark: str = "OPERA-Lite-v1"
-    """OPERA-Lite-v1, OPERA-BSDS-v1, groups-abc, single, misuse, rtts, lhp or folder."""
+    """OPERA-Lite-v1, OPERA-BSDS-v1, OPERA-Real-v1, groups-abc, single, misuse, rtts, lhp or folder."""
     hq: Path | None = None
     """Folder of clean photographs; groups-abc, single and misuse take the bundled ones without it."""
     lq: Path | None = None
@@ -123,7 +123,7 @@ class Evaluate(Command):
     least recently used tools leave it for the memory of the computer, and then for a temporary file. By
     default all tools stay on the GPU."""
     trust_code: bool = False
-    """Run code that toolbox folders name: networks of your own (module:attribute) and TorchScript."""
+    """Run what toolbox folders name: code of your own (module:attribute), programs and served tools."""
 
     def __post_init__(self) -> None:
         check_settings(self)

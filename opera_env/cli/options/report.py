@@ -58,7 +58,7 @@ class Report(Command):
     force: bool = False
     """Replace an existing page."""
     trust_code: bool = False
-    """Run code that a toolbox folder names: networks of your own (module:attribute) and TorchScript."""
+    """Run what a toolbox folder names: code of your own (module:attribute), programs and served tools."""
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -55,7 +55,7 @@ class Restore(Command):
     """Folder for the results, or a file name for a single one."""
     agent: str | None = None
     """Agent that plans: a name, name:FOLDER for a trained one, single:TOOL for one tool on all photographs,
-    or module:attribute; by default planner. Searches use a score that needs no reference."""
+    or module:attribute; by default planner:lite-cotrained. Searches use a score that needs no reference."""
     fix: str | None = None
     """Degradations separated by commas, instead of an agent. Tools for these are tried in a fixed order,
     and a critic chooses among the results. The names are those of `opera-env tools list`, column "for"."""

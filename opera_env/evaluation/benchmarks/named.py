@@ -11,7 +11,7 @@ import numpy as np
 from opera_env.data import FilesSource, SyntheticSource, agenticir, bundled, paired, photographs
 from opera_env.data.images import list_images
 from opera_env.degradations import BENCHMARK_GROUPS, DEGRADATIONS, Recipe
-from opera_env.errors import SettingError
+from opera_env.errors import SampleError, SettingError
 from opera_env.evaluation.benchmarks.benchmark import CLEAN, Benchmark, describe, rotate
 from opera_env.settings import NonNegativeInt, PositiveInt, check_settings
 from opera_env.types import SampleSpec
@@ -57,6 +57,16 @@ class BenchmarkOptions:
             raise SettingError("benchmark", benchmark, f"--{option} with the folder of {content} as well")
         return folder
 
+    def refuse(self, benchmark: str, **options: Path | None) -> None:
+        """Checks that folders which a benchmark has no use for were not given.
+
+        Raises:
+            SettingError: If one was.
+        """
+        for name, given in options.items():
+            if given is not None:
+                raise SettingError(name, given, f"no such folder with --benchmark {benchmark}")
+
 
 def groups_abc(options: BenchmarkOptions) -> Benchmark:
     """The groups A, B and C of AgenticIR: 16 combinations, synthesised or as they were published."""
@@ -64,8 +74,14 @@ def groups_abc(options: BenchmarkOptions) -> Benchmark:
     recipes = tuple(recipe for group in BENCHMARK_GROUPS.values() for recipe in group)
     if options.lq is None:
         return _synthesised(name, recipes, options, n=20)
+    options.refuse(f"{name} --lq", hq=options.hq, depth=options.depth)
     source = agenticir(options.lq, options.canvas)
     specs = _first_specs(source, None, options.seed)
+    if unknown := sorted({"+".join(spec.recipe) for spec in specs if spec.recipe not in recipes}):
+        raise SampleError(
+            f"{options.lq}: expected images of the sixteen combinations of the benchmark, found "
+            f"{', '.join(unknown)}: remove these folders, or name them as in the published images."
+        )
     chosen = [
         spec
         for recipe in recipes
@@ -87,6 +103,7 @@ def misuse(options: BenchmarkOptions) -> Benchmark:
 def rtts(options: BenchmarkOptions) -> Benchmark:
     """Photographs of real haze, without references (the paper's table 2)."""
     folder = options.folder("lq", "rtts", "the hazy photographs")
+    options.refuse("rtts", hq=options.hq, depth=options.depth)
     return _files("rtts", photographs(folder, canvas=options.canvas, recipe=("haze",)), options)
 
 
@@ -94,12 +111,14 @@ def lhp(options: BenchmarkOptions) -> Benchmark:
     """Photographs of real rain with references (the paper's table 3)."""
     lq = options.folder("lq", "lhp", "the rainy photographs")
     hq = options.folder("hq", "lhp", "their references")
+    options.refuse("lhp", depth=options.depth)
     return _files("lhp", paired(lq, hq, options.canvas, ("rain",)), options)
 
 
 def folder(options: BenchmarkOptions) -> Benchmark:
     """Photographs of the user's, with or without references."""
     lq = options.folder("lq", "folder", "your photographs")
+    options.refuse("folder", depth=options.depth)
     if options.hq is None:
         return _files("folder", photographs(lq, canvas=options.canvas), options)
     return _files("folder", paired(lq, options.hq, options.canvas), options)
@@ -127,6 +146,7 @@ def _synthesised(
     if options.lq is not None:
         raise SettingError("lq", options.lq, f"no folder of degraded images with --benchmark {name}")
     if options.hq is None:
+        options.refuse(f"{name} without --hq", depth=options.depth)
         source = bundled(_BUNDLED_CANVAS if options.canvas is None else options.canvas)
     else:
         source = SyntheticSource(list_images(options.hq), name, options.canvas, depth=options.depth)

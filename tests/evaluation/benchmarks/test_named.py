@@ -60,6 +60,9 @@ def test_published_folders_are_read_in_the_order_of_the_groups(tmp_path: Path) -
     benchmark = load_benchmark("groups-abc", BenchmarkOptions(lq=tmp_path, n=2))
     assert list(combinations(benchmark).items()) == [("rain+haze", 2), ("noise+jpeg", 2)]
     assert benchmark.make(benchmark.samples[0]).reference is not None
+    (tmp_path / "LQ/d2/rain+haze").rename(tmp_path / "LQ/d2/haze+rain")
+    with pytest.raises(SampleError, match=r"sixteen combinations .*, found haze\+rain: remove"):
+        load_benchmark("groups-abc", BenchmarkOptions(lq=tmp_path))
 
 
 def test_real_photographs_have_the_labels_of_their_benchmark(photos: Path) -> None:
@@ -99,6 +102,11 @@ def test_images_that_are_known_by_content_may_be_in_a_folder_of_another_name(
         ("OPERA-BSDS-v1", {}, "expected --hq with the folder of the photographs of bsds500-val"),
         ("OPERA-BSDS-v1", {"n": 3}, "--n 3: expected nothing else than OPERA-BSDS-v1 decides"),
         ("OPERA-Lite-v1", {"hq": Path("a")}, "--hq a: expected no folder"),
+        ("single", {"depth": Path("a")}, "--depth a: expected no such folder"),
+        ("groups-abc", {"lq": Path("a"), "hq": Path("b")}, "--hq b: expected no such folder"),
+        ("rtts", {"lq": Path("a"), "hq": Path("b")}, "--hq b: expected no such folder"),
+        ("lhp", {"lq": Path("a"), "hq": Path("b"), "depth": Path("c")}, "--depth c: expected no such"),
+        ("folder", {"lq": Path("a"), "depth": Path("c")}, "--depth c: expected no such folder"),
         ("groups-abc", {"n": 0}, "--n 0: expected a number of at least 1"),
     ],
 )
