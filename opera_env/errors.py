@@ -245,6 +245,10 @@ class TimeLimitError(OperaError):
     """A photograph cannot be restored within the time limit."""
 
 
+class BusyError(OperaError):
+    """A request cannot wait for its turn, because too many others wait already."""
+
+
 class RewardError(OperaError):
     """A reward does not suit the environment."""
 

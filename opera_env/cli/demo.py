@@ -17,7 +17,8 @@ def run(options: Demo) -> int:
         MissingPackageError: If gradio is not installed.
         OSError: If the port is in use.
     """
-    workshop = Workshop(resolve_device(options.device), options.max_megapixels)
+    device = resolve_device(options.device)
+    workshop = Workshop(device, options.max_megapixels, max_waiting=options.max_queue)
     mcp = not options.without_mcp
     with serve_page(workshop, options.host, options.port, options.max_queue, mcp) as address:
         print(f"open {address}" + (f"; chat agents: {address}gradio_api/mcp/" if mcp else ""), flush=True)

@@ -11,7 +11,14 @@ import gradio as gr
 from opera_env.data.images import to_pil
 from opera_env.degradations import DEGRADATIONS
 from opera_env.demo.contest import Entry, degrade_photograph, hold_contest
-from opera_env.demo.widgets import chips, menu_of_agents, result_image, shown
+from opera_env.demo.widgets import (
+    chips,
+    menu_of_agents,
+    read_seed,
+    result_image,
+    seed_field,
+    shown,
+)
 from opera_env.demo.workshop import Workshop
 from opera_env.errors import SettingError
 from opera_env.tools.toolbox import shipped_toolboxes
@@ -38,7 +45,7 @@ def add_contest_tab(workshop: Workshop, examples: Sequence[Path]) -> None:
                 label="Recipe",
                 info="Degradations in the order in which they happen.",
             )
-            seed = gr.Number(0, precision=0, label="Seed")
+            seed = seed_field("Seed")
             first = gr.Dropdown(agents, value="planner", label="First agent")
             second = gr.Dropdown(agents, value="detect", label="Second agent")
             toolbox = gr.Dropdown(list(shipped_toolboxes()), value="lite", label="Toolbox")
@@ -53,14 +60,15 @@ def add_contest_tab(workshop: Workshop, examples: Sequence[Path]) -> None:
 
     @shown
     def compete(
-        path: str | None, recipe: list[str], seed: float, first: str, second: str, toolbox: str
+        path: str | None, recipe: list[str], seed: float | None, first: str, second: str, toolbox: str
     ) -> list[Any]:
         if path is None:
             raise SettingError("photograph", "", "a clean photograph: drop one, or take an example")
         workshop.open(path)  # checks its size
-        sample = degrade_photograph(path, recipe, int(seed))
-        tools = workshop.toolbox(toolbox)
-        before, entries = hold_contest(sample, [first, second], tools, workshop.max_tools)
+        sample = degrade_photograph(path, recipe, read_seed(seed))
+        with workshop.turn():
+            tools = workshop.toolbox(toolbox)
+            before, entries = hold_contest(sample, [first, second], tools, workshop.max_tools)
         assert sample.reference is not None
         return [
             to_pil(before.image),

@@ -67,13 +67,12 @@ class Game:
     def __init__(self, toolbox: Toolbox, max_tools: int = 6) -> None:
         self.toolbox, self.max_tools = toolbox, max_tools
         self._scorer = PlanScorer(toolbox, default_reward())
-        self._source = bundled()
+        self._source = bundled(recipes=benchmark_recipes())
         self._planner = make_agent("planner", toolbox=toolbox, max_tools=max_tools)
 
     def start(self, seed: int) -> Position:
         """Draws a photograph and a recipe of the benchmark."""
-        (spec,) = self._source.list_specs(1, benchmark_recipes(), np.random.default_rng(seed))
-        sample = self._source.make(spec)
+        sample = self._source.make(self._source.draw(np.random.default_rng(seed)))
         (outcome,) = self._scorer.score([sample], [()])
         return Position(sample, (), (outcome.image(),), (outcome.r_q,))
 
@@ -106,7 +105,8 @@ class Game:
         (planned,) = run.plans
         matched = tuple(dict.fromkeys(matched_tools(self.toolbox, [sample]).values()))
         singles = [(name,) for name in self.toolbox.names]
-        plans = list(dict.fromkeys([planned, (), *singles, *matched_orders(matched), position.plan]))
+        orders = [plan[: self.max_tools] for plan in matched_orders(matched)]
+        plans = list(dict.fromkeys([planned, (), *singles, *orders, position.plan]))
         outcomes: dict[Plan, Outcome] = dict(
             zip(plans, self._scorer.score([sample] * len(plans), plans), strict=True)
         )

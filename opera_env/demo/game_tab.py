@@ -8,7 +8,7 @@ import gradio as gr
 
 from opera_env.data.images import to_pil
 from opera_env.demo.game import Game, Position
-from opera_env.demo.widgets import chips, shown
+from opera_env.demo.widgets import chips, read_seed, seed_field, shown
 from opera_env.demo.workshop import Workshop
 
 
@@ -23,7 +23,7 @@ def add_game_tab(workshop: Workshop) -> None:
     gr.Markdown("Choose tools one at a time, as the stepwise environment does, and beat the planner.")
     with gr.Row():
         with gr.Column(scale=1, min_width=320):
-            seed = gr.Number(0, precision=0, label="Image")
+            seed = seed_field("Image")
             new = gr.Button("New image", variant="primary")
             tool = gr.Dropdown(list(game.toolbox.names), label="Tool")
             with gr.Row():
@@ -48,10 +48,13 @@ def add_game_tab(workshop: Workshop) -> None:
     def play(position: Position | None, tool: str | None) -> list[Any]:
         if position is None or tool is None:
             return [gr.skip()] * 5
-        return show(game.play(position, tool))
+        with workshop.turn():
+            return show(game.play(position, tool))
 
-    def start(seed: float) -> list[Any]:
-        return show(game.start(int(seed)))
+    @shown
+    def start(seed: float | None) -> list[Any]:
+        with workshop.turn():
+            return show(game.start(read_seed(seed)))
 
     def take_back(position: Position | None) -> list[Any]:
         return [gr.skip()] * 5 if position is None else show(game.undo(position))
@@ -60,7 +63,8 @@ def add_game_tab(workshop: Workshop) -> None:
     def end(position: Position | None) -> list[Any]:
         if position is None:
             return [gr.skip()] * 5
-        result = game.finish(position)
+        with workshop.turn():
+            result = game.finish(position)
         values = show(position)
         assert position.sample.reference is not None
         labels = ", ".join(sorted(position.sample.degradations or ()))

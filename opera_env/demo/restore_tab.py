@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
+from threading import Timer
 from typing import Any
 
 import gradio as gr
@@ -15,6 +18,9 @@ from opera_env.demo.workshop import Restored, Workshop, with_variant
 from opera_env.errors import SettingError
 from opera_env.restoration import DEFAULT_AGENT, DEFAULT_TOOLBOX
 from opera_env.tools.toolbox import shipped_toolboxes
+
+_SECONDS_OF_RESULTS = 60.0
+"""Seconds for which the file of a result is kept before the page has copied it."""
 
 
 def add_restore_tab(workshop: Workshop, results: Path, examples: Sequence[Path]) -> None:
@@ -69,7 +75,7 @@ def add_restore_tab(workshop: Workshop, results: Path, examples: Sequence[Path])
 
     def show(restored: Restored) -> list[Any]:
         """Returns the values of all outputs."""
-        path = restored.write(results_folder(results), "photograph")
+        path = restored.write(temporary_folder(results), "photograph")
         count = len(restored.images) - 1
         gallery = [(to_pil(image), _caption(plan, score)) for plan, score, image in restored.variants]
         return [
@@ -116,11 +122,13 @@ def add_restore_tab(workshop: Workshop, results: Path, examples: Sequence[Path])
     )
 
 
-def results_folder(results: Path) -> Path:
-    """Returns a new folder for a file to download."""
-    from tempfile import mkdtemp
-
-    return Path(mkdtemp(dir=results))
+def temporary_folder(parent: Path) -> Path:
+    """Returns a new folder that is removed after a minute; the page has a copy of its own of each file."""
+    folder = Path(mkdtemp(dir=parent))
+    remover = Timer(_SECONDS_OF_RESULTS, rmtree, [folder], {"ignore_errors": True})
+    remover.daemon = True
+    remover.start()
+    return folder
 
 
 def _pair(restored: Restored, count: int) -> tuple[Any, Any]:

@@ -11,7 +11,7 @@ import gradio as gr
 
 from opera_env.agents import agent_names
 from opera_env.console import escape_controls
-from opera_env.errors import OperaError
+from opera_env.errors import OperaError, SettingError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -67,6 +67,22 @@ def chips(plan: Sequence[str], title: str = "") -> str:
 def result_image(label: str) -> gr.Image:
     """Returns a component that shows an image, without gradio's button that posts it elsewhere."""
     return gr.Image(type="pil", label=label, interactive=False, buttons=["download", "fullscreen"])
+
+
+def seed_field(label: str) -> gr.Number:
+    """Returns a field for a seed."""
+    return gr.Number(0, precision=0, minimum=0, label=label)
+
+
+def read_seed(value: float | None) -> int:
+    """Returns the seed in a field.
+
+    Raises:
+        SettingError: If it is empty or negative.
+    """
+    if value is None or value < 0:
+        raise SettingError("seed", "" if value is None else int(value), "a whole number from 0 on")
+    return int(value)
 
 
 def shown(function: Function) -> Function:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Lock
+from threading import BoundedSemaphore, RLock
 
 from torch import Tensor
 
@@ -15,7 +16,7 @@ from opera_env.data.images import quantise, resize
 from opera_env.data.photo import FORMATS, Photo
 from opera_env.data.read import read_photo, read_size
 from opera_env.data.write import write_photo
-from opera_env.errors import ImageFileError, SettingError
+from opera_env.errors import BusyError, ImageFileError, SettingError
 from opera_env.execution import Executor
 from opera_env.metrics import MetricSuite
 from opera_env.restoration import Restorer, RestorerConfig
@@ -78,6 +79,7 @@ class Workshop:
         max_tools: Maximum number of tools in a plan.
         num_plans: Number of plans that an agent samples, if it can.
         tool_cost: Cost of each tool in points of R_q.
+        max_waiting: Number of requests that may wait for their turn.
 
     Attributes:
         max_tools: As above.
@@ -90,14 +92,31 @@ class Workshop:
         max_tools: int = 6,
         num_plans: int = 6,
         tool_cost: float = 0.1,
+        max_waiting: int = 16,
     ) -> None:
         self.max_tools = max_tools
+        self._turns = BoundedSemaphore(1 + max_waiting)
         self._device, self._max_pixels = device, int(max_megapixels * 1e6)
         self._num_plans, self._tool_cost = num_plans, tool_cost
         self._toolboxes: dict[str, Toolbox] = {}
         self._restorers: OrderedDict[tuple[str, str], Restorer] = OrderedDict()
         self._critic = MetricSuite(["critic"])
-        self._lock = Lock()
+        self._lock = RLock()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Waits for its turn; nothing else is restored until the ``with`` statement ends.
+
+        Raises:
+            BusyError: If too many requests wait already.
+        """
+        if not self._turns.acquire(blocking=False):
+            raise BusyError("too many requests are waiting: try again in a minute.")
+        try:
+            with self._lock:
+                yield
+        finally:
+            self._turns.release()
 
     def toolbox(self, name: str) -> Toolbox:
         """Returns a toolbox by name; it is loaded once."""
@@ -142,9 +161,10 @@ class Workshop:
             num_variants: Largest number of other plans that are run too.
 
         Raises:
+            BusyError: If too many requests wait already.
             OperaError: If the agent, a tool or the plan fails.
         """
-        with self._lock:
+        with self.turn():
             tools, image = self._load(toolbox), photo.tensor()
             start = time.perf_counter()
             if plan is not None:
@@ -223,12 +243,16 @@ def run_plans(toolbox: Toolbox, image: Tensor, plans: Sequence[Plan]) -> dict[Pl
 
 
 def with_variant(restored: Restored, index: int) -> Restored:
-    """Returns the result with one of its variants in place of its plan, which becomes a variant itself."""
+    """Returns the result with one of its variants in place of its plan, which becomes a variant itself.
+
+    What was said about the plan does not hold for the variant.
+    """
     plan, score, image = restored.variants[index]
     previous = (restored.plan, restored.scores[-1], restored.images[-1])
     return replace(
         restored,
-        decision=replace(restored.decision, plan=plan),
+        decision=replace(restored.decision, plan=plan, reasoning=None),
+        reason=None,
         images=(restored.images[0], image),
         scores=(restored.scores[0], score),
         variants=(*restored.variants[:index], previous, *restored.variants[index + 1 :]),

@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import re
+import time
 import urllib.request
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -134,3 +135,18 @@ def test_clicks_restore_compete_and_play(photograph: Path, tmp_path: Path) -> No
     assert "unet.denoise" in played[2] and "→" in played[3]
     ended = run_action(page, "end", [None], state)
     assert "Regret: **" in ended[3] and "The planner: **" in ended[3]
+    for seed in (-1, None):
+        with pytest.raises(Exception, match=r"a whole number from 0 on|minimum value 0"):
+            run_action(page, "start", [seed], state)
+
+
+def test_files_to_download_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from opera_env.demo import restore_tab
+
+    monkeypatch.setattr(restore_tab, "_SECONDS_OF_RESULTS", 0.05)
+    folder = restore_tab.temporary_folder(tmp_path)
+    (folder / "photograph.png").write_bytes(b"a person's photograph")
+    end = time.monotonic() + 10
+    while folder.exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not folder.exists()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from opera_env.demo.game import Game
 from opera_env.demo.reference import compare_with_reference
 from opera_env.demo.sessions import Sessions
 from opera_env.demo.workshop import Workshop, with_variant
-from opera_env.errors import ImageFileError, SettingError, UnknownToolError
+from opera_env.errors import BusyError, ImageFileError, SettingError, UnknownToolError
 from opera_env.restoration import Restorer, RestorerConfig
 from opera_env.types import Sample
 
@@ -98,6 +100,49 @@ def test_a_chat_agent_inspects_restores_applies_and_undoes(workshop: Workshop, p
     assert undone["plan"] == [] and np.array_equal(untouched, Image.open(photograph))
     with pytest.raises(SettingError, match="inspect or restore has returned"):
         sessions.undo("nothing")
+
+
+def test_a_chosen_variant_has_no_reason_of_another_plan(workshop: Workshop, photograph: Path) -> None:
+    restored = workshop.restore(workshop.open(photograph), "planner", "lite")
+    said = replace(
+        restored,
+        variants=((("unet.dehaze",), 3.0, restored.images[0]),),
+        reason="it is best",
+        decision=replace(restored.decision, reasoning="Grainy."),
+    )
+    chosen = with_variant(said, 0)
+    assert chosen.plan == said.variants[0][0]
+    assert chosen.reason is None and chosen.decision.reasoning is None
+    assert chosen.decision.probabilities == said.decision.probabilities
+
+
+def test_requests_wait_for_their_turn_and_not_too_many() -> None:
+    workshop = Workshop(max_waiting=1)
+    began: list[int] = []
+
+    def wait(number: int) -> None:
+        with workshop.turn():
+            began.append(number)
+
+    with workshop.turn():
+        thread = Thread(target=wait, args=(1,))
+        thread.start()
+        while workshop._turns._value:  # pyright: ignore[reportAttributeAccessIssue]
+            time.sleep(0.01)
+        with pytest.raises(BusyError, match="try again"), workshop.turn():
+            pytest.fail("one is being restored, and one waits")
+        assert began == []
+        workshop.toolbox("lite")  # the same thread does not wait for itself
+    thread.join(10)
+    assert began == [1]
+    wait(2)
+
+
+def test_images_of_a_game_depend_on_the_seed(workshop: Workshop) -> None:
+    game = Game(workshop.toolbox("lite"), 3)
+    specs = [game.start(seed).sample.spec for seed in range(6)]
+    assert len({spec.recipe for spec in specs}) > 2 and len({spec.index for spec in specs}) > 2
+    assert game.start(2).sample.spec == specs[2]
 
 
 def test_a_game_is_played_undone_and_compared(workshop: Workshop) -> None:
