@@ -3,7 +3,7 @@
 #   docker build -t opera-env .                                     # for CPUs
 #   docker build --build-arg TORCH=cu130 -t opera-env:cuda .        # for NVIDIA GPUs
 #   docker run --rm -p 127.0.0.1:7860:7860 opera-env                # the page, at http://127.0.0.1:7860
-#   docker run --rm -v "$PWD:/data" opera-env restore /data/holiday.jpg -o /data/restored
+#   docker run --rm --user "$(id -u)" -v "$PWD:/data" opera-env restore /data/holiday.jpg -o /data/restored
 ARG PYTHON=3.11
 FROM python:${PYTHON}-slim
 RUN useradd --create-home --uid 1000 opera
@@ -21,7 +21,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY opera_env opera_env
 COPY agents agents
 COPY baselines baselines
-RUN pip install --no-cache-dir -c bounds.txt ".[agents,demo,hub,serve]"
+RUN pip install --no-cache-dir -c bounds.txt ".[all]"
 
 USER 1000
 WORKDIR /home/opera

@@ -14,6 +14,6 @@ signals_end_imports("opera_env", script="opera-env")  # before the imports that 
 
 from opera_env.envs.registration import register_all  # noqa: E402 - it imports Gymnasium
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 register_all()

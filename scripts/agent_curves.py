@@ -14,9 +14,9 @@ import numpy as np
 import tyro
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from opera_env.command_line import parse_settings
+from opera_env.report.curves import read_scalars
 
 BUDGET_TAGS = {
     "budget/images_scored": "images scored",
@@ -39,15 +39,10 @@ class AgentCurvesConfig:
 
 def read_curve(folder: str, budget_tag: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Reads the budgets and the validation rewards of one run."""
-    events = EventAccumulator(folder)
-    events.Reload()
-    budget_by_step = {event.step: event.value for event in events.Scalars(budget_tag)}
-    steps = np.array(sorted(budget_by_step))
-    budgets = np.array([budget_by_step[step] for step in sorted(budget_by_step)])
-    rewards = {event.step: event.value for event in events.Scalars("val/reward")}
-    eval_steps = np.array(sorted(rewards))
-    x = np.interp(eval_steps, np.concatenate([[0], steps]), np.concatenate([[0], budgets]))
-    return x, np.array([rewards[step] for step in eval_steps])
+    scalars = read_scalars(Path(folder))
+    budgets, rewards = scalars[budget_tag], scalars["val/reward"]
+    x = np.interp(list(rewards), [0, *budgets], [0, *budgets.values()])
+    return x, np.array(list(rewards.values()))
 
 
 def draw(config: AgentCurvesConfig) -> None:

@@ -103,7 +103,7 @@ def gap_closed(rows: Sequence[Row], others: Sequence[Row], seed: int = 0) -> Con
     return ConfidenceInterval(float(total_gains.sum() / total_gaps.sum()), float(low), float(high))
 
 
-def plan_statistics(rows: Sequence[Row], toolbox: Toolbox) -> Iterator[str]:
+def describe_plans(rows: Sequence[Row], toolbox: Toolbox) -> Iterator[str]:
     """Yields statistics of the plans, one line each."""
     plans = [tuple(row["plan"]) for row in rows]
     lengths_by_count: dict[int, list[int]] = defaultdict(list)
@@ -175,7 +175,7 @@ def report(config: ReportConfig) -> None:
             if name != config.baseline:
                 closed = format_interval(gap_closed(rows, agents[config.baseline]), signed=True)
                 console.print(f"{name} closes {closed} of the gap from {config.baseline} to the best plans")
-    console.print(*plan_statistics(agents[config.agent], Toolbox.load(config.toolbox)), sep="\n")
+    console.print(*describe_plans(agents[config.agent], Toolbox.load(config.toolbox)), sep="\n")
 
 
 if __name__ == "__main__":

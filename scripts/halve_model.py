@@ -14,7 +14,9 @@ import torch
 import tyro
 
 from opera_agents.vlm.pretrained import load_vision_language_model
+from opera_agents.vlm.saved import load_card, write_card
 from opera_env.command_line import parse_settings
+from opera_env.errors import AgentError
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,18 @@ class HalveConfig:
 
 
 def halve(config: HalveConfig) -> None:
-    """Copies the files of the model and replaces its weights by rounded ones."""
+    """Copies the files of the model, and replaces its weights and their digests by those of rounded ones.
+
+    Raises:
+        AgentError: If the model has no card.
+    """
+    card = load_card(config.model)
+    if card is None:
+        raise AgentError(f"{config.model}: expected a trained model with its card, found none.")
+    model = load_vision_language_model(config.model, dtype=torch.float16)
     shutil.copytree(config.model, config.out, dirs_exist_ok=True)
-    model = load_vision_language_model(str(config.model), dtype=torch.float16)
-    model.save_pretrained(config.out, save_original_format=False)
+    model.half().save_pretrained(config.out, save_original_format=False)  # parts may have stayed float32
+    write_card(card, config.out)
 
 
 if __name__ == "__main__":

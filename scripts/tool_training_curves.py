@@ -12,9 +12,9 @@ from pathlib import Path
 
 import tyro
 from matplotlib.figure import Figure
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from opera_env.command_line import parse_settings
+from opera_env.report.curves import read_scalars
 from opera_env.tool_training.lite_tools import LITE_TOOLS
 
 
@@ -32,11 +32,7 @@ def read_gains(folder: Path) -> list[tuple[int, float]]:
     """Reads (step, gain in dB) of one tool; the list is empty if the tool was not trained here."""
     if not folder.is_dir():
         return []
-    events = EventAccumulator(str(folder))
-    events.Reload()
-    if "val/psnr_gain" not in events.Tags()["scalars"]:
-        return []
-    return sorted({event.step: event.value for event in events.Scalars("val/psnr_gain")}.items())
+    return list(read_scalars(folder).get("val/psnr_gain", {}).items())
 
 
 def draw(config: ToolCurvesConfig) -> None:

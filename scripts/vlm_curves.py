@@ -13,9 +13,9 @@ import numpy as np
 import tyro
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from opera_env.command_line import parse_settings
+from opera_env.report.curves import read_scalars
 
 PANELS = {
     "train/rewards/r_q/mean": "R_q of sampled answers",
@@ -41,9 +41,7 @@ def read_curve(folder: Path, tag: str) -> tuple[NDArray[np.int64], NDArray[np.fl
     """Reads (step, value) of one run, which may consist of several files if it was resumed."""
     values_by_step: dict[int, float] = {}
     for events in sorted((folder / "runs").iterdir()):
-        accumulator = EventAccumulator(str(events)).Reload()
-        if tag in accumulator.Tags()["scalars"]:
-            values_by_step |= {event.step: event.value for event in accumulator.Scalars(tag)}
+        values_by_step |= read_scalars(events).get(tag, {})
     steps = np.array(sorted(values_by_step), np.int64)
     return steps, np.array([values_by_step[step] for step in steps.tolist()])
 

@@ -24,13 +24,12 @@ from opera_env.evaluation.evaluate import ToolboxRunner, evaluate
 from opera_env.evaluation.on_cluster import evaluate_on_cluster
 from opera_env.evaluation.protocols import ColumnMetrics
 from opera_env.evaluation.records import EvaluationConfig
-from opera_env.evaluation.results import Result, numbered_results
+from opera_env.evaluation.results import Result, check_reward, numbered_results
 from opera_env.evaluation.stored_answers import read_answers, summarise_answers
 from opera_env.evaluation.stored_plans import StoredPlan, judge_plans, read_plans, reverify
 from opera_env.evaluation.summary import Summary, summarise_results
 from opera_env.evaluation.table_formats import to_rich
 from opera_env.evaluation.tables import combination_table, make_tables
-from opera_env.reward import REWARD_PRESETS
 from opera_env.runs.identity import identify_toolbox
 from opera_env.tools import Toolbox
 
@@ -203,11 +202,7 @@ def _reverify(options: Evaluate, console: Console) -> int:
             )
         name, reward, judge = rewards.pop()
         for option, named in (("reward", reward), ("judge", judge)):
-            if named not in REWARD_PRESETS and named != getattr(options, option):
-                raise ResultsError(
-                    f"{path}: made with the {option} {named!r}, whose code runs only if you name it: give "
-                    f"--{option} {named} as well."
-                )
+            check_reward(named, getattr(options, option), option, str(path))
         benchmark = load_benchmark(name, _benchmark_options(options))
         known = [result.toolbox for _, result in results if "/" not in result.toolbox]
         toolboxes = _load_toolboxes(_names(options.toolboxes), options, known)

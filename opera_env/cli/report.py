@@ -12,7 +12,7 @@ from opera_env.console import Console
 from opera_env.devices import resolve_device
 from opera_env.errors import ResultsError, SettingError
 from opera_env.evaluation.benchmarks import BenchmarkOptions, BenchmarkSample, load_benchmark
-from opera_env.evaluation.results import Result, by_entry, read_results
+from opera_env.evaluation.results import Result, by_entry, check_reward, read_results
 from opera_env.evaluation.summary import OVERALL, R_Q, EntrySummary, summarise_results
 from opera_env.evaluation.tables import label
 from opera_env.execution import PrefixCache
@@ -127,6 +127,7 @@ def _cards(
     def make(result: Result) -> Sample:
         return benchmark.make(BenchmarkSample(result.spec, result.group, result.combination, result.input))
 
+    check_reward(first.reward, options.reward, "reward", "the results")
     scorers = {
         name: PlanScorer(toolbox, first.reward, cache=PrefixCache()) for name, toolbox in toolboxes.items()
     }

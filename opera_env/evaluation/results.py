@@ -13,6 +13,7 @@ from opera_env.errors import OperaError, ResultsError
 from opera_env.evaluation.records import Cost
 from opera_env.files import digest_text
 from opera_env.json_files import JsonObject, parse_object
+from opera_env.reward import REWARD_PRESETS
 from opera_env.types import Decision, Plan, SampleSpec
 
 SINGLE_PREFIX = "single:"
@@ -121,6 +122,25 @@ def answer_json(decision: Decision) -> dict[str, Any]:
         "degradations": None if predicted is None else sorted(predicted),
         "error": None if decision.error is None else str(decision.error),
     }
+
+
+def check_reward(named: str, given: str | None, option: str, where: str) -> None:
+    """Checks that a reward which a file names is a preset, or was given by the user as well.
+
+    Args:
+        named: The name in the file; "module:attribute" would run the code of the module.
+        given: The user's own option.
+        option: Name of the option.
+        where: The file, for the error.
+
+    Raises:
+        ResultsError: If it is neither.
+    """
+    if named not in REWARD_PRESETS and named != given:
+        raise ResultsError(
+            f"{where}: made with the {option} {named!r}, whose code runs only if you name it: give "
+            f"--{option} {named} as well."
+        )
 
 
 def format_line(result: Result) -> str:

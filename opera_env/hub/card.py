@@ -34,7 +34,8 @@ def make_card(folder: Path, manifest: HubManifest, repo_id: str, licence: str | 
     header = ["---", "library_name: opera-env", "tags:", "- opera-env", f"- opera-env-{kind.name}"]
     header += [f"license: {licence}"] if licence else []
     lines = [*header, "---", "", f"# {_TITLES[kind.name]}", "", *_details(folder, kind), "## Use", ""]
-    lines += ["```sh", "pip install 'opera-env[hub]'", f"opera-env hub pull {repo_id} -o {name}"]
+    option = " --dataset" if kind.repo_type == "dataset" else ""
+    lines += ["```sh", "pip install 'opera-env[hub]'", f"opera-env hub pull {repo_id}{option} -o {name}"]
     lines += [kind.use.replace("FOLDER", name), "```", "", "## Files", ""]
     lines += ["| file | bytes | sha256 |", "|---|---|---|"]
     lines += [f"| {file.name} | {file.bytes} | {file.sha256} |" for file in manifest.files]

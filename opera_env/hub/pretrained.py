@@ -13,8 +13,8 @@ from opera_env.hub.push import push_folder
 
 def pretrained_folder(
     name_or_folder: Path | str, revision: str | None = None, endpoint: str | None = None
-) -> Path:
-    """Returns a folder of this machine, or pulls a repository into the cache.
+) -> Path | str:
+    """Returns a folder of this machine, or pulls a repository into the cache; other names stay as they are.
 
     Args:
         name_or_folder: A folder that exists, or a repository, ``owner/name``; a folder takes precedence.
@@ -24,9 +24,8 @@ def pretrained_folder(
     Raises:
         HubError: If there is neither such a folder nor such a repository.
     """
-    folder = Path(name_or_folder)
-    if folder.is_dir() or not is_repo_id(str(name_or_folder)):
-        return folder
+    if Path(name_or_folder).is_dir() or not is_repo_id(str(name_or_folder)):
+        return name_or_folder
     return pull_folder(str(name_or_folder), revision=revision, endpoint=endpoint)
 
 

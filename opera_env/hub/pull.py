@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 import shutil
 from pathlib import Path
 from tempfile import mkdtemp
@@ -12,8 +12,10 @@ from opera_env.errors import HubError, OutputError
 from opera_env.hub.client import check_repo_id, explained, make_client
 from opera_env.hub.kinds import CHAT_TEMPLATE, CHAT_TEMPLATE_JSON
 from opera_env.hub.manifest import MANIFEST, HubManifest, read_manifest
-from opera_env.json_files import MAX_BYTES
+from opera_env.json_files import MAX_BYTES, read_object
 from opera_env.weights.files import cache_dir
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 DEFAULT_MAX_BYTES = 8 * 2**30
 """Largest sum of the sizes of the files of a folder, by default."""
@@ -54,6 +56,10 @@ def pull_folder(
         OutputError: If ``folder`` exists and is not empty.
         MissingPackageError: If huggingface_hub is not installed.
     """
+    if folder is None and _COMMIT.fullmatch(revision or ""):
+        target = _target(None, check_repo_id(repo_id), str(revision))
+        if target.is_dir():
+            return target  # a commit does not change, so that the hub need not be asked
     client = make_client(endpoint, token)
     with explained("pull", check_repo_id(repo_id)):
         info = client.repo_info(repo_id, revision=revision, repo_type=repo_type, files_metadata=True)
@@ -70,10 +76,19 @@ def pull_folder(
         shutil.rmtree(part / ".cache", ignore_errors=True)  # of huggingface_hub
         (part / MANIFEST).unlink()
         part.chmod(0o755)  # mkdtemp makes it unreadable for other users
-        part.replace(target)
+        _move(part, target, is_shared=folder is None)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return target
+
+
+def _move(part: Path, target: Path, is_shared: bool) -> None:
+    """Moves a complete folder to its place; in the cache, another process may have been faster."""
+    try:
+        part.replace(target)
+    except OSError:
+        if not is_shared or not target.is_dir():
+            raise
 
 
 def _target(folder: Path | str | None, repo_id: str, commit: str) -> Path:
@@ -127,8 +142,6 @@ def _restore_template(folder: Path) -> None:
     """Writes the template of prompts as the file that it was when it was pushed."""
     path = folder / CHAT_TEMPLATE_JSON
     if path.is_file():
-        template = json.loads(path.read_text()).get("chat_template")
-        if not isinstance(template, str):
-            raise HubError(f"{path.name}: expected the text 'chat_template', found none: push it again.")
+        template = read_object(path, HubError, "Push the model again.").text("chat_template")
         (folder / CHAT_TEMPLATE).write_text(template)
         path.unlink()

@@ -135,7 +135,7 @@ class Critic(Metric, HubMixin):
             HubError: If there is no such repository, or it holds something else.
             MissingWeightsError: If the folder has no such file.
         """
-        return cls(pretrained_folder(name_or_folder, revision, endpoint) / SHIPPED_CRITIC.name)
+        return cls(Path(pretrained_folder(name_or_folder, revision, endpoint)) / SHIPPED_CRITIC.name)
 
     def save_pretrained(self, folder: Path) -> None:
         shutil.copyfile(self.weights, folder / SHIPPED_CRITIC.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import isfinite
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -194,7 +195,8 @@ def _full_precision(device: torch.device) -> Iterator[None]:
         if device.type != "cuda":
             yield
             return
-        switches = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+        conv: Any = torch.backends.cudnn.conv  # pyright: ignore[reportAttributeAccessIssue]
+        switches: tuple[Any, ...] = torch.backends.cuda.matmul, conv
         before = [switch.fp32_precision for switch in switches]
         try:
             for switch in switches:

@@ -57,17 +57,27 @@ def read_curves(folders: Sequence[Path]) -> list[Curve]:
     return sorted(curves, key=lambda curve: (_rank(curve.tag), curve.tag, curve.run))
 
 
-def _read_folder(folder: Path, name: str) -> list[Curve]:
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+def read_scalars(folder: Path) -> dict[str, dict[int, float]]:
+    """Reads all scalars of the TensorBoard files in a folder.
+
+    Returns:
+        Values by tag and step, in the order of the steps; of several values of a step, the last one.
+    """
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})  # 0 keeps all points
     events.Reload()
+    tags: list[str] = events.Tags()["scalars"]
+    values = {tag: {event.step: event.value for event in events.Scalars(tag)} for tag in tags}
+    return {tag: dict(sorted(points.items())) for tag, points in values.items()}
+
+
+def _read_folder(folder: Path, name: str) -> list[Curve]:
     curves: list[Curve] = []
-    for tag in events.Tags()["scalars"]:
-        points = events.Scalars(tag)
-        kept = np.linspace(0, len(points) - 1, min(len(points), MAX_POINTS)).round().astype(int)
-        points = [points[index] for index in kept]
-        if len(points) > 1:
-            steps, values = zip(*((point.step, point.value) for point in points), strict=True)
-            curves.append(Curve(name, tag, steps, values))
+    for tag, points in read_scalars(folder).items():
+        steps = list(points)
+        kept = np.linspace(0, len(steps) - 1, min(len(steps), MAX_POINTS)).round().astype(int)
+        shown = tuple(steps[index] for index in kept)
+        if len(shown) > 1:
+            curves.append(Curve(name, tag, shown, tuple(points[step] for step in shown)))
     return curves
 
 

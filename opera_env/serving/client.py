@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from PIL import Image
 from opera_env.data.images import quantise, to_tensor
 from opera_env.errors import EndpointError
 from opera_env.json_files import JsonObject, parse_object
-from opera_env.serving.messages import encode_image
+from opera_env.serving.messages import encode_image, num_pixels
 from opera_env.serving.post import JsonPost, Response, check_address
 from opera_env.serving.service import PROTOCOL
 from opera_env.types import Decision, Outcome, Plan, Sample, SampleSpec
@@ -115,7 +115,7 @@ class ScoringClient:
             {**_sample_json(sample), "plan": list(plan)}
             for sample, plan in zip(samples, plans, strict=True)
         ]
-        return self._score(items, plans, restored)
+        return self._score(samples, items, plans, restored)
 
     def score_answers(
         self, samples: Sequence[SampleSpec | Sample | int], answers: Sequence[str]
@@ -125,24 +125,40 @@ class ScoringClient:
             {**_sample_json(sample), "answer": answer}
             for sample, answer in zip(samples, answers, strict=True)
         ]
-        return self._score(items, None, restored=False)
+        return self._score(samples, items, None, restored=False)
 
     def _score(
-        self, items: Sequence[dict[str, Any]], plans: Sequence[Plan] | None, restored: bool
+        self,
+        samples: Sequence[SampleSpec | Sample | int],
+        items: Sequence[dict[str, Any]],
+        plans: Sequence[Plan] | None,
+        restored: bool,
     ) -> list[Scored]:
-        largest = int(self.served["max_plans"])
         scored: list[Scored] = []
-        for start in range(0, len(items), largest):
-            part = items[start : start + largest]
-            answer = self._request("/score", {"items": part, "restored": restored})
-            rows = answer.objects("results", largest)
-            if len(rows) != len(part):
-                answer.fail(f"expected {len(part)} results, found {len(rows)}")
+        for part in self._calls(samples):
+            answer = self._request("/score", {"items": items[part], "restored": restored})
+            count = len(items[part])
+            rows = answer.objects("results", count)
+            if len(rows) != count:
+                answer.fail(f"expected {count} results, found {len(rows)}")
             scored += [
-                _parse_scored(row, None if plans is None else plans[start + index])
+                _parse_scored(row, None if plans is None else plans[part.start + index])
                 for index, row in enumerate(rows)
             ]
         return scored
+
+    def _calls(self, samples: Sequence[SampleSpec | Sample | int]) -> Iterator[slice]:
+        """Yields the samples of each call: as many as the server takes in plans and in pixels."""
+        max_plans, max_pixels = int(self.served["max_plans"]), int(self.served["max_pixels"])
+        start = pixels = 0
+        for index, sample in enumerate(samples):
+            size = num_pixels(sample) if isinstance(sample, Sample) else 0
+            if index > start and (index - start == max_plans or pixels + size > max_pixels):
+                yield slice(start, index)
+                start, pixels = index, 0
+            pixels += size
+        if start < len(samples):
+            yield slice(start, len(samples))
 
     def open_session(self, sample: SampleSpec | Sample | int, plan: Plan = ()) -> RemoteSession:
         """Opens a session, in which tools are applied turn by turn, with a plan applied already.

@@ -68,7 +68,7 @@ def parse_items(
         decision = grammar.parse(row.text("answer")) if is_answer else Decision(_parse_plan(row, grammar))
         sample = parse_sample(row, max_pixels)
         if isinstance(sample, Sample):
-            max_pixels -= _num_pixels(sample)
+            max_pixels -= num_pixels(sample)
         items.append(ScoreItem(sample, decision, is_answer))
     if not items:
         request.fail("expected at least one item, found none")
@@ -139,7 +139,10 @@ def _decode_image(row: JsonObject, key: str, max_pixels: int) -> Tensor:
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             width, height = image.size
             if width * height > max_pixels:
-                row.fail(f"expected images of at most {max_pixels:,} pixels, found {width} x {height}")
+                row.fail(
+                    f"expected images with at most {max_pixels:,} more pixels in this call (the server's "
+                    f"--max-pixels), found {width} x {height}"
+                )
             if image.mode != "RGB":
                 row.fail(f"expected {key!r} as PNG of 8-bit RGB, found the mode {image.mode}")
             return to_tensor(np.asarray(image))
@@ -161,6 +164,7 @@ def encode_image(image: Tensor) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def _num_pixels(sample: Sample) -> int:
+def num_pixels(sample: Sample) -> int:
+    """Returns the number of pixels of the images of a sample."""
     images = [sample.lq] + ([] if sample.reference is None else [sample.reference])
     return sum(image.shape[-1] * image.shape[-2] for image in images)

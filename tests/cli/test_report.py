@@ -11,7 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 from opera_env.cli import main
 from opera_env.evaluation.results import format_line, read_results
 
-AGENTS = "untouched,single:unet.denoise"
+AGENTS, REWARD = "untouched,single:unet.denoise", "tests.own_rewards:BRIGHT"
 
 
 @pytest.fixture(scope="module")
@@ -19,14 +19,14 @@ def results(photos: Path, small_toolbox: Path, tmp_path_factory: pytest.TempPath
     """Results of two agents on one sample of each combination."""
     target = tmp_path_factory.mktemp("report") / "results.jsonl"
     words = f"evaluate --benchmark groups-abc --hq {photos} --canvas 64 --n 1 --toolboxes {small_toolbox}"
-    options = ["--agents", AGENTS, "--reward", "tests.own_rewards:BRIGHT", "--device", "cpu"]
+    options = ["--agents", AGENTS, "--reward", REWARD, "--device", "cpu"]
     assert main([*words.split(), *options, "--out", str(target)]) == 0
     return target
 
 
 def report(results: Path | str, photos: Path, toolbox: Path, *more: object) -> int:
     words = f"report {results} --hq {photos} --canvas 64 --toolboxes {toolbox} --device cpu"
-    return main([*words.split(), *map(str, more)])
+    return main([*words.split(), "--reward", REWARD, *map(str, more)])
 
 
 def test_the_page_has_results_images_and_curves(
@@ -90,3 +90,13 @@ def test_results_of_other_tools_have_no_images(
     assert "its tools have changed" in " ".join(capsys.readouterr().err.split())
     assert not page.exists()
     assert json.loads(changed.read_text().splitlines()[0])["fingerprint"] == "another"
+
+
+def test_a_reward_that_only_the_file_names_is_not_run(
+    results: Path, photos: Path, small_toolbox: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = f"report {results} --hq {photos} --canvas 64 --toolboxes {small_toolbox} --device cpu"
+    assert main([*words.split(), "-o", str(tmp_path / "page.html")]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"the reward '{REWARD}', whose code runs only if you name it: give --reward {REWARD}" in said
+    assert not (tmp_path / "page.html").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ import opera_agents.vlm.agent
 from opera_agents.planner.agent import Planner
 from opera_env.cli import main
 from opera_env.errors import HubError, OutputError, UntrustedCodeError, WeightsIntegrityError
-from opera_env.hub import pull_folder, push_folder
+from opera_env.hub import pull, pull_folder, push_folder
 from opera_env.hub.manifest import MANIFEST
 from opera_env.metrics.critic import SHIPPED_CRITIC, Critic
 from opera_env.tools import Toolbox
@@ -76,6 +77,40 @@ def test_the_cache_keeps_a_commit(pushed: StandIn) -> None:
     assert pull_folder("me/tools", endpoint=pushed.endpoint) == first
     assert not [request for request in pushed.requests if "/resolve/" in request]
     assert pull_folder("me/tools", revision=first.name, endpoint=pushed.endpoint) == first
+    pushed.requests.clear()
+    assert pull_folder("me/tools", revision=first.name, endpoint="http://127.0.0.1:1") == first
+    assert not pushed.requests, "a commit that is here needs no hub"
+
+
+def test_two_processes_may_pull_the_same_commit(pushed: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The slower one finds the folder of the other in place of its own."""
+    download = pull._download
+
+    def slow(*args: Any) -> Any:
+        result = download(*args)
+        monkeypatch.setattr(pull, "_download", download)
+        slow_target.append(pull_folder("me/tools", endpoint=pushed.endpoint))
+        return result
+
+    slow_target: list[Path] = []
+    monkeypatch.setattr(pull, "_download", slow)
+    assert [pull_folder("me/tools", endpoint=pushed.endpoint)] == slow_target
+    assert [path.name for path in slow_target[0].parent.iterdir()] == [slow_target[0].name]
+
+
+@pytest.mark.parametrize("content", [b"[]", b"{bad", b"{}"])
+def test_a_damaged_template_is_an_error_of_one_line(hub: StandIn, tmp_path: Path, content: bytes) -> None:
+    push_folder(VLM, "me/vlm", endpoint=hub.endpoint)
+    files = hub.repositories["me/vlm"].files
+    files["chat_template.json"] = content
+    manifest = json.loads(files[MANIFEST])
+    for file in manifest["files"]:
+        if file["name"] == "chat_template.json":
+            file |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    files[MANIFEST] = json.dumps(manifest).encode()
+    with pytest.raises(HubError, match=r"chat_template\.json"):
+        pull_folder("me/vlm", tmp_path / "vlm", endpoint=hub.endpoint)
+    assert not (tmp_path / "vlm").exists()
 
 
 @pytest.mark.parametrize(
@@ -120,6 +155,8 @@ def test_results_travel_as_a_dataset(hub: StandIn, tmp_path: Path) -> None:
     assert list(hub.repositories) == ["datasets/me/results"]
     pulled = pull_folder("me/results", repo_type="dataset", endpoint=hub.endpoint)
     assert contents(pulled) == contents(folder)
+    page = hub.repositories["datasets/me/results"].files["README.md"].decode()
+    assert "opera-env hub pull me/results --dataset -o results" in page
 
 
 def test_the_command_pushes_and_pulls(

@@ -57,8 +57,8 @@ def test_closed_gap_is_a_ratio_of_sums() -> None:
     assert agent_report.gap_closed(planner, matched).mean == pytest.approx(3.5 / 5)
 
 
-def test_plan_statistics() -> None:
-    printed = "\n".join(agent_report.plan_statistics(ROWS[2:], Toolbox.load("lite")))
+def test_plans_are_described() -> None:
+    printed = "\n".join(agent_report.describe_plans(ROWS[2:], Toolbox.load("lite")))
     assert "2.5 for 2" in printed
     assert "repeat a tool: 50%" in printed
     assert "two tools for one degradation: 50%" in printed

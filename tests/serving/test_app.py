@@ -160,7 +160,7 @@ def test_images_and_bodies_have_limits(serve_scores: Serving, samples: list[Samp
     with serve_scores(max_pixels=64 * 64 + 1, max_plans=4) as (address, _):
         assert post(address, "/score", {"items": [{"image": image, "reference": image, "plan": []}]}, 400)[
             "error"
-        ].startswith("the request: items[0]: expected images of at most 1 pixels, found 64 x 64")
+        ].startswith("the request: items[0]: expected images with at most 1 more pixels")
         modes = {"items": [{"image": base64.b64encode(grey.getvalue()).decode(), "plan": []}]}
         assert "8-bit RGB" in post(address, "/score", modes, 400)["error"]
         assert "at most 4 objects" in post(address, "/score", {"items": [item(sample)] * 5}, 400)["error"]

@@ -21,6 +21,7 @@ from opera_env.reward import f1_score
 from opera_env.scoring import PlanScorer
 from opera_env.serving import post
 from opera_env.serving.client import RefusedRequestError, ScoringClient
+from opera_env.serving.messages import num_pixels
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Sample
 from tests.serving.conftest import Serving
@@ -69,6 +70,20 @@ def test_scores_and_images_are_those_of_the_scorer(
         assert row.outcome.restored is not None and outcome.restored is not None
         assert (row.outcome.restored.int() - outcome.restored.int()).abs().max() <= 1
     assert [row.plan for row in scored] == plans
+
+
+def test_calls_keep_to_the_pixels_that_the_server_takes(
+    serve_scores: Serving, samples: list[Sample]
+) -> None:
+    """A sample and its reference; a specification has no pixels."""
+    largest = max(num_pixels(sample) for sample in samples)
+    plans = [("tiny.blur",)] * len(samples)
+    with serve_scores(max_pixels=largest) as (address, _):
+        client = ScoringClient(address)
+        assert len(list(client._calls(samples))) == len(samples) > 1
+        assert len(list(client._calls([sample.spec for sample in samples]))) == 1
+        scored = client.score(samples, plans)
+    assert [row.plan for row in scored] == plans and all(row.outcome.r_q > 0 for row in scored)
 
 
 def test_answers_are_parsed_at_the_server(serve_scores: Serving, samples: list[Sample]) -> None:

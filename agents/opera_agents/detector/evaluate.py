@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
+from torch import Tensor
 
 from opera_agents.common.batches import label_targets
 from opera_agents.common.folders import all_degradations, is_real
@@ -34,6 +35,7 @@ from opera_env.data import list_samples, resolve_source
 from opera_env.data.images import quantise, resize, to_array, to_tensor
 from opera_env.degradations import (
     DEGRADATION_CLASSES,
+    DEGRADATIONS,
     Degradation,
     DegradationType,
     benchmark_recipes,
@@ -53,7 +55,8 @@ class EvaluateConfig:
     """Evaluates a detector on samples with the benchmark's recipes."""
 
     detector: Path
-    """Weights of the detector, from opera_agents.detector.train; detector.json beside it has the labels."""
+    """Weights of the detector, from opera_agents.detector.train, with its labels in a file of the same name
+    and the suffix .json; without that file, the labels are the built-in degradations."""
     images: str | None = None
     """Folder of clean photographs, or real:FOLDER for damage as cameras make it; by default the photographs
     that come with scikit-image."""
@@ -109,6 +112,24 @@ def _psnr(image: NDArray[np.uint8], sample: Sample) -> float:
     return -10 * float(np.log10(error + 1e-8))
 
 
+def read_card(path: Path) -> tuple[tuple[str, ...], str, Tensor]:
+    """Returns the labels of a detector, the kind of its encoder, and the thresholds of the labels.
+
+    Args:
+        path: What the training has written; without it, the detector has the built-in labels, and
+            thresholds of 0.5.
+
+    Raises:
+        AgentError: If it is not the card of a detector.
+    """
+    if not path.is_file():
+        return DEGRADATIONS, "image", torch.full((len(DEGRADATIONS),), 0.5)
+    card = read_object(path, AgentError, "Train the detector again.")
+    labels = card.names("labels")
+    thresholds = torch.tensor(card.probabilities("thresholds", len(labels)))
+    return labels, str(card.data.get("encoder", "image")), thresholds
+
+
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Evaluates a detector, prints tables and writes the results; returns them in JSON types.
 
@@ -117,10 +138,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         AgentError: If they are not those of a detector.
     """
     set_threads(config.threads)
-    card = read_object(config.detector.with_suffix(".json"), AgentError, "Train the detector again.")
-    labels = card.names("labels")
-    encoder = make_encoder(str(card.data.get("encoder", "image")))
-    detector = Detector(len(labels), encoder).eval()
+    labels, encoder, thresholds = read_card(config.detector.with_suffix(".json"))
+    detector = Detector(len(labels), make_encoder(encoder)).eval()
     load_weights(detector, config.detector)
     source = resolve_source(config.images, config.canvas)
     folders = [] if config.images is None else [Path(config.images)]
@@ -129,7 +148,6 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     device = torch.device(config.device)
     logits, targets = predict_logits(detector.to(device), samples, device), label_targets(samples, labels)
     photographs = [sample.spec.source_image for sample in samples]
-    thresholds = torch.tensor(card.probabilities("thresholds", len(labels)))
     results: dict[str, Any] = {"samples": len(samples), "photographs": len(set(photographs))}
     for name, threshold in {"0.5": 0.5, "fitted": thresholds}.items():
         scores = score_detections(logits, targets, threshold)

@@ -6,6 +6,7 @@ import inspect
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,13 +14,13 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from opera_agents.ppo.saved import load_agent
+from opera_agents.ppo.saved import AgentCard, load_agent
 from opera_env.envs.masks import observed_action_mask
 from opera_env.envs.observation import to_pixels
 from opera_env.errors import AgentError, ToolboxMismatchError
 from opera_env.metrics import build_metric
 from opera_env.plan import PlanCodec
-from opera_env.reward import get_reward
+from opera_env.reward import REWARD_PRESETS
 from opera_env.seeding import content_seed
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Observation
@@ -32,7 +33,7 @@ SIMPLECALL = Path(__file__).with_name("simplecall")
 
 _SIMPLECALL_REMEDY = (
     "python -m opera_agents.ppo.train --images DIR --out runs/simplecall --reward label_free "
-    "--val-reward label_free, and simplecall:runs/simplecall"
+    "--val-reward label_free --warm-start-steps 0, and simplecall:runs/simplecall"
 )
 
 _OBSERVATION_KEYS = ("image", "original", "steps_left", "used")
@@ -231,15 +232,7 @@ def make_ppo(
         AgentError: If the files belong to something else.
         ToolboxMismatchError: If the policy was trained for another toolbox.
     """
-    policy, card = load_agent(Path(path))
-    return PredictAgent(
-        policy.to(toolbox.device),
-        toolbox,
-        card.signature,
-        card.mask_upscale,
-        deterministic,
-        None if deterministic else seed,
-    )
+    return _predict_agent(*load_agent(Path(path)), toolbox, deterministic, seed)
 
 
 def make_simplecall(
@@ -249,8 +242,8 @@ def make_simplecall(
 
     Kept from the paper: one tool at a time from the current image, a policy that calls no language model,
     and training by PPO with gains of no-reference quality as the reward. Left out: the paper's networks;
-    the reward is the critic, or any other that needs no reference. A warm start by imitation uses labels:
-    with ``--warm-start-steps 0`` the training has none.
+    the reward is the critic, or any other preset that needs no reference. A warm start by imitation uses
+    labels, so that policies with one are refused.
 
     Args:
         toolbox: The toolbox that the policy was trained for.
@@ -261,18 +254,29 @@ def make_simplecall(
     Raises:
         MissingWeightsError: If the folder does not contain a policy; the message names the command that
             trains one.
-        AgentError: If the policy was trained by a reward that needs references.
+        AgentError: If the policy was trained by a reward that needs references or is none of the presets,
+            or with a warm start.
         ToolboxMismatchError: If the policy was trained for another toolbox.
 
     Source: SimpleCall, as section 5 of the paper compares with it.
     """
     policy, card = load_agent(Path(path), remedy=_SIMPLECALL_REMEDY)
-    metrics = (term.metric for term in get_reward(card.reward).terms)
-    if any((build_metric(each) if isinstance(each, str) else each).needs_reference for each in metrics):
+    reward = REWARD_PRESETS.get(card.reward)  # a card is data: code that it names is never run
+    metrics = [build_metric(str(term.metric)) for term in reward.terms] if reward else []
+    has_warm_start = bool(card.training.get("warm_start_steps"))
+    if reward is None or has_warm_start or any(metric.needs_reference for metric in metrics):
+        found = f"one of the reward {shorten(card.reward, 80)}" + " and a warm start" * has_warm_start
         raise AgentError(
-            f"expected a policy that was rewarded without references, found one of the reward "
-            f"{card.reward}: use ppo:{path}, or train one with {_SIMPLECALL_REMEDY}."
+            f"expected a policy that was rewarded without references and labels, found {found}: use "
+            f"ppo:{path}, or train one with {_SIMPLECALL_REMEDY}."
         )
+    return _predict_agent(policy, card, toolbox, deterministic, seed)
+
+
+def _predict_agent(
+    policy: Any, card: AgentCard, toolbox: Toolbox, deterministic: bool, seed: int
+) -> PredictAgent:
+    """Wraps a policy that was loaded with its card."""
     return PredictAgent(
         policy.to(toolbox.device),
         toolbox,

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +93,15 @@ def save_card(
     turns: bool = False,
 ) -> None:
     """Writes a model's card into its folder, with the digests of the weights that the folder holds."""
+    card = VLMCard(system_prompt, toolbox.signature, toolbox.names, tuple(degradations), turns=turns)
+    write_card(card, folder)
+
+
+def write_card(card: VLMCard, folder: Path) -> None:
+    """Writes a card into a model's folder, with the digests of the weights that the folder holds."""
     digests = {path.name: file_sha256(path) for path in sorted(folder.glob("*.safetensors"))}
-    card = VLMCard(system_prompt, toolbox.signature, toolbox.names, tuple(degradations), digests, turns)
     with atomic_write(folder / METADATA_FILE) as partial:
-        partial.write_text(json.dumps(asdict(card), indent=2) + "\n")
+        partial.write_text(json.dumps(asdict(replace(card, weights=digests)), indent=2) + "\n")
 
 
 def save_processor(processor: Any, folder: Path) -> None:

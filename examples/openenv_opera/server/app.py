@@ -3,9 +3,14 @@
 import argparse
 
 import uvicorn
-from models import RestorationAction, RestorationObservation
 from openenv.core.env_server.http_server import create_app
-from server.environment import RestorationEnvironment
+
+try:  # installed, or as the module server.app in the folder of the environment
+    from ..models import RestorationAction, RestorationObservation  # noqa: TID252
+    from .environment import RestorationEnvironment  # noqa: TID252
+except ImportError:
+    from models import RestorationAction, RestorationObservation
+    from server.environment import RestorationEnvironment
 
 app = create_app(
     RestorationEnvironment,

@@ -4,13 +4,17 @@ import os
 from typing import Any
 from uuid import uuid4
 
-from models import RestorationAction, RestorationObservation
 from openenv.core.env_server.interfaces import Environment
 from openenv.core.env_server.types import State
 from openenv.core.rubrics import Rubric
 
 from opera_env.serving.client import RemoteSession, ScoringClient
 from opera_env.types import Decision
+
+try:  # installed, or as the module server.environment in the folder of the environment
+    from ..models import RestorationAction, RestorationObservation  # noqa: TID252
+except ImportError:
+    from models import RestorationAction, RestorationObservation
 
 
 class FactorRubric(Rubric):
@@ -53,6 +57,8 @@ class RestorationEnvironment(Environment[RestorationAction, RestorationObservati
         """Begins an episode; equal seeds give equal photographs."""
         drawn = int.from_bytes(os.urandom(7)) if seed is None else seed
         self._state = State(episode_id=episode_id or str(uuid4()), step_count=0)
+        if self._session is not None and not self._session.state["done"]:
+            self._session.close()  # else it would count among the server's sessions for minutes
         self._session = self._client.open_session(drawn)
         return self._observe(done=False)
 
@@ -86,7 +92,7 @@ class RestorationEnvironment(Environment[RestorationAction, RestorationObservati
             steps_left=state["steps_left"],
             tools=list(self._client.tool_names),
             labels=list(self._client.degradations),
-            r_q=max(0.0, state["reward"]),
+            r_q=max(0.0, state["reward"]) if done else 0.0,  # it is computed from the reference
             r_d=state.get("r_d", 0.0),
         )
 

@@ -21,12 +21,16 @@ Begin each answer with <think>what you see, and what follows from it</think> and
 <undo>1</undo> takes back so many of the tools that were applied last; <apply>...</apply> may follow
 <degradation>a Python list of its degradations</degradation><answer>[]</answer> ends"""
 
+_LAST_TOOL = """
+The last of them ends the work, so that you name the degradations before:
+<degradation>...</degradation> may stand before <apply>...</apply>."""
+
 _SYSTEM = """\
 You restore photographs. Name the degradations of the one you are shown, and restore it with tools.
 
 Degradations: {labels}
 Tools: {tools}
-At most {max_tools} tools may run, those that you take back included.
+At most {max_tools} tools may run, those that you take back included.{rule}
 
 {form}"""
 
@@ -67,6 +71,7 @@ class RestorationTaskset(vf.Taskset[RestorationTask, RestorationConfig]):
             tools=", ".join(client.tool_names),
             max_tools=client.served["max_tools"],
             form=_TURNS if config.turns else _ONE_SHOT,
+            rule=_LAST_TOOL if config.turns else "",
         )
         for seed in range(config.first_seed, config.first_seed + config.num_tasks):
             session = client.open_session(seed)
@@ -98,22 +103,30 @@ class RestorationEnv(vf.Env[RestorationEnvConfig]):
         client = await asyncio.to_thread(ScoringClient, task.data.server)
         grammar = TurnGrammar(client.tool_names, client.degradations, client.served["max_tools"])
         session = await asyncio.to_thread(client.open_session, task.data.seed)
-        r_f = 0.0
-        async with agents.player.interaction(task) as interaction:
-            segment = await interaction.turn()
-            while not segment.terminated:
-                state = session.state
-                answer = grammar.parse_turn(segment.last_reply, len(state["plan"]), state["steps_left"])
-                if answer.error is not None:
-                    interaction.trace.stop("format")
-                    break
-                await asyncio.to_thread(session.step, answer)
-                if session.state["done"]:
-                    r_f = 1.0
-                    break
-                text = f"This is the result. {session.state['steps_left']} more tools may run."
-                segment = await interaction.turn([vf.UserMessage(content=_parts(session, text))])
-        _record(interaction.trace, session, r_f)
+        try:
+            async with agents.player.interaction(task) as interaction:
+                r_f = await _play(interaction, session, grammar)
+            _record(interaction.trace, session, r_f)
+        finally:
+            if not session.state["done"]:  # else it would count among the server's sessions for minutes
+                await asyncio.to_thread(session.close)
+
+
+async def _play(interaction: Any, session: RemoteSession, grammar: TurnGrammar) -> float:
+    """Plays until the episode ends; returns R_f."""
+    segment = await interaction.turn()
+    while not segment.terminated:
+        state = session.state
+        answer = grammar.parse_turn(segment.last_reply, len(state["plan"]), state["steps_left"])
+        if answer.error is not None:
+            interaction.trace.stop("format")
+            return 0.0
+        await asyncio.to_thread(session.step, answer)
+        if session.state["done"]:
+            return 1.0
+        text = f"This is the result. {session.state['steps_left']} more tools may run."
+        segment = await interaction.turn([vf.UserMessage(content=_parts(session, text))])
+    return 0.0
 
 
 def _record(trace: Any, session: RemoteSession, r_f: float) -> None:

@@ -45,6 +45,9 @@ class Report(Command):
     """Side of the crops in pixels, as in the evaluation."""
     depth: Path | None = None
     """Folder of depth maps for haze, as in the evaluation."""
+    reward: str | None = None
+    """Reward of the results, if it is one of your own (module:attribute): its code runs only if you name it
+    here too."""
     toolboxes: str = ""
     """Folders of toolboxes that do not ship with the package, separated by commas."""
     protocol: str = "opera"

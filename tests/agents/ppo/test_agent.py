@@ -310,13 +310,17 @@ def test_missing_files_and_files_of_another_kind_raise(toolbox: Toolbox, tmp_pat
 def test_simplecall_is_a_policy_that_was_rewarded_without_references(
     toolbox: Toolbox, tmp_path: Path
 ) -> None:
-    for reward in ("label_free", "lite"):
-        card = make_card(toolbox, reward=reward)
+    code = "tests.own_rewards:never_called"
+    cards = {name: make_card(toolbox, reward=name) for name in ("label_free", "lite")}
+    cards["code"] = make_card(toolbox, reward=code)
+    cards["warm"] = make_card(toolbox, reward="label_free", training={"warm_start_steps": 400})
+    for name, card in cards.items():
         with torch.random.fork_rng():
-            save_agent(card.build(), card, tmp_path / reward)
+            save_agent(card.build(), card, tmp_path / name)
     agent = make_agent(f"simplecall:{tmp_path / 'label_free'}", toolbox=toolbox)
     assert isinstance(agent, PredictAgent) and agent.closed_loop
-    with pytest.raises(AgentError, match=r"rewarded without references, found one of the reward lite"):
-        make_agent(f"simplecall:{tmp_path / 'lite'}", toolbox=toolbox)
+    for name, found in (("lite", "lite: use"), ("code", f"{code}: use"), ("warm", "label_free and a warm")):
+        with pytest.raises(AgentError, match=f"references and labels, found one of the reward {found}"):
+            make_agent(f"simplecall:{tmp_path / name}", toolbox=toolbox)
     with pytest.raises(MissingWeightsError, match=r"ppo\.train .*--reward label_free"):
         make_agent("simplecall", toolbox=toolbox)
