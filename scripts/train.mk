@@ -39,7 +39,7 @@ POOLS := lite lite-adapted lite-cotrained
 .PHONY: real
 real: $(addprefix $D/,measure-real real-planner real-critic)
 
-all: $(addprefix $D/,critic vlm see plan-report execute execute-control study-table study-figures) $(POOLS:%=$D/card-%)
+all: $(addprefix $D/,critic vlm experience see plan-report execute execute-control study-table study-figures) $(POOLS:%=$D/card-%)
 	@$(PYTHON) scripts/train_stage.py $(OUT)
 
 # ---- the pools of specialists: sixteen tools each ----------------------------------------------------------
@@ -82,6 +82,9 @@ TOY_GRPO := --updates 2 --batch-size 2 --group-size 2 --val-count 4
 $D/recipe-best: $D/pack-lite
 	$(call stage,recipe-best,opera_baselines.fit_recipe_best --images $(firstword $(IMAGES)) --toolbox $(LITE) \
 		--out $(OUT)/recipe_best.json $(call pick,,--images-per-recipe 1 --beam-width 1 --max-tools 2))
+$D/experience: $D/pack-lite
+	$(call stage,experience,opera_env.cli fit-experience --images $(firstword $(IMAGES)) --toolbox $(LITE) \
+		--n $(call pick,8,1) --resume --force --out $(OUT)/experience.json)
 $D/table: $D/pack-lite
 	$(call stage,table,opera_agents.planner.reward_table --images $(IMAGES) --toolbox $(LITE) \
 		--out $(OUT)/table $(call pick,,--shards 2 --samples 3 --candidates 6 --refined 2))
@@ -106,7 +109,7 @@ $D/ppo: $D/planner-first
 $D/vlm-warm: $D/planner
 	$(call stage,vlm-warm,opera_agents.vlm.warm_start $(DATA) --toolbox $(LITE) --planner $(PLANNER) \
 		--encoder $(PLANNER)/planner.safetensors --out $(OUT)/vlm-warm --threads 1 \
-		$(call pick,--steps 2000 --lr 1.5e-3,--steps 2 --batch-size 2 --val-count 4))
+		$(call pick,--steps 1000 --lr 1.5e-3,--steps 2 --batch-size 2 --val-count 4))
 $D/vlm: $D/vlm-warm
 	$(call stage,vlm,opera_agents.vlm.grpo --config agents/opera_agents/vlm/presets/tiny.yaml \
 		--model_name_or_path $(OUT)/vlm-warm/model $(DATA) --toolbox $(LITE) --output_dir $(OUT)/vlm \
@@ -253,7 +256,7 @@ ship: all
 	mkdir -p $(SHIP_TO)/baselines/opera_baselines $(SHIP_TO)/opera_env/metrics \
 		$(AGENTS)/planner/weights/lite-cotrained $(AGENTS)/ppo/weights $(AGENTS)/vlm/weights
 	cp $(DETECTOR) $(SHIP_TO)/baselines/opera_baselines/detect.safetensors
-	cp $(OUT)/recipe_best.json $(SHIP_TO)/baselines/opera_baselines
+	cp $(OUT)/recipe_best.json $(OUT)/experience.json $(SHIP_TO)/baselines/opera_baselines
 	cp $(OUT)/critic/critic.safetensors $(SHIP_TO)/opera_env/metrics
 	cp $(PLANNER)/planner.safetensors $(PLANNER)/planner.json $(AGENTS)/planner/weights
 	cp $(addprefix $(OUT)/planner-lite-cotrained/planner.,safetensors json) $(AGENTS)/planner/weights/lite-cotrained
