@@ -50,7 +50,8 @@ def test_only_the_job_that_publishes_may_do_so() -> None:
     for name, job in jobs.items():
         writes = {scope for scope, access in job["permissions"].items() if access == "write"}
         assert writes == ({"id-token", "attestations"} if name == "publish" else set()), name
-    assert set(jobs["publish"]["needs"]) == {"build", "try"}
+    assert set(jobs["publish"]["needs"]) == {"build", "try", "test"}
+    assert jobs["test"]["steps"][-1]["run"] == "make setup lint types test test-slow"
     uses = [step["uses"] for job in jobs.values() for step in job["steps"] if "uses" in step]
     assert uses and all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", use) for use in uses)
     scripts = "\n".join(step.get("run", "") for step in jobs["try"]["steps"])
@@ -84,6 +85,17 @@ def test_the_dockerfile_copies_what_the_builder_is_sent() -> None:
     assert set(extras.split(",")) <= set(project["project"]["optional-dependencies"])
     files = [project["project"]["readme"], *project["project"]["license-files"]]
     assert set(files) <= copied
+
+
+def test_the_environment_of_openenv_is_sent_to_its_builder() -> None:
+    """Its Dockerfile copies all that is sent, and then moves the folder of the environment."""
+    folder = ROOT / "examples" / "openenv_opera"
+    dockerfile = (folder / "server" / "Dockerfile").read_text()
+    sent = (folder / "server" / "Dockerfile.dockerignore").read_text().splitlines()
+    assert "COPY . /opera" in dockerfile and "mv /opera/examples/openenv_opera" in dockerfile
+    root = (ROOT / ".dockerignore").read_text().splitlines()
+    assert {line for line in root if line.startswith("!")} < set(sent)
+    assert "!examples/openenv_opera" in sent
 
 
 def test_the_extra_all_has_everything_but_what_is_not_free_and_what_developers_need() -> None:
