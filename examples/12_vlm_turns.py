@@ -1,65 +1,72 @@
 """A vision-language model calls tools, sees their results, and TRL trains it on the reward of its episodes.
 
-A tiny model is built offline and learns the form of calls from conversations; two steps change little.
+A tiny model is built offline. It learns to call tools from conversations about the shipped planner's plans,
+and two steps of GRPO change little: docs/vlm.md has the commands of full runs.
 """
 
+from pathlib import Path
+from shutil import copy
 from tempfile import mkdtemp
 
 import numpy as np
-import torch
-from trl import GRPOConfig, GRPOTrainer
+import skimage.data
+from trl import GRPOConfig, ModelConfig
 
-from opera_agents.vlm.call_warm_start import collate_calls, draw_calls
-from opera_agents.vlm.data import make_dataset
-from opera_agents.vlm.environment import FACTOR_NAMES, RestorationWorld
-from opera_agents.vlm.tiny import tiny_model, tiny_processor
-from opera_env.answer import TurnGrammar
-from opera_env.data import bundled
-from opera_env.execution import PrefixCache
+from opera_agents.planner.saved import SHIPPED
+from opera_agents.vlm import grpo, warm_start
+from opera_agents.vlm.config import EnvArguments
+from opera_agents.vlm.stepwise import make_vlm_stepwise
+from opera_agents.vlm.warm_start_config import VLMWarmStartConfig
+from opera_env.agents import run_agent
+from opera_env.data import clean_folder
+from opera_env.data.sources import BUNDLED_IMAGES
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 
-PROMPT = "Restore the photograph: call apply_tool, undo, finish."
-toolbox, source, rng = Toolbox.load("lite"), bundled(canvas=64), np.random.default_rng(0)
-grammar = TurnGrammar(toolbox.names, source.degradations, max_tools=2)
-world = RestorationWorld(source.make, PlanScorer(toolbox, "classic", cache=PrefixCache()), grammar)
+folder = Path(mkdtemp())
+photos = folder / "photos"
+photos.mkdir()
+for name in BUNDLED_IMAGES:
+    copy(Path(skimage.data.data_dir) / name, photos)
 
-# The form of calls: the model imitates conversations that apply a tool for each degradation, and finish.
-samples = [source.make(source.draw(rng)) for _ in range(4)]
-conversations = [draw_calls(world, sample, PROMPT, rng) for sample in samples]
-texts = [conversation.text for conversation in conversations]
-processor = tiny_processor(toolbox, [PROMPT, *texts], calls_functions=True)
-model = tiny_model(processor, hidden_size=64, num_layers=1)
-optimizer, batch = torch.optim.AdamW(model.parameters(), 5e-3), collate_calls(processor, conversations)
-for _ in range(100):
-    loss = model(**batch).loss
-    loss.backward()
-    optimizer.step()
-    optimizer.zero_grad()
-print(f"loss of the imitation: {loss.item():.2f}")
-
-trainer = GRPOTrainer(
-    model=model,
-    args=GRPOConfig(
-        output_dir=mkdtemp(),
-        max_steps=2,
-        per_device_train_batch_size=4,
-        num_generations=4,
-        max_completion_length=256,
-        max_tool_calling_iterations=4,
-        reward_weights=[0.0] * len(FACTOR_NAMES),
-        remove_unused_columns=False,
-        bf16=False,
-        use_cpu=True,
-        gradient_checkpointing=False,
-        report_to="none",
-        logging_steps=1,
-    ),
-    train_dataset=make_dataset(source, PROMPT, 16, seed=0),
-    processing_class=processor,
-    reward_funcs=world.factor_functions(),
-    environment_factory=world.make_environment,
+# The form of calls: a plan tool by tool, with the real result of each tool. The planner's encoder is kept.
+warm_config = VLMWarmStartConfig(
+    (photos,),
+    photos,
+    folder / "warm",
+    answer_kind="turns",
+    planner=SHIPPED,
+    encoder=SHIPPED / "planner.safetensors",
+    steps=80,
+    batch_size=8,
+    max_tools=3,
+    canvas=64,
+    val_count=2,
+    reward="classic",
+    threads=1,
 )
-trainer.train()
-for entry in trainer.state.log_history[:2]:
-    print({name: round(entry[f"rewards/{name}/mean"], 2) for name in FACTOR_NAMES})
+warm_start.train(warm_config)
+
+# TRL plays groups of episodes, in which the model calls tools. Every option of TRL can be given.
+env_args = EnvArguments([str(photos)], str(photos), turns=True, judge="none", max_tools=3, canvas=64)
+env_args.reward, env_args.num_samples, env_args.val_count, env_args.threads = "classic", 16, 2, 1
+training_args = GRPOConfig(
+    output_dir=str(folder / "run"),
+    max_steps=2,
+    per_device_train_batch_size=4,
+    num_generations=4,
+    max_completion_length=256,
+    learning_rate=5e-5,
+    bf16=False,
+    use_cpu=True,
+    gradient_checkpointing=False,
+    report_to="none",
+)
+grpo.train(env_args, training_args, ModelConfig(str(folder / "warm" / "model")))
+
+toolbox, source = Toolbox.load("lite"), clean_folder(photos, canvas=64)
+sample = source.make(source.draw(np.random.default_rng(0)))
+agent = make_vlm_stepwise(toolbox, max_tools=3, path=folder / "run" / "model")
+run = run_agent(agent, [sample], PlanScorer(toolbox, "classic"), 3)
+print(f"degradations: {', '.join(sorted(sample.degradations or ()))}")
+print(f"plan: {' > '.join(run.plans[0]) or 'no tool'}, last call: {agent.completions[0]}")

@@ -89,7 +89,8 @@ class AgentRun:
     Attributes:
         plans: One plan per sample.
         decisions: One decision per sample of an open-loop agent or a :class:`DecidingSearch`; None for
-            other searches, and for closed-loop agents unless an answer could not be parsed.
+            other searches. For a closed-loop agent it has the whole plan, the degradations that were named
+            last and the error if an answer could not be parsed; None if there are neither.
     """
 
     plans: list[Plan]
@@ -218,6 +219,7 @@ def _run_closed_loop(agent: Agent, samples: Sequence[Sample], scorer: Scorer, ma
     uses_history = getattr(agent, "uses_history", False)
     episodes = [Episode(sample) for sample in samples]
     errors: dict[int, PlanParseError] = {}
+    named: dict[int, frozenset[str]] = {}
     while active := [episode for episode in episodes if not episode.done]:
         observations = [observe(episode, max_tools) for episode in active]
         decisions = act(agent, observations)
@@ -227,13 +229,17 @@ def _run_closed_loop(agent: Agent, samples: Sequence[Sample], scorer: Scorer, ma
                 episode.history = (*episode.history, Turn(observation.image, decision))
             if decision.error is not None:
                 errors[id(episode)] = decision.error
+            if decision.degradations is not None:
+                named[id(episode)] = decision.degradations
         active = [episode for episode in active if not episode.done]
         _check_names(agent, [episode.plan for episode in active], scorer)
         outcomes = scorer.score([e.sample for e in active], [e.plan for e in active])
         for episode, outcome in zip(active, outcomes, strict=True):
             episode.outcome = outcome
     decisions = [
-        Decision(episode.plan, error=errors[id(episode)]) if id(episode) in errors else None
+        Decision(episode.plan, named.get(id(episode)), error=errors.get(id(episode)))
+        if id(episode) in errors or id(episode) in named
+        else None
         for episode in episodes
     ]
     return AgentRun([episode.plan for episode in episodes], decisions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +235,18 @@ def test_a_closed_loop_agent_observes_the_results_of_its_tools(
     assert (first[0].steps_left, second[0].steps_left) == (5, 4)
     assert second[0].image.mean() > first[0].image.mean()
     assert second[0].original.equal(first[0].original)
+
+
+def test_a_closed_loop_agent_may_name_degradations(samples: list[Sample], scorer: PlanScorer) -> None:
+    class Names(BrightenTwice):
+        def act(self, observations: Sequence[Observation]) -> list[Decision]:
+            return [replace(each, degradations=self.named(each)) for each in super().act(observations)]
+
+        def named(self, decision: Decision) -> frozenset[str] | None:
+            return frozenset({"rust"}) if decision.plan else None
+
+    run = run_agent(Names(), samples[:2], scorer, max_tools=5)
+    assert run.decisions == [Decision(("tiny.brighten",) * 2, frozenset({"rust"}))] * 2
 
 
 def test_a_closed_loop_agent_ends_when_no_steps_are_left(samples: list[Sample], scorer: PlanScorer) -> None:

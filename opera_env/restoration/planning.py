@@ -188,7 +188,7 @@ def _merge(plan: Plan, decisions: Sequence[Decision]) -> Decision:
 
 
 class _RecordingAgent:
-    """An agent whose decisions are kept: of a closed-loop agent, ``run_agent`` returns the plan only."""
+    """An agent whose decisions are kept: of a closed-loop agent, ``run_agent`` returns no reasoning."""
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent

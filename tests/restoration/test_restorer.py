@@ -153,6 +153,10 @@ class ClosedRecordingAgent(RecordingAgent):
         return Decision(("tiny.darken",), frozenset({f"found {len(seen.used)}"}), f"step {len(seen.used)}")
 
 
+class RememberingAgent(ClosedRecordingAgent):
+    uses_history = True
+
+
 class UnreadableAgent(RecordingAgent):
     def decide(self, seen: Observation) -> Decision:
         return Decision((), error=PlanParseError("no list"))
@@ -190,6 +194,16 @@ def test_an_open_loop_agent_acts_once(restore_with: Callable[..., Any], image: T
     assert len(RecordingAgent.shown) == 1
     assert RecordingAgent.shown[0].steps_left == 6
     assert torch.allclose(result.image, (image + 0.1).clamp(max=1), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("agent", "turns"), [(ClosedRecordingAgent, [0, 0, 0]), (RememberingAgent, [0, 1, 2])]
+)
+def test_agents_that_use_the_history_observe_it(
+    restore_with: Callable[..., Any], image: Tensor, agent: type[RecordingAgent], turns: list[int]
+) -> None:
+    restore_with(agent, image)
+    assert [len(seen.history) for seen in agent.shown] == turns
 
 
 def test_a_closed_loop_agent_observes_its_results(restore_with: Callable[..., Any], image: Tensor) -> None:

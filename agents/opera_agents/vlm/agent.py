@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from PIL import Image
@@ -59,11 +59,13 @@ class VLMAgent(HubMixin):
         degradations: The labels that an answer may name.
 
     Attributes:
+        calls_functions: Whether the model calls functions, turn by turn.
         completions: Answers about the images of the last call of :meth:`act`.
         degradations: The labels that an answer may name.
     """
 
     closed_loop = False
+    calls_functions = False
 
     def __init__(
         self,
@@ -96,7 +98,7 @@ class VLMAgent(HubMixin):
         batch_size: int = 8,
         seed: int = 0,
         degradations: Sequence[str] | None = None,
-    ) -> VLMAgent:
+    ) -> Self:
         """Loads a model and its processor.
 
         Args:
@@ -114,11 +116,14 @@ class VLMAgent(HubMixin):
 
         Raises:
             MissingWeightsError: If there is no such model.
-            AgentError: If the folder contains code, or cannot be read.
+            AgentError: If the folder contains code or cannot be read, or if the model was trained for
+                another kind of agent.
             ToolboxMismatchError: If the model was trained for another toolbox and no system prompt is
                 given.
         """
         card = load_card(name_or_path)
+        if card is not None:
+            card.check_turns(cls.calls_functions)
         if card is not None and system_prompt is None:
             card.check(toolbox)
             system_prompt = card.system_prompt
@@ -136,7 +141,7 @@ class VLMAgent(HubMixin):
     def save_pretrained(self, folder: Path) -> None:
         self.model.save_pretrained(folder)
         save_processor(self.processor, folder)
-        save_card(self.system_prompt, self.toolbox, folder, self.degradations)
+        save_card(self.system_prompt, self.toolbox, folder, self.degradations, self.calls_functions)
 
     def act(self, observations: Sequence[Observation]) -> list[Decision]:
         images = [to_pil(observation.image) for observation in observations]

@@ -54,6 +54,13 @@ class EnvArguments:
         default="lite",
         metadata={"help": "Reward that computes R_q: a preset, or module:attribute, whose code runs."},
     )
+    turns: bool = field(
+        default=False,
+        metadata={
+            "help": "Train turn by turn: the model calls functions that apply tools or take them back, and "
+            "observes the result of each call. Its warm start has --answer-kind turns."
+        },
+    )
     reward_form: str = field(
         default="product", metadata={"help": "Form of the combined reward: product (the paper's) or gated."}
     )
@@ -111,6 +118,9 @@ class EnvArguments:
         check_settings(self)
         if self.reward_form not in ("product", "gated"):
             raise SettingError("reward_form", self.reward_form, "product or gated")
+        if self.turns and self.judge != "none":
+            expected = "none with --turns true, since the reward of calls has no R_c"
+            raise SettingError("judge", self.judge, expected)
 
 
 def settings(
@@ -127,8 +137,12 @@ def settings(
     """
     runtime_fields = ("val", "system_prompt_file", "val_count", "val_every", "threads")
     images = identify_images(*map(Path, env_args.images))
-    env_settings = run_settings(env_args, exclude=runtime_fields, images=images)
+    # None, not False: runs of earlier versions have no such setting.
+    turns = True if env_args.turns else None
+    env_settings = run_settings(env_args, exclude=runtime_fields, images=images, turns=turns)
     training_settings = {name: getattr(training_args, name) for name in _TRAINING_OPTIONS}
+    if env_args.turns:
+        training_settings["max_tool_calling_iterations"] = training_args.max_tool_calling_iterations
     model_settings = {
         "model": identify_model(model_args.model_name_or_path),
         "lora": model_args.lora_r if model_args.use_peft else None,

@@ -16,10 +16,13 @@ The trainer adds up the factors, with weight 0, and the reward of the environmen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from transformers.utils import get_json_schema
+
+from opera_agents.vlm.conversation import ENDED, Part, left_part, text_part
 from opera_agents.vlm.reward import SampleFactory
 from opera_env.answer import TurnGrammar
 from opera_env.data.images import to_pil
@@ -32,8 +35,8 @@ from opera_env.types import Decision, Outcome, SampleSpec
 FACTOR_NAMES = ("r_q", "r_d", "r_f", "tools_run", "undone")
 """What is logged of each episode beside its reward."""
 
-Part = dict[str, Any]
-"""A part of a message: an image or a text."""
+_FUNCTIONS = ("apply_tool", "finish", "undo")
+"""The functions that the model may call, in the order in which TRL lists them."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class RestorationWorld:
         scorer: Runs plans and scores results; with a cache, a turn runs its own tools only.
         grammar: Names of tools and labels, and how many tools may run.
         tool_cost: Cost of each tool, subtracted from R_q.
+        reward_form: "product" is the paper's R_q R_d R_f, "gated" that of its published code.
     """
 
     def __init__(
@@ -71,22 +75,36 @@ class RestorationWorld:
         scorer: PlanScorer,
         grammar: TurnGrammar,
         tool_cost: float = 0.0,
+        reward_form: Literal["product", "gated"] = "product",
     ) -> None:
         self.make_sample, self.scorer, self.grammar = make_sample, scorer, grammar
         self.tool_cost = tool_cost
+        self.reward_form: Literal["product", "gated"] = reward_form
 
     def make_environment(self) -> RestorationEnvironment:
         """Returns a new environment; it is TRL's ``environment_factory``."""
         return RestorationEnvironment(self)
 
-    def score(self, environments: Sequence[RestorationEnvironment]) -> list[EpisodeScore]:
+    def score(
+        self,
+        environments: Sequence[RestorationEnvironment],
+        completions: Sequence[Sequence[Mapping[str, Any]]] = (),
+    ) -> list[EpisodeScore]:
         """Scores the episodes of environments together; those that were scored before are not run again.
+
+        Args:
+            environments: The environments.
+            completions: The messages of their episodes, from which calls are counted that did not reach
+                them, because they name no function or other arguments.
 
         Raises:
             OperaError: If a tool has failed during an episode, or fails now.
         """
         for environment in environments:
             environment._raise_failure()
+        for environment, messages in zip(environments, completions, strict=False):
+            if environment._score is None:
+                environment._mistakes += _count_lost_calls(messages)
         new = [environment for environment in environments if environment._score is None]
         episodes = [environment._episode for environment in new]
         outcomes = self.scorer.score(
@@ -107,7 +125,7 @@ class RestorationWorld:
         total = 0.0
         if decision is not None and r_f:
             named = Decision(episode.plan, predicted)
-            total = combined_reward(outcome, named, labels, tool_cost=self.tool_cost)
+            total = combined_reward(outcome, named, labels, None, self.reward_form, self.tool_cost)
         return EpisodeScore(env_reward(outcome, self.tool_cost), r_d if decision else 0.0, r_f, total)
 
     def factor_functions(self) -> list[Callable[..., list[float]]]:
@@ -115,8 +133,12 @@ class RestorationWorld:
         return [self._factor_function(name) for name in FACTOR_NAMES]
 
     def _factor_function(self, name: str) -> Callable[..., list[float]]:
-        def factor(environments: Sequence[RestorationEnvironment], **kwargs: Any) -> list[float]:
-            scores = self.score(environments)
+        def factor(
+            environments: Sequence[RestorationEnvironment],
+            completions: Sequence[Sequence[Mapping[str, Any]]] = (),
+            **kwargs: Any,
+        ) -> list[float]:
+            scores = self.score(environments, completions)
             if name == "tools_run":
                 return [float(len(each._episode.plan) + each._episode.undone) for each in environments]
             if name == "undone":
@@ -191,7 +213,7 @@ class RestorationEnvironment:
             return self._mistake("the restoration has ended already.")
         self._final = Decision(self._episode.plan, frozenset(degradations))
         self._episode.done = True
-        return [_text("The restoration has ended.")]
+        return [text_part(ENDED)]
 
     def get_reward(self) -> float:
         """Returns R = R_q R_d R_f of the episode.
@@ -205,8 +227,8 @@ class RestorationEnvironment:
     def _take(self, decision: Decision) -> list[Part]:
         """Takes a turn and shows the result; no scores are computed before the end."""
         episode, grammar = self._episode, self._world.grammar
-        if steps_left(episode, grammar.max_tools) < len(decision.plan) or self._final is not None:
-            return self._mistake("no more tools may run: call finish, or answer without a call.")
+        if episode.done:
+            return self._mistake("no more tools may run, and none can be taken back: call finish.")
         plan = episode.plan
         take_turn(episode, decision, grammar.max_tools)
         try:
@@ -215,12 +237,11 @@ class RestorationEnvironment:
             episode.plan, self._failure = plan, error
             raise
         image = to_pil(observe(episode, grammar.max_tools).image)
-        left = steps_left(episode, grammar.max_tools)
-        return [{"type": "image", "image": image}, _text(f"{left} more may run.")]
+        return [{"type": "image", "image": image}, left_part(steps_left(episode, grammar.max_tools))]
 
     def _mistake(self, expected: str) -> list[Part]:
         self._mistakes += 1
-        return [_text(f"That cannot be done: {expected}")]
+        return [text_part(f"That cannot be done: {expected}")]
 
     def _raise_failure(self) -> None:
         """Raises the error of a tool, which TRL has turned into a message to the model."""
@@ -228,5 +249,12 @@ class RestorationEnvironment:
             raise AgentError(f"a tool failed while a model was trained: {self._failure}") from self._failure
 
 
-def _text(text: str) -> Part:
-    return {"type": "text", "text": text}
+def _count_lost_calls(messages: Sequence[Mapping[str, Any]]) -> int:
+    """Counts the calls that TRL answered with an error in text, in place of the parts of an environment."""
+    return sum(message["role"] == "tool" and isinstance(message["content"], str) for message in messages)
+
+
+def function_schemas() -> list[dict[str, Any]]:
+    """Returns the functions of an environment as JSON schemas, as TRL shows them to a model."""
+    environment = RestorationEnvironment.__new__(RestorationEnvironment)
+    return [get_json_schema(getattr(environment, name)) for name in _FUNCTIONS]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from opera_agents.vlm.endpoint import ToolCall
@@ -94,9 +94,54 @@ def _parse_arguments(call: ToolCall) -> JsonObject:
 def _names(arguments: JsonObject, key: str, known: Plan) -> Plan:
     names = arguments.names(key)
     for name in names:
-        if name not in known:
-            arguments.fail(f"unknown name {name[:40]!r} in {key!r}; expected one of {', '.join(known)}")
+        _check_name(arguments, key, name, known)
     return names
+
+
+def _check_name(arguments: JsonObject, key: str, name: str, known: Plan) -> None:
+    if name not in known:
+        arguments.fail(f"unknown name {name[:40]!r} in {key!r}; expected one of {', '.join(known)}")
+
+
+def parse_call(message: Mapping[str, Any], grammar: TurnGrammar, used: Plan) -> Decision:
+    """Turns the message of a model that calls one function a turn into a decision; never raises.
+
+    Of several calls the first one counts: the model observes its result before it calls again.
+
+    Args:
+        message: The message as transformers parses it, with calls of ``apply_tool``, ``undo`` or
+            ``finish``.
+        grammar: Names of tools and labels.
+        used: The plan so far.
+
+    Returns:
+        The decision; with an ``error`` if there is no call, or it cannot be understood.
+    """
+    reasoning = str(message.get("content") or "").strip() or None
+    try:
+        if not (calls := message.get("tool_calls")):
+            raise PlanParseError(
+                f"expected a call of apply_tool, undo or finish, found {(reasoning or '')[:40]!r}."
+            )
+        call = JsonObject(calls[0].get("function"), "the call", PlanParseError, _REMEDY)
+        name = call.text("name")
+        arguments = JsonObject(
+            call.mapping("arguments", {}), f"the call of {name[:40]}", PlanParseError, _REMEDY
+        )
+        if name == "apply_tool":
+            tool = arguments.text("name")
+            _check_name(arguments, "name", tool, grammar.tools)
+            return Decision((tool,), None, reasoning)
+        if name == "undo":
+            if not used:
+                raise PlanParseError("no tool was applied that could be taken back.")
+            return Decision((), None, reasoning, undo=1)
+        if name == "finish":
+            named = frozenset(_names(arguments, "degradations", grammar.degradations))
+            return Decision((), named, reasoning, finish=True)
+        raise PlanParseError(f"unknown function {name[:40]!r}; use apply_tool, undo, finish.")
+    except PlanParseError as error:
+        return Decision((), None, reasoning, error)
 
 
 def format_calls(decision: Decision, turn: int) -> list[dict[str, Any]]:

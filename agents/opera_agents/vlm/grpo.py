@@ -7,7 +7,11 @@ Example:
     accelerate launch --config_file fsdp2.yaml -m opera_agents.vlm.grpo \
         --config agents/opera_agents/vlm/presets/7b.yaml --images ... --val ... --output_dir runs/vlm-7b
 
+    python -m opera_agents.vlm.grpo --config agents/opera_agents/vlm/presets/tiny-turns.yaml \
+        --model_name_or_path runs/vlm-turns-warm/model --images ... --val ... --output_dir runs/vlm-turns
+
 TRL runs the training: all options of :class:`trl.GRPOConfig` and :class:`trl.ModelConfig` are options here.
+With ``--turns true`` the model calls functions that apply tools or take them back, and observes results.
 The same command resumes an interrupted run. Scalars, and answers with their images, are for TensorBoard.
 
 Source: section 4.2 of the paper: groups of 8, no KL term, R = R_q R_d R_f R_c, reasoning before the answer.
@@ -32,7 +36,7 @@ from opera_agents.common.photographs import check_photographs, training_source
 from opera_agents.common.runs import set_threads
 from opera_agents.common.validation import Validation, ValidationResult
 from opera_agents.vlm.agent import VLMAgent
-from opera_agents.vlm.callbacks import ValidationCallback, logging_total_reward
+from opera_agents.vlm.callbacks import ValidationCallback
 from opera_agents.vlm.checkpoints import (
     CheckpointDigests,
     find_checkpoint,
@@ -42,14 +46,14 @@ from opera_agents.vlm.checkpoints import (
 from opera_agents.vlm.command_line import parse_arguments
 from opera_agents.vlm.config import EnvArguments, check_arguments, settings
 from opera_agents.vlm.data import make_dataset
-from opera_agents.vlm.endpoint import Endpoint
-from opera_agents.vlm.judge import EndpointJudge, Judge, LocalJudge, RulesJudge
+from opera_agents.vlm.objectives import make_objective
 from opera_agents.vlm.pretrained import load_processor, load_vision_language_model
-from opera_agents.vlm.prompt import build_system_prompt, make_grammar
-from opera_agents.vlm.reward import AnswerScorer
+from opera_agents.vlm.prompt import build_function_system_prompt, build_system_prompt
 from opera_agents.vlm.saved import load_card, replace_model, save_card, save_processor
+from opera_agents.vlm.stepwise import VLMFunctionAgent
 from opera_env.cli.program import exit_code
 from opera_env.degradations import load_degradations
+from opera_env.execution import PrefixCache
 from opera_env.runs import claim_run_dir, describe_progress
 from opera_env.scoring import PlanScorer
 from opera_env.signals import stops_explained
@@ -62,13 +66,16 @@ def train(env_args: EnvArguments, training_args: GRPOConfig, model_args: ModelCo
     Raises:
         RunError: If another process trains in the folder, or the folder holds a run with other settings, of
             more steps, or with damaged checkpoints.
-        AgentError: If the model cannot be loaded, or names other degradations and no system prompt is
-            given.
+        AgentError: If the model cannot be loaded, was trained for the other kind of answers, or names other
+            degradations and no system prompt is given.
         ToolboxMismatchError: If the model was trained for another toolbox and no system prompt is given.
     """
     # Set-up. Nothing is written before all that was named has been found.
     check_arguments(training_args, model_args)
     set_threads(env_args.threads)
+    if env_args.turns and training_args.max_tool_calling_iterations is None:
+        # An episode ends after so many decisions.
+        training_args.max_tool_calling_iterations = 2 * env_args.max_tools
     out, model_name = Path(str(training_args.output_dir)), str(model_args.model_name_or_path)
     toolbox = Toolbox.load(env_args.toolbox, training_args.device, env_args.trust_code)
     custom_degradations = load_degradations(env_args.degradations)
@@ -88,21 +95,18 @@ def train(env_args: EnvArguments, training_args: GRPOConfig, model_args: ModelCo
     model = load_vision_language_model(model_name, dtype=model_args.dtype or "float32")
     # Transformers 5.23 saves in the hub's format by default, but silently ignores it when a run is resumed.
     model.save_pretrained = partial(model.save_pretrained, save_original_format=False)
-    answer_scorer = AnswerScorer(
-        source.make,
-        PlanScorer(toolbox, env_args.reward),
-        make_grammar(toolbox, env_args.max_tools, labels),
-        make_judge(env_args, toolbox),
-        cast(Any, env_args.reward_form),
-        env_args.tool_cost,
-    )
+    objective = make_objective(env_args, toolbox, source, training_args.num_generations or 8)
     validation_args = env_args.val_count, env_args.canvas, env_args.max_tools, env_args.tool_cost
     validation = Validation(
-        Path(env_args.val), toolbox, env_args.reward, *validation_args, degradations=custom_degradations
+        Path(env_args.val),
+        toolbox,
+        env_args.reward,
+        *validation_args,
+        scorer=PlanScorer(toolbox, env_args.reward, cache=PrefixCache() if env_args.turns else None),
+        degradations=custom_degradations,
     )
     make_agent = partial(wrap_model, toolbox, processor, system_prompt, env_args, training_args, labels)
     callback = ValidationCallback(validation, make_agent, out, env_args.val_every)
-    total = logging_total_reward(answer_scorer, training_args.num_generations or 8)
     run_settings = settings(env_args, training_args, model_args, system_prompt, toolbox)
     checkpoint = find_checkpoint(out, training_args.world_size)
     is_main_process = training_args.process_index == 0
@@ -111,11 +115,12 @@ def train(env_args: EnvArguments, training_args: GRPOConfig, model_args: ModelCo
         if is_main_process
         else nullcontext()
     ):
-        training_args.reward_weights = [0.0, 0.0, 0.0, 0.0, 1.0]
+        training_args.reward_weights = objective.reward_weights
         training_args.remove_unused_columns = False
         trainer = GRPOTrainer(
             model=model,
-            reward_funcs=cast(Any, [*answer_scorer.reward_functions()[:-1], total]),
+            reward_funcs=cast(Any, objective.reward_functions),
+            environment_factory=cast(Any, objective.environment_factory),
             args=training_args,
             train_dataset=make_dataset(source, system_prompt, env_args.num_samples, training_args.seed),
             processing_class=processor,
@@ -133,7 +138,7 @@ def train(env_args: EnvArguments, training_args: GRPOConfig, model_args: ModelCo
                 # It is a pickle with paths of this machine, which nothing reads.
                 (folder / "training_args.bin").unlink(missing_ok=True)
                 save_processor(processor, folder)
-                save_card(system_prompt, toolbox, folder, labels)
+                save_card(system_prompt, toolbox, folder, labels, env_args.turns)
     return callback.last_result or validation(make_agent(trainer.accelerator.unwrap_model(trainer.model)))
 
 
@@ -163,26 +168,19 @@ def load_system_prompt(
 
     Raises:
         ToolboxMismatchError: If the model was trained for another toolbox.
-        AgentError: If the model was trained for other labels.
+        AgentError: If the model was trained for other labels, or for the other kind of answers.
     """
+    card = load_card(model_name)
+    if card is not None:
+        card.check_turns(env_args.turns)
     if env_args.system_prompt_file is not None:
         return Path(env_args.system_prompt_file).read_text()
-    card = load_card(model_name)
+    if card is None and env_args.turns:
+        return build_function_system_prompt(toolbox, env_args.max_tools, labels, "apply_tool")
     if card is None:
         return build_system_prompt(toolbox, env_args.max_tools, labels)
     card.check(toolbox, labels)
     return card.system_prompt
-
-
-def make_judge(env_args: EnvArguments, toolbox: Toolbox) -> Judge | None:
-    """Returns the judge of R_c; None if R_c is left out."""
-    if env_args.judge == "none":
-        return None
-    if env_args.judge == "rules":
-        return RulesJudge(toolbox)
-    if env_args.judge.startswith(("http://", "https://")):
-        return EndpointJudge(Endpoint(env_args.judge, env_args.judge_model))
-    return LocalJudge(env_args.judge, toolbox.device)
 
 
 def wrap_model(
@@ -195,7 +193,8 @@ def wrap_model(
     model: Any,
 ) -> VLMAgent:
     """Returns the model in training as an agent."""
-    return VLMAgent(
+    agent_class = VLMFunctionAgent if env_args.turns else VLMAgent
+    return agent_class(
         toolbox,
         model,
         processor,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from PIL import Image
 
@@ -74,10 +75,21 @@ def build_turn_system_prompt(
 
 
 def build_function_system_prompt(
-    toolbox: Toolbox, max_tools: int = 6, labels: Sequence[str] = DEGRADATIONS
+    toolbox: Toolbox,
+    max_tools: int = 6,
+    labels: Sequence[str] = DEGRADATIONS,
+    function: str = "apply_tools",
 ) -> str:
-    """Builds the system prompt of agents that call functions; see above."""
-    return _turn_introduction(toolbox, labels) + _FUNCTION_TEMPLATE.format(max_tools=max_tools)
+    """Builds the system prompt of agents that call functions; see above.
+
+    Args:
+        toolbox: The tools; the prompt names no others.
+        max_tools: Maximum number of tools that run.
+        labels: All degradations that answers can name; the built-in ones by default.
+        function: Name of the function that applies tools.
+    """
+    functions = _FUNCTION_TEMPLATE.format(max_tools=max_tools, function=function)
+    return _turn_introduction(toolbox, labels) + functions
 
 
 def _turn_introduction(toolbox: Toolbox, labels: Sequence[str]) -> str:
@@ -96,7 +108,7 @@ What can be wrong:
 """
 
 _FUNCTION_TEMPLATE = """\
-Say what you see and what follows from it, then call functions: apply_tools, undo, and finish at the end.
+Say what you see and what follows from it, then call functions: {function}, undo, and finish at the end.
 At most {max_tools} tools may run, those that you take back included."""
 
 _TURN_TEMPLATE = """\
@@ -121,14 +133,14 @@ def turn_prompt(observation: Observation) -> str:
     )
 
 
-def build_messages(system_prompt: str, image: object | None = None) -> list[dict[str, object]]:
+def build_messages(system_prompt: str, image: object | None = None) -> list[dict[str, Any]]:
     """Returns the messages of a prompt in the form of Hugging Face's processors.
 
     Args:
         system_prompt: The system prompt.
         image: The image; None leaves a placeholder for the processor.
     """
-    part: dict[str, object] = {"type": "image"} if image is None else {"type": "image", "image": image}
+    part: dict[str, Any] = {"type": "image"} if image is None else {"type": "image", "image": image}
     return [
         {"role": "system", "content": [{"type": "text", "text": system_prompt}]},
         {"role": "user", "content": [part, {"type": "text", "text": USER_PROMPT}]},

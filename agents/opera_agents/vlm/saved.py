@@ -33,7 +33,7 @@ class VLMCard:
         tools: Names of the tools, in the order of the toolbox.
         degradations: The labels that answers may name.
         weights: SHA-256 of each file of weights, by name; empty in cards of earlier versions.
-        turns: Whether it was trained to work turn by turn; else it writes the whole plan at once.
+        turns: Whether it was trained to call functions turn by turn; else it writes the whole plan at once.
     """
 
     system_prompt: str
@@ -66,6 +66,23 @@ class VLMCard:
                 f"the vision-language model names {', '.join(self.degradations)}, but the photographs may "
                 f"have {', '.join(degradations)}: pass the same degradations as in the warm start, or a "
                 "system prompt for these."
+            )
+
+    def check_turns(self, turns: bool) -> None:
+        """Checks that the model was trained to call functions turn by turn, or that it was not.
+
+        Args:
+            turns: Whether it is to call functions.
+
+        Raises:
+            AgentError: If it was trained for the other.
+        """
+        if turns != self.turns:
+            kinds = {True: "call functions turn by turn", False: "write the whole plan at once"}
+            raise AgentError(
+                f"expected a vision-language model that was trained to {kinds[turns]}, found one that was "
+                f"trained to {kinds[self.turns]}: models that call functions are the agent vlm_stepwise, "
+                "and are trained with --answer-kind turns (warm start) and --turns true (GRPO)."
             )
 
     def check_weights(self, folder: Path) -> None:

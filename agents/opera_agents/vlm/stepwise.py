@@ -5,16 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from PIL import Image
 
 from opera_agents.vlm.agent import SHIPPED, VLMAgent
+from opera_agents.vlm.conversation import Message, turn_messages
+from opera_agents.vlm.environment import function_schemas
+from opera_agents.vlm.functions import parse_call
 from opera_agents.vlm.pretrained import load_processor
-from opera_agents.vlm.prompt import build_turn_system_prompt, turn_prompt
+from opera_agents.vlm.prompt import (
+    build_function_system_prompt,
+    build_messages,
+    build_turn_system_prompt,
+    turn_prompt,
+)
 from opera_agents.vlm.saved import load_card
 from opera_env.answer import TurnGrammar
 from opera_env.data.images import to_pil
+from opera_env.degradations import DEGRADATIONS
+from opera_env.errors import AgentError, PlanParseError, error_message
 from opera_env.seeding import content_seed
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Observation
@@ -23,10 +33,13 @@ from opera_env.types import Decision, Observation
 def make_vlm_stepwise(
     toolbox: Toolbox, max_tools: int = 6, seed: int = 0, path: Path | str = SHIPPED
 ) -> VLMStepwiseAgent:
-    """Makes the agent ``vlm_stepwise``; arguments and errors as :func:`opera_agents.vlm.agent.make_vlm`."""
-    agent = VLMStepwiseAgent.from_pretrained(toolbox, path, max_tools, seed=seed)
-    assert isinstance(agent, VLMStepwiseAgent)
-    return agent
+    """Makes the agent ``vlm_stepwise``; arguments and errors as :func:`opera_agents.vlm.agent.make_vlm`.
+
+    A model whose card says that it was trained for turns calls functions, others answer in words.
+    """
+    card = load_card(path)
+    kind = VLMFunctionAgent if card is not None and card.turns else VLMStepwiseAgent
+    return kind.from_pretrained(toolbox, path, max_tools, seed=seed)
 
 
 class VLMStepwiseAgent(VLMAgent):
@@ -77,15 +90,16 @@ class VLMStepwiseAgent(VLMAgent):
         batch_size: int = 8,
         seed: int = 0,
         degradations: Sequence[str] | None = None,
-    ) -> VLMStepwiseAgent:
-        """Loads a model; one whose card does not say that it was trained for turns plans anew in each.
+    ) -> Self:
+        """Loads a model; one with a card, which was trained to write the whole plan, plans anew each turn.
 
         Arguments and errors are those of :meth:`VLMAgent.from_pretrained`.
         """
         card = load_card(name_or_path)
         if card is None and system_prompt is None:
             load_processor(name_or_path)  # before anything else is said about the model
-            system_prompt = build_turn_system_prompt(toolbox, max_tools, *_labels(degradations))
+            labels = DEGRADATIONS if degradations is None else degradations
+            system_prompt = cls._build_system_prompt(toolbox, max_tools, labels)
         agent = super().from_pretrained(
             toolbox,
             name_or_path,
@@ -96,9 +110,12 @@ class VLMStepwiseAgent(VLMAgent):
             seed,
             degradations,
         )
-        assert isinstance(agent, VLMStepwiseAgent)
         agent.plans_anew = card is not None and not card.turns
         return agent
+
+    @staticmethod
+    def _build_system_prompt(toolbox: Toolbox, max_tools: int, labels: Sequence[str]) -> str:
+        return build_turn_system_prompt(toolbox, max_tools, labels)
 
     def act(self, observations: Sequence[Observation]) -> list[Decision]:
         if self.plans_anew:
@@ -120,9 +137,9 @@ class VLMStepwiseAgent(VLMAgent):
     def _parse(self, text: str, observation: Observation) -> Decision:
         return self.turns.parse_turn(text, len(observation.used), observation.steps_left)
 
-    def conversation(self, observation: Observation) -> list[dict[str, object]]:
+    def conversation(self, observation: Observation) -> list[Message]:
         """Returns the conversation before a decision, as messages with places for the images."""
-        messages: list[dict[str, object]] = [
+        messages: list[Message] = [
             {"role": "system", "content": [{"type": "text", "text": self.system_prompt}]}
         ]
         for earlier in earlier_observations(observation):
@@ -133,11 +150,72 @@ class VLMStepwiseAgent(VLMAgent):
         return [*messages, _user_message(turn_prompt(observation))]
 
 
-def _labels(degradations: Sequence[str] | None) -> tuple[Sequence[str], ...]:
-    return () if degradations is None else (degradations,)
+class VLMFunctionAgent(VLMStepwiseAgent):
+    """Plans tool by tool with a model that was trained to call ``apply_tool``, ``undo`` and ``finish``.
+
+    Its conversation is that of :class:`opera_agents.vlm.environment.RestorationEnvironment`. Arguments are
+    those of :class:`VLMStepwiseAgent`.
+
+    Raises:
+        AgentError: If the processor does not say how calls are read.
+    """
+
+    calls_functions = True
+
+    def __init__(
+        self,
+        toolbox: Toolbox,
+        model: Any,
+        processor: Any,
+        system_prompt: str,
+        *options: Any,
+        **named_options: Any,
+    ) -> None:
+        check_reads_calls(processor)
+        super().__init__(toolbox, model, processor, system_prompt, *options, **named_options)
+        self.functions = function_schemas()
+
+    @staticmethod
+    def _build_system_prompt(toolbox: Toolbox, max_tools: int, labels: Sequence[str]) -> str:
+        return build_function_system_prompt(toolbox, max_tools, labels, "apply_tool")
+
+    def conversation(self, observation: Observation) -> list[Message]:
+        after = [*earlier_observations(observation), observation][1:]
+        messages: list[Message] = [*build_messages(self.system_prompt)]
+        for turn, result in zip(observation.history, after, strict=True):
+            messages += turn_messages(turn.decision, result.steps_left)
+        return messages
+
+    def render(self, messages: Sequence[Message]) -> str:
+        return self.processor.apply_chat_template(
+            list(messages), tools=self.functions, add_generation_prompt=True, tokenize=False
+        )
+
+    def _parse(self, text: str, observation: Observation) -> Decision:
+        prompt = self.render(self.conversation(observation))
+        try:
+            message = self.processor.tokenizer.parse_response(text, prefix=prompt, tools=self.functions)
+        except (ValueError, TypeError, RecursionError) as error:
+            return Decision(
+                (), error=PlanParseError(f"a call cannot be read: {error_message(error)[:200]}")
+            )
+        return parse_call(message, self.turns, observation.used)
 
 
-def _user_message(text: str) -> dict[str, object]:
+def check_reads_calls(processor: Any) -> None:
+    """Checks that a processor says how calls of functions are read.
+
+    Raises:
+        AgentError: If it does not.
+    """
+    if getattr(processor.tokenizer, "response_template", None) is None:
+        raise AgentError(
+            "expected a tokenizer with a response_template, which says how calls of functions are read, "
+            "found none: set one and save the processor beside the model, as opera_agents.vlm.tiny does."
+        )
+
+
+def _user_message(text: str) -> Message:
     return {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}
 
 

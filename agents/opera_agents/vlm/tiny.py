@@ -62,6 +62,16 @@ _TOOL_CHAT_TEMPLATE = _CHAT_TEMPLATE.replace(
 )
 """The same with calls of functions. The functions are not listed: the system prompt says what they are."""
 
+_CALL_TOKENS = (
+    _TOOL_CALL,
+    _TOOL_CALL_END,
+    *('{"name": "apply_tool", "arguments": {"name": "', '"}}'),
+    *('{"name": "finish", "arguments": {"degradations": [', '", "', "]}}"),
+    '{"name": "undo", "arguments": {}}',
+    *(" more may run.", "The restoration has ended.", "Done."),
+)
+"""Parts of calls and of their results that are one token each: what a turn decides is then most of it."""
+
 _RESPONSE_TEMPLATE: dict[str, Any] = {
     "defaults": {"role": "assistant"},
     "start_anchor": "<|im_start|>assistant\n",
@@ -111,7 +121,7 @@ def tiny_processor(
     bpe.add_tokens([token for tag in ANSWER_TAGS for token in (f"<{tag}>", f"</{tag}>")])
     bpe.add_tokens([*labels, *toolbox.names])
     if calls_functions:
-        bpe.add_tokens([_TOOL_CALL, _TOOL_CALL_END])
+        bpe.add_tokens([*_CALL_TOKENS])
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         bos_token=_END_OF_TEXT,

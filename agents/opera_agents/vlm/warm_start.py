@@ -5,11 +5,14 @@ Example:
     python -m opera_agents.vlm.warm_start --images ... --val ... --answer-kind format --steps 150
     python -m opera_agents.vlm.warm_start --images ... --val ... --planner runs/planner \
         --encoder runs/planner/planner.safetensors
+    python -m opera_agents.vlm.warm_start --images ... --val ... --planner runs/planner \
+        --encoder runs/planner/planner.safetensors --answer-kind turns --out runs/vlm-turns-warm
 
 Without ``--model`` a tiny model is built, offline. With ``--encoder`` it sees with a trained image encoder,
-and with ``--planner`` it learns to write the plans of a planner. The run may be interrupted at any time:
-the same command resumes from the last checkpoint and ends exactly as an uninterrupted run. GRPO starts from
-``OUT/model``.
+and with ``--planner`` it learns to write the plans of a planner. With ``--answer-kind turns`` it learns to
+call functions that apply a plan tool by tool, and observes the result of each. The run may be interrupted
+at any time: the same command resumes from the last checkpoint and ends exactly as an uninterrupted run.
+GRPO starts from ``OUT/model``.
 
 Source: the paper needs no warm start, because its model already knows image quality and follows
     instructions. A model with random weights never writes an answer that is rewarded.
@@ -37,18 +40,22 @@ from opera_agents.common.validation import Validation, ValidationResult, format_
 from opera_agents.planner.agent import make_planner
 from opera_agents.vlm.agent import VLMAgent
 from opera_agents.vlm.answers import labelled_answer, random_answer
+from opera_agents.vlm.call_warm_start import call_texts, collate_calls, draw_conversations
 from opera_agents.vlm.pretrained import load_processor, load_vision_language_model
 from opera_agents.vlm.prompt import build_messages, make_grammar, sample_image
-from opera_agents.vlm.saved import replace_model, save_card, save_processor
+from opera_agents.vlm.saved import load_card, replace_model, save_card, save_processor
+from opera_agents.vlm.stepwise import VLMFunctionAgent, check_reads_calls
 from opera_agents.vlm.tiny import tiny_encoder_model, tiny_model, tiny_processor
 from opera_agents.vlm.warm_start_config import VLMWarmStartConfig
 from opera_env.cli.program import run_program
 from opera_env.data import Source
 from opera_env.degradations import DEGRADATIONS, load_degradations
 from opera_env.encoder import ImageEncoder
+from opera_env.execution import PrefixCache
 from opera_env.files import atomic_write
 from opera_env.runs import claim_run_dir, describe_progress
 from opera_env.schedules import set_learning_rate, warmup_cosine
+from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Agent, Sample
 
@@ -62,7 +69,8 @@ def train(config: VLMWarmStartConfig) -> ValidationResult:
     Raises:
         RunError: If another process trains in the folder, or the folder holds a run with other settings, of
             more steps, or with damaged files.
-        AgentError: If the model, encoder or planner to start from cannot be loaded.
+        AgentError: If the model, encoder or planner to start from cannot be loaded, or the model was
+            trained for another kind of answers.
         ToolboxMismatchError: If the planner was trained for other tools.
     """
     # Set-up. Nothing is written before all that was named has been found.
@@ -89,6 +97,7 @@ def train(config: VLMWarmStartConfig) -> ValidationResult:
         config.val_count,
         config.canvas,
         config.max_tools,
+        scorer=PlanScorer(toolbox, config.reward, cache=PrefixCache() if config.turns else None),
         degradations=custom_degradations,
     )
     state = load_state(config)
@@ -100,7 +109,7 @@ def train(config: VLMWarmStartConfig) -> ValidationResult:
         with replace_model(config.out / "model") as folder:
             model.save_pretrained(folder)
             save_processor(processor, folder)
-            save_card(config.system_prompt, toolbox, folder, source.degradations)
+            save_card(config.system_prompt, toolbox, folder, source.degradations, config.turns)
         return validate(config, toolbox, validation)
 
 
@@ -144,11 +153,18 @@ def run_steps(
         optimizer.load_state_dict(state["optimizer"])
         start_step = state["step"]
     steps = range(start_step, config.steps)
+    grammar = make_grammar(toolbox, config.max_tools, source.degradations)
+    scorer = PlanScorer(toolbox, config.reward) if config.turns else None
 
     def make_batch(step: int) -> Any:
         stage = SeedStage.VLM_WARM_START
         samples = draw_samples(source, config.batch_size, make_rng(config.seed, stage, step))
         rng = make_rng(config.seed, stage, step, stream=1)
+        if scorer is not None:
+            prompt, prob = config.system_prompt, config.undo_prob
+            return collate_calls(
+                processor, draw_conversations(scorer, grammar, samples, prompt, rng, planner, prob)
+            )
         answers = draw_answers(config, toolbox, samples, rng, source.degradations, planner)
         return collate(processor, config.system_prompt, samples, answers)
 
@@ -173,7 +189,8 @@ def run_steps(
 
 def validate(config: VLMWarmStartConfig, toolbox: Toolbox, validation: Validation) -> ValidationResult:
     """Validates the model that was saved, and writes and prints the result."""
-    result = validation(VLMAgent.from_pretrained(toolbox, config.out / "model", config.max_tools))
+    agent_class = VLMFunctionAgent if config.turns else VLMAgent
+    result = validation(agent_class.from_pretrained(toolbox, config.out / "model", config.max_tools))
     with SummaryWriter(str(config.out)) as writer:
         log_validation(writer, result, config.steps)
     with atomic_write(config.out / "result.json") as partial:
@@ -185,13 +202,30 @@ def validate(config: VLMWarmStartConfig, toolbox: Toolbox, validation: Validatio
 def load_or_build_model(
     config: VLMWarmStartConfig, toolbox: Toolbox, labels: Sequence[str] = DEGRADATIONS
 ) -> tuple[Any, Any]:
-    """Returns a processor and a model: loaded from a folder, or tiny ones."""
+    """Returns a processor and a model: loaded from a folder, or tiny ones.
+
+    Raises:
+        AgentError: If the model cannot be loaded, or was trained for another kind of answers.
+    """
     if config.model is not None:
-        return load_processor(config.model), load_vision_language_model(config.model, dtype=torch.float32)
+        if (card := load_card(config.model)) is not None:
+            card.check_turns(config.turns)
+        processor = load_processor(config.model)
+        if config.turns:
+            check_reads_calls(processor)
+        return processor, load_vision_language_model(config.model, dtype=torch.float32)
     rng, grammar = np.random.default_rng(config.seed), make_grammar(toolbox, config.max_tools, labels)
-    texts = [grammar.format(random_answer(toolbox, rng, config.max_tools, labels)) for _ in range(500)]
-    with_encoder = config.encoder is not None
-    processor = tiny_processor(toolbox, [config.system_prompt, *texts], labels, for_encoder=with_encoder)
+    if config.turns:
+        texts = call_texts(toolbox, grammar, config.system_prompt, rng, 500)
+    else:
+        texts = [grammar.format(random_answer(toolbox, rng, config.max_tools, labels)) for _ in range(500)]
+    processor = tiny_processor(
+        toolbox,
+        [config.system_prompt, *texts],
+        labels,
+        calls_functions=config.turns,
+        for_encoder=config.encoder is not None,
+    )
     if config.encoder is None:
         return processor, tiny_model(processor, seed=config.seed)
     encoder = ImageEncoder()

@@ -15,6 +15,7 @@ from opera_env.runs import (
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
+    Probability,
     Range,
     check_settings,
     identify_file,
@@ -48,12 +49,16 @@ class VLMWarmStartConfig:
     """Trained image encoder with which the tiny model sees: planner.safetensors of a planner, or
     detector.safetensors. It is not trained further. Without it the model gets a vision transformer, and
     learns to see from random weights."""
-    answer_kind: Literal["labelled", "format"] = "labelled"
+    answer_kind: Literal["labelled", "format", "turns"] = "labelled"
     """labelled: answers name the true degradations. format: answers are independent of the photograph, so
-    that they teach the format alone."""
+    that they teach the format alone. turns: conversations in which functions are called that apply one tool
+    after the other and show the result of each, and that name the true degradations at the end."""
     planner: Path | None = None
-    """Folder of a planner whose plans the labelled answers have; by default their plans have one matched
-    tool for each degradation."""
+    """Folder of a planner whose plans the answers have; by default their plans have one matched tool for
+    each degradation."""
+    undo_prob: Probability = 0.1
+    """Probability, in conversations with turns, that a tool that fits no degradation is applied, which the
+    model is not to learn, and then taken back, which it is."""
     system_prompt_file: Path | None = None
     """File of the system prompt; by default a short one for tiny models."""
     steps: NonNegativeInt = 600
@@ -121,8 +126,14 @@ class VLMWarmStartConfig:
             encoder=identify_file(self.encoder),
             planner=None if self.planner is None else identify_weights(self.planner),
             toolbox=identify_toolbox(self.toolbox, toolbox.fingerprint),
+            undo_prob=self.undo_prob if self.turns else None,
             system_prompt=self.system_prompt,
         )
+
+    @property
+    def turns(self) -> bool:
+        """Whether the model is trained to call functions turn by turn."""
+        return self.answer_kind == "turns"
 
     @property
     def system_prompt(self) -> str:

@@ -12,7 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from opera_agents.vlm.environment import FACTOR_NAMES, RestorationEnvironment, RestorationWorld
+from opera_agents.vlm.environment import (
+    FACTOR_NAMES,
+    RestorationEnvironment,
+    RestorationWorld,
+    function_schemas,
+)
 from opera_env.answer import TurnGrammar
 from opera_env.data import Source
 from opera_env.data.images import to_pil
@@ -22,6 +27,7 @@ from opera_env.reward import f1_score
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
+from tests.agents.vlm.calling import PROMPT, calling_processor
 
 MakeWorld = Callable[..., RestorationWorld]
 
@@ -105,10 +111,37 @@ def test_the_budget_and_the_end_hold(make_world: MakeWorld, samples: list[Sample
     environment = start(make_world(max_tools=1), samples[0])
     environment.apply_tool("tiny.blur")
     assert "no more tools may run" in words(environment.apply_tool("tiny.blur"))
+    assert "none can be taken back" in words(environment.undo()), "as in an environment of agents"
     environment = start(make_world(), samples[0])
     environment.finish([])
     assert "no more tools may run" in words(environment.apply_tool("tiny.blur"))
     assert "ended already" in words(environment.finish([]))
+
+
+def test_calls_that_reach_no_function_cost_the_reward(make_world: MakeWorld, samples: list[Sample]) -> None:
+    world = make_world()
+    understood, lost = start(world, samples[2]), start(world, samples[2])
+    for environment in (understood, lost):
+        environment.finish(["jpeg"])
+    told = {"role": "tool", "name": "finish", "content": [{"type": "text", "text": "The end."}]}
+    error = {"role": "tool", "name": "open", "content": "{'error': 'Tool open not found.'}"}
+    completions = [[told], [error, told]]
+    r_f = next(each for each in world.factor_functions() if each.__name__ == "r_f")
+    assert r_f(environments=[understood, lost], completions=completions) == [1.0, 0.0]
+    assert understood.get_reward() > 0 and lost.get_reward() == 0.0
+
+
+def test_the_gated_form_of_the_reward(make_world: MakeWorld, samples: list[Sample]) -> None:
+    rewards = {}
+    for form in ("product", "gated"):
+        environment = start(make_world(reward_form=form), samples[2])
+        environment.finish(["haze"])
+        rewards[form] = environment.get_reward()
+    assert rewards == {"product": 0.0, "gated": 0.0}
+    environment = start(make_world(reward_form="gated"), samples[2])
+    environment.finish(list(samples[2].degradations or ()))
+    (score,) = environment._world.score([environment])
+    assert score.total == pytest.approx(1 + score.r_q)
 
 
 def test_an_episode_that_was_not_finished_earns_nothing(
@@ -139,8 +172,9 @@ def test_trl_finds_three_tools_with_schemas(make_world: MakeWorld) -> None:
     environment = make_world().make_environment()
     names = [name for name in vars(RestorationEnvironment) if not name.startswith("_")]
     assert names == ["reset", "apply_tool", "undo", "finish", "get_reward"]
-    for name in ("apply_tool", "undo", "finish"):
-        schema = get_json_schema(getattr(environment, name))["function"]
+    offered = sorted(set(names) - {"reset", "get_reward"})
+    assert function_schemas() == [get_json_schema(getattr(environment, name)) for name in offered]
+    for schema in (each["function"] for each in function_schemas()):
         assert schema["description"]
         assert all(value["description"] for value in schema["parameters"]["properties"].values())
 
@@ -152,17 +186,14 @@ def test_a_training_calls_tools_and_resumes_exactly(
     pytest.importorskip("trl", reason="TRL is not installed: pip install 'opera-env[agents]'")
     from trl import GRPOConfig, GRPOTrainer
 
-    from opera_agents.vlm.call_warm_start import collate_calls, draw_calls
+    from opera_agents.vlm.call_warm_start import collate_calls, draw_conversations
     from opera_agents.vlm.data import make_dataset
-    from opera_agents.vlm.tiny import tiny_model, tiny_processor
+    from opera_agents.vlm.tiny import tiny_model
 
-    world, rng, prompt = make_world(max_tools=2), np.random.default_rng(0), "Restore it."
-    conversations = [draw_calls(world, sample, prompt, rng) for sample in samples]
-    processor = tiny_processor(toolbox, [each.text for each in conversations], calls_functions=True)
+    world, rng = make_world(max_tools=2), np.random.default_rng(0)
+    processor = calling_processor(toolbox)
+    conversations = draw_conversations(world.scorer, world.grammar, samples, PROMPT, rng)
     batch = collate_calls(processor, conversations)
-    written = processor.batch_decode([[i for i in row if i >= 0] for row in batch["labels"].tolist()])
-    assert all(text.count("<tool_call>") == text.count("</tool_call>") > 0 for text in written)
-    assert all("Restore it." not in text and "may run" not in text for text in written)
     warm = tiny_model(processor, hidden_size=64, num_layers=1)
     optimizer = torch.optim.AdamW(warm.parameters(), 5e-3)
     for _ in range(80):
@@ -194,7 +225,7 @@ def test_a_training_calls_tools_and_resumes_exactly(
                 report_to="none",
                 logging_steps=1,
             ),
-            train_dataset=make_dataset(source, prompt, 8, seed=0),
+            train_dataset=make_dataset(source, PROMPT, 8, seed=0),
             processing_class=processor,
             reward_funcs=world.factor_functions(),
             environment_factory=world.make_environment,

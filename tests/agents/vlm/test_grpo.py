@@ -236,7 +236,7 @@ def test_two_trainers_in_one_folder_are_refused(photos: Path, model: Path, tmp_p
         train(_env_args(photos), _training_args(tmp_path), ModelConfig(str(model)))
 
 
-@pytest.mark.parametrize("name", ["tiny", "7b"])
+@pytest.mark.parametrize("name", ["tiny", "tiny-turns", "7b"])
 def test_presets_are_parsed(name: str, tmp_path: Path) -> None:
     path = PRESETS / f"{name}.yaml"
     arguments = ["--config", str(path), "--images", "a", "--val", "b", "--output_dir", str(tmp_path)]

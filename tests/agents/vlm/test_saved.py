@@ -47,6 +47,20 @@ def test_other_labels_raise(lite: Toolbox, tmp_path: Path) -> None:
         card.check(lite, DEGRADATIONS)
 
 
+def test_a_card_says_whether_the_model_calls_functions(lite: Toolbox, tmp_path: Path) -> None:
+    save_card("", lite, tmp_path)
+    whole = load_card(tmp_path)
+    save_card("", lite, tmp_path, turns=True)
+    calling = load_card(tmp_path)
+    assert whole is not None and calling is not None
+    whole.check_turns(False)
+    calling.check_turns(True)
+    with pytest.raises(AgentError, match="call functions turn by turn, found"):
+        whole.check_turns(True)
+    with pytest.raises(AgentError, match="--answer-kind turns"):
+        calling.check_turns(False)
+
+
 def test_changed_and_absent_weights_raise(lite: Toolbox, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"weights")

@@ -1,4 +1,4 @@
-"""``VLMStepwiseAgent``: conversations, actions, second attempts; the shipped model plans anew."""
+"""``VLMStepwiseAgent`` and ``VLMFunctionAgent``: actions, second attempts; the shipped model plans anew."""
 
 from __future__ import annotations
 
@@ -9,15 +9,22 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from opera_agents.vlm.agent import VLMAgent
 from opera_agents.vlm.prompt import USER_PROMPT, build_turn_system_prompt
 from opera_agents.vlm.saved import save_card, save_processor
-from opera_agents.vlm.stepwise import VLMStepwiseAgent, earlier_observations, make_vlm_stepwise
+from opera_agents.vlm.stepwise import (
+    VLMFunctionAgent,
+    VLMStepwiseAgent,
+    earlier_observations,
+    make_vlm_stepwise,
+)
 from opera_agents.vlm.tiny import tiny_model, tiny_processor
 from opera_env.agents import run_agent
-from opera_env.errors import PlanParseError
+from opera_env.errors import AgentError, PlanParseError
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
+from tests.agents.vlm.calling import PROMPT, ScriptedCalls, call, calling_processor
 
 TURNS = (
     "<think>Dark.</think><degradation>['low_light']</degradation><apply>['tiny.brighten']</apply>",
@@ -88,13 +95,12 @@ def test_earlier_observations_are_what_was_observed(toolbox: Toolbox, samples: l
 
 @pytest.fixture(scope="module")
 def tiny_folder(make_toolbox: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained model that was made for turns."""
+    """An untrained model without a card."""
     toolbox, folder = make_toolbox(), tmp_path_factory.mktemp("model")
     prompt = build_turn_system_prompt(toolbox)
     processor = tiny_processor(toolbox, [prompt, *TURNS])
     tiny_model(processor, hidden_size=32, num_layers=1).save_pretrained(folder)
     save_processor(processor, folder)
-    save_card(prompt, toolbox, folder, turns=True)
     return folder
 
 
@@ -132,3 +138,89 @@ def test_the_shipped_model_plans_anew(samples: list[Sample]) -> None:
     assert agent.plans_anew
     run = run_agent(agent, samples, PlanScorer(lite, "classic"), 3)
     assert all(len(plan) <= 3 for plan in run.plans) and len(set(run.plans)) > 1
+
+
+def test_calls_apply_take_back_and_end(toolbox: Toolbox, samples: list[Sample]) -> None:
+    turns = (
+        call("apply_tool", name="tiny.darken"),
+        call("undo"),
+        "Soft." + call("apply_tool", name="tiny.blur"),
+        call("finish", degradations=["noise", "jpeg"]),
+    )
+    agent = ScriptedCalls(toolbox, *turns)
+    run = run_agent(agent, samples[:1], PlanScorer(toolbox, "classic"), 6)
+    assert run.plans == [("tiny.blur",)] and not agent.texts
+    (decision,) = run.decisions
+    assert decision is not None and decision.degradations == {"noise", "jpeg"} and decision.error is None
+    prompts = [prompt for prompt, _, _ in agent.asked]
+    assert prompts[0].endswith(f"{USER_PROMPT}<|im_end|>\n<|im_start|>assistant\n")
+    for before, text, left, after in zip(prompts[:-1], turns[:-1], (5, 5, 4), prompts[1:], strict=True):
+        result = f"<|vision_start|><|image_pad|><|vision_end|>{left} more may run."
+        answer = f"<|im_end|>\n<|im_start|>tool\n{result}<|im_end|>\n<|im_start|>assistant\n"
+        assert after == f"{before}{text}{answer}"
+    assert [len(images) for _, images, _ in agent.asked] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "text", ["Hm.", "", call("apply_tool", name="no.tool"), "<tool_call>{bad}</tool_call>", "<tool_call>{"]
+)
+def test_a_call_that_cannot_be_understood_is_sampled_once_more(
+    toolbox: Toolbox, samples: list[Sample], text: str
+) -> None:
+    end = call("finish", degradations=[])
+    agent = ScriptedCalls(toolbox, text, call("apply_tool", name="tiny.blur"), end)
+    run = run_agent(agent, samples[:1], PlanScorer(toolbox, "classic"), 6)
+    assert run.plans == [("tiny.blur",)]
+    assert [seed is None for _, _, seed in agent.asked] == [True, False, True]
+    assert agent.asked[-1][0].count("<|im_start|>assistant") == 2, (
+        "the call that was understood, and the next"
+    )
+
+    run = run_agent(ScriptedCalls(toolbox, text, text), samples[:1], PlanScorer(toolbox, "classic"), 6)
+    assert run.plans == [()] and run.decisions[0] is not None
+    assert isinstance(run.decisions[0].error, PlanParseError)
+
+
+def test_the_budget_ends_an_episode_of_calls(toolbox: Toolbox, samples: list[Sample]) -> None:
+    agent = ScriptedCalls(toolbox, *[call("apply_tool", name="tiny.blur"), call("undo")] * 3, max_tools=3)
+    run = run_agent(agent, samples[:1], PlanScorer(toolbox, "classic"), 3)
+    assert run.plans == [("tiny.blur",)] and agent.texts == [call("undo")], "three tools have run"
+
+
+@pytest.fixture(scope="module")
+def calling_folder(make_toolbox: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model that was made for calls of functions."""
+    toolbox, folder = make_toolbox(), tmp_path_factory.mktemp("calling")
+    processor = calling_processor(toolbox)
+    tiny_model(processor, hidden_size=32, num_layers=1).save_pretrained(folder)
+    save_processor(processor, folder)
+    save_card(PROMPT, toolbox, folder, turns=True)
+    return folder
+
+
+def test_the_card_says_which_agent_a_model_is(
+    calling_folder: Path, toolbox: Toolbox, samples: list[Sample], tmp_path: Path
+) -> None:
+    agent = make_vlm_stepwise(toolbox, path=calling_folder)
+    assert isinstance(agent, VLMFunctionAgent) and not agent.plans_anew and agent.system_prompt == PROMPT
+    agent.max_new_tokens = 4
+    scripted = ScriptedCalls(toolbox, call("apply_tool", name="tiny.blur"))
+    (decision,) = scripted.act([_observed(samples[0])])
+    (decision,) = agent.act([_observed(samples[0], (decision,))])
+    assert decision.error is not None, "it is not trained"
+    agent.save_pretrained(tmp_path)
+    assert isinstance(make_vlm_stepwise(toolbox, path=tmp_path), VLMFunctionAgent)
+    with pytest.raises(
+        AgentError, match="write the whole plan at once, found one that was trained to call"
+    ):
+        VLMAgent.from_pretrained(toolbox, calling_folder)
+    save_card(PROMPT, toolbox, tmp_path)
+    with pytest.raises(AgentError, match="to call functions turn by turn, found one"):
+        VLMFunctionAgent.from_pretrained(toolbox, tmp_path)
+
+
+def test_a_model_without_a_card_is_told_the_functions(tiny_folder: Path, toolbox: Toolbox) -> None:
+    with pytest.raises(AgentError, match="response_template"):
+        VLMFunctionAgent.from_pretrained(toolbox, tiny_folder)
+    prompt = VLMFunctionAgent._build_system_prompt(toolbox, 4, ["noise"])
+    assert "apply_tool, undo, and finish" in prompt and "At most 4 tools" in prompt

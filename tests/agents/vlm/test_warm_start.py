@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from opera_agents.vlm.judge import RulesJudge
 from opera_agents.vlm.pretrained import load_vision_language_model
 from opera_agents.vlm.prompt import make_grammar
 from opera_agents.vlm.saved import load_card
+from opera_agents.vlm.stepwise import make_vlm_stepwise
 from opera_agents.vlm.warm_start import (
     collate,
     draw_answers,
@@ -33,8 +33,8 @@ from opera_agents.vlm.warm_start_config import TINY_SYSTEM_PROMPT, VLMWarmStartC
 from opera_env.data import Source
 from opera_env.degradations import DEGRADATIONS
 from opera_env.encoder import ImageEncoder
-from opera_env.errors import MissingWeightsError, RunError, SampleError, SettingError
-from opera_env.runs import claim_run_dir
+from opera_env.errors import AgentError, MissingWeightsError, RunError, SampleError, SettingError
+from opera_env.runs import claim_run_dir, describe_changes
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
 from opera_env.weights.checkpoints import save_checkpoint
@@ -60,8 +60,13 @@ def config(photos: Path, tmp_path: Path) -> VLMWarmStartConfig:
 @pytest.fixture(autouse=True)
 def short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits answers, because after few steps of training they never end."""
-    load = partial(VLMAgent.from_pretrained, max_new_tokens=32)
-    monkeypatch.setattr(VLMAgent, "from_pretrained", load)
+    original = VLMAgent.__init__
+
+    def init(self: VLMAgent, *args: Any, **options: Any) -> None:
+        original(self, *args, **options)
+        self.max_new_tokens = 32
+
+    monkeypatch.setattr(VLMAgent, "__init__", init)
 
 
 def test_a_trained_model_is_an_agent(config: VLMWarmStartConfig) -> None:
@@ -211,6 +216,49 @@ def test_a_model_starts_with_a_trained_encoder(config: VLMWarmStartConfig, tmp_p
     assert recorded["encoder"]["name"] == "planner.safetensors" and recorded["planner"]["content"]
     with pytest.raises(RunError, match="encoder"):
         train(replace(config, encoder=None))
+
+
+@pytest.mark.slow
+def test_a_model_learns_to_call_functions_and_resumes_exactly(
+    config: VLMWarmStartConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = SHIPPED_PLANNER / "planner.safetensors"
+    config = replace(config, answer_kind="turns", planner=SHIPPED_PLANNER, encoder=encoder, undo_prob=0.5)
+    whole, parts = replace(config, out=tmp_path / "whole"), replace(config, out=tmp_path / "parts")
+    assert 0 < train(whole).reward < 10
+    original, calls = warm_start.collate_calls, []
+
+    def interrupt(*args: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(warm_start, "collate_calls", interrupt)
+        train(parts)
+    with pytest.raises(RunError, match="undo_prob"):
+        train(replace(parts, undo_prob=0.0))
+    train(parts)
+    first, second = (
+        torch.load(run.out / "checkpoint.pt", weights_only=True)["model"] for run in (whole, parts)
+    )
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+    card = load_card(parts.out / "model")
+    assert card is not None and card.turns
+    make_vlm_stepwise(Toolbox.load("lite"), path=parts.out / "model")
+    with pytest.raises(AgentError, match="was trained to call functions"):
+        train(
+            replace(config, answer_kind="labelled", planner=None, encoder=None, model=parts.out / "model")
+        )
+
+
+def test_runs_of_earlier_versions_are_resumed(config: VLMWarmStartConfig, small_toolbox: Path) -> None:
+    settings = config.settings(Toolbox.load(small_toolbox))
+    before = {name: value for name, value in settings.items() if name != "undo_prob"}
+    assert describe_changes(before, settings) == {}
+    turns = replace(config, answer_kind="turns").settings(Toolbox.load(small_toolbox))
+    assert set(describe_changes(before, turns)) == set(describe_changes(turns, before) | {"undo_prob": ""})
 
 
 def test_settings_that_exclude_each_other_are_refused(config: VLMWarmStartConfig, tmp_path: Path) -> None:
