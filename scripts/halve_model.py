@@ -41,6 +41,7 @@ def halve(config: HalveConfig) -> None:
     model = load_vision_language_model(config.model, dtype=torch.float16)
     shutil.copytree(config.model, config.out, dirs_exist_ok=True)
     model.half().save_pretrained(config.out, save_original_format=False)  # parts may have stayed float32
+    (config.out / "model.safetensors").chmod(0o644)  # the library makes it unreadable for other users
     write_card(card, config.out)
 
 

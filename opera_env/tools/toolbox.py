@@ -23,6 +23,10 @@ from opera_env.tools.tool import TOOL_NAME, RestoreFn, Tool
 _SHIPPED = Path(__file__).parent / "weights"
 
 
+_IN_REPOSITORY = "lite-adapted"
+"""A toolbox that a clone has and a wheel has not."""
+
+
 def shipped_toolboxes() -> tuple[str, ...]:
     """Returns the names of the toolboxes that are shipped with the package."""
     return tuple(sorted(path.name for path in _SHIPPED.iterdir() if path.is_dir()))
@@ -100,6 +104,11 @@ class Toolbox(PlacedTools, HubMixin):
         is_name = isinstance(name_or_folder, str) and name_or_folder in shipped_toolboxes()
         folder = (_SHIPPED if is_name else Path()) / name_or_folder
         is_shipped = folder.resolve().parent == _SHIPPED.resolve()
+        if name_or_folder == _IN_REPOSITORY and not folder.is_dir():
+            raise ToolboxError(
+                f"the toolbox {_IN_REPOSITORY!r} is in the repository alone, since only studies need it: "
+                "install the package from a clone, or train it: opera-env tools train --help."
+            )
         if not folder.is_dir():
             raise ToolboxError(
                 f"no toolbox {str(name_or_folder)!r}: expected one of {', '.join(shipped_toolboxes())}, "

@@ -33,7 +33,9 @@ def test_it_is_small_and_has_the_three_packages_with_their_files(wheel: Path) ->
     for package, folder in folders.items():
         files = [path for path in (folder / package).rglob("*") if path.is_file()]
         kept = [path for path in files if path.suffix not in (".pyc", ".lock", ".partial")]
+        kept = [path for path in kept if path.parent.name != "lite-adapted"]  # for studies alone
         assert {path.relative_to(folder).as_posix() for path in kept} <= names
+    assert not any("lite-adapted/" in name for name in names)
     tops = {name.partition("/")[0].partition("-")[0] for name in names}
     assert tops == {"opera_env", "opera_agents", "opera_baselines"}
 
@@ -51,12 +53,19 @@ print(opera_env.__file__, opera_agents.__file__, opera_baselines.__file__)
 env = gym.make("OPERA-Restore-v0", reward="classic", canvas=64, max_tools=2)
 env.reset(seed=0)
 print(env.step(env.action_space.sample())[1], "planner" in agent_names())
+from opera_env.errors import ToolboxError
+from opera_env.tools import Toolbox
+try:
+    Toolbox.load("lite-adapted")
+except ToolboxError as error:
+    print(error)
 """
     environment = child_environment | {"PYTHONPATH": str(target)}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    files, answer = done.stdout.splitlines()
+    files, answer, error = done.stdout.splitlines()
+    assert "is in the repository alone" in error and "install the package from a clone" in error
     assert all(Path(file).is_relative_to(target) for file in files.split())
     assert float(answer.split()[0]) > 0 and answer.endswith("True")

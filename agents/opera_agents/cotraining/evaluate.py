@@ -146,10 +146,10 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     console = Console()
     results: dict[str, Any] = {"groups": group_results(outcomes_by_agent, samples)}
     for name, rows in results["groups"].items():
-        console.print(group_table(name, rows))
+        console.print_uncut(group_table(name, rows))
     if config.tool_photographs:
         results["single_tools"] = dict(evaluate_tools(config, toolboxes))
-        console.print(single_tool_table(results["single_tools"]))
+        console.print_uncut(single_tool_table(results["single_tools"]))
     if config.json is not None:
         with atomic_write(config.json) as partial:
             partial.write_text(json.dumps(results, indent=2) + "\n")

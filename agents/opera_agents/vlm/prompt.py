@@ -14,7 +14,7 @@ from opera_env.degradations import DEGRADATIONS
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Observation, Sample
 
-USER_PROMPT = "What is wrong with this photograph, and which tools mend it, in which order?"
+USER_PROMPT = "Which degradations does this photograph have, and which tools restore it, in which order?"
 """Text of the user's message beside the image.
 
 The shipped tiny model was trained on this text: another text needs a new training.
