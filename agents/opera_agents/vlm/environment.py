@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from transformers.utils import get_json_schema
+from transformers.utils.chat_template_utils import get_json_schema
 
 from opera_agents.vlm.conversation import ENDED, Part, left_part, text_part
 from opera_agents.vlm.reward import SampleFactory

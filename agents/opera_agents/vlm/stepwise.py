@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -186,7 +186,7 @@ class VLMFunctionAgent(VLMStepwiseAgent):
             messages += turn_messages(turn.decision, result.steps_left)
         return messages
 
-    def render(self, messages: Sequence[Message]) -> str:
+    def render(self, messages: Sequence[Mapping[str, object]]) -> str:
         return self.processor.apply_chat_template(
             list(messages), tools=self.functions, add_generation_prompt=True, tokenize=False
         )
