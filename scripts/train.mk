@@ -35,12 +35,12 @@ DETECTOR  := $(OUT)/detector/detector.safetensors
 
 POOLS := lite lite-adapted lite-cotrained
 
+all: $(addprefix $D/,critic vlm experience see plan-report execute execute-control study-table study-figures) $(POOLS:%=$D/card-%)
+	@$(PYTHON) scripts/train_stage.py $(OUT)
+
 # `make train STAGES=real` trains what is for photographs with real damage.
 .PHONY: real
 real: $(addprefix $D/,measure-real real-planner real-critic)
-
-all: $(addprefix $D/,critic vlm experience see plan-report execute execute-control study-table study-figures) $(POOLS:%=$D/card-%)
-	@$(PYTHON) scripts/train_stage.py $(OUT)
 
 # ---- the pools of specialists: sixteen tools each ----------------------------------------------------------
 
@@ -185,7 +185,8 @@ $(REAL_TOOLS:%=$D/real.%): $D/real.%: $D/pack-lite
 $D/pack-real: $(REAL_TOOLS:%=$D/real.%)
 	$(call stage,pack-real,opera_env.cli tools pack --pool real --runs $(OUT)/real --out $(REAL))
 $D/measure-real: $D/pack-real
-	$(call stage,measure-real,opera_env.cli tools measure $(REAL) --images $(VAL) $(call pick,,--side 32))
+	$(call stage,measure-real,opera_env.cli tools measure $(REAL) --images $(VAL) \
+		--degradations opera_env.degradations.real:REAL_DEGRADATIONS $(call pick,,--side 32))
 $D/real-detector:
 	$(call stage,real-detector,opera_agents.detector.train $(REAL_DATA) --encoder windows-1 \
 		--out $(OUT)/real-detector $(call pick,--steps 12000,--steps 4 --val-every 4 --val-count 16 \

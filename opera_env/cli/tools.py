@@ -18,7 +18,7 @@ from opera_env.cli.options.tools import ListTools, Measure, ShowCard
 from opera_env.cli.outputs import check_outputs
 from opera_env.console import Console
 from opera_env.data.images import list_images, read_images
-from opera_env.degradations import DEGRADATIONS
+from opera_env.degradations import DEGRADATION_CLASSES, DEGRADATIONS, load_degradations
 from opera_env.errors import MissingWeightsError
 from opera_env.tool_training.measurement import measure_tools
 from opera_env.tool_training.model_card import ToolCard, plot_gains, read_card
@@ -121,7 +121,11 @@ def measure(options: Measure) -> int:
     images = read_images(list_images(options.images))
     data = f"{options.images.resolve().parent.name}/{options.images.resolve().name}"
     toolbox = Toolbox.load(options.folder.resolve(), trust_code=options.trust_code)
-    cards = measure_tools(toolbox, images, data, options.side, show_progress=True)
+    own = {each.name: each for each in load_degradations(options.degradations)}
+    degradations = own or DEGRADATION_CLASSES
+    cards = measure_tools(
+        toolbox, images, data, options.side, show_progress=True, degradations=degradations
+    )
     write_measurements(options.folder, {name: card.to_json() for name, card in cards.items()})
     return 0
 

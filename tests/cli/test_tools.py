@@ -407,3 +407,22 @@ def test_help_shows_examples(command: list[str], narrow: None, capsys: Printed) 
     if not command:
         text = "\n".join(lines)
         assert all(name in text for name in ("list", "card", "train", "pack", "measure"))
+
+
+@pytest.mark.needs_weights("lpips")
+def test_tools_are_measured_on_degradations_of_ones_own(
+    photographs: Path, tmp_path: Path, capsys: Printed
+) -> None:
+    """Such as those of photographs, one of which no benchmark has."""
+    net = build_net("gamma", {"gamma": 1.5})
+    tool = Tool(
+        "own.deprocess", net, degradations=frozenset({"over_processed"}), net=("gamma", {"gamma": 1.5})
+    )
+    Toolbox([tool]).save(tmp_path / "box")
+    words = f"tools measure {tmp_path / 'box'} --images {photographs} --side 32"
+    assert main(words.split()) == 1
+    assert "is for none of rain, haze" in one_error(capsys)
+    real = "opera_env.degradations.real:REAL_DEGRADATIONS"
+    assert main([*words.split(), "--degradations", real]) == 0
+    card = read_card(Toolbox.load(tmp_path / "box")["own.deprocess"])
+    assert card is not None and len(card.gains) == 9 and "over_processed" in card.gains

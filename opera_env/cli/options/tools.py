@@ -97,6 +97,9 @@ class Measure(_ToolsAction):
     """Folder of clean photographs that the tools were not trained on."""
     side: Annotated[int, Range(32, 4096)] = 128
     """Side of the centre crops that are used, in pixels, a multiple of 8."""
+    degradations: str | None = None
+    """Degradations on which every tool is measured, in place of the built-in ones: module:attribute of one
+    or a list, such as opera_env.degradations.real:REAL_DEGRADATIONS."""
     trust_code: bool = False
     """Run what a toolbox folder names: code of your own (module:attribute), programs and served tools."""
 
