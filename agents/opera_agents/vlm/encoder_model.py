@@ -65,6 +65,8 @@ class EncoderTower(Qwen2_5_VLPreTrainedModel):
 
     Args:
         config: The configuration.
+
+    Source: our own. The paper's models see with the vision transformers that they come with.
     """
 
     config: EncoderVisionConfig  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -79,11 +81,19 @@ class EncoderTower(Qwen2_5_VLPreTrainedModel):
         self.projector = nn.Sequential(nn.LayerNorm(features), nn.Linear(features, size))
 
     def forward(self, pixel_values: Tensor, grid_thw: Tensor, **_: Any) -> BaseModelOutputWithPooling:
-        """Returns the image tokens as ``pooler_output``, (N, D).
+        """Encodes images, given as patches.
 
         Args:
-            pixel_values: Patches of all images as Qwen's image processor makes them, values in [0, 1].
-            grid_thw: Frames, rows and columns of the patches of each image, int (B, 3).
+            pixel_values: Patches of all images as Qwen's image processor makes them, float (patches, 3 P P)
+                in [0, 1], where P is the side of a patch.
+            grid_thw: Frames, rows and columns of the patches of each image, int64 (B, 3).
+
+        Returns:
+            The image tokens of all images as ``pooler_output``, float32 (N, D): one for each square of
+            merged patches, as wide as the language model.
+
+        Raises:
+            AgentError: If an image has several frames.
         """
         images = self.assemble(pixel_values, grid_thw)
         with torch.no_grad():
@@ -100,7 +110,14 @@ class EncoderTower(Qwen2_5_VLPreTrainedModel):
         )
 
     def assemble(self, pixel_values: Tensor, grid_thw: Tensor) -> list[Tensor]:
-        """Puts the patches of images together again; returns float32 (3, H, W) for each image.
+        """Puts the patches of images together again.
+
+        Args:
+            pixel_values: See :meth:`forward`.
+            grid_thw: See :meth:`forward`.
+
+        Returns:
+            For each image float32 (3, H, W) in [0, 1].
 
         Raises:
             AgentError: If an image has several frames.
