@@ -13,7 +13,7 @@ from torch import Tensor
 from opera_env.errors import MetricError, UnknownPresetError, wrap_errors
 from opera_env.metrics.base import Features, Metric
 from opera_env.metrics.critic import Critic
-from opera_env.metrics.full_reference import Lpips, PsnrRgb, PsnrY, SsimY, SsimYiq
+from opera_env.metrics.full_reference import Gmsd, Lpips, PsnrRgb, PsnrY, SsimY, SsimYiq
 from opera_env.metrics.niqe import Niqe32
 from opera_env.metrics.piqe import Piqe
 from opera_env.metrics.pretrained import PyiqaMetric
@@ -27,7 +27,7 @@ METRICS: Mapping[str, Callable[[], Metric]] = {
     "niqe32": Niqe32,
     "piqe": Piqe,
     "critic": Critic,
-    "gmsd": lambda: PyiqaMetric("gmsd", worst=0.35, higher_is_better=False, needs_reference=True),
+    "gmsd": Gmsd,
     "clipiqa": lambda: PyiqaMetric("clipiqa", worst=0.0, higher_is_better=True, weight="clipiqa"),
     "musiq": lambda: PyiqaMetric("musiq", worst=0.0, higher_is_better=True, weight="musiq"),
     "maniqa": lambda: PyiqaMetric("maniqa", worst=0.0, higher_is_better=True, weight="maniqa"),

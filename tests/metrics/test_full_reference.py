@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from opera_env.metrics import build_metric
-from opera_env.metrics.full_reference import luma
+from opera_env.metrics.full_reference import Gmsd, luma
 
 Distort = Callable[[Tensor, Tensor], Tensor]
 
@@ -130,3 +130,16 @@ def test_features_of_one_reference_are_broadcast(photographs: Tensor, noisy: Ten
         together = metric.values(batch, features)
         alone = torch.cat([metric.values(image[None], features) for image in batch])
         torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(64, 80), (127, 95), (33, 32)])
+def test_gmsd_equals_pyiqa(size: tuple[int, int]) -> None:
+    """Up to a grey level of single pixels that are rounded: half a level is computed differently."""
+    pyiqa = pytest.importorskip("pyiqa", reason="pip install 'opera-env[iqa]'")
+    generator = torch.Generator().manual_seed(0)
+    reference = torch.randint(0, 256, (2, 3, *size), generator=generator) / 255
+    noise = torch.randint(-30, 31, reference.shape, generator=generator) / 255
+    images, metric = (reference + noise).clamp(0, 1), Gmsd()
+    values = metric.values(images, metric.features(reference))
+    torch.testing.assert_close(values, pyiqa.create_metric("gmsd")(images, reference), rtol=0, atol=2e-5)
+    assert torch.equal(metric.values(reference, metric.features(reference)), torch.zeros(2))

@@ -38,7 +38,7 @@ def test_its_metrics_name_the_extra(name: str, monkeypatch: pytest.MonkeyPatch) 
 
 def test_other_metrics_do_not_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyiqa", None)
-    for name in ("psnr_y", "psnr_rgb", "ssim_y", "niqe32", "piqe"):
+    for name in ("psnr_y", "psnr_rgb", "ssim_y", "ssim_yiq", "gmsd", "niqe32", "piqe"):
         assert build_metric(name).name == name
 
 
