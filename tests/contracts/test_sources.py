@@ -195,6 +195,13 @@ def test_samples_can_be_pickled(source: Source) -> None:
     assert_equal(sample, pickle.loads(pickle.dumps(sample)))
 
 
+@every_source
+def test_a_pickled_source_holds_no_image(source: Source) -> None:
+    """Every worker gets a copy, and a process pool pickles in a thread while this process may be reading."""
+    source.make(draws(source, 1)[0])
+    assert len(pickle.dumps(source)) < 256 * 1024
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_another_process_makes_the_same_bits(sources: dict[str, Source]) -> None:
     """A new process gets the pickled sources; one process for all of them, as its start takes long."""

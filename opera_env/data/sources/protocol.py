@@ -6,7 +6,7 @@ import reprlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.random import Generator
@@ -114,6 +114,10 @@ class ImageCache:
         self._cached: OrderedDict[Path, NDArray[np.uint8]] = OrderedDict()
         self._hashes: dict[Path, str] = {}
         self._bytes = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy starts with no images; a process pool pickles while this one may be reading."""
+        return {**vars(self), "_cached": OrderedDict(), "_hashes": {}, "_bytes": 0}
 
     def __getitem__(self, path: Path) -> NDArray[np.uint8]:
         if path not in self._cached:
