@@ -122,11 +122,11 @@ turns: $D/vlm-turns
 $D/vlm-turns-warm: $D/planner
 	$(call stage,vlm-turns-warm,opera_agents.vlm.warm_start $(DATA) --toolbox $(LITE) --answer-kind turns \
 		--planner $(PLANNER) --encoder $(PLANNER)/planner.safetensors --out $(OUT)/vlm-turns-warm --threads 1 \
-		$(call pick,--steps 1000 --lr 1.5e-3,--steps 2 --batch-size 2 --val-count 4))
+		$(call pick,--steps 400 --lr 1.5e-3,--steps 2 --batch-size 2 --val-count 4))
 $D/vlm-turns: $D/vlm-turns-warm
 	$(call stage,vlm-turns,opera_agents.vlm.grpo --config agents/opera_agents/vlm/presets/tiny-turns.yaml \
 		--model_name_or_path $(OUT)/vlm-turns-warm/model $(DATA) --toolbox $(LITE) --threads 1 \
-		--output_dir $(OUT)/vlm-turns $(call pick,--learning_rate 1e-4 --max_steps 200,--max_steps 1 \
+		--output_dir $(OUT)/vlm-turns $(call pick,--learning_rate 1e-4 --max_steps 100,--max_steps 1 \
 		--per_device_train_batch_size 8 --val_count 4 --max_completion_length 16))
 
 # ---- the execution update: tools adapted to the benchmark one by one, then trained on in three ways: under the

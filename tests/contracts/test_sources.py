@@ -197,7 +197,7 @@ def test_samples_can_be_pickled(source: Source) -> None:
 
 @every_source
 def test_a_pickled_source_holds_no_image(source: Source) -> None:
-    """Every worker gets a copy, and a process pool pickles in a thread while this process may be reading."""
+    """Every worker gets a copy; a process pool pickles it in a thread while this process may be reading."""
     source.make(draws(source, 1)[0])
     assert len(pickle.dumps(source)) < 256 * 1024
 
