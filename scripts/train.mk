@@ -160,6 +160,15 @@ $D/cotrain-2: $D/planner-2
 	$(call stage,cotrain-2,opera_agents.cotraining.train $(DATA) --toolbox $(OUT)/cotrain/toolbox \
 		--agent planner:$(OUT)/planner-2 $(RATES) --tool-insertion-prob 0.1 --lr 2e-4 --out $(OUT)/cotrain-2 \
 		$(EPOCHS) --epochs $(call pick,10,1))
+# The other order: chains for the tools that were adapted for longer, under the planner that was tuned on them.
+$D/cotrain-after: $D/planner-adapted
+	$(call stage,cotrain-after,opera_agents.cotraining.train $(DATA) --toolbox $(OUT)/adapt-more/toolbox \
+		--agent planner:$(OUT)/planner-adapted $(RATES) --tool-insertion-prob 0.1 --out $(OUT)/cotrain-after \
+		$(EPOCHS) --epochs $(call pick,15,1))
+$D/planner-after: $D/cotrain-after
+	$(call stage,planner-after,opera_agents.planner.train $(DATA) --toolbox $(OUT)/cotrain-after/toolbox \
+		--initial-weights $(OUT)/planner-adapted/planner.safetensors --out $(OUT)/planner-after --threads 1 \
+		$(COST) $(call pick,--updates 120 --lr 1e-4 --ent-coef 0.003,$(TOY_GRPO)))
 $D/pack-lite-cotrained: $D/cotrain-2
 	@mkdir -p $(COTRAINED) && cp $(OUT)/cotrain-2/toolbox/* $(COTRAINED)
 	@touch $@
@@ -241,8 +250,8 @@ $D/plan-report: $D/plan
 # Pairs of tools and planner, as TOOLBOX=PLANNER.
 EXECUTED := $(LITE)=$(PLANNER) $(foreach run,adapt adapt-more cotrain-random cotrain,$(OUT)/$(run)/toolbox=$(PLANNER)) \
 	$(OUT)/adapt-more/toolbox=$(OUT)/planner-adapted $(OUT)/cotrain/toolbox=$(OUT)/planner-2 \
-	$(COTRAINED)=$(OUT)/planner-lite-cotrained
-$D/execute: $D/planner-adapted $D/cotrain-random $D/planner-lite-cotrained
+	$(OUT)/cotrain-after/toolbox=$(OUT)/planner-after $(COTRAINED)=$(OUT)/planner-lite-cotrained
+$D/execute: $D/planner-after $D/planner-adapted $D/cotrain-random $D/planner-lite-cotrained
 	@mkdir -p $(REPORTS)
 	$(call stage,execute,opera_agents.cotraining.evaluate --images $(VAL) --n $(call pick,384,16) --seed 2 \
 		--toolboxes $(foreach pair,$(EXECUTED),$(firstword $(subst =, ,$(pair)))) \
