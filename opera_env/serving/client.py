@@ -197,7 +197,7 @@ class RefusedRequestError(EndpointError):
 
 
 class RemoteSession:
-    """A session of the scoring server. If the server was started again, the session is opened again.
+    """A session of the scoring server. If it has ended, or the server has restarted, it is opened again.
 
     Args:
         client: The client.

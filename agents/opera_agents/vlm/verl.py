@@ -7,7 +7,8 @@ Example:
         reward.custom_reward_function.name=compute_score
 
 verl calls the function once for each answer, in several processes. With ``--server ADDRESS``, that of
-``opera-env serve``, they send the plans there, where calls that come together are scored together.
+``opera-env serve``, they send the plans there, where calls that come together are scored together. Rows for
+episodes turn by turn (``--turns``) are played by :mod:`opera_agents.vlm.verl_turns`.
 
 Source: the paper trains with verl; its rewards are those of section 4.2.
 """
@@ -28,13 +29,20 @@ from datasets import Dataset
 
 from opera_agents.common.batches import draw_samples
 from opera_agents.vlm.judge import RulesJudge
-from opera_agents.vlm.prompt import USER_PROMPT, build_system_prompt, make_grammar, sample_image
+from opera_agents.vlm.prompt import (
+    USER_PROMPT,
+    build_function_system_prompt,
+    build_system_prompt,
+    make_grammar,
+    sample_image,
+)
 from opera_agents.vlm.remote_reward import RemoteAnswerScorer
 from opera_agents.vlm.reward import REWARD_NAMES, AnswerScorer
 from opera_env.cli.program import exit_code
 from opera_env.command_line import parse_settings
 from opera_env.data import clean_folder
 from opera_env.degradations import load_degradations
+from opera_env.errors import SettingError
 from opera_env.files import atomic_write
 from opera_env.runs import NonNegativeInt, PositiveInt, Range, check_settings
 from opera_env.scoring import PlanScorer
@@ -44,6 +52,9 @@ from opera_env.types import Sample, SampleSpec
 
 DATA_SOURCE = "opera-env"
 """Name of the data source in verl's rows."""
+
+ONE_SHOT, TURNS = "single_turn_agent", "opera_turns"
+"""Names of verl's agent loop for one answer, and of ours, as ``presets/verl-turns.yaml`` registers it."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +114,14 @@ class ParquetConfig:
     server: str | None = None
     """Address of a scoring server, as opera-env serve prints it, that serves the same photographs, tools
     and reward. Machines that compute rewards then need neither the photographs nor the tools."""
+    turns: bool = False
+    """Write rows for episodes in which the model calls tools one by one and observes the results. They are
+    played at the scoring server, which must be given."""
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.turns and self.server is None:
+            raise SettingError("server", "", "the address of a scoring server, at which turns are played")
 
 
 def compute_score(
@@ -156,9 +172,13 @@ def rows(config: ParquetConfig) -> Iterator[dict[str, Any]]:
     toolbox = Toolbox.load(config.toolbox)
     custom_degradations = load_degradations(config.degradations)
     source = clean_folder(config.images, config.canvas, degradations=custom_degradations)
-    system_prompt = build_system_prompt(toolbox, config.max_tools, source.degradations)
     if config.system_prompt_file is not None:
         system_prompt = config.system_prompt_file.read_text()
+    elif config.turns:
+        labels = source.degradations
+        system_prompt = build_function_system_prompt(toolbox, config.max_tools, labels, "apply_tool")
+    else:
+        system_prompt = build_system_prompt(toolbox, config.max_tools, source.degradations)
     reward_config = RewardConfig(
         str(config.images.resolve()),
         config.toolbox,
@@ -174,6 +194,7 @@ def rows(config: ParquetConfig) -> Iterator[dict[str, Any]]:
         (sample,) = draw_samples(source, 1, rng)
         yield {
             "data_source": DATA_SOURCE,
+            "agent_name": TURNS if config.turns else ONE_SHOT,
             "prompt": [
                 {"role": "system", "content": system_prompt},
                 {"role": "user", "content": f"<image>{USER_PROMPT}"},

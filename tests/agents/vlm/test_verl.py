@@ -14,11 +14,12 @@ import pytest
 from datasets import Dataset
 from PIL import Image
 
-from opera_agents.vlm.prompt import make_grammar
-from opera_agents.vlm.verl import DATA_SOURCE, ParquetConfig, compute_score, write_parquet
+from opera_agents.vlm.prompt import USER_PROMPT, build_function_system_prompt, make_grammar
+from opera_agents.vlm.verl import DATA_SOURCE, ONE_SHOT, TURNS, ParquetConfig, compute_score, write_parquet
 from opera_env.data import clean_folder
 from opera_env.data.images import to_array
 from opera_env.envs.observation import Episode, observe
+from opera_env.errors import SettingError
 from opera_env.scoring import PlanScorer
 from opera_env.serving.app import make_app
 from opera_env.serving.config import ServingConfig
@@ -40,7 +41,7 @@ def test_rewards_of_rows_equal_the_scorers(config: ParquetConfig, photos: Path) 
     assert len(rows) == 3 and list(config.out.parent.iterdir()) == [config.out]
     toolbox = Toolbox.load("lite")
     for row in rows:
-        assert row["data_source"] == DATA_SOURCE
+        assert (row["data_source"], row["agent_name"]) == (DATA_SOURCE, ONE_SHOT)
         assert row["prompt"][1]["content"].startswith("<image>")
         spec = SampleSpec.from_json(json.loads(row["extra_info"]["spec"]))
         sample = clean_folder(photos, 64).make(spec)
@@ -91,16 +92,34 @@ def test_a_scoring_server_gives_the_same_rewards(config: ParquetConfig, photos: 
     assert all(each["r_c"] == each["r_f"] == 1 and each["score"] > 0 for each in remote)
 
 
+def test_rows_for_turns_ask_for_calls_and_need_a_server(config: ParquetConfig) -> None:
+    write_parquet(replace(config, turns=True, server="http://127.0.0.1:8200", num_rows=1))
+    (row,) = Dataset.from_parquet(str(config.out))
+    assert row["agent_name"] == TURNS
+    system, user = row["prompt"]
+    assert system["content"] == build_function_system_prompt(Toolbox.load("lite"), 6, function="apply_tool")
+    assert user["content"] == f"<image>{USER_PROMPT}", "the conversation of the other trainers"
+    with pytest.raises(SettingError, match="--server: expected the address of a scoring server"):
+        replace(config, turns=True)
+
+
 def test_verl_reads_our_keys() -> None:
     """The settings of the documentation are settings of the installed verl."""
     verl = pytest.importorskip("verl", reason="verl is not installed: pip install verl")
     hydra = pytest.importorskip("hydra")
     page = (Path(__file__).parents[3] / "docs" / "vlm.md").read_text()
-    command = page.split("python -m verl.trainer.main_ppo")[1].split("```")[0].replace("\\", " ")
-    with hydra.initialize_config_dir(str(Path(verl.__file__).parent / "trainer" / "config")):
-        config = hydra.compose("ppo_trainer", overrides=command.split())
-    assert config.reward.custom_reward_function.name == "compute_score"
-    assert config.reward.custom_reward_function.path.endswith("vlm/verl.py")
+    _, one_shot, turns = page.split("python -m verl.trainer.main_ppo")
+    for text in (one_shot, turns):
+        command = text.split("```")[0].replace("\\", " ")
+        with hydra.initialize_config_dir(str(Path(verl.__file__).parent / "trainer" / "config")):
+            config = hydra.compose("ppo_trainer", overrides=command.split())
+        loops = config.actor_rollout_ref.rollout.agent.agent_loop_config_path
+        function = config.reward.custom_reward_function
+        if text is one_shot:
+            assert function.name == "compute_score" and function.path.endswith("vlm/verl.py")
+            assert loops is None
+        else:
+            assert loops.endswith("presets/verl-turns.yaml") and function.path is None
 
 
 def test_missing_extra_info_raises(config: ParquetConfig) -> None:
