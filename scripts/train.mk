@@ -151,33 +151,38 @@ $D/planner-adapted: $D/adapt-more $D/planner
 	$(call stage,planner-adapted,opera_agents.planner.train $(DATA) --toolbox $(OUT)/adapt-more/toolbox \
 		--initial-weights $(PLANNER)/planner.safetensors --out $(OUT)/planner-adapted --threads 1 $(COST) \
 		$(call pick,--updates 240 --lr 2e-4 --ent-coef 0.01,$(TOY_GRPO)))
-# The planner and the tools once more, each with the other as it is now.
 $D/planner-2: $D/cotrain
 	$(call stage,planner-2,opera_agents.planner.train $(DATA) --toolbox $(OUT)/cotrain/toolbox \
 		--initial-weights $(PLANNER)/planner.safetensors --out $(OUT)/planner-2 --threads 1 $(COST) \
 		$(call pick,--updates 240 --lr 2e-4 --ent-coef 0.01,$(TOY_GRPO)))
-$D/cotrain-2: $D/planner-2
-	$(call stage,cotrain-2,opera_agents.cotraining.train $(DATA) --toolbox $(OUT)/cotrain/toolbox \
-		--agent planner:$(OUT)/planner-2 $(RATES) --tool-insertion-prob 0.1 --lr 2e-4 --out $(OUT)/cotrain-2 \
-		$(EPOCHS) --epochs $(call pick,10,1))
-# The other order: chains for the tools that were adapted for longer, under the planner that was tuned on them.
+# Chains for the tools that were adapted for longer, under the planner that was tuned on them; its control is
+# adaptation alone once more. Both get a planner that was tuned on them.
 $D/cotrain-after: $D/planner-adapted
 	$(call stage,cotrain-after,opera_agents.cotraining.train $(DATA) --toolbox $(OUT)/adapt-more/toolbox \
 		--agent planner:$(OUT)/planner-adapted $(RATES) --tool-insertion-prob 0.1 --out $(OUT)/cotrain-after \
 		$(EPOCHS) --epochs $(call pick,15,1))
-$D/planner-after: $D/cotrain-after
-	$(call stage,planner-after,opera_agents.planner.train $(DATA) --toolbox $(OUT)/cotrain-after/toolbox \
-		--initial-weights $(OUT)/planner-adapted/planner.safetensors --out $(OUT)/planner-after --threads 1 \
-		$(COST) $(call pick,--updates 120 --lr 1e-4 --ent-coef 0.003,$(TOY_GRPO)))
-$D/pack-lite-cotrained: $D/cotrain-2
-	@mkdir -p $(COTRAINED) && cp $(OUT)/cotrain-2/toolbox/* $(COTRAINED)
+$D/adapt-again: $D/adapt-more
+	$(call stage,adapt-again,opera_agents.cotraining.train $(DATA) --toolbox $(OUT)/adapt-more/toolbox \
+		--agent matched --adapt-alone $(RATES) --out $(OUT)/adapt-again $(EPOCHS) --epochs $(call pick,15,1) \
+		$(call pick,--batch-size 40,))
+$D/planner-cotrain-after $D/planner-adapt-again: $D/planner-%: $D/% $D/planner-adapted
+	$(call stage,planner-$*,opera_agents.planner.train $(DATA) --toolbox $(OUT)/$*/toolbox \
+		--initial-weights $(OUT)/planner-adapted/planner.safetensors --out $(OUT)/planner-$* --threads 1 $(COST) \
+		$(call pick,--updates 120 --lr 1e-4 --ent-coef 0.003,$(TOY_GRPO)))
+# The tools and the planner once more, each with the other as it is now.
+$D/cotrain-again: $D/planner-cotrain-after
+	$(call stage,cotrain-again,opera_agents.cotraining.train $(DATA) --toolbox $(OUT)/cotrain-after/toolbox \
+		--agent planner:$(OUT)/planner-cotrain-after $(RATES) --tool-insertion-prob 0.1 --lr 2e-4 \
+		--out $(OUT)/cotrain-again $(EPOCHS) --epochs $(call pick,15,1))
+$D/pack-lite-cotrained: $D/cotrain-again
+	@mkdir -p $(COTRAINED) && cp $(OUT)/cotrain-again/toolbox/* $(COTRAINED)
 	@touch $@
 $D/measure-lite-cotrained: $D/pack-lite-cotrained
 	$(call stage,measure-lite-cotrained,opera_env.cli tools measure $(COTRAINED) --images $(VAL) \
 		$(call pick,,--side 32))
 $D/planner-lite-cotrained: $D/measure-lite-cotrained
 	$(call stage,planner-lite-cotrained,opera_agents.planner.train $(DATA) --toolbox $(COTRAINED) \
-		--initial-weights $(OUT)/planner-2/planner.safetensors --out $(OUT)/planner-lite-cotrained --threads 1 \
+		--initial-weights $(OUT)/planner-cotrain-after/planner.safetensors --out $(OUT)/planner-lite-cotrained --threads 1 \
 		$(COST) $(call pick,--updates 120 --lr 1e-4 --ent-coef 0.003,$(TOY_GRPO)))
 
 # ---- real photographs: a pool of its own, what observes them, and a planner ----------------------------------
@@ -250,8 +255,9 @@ $D/plan-report: $D/plan
 # Pairs of tools and planner, as TOOLBOX=PLANNER.
 EXECUTED := $(LITE)=$(PLANNER) $(foreach run,adapt adapt-more cotrain-random cotrain,$(OUT)/$(run)/toolbox=$(PLANNER)) \
 	$(OUT)/adapt-more/toolbox=$(OUT)/planner-adapted $(OUT)/cotrain/toolbox=$(OUT)/planner-2 \
-	$(OUT)/cotrain-after/toolbox=$(OUT)/planner-after $(COTRAINED)=$(OUT)/planner-lite-cotrained
-$D/execute: $D/planner-after $D/planner-adapted $D/cotrain-random $D/planner-lite-cotrained
+	$(OUT)/adapt-again/toolbox=$(OUT)/planner-adapt-again $(OUT)/cotrain-after/toolbox=$(OUT)/planner-cotrain-after \
+	$(COTRAINED)=$(OUT)/planner-lite-cotrained
+$D/execute: $(addprefix $D/,cotrain-random planner-adapted planner-2 planner-adapt-again planner-lite-cotrained)
 	@mkdir -p $(REPORTS)
 	$(call stage,execute,opera_agents.cotraining.evaluate --images $(VAL) --n $(call pick,384,16) --seed 2 \
 		--toolboxes $(foreach pair,$(EXECUTED),$(firstword $(subst =, ,$(pair)))) \
