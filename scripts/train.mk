@@ -117,16 +117,18 @@ $D/vlm: $D/vlm-warm
 		--per_device_train_batch_size 8 --val_count 4 --max_completion_length 8))
 
 # Turn by turn: it calls tools, sees their results, and may take them back. It does not ship: `make train STAGES=turns`.
+# The second one has no planner to learn from, and begins with plausible plans.
 .PHONY: turns
-turns: $D/vlm-turns
-$D/vlm-turns-warm: $D/planner
-	$(call stage,vlm-turns-warm,opera_agents.vlm.warm_start $(DATA) --toolbox $(LITE) --answer-kind turns \
-		--planner $(PLANNER) --encoder $(PLANNER)/planner.safetensors --out $(OUT)/vlm-turns-warm --threads 1 \
+turns: $D/vlm-turns $D/vlm-turns-alone
+$D/vlm-turns-warm: TEACHER := --planner $(PLANNER)
+$D/vlm-turns-warm $D/vlm-turns-alone-warm: $D/%: $D/planner
+	$(call stage,$*,opera_agents.vlm.warm_start $(DATA) --toolbox $(LITE) --answer-kind turns \
+		$(TEACHER) --encoder $(PLANNER)/planner.safetensors --out $(OUT)/$* --threads 1 \
 		$(call pick,--steps 400 --lr 1.5e-3,--steps 2 --batch-size 2 --val-count 4))
-$D/vlm-turns: $D/vlm-turns-warm
-	$(call stage,vlm-turns,opera_agents.vlm.grpo --config agents/opera_agents/vlm/presets/tiny-turns.yaml \
-		--model_name_or_path $(OUT)/vlm-turns-warm/model $(DATA) --toolbox $(LITE) --threads 1 \
-		--output_dir $(OUT)/vlm-turns $(call pick,--learning_rate 1e-4 --max_steps 100,--max_steps 1 \
+$D/vlm-turns $D/vlm-turns-alone: $D/%: $D/%-warm
+	$(call stage,$*,opera_agents.vlm.grpo --config agents/opera_agents/vlm/presets/tiny-turns.yaml \
+		--model_name_or_path $(OUT)/$*-warm/model $(DATA) --toolbox $(LITE) --threads 1 \
+		--output_dir $(OUT)/$* $(call pick,--learning_rate 1e-4 --max_steps 100,--max_steps 1 \
 		--per_device_train_batch_size 8 --val_count 4 --max_completion_length 16))
 
 # ---- the execution update: tools adapted to the benchmark one by one, then trained on in three ways: under the

@@ -20,8 +20,9 @@ from opera_env.report.curves import read_scalars
 PANELS = {
     "train/rewards/r_q/mean": "R_q of sampled answers",
     "train/rewards/r_d/mean": "R_d of sampled answers",
-    "train/rewards/total/mean": "R of sampled answers",
+    "train/reward": "R of sampled answers",
     "train/answers/reasoning_words": "words of reasoning",
+    "train/rewards/tools_run/mean": "tools run in an episode",
 }
 
 
@@ -55,18 +56,23 @@ def moving_average(values: NDArray[np.float64], window: int) -> NDArray[np.float
 
 
 def draw(config: VLMCurvesConfig) -> None:
-    """Writes the image and prints the first and last average of each curve."""
-    figure = Figure(figsize=(3.4 * len(PANELS), 3.0), layout="constrained")
-    panels = figure.subplots(1, len(PANELS))
-    for entry in config.runs:
-        name, _, folder = entry.partition("=")
-        for (tag, label), panel in zip(PANELS.items(), panels, strict=True):
-            steps, values = read_curve(Path(folder), tag)
+    """Writes the image and prints the first and last average of each curve.
+
+    One-shot runs count words and turn-by-turn runs tools: a quantity has a panel if a run has it.
+    """
+    folders = {name: Path(folder) for name, _, folder in (entry.partition("=") for entry in config.runs)}
+    curves = {tag: {name: read_curve(folder, tag) for name, folder in folders.items()} for tag in PANELS}
+    drawn = [tag for tag in PANELS if any(len(steps) for steps, _ in curves[tag].values())]
+    figure = Figure(figsize=(3.4 * len(drawn), 3.0), layout="constrained")
+    panels = figure.subplots(1, len(drawn), squeeze=False)[0]
+    for tag, panel in zip(drawn, panels, strict=True):
+        for name, (steps, values) in curves[tag].items():
+            if not len(steps):
+                continue
             panel.plot(steps, moving_average(values, config.window), label=name)
             first, last = values[: config.window].mean(), values[-config.window :].mean()
-            print(f"{name}, {label}: {first:.3f} to {last:.3f} in {steps[-1]} steps")
-    for label, panel in zip(PANELS.values(), panels, strict=True):
-        panel.set(xlabel="step", title=label)
+            print(f"{name}, {PANELS[tag]}: {first:.3f} to {last:.3f} in {steps[-1]} steps")
+        panel.set(xlabel="step", title=PANELS[tag])
         panel.grid(alpha=0.3)
     panels[0].legend(fontsize=8)
     figure.savefig(config.out, dpi=110)

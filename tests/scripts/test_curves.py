@@ -40,3 +40,20 @@ def test_vlm_curves_join_the_files_of_a_resumed_run(
     vlm_curves.draw(config)
     assert (tmp_path / "curves.png").stat().st_size > 1000
     assert "tiny, R_q of sampled answers: 2.500 to 8.500 in 10 steps" in capsys.readouterr().out
+
+
+def test_a_quantity_that_a_run_lacks_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, tag in (
+        ("words", "train/answers/reasoning_words"),
+        ("turns", "train/rewards/tools_run/mean"),
+    ):
+        with SummaryWriter(str(tmp_path / name / "runs" / "first")) as writer:
+            writer.add_scalar(tag, 3.0, 1)
+    runs = (f"words={tmp_path / 'words'}", f"turns={tmp_path / 'turns'}")
+    vlm_curves.draw(vlm_curves.VLMCurvesConfig(runs, tmp_path / "curves.png"))
+    assert capsys.readouterr().out.splitlines() == [
+        "words, words of reasoning: 3.000 to 3.000 in 1 steps",
+        "turns, tools run in an episode: 3.000 to 3.000 in 1 steps",
+    ]
