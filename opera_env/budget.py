@@ -58,6 +58,10 @@ class BudgetedScorer:
         """Returns the number of tools that have run for an image."""
         return self._account(sample).tools_run
 
+    def images_scored(self, sample: Sample) -> int:
+        """Returns the number of plans that were judged on an image."""
+        return len(self._account(sample).rewards)
+
     def best_plan(self, sample: Sample) -> Plan:
         """Returns the best plan that was judged on an image; the empty plan if none was judged."""
         return best_plan(self._account(sample).rewards or {(): 0.0})

@@ -1,9 +1,9 @@
 """Prints the tables of docs/literature.md from results of evaluations, and draws quality against tools run.
 
 Example:
-    opera-env evaluate --benchmark OPERA-BSDS-v1 --hq bsds500/val --num-plans 64 --budget 16 \
-        --agents planner-blind,greedy-blind,beam-blind,literature --out budget-16.jsonl
-    python scripts/literature_table.py budget-*.jsonl --budget 16 --figure literature.png
+    opera-env evaluate --benchmark OPERA-BSDS-v1 --hq bsds500/val --num-plans 64 --budget 4 16 64 \
+        --agents planner-blind,greedy-blind,beam-blind,literature --out budgets.jsonl
+    python scripts/literature_table.py budgets.jsonl --budget 16 --figure literature.png
 """
 
 from __future__ import annotations
@@ -63,11 +63,6 @@ class LiteratureConfig:
         check_settings(self)
 
 
-def budget_of(row: Result) -> int | None:
-    """Returns the budget with which an agent ran; None without a limit."""
-    return row.settings.get("budget")
-
-
 def tools_run(row: Result) -> int:
     """Returns the tools that ran for an image, those of the final plan included.
 
@@ -78,7 +73,7 @@ def tools_run(row: Result) -> int:
 
 def select(results: Sequence[Result], toolbox: str, budget: int | None, first: str = "") -> list[Result]:
     """Returns the results with a toolbox and a budget; those of the agent ``first`` come first."""
-    rows = [row for row in results if row.toolbox == toolbox and budget_of(row) == budget]
+    rows = [row for row in results if row.toolbox == toolbox and row.budget == budget]
     return sorted(rows, key=lambda row: row.agent != first)
 
 
@@ -122,7 +117,7 @@ def main_table(rows: Sequence[Result], title: str) -> Table:
 
 def budget_table(results: Sequence[Result], toolbox: str, reference: str) -> Table:
     """Returns the paired differences of the reference less each agent at equal budgets."""
-    budgets = sorted({budget for row in results if (budget := budget_of(row)) is not None})
+    budgets = sorted({budget for row in results if (budget := row.budget) is not None})
     table = Table(f"{reference} less, {toolbox}", *(f"budget {each}" for each in budgets), box=box.MARKDOWN)
     cells: dict[str, list[str]] = {}
     for place, budget in enumerate(budgets):
@@ -154,7 +149,7 @@ def draw(results: Sequence[Result], toolboxes: Sequence[str], path: Path) -> Non
     figure = Figure(figsize=(6.5 * len(toolboxes), 4.5), layout="constrained")
     for panel, toolbox in zip(figure.subplots(1, len(toolboxes), squeeze=False)[0], toolboxes, strict=True):
         curves: dict[str, list[tuple[float, ConfidenceInterval]]] = {}
-        for budget in {budget_of(row) for row in results}:
+        for budget in {row.budget for row in results}:
             for agent, rows in by_agent(select(results, toolbox, budget)).items():
                 bootstrap = ClusterBootstrap([row.spec.source_image for row in rows])
                 strata = mean_over([row.combination for row in rows])
@@ -188,7 +183,7 @@ def tables(config: LiteratureConfig, results: Sequence[Result]) -> Iterator[Tabl
         if not rows:
             raise ResultsError(
                 f"expected results of {toolbox} with the budget {config.budget}, found "
-                f"{sorted({str(budget_of(row)) for row in results})}: choose one of these by --budget."
+                f"{sorted({str(row.budget) for row in results})}: choose one of these by --budget."
             )
         yield main_table(rows, f"{toolbox}, budget {config.budget or 'none'}")
         yield budget_table(results, toolbox, config.reference)

@@ -59,7 +59,7 @@ class AgenticIR(TrialSearch):
 
     def restore(self, trials: Trials) -> None:
         rng = np.random.default_rng(content_seed(self.seed, trials.kept.image))
-        agenda = self.experience.schedule(self.look(trials.kept.image))
+        agenda = self.experience.schedule(self.look(trials.kept))
         tools = {name: [str(tool) for tool in rng.permutation(self.tools_for(name))] for name in agenda}
         while agenda and self.has_room(trials):
             for degradation in agenda:
@@ -77,7 +77,7 @@ class AgenticIR(TrialSearch):
         """Returns the first trial after which a degradation is gone; None if no tool removes it."""
         for tool in tools:
             trial = trials.extend(tool)
-            is_gone = self.severities(trial.image)[degradation] <= self.threshold
+            is_gone = self.severities(trial)[degradation] <= self.threshold
             pays = not self.tool_cost or trial.reward >= trials.kept.reward
             if is_gone and pays:
                 return trial

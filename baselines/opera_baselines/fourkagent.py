@@ -44,7 +44,7 @@ class FourKAgent(TrialSearch):
     def restore(self, trials: Trials) -> None:
         done: set[str] = set()
         while self.has_room(trials):
-            agenda = [name for name in self.look(trials.kept.image) if name not in done]
+            agenda = [name for name in self.look(trials.kept) if name not in done]
             if not agenda:
                 return
             done.add(agenda[0])

@@ -28,14 +28,14 @@ class Mair(TrialSearch):
     """
 
     def restore(self, trials: Trials) -> None:
-        damaged = {DEGRADATION_CLASSES[name].stage for name in self.look(trials.kept.image)}
+        damaged = {DEGRADATION_CLASSES[name].stage for name in self.look(trials.kept)}
         for stage in sorted(damaged, reverse=True):
             self._call_expert(trials, stage)
 
     def _call_expert(self, trials: Trials, stage: Stage) -> None:
         """Restores the degradations of one stage, which its expert sees in the image that is kept."""
-        severities = self.severities(trials.kept.image)
-        seen = [name for name in self.look(trials.kept.image) if DEGRADATION_CLASSES[name].stage == stage]
+        severities = self.severities(trials.kept)
+        seen = [name for name in self.look(trials.kept) if DEGRADATION_CLASSES[name].stage == stage]
         for degradation in sorted(seen, key=severities.__getitem__, reverse=True):
             if not self.has_room(trials):
                 return
@@ -50,7 +50,7 @@ class Mair(TrialSearch):
         best = trials.kept
         for tool in self.tools_for(degradation):
             trial = trials.extend(tool)
-            is_gone = self.severities(trial.image)[degradation] <= self.threshold
+            is_gone = self.severities(trial)[degradation] <= self.threshold
             if is_gone and trial.reward >= trials.kept.reward:
                 return trial
             best = max(best, trial, key=lambda each: each.reward)

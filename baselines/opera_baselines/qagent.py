@@ -28,8 +28,8 @@ class QAgent(TrialSearch):
     """
 
     def restore(self, trials: Trials) -> None:
-        severities = self.severities(trials.kept.image)
-        remaining = sorted(self.look(trials.kept.image), key=severities.__getitem__, reverse=True)
+        severities = self.severities(trials.kept)
+        remaining = sorted(self.look(trials.kept), key=severities.__getitem__, reverse=True)
         while remaining and self.has_room(trials):
             best = trials.kept
             for tool in dict.fromkeys(name for each in remaining for name in self.tools_for(each)):

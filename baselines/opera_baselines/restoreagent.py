@@ -44,7 +44,7 @@ class RestoreAgent(TrialSearch):
     def _next_tools(self, trials: Trials, history: set[Plan]) -> Plan:
         """Returns a tool for each degradation that is seen, without those that were tried at this step."""
         plan: list[str] = []
-        for degradation in self.look(trials.kept.image):
+        for degradation in self.look(trials.kept):
             untried = (name for name in self.tools_for(degradation) if name not in plan)
             plan += [name for name in untried if (*trials.kept.plan, name) not in history][:1]
         return tuple(plan)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -24,11 +24,13 @@ class Trial:
         plan: The plan.
         image: The result at canvas size, float32 (3, H, W) in [0, 1].
         reward: Quality of the result, less the cost of the tools.
+        severities: Probability of each degradation in the result; empty until the detector has looked.
     """
 
     plan: Plan
     image: Tensor
     reward: float
+    severities: dict[str, float] = field(default_factory=dict)
 
 
 class Trials:
@@ -128,7 +130,7 @@ class TrialSearch(ABC):
         decisions: list[Decision] = []
         for sample in samples:
             trials = Trials(sample, scorer, self.quality, self.tool_cost)
-            severities = self.severities(trials.kept.image)
+            severities = self.severities(trials.kept)
             try:
                 self.restore(trials)
             except BudgetSpentError:
@@ -138,14 +140,16 @@ class TrialSearch(ABC):
             decisions.append(Decision(trials.kept.plan, seen, steps, probabilities=severities))
         return decisions
 
-    def severities(self, image: Tensor) -> dict[str, float]:
-        """Returns the probability of each degradation in an image, in the order of recipes."""
-        (row,) = self._detector.probabilities([image]).tolist()
-        return dict(zip(self._detector.degradations, row, strict=True))
+    def severities(self, trial: Trial) -> dict[str, float]:
+        """Returns the probability of each degradation in a result, in the order of recipes."""
+        if not trial.severities:
+            (row,) = self._detector.probabilities([trial.image]).tolist()
+            trial.severities.update(zip(self._detector.degradations, row, strict=True))
+        return trial.severities
 
-    def look(self, image: Tensor) -> list[str]:
+    def look(self, trial: Trial) -> list[str]:
         """Returns the degradations that the detector sees and a tool is for, the last applied first."""
-        severities = self.severities(image)
+        severities = self.severities(trial)
         return [
             name
             for name in reversed(severities)

@@ -20,7 +20,7 @@ from opera_env.errors import MissingWeightsError, ResultsError, SettingError, To
 from opera_env.evaluation.benchmarks import Benchmark, BenchmarkOptions, load_benchmark
 from opera_env.evaluation.benchmarks.benchmark import UNKNOWN
 from opera_env.evaluation.best_plans import read_best_plans
-from opera_env.evaluation.evaluate import ToolboxRunner, evaluate
+from opera_env.evaluation.evaluate import evaluate
 from opera_env.evaluation.on_cluster import evaluate_on_cluster
 from opera_env.evaluation.protocols import ColumnMetrics
 from opera_env.evaluation.records import EvaluationConfig
@@ -30,6 +30,7 @@ from opera_env.evaluation.stored_plans import StoredPlan, judge_plans, read_plan
 from opera_env.evaluation.summary import Summary, summarise_results
 from opera_env.evaluation.table_formats import to_rich
 from opera_env.evaluation.tables import combination_table, make_tables
+from opera_env.evaluation.toolbox_runner import ToolboxRunner
 from opera_env.runs.identity import identify_toolbox
 from opera_env.tools import Toolbox
 
@@ -151,7 +152,6 @@ def _make_runners(options: Evaluate, benchmark: Benchmark, notices: Console) -> 
         max_tools=options.max_tools,
         tool_cost=options.tool_cost,
         num_plans=options.num_plans,
-        budget=options.budget,
         seed=options.seed,
     )
     has_labels = all(sample.combination != UNKNOWN for sample in benchmark.samples)
@@ -164,7 +164,8 @@ def _make_runners(options: Evaluate, benchmark: Benchmark, notices: Console) -> 
             agents = benchmark.agents
         elif not has_stored:
             agents = choose_agents(options.agents, name, has_labels, toolbox, notices)
-        runners.append(ToolboxRunner(label, toolbox, agents, config, options.judge or "lite", columns))
+        judge = options.judge or "lite"
+        runners.append(ToolboxRunner(label, toolbox, agents, config, judge, columns, options.budget))
     return runners
 
 

@@ -63,7 +63,7 @@ class EvaluationFiles:
                 for name in ("reward", "judge", "max_tools", "tool_cost", "num_plans", "seed", "device")
             },
             **({} if options.answers is None else {"answers": True}),
-            **({} if options.budget is None else {"budget": options.budget}),
+            **({"budget": sorted(set(options.budget))} if options.budget else {}),
         }
         with partial_results(options.out, settings, resume=options.resume, force=options.force) as partial:
             yield partial

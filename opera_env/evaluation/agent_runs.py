@@ -66,19 +66,23 @@ def run_compared_agent(
         used_scorer = RecordingScorer(scorer, record)
     if config.budget is None:
         return run_agent(agent, seen, used_scorer, config.max_tools)
-    runs = [_run_within_budget(agent, sample, used_scorer, config.budget, config) for sample in seen]
+    runs = [
+        run_within_budget(
+            agent, sample, BudgetedScorer(used_scorer, config.budget, config.tool_cost), config
+        )
+        for sample in seen
+    ]
     return AgentRun(
         [plan for run in runs for plan in run.plans],
         [decision for run in runs for decision in run.decisions],
     )
 
 
-def _run_within_budget(
-    search: Search, sample: Sample, scorer: Scorer, budget: int, config: EvaluationConfig
+def run_within_budget(
+    search: Search, sample: Sample, scorer: BudgetedScorer, config: EvaluationConfig
 ) -> AgentRun:
     """Runs a search on one sample; the best plan so far counts if its budget ends before it does."""
-    budgeted = BudgetedScorer(scorer, budget, config.tool_cost)
     try:
-        return run_agent(search, [sample], budgeted, config.max_tools)
+        return run_agent(search, [sample], scorer, config.max_tools)
     except BudgetSpentError:
-        return AgentRun([budgeted.best_plan(sample)], [None])
+        return AgentRun([scorer.best_plan(sample)], [None])

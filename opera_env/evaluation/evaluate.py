@@ -1,189 +1,19 @@
 """Evaluates agents with toolboxes on a benchmark, one sample at a time.
 
-A work item is a toolbox, an agent and a sample. Its result depends on these and on the settings alone,
-except for the seconds: items may run in any order, in several processes, and again.
+A work item is a toolbox, an agent and a sample. Its results, one for each budget, depend on these and on
+the settings alone, except for the seconds: items may run in any order, in several processes, and again.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from opera_env.agents import BLIND_SUFFIX, AgentRun
-from opera_env.errors import SettingError
-from opera_env.evaluation.agent_runs import make_compared_agent, run_compared_agent, visible_scorer
-from opera_env.evaluation.benchmarks import EACH_TOOL, Benchmark, BenchmarkSample, image_digest
-from opera_env.evaluation.judging import Judge
+from opera_env.evaluation.benchmarks import Benchmark, BenchmarkSample
 from opera_env.evaluation.partial import PartialResults
-from opera_env.evaluation.protocols import ColumnMetrics
-from opera_env.evaluation.records import Cost, EvaluationConfig
-from opera_env.evaluation.results import (
-    SINGLE_PREFIX,
-    Result,
-    answer_json,
-    package_versions,
-    spec_digest,
-)
-from opera_env.execution import PrefixCache
-from opera_env.reward import Reward
-from opera_env.runs.identity import identify_agent
-from opera_env.scoring import PlanScorer
-from opera_env.tools import Toolbox
-from opera_env.types import Agent, Decision, Plan, Sample, Search
-
-Agents = Sequence[str] | Mapping[str, Agent | Search]
-"""Names of agents, or agents by name."""
-
-
-class ToolboxRunner:
-    """Runs agents with one toolbox, and judges their plans.
-
-    Args:
-        name: Name of the toolbox in the results.
-        toolbox: The tools.
-        agents: The agents; all of them are made at once, so that a name that is no agent costs no time.
-        config: Their settings, with the reward that they see.
-        judge: The reward by which results are judged.
-        columns: The metrics of the tables, shared by several toolboxes.
-
-    Raises:
-        UnknownPresetError: If there is no agent or reward of a name.
-        MissingWeightsError: If a reward needs a weight file that is absent.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        toolbox: Toolbox,
-        agents: Agents,
-        config: EvaluationConfig,
-        judge: str | Reward,
-        columns: ColumnMetrics,
-    ) -> None:
-        self.name, self.toolbox = name, toolbox
-        self._config = config
-        self._names = _reward_name(config.reward), _reward_name(judge)
-        self._judge = Judge(toolbox, judge, config.reward, columns)
-        self._tools = {SINGLE_PREFIX + tool.name: tool for tool in toolbox if EACH_TOOL in agents}
-        self._agents: dict[str, Agent | Search] = {}
-        self._contents: dict[str, str | None] = {}
-        for agent in agents if isinstance(agents, Mapping) else expand_agents(agents, toolbox):
-            made = agents[agent] if isinstance(agents, Mapping) else None
-            name, content = _identify(agent)
-            if name in self._agents:
-                expected = f"another folder; results would call two of them {name}"
-                raise SettingError("agents", agent, expected)
-            self._contents[name] = content
-            self._agents[name] = made or make_compared_agent(agent, toolbox, config)
-        scorer = PlanScorer(toolbox, config.reward, cache=PrefixCache()) if self._agents else None
-        self._scorers = {agent: visible_scorer(agent, scorer) for agent in self._agents if scorer}
-        self._ids = {"signature": toolbox.signature, "fingerprint": toolbox.fingerprint}
-        self._versions = package_versions()
-
-    @property
-    def agent_names(self) -> tuple[str, ...]:
-        """Names of the agents."""
-        return tuple(self._agents)
-
-    def agents_for(self, sample: BenchmarkSample) -> list[str]:
-        """Returns the agents that run on a sample; of :data:`EACH_TOOL` these are the tools for it."""
-        needed = set(sample.spec.recipe)
-        return [
-            agent
-            for agent in self._agents
-            if agent not in self._tools or not needed or needed & set(self._tools[agent].degradations)
-        ]
-
-    def key(self, agent: str, sample: BenchmarkSample) -> str:
-        """Returns what tells a work item from all others."""
-        content = self._contents.get(agent)
-        return f"{self._ids['fingerprint']} {agent} {content or ''} {spec_digest(sample.spec)}"
-
-    def run(self, agent: str, benchmark: Benchmark, sample: BenchmarkSample, made: Sample) -> Result:
-        """Runs an agent on a sample, and judges its plan.
-
-        Args:
-            agent: Name of the agent.
-            benchmark: The benchmark.
-            sample: A sample of it.
-            made: The sample that the benchmark has made of it.
-        """
-        scorer = self._scorers[agent]
-        before = scorer.images_scored, scorer.tools_run
-        start = time.perf_counter()
-        run = run_compared_agent(agent, self._agents[agent], [made], scorer, self._config)
-        seconds = time.perf_counter() - start
-        cost = Cost(scorer.images_scored - before[0], scorer.tools_run - before[1], seconds)
-        scorer.clear_caches()  # the cost of an agent does not depend on those before it
-        return self.judge(agent, run.plans[0], benchmark, sample, made, cost, _answer(run))
-
-    def judge(
-        self,
-        agent: str,
-        plan: Plan,
-        benchmark: Benchmark,
-        sample: BenchmarkSample,
-        made: Sample,
-        cost: Cost | None = None,
-        answer: Mapping[str, Any] | None = None,
-    ) -> Result:
-        """Judges a plan; the arguments are those of :meth:`run` and what the agent has returned."""
-        judged, untouched = self._judge.score(made, plan), self._judge.score(made, ())
-        config = self._config
-        return Result(
-            benchmark=benchmark.name,
-            group=sample.group,
-            combination=sample.combination,
-            spec=sample.spec,
-            input=image_digest(made.lq),
-            reference=None if made.reference is None else image_digest(made.reference),
-            toolbox=self.name,
-            agent=agent,
-            plan=plan,
-            answer=answer,
-            metrics=judged.metrics,
-            missing=judged.missing,
-            reward=self._names[0],
-            judge=self._names[1],
-            r_q=judged.r_q,
-            r_q_seen=judged.r_q_seen,
-            input_r_q=untouched.r_q,
-            input_r_q_seen=untouched.r_q_seen,
-            cost=cost or Cost(0, 0, 0.0),
-            settings={
-                "max_tools": config.max_tools,
-                "tool_cost": config.tool_cost,
-                "num_plans": config.num_plans,
-                "seed": config.seed,
-                "agent_content": self._contents.get(agent),
-                **({} if config.budget is None else {"budget": config.budget}),
-            },
-            versions=self._versions,
-            **self._ids,
-        )
-
-
-def _reward_name(reward: str | Reward) -> str:
-    """Returns the name by which :func:`opera_env.reward.get_reward` finds a reward again, if it has one."""
-    return reward if isinstance(reward, str) else reward.name
-
-
-def _identify(agent: str) -> tuple[str, str | None]:
-    """Returns the name of an agent without the place of its files, and a digest of these if it has any."""
-    bare = agent.removesuffix(BLIND_SUFFIX)
-    identity = identify_agent(bare)
-    if isinstance(identity, str):
-        return agent, None
-    return identity["name"] + agent[len(bare) :], identity["content"]
-
-
-def expand_agents(names: Sequence[str], toolbox: Toolbox) -> list[str]:
-    """Returns names of agents, each once, with those of single tools in the place of :data:`EACH_TOOL`."""
-    expanded: list[str] = []
-    for name in names:
-        expanded += [SINGLE_PREFIX + tool for tool in toolbox.names] if name == EACH_TOOL else [name]
-    return list(dict.fromkeys(expanded))
+from opera_env.evaluation.results import Result
+from opera_env.evaluation.toolbox_runner import ToolboxRunner
+from opera_env.types import Sample
 
 
 def evaluate(
@@ -201,23 +31,32 @@ def evaluate(
         progress: Called with the number of work items done and in all.
 
     Returns:
-        The results by toolbox, agent and sample, in the order in which these are given.
+        The results by toolbox, agent, budget and sample, in the order in which these are given; budgets
+        ascend.
 
     Raises:
         AgentError: If an agent does not follow the protocol.
         SampleError: If a sample is not the one of the benchmark.
     """
-    total = sum(len(runner.agents_for(sample)) for runner in runners for sample in benchmark.samples)
-    results: dict[tuple[int, str, int], Result] = {}
+    total = sum(
+        len(runner.agents_for(sample)) * len(runner.budgets)
+        for runner in runners
+        for sample in benchmark.samples
+    )
+    results: dict[tuple[int, str, int | None, int], Result] = {}
     for number, runner in enumerate(runners):
         for place, sample in enumerate(benchmark.samples):
-            for agent, result in _results_of(runner, benchmark, sample, kept):
-                results[number, agent, place] = result
+            for agent, found in _results_of(runner, benchmark, sample, kept):
+                results |= {
+                    (number, agent, budget, place): result
+                    for budget, result in zip(runner.budgets, found, strict=True)
+                }
                 progress(len(results), total)
     order = [
-        (number, agent, place)
+        (number, agent, budget, place)
         for number, runner in enumerate(runners)
         for agent in runner.agent_names
+        for budget in runner.budgets
         for place in range(len(benchmark.samples))
     ]
     return [results[item] for item in order if item in results]
@@ -225,23 +64,36 @@ def evaluate(
 
 def _results_of(
     runner: ToolboxRunner, benchmark: Benchmark, sample: BenchmarkSample, kept: PartialResults | None
-) -> Iterator[tuple[str, Result]]:
-    """Yields the result of each agent on a sample, which is made once, and only if it is needed."""
+) -> Iterator[tuple[str, list[Result]]]:
+    """Yields the results of each agent on a sample, which is made once, and only if it is needed."""
     made: Sample | None = None
     for agent in runner.agents_for(sample):
-        key = runner.key(agent, sample)
-        if kept is not None and (known := kept.get(key)) is not None:
-            yield agent, Result.from_json(known)
+        if kept is not None and (known := kept_results(runner, agent, sample, kept)):
+            yield agent, [Result.from_json(each) for each in known]
             continue
         made = made or benchmark.make(sample)
-        result = runner.run(agent, benchmark, sample, made)
+        results = runner.run(agent, benchmark, sample, made)
         if kept is not None:
-            kept.save(key, result.to_json())
-        yield agent, result
+            keep_results(runner, agent, sample, kept, [result.to_json() for result in results])
+        yield agent, results
 
 
-def _answer(run: AgentRun) -> dict[str, Any] | None:
-    """Returns what a decision says in words; None if it says nothing."""
-    decision: Decision | None = run.decisions[0] if run.decisions else None
-    answer = {} if decision is None else answer_json(decision)
-    return answer if any(value is not None for value in answer.values()) else None
+def kept_results(
+    runner: ToolboxRunner, agent: str, sample: BenchmarkSample, kept: PartialResults
+) -> list[dict[str, Any]]:
+    """Returns the kept results of a work item in JSON types; none unless all of them are there."""
+    found = [kept.get(key) for key in runner.keys(agent, sample)]
+    return [] if None in found else found
+
+
+def keep_results(
+    runner: ToolboxRunner,
+    agent: str,
+    sample: BenchmarkSample,
+    kept: PartialResults,
+    results: Sequence[dict[str, Any]],
+) -> None:
+    """Keeps the results of a work item in JSON types, except those that were kept before."""
+    for key, result in zip(runner.keys(agent, sample), results, strict=True):
+        if kept.get(key) is None:
+            kept.save(key, result)

@@ -9,8 +9,9 @@ from typing import Any
 
 from opera_env.cluster import Cluster, map_on_cluster
 from opera_env.evaluation.benchmarks import Benchmark
-from opera_env.evaluation.evaluate import ToolboxRunner
+from opera_env.evaluation.evaluate import keep_results, kept_results
 from opera_env.evaluation.partial import PartialResults
+from opera_env.evaluation.toolbox_runner import ToolboxRunner
 
 MakeRunners = Callable[[], tuple[Benchmark, Sequence[ToolboxRunner]]]
 """Returns the benchmark and the runners in a worker process, equal to those of the driver."""
@@ -56,8 +57,9 @@ def evaluate_on_cluster(
     for number, runner in enumerate(runners):
         for place, sample in enumerate(benchmark.samples):
             agents = runner.agents_for(sample)
-            missing = tuple(agent for agent in agents if kept.get(runner.key(agent, sample)) is None)
-            total, done = total + len(agents), done + len(agents) - len(missing)
+            missing = tuple(agent for agent in agents if not kept_results(runner, agent, sample, kept))
+            count = len(runner.budgets)
+            total, done = total + count * len(agents), done + count * (len(agents) - len(missing))
             if missing:
                 work.append(SampleWork(number, place, missing))
     progress(done, total)
@@ -65,19 +67,22 @@ def evaluate_on_cluster(
         return
     for item, results in map_on_cluster(cluster, partial(_make_work, make), work):
         runner, sample = runners[item.runner], benchmark.samples[item.place]
-        for agent, result in zip(item.agents, results, strict=True):
-            kept.save(runner.key(agent, sample), result)
-        done += len(results)
+        for agent, found in zip(item.agents, results, strict=True):
+            keep_results(runner, agent, sample, kept, found)
+            done += len(found)
         progress(done, total)
 
 
-def _make_work(make: MakeRunners) -> Callable[[SampleWork], list[dict[str, Any]]]:
+def _make_work(make: MakeRunners) -> Callable[[SampleWork], list[list[dict[str, Any]]]]:
     """Returns the function that does a piece of work in a worker process."""
     benchmark, runners = make()
 
-    def run(item: SampleWork) -> list[dict[str, Any]]:
+    def run(item: SampleWork) -> list[list[dict[str, Any]]]:
         sample, runner = benchmark.samples[item.place], runners[item.runner]
         made = benchmark.make(sample)
-        return [runner.run(agent, benchmark, sample, made).to_json() for agent in item.agents]
+        return [
+            [result.to_json() for result in runner.run(agent, benchmark, sample, made)]
+            for agent in item.agents
+        ]
 
     return run

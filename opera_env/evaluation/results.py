@@ -20,8 +20,8 @@ SINGLE_PREFIX = "single:"
 """Begins the names of agents that plan one tool for every image. They may have results on the samples that
 their tool is for only."""
 
-Entry = tuple[str, str, str]
-"""Toolbox, agent and the reward that the agent saw."""
+Entry = tuple[str, str, str, int | None]
+"""Toolbox, agent, the reward that the agent saw, and its budget."""
 
 _REMEDY = "Take the file as `opera-env evaluate` has written it, or evaluate again."
 
@@ -84,8 +84,13 @@ class Result:
 
     @property
     def entry(self) -> Entry:
-        """Toolbox, agent and reward: the row of a table that this result belongs to."""
-        return self.toolbox, self.agent, self.reward
+        """Toolbox, agent, reward and budget: the row of a table that this result belongs to."""
+        return self.toolbox, self.agent, self.reward, self.budget
+
+    @property
+    def budget(self) -> int | None:
+        """Number of tools that the agent was allowed to run before it decided; None for no limit."""
+        return self.settings.get("budget")
 
     @property
     def gain(self) -> float:
@@ -241,7 +246,7 @@ def check_comparable(results: Sequence[Result]) -> None:
     compared = {entry: keys for entry, keys in samples.items() if not entry[1].startswith(SINGLE_PREFIX)}
     first = next(iter(compared.values()), [])
     for entry, keys in samples.items():
-        toolbox, agent, _ = entry
+        toolbox, agent, *_ = entry
         if len(set(keys)) < len(keys):
             raise ResultsError(
                 f"{agent} with {toolbox}: expected one result a sample, found several: leave a file out."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
@@ -9,7 +10,7 @@ from typing import Any
 
 from opera_env.reward import env_reward
 from opera_env.scoring import PlanScorer
-from opera_env.types import Outcome, Plan, Sample
+from opera_env.types import Outcome, Plan, Sample, Scorer
 
 
 class CachingScorer:
@@ -103,6 +104,52 @@ class RecordingScorer:
         outcomes = self.scorer.score(samples, plans, restored=restored)
         self.cache.add(samples, plans, outcomes)
         return outcomes
+
+
+class RememberingScorer:
+    """A scorer that scores each plan on an image once, however often it is asked.
+
+    A search that runs again with a smaller budget asks for the plans that it has asked for before.
+
+    Args:
+        scorer: Scores the plans that have no outcome yet.
+
+    Attributes:
+        seconds_reused: Seconds that the outcomes took which were returned again. Each has an equal share
+            of the call that it was made by.
+    """
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        self._outcomes: dict[tuple[str, Plan], tuple[Outcome, float]] = {}
+        self.seconds_reused = 0.0
+
+    @property
+    def tool_names(self) -> tuple[str, ...]:
+        """Names of the tools that plans may contain."""
+        return self._scorer.tool_names
+
+    def score(
+        self, samples: Sequence[Sample], plans: Sequence[Plan], *, restored: bool = True
+    ) -> list[Outcome]:
+        """Returns the outcome of one plan per sample; known ones are reused if they have what is needed."""
+        keys = [(sample.key, plan) for sample, plan in zip(samples, plans, strict=True)]
+        new: list[int] = []
+        for number, key in enumerate(keys):
+            outcome, seconds = self._outcomes.get(key, (None, 0.0))
+            if outcome is None or (restored and outcome.restored is None):
+                new.append(number)
+            else:
+                self.seconds_reused += seconds
+        if new:
+            start = time.perf_counter()
+            chosen = [samples[number] for number in new], [plans[number] for number in new]
+            outcomes = self._scorer.score(*chosen, restored=restored)
+            seconds = (time.perf_counter() - start) / len(new)
+            self._outcomes |= {
+                keys[number]: (outcome, seconds) for number, outcome in zip(new, outcomes, strict=True)
+            }
+        return [self._outcomes[key][0] for key in keys]
 
 
 class RestoringScorer:

@@ -11,9 +11,9 @@ from typing import Any
 from opera_env.errors import OperaError, ResultsError, SampleError
 from opera_env.evaluation.benchmarks import Benchmark, BenchmarkSample
 from opera_env.evaluation.benchmarks.benchmark import describe
-from opera_env.evaluation.evaluate import ToolboxRunner
 from opera_env.evaluation.partial import PartialResults
 from opera_env.evaluation.results import Result, numbered_lines, spec_digest
+from opera_env.evaluation.toolbox_runner import ToolboxRunner
 from opera_env.json_files import parse_object
 from opera_env.types import Plan, Sample, SampleSpec
 

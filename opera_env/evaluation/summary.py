@@ -45,6 +45,7 @@ class EntrySummary:
         toolbox: Name of the toolbox.
         agent: Name of the agent.
         reward: Name of the reward that it saw.
+        budget: Number of tools that it was allowed to run before it decided; None for no limit.
         fingerprint: Fingerprint of the toolbox.
         samples: Number of samples.
         means: Means of the metrics, R_q, the score normalised by the best known plans, the gains by the
@@ -62,6 +63,7 @@ class EntrySummary:
     toolbox: str
     agent: str
     reward: str
+    budget: int | None
     fingerprint: str
     samples: int
     means: Means
@@ -76,7 +78,7 @@ class EntrySummary:
     @property
     def key(self) -> Entry:
         """What tells the entry from others."""
-        return self.toolbox, self.agent, self.reward
+        return self.toolbox, self.agent, self.reward, self.budget
 
 
 @dataclass(frozen=True)
@@ -203,6 +205,7 @@ class _Values:
             toolbox=rows[0].toolbox,
             agent=rows[0].agent,
             reward=rows[0].reward,
+            budget=rows[0].budget,
             fingerprint=rows[0].fingerprint,
             samples=len(rows),
             means=means,
@@ -242,9 +245,11 @@ class _Values:
 def _means_over_tools(entries: Sequence[EntrySummary]) -> list[EntrySummary]:
     """Returns, for each toolbox with several agents of one tool, the unweighted mean over these."""
     found: list[EntrySummary] = []
-    for toolbox in dict.fromkeys(entry.toolbox for entry in entries):
+    for toolbox, budget in dict.fromkeys((entry.toolbox, entry.budget) for entry in entries):
         tools = [
-            entry for entry in entries if entry.toolbox == toolbox and entry.agent.startswith(SINGLE_PREFIX)
+            entry
+            for entry in entries
+            if (entry.toolbox, entry.budget) == (toolbox, budget) and entry.agent.startswith(SINGLE_PREFIX)
         ]
         if len(tools) < 2:
             continue
@@ -265,6 +270,7 @@ def _means_over_tools(entries: Sequence[EntrySummary]) -> list[EntrySummary]:
                 toolbox=toolbox,
                 agent=EACH_TOOL_LABEL,
                 reward=tools[0].reward,
+                budget=tools[0].budget,
                 fingerprint=tools[0].fingerprint,
                 samples=sum(entry.samples for entry in tools),
                 means={OVERALL: means},

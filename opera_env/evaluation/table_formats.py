@@ -18,7 +18,7 @@ from opera_env.evaluation.summary import Summary
 from opera_env.evaluation.tables import TextTable, make_tables
 
 _CSV_COLUMNS = (
-    *("benchmark", "protocol", "reward", "judge", "toolbox", "agent", "scope", "value"),
+    *("benchmark", "protocol", "reward", "judge", "toolbox", "agent", "budget", "scope", "value"),
     *("mean", "low", "high", "samples", "published"),
 )
 _LATEX_ESCAPES = {
@@ -92,7 +92,7 @@ def to_csv(summary: Summary) -> str:
 def _csv_rows(summary: Summary) -> Iterator[Mapping[str, Any]]:
     common = {name: getattr(summary, name) for name in ("benchmark", "protocol", "judge")}
     for entry in summary.entries:
-        names = ("toolbox", "agent", "reward", "samples")
+        names = ("toolbox", "agent", "budget", "reward", "samples")
         of_entry = common | {name: getattr(entry, name) for name in names}
         for scope, means in entry.means.items():
             for name, interval in means.items():

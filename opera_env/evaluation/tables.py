@@ -154,12 +154,13 @@ def difference_table(summary: Summary) -> TextTable | None:
 
 
 def label(summary: Summary, entry: EntrySummary) -> str:
-    """Returns the agent, with its toolbox and its reward where the summary has several."""
-    toolboxes, rewards = (
-        {getattr(each, name) for each in summary.entries} for name in ("toolbox", "reward")
+    """Returns the agent, with its toolbox, reward and budget where the summary has several."""
+    toolboxes, rewards, budgets = (
+        {getattr(each, name) for each in summary.entries} for name in ("toolbox", "reward", "budget")
     )
     text = f"{entry.agent}, {entry.toolbox}" if len(toolboxes) > 1 else entry.agent
-    return f"{text}, seeing {entry.reward}" if len(rewards) > 1 else text
+    text = f"{text}, seeing {entry.reward}" if len(rewards) > 1 else text
+    return f"{text}, budget {entry.budget or 'none'}" if len(budgets) > 1 else text
 
 
 def _shows_published(summary: Summary) -> bool:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Sequence
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from opera_baselines.trials import TrialSearch
+from opera_baselines.trials import Trial, TrialSearch
 from opera_env.degradations import DEGRADATIONS
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Outcome, Plan, Sample, SampleSpec
@@ -55,8 +55,8 @@ class ScriptedWorld:
             outcomes.append(Outcome(image, r_q=self.value(plan), num_tools=len(plan)))
         return outcomes
 
-    def severities(self, image: Tensor) -> dict[str, float]:
-        plan = self._known[round(255 * image.mean().item())]
+    def severities(self, trial: Trial) -> dict[str, float]:
+        plan = self._known[round(255 * trial.image.mean().item())]
         return {name: 0.9 if name in self.seen(plan) else 0.1 for name in DEGRADATIONS}
 
     def decide(self, search: TrialSearch) -> Decision:

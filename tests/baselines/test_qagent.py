@@ -29,8 +29,8 @@ def test_the_most_severe_degradation_is_tried_first(make_world: MakeWorld) -> No
     world = make_world(["rain", "noise"])
     graded = {"rain": 0.95, "noise": 0.7}
     severities = world.severities
-    world.severities = lambda image: {  # pyright: ignore[reportAttributeAccessIssue]
-        name: graded.get(name, value) if value > 0.5 else value for name, value in severities(image).items()
+    world.severities = lambda trial: {  # pyright: ignore[reportAttributeAccessIssue]
+        name: graded.get(name, value) if value > 0.5 else value for name, value in severities(trial).items()
     }
     world.decide(QAgent(world.toolbox))
     assert world.tried[1] == ("a.rain",)

@@ -61,6 +61,24 @@ def test_tables_are_made_of_files_in_all_formats(
     )
 
 
+def test_each_budget_is_a_row(
+    photos: Path, small_toolbox: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, table = tmp_path / "out.jsonl", tmp_path / "table.csv"
+    options = ("--agents", "untouched,greedy", "--reward", BRIGHT, "--out", out, "--csv", table)
+    assert main(arguments(photos, small_toolbox, *options, "--budget", "4", "1")) == 0
+    rows = read_results(out)
+    assert [(row.agent, row.budget) for row in rows[::16]] == [
+        (agent, budget) for agent in ("untouched", "greedy") for budget in (1, 4)
+    ]
+    assert max(row.cost.tools_run for row in rows if row.budget == 1) == 1
+    printed = capsys.readouterr().out
+    assert "greedy, budget 1" in printed and "greedy, budget 4" in printed
+    numbers = table.read_text().splitlines()
+    place = numbers[0].split(",").index("budget")
+    assert {line.split(",")[place] for line in numbers[1:] if "untouched" in line} == {"1", "4"}
+
+
 def test_no_cell_of_a_table_is_cut(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "--read", str(results)]) == 0
     assert "…" not in capsys.readouterr().out

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from opera_env.evaluation.benchmarks import Benchmark, BenchmarkOptions, load_benchmark
-from opera_env.evaluation.evaluate import Agents, ToolboxRunner, evaluate
+from opera_env.evaluation.evaluate import evaluate
 from opera_env.evaluation.protocols import ColumnMetrics
 from opera_env.evaluation.records import EvaluationConfig
 from opera_env.evaluation.results import Result
+from opera_env.evaluation.toolbox_runner import Agents, ToolboxRunner
 from opera_env.reward import Reward, RewardTerm
 from opera_env.tools import Toolbox
 from opera_env.types import Decision, Observation

@@ -14,11 +14,12 @@ import torch
 from opera_baselines.greedy import Greedy
 from opera_env.errors import SampleError, UnknownPresetError
 from opera_env.evaluation.benchmarks import EACH_TOOL, Benchmark, image_digest
-from opera_env.evaluation.evaluate import ToolboxRunner, evaluate
+from opera_env.evaluation.evaluate import evaluate
 from opera_env.evaluation.partial import partial_results
 from opera_env.evaluation.protocols import ColumnMetrics
 from opera_env.evaluation.records import EvaluationConfig
 from opera_env.evaluation.results import Result
+from opera_env.evaluation.toolbox_runner import ToolboxRunner
 from opera_env.reward import REWARD_PRESETS
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
@@ -215,3 +216,53 @@ def test_results_say_with_which_budget_an_agent_ran(
         assert [result.settings.get("budget") for result in results] == [budget] * 2
         assert all(result.cost.tools_run >= 5 for result in results) == (budget is None)
         assert all(result.cost.tools_run <= (budget or 10) for result in results)
+
+
+BUDGETS = (1, 3, 8)
+SEARCHES = ["greedy", "greedy-blind", "agenticir-blind", "qagent", "mcts:uniform", "untouched"]
+
+
+def test_several_budgets_give_the_results_of_each_alone(
+    benchmark: Benchmark, make_toolbox: Callable[[], Toolbox], columns: ColumnMetrics
+) -> None:
+    """With less work: a search with a smaller budget reuses the outcomes of the largest one."""
+    few = replace(benchmark, samples=benchmark.samples[:2])
+
+    def run(*budgets: int) -> tuple[list[Result], int]:
+        toolbox, config = make_toolbox(), EvaluationConfig(PSNR, max_tools=3)
+        runner = ToolboxRunner("tiny", toolbox, SEARCHES, config, PSNR, columns, budgets)
+        results = evaluate(few, [runner])
+        scorers = {id(scorer): scorer for scorer in runner.scorers.values()}
+        return results, sum(scorer.tools_run for scorer in scorers.values())
+
+    together, tools_together = run(*BUDGETS)
+    alone, tools_alone = zip(*(run(budget) for budget in BUDGETS), strict=True)
+    expected = [result for results in alone for result in results]
+    expected.sort(key=lambda result: SEARCHES.index(result.agent))
+    assert without_seconds(together) == without_seconds(expected)
+    assert tools_together < sum(tools_alone)
+    for result in together:
+        assert result.budget in BUDGETS and result.cost.tools_run <= (result.budget or 0)
+        assert result.cost.images_scored <= result.cost.tools_run + 1
+        assert (result.cost.seconds > 0) and len(result.plan) <= 3
+
+
+def test_several_budgets_are_continued_after_an_interruption(
+    benchmark: Benchmark, make_toolbox: Callable[[], Toolbox], columns: ColumnMetrics, tmp_path: Path
+) -> None:
+    """Results of a work item of which some are missing are computed anew, and the kept ones stay."""
+    few = replace(benchmark, samples=benchmark.samples[:2])
+    config = EvaluationConfig(PSNR, max_tools=2)
+
+    def make() -> ToolboxRunner:
+        return ToolboxRunner("tiny", make_toolbox(), ["greedy"], config, PSNR, columns, (1, 4))
+
+    with partial_results(tmp_path / "all.jsonl", {}) as kept:
+        results = evaluate(few, [make()], kept)
+        lines = {key: kept.get(key) for sample in few.samples for key in make().keys("greedy", sample)}
+    assert len(lines) == len(results) == 4
+    with partial_results(tmp_path / "some.jsonl", {}) as kept:
+        for key in list(lines)[:3]:
+            kept.save(key, lines[key])
+        assert without_seconds(evaluate(few, [make()], kept)) == without_seconds(results)
+        assert all(kept.get(key) for key in lines)

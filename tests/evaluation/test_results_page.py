@@ -13,12 +13,13 @@ from opera_env.errors import ResultsError, SettingError
 from opera_env.evaluation.benchmarks import VERSIONS, BenchmarkOptions, load_benchmark
 from opera_env.evaluation.benchmarks.versioned import version_samples
 from opera_env.evaluation.best_plans import BestPlan, BestPlans, read_best_plans, write_best_plans
-from opera_env.evaluation.evaluate import ToolboxRunner, evaluate
+from opera_env.evaluation.evaluate import evaluate
 from opera_env.evaluation.protocols import ColumnMetrics
 from opera_env.evaluation.records import EvaluationConfig
 from opera_env.evaluation.results import Result, format_line, numbered_results, spec_digest
 from opera_env.evaluation.results_page import best_files, entry_files, read_entry, results_page
 from opera_env.evaluation.stored_plans import Finding, reverify
+from opera_env.evaluation.toolbox_runner import ToolboxRunner
 from opera_env.tools import Toolbox
 from opera_env.tools.toolbox import shipped_toolboxes
 from tests.evaluation.conftest import AGENTS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from opera_env.evaluation.scorers import CachingScorer, RecordingScorer
+from opera_env.evaluation.scorers import CachingScorer, RecordingScorer, RememberingScorer
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
@@ -41,3 +41,18 @@ def test_recorded_outcomes_are_kept_without_images(toolbox: Toolbox, samples: li
     assert outcome.restored is not None
     (kept,) = cache.score(samples[:1], [()])
     assert kept.restored is None and kept.r_q == outcome.r_q
+
+
+def test_outcomes_are_remembered_with_their_images(toolbox: Toolbox, samples: list[Sample]) -> None:
+    scorer = PlanScorer(toolbox, "classic")
+    remembering = RememberingScorer(scorer)
+    sample = samples[0]
+    (plain,) = remembering.score([sample], [("tiny.blur",)], restored=False)
+    assert plain.restored is None and remembering.seconds_reused == 0
+    plans = [(), ("tiny.blur",)]
+    outcomes = remembering.score([sample] * 2, plans)  # the image of the first one is not there
+    assert scorer.images_scored == 3 and all(outcome.restored is not None for outcome in outcomes)
+    again = remembering.score([sample] * 2, plans)
+    assert all(one is other for one, other in zip(again, outcomes, strict=True))
+    assert scorer.images_scored == 3 and remembering.seconds_reused > 0
+    assert remembering.score([samples[1]], [()])[0] is not again[0]

@@ -11,10 +11,10 @@ import pytest
 from opera_env.answer import AnswerGrammar
 from opera_env.errors import ResultsError
 from opera_env.evaluation.benchmarks import Benchmark
-from opera_env.evaluation.evaluate import ToolboxRunner
 from opera_env.evaluation.results import Result, format_line
 from opera_env.evaluation.stored_answers import read_answers, summarise_answers
 from opera_env.evaluation.stored_plans import judge_plans
+from opera_env.evaluation.toolbox_runner import ToolboxRunner
 from opera_env.reward import f1_score
 from opera_env.tools import Toolbox
 from opera_env.types import Decision

@@ -12,9 +12,9 @@ import torch
 
 from opera_env.errors import ResultsError
 from opera_env.evaluation.benchmarks import Benchmark
-from opera_env.evaluation.evaluate import ToolboxRunner
 from opera_env.evaluation.results import Result, format_line
 from opera_env.evaluation.stored_plans import Finding, judge_plans, read_plans, reverify
+from opera_env.evaluation.toolbox_runner import ToolboxRunner
 from opera_env.tools import Toolbox
 
 Runner = Callable[..., ToolboxRunner]

@@ -14,7 +14,7 @@ from opera_env.errors import ResultsError
 from opera_env.evaluation.records import Cost
 from opera_env.evaluation.results import Result, format_line, read_results
 from opera_env.types import SampleSpec
-from scripts.literature_table import LiteratureConfig, budget_of, report, select, tables, tools_run
+from scripts.literature_table import LiteratureConfig, report, select, tables, tools_run
 
 QUALITY = {"planner-blind": 6.0, "greedy-blind": 5.5, "qagent-blind": 5.0, "beam-blind": 5.75}
 PRICE = {"planner-blind": 0, "greedy-blind": 4, "qagent-blind": 3, "beam-blind": 8}
@@ -82,7 +82,7 @@ def test_every_toolbox_has_its_tables(files: tuple[Path, ...]) -> None:
 
 def test_the_budget_chooses_the_results_of_the_table(files: tuple[Path, ...]) -> None:
     results = [result for path in files for result in read_results(path)]
-    assert {budget_of(row) for row in select(results, "lite", 4)} == {4}
+    assert {row.budget for row in select(results, "lite", 4)} == {4}
     main = cells(next(tables(LiteratureConfig(files, budget=4), results)))
     assert main["`greedy-blind`"][0].startswith("6.15 ")
     with pytest.raises(ResultsError, match=r"with the budget 8, found .*'2', '4', 'None'.*--budget"):

@@ -72,9 +72,9 @@ class Evaluate(Command):
     """Cost of each tool in searches, in points of R_q."""
     num_plans: Annotated[int, Range(1, 10_000)] = 1
     """Number of plans that the planner samples for each image; see opera-env compare."""
-    budget: PositiveInt | None = None
+    budget: tuple[PositiveInt, ...] = ()
     """Maximum number of tools that an agent may run for one image before it decides, counted alike for all
-    agents; by default there is no limit."""
+    agents; several numbers evaluate each agent with each of them. By default there is no limit."""
     protocol: Literal["opera", "agenticir"] = "opera"
     """Columns of the tables: PSNR and SSIM on Y (opera), or PSNR on RGB and SSIM on the Y of YIQ
     (agenticir)."""
