@@ -47,7 +47,11 @@ from opera_agents.vlm.command_line import parse_arguments
 from opera_agents.vlm.config import EnvArguments, check_arguments, settings
 from opera_agents.vlm.data import make_dataset
 from opera_agents.vlm.objectives import make_objective
-from opera_agents.vlm.pretrained import load_processor, load_vision_language_model
+from opera_agents.vlm.pretrained import (
+    load_processor,
+    load_vision_language_model,
+    placeholder_tokens,
+)
 from opera_agents.vlm.prompt import build_function_system_prompt, build_system_prompt
 from opera_agents.vlm.saved import load_card, replace_model, save_card, save_processor
 from opera_agents.vlm.stepwise import VLMFunctionAgent
@@ -117,6 +121,9 @@ def train(env_args: EnvArguments, training_args: GRPOConfig, model_args: ModelCo
     ):
         training_args.reward_weights = objective.reward_weights
         training_args.remove_unused_columns = False
+        if not training_args.use_vllm:  # TRL suppresses the token of an image, and not those of videos
+            given = dict(training_args.generation_kwargs or {})
+            training_args.generation_kwargs = {"suppress_tokens": placeholder_tokens(model), **given}
         trainer = GRPOTrainer(
             model=model,
             reward_funcs=cast(Any, objective.reward_functions),

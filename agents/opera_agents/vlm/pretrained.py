@@ -66,10 +66,26 @@ def load_processor(name_or_path: Path | str, **options: Any) -> Any:
 
 
 def load_vision_language_model(name_or_path: Path | str, **options: Any) -> Any:
-    """Loads a model that takes images and text; arguments and errors as :func:`load_processor`."""
+    """Loads a model that takes images and text; arguments and errors as :func:`load_processor`.
+
+    It does not write :func:`placeholder_tokens`.
+    """
     if (card := load_card(name_or_path)) is not None:
         card.check_weights(Path(name_or_path))
-    return _load_model(AutoModelForImageTextToText, name_or_path, "the vision-language model", **options)
+    model = _load_model(AutoModelForImageTextToText, name_or_path, "the vision-language model", **options)
+    model.generation_config.suppress_tokens = placeholder_tokens(model) or None
+    return model
+
+
+def placeholder_tokens(model: Any) -> list[int]:
+    """Returns the tokens of a model that stand for images and videos.
+
+    In an answer they would stand for an image that nobody has given: the conversation could not be encoded
+    any more.
+    """
+    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    tokens = (getattr(model.config, name, None) for name in names)
+    return sorted({token for token in tokens if isinstance(token, int)})
 
 
 def load_tokenizer(name_or_path: Path | str, **options: Any) -> Any:

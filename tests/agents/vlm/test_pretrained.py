@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from opera_agents.vlm.agent import SHIPPED, VLMAgent, make_vlm
 from opera_agents.vlm.judge import LocalJudge
-from opera_agents.vlm.pretrained import load_processor, load_vision_language_model
+from opera_agents.vlm.pretrained import load_processor, load_vision_language_model, placeholder_tokens
 from opera_agents.vlm.saved import METADATA_FILE
 from opera_env.agents import make_agent
 from opera_env.errors import AgentError, MissingWeightsError, WeightsIntegrityError
@@ -198,3 +198,15 @@ def test_no_progress_bar_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     VLMAgent.from_pretrained(Toolbox.load("lite"), SHIPPED)
     assert capfd.readouterr() == ("", "")
     assert logging.is_progress_bar_enabled()
+
+
+def test_no_placeholder_of_an_image_is_written() -> None:
+    """Even by a model that prefers one: the conversation with it could not be encoded."""
+    model = load_vision_language_model(SHIPPED, dtype="float32")
+    bias = torch.zeros(model.config.text_config.vocab_size)
+    placeholders = placeholder_tokens(model)
+    bias[placeholders] = 1e4
+    model.lm_head.bias = torch.nn.Parameter(bias)
+    written = model.generate(torch.tensor([[7, 8, 9]]), max_new_tokens=4, do_sample=False)[0, 3:]
+    assert len(placeholders) == 4
+    assert not set(written.tolist()) & set(placeholders)
