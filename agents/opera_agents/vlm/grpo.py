@@ -122,8 +122,8 @@ def train(env_args: EnvArguments, training_args: GRPOConfig, model_args: ModelCo
         training_args.reward_weights = objective.reward_weights
         training_args.remove_unused_columns = False
         if not training_args.use_vllm:  # TRL suppresses the token of an image, and not those of videos
-            given = dict(training_args.generation_kwargs or {})
-            training_args.generation_kwargs = {"suppress_tokens": placeholder_tokens(model), **given}
+            given = cast("dict[str, Any]", training_args.generation_kwargs or {})
+            training_args.generation_kwargs = {"suppress_tokens": placeholder_tokens(model)} | given
         trainer = GRPOTrainer(
             model=model,
             reward_funcs=cast(Any, objective.reward_functions),
