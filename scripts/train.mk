@@ -35,7 +35,7 @@ DETECTOR  := $(OUT)/detector/detector.safetensors
 
 POOLS := lite lite-adapted lite-cotrained
 
-all: $(addprefix $D/,critic vlm experience see plan-report execute execute-control study-table study-figures) $(POOLS:%=$D/card-%)
+all: $(addprefix $D/,critic vlm experience see plan-report execute execute-control execute-chains study-table study-figures) $(POOLS:%=$D/card-%)
 	@$(PYTHON) scripts/train_stage.py $(OUT)
 
 # `make train STAGES=real` trains what is for photographs with real damage.
@@ -271,6 +271,15 @@ $D/execute-control: $D/planner-adapted $D/planner-2
 	$(call stage,execute-control,opera_agents.cotraining.evaluate --images $(VAL) --n $(call pick,384,16) --seed 2 \
 		--toolboxes $(OUT)/adapt-more/toolbox $(OUT)/cotrain/toolbox --tool-photographs 0 --threads 1 \
 		--agents planner:$(OUT)/planner-adapted planner:$(OUT)/planner-2 --json $(REPORTS)/execute-control.json)
+
+# What chains add to tools that were adapted for longer, beside more adaptation alone; each with a planner of its own.
+CONTINUED := adapt-more=planner-adapted adapt-again=planner-adapt-again cotrain-after=planner-cotrain-after
+$D/execute-chains: $D/planner-adapt-again $D/planner-cotrain-after
+	@mkdir -p $(REPORTS)
+	$(call stage,execute-chains,opera_agents.cotraining.evaluate --images $(VAL) --n $(call pick,384,16) --seed 2 \
+		--toolboxes $(foreach pair,$(CONTINUED),$(OUT)/$(firstword $(subst =, ,$(pair)))/toolbox) \
+		--agents $(foreach pair,$(CONTINUED),planner:$(OUT)/$(lastword $(subst =, ,$(pair)))) \
+		--tool-photographs 0 --threads 1 --json $(REPORTS)/execute-chains.json)
 
 # ---- the packages: `make ship` replaces what they ship by what was trained ----------------------------------
 
