@@ -51,7 +51,7 @@ def test_only_the_job_that_publishes_may_do_so() -> None:
         writes = {scope for scope, access in job["permissions"].items() if access == "write"}
         assert writes == ({"id-token", "attestations"} if name == "publish" else set()), name
     assert set(jobs["publish"]["needs"]) == {"build", "try", "test"}
-    assert jobs["test"]["steps"][-1]["run"] == "make setup lint types test test-slow"
+    assert jobs["test"]["steps"][-1]["run"] == "make setup lint types docs test test-slow"
     uses = [step["uses"] for job in jobs.values() for step in job["steps"] if "uses" in step]
     assert uses and all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", use) for use in uses)
     scripts = "\n".join(step.get("run", "") for step in jobs["try"]["steps"])
