@@ -92,7 +92,16 @@ NAVIGATION: dict[str, dict[str, list[str]]] = {
         "Reference": ["docs/reference/index"],
     },
     "docs/adr/README": {"": ["docs/adr/0*"]},
-    "docs/tutorials/README": {"": ["docs/tutorials/[!R]*"]},
+    "docs/tutorials/README": {
+        "": [
+            "docs/tutorials/restore-a-photograph",
+            "docs/tutorials/train-the-planner",
+            "docs/tutorials/bring-your-own",
+            "docs/tutorials/co-train-tools",
+            "docs/tutorials/vision-language-model",
+            "docs/tutorials/reproduce-a-table",
+        ]
+    },
     "docs/demo": {"": ["examples/space/README"]},
     "docs/serving": {"": ["examples/[!s]*/README"]},
 }

@@ -16,22 +16,14 @@ from opera_env.cli import main
 TUTORIALS = Path(__file__).resolve().parents[2] / "docs" / "tutorials"
 PAGES = sorted(path for path in TUTORIALS.glob("*.md") if path.name != "README.md")
 
-ELSEWHERE = {
-    "tensorboard": "a server that does not end",
-    "opera_agents.vlm.warm_start": "tests/agents/vlm/test_warm_start.py",
-    "opera_agents.vlm.grpo": "tests/agents/vlm/test_grpo.py",
-}
-"""Commands that are not run here, and why, or the tests that run them at the smallest size."""
+NOT_RUN = {"tensorboard": "a server that does not end", "pip": "it would change this installation"}
+"""Commands that are not run here, and why."""
 
 
 def commands(page: Path) -> list[list[str]]:
     blocks = re.findall(r"```sh\n(.*?)```", page.read_text(), flags=re.DOTALL)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     return [shlex.split(line, comments=True) for line in lines]
-
-
-def is_run_elsewhere(words: list[str]) -> bool:
-    return any(word in ELSEWHERE for word in words[:3])
 
 
 def test_every_tutorial_is_listed_and_has_commands() -> None:
@@ -53,7 +45,7 @@ def test_code_of_bring_your_own_runs() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the photographs that the pages name, and presets under their paths."""
+    """A folder with the photographs that the pages name."""
     from skimage import data
 
     photographs = [data.astronaut(), data.coffee(), data.chelsea(), data.rocket()]
@@ -71,7 +63,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_commands_run(page: Path, folder: Path, child_environment: dict[str, str]) -> None:
     for words in commands(page):
-        if is_run_elsewhere(words):
+        if words[0] in NOT_RUN:
             continue
         if words[0] == "opera-env":
             assert main(words[1:]) == 0, words

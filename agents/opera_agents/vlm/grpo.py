@@ -1,15 +1,14 @@
 """Trains a vision-language model by GRPO; answers are rewarded for the quality that their plans reach.
 
 Example:
-    python -m opera_agents.vlm.grpo --config agents/opera_agents/vlm/presets/tiny.yaml \
-        --model_name_or_path runs/vlm-warm/model --images bsds500/train --val bsds500/val \
-        --output_dir runs/vlm
-    accelerate launch --config_file fsdp2.yaml -m opera_agents.vlm.grpo \
-        --config agents/opera_agents/vlm/presets/7b.yaml --images ... --val ... --output_dir runs/vlm-7b
+    python -m opera_agents.vlm.grpo --config tiny --model_name_or_path runs/vlm-warm/model \
+        --images bsds500/train --val bsds500/val --output_dir runs/vlm
+    accelerate launch --config_file fsdp2.yaml -m opera_agents.vlm.grpo --config 7b \
+        --images ... --val ... --output_dir runs/vlm-7b
+    python -m opera_agents.vlm.grpo --config tiny-turns --model_name_or_path runs/vlm-turns-warm/model \
+        --images ... --val ... --output_dir runs/vlm-turns
 
-    python -m opera_agents.vlm.grpo --config agents/opera_agents/vlm/presets/tiny-turns.yaml \
-        --model_name_or_path runs/vlm-turns-warm/model --images ... --val ... --output_dir runs/vlm-turns
-
+``--config`` takes a file of settings, or the name of a preset: ``tiny``, ``tiny-turns`` or ``7b``.
 TRL runs the training: all options of :class:`trl.GRPOConfig` and :class:`trl.ModelConfig` are options here.
 With ``--turns true`` the model calls functions that apply tools or take them back, and observes results.
 The same command resumes an interrupted run. Scalars, and answers with their images, are for TensorBoard.

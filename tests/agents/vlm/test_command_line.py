@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 pytest.importorskip("trl", reason="TRL is not installed: pip install 'opera-env[agents]'")
 
@@ -29,6 +30,14 @@ def test_settings_are_read_from_command_and_file() -> None:
     assert training_args.save_total_limit == 2
 
 
+def test_presets_are_named_and_files_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    named = parse_arguments(["--config", "tiny", *COMPLETE[2:]])
+    assert named[1].learning_rate == yaml.safe_load(TINY.read_text())["learning_rate"] != 0.125
+    Path("tiny").write_text("learning_rate: 0.125\nuse_cpu: true\nbf16: false\n")
+    assert parse_arguments(["--config", "tiny", *COMPLETE[2:]])[1].learning_rate == 0.125
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -51,6 +60,7 @@ def test_settings_are_read_from_command_and_file() -> None:
             "the folder or the name",
         ),
         (["--config", "no/such.yaml"], "no/such.yaml"),
+        (["--config", "tyni"], "--config tyni: expected a file or a preset (tiny, tiny-turns, 7b)"),
         (["--config"], "--config"),
     ],
 )
