@@ -29,6 +29,21 @@ def needs_extra(extra: str) -> Iterator[None]:
         raise MissingPackageError(error.name or str(error), extra) from error
 
 
+def require_packages(extra: str, *packages: str) -> None:
+    """Checks, without importing them, that packages of an extra are installed.
+
+    Args:
+        extra: The extra that brings the packages, a key of ``optional-dependencies``.
+        *packages: Names of the packages, as they are imported.
+
+    Raises:
+        MissingPackageError: If one of them is not installed.
+    """
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise MissingPackageError(package, extra)
+
+
 def import_attribute(name: str) -> Any:
     """Imports a module, which runs its code, and returns an attribute of it.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from opera_env.agents import make_agent
 from opera_env.data import resolve_source
 from opera_env.degradations.registry import load_degradations
 from opera_env.errors import MissingPackageError, SampleError
@@ -27,6 +28,22 @@ def test_a_package_that_is_not_installed_is_named_with_its_extra() -> None:
         needs_extra("report"),
     ):
         importlib.import_module("no_such_package.part")
+
+
+@pytest.mark.parametrize(
+    ("package", "needed"),
+    [("vlm", "transformers"), ("ppo", "sb3_contrib"), ("rl_restore", "stable_baselines3")],
+)
+def test_agents_name_the_extra_that_they_need(
+    package: str, needed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a package of the extra would be imported before any code of ours."""
+    monkeypatch.setitem(sys.modules, needed, None)
+    monkeypatch.delitem(sys.modules, f"opera_agents.{package}", raising=False)
+    with pytest.raises(MissingPackageError, match=rf"{needed} is not installed.*\[agents\]"):
+        importlib.import_module(f"opera_agents.{package}")
+    with pytest.raises(MissingPackageError, match=needed):
+        make_agent(package, toolbox=None)
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields
-from importlib.util import find_spec
 
 from opera_env.cli.options.serve import Serve
 from opera_env.data import resolve_source
 from opera_env.devices import resolve_device
-from opera_env.errors import MissingPackageError
 from opera_env.execution import PrefixCache
+from opera_env.imports import require_packages
 from opera_env.scoring import PlanScorer
 from opera_env.serving.config import ServingConfig
 from opera_env.tools import Toolbox
@@ -24,9 +23,7 @@ def run(options: Serve) -> int:
         MissingPackageError: If packages of the extra ``serve`` are missing.
         OSError: If the port is in use.
     """
-    for package in ("starlette", "uvicorn", "prometheus_client"):
-        if find_spec(package) is None:
-            raise MissingPackageError(package, "serve")
+    require_packages("serve", "starlette", "uvicorn", "prometheus_client")
     from opera_env.serving.app import make_app
     from opera_env.serving.metrics import ServerMetrics
     from opera_env.serving.service import ScoringService
