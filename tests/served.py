@@ -9,10 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import pytest
+import requests
 import uvicorn
 
 from opera_env.tools.served.server import Restore, Served, identify, make_app
@@ -64,3 +67,20 @@ def served_by_command(
             yield address[0], process
         finally:
             process.kill()
+
+
+def free_port() -> int:
+    with socket.socket() as server_socket:
+        server_socket.bind(("127.0.0.1", 0))
+        return int(server_socket.getsockname()[1])
+
+
+def wait_for(url: str, server: subprocess.Popen[bytes], log: Path, seconds: float = 120) -> None:
+    """Waits until a server answers."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and server.poll() is None:
+        with suppress(requests.ConnectionError):
+            if requests.get(url, timeout=5).ok:
+                return
+        time.sleep(0.5)
+    pytest.fail(f"the server did not start: {log.read_text()[-2000:]}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,25 +11,9 @@ from typing import Any
 
 import pytest
 
-from opera_env.data import Source
-from opera_env.execution import PrefixCache
-from opera_env.scoring import PlanScorer
-from opera_env.serving.app import make_app
 from opera_env.serving.client import ScoringClient
-from opera_env.serving.config import ServingConfig
-from opera_env.serving.metrics import ServerMetrics
-from opera_env.serving.service import ScoringService
-from opera_env.tools import Toolbox
-from tests.served import serving_app
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-
-
-@pytest.fixture
-def server(source: Source, toolbox: Toolbox) -> Iterator[str]:
-    scorer = PlanScorer(toolbox, "classic", cache=PrefixCache())
-    with serving_app(make_app(ScoringService(scorer, source, ServingConfig()), ServerMetrics())) as address:
-        yield address
 
 
 class Player:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import verifiers.v1 as vf
@@ -20,6 +21,9 @@ Begin each answer with <think>what you see, and what follows from it</think> and
 <apply>['TOOL']</apply> applies tools in the order of the list, and shows you the result
 <undo>1</undo> takes back so many of the tools that were applied last; <apply>...</apply> may follow
 <degradation>a Python list of its degradations</degradation><answer>[]</answer> ends"""
+
+_QUESTION = "Which degradations does this photograph have, and which tools restore it, in which order?"
+"""Text of the first message, which models that are trained with opera-env know."""
 
 _LAST_TOOL = """
 The last of them ends the work, so that you name the degradations before:
@@ -57,6 +61,9 @@ class RestorationConfig(vf.TasksetConfig):
     """Seed of the first photograph; the others follow."""
     turns: bool = True
     """Whether the model sees the results of its tools."""
+    system_prompt_file: Path | None = None
+    """File of the system prompt, for a model that was trained with one; by default it names what the server
+    has."""
 
 
 class RestorationTaskset(vf.Taskset[RestorationTask, RestorationConfig]):
@@ -73,10 +80,12 @@ class RestorationTaskset(vf.Taskset[RestorationTask, RestorationConfig]):
             form=_TURNS if config.turns else _ONE_SHOT,
             rule=_LAST_TOOL if config.turns else "",
         )
+        if config.system_prompt_file is not None:
+            system = config.system_prompt_file.read_text()
         for seed in range(config.first_seed, config.first_seed + config.num_tasks):
             session = client.open_session(seed)
             session.close()
-            prompt = [vf.UserMessage(content=_parts(session, "What is wrong, and what is to be done?"))]
+            prompt = [vf.UserMessage(content=_parts(session, _QUESTION))]
             yield RestorationTask(
                 RestorationData(
                     name=f"photograph {seed}",

@@ -7,13 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
-from opera_agents.vlm.call_warm_start import call_texts
+from opera_agents.vlm.call_warm_start import call_texts, collate_calls, draw_conversations
 from opera_agents.vlm.prompt import make_grammar
 from opera_agents.vlm.stepwise import VLMFunctionAgent
-from opera_agents.vlm.tiny import tiny_processor
+from opera_agents.vlm.tiny import tiny_model, tiny_processor
+from opera_env.answer import AnswerGrammar
+from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
+from opera_env.types import Sample
 
 PROMPT = "Restore it."
 
@@ -26,6 +30,21 @@ def call(name: str, /, **arguments: Any) -> str:
 def calling_processor(toolbox: Toolbox) -> Any:
     texts = call_texts(toolbox, make_grammar(toolbox), PROMPT, np.random.default_rng(0), 50)
     return tiny_processor(toolbox, texts, calls_functions=True)
+
+
+def warm_caller(
+    processor: Any, scorer: PlanScorer, grammar: AnswerGrammar, samples: Sequence[Sample]
+) -> Any:
+    """Returns a tiny model that calls functions now and then: it has learned a few conversations."""
+    conversations = draw_conversations(scorer, grammar, samples, PROMPT, np.random.default_rng(0))
+    batch = collate_calls(processor, conversations)
+    model = tiny_model(processor, hidden_size=64, num_layers=1)
+    optimizer = torch.optim.AdamW(model.parameters(), 5e-3)
+    for _ in range(80):
+        model(**batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model
 
 
 class ScriptedCalls(VLMFunctionAgent):

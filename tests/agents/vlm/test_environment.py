@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -27,7 +26,7 @@ from opera_env.reward import f1_score
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Sample
-from tests.agents.vlm.calling import PROMPT, calling_processor
+from tests.agents.vlm.calling import PROMPT, calling_processor, warm_caller
 
 MakeWorld = Callable[..., RestorationWorld]
 
@@ -186,21 +185,11 @@ def test_a_training_calls_tools_and_resumes_exactly(
     pytest.importorskip("trl", reason="TRL is not installed: pip install 'opera-env[agents]'")
     from trl import GRPOConfig, GRPOTrainer
 
-    from opera_agents.vlm.call_warm_start import collate_calls, draw_conversations
     from opera_agents.vlm.data import make_dataset
     from opera_agents.vlm.tiny import tiny_model
 
-    world, rng = make_world(max_tools=2), np.random.default_rng(0)
-    processor = calling_processor(toolbox)
-    conversations = draw_conversations(world.scorer, world.grammar, samples, PROMPT, rng)
-    batch = collate_calls(processor, conversations)
-    warm = tiny_model(processor, hidden_size=64, num_layers=1)
-    optimizer = torch.optim.AdamW(warm.parameters(), 5e-3)
-    for _ in range(80):
-        warm(**batch).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    state = {name: value.clone() for name, value in warm.state_dict().items()}
+    world, processor = make_world(max_tools=2), calling_processor(toolbox)
+    state = warm_caller(processor, world.scorer, world.grammar, samples).state_dict()
 
     def train(folder: Path, resume: Path | None = None) -> tuple[Any, dict[str, Any]]:
         model = tiny_model(processor, hidden_size=64, num_layers=1)

@@ -21,7 +21,7 @@ from opera_env.execution import PrefixCache
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
 from opera_env.types import Plan, Sample
-from tests.agents.vlm.test_api import free_port, wait_for
+from tests.served import free_port, wait_for
 
 
 def answer(*plan: str, reasoning: str = "Noise.") -> str:
