@@ -13,7 +13,19 @@ from opera_env.envs.observation import Episode, observe, take_turn
 from opera_env.errors import AgentError, PlanParseError, UnknownPresetError, wrap_errors
 from opera_env.imports import import_attribute
 from opera_env.scoring import PlanScorer
-from opera_env.types import Agent, DecidingSearch, Decision, Observation, Plan, Sample, Scorer, Search, Turn
+from opera_env.types import (
+    Agent,
+    DecidingSearch,
+    Decision,
+    Observation,
+    Plan,
+    Sample,
+    Scorer,
+    Search,
+    TokenCount,
+    Turn,
+    sum_tokens,
+)
 
 ENTRY_POINT_GROUP = "opera_env.agents"
 BLIND_SUFFIX = "-blind"
@@ -90,7 +102,8 @@ class AgentRun:
         plans: One plan per sample.
         decisions: One decision per sample of an open-loop agent or a :class:`DecidingSearch`; None for
             other searches. For a closed-loop agent it has the whole plan, the degradations that were named
-            last and the error if an answer could not be parsed; None if there are neither.
+            last, the error if an answer could not be parsed, and the tokens of all turns; None if there is
+            none of these.
     """
 
     plans: list[Plan]
@@ -220,6 +233,7 @@ def _run_closed_loop(agent: Agent, samples: Sequence[Sample], scorer: Scorer, ma
     episodes = [Episode(sample) for sample in samples]
     errors: dict[int, PlanParseError] = {}
     named: dict[int, frozenset[str]] = {}
+    tokens: dict[int, TokenCount | None] = {}
     while active := [episode for episode in episodes if not episode.done]:
         observations = [observe(episode, max_tools) for episode in active]
         decisions = act(agent, observations)
@@ -231,18 +245,19 @@ def _run_closed_loop(agent: Agent, samples: Sequence[Sample], scorer: Scorer, ma
                 errors[id(episode)] = decision.error
             if decision.degradations is not None:
                 named[id(episode)] = decision.degradations
+            tokens[id(episode)] = sum_tokens([tokens.get(id(episode)), decision.tokens])
         active = [episode for episode in active if not episode.done]
         _check_names(agent, [episode.plan for episode in active], scorer)
         outcomes = scorer.score([e.sample for e in active], [e.plan for e in active])
         for episode, outcome in zip(active, outcomes, strict=True):
             episode.outcome = outcome
-    decisions = [
-        Decision(episode.plan, named.get(id(episode)), error=errors.get(id(episode)))
-        if id(episode) in errors or id(episode) in named
-        else None
-        for episode in episodes
-    ]
-    return AgentRun([episode.plan for episode in episodes], decisions)
+    said: list[Decision | None] = []
+    for episode in episodes:
+        key = id(episode)
+        says_something = key in errors or key in named or tokens.get(key) is not None
+        whole = Decision(episode.plan, named.get(key), error=errors.get(key), tokens=tokens.get(key))
+        said.append(whole if says_something else None)
+    return AgentRun([episode.plan for episode in episodes], said)
 
 
 def label_free_scorer(scorer: PlanScorer) -> PlanScorer:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import operator
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -24,6 +24,32 @@ Plan: TypeAlias = tuple[str, ...]
 
 Canvas: TypeAlias = tuple[int, int]
 """Height and width, in pixels, at which an image is observed and scored."""
+
+
+@dataclass(frozen=True)
+class TokenCount:
+    """Numbers of tokens that a language model has read and written.
+
+    Attributes:
+        prompt: Tokens of the prompts, those of images included.
+        completion: Tokens of the answers.
+    """
+
+    prompt: int
+    completion: int
+
+
+def sum_tokens(counts: Iterable[TokenCount | None]) -> TokenCount | None:
+    """Returns the sum of the counts that are known; None if none is.
+
+    Example:
+        >>> sum_tokens([TokenCount(90, 10), None, TokenCount(100, 5)])
+        TokenCount(prompt=190, completion=15)
+    """
+    known = [count for count in counts if count is not None]
+    if not known:
+        return None
+    return TokenCount(sum(count.prompt for count in known), sum(count.completion for count in known))
 
 
 @dataclass(frozen=True)
@@ -42,6 +68,8 @@ class Decision:
             tools of ``plan`` are applied.
         finish: Whether a closed-loop agent ends the episode without observing the result of ``plan``. The
             empty plan without ``undo`` ends it in any case.
+        tokens: What the decision has cost a language model, repeated requests included; None if that is not
+            known. It is ignored when decisions are compared.
     """
 
     plan: Plan
@@ -51,6 +79,7 @@ class Decision:
     probabilities: Mapping[str, float] | None = field(default=None, compare=False)
     undo: int = 0
     finish: bool = False
+    tokens: TokenCount | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, eq=False)

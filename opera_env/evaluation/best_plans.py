@@ -82,6 +82,16 @@ class BestPlans:
         Raises:
             ResultsError: If the result is of another benchmark, sample or reward.
         """
+        best = self._of_sample(result)
+        gain = best.r_q - best.input_r_q
+        return None if gain < SMALLEST_GAIN else result.gain / gain
+
+    def regret(self, result: Result) -> float:
+        """Returns R_q of the best known plan less that of a result; errors as :meth:`normalise`."""
+        return self._of_sample(result).r_q - result.r_q
+
+    def _of_sample(self, result: Result) -> BestPlan:
+        """Returns the best known plan of the sample of a result."""
         if (result.benchmark, result.judge) != (self.benchmark, self.judge):
             raise ResultsError(
                 f"expected results of {self.benchmark} by {self.judge}, as the best known plans are, found "
@@ -93,8 +103,7 @@ class BestPlans:
                 f"no best known plan for {result.combination} of {result.spec.image}: make the table on "
                 "the same samples."
             )
-        gain = best.r_q - best.input_r_q
-        return None if gain < SMALLEST_GAIN else result.gain / gain
+        return best
 
 
 def best_of_sample(

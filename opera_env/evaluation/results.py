@@ -20,6 +20,9 @@ SINGLE_PREFIX = "single:"
 """Begins the names of agents that plan one tool for every image. They may have results on the samples that
 their tool is for only."""
 
+TOKEN_KEYS = ("prompt_tokens", "completion_tokens")
+"""Keys of answers for the tokens that a language model has read and written."""
+
 Entry = tuple[str, str, str, int | None]
 """Toolbox, agent, the reward that the agent saw, and its budget."""
 
@@ -43,7 +46,8 @@ class Result:
         agent: Name of the agent.
         plan: The plan that it chose.
         answer: What a model that answers in words has said: ``reasoning``, ``degradations`` and ``error``,
-            as far as it gives them; None for other agents.
+            as far as it gives them, and ``prompt_tokens`` and ``completion_tokens`` if they are known; None
+            for other agents.
         metrics: Metric values by name.
         missing: Why other columns of the protocols could not be computed.
         reward: The reward that agents and searches saw, by its name or as "module:attribute".
@@ -121,12 +125,16 @@ class Result:
 
 def answer_json(decision: Decision) -> dict[str, Any]:
     """Returns what a decision says in words, in the form in which results keep it."""
-    predicted = decision.degradations
-    return {
+    predicted, tokens = decision.degradations, decision.tokens
+    said = {
         "reasoning": decision.reasoning,
         "degradations": None if predicted is None else sorted(predicted),
         "error": None if decision.error is None else str(decision.error),
     }
+    counts = (
+        {} if tokens is None else dict(zip(TOKEN_KEYS, (tokens.prompt, tokens.completion), strict=True))
+    )
+    return said | counts
 
 
 def check_reward(named: str, given: str | None, option: str, where: str) -> None:

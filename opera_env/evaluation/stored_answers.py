@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,13 @@ from opera_env.answer import AnswerGrammar
 from opera_env.errors import ResultsError, SampleError
 from opera_env.evaluation.benchmarks import Benchmark
 from opera_env.evaluation.benchmarks.benchmark import describe
-from opera_env.evaluation.results import Result, answer_json, numbered_lines, spec_digest
+from opera_env.evaluation.results import TOKEN_KEYS, Result, answer_json, numbered_lines, spec_digest
 from opera_env.evaluation.stored_plans import StoredPlan
-from opera_env.json_files import parse_object
+from opera_env.json_files import JsonObject, parse_object
 from opera_env.reward import f1_score
-from opera_env.types import SampleSpec
+from opera_env.types import SampleSpec, TokenCount
+
+_MOST_TOKENS = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class AnswerSummary:
 def read_answers(path: Path, benchmark: Benchmark, grammar: AnswerGrammar) -> list[StoredPlan]:
     """Reads answers from JSON lines with the keys ``spec``, ``answer`` and, if there is one, ``agent``.
 
+    ``prompt_tokens`` and ``completion_tokens``, which an answer has cost, may be there as well.
+
     An answer that cannot be parsed has the empty plan and an error, as that of an agent has. Files of
     results are such files too, as far as they have answers: these were parsed when they were written.
 
@@ -72,13 +76,19 @@ def read_answers(path: Path, benchmark: Benchmark, grammar: AnswerGrammar) -> li
         if isinstance(row.data.get("answer"), Mapping):
             stored = StoredPlan(number, agent, sample, row.names("plan"), row.mapping("answer"))
         else:
-            decision = grammar.parse(row.text("answer"))
+            decision = replace(grammar.parse(row.text("answer")), tokens=_read_tokens(row))
             stored = StoredPlan(number, agent, sample, decision.plan, answer_json(decision))
         if (other := answers.setdefault((agent, digest), stored)) is not stored:
             row.fail(f"expected one answer of {agent} for a sample, found another in line {other.line}")
     if not answers:
         raise ResultsError(f"{path}: expected answers, found an empty file. {remedy}")
     return list(answers.values())
+
+
+def _read_tokens(row: JsonObject) -> TokenCount | None:
+    if not any(key in row.data for key in TOKEN_KEYS):
+        return None
+    return TokenCount(*(row.integer(key, 0, _MOST_TOKENS) for key in TOKEN_KEYS))
 
 
 def summarise_answers(results: Sequence[Result]) -> list[AnswerSummary]:

@@ -11,21 +11,17 @@ from opera_env.evaluation.best_plans import BestPlans
 from opera_env.evaluation.protocols import PROTOCOLS, Column
 from opera_env.evaluation.results import (
     SINGLE_PREFIX,
+    TOKEN_KEYS,
     Entry,
     Result,
     by_entry,
     check_comparable,
     spec_digest,
 )
-from opera_env.evaluation.stats import (
-    ClusterBootstrap,
-    ConfidenceInterval,
-    interquartile_mean,
-    mean_over,
-)
+from opera_env.evaluation.stats import ClusterBootstrap, ConfidenceInterval, interquartile_mean, mean_over
 
 R_Q = "r_q"
-NORMALISED = "normalised"
+NORMALISED, REGRET = "normalised", "regret"
 GAIN, GAIN_SEEN, GAP = "gain", "gain_seen", "gap"
 OVERALL = "all"
 """The scope of all samples; other scopes are the names of groups and combinations."""
@@ -48,8 +44,8 @@ class EntrySummary:
         budget: Number of tools that it was allowed to run before it decided; None for no limit.
         fingerprint: Fingerprint of the toolbox.
         samples: Number of samples.
-        means: Means of the metrics, R_q, the score normalised by the best known plans, the gains by the
-            judge and by the reward, and the gap. A group is the unweighted mean of its combinations.
+        means: Means of the metrics, R_q, the normalised score, the regret, the gains by the judge and by
+            the reward, and the gap. A group is the unweighted mean of its combinations.
         interquartile: Inter-quartile means over all samples, of R_q and the normalised score.
         differences: Mean paired difference to the first entry, by the name of the value; empty for the
             first entry, and for one of other samples.
@@ -58,6 +54,8 @@ class EntrySummary:
         tools_run: Mean number of tool applications before a decision.
         seconds: Mean duration of a decision.
         errors: Number of answers that could not be parsed.
+        prompt_tokens: Mean number of tokens that a language model has read for a decision; None if unknown.
+        completion_tokens: The same of those that it has written.
     """
 
     toolbox: str
@@ -74,6 +72,8 @@ class EntrySummary:
     tools_run: float
     seconds: float
     errors: int
+    prompt_tokens: float | None = None
+    completion_tokens: float | None = None
 
     @property
     def key(self) -> Entry:
@@ -182,6 +182,7 @@ class _Values:
         if self._best is not None:
             scores = [self._best.normalise(row) for row in rows]
             values[NORMALISED] = [np.nan if score is None else score for score in scores]
+            values[REGRET] = [self._best.regret(row) for row in rows]
         return values
 
     def summarise(self, rows: Sequence[Result], first: Sequence[Result], seed: int) -> EntrySummary:
@@ -220,6 +221,7 @@ class _Values:
             tools_run=float(np.mean([row.cost.tools_run for row in rows])),
             seconds=float(np.mean([row.cost.seconds for row in rows])),
             errors=sum(bool(row.answer and row.answer.get("error")) for row in rows),
+            **{key: _mean_tokens(rows, key) for key in TOKEN_KEYS},
         )
 
     def _differences(
@@ -240,6 +242,11 @@ class _Values:
             for name in values
             if name in others
         }
+
+
+def _mean_tokens(rows: Sequence[Result], key: str) -> float | None:
+    counts = [count for row in rows if (count := (row.answer or {}).get(key)) is not None]
+    return float(np.mean(counts)) if len(counts) == len(rows) else None
 
 
 def _means_over_tools(entries: Sequence[EntrySummary]) -> list[EntrySummary]:

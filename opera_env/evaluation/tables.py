@@ -20,6 +20,7 @@ from opera_env.evaluation.summary import (
     NORMALISED,
     OVERALL,
     R_Q,
+    REGRET,
     EntrySummary,
     Summary,
 )
@@ -55,11 +56,12 @@ def make_tables(summary: Summary) -> list[TextTable]:
 
 
 def reward_table(summary: Summary) -> TextTable:
-    """Returns the table of R_q, its inter-quartile mean, normalised score, gap and costs."""
+    """Returns the table of R_q, its inter-quartile mean, normalised score, regret, gap and costs."""
     has_score = bool(summary.normalised)
     has_gap = summary.has_gap
+    has_tokens = any(entry.prompt_tokens is not None for entry in summary.entries)
     columns = ["agent", "R_q (95 %)", "IQM"]
-    columns += ["normalised (95 %)", "IQM"] if has_score else []
+    columns += ["normalised (95 %)", "IQM", "regret (95 %)"] if has_score else []
     columns += ["gain seen", "gain judged", "gap (95 %)"] if has_gap else []
     rows: list[tuple[str, ...]] = []
     for entry in summary.entries:
@@ -67,21 +69,27 @@ def reward_table(summary: Summary) -> TextTable:
         row = [label(summary, entry), _cell(means, R_Q, 2), _mean(entry.interquartile, R_Q, 2)]
         if has_score:
             row += [_cell(means, NORMALISED, 3), _mean(entry.interquartile, NORMALISED, 3)]
+            row.append(_cell(means, REGRET, 2))
         if has_gap:
             row += [_mean(means, GAIN_SEEN, 2), _mean(means, GAIN, 2), _cell(means, GAP, 2, signed=True)]
         costs = (f"{entry.tools:.1f}", f"{entry.tools_run:.0f}", f"{entry.images_scored:.0f}")
-        rows.append((*row, *costs, f"{entry.seconds:.2f}", str(entry.samples)))
+        tokens = _token_cells(entry) if has_tokens else ()
+        rows.append((*row, *costs, f"{entry.seconds:.2f}", *tokens, str(entry.samples)))
     weighting = ", unweighted over combinations" if len(summary.combinations) > 1 else ""
     notes = [f"R_q by {summary.judge}{weighting}; IQM: inter-quartile mean over samples"]
     if has_score:
         notes.append(
             f"normalised: 0 for the input, 1 for the best known plan, on {summary.normalised} samples"
         )
+        notes.append("regret: R_q of the best known plan less that of the agent's")
     if has_gap:
         notes.append(f"gap: gain in R_q by the reward that the agent saw, less the gain by {summary.judge}")
     notes.append("tools: in a plan; run, scored, s: tools run, results scored and seconds for a decision")
+    if has_tokens:
+        notes.append("tokens read, written: by a language model for a decision, those of images included")
     notes += [f"no {title}: {reason}" for title, reason in summary.missing.items()]
-    titles = (*columns, "tools", "run", "scored", "s", "samples")
+    token_titles = ("tokens read", "written") if has_tokens else ()
+    titles = (*columns, "tools", "run", "scored", "s", *token_titles, "samples")
     return TextTable(f"{summary.benchmark}: R_q", titles, tuple(rows), tuple(notes))
 
 
@@ -181,6 +189,14 @@ def _published_row(summary: Summary, row: PublishedRow) -> tuple[str, ...]:
     """Returns the cells of a published row, as it was printed."""
     cells = (row.texts.get(column.metric, "") for column in summary.columns)
     return (f"{row.method} (published)", *cells)
+
+
+def _token_cells(entry: EntrySummary) -> tuple[str, str]:
+    """Returns the mean numbers of tokens that are read and written for a decision, empty if not known."""
+    read, written = (
+        "" if count is None else f"{count:.0f}" for count in (entry.prompt_tokens, entry.completion_tokens)
+    )
+    return read, written
 
 
 def _cell(means: Mapping[str, ConfidenceInterval], name: str, digits: int, signed: bool = False) -> str:

@@ -14,6 +14,7 @@ from opera_env.evaluation.benchmarks import Benchmark
 from opera_env.evaluation.results import Result, format_line
 from opera_env.evaluation.stored_answers import read_answers, summarise_answers
 from opera_env.evaluation.stored_plans import judge_plans
+from opera_env.evaluation.summary import summarise_results
 from opera_env.evaluation.toolbox_runner import ToolboxRunner
 from opera_env.reward import f1_score
 from opera_env.tools import Toolbox
@@ -83,9 +84,31 @@ def test_a_file_of_results_is_a_file_of_answers(
     ]
 
 
+def test_tokens_of_answers_are_kept(
+    benchmark: Benchmark,
+    grammar: AnswerGrammar,
+    make_runner: Runner,
+    write: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    """Also by files of results of agents that report them."""
+    text = grammar.format(Decision(("tiny.darken",), frozenset({"haze"}), "Hm."))
+    path = write(text, text, prompt_tokens=500, completion_tokens=40)
+    judged = judge_plans(read_answers(path, benchmark, grammar), path, benchmark, make_runner(()))
+    again = tmp_path / "results.jsonl"
+    again.write_text("\n".join(map(format_line, judged)))
+    for stored in read_answers(again, benchmark, grammar):
+        assert stored.answer is not None
+        assert (stored.answer["prompt_tokens"], stored.answer["completion_tokens"]) == (500, 40)
+    (entry,) = summarise_results(judged).entries
+    assert (entry.prompt_tokens, entry.completion_tokens) == (500.0, 40.0)
+
+
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
+        ({"prompt_tokens": 500}, "line 1: expected the key 'completion_tokens'"),
+        ({"prompt_tokens": -1, "completion_tokens": 3}, "expected 'prompt_tokens' to be a whole number"),
         ({"answer": 3}, "line 1: expected 'answer' to be a text"),
         ({"spec": {"index": 0}}, "line 1: not a sample specification"),
         ({"agent": []}, "line 1: expected 'agent' to be a text"),

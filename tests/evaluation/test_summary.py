@@ -13,13 +13,16 @@ from opera_env.evaluation.best_plans import BestPlan, BestPlans
 from opera_env.evaluation.results import Result, spec_digest
 from opera_env.evaluation.summary import (
     EACH_TOOL_LABEL,
+    GAIN,
     GAP,
     NORMALISED,
     OVERALL,
     R_Q,
+    REGRET,
     Summary,
     summarise_results,
 )
+from opera_env.evaluation.tables import reward_table
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +105,11 @@ def test_scores_are_normalised_by_the_best_known_plans(results: list[Result]) ->
         gains[row.combination].append(row.gain / 2)
     expected = np.mean([np.mean(values) for values in gains.values()])
     assert summary.entries[1].means[OVERALL][NORMALISED].mean == pytest.approx(expected)
+    regrets = [entry.means[OVERALL][REGRET].mean for entry in summary.entries[:2]]
+    assert regrets[0] - regrets[1] == pytest.approx(summary.entries[1].means[OVERALL][GAIN].mean)
+    assert 1.9 < regrets[0] < 2
+    table = reward_table(summary)
+    assert table.rows[0][table.columns.index("regret (95 %)")].startswith(f"{regrets[0]:.2f}")
 
 
 def test_best_known_plans_of_something_else_are_refused(results: list[Result]) -> None:

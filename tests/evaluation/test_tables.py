@@ -46,6 +46,20 @@ def test_a_protocol_without_a_column_has_no_table_of_it(results: list[Result]) -
     assert "no PSNR: no reference" in reward_table(summary).notes
 
 
+def test_tokens_have_columns_if_an_agent_reports_them(results: list[Result], summary: Summary) -> None:
+    assert "written" not in reward_table(summary).columns
+    counts = {"prompt_tokens": 500, "completion_tokens": 40}
+    counted = [replace(row, answer=counts) if row.agent == "blur" else row for row in results]
+    table = reward_table(summarise_results(counted))
+    rows = {row[0]: dict(zip(table.columns[1:], row[1:], strict=True)) for row in table.rows}
+    assert (rows["blur"]["tokens read"], rows["blur"]["written"]) == ("500", "40")
+    assert (rows["enlarge"]["tokens read"], rows["enlarge"]["written"]) == ("", "")
+    entries = json.loads(to_json(summarise_results(counted)))["entries"]
+    assert [entry["completion_tokens"] for entry in entries] == [None, 40.0, None]
+    counted[-1 - 32] = results[-1 - 32]  # one answer of blur without
+    assert "written" not in reward_table(summarise_results(counted)).columns
+
+
 def test_published_rows_are_marked(summary: Summary) -> None:
     table = scope_table(summary, "A")
     rows = {row[0]: row[1:] for row in table.rows}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +18,7 @@ from opera_env.degradations import DEGRADATIONS
 from opera_env.hub import HubMixin
 from opera_env.seeding import content_seed
 from opera_env.tools import Toolbox
-from opera_env.types import Decision, Observation
+from opera_env.types import Decision, Observation, TokenCount, sum_tokens
 
 SHIPPED = Path(__file__).with_name("weights")
 """Folder of the tiny model that comes with the package, trained for the toolbox ``lite``."""
@@ -62,6 +63,7 @@ class VLMAgent(HubMixin):
         calls_functions: Whether the model calls functions, turn by turn.
         completions: Answers about the images of the last call of :meth:`act`.
         degradations: The labels that an answer may name.
+        token_counts: Tokens of each prompt and answer of the last call of :meth:`complete`.
     """
 
     closed_loop = False
@@ -85,7 +87,7 @@ class VLMAgent(HubMixin):
         self.grammar = make_grammar(toolbox, max_tools, degradations)
         self.degradations = self.grammar.degradations
         self.max_new_tokens, self.batch_size, self.seed = max_new_tokens, batch_size, seed
-        self.completions = list[str]()
+        self.completions, self.token_counts = list[str](), list[TokenCount]()
 
     @classmethod
     def from_pretrained(
@@ -146,13 +148,20 @@ class VLMAgent(HubMixin):
     def act(self, observations: Sequence[Observation]) -> list[Decision]:
         images = [to_pil(observation.image) for observation in observations]
         self.completions = self.generate(images)
+        counts = self._take_counts(len(images))
         decisions = [self.grammar.parse(text) for text in self.completions]
         for index, decision in enumerate(decisions):
             if decision.error is not None:  # alone, so that the draws do not depend on the other images
                 seed = content_seed(self.seed, observations[index].image)
                 (text,) = self.generate([images[index]], seed)
                 self.completions[index], decisions[index] = text, self.grammar.parse(text)
-        return decisions
+                counts[index] = sum_tokens([counts[index], *self._take_counts(1)])
+        return [replace(each, tokens=count) for each, count in zip(decisions, counts, strict=True)]
+
+    def _take_counts(self, number: int) -> list[TokenCount | None]:
+        """Returns the tokens of the last answers; None for each if the model has not counted so many."""
+        counts, self.token_counts = self.token_counts, []
+        return [*counts] if len(counts) == number else [None] * number
 
     def generate(self, images: Sequence[Image.Image], seed: int | None = None) -> list[str]:
         """Generates an answer for each image.
@@ -182,6 +191,7 @@ class VLMAgent(HubMixin):
             seed: Seed with which tokens are sampled; None decodes them greedily.
         """
         texts: list[str] = []
+        self.token_counts = []
         for start in range(0, len(prompts), self.batch_size):
             chunk = slice(start, start + self.batch_size)
             inputs = self.processor(
@@ -197,4 +207,14 @@ class VLMAgent(HubMixin):
                 )
             completion_ids = output_ids[:, inputs["input_ids"].shape[1] :]
             texts += self.processor.batch_decode(completion_ids, skip_special_tokens=True)
+            self.token_counts += self._count_tokens(inputs["attention_mask"], completion_ids)
         return texts
+
+    def _count_tokens(self, prompt_mask: torch.Tensor, completion_ids: torch.Tensor) -> list[TokenCount]:
+        """Counts the tokens of prompts and of answers up to their ends, both (B, T) with padding."""
+        tokenizer = self.processor.tokenizer
+        ends = torch.tensor([tokenizer.eos_token_id, tokenizer.pad_token_id], device=completion_ids.device)
+        before_end = torch.isin(completion_ids, ends).cumsum(1) == 0
+        written = (before_end.sum(1) + 1).clamp(max=completion_ids.shape[1])
+        counts = zip(prompt_mask.sum(1).tolist(), written.tolist(), strict=True)
+        return [TokenCount(prompt, completion) for prompt, completion in counts]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from opera_agents.vlm.endpoint import Endpoint, image_part
@@ -12,7 +13,7 @@ from opera_env.data.images import to_pil
 from opera_env.degradations import DEGRADATIONS
 from opera_env.errors import AgentError
 from opera_env.tools import Toolbox
-from opera_env.types import Decision, Observation
+from opera_env.types import Decision, Observation, sum_tokens
 
 
 def make_api(toolbox: Toolbox, max_tools: int = 6, path: str = "") -> ApiAgent:
@@ -101,17 +102,17 @@ class ApiAgent:
         Raises:
             EndpointError: If the server cannot be reached or refuses a request.
         """
-        text = self._answer(conversation)
-        decision = self.grammar.parse(text)
+        decision = self._answer(conversation)
         if decision.error is None:
             return decision
         retry = (
             f"That cannot be read: {decision.error} Answer once more, in the three parts and nothing else."
         )
         conversation.append({"role": "user", "content": retry})
-        return self.grammar.parse(self._answer(conversation))
+        second = self._answer(conversation)
+        return replace(second, tokens=sum_tokens([decision.tokens, second.tokens]))
 
-    def _answer(self, conversation: list[dict[str, Any]]) -> str:
-        text = self.endpoint.chat(conversation).full_text
-        conversation.append({"role": "assistant", "content": text})
-        return text
+    def _answer(self, conversation: list[dict[str, Any]]) -> Decision:
+        completion = self.endpoint.chat(conversation)
+        conversation.append({"role": "assistant", "content": completion.full_text})
+        return replace(self.grammar.parse(completion.full_text), tokens=completion.tokens)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from opera_agents.vlm.api import ApiAgent, split_name
@@ -14,7 +15,7 @@ from opera_env.answer import TurnGrammar
 from opera_env.data.images import to_pil
 from opera_env.degradations import DEGRADATIONS
 from opera_env.tools import Toolbox
-from opera_env.types import Decision, Observation
+from opera_env.types import Decision, Observation, sum_tokens
 
 
 def make_api_stepwise(toolbox: Toolbox, max_tools: int = 6, path: str = "") -> ApiStepwiseAgent:
@@ -80,16 +81,17 @@ class ApiStepwiseAgent(ApiAgent):
         retry = f"That cannot be read: {decision.error} Answer once more."
         said = completion.full_text or "..."  # some servers refuse empty messages
         conversation += [{"role": "assistant", "content": said}, {"role": "user", "content": retry}]
-        return self._parse(self.endpoint.chat(conversation, self.functions), observation)
+        second = self._parse(self.endpoint.chat(conversation, self.functions), observation)
+        return replace(second, tokens=sum_tokens([decision.tokens, second.tokens]))
 
     def _parse(self, completion: ChatCompletion, observation: Observation) -> Decision:
+        used, steps_left = observation.used, observation.steps_left
         if completion.tool_calls:
             reasoning = (completion.reasoning or completion.text).strip()
-            return parse_calls(
-                completion.tool_calls, reasoning, self.turns, observation.used, observation.steps_left
-            )
-        used, steps_left = len(observation.used), observation.steps_left
-        return self.turns.parse_turn(completion.full_text, used, steps_left)
+            decision = parse_calls(completion.tool_calls, reasoning, self.turns, used, steps_left)
+        else:
+            decision = self.turns.parse_turn(completion.full_text, len(used), steps_left)
+        return replace(decision, tokens=completion.tokens)
 
     def conversation(self, observation: Observation) -> list[dict[str, Any]]:
         """Returns the conversation before a decision, with images, as in OpenAI's API."""

@@ -13,6 +13,7 @@ from PIL import Image
 
 from opera_env.errors import EndpointError
 from opera_env.serving.post import JsonPost, Response, check_address
+from opera_env.types import TokenCount
 
 MAX_RESPONSE_BYTES = 16 << 20
 """Largest accepted answer of a server. Long completions have some hundred kilobytes."""
@@ -42,13 +43,13 @@ class ChatCompletion:
         text: The answer.
         reasoning: The reasoning before the answer, if the server returns it separately; else "".
         tool_calls: The functions that the model calls.
-        tokens: Number of tokens of the request and of the answer; 0 if the server does not say it.
+        tokens: Numbers of tokens of the request and of the answer; None if the server does not say them.
     """
 
     text: str
     reasoning: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
-    tokens: int = 0
+    tokens: TokenCount | None = None
 
     @property
     def full_text(self) -> str:
@@ -124,7 +125,7 @@ def _parse_completion(url: str, response: Response) -> ChatCompletion:
             for call in message.get("tool_calls") or ()
         )
         text = message.get("content") if calls else message["content"]
-        tokens = (body.get("usage") or {}).get("total_tokens")
+        tokens = _parse_usage(body.get("usage") or {})
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise EndpointError(f"{url}: expected a chat completion, found {response.excerpt}.") from error
     reasoning = next((candidate for candidate in candidates if isinstance(candidate, str)), "")
@@ -132,7 +133,15 @@ def _parse_completion(url: str, response: Response) -> ChatCompletion:
         text = ""
     if not isinstance(text, str):
         raise EndpointError(f"{url}: expected an answer in words, found {str(text)[:300]!r}.")
-    return ChatCompletion(text, reasoning, calls, tokens if type(tokens) is int else 0)
+    return ChatCompletion(text, reasoning, calls, tokens)
+
+
+def _parse_usage(usage: Mapping[str, Any]) -> TokenCount | None:
+    """Returns the numbers of tokens; None if a server does not say them."""
+    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    if isinstance(prompt, int) and isinstance(completion, int) and min(prompt, completion) >= 0:
+        return TokenCount(prompt, completion)
+    return None
 
 
 def image_part(image: Image.Image) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from opera_agents.vlm.endpoint import Endpoint, image_part
 from opera_env.data.images import to_pil
 from opera_env.errors import AgentError, BudgetSpentError
 from opera_env.tools import Toolbox
-from opera_env.types import Decision, Plan, Sample, Scorer
+from opera_env.types import Decision, Plan, Sample, Scorer, sum_tokens
 
 REFLECTION_PROMPT = (
     "This is the photograph after your plan {plan}. Look for what is still wrong with it, and for what the "
@@ -82,7 +82,7 @@ class ReflectingLlm:
         observation = observe_sample(sample, self.agent.grammar.max_tools)
         conversation = self.agent.start_conversation(observation)
         decision = self.agent.ask(conversation)
-        reasoning = [decision.reasoning or ""]
+        reasoning, tokens = [decision.reasoning or ""], [decision.tokens]
         with suppress(BudgetSpentError):
             for _ in range(self.turns - 1):
                 if decision.error is not None or not decision.plan:
@@ -92,8 +92,10 @@ class ReflectingLlm:
                 content = [image_part(to_pil(outcome.image())), {"type": "text", "text": text}]
                 conversation.append({"role": "user", "content": content})
                 revised = self.agent.ask(conversation)
+                tokens.append(revised.tokens)
                 if revised.error is not None or revised.plan == decision.plan:
                     break
                 decision = revised
                 reasoning.append(revised.reasoning or "")
-        return replace(decision, reasoning="\n".join(filter(None, reasoning)) or None)
+        text = "\n".join(filter(None, reasoning)) or None
+        return replace(decision, reasoning=text, tokens=sum_tokens(tokens))

@@ -27,7 +27,7 @@ from opera_env.degradations import DEGRADATIONS
 from opera_env.errors import AgentError, PlanParseError, error_message
 from opera_env.seeding import content_seed
 from opera_env.tools import Toolbox
-from opera_env.types import Decision, Observation
+from opera_env.types import Decision, Observation, sum_tokens
 
 
 def make_vlm_stepwise(
@@ -123,6 +123,7 @@ class VLMStepwiseAgent(VLMAgent):
         prompts = [self.render(self.conversation(observation)) for observation in observations]
         images = [conversation_images(observation) for observation in observations]
         self.completions = self.complete(prompts, images)
+        counts = self._take_counts(len(prompts))
         decisions = [
             self._parse(text, observation)
             for text, observation in zip(self.completions, observations, strict=True)
@@ -132,7 +133,8 @@ class VLMStepwiseAgent(VLMAgent):
                 seed = content_seed(self.seed, observation.image)
                 (text,) = self.complete(prompts[index : index + 1], images[index : index + 1], seed)
                 self.completions[index], decisions[index] = text, self._parse(text, observation)
-        return decisions
+                counts[index] = sum_tokens([counts[index], *self._take_counts(1)])
+        return [replace(each, tokens=count) for each, count in zip(decisions, counts, strict=True)]
 
     def _parse(self, text: str, observation: Observation) -> Decision:
         return self.turns.parse_turn(text, len(observation.used), observation.steps_left)

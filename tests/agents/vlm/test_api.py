@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import io
 import json
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import requests
 from PIL import Image
 
 from opera_agents.vlm.agent import SHIPPED, make_vlm
@@ -29,7 +25,8 @@ from opera_env.envs.observation import Episode, observe
 from opera_env.errors import PlanParseError
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
-from opera_env.types import Agent, Sample
+from opera_env.types import Agent, Sample, TokenCount
+from tests.served import free_port, wait_for
 
 GOOD = "<think>Noise.</think><degradation>['noise']</degradation><answer>['tiny.blur']</answer>"
 
@@ -88,6 +85,24 @@ def test_an_answer_that_cannot_be_parsed_is_requested_once_more(
     assert isinstance(decision.error, PlanParseError) and decision.plan == ()
 
 
+def test_the_tokens_of_all_requests_are_counted(
+    serve: Callable[..., Any], toolbox: Toolbox, samples: list[Sample]
+) -> None:
+    def body(text: str, **usage: object) -> bytes:
+        return json.dumps({"choices": [{"message": {"content": text}}], "usage": usage}).encode()
+
+    observations = [observe(Episode(samples[0]), 6)]
+    server = serve(
+        body("Hm.", prompt_tokens=90, completion_tokens=2),
+        body(GOOD, prompt_tokens=110, completion_tokens=30, total_tokens=140),
+    )
+    (decision,) = ApiAgent(toolbox, server.url).act(observations)
+    assert decision.tokens == TokenCount(200, 32)
+    for usage in ({}, {"total_tokens": 7}, {"prompt_tokens": "90", "completion_tokens": -1}):
+        (decision,) = ApiAgent(toolbox, serve(body(GOOD, **usage)).url).act(observations)
+        assert decision.tokens is None and decision.plan == ("tiny.blur",)
+
+
 def test_a_given_system_prompt_is_used(
     serve: Callable[..., Any], toolbox: Toolbox, samples: list[Sample]
 ) -> None:
@@ -142,20 +157,3 @@ def test_a_real_server_answers(
         assert served.error is None
         assert (served.plan, served.degradations) == (local.plan, local.degradations)
         assert served.reasoning == local.reasoning
-
-
-def free_port() -> int:
-    with socket.socket() as server_socket:
-        server_socket.bind(("127.0.0.1", 0))
-        return int(server_socket.getsockname()[1])
-
-
-def wait_for(url: str, server: subprocess.Popen[bytes], log: Path, seconds: float = 120) -> None:
-    """Waits until a server answers."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and server.poll() is None:
-        with contextlib.suppress(requests.ConnectionError):
-            if requests.get(url, timeout=5).ok:
-                return
-        time.sleep(0.5)
-    pytest.fail(f"the server did not start: {log.read_text()[-2000:]}")

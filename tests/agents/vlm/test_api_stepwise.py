@@ -15,7 +15,7 @@ from opera_env.agents import make_agent, run_agent
 from opera_env.answer import TurnGrammar
 from opera_env.scoring import PlanScorer
 from opera_env.tools import Toolbox
-from opera_env.types import Agent, Sample
+from opera_env.types import Agent, Sample, TokenCount
 
 GRAMMAR = TurnGrammar(("a.blur", "a.darken"), ("noise", "haze"), 6)
 
@@ -31,7 +31,8 @@ def calls(*wanted: tuple[str, Any], content: str | None = None) -> bytes:
         for number, (name, arguments) in enumerate(wanted)
     ]
     message = {"role": "assistant", "content": content, "tool_calls": made}
-    return json.dumps({"choices": [{"message": message}], "usage": {"total_tokens": 7}}).encode()
+    usage = {"prompt_tokens": 90, "completion_tokens": 7, "total_tokens": 97}
+    return json.dumps({"choices": [{"message": message}], "usage": usage}).encode()
 
 
 def test_a_model_that_calls_functions(
@@ -44,7 +45,9 @@ def test_a_model_that_calls_functions(
     )
     agent = make_api_stepwise(toolbox, path=f"m@{server.url}")
     assert isinstance(agent, Agent)
-    assert run_agent(agent, samples[:1], PlanScorer(toolbox, "classic"), 6).plans == [("tiny.blur",)]
+    run = run_agent(agent, samples[:1], PlanScorer(toolbox, "classic"), 6)
+    assert run.plans == [("tiny.blur",)] and run.decisions[0] is not None
+    assert run.decisions[0].tokens == TokenCount(3 * 90, 3 * 7), "those of all turns"
     first, _, last = server.requests
     names = [tool["function"]["name"] for tool in first["tools"]]
     assert names == ["apply_tools", "undo", "finish"] and first["model"] == "m"

@@ -21,7 +21,7 @@ from opera_env.envs.observation import Episode, observe
 from opera_env.errors import AgentError, MissingWeightsError, PlanParseError
 from opera_env.seeding import content_seed
 from opera_env.tools import Toolbox
-from opera_env.types import Agent, Sample
+from opera_env.types import Agent, Sample, TokenCount
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +95,34 @@ def test_answers_of_an_untrained_model_cannot_be_parsed(
     for observation, text in zip(observations, together, strict=True):
         agent.act([observation])
         assert agent.completions == [text], "a second attempt does not depend on the other images"
+
+
+def test_tokens_are_counted_until_the_end_of_an_answer(
+    saved: Path, lite: Toolbox, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = VLMAgent.from_pretrained(lite, saved, max_new_tokens=12, batch_size=2)
+    images = [Image.new("RGB", (128, 128), (90, 10 * row, 0)) for row in range(3)]
+    prompts = [agent.render(build_messages(text)) for text in ("Hm.", "Restore it.", "Hm.")]
+    agent.complete(prompts, [[image] for image in images])
+    read = [
+        len(agent.processor(text=[prompt], images=[[image]])["input_ids"][0])
+        for prompt, image in zip(prompts, images, strict=True)
+    ]
+    assert [count.prompt for count in agent.token_counts] == read and read[0] != read[1]
+    end = agent.processor.tokenizer.eos_token_id
+    answers = torch.tensor([[5, 6, end, 0], [5, 6, 7, 8]])
+
+    def generate(input_ids: torch.Tensor, **_: Any) -> torch.Tensor:
+        return torch.cat([input_ids, answers[: len(input_ids)]], 1)
+
+    monkeypatch.setattr(agent.model, "generate", generate)
+    decisions = agent.act([observe(Episode(sample), 6) for sample in samples[:2]])
+    written = [decision.tokens.completion for decision in decisions if decision.tokens is not None]
+    assert written == [3 + 3, 4 + 3], "with the second attempts, which are alone"
+    assert all(
+        decision.tokens == TokenCount(2 * read[1], count)
+        for decision, count in zip(decisions, written, strict=True)
+    )
 
 
 def test_an_answer_that_cannot_be_parsed_is_sampled_once_more(
