@@ -51,7 +51,8 @@ def read_answers(path: Path, benchmark: Benchmark, grammar: AnswerGrammar) -> li
     ``prompt_tokens`` and ``completion_tokens``, which an answer has cost, may be there as well.
 
     An answer that cannot be parsed has the empty plan and an error, as that of an agent has. Files of
-    results are such files too, as far as they have answers: these were parsed when they were written.
+    results are such files too: their answers were parsed when they were written, and an agent that says
+    nothing has its plan.
 
     Args:
         path: The file.
@@ -73,8 +74,9 @@ def read_answers(path: Path, benchmark: Benchmark, grammar: AnswerGrammar) -> li
             row.fail(str(error))
         agent, digest = row.text("agent", path.stem), spec_digest(spec)
         sample = known.get(digest) or describe([spec])[0]
-        if isinstance(row.data.get("answer"), Mapping):
-            stored = StoredPlan(number, agent, sample, row.names("plan"), row.mapping("answer"))
+        said = row.data.get("answer")
+        if isinstance(said, Mapping) or (said is None and "plan" in row.data):
+            stored = StoredPlan(number, agent, sample, row.names("plan"), said)
         else:
             decision = replace(grammar.parse(row.text("answer")), tokens=_read_tokens(row))
             stored = StoredPlan(number, agent, sample, decision.plan, answer_json(decision))

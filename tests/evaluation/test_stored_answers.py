@@ -84,6 +84,19 @@ def test_a_file_of_results_is_a_file_of_answers(
     ]
 
 
+def test_agents_that_say_nothing_have_their_plans(
+    results: list[Result], benchmark: Benchmark, grammar: AnswerGrammar, tmp_path: Path
+) -> None:
+    """As one that calls functions at a server which reports no tokens."""
+    path = tmp_path / "results.jsonl"
+    path.write_text("\n".join(map(format_line, results)))
+    stored = read_answers(path, benchmark, grammar)
+    assert [(each.agent, each.plan, each.answer) for each in stored] == [
+        (row.agent, row.plan, row.answer) for row in results
+    ]
+    assert {each.agent for each in stored if each.answer is None} == {"untouched", "enlarge"}
+
+
 def test_tokens_of_answers_are_kept(
     benchmark: Benchmark,
     grammar: AnswerGrammar,
