@@ -65,6 +65,19 @@ endef
 $(eval $(call pool,lite))
 $(eval $(call pool,lite-adapted))
 
+# One network for all recipes, to compare agents with. It does not ship: `make train STAGES=all-in-one`.
+.PHONY: all-in-one
+all-in-one: $D/measure-all-in-one
+$D/all-in-one:
+	$(call stage,all-in-one,opera_env.cli tools train unet.all_in_one --pool all-in-one $(DATA) \
+		--out $(OUT)/all-in-one $(call pick,--val-side 256,--steps 4 --val-every 4 --val-side 64))
+$D/pack-all-in-one: $D/all-in-one
+	$(call stage,pack-all-in-one,opera_env.cli tools pack --pool all-in-one --runs $(OUT)/all-in-one \
+		--out $(OUT)/toolboxes/all-in-one)
+$D/measure-all-in-one: $D/pack-all-in-one
+	$(call stage,measure-all-in-one,opera_env.cli tools measure $(OUT)/toolboxes/all-in-one --images $(VAL) \
+		$(call pick,,--side 32))
+
 # ---- what observes: the detector, whose encoder all agents start from, and the critic ----------------------
 
 $D/detector:
