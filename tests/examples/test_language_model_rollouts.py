@@ -144,7 +144,8 @@ def test_grpo_trains_on_episodes_of_openenv(
                 max_steps=2,
                 learning_rate=1e-3,
                 per_device_train_batch_size=8,
-                num_generations=8,
+                num_generations=4,
+                temperature=1.2,
                 max_completion_length=300,
                 max_tool_calling_iterations=6,
                 remove_unused_columns=False,
@@ -163,5 +164,6 @@ def test_grpo_trains_on_episodes_of_openenv(
     logs = [log for log in trainer.state.log_history if "reward" in log]
     assert len(logs) == 2
     assert all(log["tools/call_frequency"] > 0 for log in logs)
-    assert max(log["reward"] for log in logs) > 0 and max(log["reward_std"] for log in logs) > 0
+    assert max(log["reward"] for log in logs) > 0
+    assert max(log["reward_std"] for log in logs) > 0.1, "episodes of one photograph differ"
     assert any(not torch.equal(value, before[name]) for name, value in model.state_dict().items())
