@@ -189,9 +189,10 @@ $D/cotrain-again: $D/planner-cotrain-after
 	$(call stage,cotrain-again,opera_agents.cotraining.train $(DATA) --toolbox $(OUT)/cotrain-after/toolbox \
 		--agent planner:$(OUT)/planner-cotrain-after $(RATES) --tool-insertion-prob 0.1 --lr 2e-4 \
 		--out $(OUT)/cotrain-again $(EPOCHS) --epochs $(call pick,15,1))
+# The brightener stays as it was adapted alone: chains teach it to lift a night sky, and gain nothing by it.
 $D/pack-lite-cotrained: $D/cotrain-again
-	@mkdir -p $(COTRAINED) && cp $(OUT)/cotrain-again/toolbox/* $(COTRAINED)
-	@touch $@
+	$(call stage,pack-lite-cotrained,scripts.exchange_tools $(OUT)/cotrain-again/toolbox \
+		--tools brighten.gamma_correction --donor $(OUT)/adapt-more/toolbox --out $(COTRAINED))
 $D/measure-lite-cotrained: $D/pack-lite-cotrained
 	$(call stage,measure-lite-cotrained,opera_env.cli tools measure $(COTRAINED) --images $(VAL) \
 		$(call pick,,--side 32))
