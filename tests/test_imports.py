@@ -39,7 +39,8 @@ def test_agents_name_the_extra_that_they_need(
 ) -> None:
     """Also where a package of the extra would be imported before any code of ours."""
     monkeypatch.setitem(sys.modules, needed, None)
-    monkeypatch.delitem(sys.modules, f"opera_agents.{package}", raising=False)
+    for name in [name for name in sys.modules if f"{name}.".startswith(f"opera_agents.{package}.")]:
+        monkeypatch.delitem(sys.modules, name)
     with pytest.raises(MissingPackageError, match=rf"{needed} is not installed.*\[agents\]"):
         importlib.import_module(f"opera_agents.{package}")
     with pytest.raises(MissingPackageError, match=needed):
