@@ -1,4 +1,4 @@
-"""Saves a toolbox in which some tools are those of another toolbox.
+"""Saves a toolbox in which some tools are those of another toolbox, with weights in half precision.
 
 Example:
     python scripts/exchange_tools.py runs/cotrained/toolbox --tools brighten.gamma_correction \\
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 import tyro
 
 from opera_env.cli.program import run_program
@@ -34,7 +35,8 @@ def exchange(config: ExchangeTools) -> None:
     """Writes the toolbox; an unknown tool is an error of either toolbox."""
     toolbox, donor = Toolbox.load(config.toolbox), Toolbox.load(config.donor)
     exchanged = {toolbox[name].name: donor[name] for name in config.tools}
-    Toolbox(exchanged.get(tool.name, tool) for tool in toolbox).save(config.out)
+    # As the co-training trainer saves them, so that the files stay as small.
+    Toolbox(exchanged.get(tool.name, tool) for tool in toolbox).save(config.out, torch.float16)
 
 
 if __name__ == "__main__":

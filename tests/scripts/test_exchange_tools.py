@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from opera_env.errors import UnknownToolError
 from opera_env.tools import Toolbox
@@ -15,7 +16,7 @@ from tests.random_tools import random_unet_tool
 def test_the_named_tools_come_from_the_other_toolbox(tmp_path: Path) -> None:
     for seed in (0, 1):
         tools = [random_unet_tool(name, 10 * seed + i, 0.1, {}) for i, name in enumerate("abc")]
-        Toolbox(tools).save(tmp_path / str(seed))
+        Toolbox(tools).save(tmp_path / str(seed), torch.float16)
     first, second = (Toolbox.load(tmp_path / str(seed)) for seed in (0, 1))
     chosen = first.names[1]
     exchange(ExchangeTools(str(tmp_path / "0"), (chosen,), str(tmp_path / "1"), tmp_path / "out"))
