@@ -161,8 +161,15 @@ def save_tools(tools: Sequence[Tool], folder: Path, dtype: torch.dtype) -> None:
     manifest = json.dumps({"format": FORMAT_VERSION, "tools": entries}, indent=2) + "\n"
     with atomic_write(folder / MANIFEST_NAME) as part:
         part.write_text(manifest)
-    for name in previous - {entry["file"] for entry in entries}:  # files that no manifest listed stay
+    for name in (previous | _own_files(tools, folder)) - {entry["file"] for entry in entries}:
         (folder / name).unlink(missing_ok=True)
+
+
+def _own_files(tools: Sequence[Tool], folder: Path) -> set[str]:
+    """Returns the names of the files that an interrupted save of these tools may have left; others stay."""
+    names = "|".join(re.escape(tool.name) for tool in tools)
+    pattern = re.compile(rf"({names})-[0-9a-f]{{8}}\.\w+")
+    return {path.name for path in folder.iterdir() if pattern.fullmatch(path.name)}
 
 
 def _weight_files(folder: Path) -> set[str]:

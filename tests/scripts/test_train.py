@@ -52,7 +52,7 @@ def test_every_stage_runs_and_the_packages_can_be_filled(shared_data: Path, tmp_
 
     records = [json.loads(line) for line in (out / "times.jsonl").read_text().splitlines()]
     stages = Counter(record["stage"] for record in records)
-    assert set(stages.values()) == {1} and len(stages) == 2 * 16 + 36
+    assert set(stages.values()) == {1} and len(stages) == 2 * 16 + 42
     for pool in ("lite", "lite-adapted", "lite-cotrained"):
         toolbox = Toolbox.load(shipped / "opera_env" / "tools" / "weights" / pool)
         assert len(toolbox) == 18

@@ -125,6 +125,15 @@ def test_saving_keeps_other_files(toolbox: Toolbox, tmp_path: Path) -> None:
     assert own_file.exists()
 
 
+def test_files_of_an_interrupted_save_are_removed_by_the_next_one(toolbox: Toolbox, folder: Path) -> None:
+    """A process may be killed before the manifest names its files, or before earlier ones are removed."""
+    left = folder / "tiny.first-0123abcd.safetensors"
+    left.write_bytes(b"")
+    toolbox.save(folder)
+    assert not left.exists()
+    assert Toolbox.load(folder).fingerprint == toolbox.fingerprint
+
+
 @pytest.mark.parametrize("fails_at", range(4))
 def test_a_failure_while_saving_keeps_the_previous_toolbox(
     toolbox: Toolbox, folder: Path, fails_at: int, monkeypatch: pytest.MonkeyPatch
