@@ -101,6 +101,13 @@ def restore(page: Page) -> None:
     page.locator("#before-after img").first.wait_for()
 
 
+def save_picture(screenshot: bytes, path: Path) -> None:
+    """Writes a screenshot, which is a PNG file, as a JPEG file, and prints its size."""
+    picture = Image.open(io.BytesIO(screenshot)).convert("RGB")
+    picture.save(path, quality=72, optimize=True)
+    print(f"{path}: {picture.width} x {picture.height}", flush=True)
+
+
 def take_pictures(config: DemoScreenshots) -> list[Path]:
     """Restores an example on each screen, and writes the pictures; returns their paths."""
     config.out.mkdir(parents=True, exist_ok=True)
@@ -112,12 +119,8 @@ def take_pictures(config: DemoScreenshots) -> list[Path]:
             page.locator("#photograph img").wait_for()
             restore(page)
             page.wait_for_timeout(1000)  # the end of animations
-            picture = Image.open(io.BytesIO(page.screenshot(full_page=screen == "telephone"))).convert(
-                "RGB"
-            )
             paths.append(config.out / f"demo-{screen}.jpg")
-            picture.save(paths[-1], quality=72, optimize=True)
-            print(f"{paths[-1]}: {picture.width} x {picture.height}", flush=True)
+            save_picture(page.screenshot(full_page=screen == "telephone"), paths[-1])
     return paths
 
 

@@ -8,15 +8,13 @@ Example:
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from PIL import Image
 
 from opera_env.cli.program import run_program
-from scripts.demo_screenshots import SCREENS, open_browser
+from scripts.demo_screenshots import SCREENS, open_browser, save_picture
 
 
 @dataclass(frozen=True)
@@ -40,10 +38,8 @@ def take_pictures(config: ReportScreenshots) -> list[Path]:
             page = browser.new_page(viewport={"width": width, "height": config.height})
             page.goto(config.page.resolve(strict=True).as_uri())
             page.wait_for_timeout(3000)  # the figures are drawn by scripts of the page
-            picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
             paths.append(config.out / f"report-{screen}.jpg")
-            picture.save(paths[-1], quality=72, optimize=True)
-            print(f"{paths[-1]}: {picture.width} x {picture.height}", flush=True)
+            save_picture(page.screenshot(), paths[-1])
     return paths
 
 

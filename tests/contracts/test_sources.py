@@ -190,15 +190,10 @@ def test_samples_are_well_formed(source: Source) -> None:
 
 
 @every_source
-def test_samples_can_be_pickled(source: Source) -> None:
+def test_samples_can_be_pickled_and_sources_without_their_images(source: Source) -> None:
     sample = source.make(draws(source, 1)[0])
     assert_equal(sample, pickle.loads(pickle.dumps(sample)))
-
-
-@every_source
-def test_a_pickled_source_holds_no_image(source: Source) -> None:
-    """Every worker gets a copy; a process pool pickles it in a thread while this process may be reading."""
-    source.make(draws(source, 1)[0])
+    # A process pool pickles the source in a thread, while this process may be reading images.
     assert len(pickle.dumps(source)) < 256 * 1024
 
 
